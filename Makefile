@@ -1,0 +1,46 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+
+# The first of these that runs and is in the range is used; override with `make PYTHON=...`.
+PYTHONS := python3 python3.12 python3.11 python3.13 python3.10
+IN_RANGE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in $(PYTHONS); do \
+	if $$python -c '$(IN_RANGE)' 2>/dev/null; then echo $$python; break; fi; done)
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+# More threads than cores make everything slower: tests start several processes.
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Create .venv with everything that is needed; done once
+
+$(READY): setup.py constraints.txt
+	@test -n '$(PYTHON)' || { \
+		echo 'No Python 3.10 to 3.13 with venv found (on Ubuntu: apt install python3-venv).'; \
+		exit 1; }
+	@echo 'Setting up .venv with $(PYTHON), about two minutes ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@touch .venv/COLCON_IGNORE
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[cpu,ros,test]'
+	@touch $@
+
+demo: $(READY)  ## Describe a drive and write an annotated video; DEMO_BAG=<folder> takes your own bag
+	@DEMO_BAG='$(DEMO_BAG)' $(BIN)/python -m vts_ros.demo
+
+lint: $(READY)  ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+test: lint  ## Lint, then run all tests; VTS_TEST_BAGS=<folder> adds those on real bags
+	@$(BIN)/python -m pytest
+
+clean:  ## Remove the environment and everything that was built
+	rm -rf .venv build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

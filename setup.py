@@ -1,0 +1,98 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Build the package, with colcon as well as with pip."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'vts_ros'
+
+
+def share_files() -> list[tuple[str, list[str]]]:
+    """Return what goes to the share folder, with the tree of ``models`` kept."""
+    share = Path('share', PACKAGE)
+    folders = defaultdict(list, {
+        'share/ament_index/resource_index/packages': [f'resource/{PACKAGE}'],
+        str(share): ['package.xml'],
+    })
+    for pattern in ('launch/*.launch.py', 'config/*.yaml', 'config/*.rviz', 'models/**/*'):
+        for path in sorted(Path().glob(pattern)):
+            if path.is_file():
+                folders[str(share / path.parent)].append(str(path))
+    return list(folders.items())
+
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    description='Video token sparsification for driving scenes: a ROS 2 node that explains '
+                'what it sees',
+    author='the vts_ros authors',
+    maintainer='the vts_ros authors',
+    maintainer_email='vts-ros@users.noreply.github.com',
+    license='Apache-2.0',
+    packages=find_packages(exclude=['test', 'test.*', 'bench', 'bench.*']),
+    package_data={PACKAGE: ['**/*.yaml', 'py.typed']},
+    data_files=share_files(),
+    zip_safe=False,
+    python_requires='>=3.10',
+    # Pinned in constraints.txt. No torchvision: nothing needs it, and a build that does not match
+    # that of PyTorch breaks the import of transformers.
+    install_requires=[
+        'json-repair',
+        'matplotlib',
+        'mcap',
+        'numpy',
+        'onnx',
+        'onnxscript',
+        'opencv-python-headless',
+        'pillow',
+        'pyyaml',
+        'rich',
+        'rosbags',
+        'rosbags-image',
+        'safetensors',
+        'setuptools',
+        'tokenizers',
+        'torch',
+        'transformers',
+        'typer',
+    ],
+    extras_require={
+        'cpu': ['onnxruntime'],
+        'gpu': ['onnxruntime-gpu', 'tensorrt'],
+        # ROS 2 Jazzy from PyPI, for machines without an apt installation.
+        'ros': [
+            'ros-jazzy-diagnostic-msgs',
+            'ros-jazzy-geometry-msgs',
+            'ros-jazzy-lifecycle-msgs',
+            'ros-jazzy-rclpy',
+            'ros-jazzy-rmw-fastrtps-cpp',
+            'ros-jazzy-rosgraph-msgs',
+            'ros-jazzy-sensor-msgs',
+            'ros-jazzy-std-msgs',
+            'ros-jazzy-std-srvs',
+            'ros-jazzy-visualization-msgs',
+        ],
+        'test': [
+            'catkin-pkg',
+            'colcon-common-extensions',
+            'hypothesis',
+            'mypy',
+            'psutil',
+            'pytest',
+            'pytest-timeout',
+            'ruff',
+            'types-PyYAML',
+        ],
+    },
+    entry_points={
+        'console_scripts': [
+            'vts = vts_ros.cli:main',
+            'vts_node = vts_ros.nodes.vts_node:main',
+            'vts_replay = vts_ros.nodes.replay:main',
+        ],
+    },
+)

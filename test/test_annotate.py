@@ -1,0 +1,309 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A recorded drive in, results for people out; and the pictures themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
+import json
+from pathlib import Path
+import shutil
+
+from bag_maker import COMPRESSED_TOPIC, drive, picture, START_NS, STEP_NS, times
+import cv2
+import numpy as np
+import pytest
+
+from vts_ros import visuals
+from vts_ros.annotate import (
+    annotate,
+    ANNOTATED_BAG,
+    AnnotateError,
+    ANSWERS,
+    PAGE,
+    Pair,
+    SHEET,
+    TIMELINE,
+    VIDEO,
+    VIDEO_FPS,
+    write_outputs,
+)
+from vts_ros.bags import Bag, BagError, read_frames
+from vts_ros.frames import decode_image, Frame
+from vts_ros.pipeline import Pipeline, PipelineConfig
+from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_LEVELS, RiskLevel, SceneReport
+from vts_ros.vlm.checkpoint import create_checkpoint
+
+GRID = (2, 4)
+
+
+@pytest.fixture(scope='module')
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Return the real pipeline with a tiny language model that has learned nothing."""
+    model = tmp_path_factory.mktemp('model') / 'tiny'
+    create_checkpoint(
+        model, ['a road'], vocab_size=512, text_hidden=64, text_layers=2, text_heads=2,
+        text_intermediate=64, vision_hidden=32, vision_layers=2, vision_heads=2,
+        vision_intermediate=64)
+    return Pipeline.load(PipelineConfig(model=str(model), max_new_tokens=4, threads=1))
+
+
+def answer(risk: RiskLevel, explanation: str = 'The car ahead brakes.') -> Answer:
+    """Return an answer about a car in the middle of the picture."""
+    return Answer('A road by day.', risk, 'car', (0.4, 0.4, 0.6, 0.7), explanation, 'slow down')
+
+
+def report(frames: Sequence[Frame], said: Answer, key: int = 0) -> SceneReport:
+    """Return a report that keeps the key frame, and the first token of every other frame."""
+    cells = GRID[0] * GRID[1]
+    keep = [i for i in range(len(frames) * cells) if i // cells == key or i % cells == 0]
+    return SceneReport(
+        stamp=frames[-1].stamp_ns, frames=tuple(FrameRef(*frame.key) for frame in frames),
+        key_frame=KeyFrame(*frames[key].key, key), answer=said, keep=tuple(keep), grid=GRID,
+        latency_ms={'encode': 20.0, 'decode': 200.0, 'total': 230.0}, model='m', engine='e')
+
+
+def pairs(bag: Path, answers: Sequence[Answer], gap: int = 4) -> list[Pair]:
+    """Return windows of two frames, one every so many frames, with the answers given."""
+    frames = list(read_frames(bag))
+    windows = [frames[gap * i:gap * i + 2] for i in range(len(answers))]
+    return [(window, report(window, said)) for window, said in zip(windows, answers, strict=True)]
+
+
+def video_pictures(path: Path) -> list[np.ndarray]:
+    """Return all pictures of a video."""
+    video = cv2.VideoCapture(str(path))
+    found = []
+    while (read := video.read())[0]:
+        found.append(read[1])
+    return found
+
+
+class Page(HTMLParser):
+    """What a browser would load, and what a person would read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.text = ''
+        self.feed(path.read_text(encoding='utf-8'))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.sources += [value or '' for name, value in attrs if name in ('src', 'href')]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_bag_to_all_results(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Every file is there, can be read, and tells of the same answers."""
+    bag, out = drive(tmp_path / 'bag', 16), tmp_path / 'out'
+    seen: list[SceneReport] = []
+    summary = annotate(bag, out, pipeline, progress=seen.append)
+    # Every second frame goes into the window, which is full from the fifth on.
+    stamps = [START_NS + i * STEP_NS for i in (8, 10, 12, 14)]
+    reports = [SceneReport.from_dict(json.loads(line))
+               for line in (out / ANSWERS).read_text().splitlines()]
+    assert [one.stamp for one in reports] == [one.stamp for one in seen] == stamps
+    assert all(len(one.frames) == 5 and one.model == 'tiny' for one in reports)
+    assert summary.counters['frames'] == 16
+    assert summary.counters['admitted'] == 8
+    assert sum(summary.risks.values()) == 4
+    # Each answer stays for 0.4 s, the last for 1 s.
+    film = video_pictures(out / VIDEO)
+    assert len(film) == 3 * 0.4 * VIDEO_FPS + VIDEO_FPS
+    assert film[0].shape[0] % 2 == film[0].shape[1] % 2 == 0
+    with Bag(out / ANNOTATED_BAG) as opened:
+        count = {one.topic: one.msgcount for one in opened.connections}
+        lines = [opened.deserialize(data, one.msgtype).data
+                 for one, _, data in opened.messages(['/vts_node/report'])]
+    assert count[COMPRESSED_TOPIC] == 16
+    assert count['/vts_node/risk'] == count['/vts_node/image_annotated/compressed'] == 4
+    assert lines == (out / ANSWERS).read_text().splitlines()
+    for name in (SHEET, TIMELINE):
+        assert decode_image((out / name).read_bytes()).std() > 10
+    assert not list(out.glob('.unfinished*'))
+
+
+def test_every_and_second_run_replace(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Every second window is asked about, and a second run leaves nothing of the first."""
+    bag, out = drive(tmp_path / 'bag', 16), tmp_path / 'out'
+    annotate(bag, out, pipeline)
+    summary = annotate(bag, out, pipeline, every=2)
+    assert len((out / ANSWERS).read_text().splitlines()) == len(summary.reports) == 2
+    with Bag(out / ANNOTATED_BAG) as opened:
+        assert len(list(opened.messages(['/vts_node/report']))) == 2
+
+
+def test_broken_frame_costs_its_answers_only(tmp_path: Path, pipeline: Pipeline) -> None:
+    """A cut JPEG in the drive is dropped, counted and told; answers go on."""
+    bag, out = drive(tmp_path / 'bag', 20, broken=10), tmp_path / 'out'
+    summary = annotate(bag, out, pipeline)
+    bad = START_NS + 10 * STEP_NS
+    assert summary.counters['broken'] == 1
+    assert len(summary.reports) == 6
+    assert all(bad not in [frame.stamp for frame in one.frames] for one in summary.reports)
+    assert '1' in Page(out / PAGE).text.split('could not be decoded')[1][:30]
+
+
+def test_cut_off_bag_is_annotated_as_far_as_it_goes(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Answers come from what can be read, and the summary says that the bag was cut."""
+    bag = drive(tmp_path / 'bag', 1000)
+    file = bag / 'bag.mcap'
+    file.write_bytes(file.read_bytes()[:-200_000])
+    summary = annotate(bag, tmp_path / 'out', pipeline, every=60)
+    assert summary.counters['truncated'] == 1
+    assert 100 < summary.counters['frames'] < 1000
+    assert len(summary.reports) >= 2
+
+
+def test_too_short_and_unreadable_bags_are_refused(tmp_path: Path, pipeline: Pipeline) -> None:
+    """One line says why there are no results, and none are left behind."""
+    with pytest.raises(AnnotateError, match=r'never full \(5 frames, 3 admitted'):
+        annotate(drive(tmp_path / 'bag', 5), tmp_path / 'out', pipeline)
+    with pytest.raises(BagError, match='does not exist'):
+        annotate(tmp_path / 'missing', tmp_path / 'out', pipeline)
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+def test_page_is_self_contained_and_safe(tmp_path: Path) -> None:
+    """No reference leaves the page, every answer is on it, and words cannot be markup."""
+    said = [answer(level) for level in RISK_LEVELS]
+    said.append(answer('high', '<script>alert(1)</script> & more'))
+    bag, out = drive(tmp_path / 'bag', 40), tmp_path / 'out'
+    write_outputs(pairs(bag, said), out, source=bag, counters=Counter(frames=40, back=2),
+                  info={'model': 'tiny'})
+    page = Page(out / PAGE)
+    assert len(page.sources) == page.tags['img'] == 7
+    assert all(source.startswith('data:image/') for source in page.sources)
+    assert 'http' not in (out / PAGE).read_text().replace('data:', '')
+    assert page.tags['script'] == 0
+    assert page.tags['article'] == 6
+    assert '<script>alert(1)</script> & more' in page.text
+    assert 'Advice, not control' in page.text
+    for title in visuals.RISK_TITLES.values():
+        assert title in page.text
+    assert '9 of\n16' in page.text
+    assert 'times that time went back' in page.text
+
+
+def test_video_holds_answers_as_long_as_the_drive_did(tmp_path: Path) -> None:
+    """Answers that come late stay longer, up to a limit."""
+    bag = drive(tmp_path / 'bag', 90)
+    both = [pair for i, pair in enumerate(pairs(bag, [answer('low')] * 20)) if i in (0, 3, 19)]
+    write_outputs(both, tmp_path / 'out', source=bag)
+    film = video_pictures(tmp_path / 'out' / VIDEO)
+    assert len(film) == round((2.4 + 5.0 + 1.0) * VIDEO_FPS)
+
+
+def test_interrupt_keeps_what_there_is(tmp_path: Path) -> None:
+    """Ctrl-C ends the answers, not the writing."""
+    bag = drive(tmp_path / 'bag', 40)
+
+    def interrupted() -> Iterator[Pair]:
+        yield from pairs(bag, [answer('low'), answer('high')])
+        raise KeyboardInterrupt
+
+    summary = write_outputs(interrupted(), tmp_path / 'out', source=bag)
+    assert summary.risks == {'none': 0, 'low': 1, 'medium': 0, 'high': 1, 'unknown': 0}
+    assert summary.counters['interrupted'] == 1
+    assert (tmp_path / 'out' / PAGE).exists()
+
+
+def test_out_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A file in the place of the folder and the own source are told plainly."""
+    bag = drive(tmp_path / 'bag', 40)
+    told = pairs(bag, [answer('low')])
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(AnnotateError, match=r'cannot write to .*file'):
+        write_outputs(told, tmp_path / 'file', source=bag)
+    out = tmp_path / 'out'
+    write_outputs(told, out, source=bag)
+    with pytest.raises(AnnotateError, match='choose another folder'):
+        write_outputs(told, out, source=out / ANNOTATED_BAG)
+    shutil.rmtree(out)
+
+
+def area(drawn: np.ndarray, row: int, column: int) -> np.ndarray:
+    """Return the inside of a cell of the main picture of an overlay."""
+    height, width = visuals.PICTURE_HEIGHT // GRID[0], visuals.WIDTH // GRID[1]
+    top, left = visuals.BAND_HEIGHT + row * height, column * width
+    return drawn[top + 40:top + height - 40, left + 10:left + width - 10]
+
+
+def test_overlay_shows_kept_bright_and_dropped_grey() -> None:
+    """Dropped cells have no colour and are darker; the band has the colour of the risk."""
+    rgb = np.full((90, 160, 3), (200, 120, 40), np.uint8)
+    frames = [Frame('camera', i, rgb) for i in range(2)]
+    said = Answer('A road.', 'high', None, None, 'Something.', 'stop')
+    told = report(frames, said, key=0)
+    drawn = visuals.overlay(rgb, told, [rgb, rgb], 0)
+    assert drawn.shape[0] % 2 == drawn.shape[1] % 2 == 0
+    assert tuple(drawn[4, 4]) == visuals.RISK_COLOURS['high']
+    kept, dropped = area(drawn, 0, 0), area(drawn, 0, 2)
+    assert np.abs(kept.reshape(-1, 3).astype(int) - (200, 120, 40)).max() <= 2
+    assert np.ptp(dropped.reshape(-1, 3).astype(int), axis=1).max() <= 2
+    assert dropped.mean() < kept.mean()
+    assert visuals.overlay(rgb, told).shape[0] == drawn.shape[0] - visuals.STRIP_HEIGHT
+
+
+@pytest.mark.parametrize('shape', [(32, 900), (900, 32), (1081, 1919), (17, 17)])
+@pytest.mark.parametrize('box', [(0.0, 0.0, 1.0, 1.0), (0.98, 0.0, 1.0, 0.02), None])
+def test_overlay_has_one_size_whatever_comes(shape: tuple[int, int], box: tuple | None) -> None:
+    """Any picture size, any box and very long words fit into the same picture."""
+    rgb = np.full((*shape, 3), 90, np.uint8)
+    frames = [Frame('camera_with_a_long_name', i, rgb) for i in range(9)]
+    said = Answer('word ' * 200, 'medium', 'x' * 40, box, 'y' * 500, 'do ' * 20)
+    drawn = visuals.overlay(rgb, report(frames, said, key=8), [None, *[rgb] * 8], 0)
+    assert drawn.shape == (908, 960, 3)
+
+
+def test_risk_box_is_drawn_where_the_object_is() -> None:
+    """The edge of the box has the colour of the risk, at the place that the answer names."""
+    rgb = picture(0, 540, 960)
+    told = report([Frame('camera', 0, rgb)], answer('medium'))
+    drawn = visuals.overlay(rgb, told)
+    colour = np.array(visuals.RISK_COLOURS['medium'])
+    row = drawn[visuals.BAND_HEIGHT + int(0.55 * 540)].astype(int)
+    edges = np.flatnonzero(np.abs(row - colour).max(axis=1) <= 2)
+    assert edges.min() == pytest.approx(0.4 * 960, abs=5)
+    assert edges.max() == pytest.approx(0.6 * 960, abs=5)
+
+
+def test_wrap_breaks_and_cuts() -> None:
+    """No line is wider than allowed, and a cut shows."""
+    font = visuals._font(20)
+    lines = visuals.wrap('the car ahead brakes hard and the gap closes ' * 5, font, 300, 3)
+    assert len(lines) == 3
+    assert all(font.getlength(line) <= 300 for line in lines)
+    assert lines[-1].endswith('…')
+    assert visuals.wrap('short', font, 300, 3) == ['short']
+    assert visuals.wrap('', font, 300, 3) == []
+
+
+def test_interesting_prefers_changes_of_risk() -> None:
+    """All changes of risk are chosen before anything else, and no more than asked for."""
+    rgb = picture(0)
+    counts: list[tuple[RiskLevel, int]] = [('none', 50), ('high', 1), ('none', 20), ('medium', 29)]
+    levels = [level for level, count in counts for _ in range(count)]
+    told = [report([Frame('camera', i, rgb)], answer(level)) for i, level in enumerate(levels)]
+    chosen = visuals.interesting(told, 12)
+    assert len(chosen) == 12
+    assert chosen == sorted(chosen)
+    assert {0, 50, 51, 71} <= set(chosen)
+    assert visuals.interesting(told[:5], 12) == [0, 1, 2, 3, 4]
+
+
+def test_contact_sheet_and_plots_hold_every_number_of_answers() -> None:
+    """One answer and a dozen both give a picture that is not empty."""
+    rgb = picture(0)
+    for count in (1, 2, 12):
+        told = [report([Frame('camera', stamp, rgb)], answer('low')) for stamp in times(count)]
+        sheet = visuals.contact_sheet([rgb] * count, told, ['1.0 s'] * count, 'a drive')
+        assert sheet.std() > 10
+        assert visuals.plots(told, START_NS).std() > 10
+    assert sheet.shape[0] > 1000

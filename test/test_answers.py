@@ -1,0 +1,169 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The answer form: written exactly, read tolerantly, never guessed."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from vts_ros.report import Answer, RISK_LEVELS
+from vts_ros.vlm.answers import inspect, MAX_CHARACTERS, parse, RAW_CHARACTERS, render
+
+ANSWER = Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0),
+                'A child runs out.', 'brake hard')
+FORM = ('{"description": "A city street.", "object": {"label": "child", '
+        '"box": [0.41, 0.20, 0.55, 1.00]}, "risk": "high", '
+        '"explanation": "A child runs out.", "action": "brake hard"}')
+
+
+def test_render_writes_the_form_to_the_letter() -> None:
+    assert render(ANSWER) == FORM
+    assert render(Answer('Empty road.', 'none', action='keep going')) == (
+        '{"description": "Empty road.", "object": null, "risk": "none", '
+        '"explanation": "", "action": "keep going"}')
+    assert json.loads(render(Answer(label='car')))['object'] == {'label': 'car', 'box': None}
+
+
+def test_the_form_reads_back_without_a_problem() -> None:
+    assert inspect(FORM) == (ANSWER, ())
+
+
+_text = st.text(st.characters(exclude_categories=('C', 'Z')), max_size=20)
+_side = st.integers(0, 100).map(lambda value: value / 100)
+
+
+@given(_text, st.sampled_from(RISK_LEVELS), _text, st.lists(_side, min_size=4, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_every_answer_survives_writing_and_reading(
+        text: str, risk: str, action: str, sides: list[float]) -> None:
+    left, right = sorted(sides[:2])
+    top, bottom = sorted(sides[2:])
+    answer = Answer(text, risk, 'car', (left, top, right, bottom), text, action)  # type: ignore
+    assert parse(render(answer)) == answer
+
+
+@pytest.mark.parametrize('text', [
+    f'```json\n{FORM}\n```',
+    f'Sure! Here is the JSON:\n{FORM}\nDrive safely {{and}} well.',
+    f'In the form {{"x": 1}} or {{y}}: {FORM}',
+    f'<think>Perhaps {{"risk": "none"}}? No.</think>{FORM}',
+    f'[{FORM}]',
+    FORM * 3,
+    '  ' + FORM.replace(', "', ',\n  "'),
+    json.dumps(dict(sorted(json.loads(FORM).items()))),
+    FORM.replace('"risk"', '"Risk"').replace('"high"', '"HIGH"'),
+    FORM.replace('"high"', '" high risk."'),
+    FORM.replace('"high"', '{"level": "high"}'),
+    FORM.replace('0.41', '"0.41"').replace('1.00', '"1.00"'),
+    FORM.replace('1.00', '1.03'),
+    FORM.replace('city street', 'city\nstreet'),
+])
+def test_valid_json_is_found_wherever_it_stands(text: str) -> None:
+    assert inspect(text) == (ANSWER, ())
+
+
+@pytest.mark.parametrize('text', [
+    FORM[:-1],
+    FORM[:-2],
+    FORM[:-1] + ',}',
+    FORM.replace(']}', ',]}'),
+    FORM.replace('"', "'"),
+    '```\n' + FORM.replace('"', "'") + '\n```',
+    FORM.replace('"risk"', 'risk').replace('"action"', 'action'),
+    FORM.replace(', "risk"', ' "risk"'),
+])
+def test_broken_json_is_repaired_and_counted(text: str) -> None:
+    assert inspect(text) == (ANSWER, ('repaired',))
+
+
+@pytest.mark.parametrize('length', range(len(FORM)))
+def test_a_cut_off_answer_never_gains_a_level(length: int) -> None:
+    answer = parse(FORM[:length])
+    said = FORM.index('"high') + len('"high')
+    assert answer.risk == ('high' if length >= said else 'unknown')
+    assert (ANSWER.description.startswith(answer.description)
+            or answer.description == FORM[:length].strip())
+
+
+@pytest.mark.parametrize('level', [
+    '"none, low, medium or high"', '"nonexistent"', '"medium-high"', '"severe"', '""', 'null',
+    'false', '0', '[]', '["none"]', '{}', '"no"'])
+def test_a_level_that_is_not_one_is_unknown(level: str) -> None:
+    parsed = inspect(FORM.replace('"high"', level))
+    assert parsed.answer.risk == 'unknown'
+    assert parsed.problems == ('no risk',)
+    assert parsed.answer.description == ANSWER.description
+
+
+def test_missing_keys_leave_the_rest() -> None:
+    assert inspect('{"risk": "low"}') == (Answer(risk='low'), ())
+    assert inspect('{"description": "Fog."}') == (Answer('Fog.'), ('no risk',))
+
+
+@pytest.mark.parametrize('text', [
+    '', ' ', '}', '{', '{}', '[]', 'null', 'none', '"none"', '{"a": 1}', 'Risk: none.',
+    'The road is clear, there is no risk.', '{' * 5000, '[' * 100_000, '{"a":' * 50_000,
+    '{"risk' * 2000, '\x00\xff\ud800', '{"risk": ' + '[' * 3000])
+def test_garbage_is_unknown_and_never_raises(text: str) -> None:
+    parsed = inspect(text)
+    assert parsed.answer.risk == 'unknown'
+    assert parsed.problems
+    assert len(parsed.answer.description) <= RAW_CHARACTERS
+
+
+def test_prose_is_kept_as_the_description() -> None:
+    parsed = inspect('A truck\nbrakes ahead. ' + 'x' * 1000)
+    assert parsed.problems == ('no json',)
+    assert parsed.answer.description.startswith('A truck brakes ahead. xxx')
+    assert len(parsed.answer.description) == RAW_CHARACTERS
+
+
+@given(st.text(st.sampled_from('{}[]":,\'\\ abnorisk01.-\n'), max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_no_text_makes_the_parser_fail(text: str) -> None:
+    assert parse(text).risk in RISK_LEVELS
+
+
+def test_text_beyond_the_limit_is_not_looked_at() -> None:
+    assert parse(' ' * MAX_CHARACTERS + FORM).risk == 'unknown'
+
+
+@pytest.mark.parametrize('box', [
+    '[0.1, 0.2, 0.3]', '[0.1, 0.2, 0.3, 0.4, 0.5]', '[0.5, 0.2, 0.3, 0.4]', '[0.1, 0.9, 0.3, 0.4]',
+    '[100, 200, 300, 400]', '[NaN, 0.2, 0.3, 0.4]', '[0.1, 0.2, 0.3, Infinity]', '"left"',
+    '[0.1, 0.2, 0.3, "x"]', '[0.1, 0.2, 0.3, null]', '[-0.5, 0.2, 0.3, 0.4]', '{}', '7',
+    f'[0.1, 0.2, 0.3, {"9" * 400}]'])
+def test_a_box_that_cannot_be_is_none_and_counted(box: str) -> None:
+    parsed = inspect(FORM.replace('[0.41, 0.20, 0.55, 1.00]', box))
+    assert parsed.answer == Answer(ANSWER.description, 'high', 'child', None,
+                                   ANSWER.explanation, ANSWER.action)
+    assert parsed.problems == ('bad box',)
+
+
+def test_boxes_are_read_in_the_unit_of_the_prompt_only() -> None:
+    text = FORM.replace('[0.41, 0.20, 0.55, 1.00]', '[410, 200, 550, 1000]')
+    assert parse(text, box_scale=1000).box == ANSWER.box
+    assert parse(text).box is None
+
+
+@pytest.mark.parametrize('found', [
+    'null', '"null"', '"none"', '""', '{}', '{"label": null}', '{"label": "", "box": null}'])
+def test_no_object_is_none(found: str) -> None:
+    parsed = inspect(f'{{"object": {found}, "risk": "low"}}')
+    assert parsed == (Answer(risk='low'), ())
+
+
+def test_an_object_without_a_place_keeps_its_label() -> None:
+    assert parse('{"object": "car", "risk": "low"}').label == 'car'
+    assert inspect('{"object": {"label": "car"}, "risk": "low"}') == (
+        Answer(risk='low', label='car'), ())
+
+
+def test_texts_can_be_sent_as_utf8_in_one_line() -> None:
+    answer = parse('{"description": "a\\ud800\\u0000\\n b", "risk": "low", "action": 5}')
+    assert answer.description == 'a b'
+    assert answer.action == '5'

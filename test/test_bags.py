@@ -1,0 +1,289 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reading frames from bags as cars and careless copies leave them, and writing answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+import os
+from pathlib import Path
+
+from bag_maker import (
+    compressed,
+    COMPRESSED_TOPIC,
+    drive,
+    jpeg,
+    picture,
+    raw,
+    RAW_TOPIC,
+    START_NS,
+    STEP_NS,
+    times,
+    write,
+)
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from vts_ros.bags import (
+    Answered,
+    Bag,
+    BagError,
+    camera_name,
+    camera_topics,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    read_frames,
+    TYPESTORE,
+    write_annotated_bag,
+)
+from vts_ros.report import Answer, FrameRef, KeyFrame, SceneReport
+
+
+def report(stamp: int, latency_ms: float = 250.0) -> SceneReport:
+    """Return an answer about one frame."""
+    return SceneReport(
+        stamp=stamp, frames=(FrameRef('camera_front', stamp),),
+        key_frame=KeyFrame('camera_front', stamp, 0),
+        answer=Answer('a road', 'high', 'car', (0.1, 0.2, 0.3, 0.4), 'it brakes', 'brake'),
+        keep=(0, 2), grid=(2, 2), latency_ms={'total': latency_ms}, model='m', engine='e')
+
+
+@pytest.mark.parametrize(('topic', 'frame_id', 'name'), [
+    ('/camera/front/image_raw/compressed', 'x', 'camera_front'),
+    ('/camera/front/image_raw', 'x', 'camera_front'),
+    ('/sensing/cam0/image_rect_color', '', 'sensing_cam0'),
+    ('/dashcam', '', 'dashcam'),
+    ('/image_raw', 'front_left_optical_frame', 'front_left'),
+    ('/camera/image_raw', 'camera_front', 'camera_front'),
+    ('/image_raw/compressed', '', 'camera'),
+])
+def test_camera_name(topic: str, frame_id: str, name: str) -> None:
+    """A camera is called after its topic, and after its frame where the topic says nothing."""
+    assert camera_name(topic, frame_id) == name
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize('alone', [False, True], ids=['directory', 'file'])
+def test_frames_are_read_unchanged(tmp_path: Path, storage: StoragePlugin, alone: bool) -> None:
+    """JPEG bytes, stamps and the camera's name come out, from the directory or from its file."""
+    bag = drive(tmp_path / 'bag', 6, storage)
+    if alone:
+        bag = next(file for file in bag.iterdir() if file.suffix in ('.mcap', '.db3'))
+    counters: Counter[str] = Counter()
+    frames = list(read_frames(bag, counters=counters))
+    assert [frame.stamp_ns for frame in frames] == times(6)
+    assert [frame.data for frame in frames] == [jpeg(picture(i)) for i in range(6)]
+    assert {frame.camera for frame in frames} == {'camera_front'}
+    assert +counters == Counter(frames=6)
+    assert camera_topics(bag) == [(COMPRESSED_TOPIC, COMPRESSED_IMAGE, 6)]
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', '8UC3'])
+@pytest.mark.parametrize('padding', [0, 12])
+def test_raw_pictures_become_rgb(tmp_path: Path, encoding: str, padding: int) -> None:
+    """Channel order and padded rows are undone."""
+    rgb = picture(3)
+    pixels = {
+        'rgb8': rgb, 'bgr8': rgb[..., ::-1], '8UC3': rgb[..., ::-1],
+        'rgba8': np.dstack([rgb, rgb[..., :1]]),
+        'bgra8': np.dstack([rgb[..., ::-1], rgb[..., :1]]),
+        'mono8': rgb[..., 0],
+    }[encoding]
+    rows = pixels.reshape(pixels.shape[0], -1)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=7)
+    message = raw(START_NS, padded, encoding, width=rgb.shape[1])
+    bag = write(tmp_path / 'bag', [(RAW_TOPIC, IMAGE, START_NS, message)])
+    frame, = read_frames(bag)
+    expected = np.repeat(rgb[..., :1], 3, axis=2) if encoding == 'mono8' else rgb
+    np.testing.assert_array_equal(frame.rgb(), expected)
+
+
+def test_raw_pictures_that_lie_are_left_out(tmp_path: Path) -> None:
+    """Too few bytes, an unknown encoding and a depth map are counted; the good one is read."""
+    rgb = picture(0)
+    depth = np.zeros((96, 320), np.uint8)
+    stamps = times(4)
+    bag = write(tmp_path / 'bag', [
+        (RAW_TOPIC, IMAGE, stamps[0], raw(stamps[0], rgb, 'rgb8', width=5000)),
+        (RAW_TOPIC, IMAGE, stamps[1], raw(stamps[1], rgb, 'secret9')),
+        (RAW_TOPIC, IMAGE, stamps[2], raw(stamps[2], depth, '16UC1', width=160)),
+        (RAW_TOPIC, IMAGE, stamps[3], raw(stamps[3], rgb, 'rgb8')),
+    ])
+    counters: Counter[str] = Counter()
+    frames = list(read_frames(bag, counters=counters))
+    assert [frame.stamp_ns for frame in frames] == [stamps[3]]
+    assert counters['broken'] == 3
+
+
+def test_zero_stamp_takes_the_receive_time(tmp_path: Path) -> None:
+    """A driver that sets no stamp still gives frames in order."""
+    data = compressed(0, jpeg(picture(0)))
+    bag = write(tmp_path / 'bag', [
+        (COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, data) for stamp in times(3)])
+    counters: Counter[str] = Counter()
+    assert [frame.stamp_ns for frame in read_frames(bag, counters=counters)] == times(3)
+    assert counters['no_stamp'] == 3
+
+
+def test_stamps_that_go_back_are_kept(tmp_path: Path) -> None:
+    """Frames come in the order of receipt, with the stamps that they have."""
+    stamps = [*times(3), *times(3)]
+    bag = write(tmp_path / 'bag', [
+        (COMPRESSED_TOPIC, COMPRESSED_IMAGE, START_NS + i * STEP_NS,
+         compressed(stamp, jpeg(picture(i)))) for i, stamp in enumerate(stamps)])
+    assert [frame.stamp_ns for frame in read_frames(bag)] == stamps
+
+
+def test_broken_jpeg_is_left_to_the_pipeline(tmp_path: Path) -> None:
+    """A cut JPEG is read as it is: whether a picture is good is found out when it is used."""
+    frames = list(read_frames(drive(tmp_path / 'bag', 5, broken=2)))
+    assert len(frames) == 5
+    assert len(frames[2].data) < len(frames[1].data)
+
+
+def test_same_camera_raw_and_compressed_is_read_once(tmp_path: Path) -> None:
+    """The compressed topic is taken; a drawn picture, a depth map and an empty topic are not."""
+    rgb, data = picture(0), jpeg(picture(0))
+    bag = write(tmp_path / 'bag', [
+        (RAW_TOPIC, IMAGE, START_NS, raw(START_NS, rgb, 'rgb8')),
+        (COMPRESSED_TOPIC, COMPRESSED_IMAGE, START_NS, compressed(START_NS, data)),
+        ('/vts_node/image_annotated/compressed', COMPRESSED_IMAGE, START_NS,
+         compressed(START_NS, data)),
+        ('/depth/image_raw/compressedDepth', COMPRESSED_IMAGE, START_NS,
+         compressed(START_NS, data)),
+    ])
+    frame, = read_frames(bag)
+    assert frame.data == data
+    chosen, = read_frames(bag, topics=[RAW_TOPIC])
+    np.testing.assert_array_equal(chosen.data, rgb)
+
+
+def test_topic_without_pictures_is_passed_over(tmp_path: Path) -> None:
+    """A compressed topic that was recorded but never published does not hide the raw one."""
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection(COMPRESSED_TOPIC, COMPRESSED_IMAGE, typestore=TYPESTORE)
+        used = writer.add_connection(RAW_TOPIC, IMAGE, typestore=TYPESTORE)
+        writer.write(used, START_NS, raw(START_NS, picture(0), 'rgb8'))
+    assert camera_topics(tmp_path / 'bag') == [(RAW_TOPIC, IMAGE, 1)]
+    assert len(list(read_frames(tmp_path / 'bag'))) == 1
+
+
+@pytest.mark.parametrize('whole_directory', [True, False], ids=['directory', 'file'])
+def test_cut_off_mcap_is_read_up_to_the_cut(tmp_path: Path, whole_directory: bool) -> None:
+    """A recorder that was killed leaves no index and no metadata: what is there is read."""
+    bag = drive(tmp_path / 'bag', 1200)
+    file = bag / 'bag.mcap'
+    data = file.read_bytes()
+    assert len(data) > 2**20  # several chunks, of which the last is cut
+    file.write_bytes(data[:len(data) * 3 // 4])
+    (bag / 'metadata.yaml').unlink()
+    counters: Counter[str] = Counter()
+    frames = list(read_frames(bag if whole_directory else file, counters=counters))
+    assert 100 < len(frames) < 1200
+    assert [frame.stamp_ns for frame in frames] == times(len(frames))
+    assert counters['truncated'] == 1
+
+
+def test_cut_off_sqlite_ends_in_one_clear_error(tmp_path: Path) -> None:
+    """A cut database gives frames up to the damage, or none, and then a BagError."""
+    bag = drive(tmp_path / 'bag', 200, StoragePlugin.SQLITE3)
+    file = bag / 'bag.db3'
+    data = file.read_bytes()
+    file.write_bytes(data[:len(data) // 2])
+    with pytest.raises(BagError) as caught:
+        list(read_frames(bag))
+    assert '\n' not in str(caught.value)
+
+
+def test_bag_without_camera_names_its_topics(tmp_path: Path) -> None:
+    """The error says what there is instead."""
+    text = TYPESTORE.types['std_msgs/msg/String']('hello')
+    data = bytes(TYPESTORE.serialize_cdr(text, 'std_msgs/msg/String'))
+    bag = write(tmp_path / 'bag', [('/chatter', 'std_msgs/msg/String', START_NS, data)])
+    with pytest.raises(BagError, match='no camera pictures; its topics: /chatter'):
+        camera_topics(bag)
+    with pytest.raises(BagError, match='no camera pictures'):
+        next(read_frames(bag))
+
+
+def test_wrong_topic_names_the_cameras(tmp_path: Path) -> None:
+    """A mistyped topic is answered with the right ones."""
+    bag = drive(tmp_path / 'bag', 2)
+    with pytest.raises(BagError, match=f'no camera topic /typo; it has: {COMPRESSED_TOPIC}'):
+        list(read_frames(bag, topics=['/typo']))
+
+
+@pytest.mark.parametrize(('name', 'content', 'reason'), [
+    ('missing', None, 'does not exist'),
+    ('notes.txt', b'hello', 'not a rosbag2 bag'),
+    ('old.bag', b'#ROSBAG V2.0', 'ROS 1'),
+    ('noise.mcap', b'noise' * 100, 'cannot be read'),
+    ('noise.db3', b'noise' * 100, 'cannot be read'),
+    ('empty.mcap', b'', 'cannot be read'),
+])
+def test_what_is_no_bag_is_refused(tmp_path: Path, name: str, content: bytes | None,
+                                   reason: str) -> None:
+    """One line that says why."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BagError, match=reason) as caught:
+        list(read_frames(path))
+    assert '\n' not in str(caught.value)
+
+
+def test_directory_without_bag_is_refused(tmp_path: Path) -> None:
+    """A folder of something else is told from a bag."""
+    with pytest.raises(BagError, match='holds no rosbag2 bag'):
+        list(read_frames(tmp_path))
+
+
+def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
+    """Every input is there unchanged, and answers come when they would have come in the car."""
+    source = drive(tmp_path / 'bag', 10)
+    stamps = times(10)
+    answers = [Answered(report(stamps[4]), b'picture 4'), Answered(report(stamps[9]), b'9'),
+               Answered(report(stamps[9] + 1), b'of no frame')]
+    assert write_annotated_bag(source, tmp_path / 'out', answers) == 2
+    found: dict[str, list[tuple[int, bytes]]] = {}
+    order = []
+    with Bag(tmp_path / 'out') as bag:
+        for connection, received_ns, data in bag.messages({c.topic for c in bag.connections}):
+            found.setdefault(connection.topic, []).append((received_ns, data))
+            order.append(received_ns)
+        risk = bag.deserialize(
+            found['/vts_node/risk'][0][1], 'diagnostic_msgs/msg/DiagnosticArray')
+        text = bag.deserialize(found['/vts_node/report'][0][1], 'std_msgs/msg/String')
+        drawn = bag.deserialize(
+            found['/vts_node/image_annotated/compressed'][0][1], COMPRESSED_IMAGE)
+    with Bag(source) as bag:
+        inputs = [(at, data) for _, at, data in bag.messages([COMPRESSED_TOPIC])]
+    assert found[COMPRESSED_TOPIC] == inputs
+    assert order == sorted(order)
+    assert [at for at, _ in found['/vts_node/report']] == [
+        stamps[4] + 250_000_000, stamps[9] + 250_000_000]
+    assert text.data == report(stamps[4]).to_json()
+    assert (risk.status[0].level, risk.status[0].message) == (2, 'it brakes')
+    assert risk.header.stamp.sec * 10**9 + risk.header.stamp.nanosec == stamps[4]
+    assert drawn.data.tobytes() == b'picture 4'
+    # The drawn pictures are no camera, so the result can be annotated again.
+    assert [camera.topic for camera in camera_topics(tmp_path / 'out')] == [COMPRESSED_TOPIC]
+    assert write_annotated_bag(tmp_path / 'out', tmp_path / 'again', answers) == 2
+
+
+def test_real_bags_are_read() -> None:
+    """Real recordings give frames of the expected size, all of them decodable."""
+    folder = os.environ.get('VTS_TEST_BAGS')
+    if not folder:
+        pytest.skip('VTS_TEST_BAGS is not set: no recorded drives here')
+    bags = [path for path in sorted(Path(folder).iterdir()) if (path / 'metadata.yaml').exists()]
+    assert bags
+    for bag in bags:
+        counters: Counter[str] = Counter()
+        frames = list(read_frames(bag, counters=counters))
+        assert len(frames) == sum(camera.pictures for camera in camera_topics(bag))
+        assert counters['broken'] == counters['truncated'] == 0
+        assert frames[0].camera == 'camera_front'
+        height, width = frames[len(frames) // 2].rgb().shape[:2]
+        assert (height, width) in ((540, 960), (360, 640))

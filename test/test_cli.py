@@ -1,0 +1,103 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as its users meet it: processes, exit codes, one line per error."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+from bag_maker import drive
+import pytest
+
+from vts_ros import __version__
+from vts_ros.annotate import ANSWERS, PAGE
+from vts_ros.report import SceneReport
+from vts_ros.vlm.checkpoint import create_checkpoint
+
+
+def vts(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command with a terminal of fixed width."""
+    return subprocess.run(
+        [sys.executable, '-m', 'vts_ros.cli', *map(str, arguments)], check=False,
+        capture_output=True, text=True, timeout=90,
+        env={**os.environ, 'COLUMNS': '120', 'NO_COLOR': '1', 'OMP_NUM_THREADS': '1'})
+
+
+def test_help_teaches_and_loads_nothing_heavy() -> None:
+    """Help names the commands and shows an example, without importing models or ROS."""
+    done = vts('--help')
+    assert done.returncode == 0
+    for command in ('annotate', 'replay', 'render', 'eval', 'train'):
+        assert command in done.stdout
+    assert 'vts annotate' in done.stdout
+    heavy = {'torch', 'transformers', 'cv2', 'matplotlib', 'rosbags', 'rclpy'}
+    loaded = subprocess.run(
+        [sys.executable, '-c', 'import sys, vts_ros.cli; print(*sys.modules)'], check=True,
+        capture_output=True, text=True).stdout.split()
+    assert not heavy & set(loaded)
+
+
+@pytest.mark.parametrize('command', ['annotate', 'replay', 'render', 'eval scenes'])
+def test_every_command_has_an_example(command: str) -> None:
+    """The help of a command ends with a line that can be copied."""
+    done = vts(*command.split(), '--help')
+    assert done.returncode == 0
+    assert f'Example: vts {command}' in done.stdout
+
+
+def test_version() -> None:
+    """The version is that of the package."""
+    assert vts('--version').stdout.strip() == f'vts_ros {__version__}'
+
+
+@pytest.mark.parametrize(('arguments', 'reason'), [
+    (('annotate', '/nowhere'), '/nowhere does not exist'),
+    (('render', '/proc/no/such/place', '--png'), '/proc/no'),
+])
+def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
+    """What a user did wrong is said in one line on stderr, with exit code 1."""
+    done = vts(*arguments)
+    assert done.returncode == 1
+    line, = done.stderr.strip().splitlines()
+    assert line.startswith('vts: ')
+    assert reason in line
+
+
+def test_debug_shows_the_traceback() -> None:
+    """With --debug the place of the error is shown."""
+    done = vts('--debug', 'annotate', '/nowhere')
+    assert done.returncode == 1
+    assert 'Traceback' in done.stderr
+
+
+def test_unknown_model_is_one_line(tmp_path: Path) -> None:
+    """A model that is not there is named."""
+    done = vts('annotate', drive(tmp_path / 'bag', 3), '--model', tmp_path / 'no_model',
+               '--out', tmp_path / 'out')
+    assert done.returncode == 1
+    assert 'no_model' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_annotate_prints_every_answer(tmp_path: Path) -> None:
+    """The command writes the results, and prints a line per answer and where to look."""
+    model = tmp_path / 'tiny'
+    create_checkpoint(
+        model, ['a road'], vocab_size=512, text_hidden=64, text_layers=2, text_heads=2,
+        text_intermediate=64, vision_hidden=32, vision_layers=2, vision_heads=2,
+        vision_intermediate=64)
+    out = tmp_path / 'out'
+    done = vts('annotate', drive(tmp_path / 'bag', 16), '--out', out, '--model', model,
+               '--max-new-tokens', 4, '--keep-ratio', 0.5, '--every', 2, '--threads', 1)
+    assert done.returncode == 0, done.stderr
+    reports = [SceneReport.from_dict(json.loads(line))
+               for line in (out / ANSWERS).read_text().splitlines()]
+    assert len(reports) == 2
+    kept, total = len(reports[0].keep), reports[0].tokens_total
+    assert kept == round(0.5 * total)
+    assert done.stdout.count(f'{kept}/{total} tokens') == 2
+    assert str(out / PAGE) in done.stdout.replace('\n', '')

@@ -1,0 +1,99 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames and the rolling window."""
+
+import cv2
+import numpy as np
+import pytest
+
+from vts_ros.frames import check_rgb, decode_image, Frame, FrameBuffer, FrameError
+
+SECOND = 1_000_000_000
+PICTURE = np.zeros((32, 48, 3), np.uint8)
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    return cv2.imencode('.jpg', picture)[1].tobytes()
+
+
+def _frame(seconds: float, camera: str = 'front') -> Frame:
+    return Frame(camera, round(seconds * SECOND), PICTURE)
+
+
+def _stamps(window: list[Frame] | None) -> list[float]:
+    return [frame.stamp_ns / SECOND for frame in window or []]
+
+
+def test_decoding_gives_rgb():
+    red = np.zeros((32, 48, 3), np.uint8)
+    red[:, :, 2] = 255  # OpenCV writes BGR
+    rgb = decode_image(_jpeg(red))
+    assert rgb.shape == (32, 48, 3)
+    assert rgb[16, 24, 0] > 240 and rgb[16, 24, 2] < 15
+
+
+@pytest.mark.parametrize('data', [
+    b'', b'no picture at all', _jpeg(np.full((64, 64, 3), 7, np.uint8))[:200],
+    _jpeg(np.zeros((1, 1, 3), np.uint8))])
+def test_broken_pictures_are_refused(data):
+    with pytest.raises(FrameError):
+        Frame('front', 0, data).rgb()
+
+
+@pytest.mark.parametrize('shape', [(0, 0, 3), (1, 1, 3), (32, 48), (32, 48, 4), (8, 48, 3)])
+def test_unusable_arrays_are_refused(shape):
+    with pytest.raises(FrameError):
+        check_rgb(np.zeros(shape, np.uint8))
+
+
+def test_window_slides_over_admitted_frames():
+    buffer = FrameBuffer(frames=3, interval_sec=0.4)
+    for tick in range(15):  # 10 Hz
+        buffer.push(_frame(tick / 10))
+    assert _stamps(buffer.window()) == [0.4, 0.8, 1.2] or _stamps(buffer.window())[-1] >= 1.2
+    assert buffer.counters['admitted'] + buffer.counters['thinned'] == 15
+    before = set(_stamps(buffer.window()))
+    buffer.push(_frame(1.6))
+    assert len(before & set(_stamps(buffer.window()))) == 2
+
+
+def test_no_window_before_it_is_full():
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    assert buffer.window() is None
+    buffer.push(_frame(0.0))
+    assert buffer.window() is None
+    assert _stamps(buffer.window(full=False)) == [0.0]
+
+
+def test_time_that_jumps_back_clears_all_cameras():
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    for seconds in (10.0, 10.4):
+        buffer.push(_frame(seconds, 'left'))
+        buffer.push(_frame(seconds, 'right'))
+    assert buffer.push(_frame(1.0, 'left')) == 'back'
+    assert _stamps(buffer.window(full=False)) == [1.0]
+
+
+def test_duplicates_are_counted_and_dropped():
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    assert buffer.push(_frame(1.0)) == 'admitted'
+    assert buffer.push(_frame(1.0)) == 'duplicate'
+    assert buffer.counters == {'admitted': 1, 'duplicate': 1}
+
+
+def test_cameras_merge_in_the_order_of_time():
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    for seconds in (0.0, 0.4):
+        buffer.push(_frame(seconds + 0.05, 'right'))
+        buffer.push(_frame(seconds, 'left'))
+    window = buffer.window()
+    assert [frame.camera for frame in window] == ['left', 'right', 'left', 'right']
+
+
+def test_a_discarded_frame_leaves_the_others():
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    buffer.push(_frame(0.0))
+    broken = _frame(0.4)
+    buffer.push(broken)
+    buffer.discard(broken)
+    assert _stamps(buffer.window(full=False)) == [0.0]

@@ -1,0 +1,372 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the grammar writes is true, well formed, varied, and can be read back."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+import re
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from vts_ros.report import Answer
+from vts_ros.scenes import language
+from vts_ros.scenes.types import (
+    ACTIONS,
+    Actor,
+    CURVES,
+    LABELS,
+    LIGHTS,
+    MOTIONS,
+    PLACES,
+    ROADS,
+    TRUE_LEVELS,
+    WEATHERS,
+    WindowTruth,
+)
+
+T = TypeVar('T')
+Asked = list[tuple[WindowTruth, language.Question]]
+
+NUMBER_OF_TRUTHS = 600
+FIXED = ('traffic light', 'barrier')
+
+
+def draw(rng: np.random.Generator, values: Sequence[T]) -> T:
+    return values[int(rng.integers(len(values)))]
+
+
+def random_actor(rng: np.random.Generator, number: int, label: str | None = None,
+                 motion: str | None = None, is_risk: bool = False) -> Actor:
+    left, top = rng.uniform(0.0, 0.7, 2)
+    width, height = rng.uniform(0.02, 0.3, 2)
+    label = label or draw(rng, LABELS)
+    detail = '' if label != 'traffic light' else 'red' if is_risk else 'green'
+    return Actor(
+        id=number, label=label, detail=detail,
+        box=(left, top, left + width, top + height), visible=float(rng.uniform(0.1, 1.0)),
+        distance_m=float(rng.uniform(4.0, 80.0)), lateral_m=float(rng.uniform(-6.0, 6.0)),
+        speed_mps=float(rng.uniform(0.0, 20.0)), motion=motion or draw(rng, MOTIONS),
+        is_risk=is_risk)
+
+
+def random_truth(seed: int) -> WindowTruth:
+    """Draw every combination of facts, also such as no scene family would give."""
+    rng = np.random.default_rng(seed)
+    risk = draw(rng, TRUE_LEVELS)
+    actors = [random_actor(rng, number) for number in range(rng.integers(0, 6))]
+    label = place = motion = box = ttc = None
+    action = 'keep going'
+    if risk != 'none':
+        label, place, action = draw(rng, LABELS), draw(rng, PLACES), draw(rng, ACTIONS)
+        motion = 'stopped' if label in FIXED else draw(rng, MOTIONS)
+        actors.append(random_actor(rng, len(actors), label, motion, is_risk=True))
+        box, ttc = actors[-1].box, 2.5
+    return WindowTruth(
+        family='random', seed=seed, risk=risk, label=label, box=box, place=place, motion=motion,
+        action=action, ttc_sec=ttc, light=draw(rng, LIGHTS),
+        weather=draw(rng, WEATHERS),
+        road=draw(rng, ROADS),
+        curve=draw(rng, CURVES), lanes=int(rng.integers(1, 5)),
+        ego_speed_mps=float(rng.uniform(0.0, 30.0)), actors=tuple(actors))
+
+
+@pytest.fixture(scope='module')
+def truths() -> list[WindowTruth]:
+    return [random_truth(seed) for seed in range(NUMBER_OF_TRUTHS)]
+
+
+@pytest.fixture(scope='module')
+def answers(truths: list[WindowTruth]) -> list[Answer]:
+    return [language.answer(truth, np.random.default_rng(truth.seed)) for truth in truths]
+
+
+@pytest.fixture(scope='module')
+def asked(truths: list[WindowTruth]) -> Asked:
+    """Pairs of a truth and one of its questions; all the questions that it allows."""
+    return [(truth, question) for truth in truths
+            for question in language.questions(truth, np.random.default_rng(truth.seed), n=99)]
+
+
+def a_truth(**changes: Any) -> WindowTruth:
+    """Return a truth in which a braking truck ahead is the hazard."""
+    truck = Actor(id=1, label='truck', box=(0.4, 0.4, 0.6, 0.6), visible=1.0, distance_m=9.0,
+                  lateral_m=0.0, speed_mps=4.0, motion='braking', is_risk=True)
+    truth = WindowTruth(
+        family='lead', seed=0, risk='high', label='truck', box=truck.box, place='ahead',
+        motion='braking', action='brake hard', ttc_sec=1.5, light='day', weather='rain',
+        road='motorway', curve='straight', lanes=3, ego_speed_mps=14.0, actors=(truck,))
+    return replace(truth, **changes)
+
+
+def test_all_facts_are_read_back(truths: list[WindowTruth], answers: list[Answer]) -> None:
+    for truth, answer in zip(truths, answers, strict=True):
+        expected = {'object': truth.label, 'place': truth.place, 'motion': truth.motion,
+                    'action': None}
+        assert language.facts(answer.explanation) == expected, answer.explanation
+        expected = dict.fromkeys(expected) | {'action': truth.action}
+        assert language.facts(answer.action) == expected, answer.action
+
+
+def test_tables_cover_all_values() -> None:
+    assert tuple(language.FACTS['object']) == LABELS
+    assert set(language.FACTS['place']) == set(PLACES)
+    assert set(language.FACTS['motion']) == set(MOTIONS)
+    assert set(language.FACTS['action']) == set(ACTIONS)
+    for motion in MOTIONS:
+        assert len(set(language.MOTION_PHRASES[motion].predicates)) >= 6
+
+
+@pytest.mark.parametrize('fact', language.FACTS)
+def test_a_phrase_means_one_value(fact: str) -> None:
+    phrases = Counter(phrase for value, several in language.FACTS[fact].items()
+                      for phrase in {value, *several})
+    assert [phrase for phrase, count in phrases.items() if count > 1] == []
+
+
+def test_plain_and_imitated_words_are_read() -> None:
+    read = language.facts('A Person on a  bicycle, on the left, is moving across the road')
+    assert read == {'object': 'cyclist', 'place': 'left', 'motion': 'crossing', 'action': None}
+    assert language.facts('truck ahead braking: brake') == {
+        'object': 'truck', 'place': 'ahead', 'motion': 'braking', 'action': 'brake'}
+    assert set(language.facts('Oscar: cargo headed outright nonstop, brightly').values()) == {None}
+
+
+def test_answer_carries_the_truth(truths: list[WindowTruth], answers: list[Answer]) -> None:
+    for truth, answer in zip(truths, answers, strict=True):
+        assert (answer.risk, answer.label) == (truth.risk, truth.label)
+        if truth.box is None or answer.box is None:
+            assert truth.box == answer.box
+        else:
+            assert answer.box == pytest.approx(truth.box, abs=0.0051)
+            assert all(edge == round(edge, 2) for edge in answer.box)
+
+
+def check_sentence(text: str) -> None:
+    assert text.isascii()
+    assert not re.search(r'\d|  | ,|[,:]\.|{', text), text
+    assert re.fullmatch(r'[A-Z][^.]*\.', text), text
+    assert not re.search(r'\ban (?![aeiou])|\ba (?=[aeiou])', text.lower()), text
+
+
+def test_sentences_are_well_formed(answers: list[Answer], asked: Asked) -> None:
+    for answer in answers:
+        check_sentence(answer.description)
+        check_sentence(answer.explanation)
+        assert 10 <= len(answer.description.split()) <= 22
+        assert 8 <= len(answer.explanation.split()) <= 18
+        assert 2 <= len(answer.action.split()) <= 5
+    for _, question in asked:
+        check_sentence(question.answer)
+        assert re.fullmatch(r'[A-Z][^.?]*[.?]', question.text)
+
+
+def test_description_tells_light_weather_road_and_curve(truths: list[WindowTruth],
+                                                        answers: list[Answer]) -> None:
+    for truth, answer in zip(truths, answers, strict=True):
+        for fact in ('light', 'weather', 'road', 'curve'):
+            phrases = language.FACTS[fact][getattr(truth, fact)]
+            assert any(phrase in answer.description.lower() for phrase in phrases)
+        if truth.label is not None:
+            continue
+        seen = {actor.label for actor in truth.actors
+                if actor.visible > 0.5 and actor.box[3] - actor.box[1] > 0.06}
+        named = language.facts(answer.description)['object']
+        assert named in seen if seen else named is None, answer.description
+
+
+def test_texts_vary(answers: list[Answer]) -> None:
+    explanations = {answer.explanation for answer in answers if answer.label}
+    assert len(explanations) > 0.95 * sum(answer.label is not None for answer in answers)
+    assert len({answer.description for answer in answers}) > 0.95 * len(answers)
+    rng = np.random.default_rng(0)
+    assert len({language.answer(a_truth(), rng).explanation for _ in range(300)}) > 250
+
+
+def test_vocabulary_stays_small(answers: list[Answer], asked: Asked) -> None:
+    texts = [text for answer in answers
+             for text in (answer.description, answer.explanation, answer.action)]
+    texts += [text for _, question in asked for text in (question.text, question.answer)]
+    assert len(set(re.findall(r'[a-z]+', ' '.join(texts).lower()))) < 450
+
+
+def test_same_seed_same_text(truths: list[WindowTruth]) -> None:
+    def texts(truth: WindowTruth, seed: int) -> tuple[Answer, list[language.Question]]:
+        rng = np.random.default_rng(seed)
+        return language.answer(truth, rng), language.questions(truth, rng)
+
+    for truth in truths[:50]:
+        assert texts(truth, 3) == texts(truth, 3)
+        assert texts(truth, 3) != texts(truth, 4)
+
+
+def test_own_answers_are_right(asked: Asked) -> None:
+    for truth, question in asked:
+        assert language.answer_right(question.kind, truth, question.answer), question
+        assert language.answer_right(question.text, truth, question.answer), question
+
+
+def test_answers_for_another_value_are_wrong(truths: list[WindowTruth], asked: Asked) -> None:
+    """Every answer is offered to the next truth that has another value of the asked fact."""
+    kinds = defaultdict(list)
+    for truth, question in asked:
+        kinds[question.kind].append((language.KINDS[question.kind].value(truth), truth, question))
+    assert set(kinds) == set(language.KINDS)
+    for pairs in kinds.values():
+        assert len({value for value, _, _ in pairs}) > 1
+        for (value, _, question), (other, truth, _) in pairwise(pairs):
+            assert language.answer_right(question.kind, truth, question.answer) == (
+                value == other), (question, other)
+
+
+def test_empty_answers_are_wrong_and_unknown_questions_refused() -> None:
+    for kind in language.KINDS:
+        assert not language.answer_right(kind, a_truth(), '')
+        assert not language.answer_right(kind, a_truth(), 'Hello world.')
+    with pytest.raises(ValueError, match='unknown question'):
+        language.answer_right('Who are you?', a_truth(), 'yes')
+
+
+def test_questions_are_different_kinds(truths: list[WindowTruth]) -> None:
+    seen: Counter[str] = Counter()
+    for truth in truths:
+        several = language.questions(truth, np.random.default_rng(truth.seed))
+        assert len({question.kind for question in several}) == 5
+        assert sum(question.kind in language.PRESENCE for question in several) <= 1
+        seen.update(question.kind for question in several)
+    assert set(seen) == set(language.KINDS)
+    texts = [text.lower() for kind in language.KINDS.values() for text in kind.texts]
+    assert len(texts) == len(set(texts))
+
+
+def test_presence_is_asked_in_balance(asked: Asked) -> None:
+    verdicts = Counter(question.answer.split(',')[0] for _, question in asked
+                       if question.kind in language.PRESENCE)
+    assert 0.4 < verdicts['Yes'] / (verdicts['Yes'] + verdicts['No']) < 0.6
+
+
+@pytest.mark.parametrize(('kind', 'right', 'wrong'), [
+    ('object', 'A lorry ahead.', 'The main hazard is a car ahead.'),
+    ('place', 'It is in our lane.', 'It is on the left.'),
+    ('motion', 'It slows down.', 'It moves slower than us.'),
+    ('action', 'We should brake fully.', 'Brake now, as a truck ahead brakes.'),
+    ('safety', 'No, a crash is only moments away.', 'Yes, there is no conflict.'),
+    ('weather', 'There is falling rain.', 'There is dry weather.'),
+    ('light', 'We drive in daylight.', 'At night.'),
+    ('road', 'This is a highway.', 'This is a city street.'),
+    ('curve', 'The road has no bend.', 'The road bends right.'),
+    ('count', 'I see one vehicle.', 'I see two vehicles.'),
+    ('risk', 'The risk is severe.', 'There is no risk.'),
+    ('distance', 'It is close by.', 'It is some way off.'),
+    ('signal', 'The light is green.', 'It is red.'),
+    ('braking', 'Yes, it brakes.', 'No, it stands still.'),
+    ('presence of truck', 'Yes, a truck is in sight.', 'No, there is no truck.'),
+    ('presence of bus', 'No, there is no bus.', 'Yes, there is a bus.'),
+    ('Is there a truck?', 'yes', 'no'),
+])
+def test_grading(kind: str, right: str, wrong: str) -> None:
+    truck = a_truth().actors[0]
+    light = replace(truck, label='traffic light', detail='green', is_risk=False)
+    truth = a_truth(actors=(truck, light))
+    assert language.answer_right(kind, truth, right)
+    assert not language.answer_right(kind, truth, wrong)
+
+
+def test_no_hazard_is_an_answer_of_its_own() -> None:
+    clear = a_truth(risk='none', label=None, box=None, place=None, motion=None,
+                    action='keep going', actors=())
+    for kind in ('object', 'place', 'motion', 'distance'):
+        assert language.answer_right(kind, clear, 'There is no hazard.')
+        assert not language.answer_right(kind, a_truth(), 'There is no hazard.')
+    assert not language.answer_right('object', clear, 'A truck ahead.')
+
+
+def test_only_vehicles_in_clear_view_are_counted() -> None:
+    truck = a_truth().actors[0]
+    others = (replace(truck, visible=0.4), replace(truck, box=(0.4, 0.4, 0.5, 0.45)),
+              replace(truck, label='cyclist'), replace(truck, label='car', is_risk=False))
+    assert language.answer_right('count', a_truth(actors=(truck, *others)), 'Two vehicles.')
+
+
+def test_what_is_unclear_is_not_asked() -> None:
+    hidden = Actor(id=2, label='animal', box=(0.1, 0.5, 0.2, 0.6), visible=0.2, distance_m=30.0,
+                   lateral_m=4.0, speed_mps=0.0, motion='stopped', is_risk=False)
+    child = replace(hidden, label='child', visible=1.0)
+    truth = a_truth(actors=(replace(a_truth().actors[0], distance_m=15.5), hidden, child))
+    kinds = {question.kind for seed in range(60)
+             for question in language.questions(truth, np.random.default_rng(seed), n=99)}
+    assert kinds.isdisjoint({'distance', 'presence of animal', 'presence of pedestrian'})
+    assert {'presence of child', 'presence of bus', 'braking'} <= kinds
+
+
+def test_description_tells_parked_vehicles_and_the_colour_of_lights() -> None:
+    truck = replace(a_truth().actors[0], is_risk=False)
+    parked = replace(truck, parked=True, detail='white')
+    light = replace(truck, label='traffic light', detail='green')
+    rng = np.random.default_rng(0)
+
+    def description(actor: Actor) -> str:
+        truth = a_truth(risk='none', label=None, place=None, motion=None, actors=(actor,))
+        return language.answer(truth, rng).description
+
+    for _ in range(20):
+        assert re.search('parked (truck|lorry)', description(parked))
+        assert re.search('green (traffic|signal|light)', description(light))
+        assert not re.search('parked|green|white', description(replace(truck, detail='white')))
+
+
+def texts_of(truth: WindowTruth, part: str, count: int = 40) -> list[str]:
+    rng = np.random.default_rng(1)
+    return [getattr(language.answer(truth, rng), part) for _ in range(count)]
+
+
+def test_description_places_the_nearest_first() -> None:
+    truck = replace(a_truth().actors[0], is_risk=False, distance_m=20.0, lateral_m=4.0)
+    bus = replace(truck, label='bus', distance_m=10.0, lateral_m=-4.0)
+    middle = replace(truck, lateral_m=1.5)
+    clear = a_truth(risk='none', label=None, place=None, motion=None)
+    for text in texts_of(replace(clear, actors=(truck, bus)), 'description'):
+        nearest = language.facts(text)
+        assert (nearest['object'], nearest['place']) == ('bus', 'right'), text
+        assert 'truck' not in text or ' left' in text
+    for text in texts_of(replace(clear, actors=(middle,)), 'description'):
+        assert language.facts(text)['place'] is None, text
+    # The risk object may reach into the corridor although its centre does not.
+    inside = a_truth(actors=(replace(middle, is_risk=True),))
+    assert {language.facts(text)['place'] for text in texts_of(inside, 'description')} == {'ahead'}
+
+
+def test_lights_are_red_and_barriers_do_not_come_to_a_stop() -> None:
+    light = a_truth(label='traffic light', motion='stopped')
+    for text in texts_of(light, 'explanation'):
+        assert re.search(r'\bred\b', text), text
+        assert not re.search('collide|crash', text), text
+    barrier = a_truth(label='barrier', motion='stopped')
+    assert not any('has stopped' in text for text in texts_of(barrier, 'explanation'))
+
+
+def test_reasons_follow_level_and_place() -> None:
+    low = a_truth(risk='low')
+    assert any('gap' in text for text in texts_of(low, 'explanation'))
+    assert not any('gap' in text for text in texts_of(replace(low, place='left'), 'explanation'))
+    assert not any('moment' in text for text in texts_of(low, 'explanation'))
+    assert any('moment' in text for text in texts_of(a_truth(), 'explanation'))
+
+
+def test_an_empty_road_is_told_from_a_safe_one() -> None:
+    clear = a_truth(risk='none', label=None, place=None, motion=None)
+    for text in texts_of(clear, 'explanation'):
+        assert re.search('else|others|obody gets', text), text
+    for text in texts_of(replace(clear, actors=()), 'explanation'):
+        assert re.search('o other traffic|nobody around|empty|alone', text), text
+
+
+def test_low_risk_is_safe_and_only_the_vehicle_ahead_brakes() -> None:
+    assert language.answer_right('safety', a_truth(risk='low'), 'Yes.')
+    assert language.KINDS['braking'].value(a_truth(place='left')) is None
+    assert language.KINDS['braking'].value(a_truth(label='cyclist')) is None

@@ -1,0 +1,146 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline with the shipped models."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vts_ros.frames import Frame
+from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
+from vts_ros.report import RISK_LEVELS
+from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.vlm.prompts import describe_prompt
+
+INTERVAL_NS = 400_000_000
+
+
+@pytest.fixture(scope='module')
+def pipeline() -> Pipeline:
+    return Pipeline.load(PipelineConfig(threads=2))
+
+
+@pytest.fixture(autouse=True)
+def _fresh(pipeline: Pipeline) -> Iterator[None]:
+    yield
+    pipeline.clear()
+    pipeline.set_keep_ratio(0.6)
+
+
+@pytest.fixture(scope='module')
+def frames() -> list[Frame]:
+    clip = render(next(balanced_scenes('val', 1, first=2, frames=8)))
+    return [Frame('front', index * INTERVAL_NS, picture)
+            for index, picture in enumerate(clip.frames)]
+
+
+@pytest.fixture
+def encoded(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the pictures that went through the vision encoder."""
+    shapes: list[tuple[int, ...]] = []
+    encode = pipeline.vlm.encode
+
+    def noting(rgb: np.ndarray) -> Any:
+        shapes.append(rgb.shape)
+        return encode(rgb)
+
+    monkeypatch.setattr(pipeline.vlm, 'encode', noting)
+    return shapes
+
+
+def test_report_is_complete(pipeline: Pipeline, frames: list[Frame]) -> None:
+    report = pipeline.describe(frames[:5])
+    assert report.stamp == frames[4].stamp_ns
+    assert [ref.stamp for ref in report.frames] == [frame.stamp_ns for frame in frames[:5]]
+    assert report.grid == (4, 7)
+    assert len(report.keep) == round(0.6 * 5 * 28)
+    assert report.answer.risk in RISK_LEVELS[:-1]
+    assert report.answer.description and report.answer.explanation and report.answer.action
+    assert {'read', 'propose', 'encode', 'select', 'prefill', 'decode', 'total'} <= set(
+        report.latency_ms)
+    key = report.key_frame
+    assert key.stamp == frames[key.index].stamp_ns
+    whole = set(range(28 * key.index, 28 * (key.index + 1)))
+    assert whole <= set(report.keep)
+
+
+def test_a_sliding_window_encodes_new_frames_only(
+        pipeline: Pipeline, frames: list[Frame], encoded: list[tuple[int, ...]]) -> None:
+    pipeline.describe(frames[0:5])
+    assert len(encoded) == 5
+    pipeline.describe(frames[1:6])
+    assert len(encoded) == 6
+    pipeline.ask(frames[1:6], 'What is the main hazard?')
+    assert len(encoded) == 6
+
+
+def test_cached_features_change_nothing(pipeline: Pipeline, frames: list[Frame]) -> None:
+    pipeline.describe(frames[0:5])
+    pipeline._key = None  # the key frame so far is state of its own
+    slid = pipeline.describe(frames[1:6])
+    pipeline.clear()
+    fresh = pipeline.describe(frames[1:6])
+    assert (slid.answer, slid.keep) == (fresh.answer, fresh.keep)
+
+
+def test_keeping_all_equals_the_stock_model(pipeline: Pipeline, frames: list[Frame]) -> None:
+    pipeline.set_keep_ratio(1.0)
+    report = pipeline.describe(frames[:5])
+    assert report.keep == tuple(range(140))
+    vlm, prompt = pipeline.vlm, describe_prompt()
+    features = [vlm.encode(frame.rgb()) for frame in frames[:5]]
+    layout = vlm.layout([one.grid for one in features], prompt.captions(frames[:5]), prompt)
+    pixels = vlm.preprocess([frame.rgb() for frame in frames[:5]])
+    ids = layout.input_ids[None]
+    kinds = (ids == vlm.model.config.image_token_id).int()
+    stock = vlm.model.generate(input_ids=ids, attention_mask=ids * 0 + 1, mm_token_type_ids=kinds,
+                               max_new_tokens=160, do_sample=False, **pixels)
+    text = vlm.tokenizer.decode(stock[0, ids.shape[1]:], skip_special_tokens=True)
+    assert report.answer.explanation in text and report.answer.description in text
+
+
+def test_batch_equals_one_by_one(pipeline: Pipeline, frames: list[Frame]) -> None:
+    windows = [frames[0:5], frames[1:6], frames[2:7]]
+    pipeline.config = PipelineConfig(keep_ratio=0.4)
+    together = pipeline.describe_batch(windows)
+    pipeline.clear()
+    alone = [pipeline.describe(window) for window in windows]
+    assert [report.answer for report in together] == [report.answer for report in alone]
+    assert all(len(report.keep) == 56 for report in together)
+
+
+def test_a_broken_frame_is_named_and_the_others_stay(
+        pipeline: Pipeline, frames: list[Frame], encoded: list[tuple[int, ...]]) -> None:
+    broken = Frame('front', frames[2].stamp_ns, b'\xff\xd8 this is no picture')
+    window = [*frames[:2], broken, *frames[3:5]]
+    with pytest.raises(BrokenFrame) as caught:
+        pipeline.describe(window)
+    assert caught.value.frame is broken
+    report = pipeline.describe([frame for frame in window if frame is not broken])
+    assert len(report.frames) == 4
+    assert len(encoded) == 4  # nothing was computed twice
+
+
+def test_frames_of_different_sizes_share_a_grid(pipeline: Pipeline, frames: list[Frame]) -> None:
+    small = Frame('front', frames[3].stamp_ns, np.zeros((64, 112, 3), np.uint8))
+    report = pipeline.describe([*frames[:3], small, frames[4]])
+    assert report.tokens_total == 5 * 28
+
+
+def test_an_empty_window_is_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(ValueError, match='at least one frame'):
+        pipeline.describe([])
+
+
+def test_stopping_leaves_the_risk_unknown(pipeline: Pipeline, frames: list[Frame]) -> None:
+    report = pipeline.describe(frames[:5], stop=lambda: True)
+    assert report.answer.risk == 'unknown'
+
+
+def test_the_cache_is_bounded(pipeline: Pipeline, frames: list[Frame]) -> None:
+    pipeline.config = PipelineConfig(cache_frames=5)
+    for end in range(5, 9):
+        pipeline.select(frames[end - 5:end])
+    assert len(pipeline._seen) == 5

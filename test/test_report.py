@@ -1,0 +1,47 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The scene report and its JSON form."""
+
+import json
+
+import pytest
+
+from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_LEVELS, SceneReport
+
+REPORT = SceneReport(
+    stamp=3, frames=(FrameRef('front', 1), FrameRef('front', 3)),
+    key_frame=KeyFrame('front', 3, 1),
+    answer=Answer('A road.', 'high', 'car', (0.1, 0.2, 0.3, 0.4), 'A car brakes.', 'brake'),
+    keep=(0, 3, 4, 5, 6, 7), grid=(2, 2), latency_ms={'total': 12.345}, age_ms=20.0,
+    model='embedded', engine='onnxruntime-cpu')
+
+
+def test_json_is_one_line_and_comes_back_the_same():
+    line = REPORT.to_json()
+    assert '\n' not in line
+    again = SceneReport.from_dict(json.loads(line))
+    assert again.to_dict() == REPORT.to_dict()
+
+
+def test_schema_names_what_the_interface_promises():
+    data = REPORT.to_dict()
+    assert data['schema'] == 1
+    assert data['risk'] == {'level': 'high'}
+    assert data['object'] == {'label': 'car', 'camera': 'front', 'box': (0.1, 0.2, 0.3, 0.4)}
+    assert data['tokens']['total'] == 8 and data['tokens']['kept'] == 6
+    assert data['key_frame'] == {'camera': 'front', 'stamp': 3, 'index': 1}
+
+
+def test_an_empty_answer_is_unknown_not_harmless():
+    assert Answer().risk == 'unknown'
+    assert RISK_LEVELS[-1] == 'unknown'
+
+
+@pytest.mark.parametrize('damage', [
+    lambda data: data.pop('tokens'), lambda data: data.update(schema=2),
+    lambda data: data.update(risk=None)])
+def test_damaged_reports_are_refused(damage):
+    data = REPORT.to_dict()
+    damage(data)
+    with pytest.raises(ValueError):
+        SceneReport.from_dict(data)

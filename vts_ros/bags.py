@@ -1,0 +1,474 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded drives: read camera frames from rosbag2 bags and write answers into them. No ROS."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+import heapq
+from pathlib import Path
+import re
+import tempfile
+from typing import Any, NamedTuple
+
+from mcap.exceptions import McapError
+from mcap.records import Channel, Message, Schema
+from mcap.stream_reader import StreamReader
+from mcap.writer import Writer as McapWriter
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.image import ImageError, message_to_cvimage
+from rosbags.image.image import to_cvtype
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys.store import Typestore
+
+from vts_ros.frames import check_rgb, Frame, FrameError
+from vts_ros.report import RiskLevel, SceneReport
+
+IMAGE = 'sensor_msgs/msg/Image'
+COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
+BAG_SUFFIXES = ('.mcap', '.db3')
+
+TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+
+#: Image topics that are no camera: depth maps, and pictures that this package has drawn.
+_NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
+#: What image_transport and drivers append to the name of a camera.
+_TRANSPORT = re.compile(r'(/compressed)?$')
+_PICTURE = re.compile(r'/image(_(raw|color|mono|rect|rect_color))?$')
+
+
+class BagError(Exception):
+    """A bag that cannot be used; the message says why in one line."""
+
+
+class CameraTopic(NamedTuple):
+    """An image topic of a bag."""
+
+    topic: str
+    msgtype: str
+    pictures: int
+
+
+def camera_name(topic: str, frame_id: str = '') -> str:
+    """
+    Return the name of the camera behind a topic.
+
+    ``/camera/front/image_raw/compressed`` is ``camera_front``. A topic that has no name besides
+    what every camera is called takes the frame_id, without ``_optical_frame``.
+
+    """
+    stem = _PICTURE.sub('', _TRANSPORT.sub('', topic, count=1)).strip('/')
+    if stem in ('', 'camera') and frame_id:
+        stem = frame_id.removesuffix('_frame').removesuffix('_optical')
+    return stem.strip('/').replace('/', '_') or 'camera'
+
+
+class Bag:
+    """
+    A rosbag2 recording (MCAP or sqlite3), as a context manager.
+
+    A recording that was cut off (no index, no metadata) is opened as far as it can be read;
+    ``counters['truncated']`` then says how many of its files that concerned.
+
+    Parameters
+    ----------
+    path
+        The directory of the bag, or one of its storage files alone.
+    counters
+        Where to count what was wrong with the bag.
+
+    Raises
+    ------
+    BagError
+        On entering, if nothing can be read.
+
+    """
+
+    def __init__(self, path: str | Path, counters: Counter[str] | None = None) -> None:
+        self.path = Path(path)
+        self.counters = Counter() if counters is None else counters
+        self._stack = ExitStack()
+        self._reader: AnyReader
+
+    def __enter__(self) -> Bag:
+        """Open the recording."""
+        try:
+            self._reader = self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self._stack.close()
+
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """Return topics and types."""
+        return self._reader.connections
+
+    def cameras(self) -> list[CameraTopic]:
+        """Return the image topics that hold pictures of cameras, in the order of their names."""
+        return sorted(
+            CameraTopic(one.topic, one.msgtype, one.msgcount) for one in self.connections
+            if one.msgtype in (IMAGE, COMPRESSED_IMAGE) and not _NOT_A_CAMERA.search(one.topic))
+
+    def messages(self, topics: Iterable[str]) -> Iterator[tuple[Connection, int, bytes]]:
+        """
+        Yield connection, receive time (ns) and serialised message in the order of time.
+
+        Raises
+        ------
+        BagError
+            Where the storage is damaged, after everything before the damage.
+
+        """
+        wanted = set(topics)
+        connections = [found for found in self.connections if found.topic in wanted]
+        if not connections:
+            return
+        try:
+            yield from self._reader.messages(connections)
+        # Besides their own errors, the storages let out those of sqlite, zstd and struct.
+        except Exception as error:
+            raise BagError(f'{self.path} is damaged: {_one_line(error)}') from error
+
+    @property
+    def typestore(self) -> Typestore:
+        """Return the message definitions of the bag."""
+        return self._reader.typestore
+
+    def stamp_ns(self, connection: Connection, received_ns: int, data: bytes) -> int:
+        """Return the header stamp of a serialised message, or its receive time if it has none."""
+        try:
+            return _stamp_ns(self.deserialize(data, connection.msgtype)) or received_ns
+        except FrameError:
+            return received_ns
+
+    def deserialize(self, data: bytes, msgtype: str) -> Any:
+        """Return the message; raise FrameError if the bytes are not one."""
+        try:
+            return self._reader.deserialize(data, msgtype)
+        except (AnyReaderError, ValueError, IndexError, AssertionError, KeyError) as error:
+            raise FrameError(f'message cannot be read: {_one_line(error)}') from error
+
+    def _open(self) -> AnyReader:
+        if not self.path.exists():
+            raise BagError(f'{self.path} does not exist')
+        if self.path.suffix == '.bag':
+            raise BagError(f'{self.path} is a ROS 1 bag; convert it with rosbags-convert')
+        try:
+            return self._enter([self.path])
+        except Exception as error:
+            files = self._storage_files()
+            if not files and self.path.is_dir():
+                raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3)') from None
+            if not files:
+                raise BagError(f'{self.path} is not a rosbag2 bag: {_one_line(error)}') from error
+            # A recorder that was killed leaves no metadata and the last file without an index.
+            return self._enter_repaired(files)
+
+    def _enter(self, paths: Sequence[Path]) -> AnyReader:
+        return self._stack.enter_context(AnyReader(paths, default_typestore=TYPESTORE))
+
+    def _storage_files(self) -> list[Path]:
+        if self.path.is_dir():
+            return sorted(file for file in self.path.iterdir() if file.suffix in BAG_SUFFIXES)
+        return [self.path] if self.path.suffix in BAG_SUFFIXES else []
+
+    def _enter_repaired(self, files: Sequence[Path]) -> AnyReader:
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='vts_bag_')))
+        whole = []
+        for file in files:
+            try:
+                with AnyReader([file], default_typestore=TYPESTORE):
+                    whole.append(file)
+            except Exception as error:
+                self.counters['truncated'] += 1
+                repaired = folder / file.name
+                if file.suffix == '.mcap' and _repair_mcap(file, repaired):
+                    whole.append(repaired)
+                elif len(files) == 1:
+                    raise BagError(f'{file} cannot be read: {_one_line(error)}') from error
+        if not whole:
+            raise BagError(f'no file of {self.path} can be read')
+        return self._enter(whole)
+
+
+def _repair_mcap(source: Path, target: Path) -> int:
+    """Copy the messages of an MCAP file up to its first damage; return how many there were."""
+    count = 0
+    schemas: dict[int, int] = {0: 0}
+    channels: dict[int, int] = {}
+    with source.open('rb') as stream, target.open('wb') as sink:
+        writer = McapWriter(sink)
+        writer.start(profile='ros2')
+        try:
+            for record in StreamReader(stream).records:
+                if isinstance(record, Schema) and record.id not in schemas:
+                    schemas[record.id] = writer.register_schema(
+                        record.name, record.encoding, record.data)
+                elif isinstance(record, Channel) and record.id not in channels:
+                    channels[record.id] = writer.register_channel(
+                        record.topic, record.message_encoding, schemas[record.schema_id],
+                        record.metadata)
+                elif isinstance(record, Message):
+                    writer.add_message(
+                        channels[record.channel_id], record.log_time, record.data,
+                        record.publish_time, record.sequence)
+                    count += 1
+        # Damage shows itself in many ways: a short read, garbage lengths, a broken chunk.
+        except (McapError, ValueError, KeyError, EOFError, OSError, MemoryError):
+            pass
+        writer.finish()
+    return count
+
+
+def _one_line(error: BaseException) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
+def camera_topics(bag: str | Path) -> list[CameraTopic]:
+    """
+    Return the camera topics of a bag.
+
+    Raises
+    ------
+    BagError
+        If it cannot be read or has no camera topic; the message names the topics there are.
+
+    """
+    with Bag(bag) as opened:
+        return _require_cameras(opened)
+
+
+def _require_cameras(bag: Bag, topics: Sequence[str] | None = None) -> list[CameraTopic]:
+    cameras = bag.cameras()
+    if topics:
+        wanted = [camera for camera in cameras if camera.topic in topics]
+        missing = sorted(set(topics) - {camera.topic for camera in wanted})
+        if missing:
+            raise BagError(f'{bag.path} has no camera topic {", ".join(missing)}; '
+                           f'it has: {", ".join(camera.topic for camera in cameras) or "none"}')
+        return wanted
+    if not any(camera.pictures for camera in cameras):
+        found = sorted({connection.topic for connection in bag.connections})
+        raise BagError(f'{bag.path} has no camera pictures; its topics: '
+                       f'{", ".join(found) or "none"}')
+    # The same camera raw and compressed is one camera: take the one that is cheaper to read.
+    best: dict[str, CameraTopic] = {}
+    for camera in sorted(cameras, key=lambda camera: camera.msgtype != COMPRESSED_IMAGE):
+        if camera.pictures:
+            best.setdefault(camera_name(camera.topic), camera)
+    return sorted(best.values())
+
+
+def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
+                counters: Counter[str] | None = None) -> Iterator[Frame]:
+    """
+    Yield the camera frames of a bag in the order in which they were received.
+
+    Parameters
+    ----------
+    bag
+        Directory or storage file.
+    topics
+        Camera topics to read; by default every camera once.
+    counters
+        Where to count ``frames``, ``no_stamp`` (header stamp zero: the receive time is taken),
+        ``broken`` (raw pictures that cannot be read: left out) and ``truncated`` (files).
+        Compressed pictures are not opened here.
+
+    Raises
+    ------
+    BagError
+        If nothing can be read, or, after what can be read, where the storage is damaged.
+
+    """
+    counters = Counter() if counters is None else counters
+    with Bag(bag, counters) as opened:
+        wanted = [camera.topic for camera in _require_cameras(opened, topics)]
+        for connection, received_ns, data in opened.messages(wanted):
+            try:
+                message = opened.deserialize(data, connection.msgtype)
+                frame = _to_frame(message, connection, received_ns)
+            except FrameError:
+                counters['broken'] += 1
+                continue
+            counters['frames'] += 1
+            counters['no_stamp'] += not _stamp_ns(message)
+            yield frame
+
+
+def _stamp_ns(message: Any) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def _to_frame(message: Any, connection: Connection, received_ns: int) -> Frame:
+    data = message.data.tobytes() if connection.msgtype == COMPRESSED_IMAGE else raw_rgb(message)
+    return Frame(camera=camera_name(connection.topic, message.header.frame_id),
+                 stamp_ns=_stamp_ns(message) or received_ns, data=data)
+
+
+def raw_rgb(message: Any) -> NDArray[np.uint8]:
+    """
+    Return the picture of a raw image message as uint8 (height, width, 3), RGB.
+
+    Raises
+    ------
+    FrameError
+        If encoding, sizes or number of bytes do not go together.
+
+    """
+    try:
+        # OpenCV's own name for what ROS drivers mean by bgr8.
+        encoding = {'8UC3': 'bgr8', '8UC1': 'mono8'}.get(message.encoding, message.encoding)
+        bits, _, _, channels = to_cvtype(encoding)
+        rows = np.asarray(message.data)[:message.height * message.step]
+        rows = rows.reshape(message.height, message.step)
+        # Drivers pad rows to a multiple of some bytes, which the converter does not expect.
+        packed = np.ascontiguousarray(rows[:, :message.width * channels * bits // 8])
+        plain = replace(message, encoding=encoding, data=packed.reshape(-1))
+        return check_rgb(np.ascontiguousarray(message_to_cvimage(plain, 'rgb8')))
+    except (ImageError, TypeError, ValueError) as error:
+        if isinstance(error, FrameError):
+            raise
+        raise FrameError(f'raw picture cannot be used: {_one_line(error)}') from error
+
+
+class Answered(NamedTuple):
+    """A report, and the picture that shows it as JPEG."""
+
+    report: SceneReport
+    jpeg: bytes
+
+
+#: diagnostic_msgs/DiagnosticStatus: OK, WARN, ERROR, STALE.
+_STATUS_LEVEL: dict[RiskLevel, int] = {'none': 0, 'low': 0, 'medium': 1, 'high': 2, 'unknown': 3}
+
+
+def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterable[Answered],
+                        node: str = '/vts_node') -> int:
+    """
+    Copy a bag and add the answers under the topics of the node.
+
+    An answer is received when its newest frame was received, plus the measured latency.
+
+    Parameters
+    ----------
+    source
+        The bag the answers are about.
+    target
+        Directory of the new bag (MCAP); must not exist.
+    answers
+        Reports with their pictures.
+    node
+        Name of the node, which the topics of the answers begin with.
+
+    Returns
+    -------
+    Number of answers written; an answer whose newest frame is not in the bag is left out.
+
+    Raises
+    ------
+    BagError
+        If the source cannot be opened or the target cannot be written.
+
+    """
+    by_stamp = {answer.report.stamp: answer for answer in answers}
+    due: list[tuple[int, int]] = []
+    written = 0
+    try:
+        with Bag(source) as bag, Writer(target, version=9,
+                                        storage_plugin=StoragePlugin.MCAP) as writer:
+            copies = _copy_connections(bag, writer, node)
+            outputs = _output_connections(writer, node)
+            cameras = {camera.topic for camera in bag.cameras()}
+
+            def write_due(until_ns: float) -> int:
+                count = 0
+                while due and due[0][0] <= until_ns:
+                    at_ns, stamp = heapq.heappop(due)
+                    for name, data in _serialise(by_stamp.pop(stamp)).items():
+                        writer.write(outputs[name], at_ns, data)
+                    count += 1
+                return count
+
+            for connection, received_ns, data in _until_damage(bag.messages(copies)):
+                written += write_due(received_ns)
+                writer.write(copies[connection.topic], received_ns, data)
+                if connection.topic in cameras:
+                    stamp = bag.stamp_ns(connection, received_ns, data)
+                    # A stamp that comes again is a second picture of the same time.
+                    if stamp in by_stamp and all(stamp != other for _, other in due):
+                        latency_ms = by_stamp[stamp].report.latency_ms.get('total', 0.0)
+                        heapq.heappush(due, (received_ns + round(latency_ms * 1e6), stamp))
+            written += write_due(float('inf'))
+    except WriterError as error:
+        raise BagError(f'{target} cannot be written: {_one_line(error)}') from error
+    return written
+
+
+def _until_damage(messages: Iterator[tuple[Connection, int, bytes]]
+                  ) -> Iterator[tuple[Connection, int, bytes]]:
+    try:
+        yield from messages
+    except BagError:
+        return
+
+
+def _copy_connections(bag: Bag, writer: Writer, node: str) -> dict[str, Connection]:
+    copies: dict[str, Connection] = {}
+    for found in bag.connections:
+        # Answers of an earlier run are replaced, and a topic with two publishers is one topic.
+        if not found.topic.startswith(f'{node}/') and found.topic not in copies:
+            copies[found.topic] = writer.add_connection(
+                found.topic, found.msgtype, typestore=bag.typestore,
+                offered_qos_profiles=getattr(found.ext, 'offered_qos_profiles', ()))
+    return copies
+
+
+_OUTPUTS = {
+    'report': 'std_msgs/msg/String',
+    'scene_description': 'std_msgs/msg/String',
+    'risk': 'diagnostic_msgs/msg/DiagnosticArray',
+    'image_annotated/compressed': COMPRESSED_IMAGE,
+}
+
+
+def _output_connections(writer: Writer, node: str) -> dict[str, Connection]:
+    return {name: writer.add_connection(f'{node}/{name}', msgtype, typestore=TYPESTORE)
+            for name, msgtype in _OUTPUTS.items()}
+
+
+def _serialise(answer: Answered) -> dict[str, bytes]:
+    report, types = answer.report, TYPESTORE.types
+    camera = report.frames[-1].camera
+    header = types['std_msgs/msg/Header'](
+        stamp=types['builtin_interfaces/msg/Time'](*divmod(report.stamp, 1_000_000_000)),
+        frame_id=camera)
+    string = types['std_msgs/msg/String']
+    found, said = report.risk_object, report.answer
+    values = {'level': said.risk, 'object': found.label if found else '', 'action': said.action}
+    status = types['diagnostic_msgs/msg/DiagnosticStatus'](
+        level=_STATUS_LEVEL[said.risk], name='vts_node: risk', message=said.explanation,
+        hardware_id=camera,
+        values=[types['diagnostic_msgs/msg/KeyValue'](*item) for item in values.items()])
+    messages = {
+        'report': string(report.to_json()),
+        'scene_description': string(said.description),
+        'risk': types['diagnostic_msgs/msg/DiagnosticArray'](header, [status]),
+        'image_annotated/compressed': types[COMPRESSED_IMAGE](
+            header, 'jpeg', np.frombuffer(answer.jpeg, np.uint8)),
+    }
+    return {name: bytes(TYPESTORE.serialize_cdr(message, _OUTPUTS[name]))
+            for name, message in messages.items()}

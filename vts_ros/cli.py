@@ -1,0 +1,317 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``vts``. Everything heavy is imported inside the commands, so that help is fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+from typing import Annotated, Any, TYPE_CHECKING
+
+import typer
+
+from vts_ros import __version__
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vts_ros.annotate import Summary
+    from vts_ros.report import SceneReport
+    from vts_ros.scenes.types import WindowTruth
+
+app = typer.Typer(
+    name='vts', no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+    rich_markup_mode='rich', context_settings={'help_option_names': ['-h', '--help']},
+    epilog='First steps: [bold]vts render drive[/bold] makes a drive with hazards, '
+           '[bold]vts annotate drive[/bold] explains it. Any rosbag2 bag with a camera will do.')
+eval_app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
+train_app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
+app.add_typer(eval_app, name='eval')
+app.add_typer(train_app, name='train')
+
+BagArgument = Annotated[Path, typer.Argument(
+    help='rosbag2 recording: its directory, or its .mcap or .db3 file.', show_default=False)]
+ModelOption = Annotated[str, typer.Option(
+    help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f'vts_ros {__version__}')
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[bool, typer.Option(
+        '--version', callback=_show_version, is_eager=True, help='Show the version.')] = False,
+    _debug: Annotated[bool, typer.Option(
+        '--debug', help='Show the traceback of an error.')] = False,
+) -> None:
+    """Explain the risks of a drive with a multimodal language model that sees fewer tokens."""
+
+
+@app.command(epilog='Example: [bold]vts annotate my_drive --out result --every 2[/bold], then '
+                    'open result/report.html.')
+def annotate(
+    bag: BagArgument,
+    out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('annotated'),
+    model: ModelOption = 'embedded',
+    keep_ratio: Annotated[float, typer.Option(
+        min=0.0, max=1.0, help='Share of the visual tokens that the language model sees.')] = 0.6,
+    topic: Annotated[list[str] | None, typer.Option(
+        help='Camera topic; may be given several times. Default: every camera of the bag.',
+        show_default=False)] = None,
+    every: Annotated[int, typer.Option(min=1, help='Ask at every N-th full window.')] = 1,
+    frames: Annotated[int, typer.Option(min=1, help='Frames of a window, per camera.')] = 5,
+    interval_sec: Annotated[float, typer.Option(
+        min=0.0, help='Time between the frames of a window.')] = 0.4,
+    language: Annotated[str, typer.Option(help='Language of the answers.')] = 'en',
+    max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    device: Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')] = 'auto',
+    engine: Annotated[str, typer.Option(
+        help='Runtime of the proposal network; auto takes the best there is.')] = 'auto',
+    threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
+) -> None:
+    """
+    Explain a recorded drive: video, report page, contact sheet, JSON lines and an annotated bag.
+
+    The way is that of the node, without ROS.
+    """
+    from rich.console import Console
+
+    from vts_ros.annotate import annotate as run
+    from vts_ros.bags import camera_topics
+    from vts_ros.frames import FrameBuffer
+
+    console = Console()
+    cameras = camera_topics(bag)
+    console.print(f'{bag}: ' + ', '.join(
+        f'{camera.topic} ({camera.pictures} pictures)' for camera in cameras),
+        highlight=False, markup=False)
+    with console.status(f'loading {model}'):
+        from vts_ros.pipeline import Pipeline, PipelineConfig
+
+        pipeline = Pipeline.load(PipelineConfig(
+            model=model, keep_ratio=keep_ratio, language=language, max_new_tokens=max_new_tokens,
+            device=device, engine_backend=engine, threads=threads))
+    start_ns: list[int] = []
+
+    def progress(report: SceneReport) -> None:
+        if not start_ns:
+            start_ns.append(report.frames[0].stamp)
+        console.print(answer_row(report, start_ns[0]))
+
+    summary = run(bag, out, pipeline, topics=topic, every=every, progress=progress,
+                  buffer=FrameBuffer(frames, interval_sec))
+    console.print(results(summary), highlight=False, markup=False)
+
+
+@app.command(epilog='Example: [bold]vts render drive --hazards 6[/bold], then vts annotate drive. '
+                    '[bold]vts render scenes.png[/bold] shows a dozen.')
+def render(
+    out: Annotated[Path, typer.Argument(
+        help='A new bag; or a picture (.png) of many scenes, or a film (.gif) of one.',
+        show_default=False)],
+    seed: Annotated[int, typer.Option(help='The same seed gives the same scenes.')] = 0,
+    hazards: Annotated[int, typer.Option(
+        min=1, help='Hazards in the bag, or scenes in the picture.')] = 6,
+    family: Annotated[str | None, typer.Option(
+        help='Kind of hazard in the film, such as "cut-in".', show_default=False)] = None,
+) -> None:
+    """Render driving scenes with hazards and their ground truth."""
+    if out.exists():
+        raise FileExistsError(f'{out} exists already')
+    if out.suffix == '.png':
+        _render_sheet(out, seed, hazards)
+    elif out.suffix == '.gif':
+        _render_film(out, seed, family)
+    else:
+        from vts_ros.scenes.clips import make_drive, write_bag
+
+        write_bag(out, make_drive(seed, hazards))
+    typer.echo(out)
+
+
+def _true_report(truth: WindowTruth, stamp_ns: int) -> SceneReport:
+    """Return the truth in the form of an answer that has seen everything."""
+    import numpy as np
+
+    from vts_ros.report import FrameRef, KeyFrame, SceneReport
+    from vts_ros.scenes.language import answer
+
+    return SceneReport(
+        stamp=stamp_ns, frames=(FrameRef(truth.family, stamp_ns),),
+        key_frame=KeyFrame(truth.family, stamp_ns, 0),
+        answer=answer(truth, np.random.default_rng(truth.seed)), keep=(0,), grid=(1, 1))
+
+
+def _render_sheet(out: Path, seed: int, count: int) -> None:
+    from vts_ros import visuals
+    from vts_ros.scenes.clips import balanced_scenes, render
+
+    pictures, reports = [], []
+    for scene in balanced_scenes('train', count, first=seed):
+        clip = render(scene, 480, 270)
+        pictures.append(clip.frames[-1])
+        reports.append(_true_report(clip.window_truth(), 0))
+    sheet = visuals.contact_sheet(
+        pictures, reports, [report.frames[0].camera for report in reports], 'Rendered scenes',
+        'The newest frame of each scene, with what is really the risk and why.')
+    out.write_bytes(visuals.encode(sheet, '.png'))
+
+
+def _render_film(out: Path, seed: int, family: str | None) -> None:
+    from PIL import Image
+
+    from vts_ros import visuals
+    from vts_ros.scenes.clips import make_scene, render
+
+    clip = render(make_scene(seed, family, frames=20), 960, 540)
+    films = []
+    for index in range(4, len(clip.frames)):
+        stamp_ns = clip.truths[index].stamp_ns
+        report = _true_report(clip.window_truth(index), stamp_ns)
+        drawn = visuals.overlay(clip.frames[index], report, start_ns=clip.truths[0].stamp_ns)
+        films.append(Image.fromarray(drawn).resize((640, 505)))
+    films[0].save(out, save_all=True, append_images=films[1:], loop=0,
+                  duration=round(1000 * clip.interval_sec))
+
+
+@app.command(epilog='Example: [bold]vts replay drive --clock --rate 0.5[/bold], beside '
+                    '[bold]ros2 launch vts_ros vts.launch.py use_sim_time:=true[/bold].')
+def replay(
+    bag: BagArgument,
+    rate: Annotated[float, typer.Option(min=0.01, help='Speed; 1 is that of the drive.')] = 1.0,
+    loop: Annotated[bool, typer.Option('--loop', help='Start again at the end.')] = False,
+    clock: Annotated[bool, typer.Option(
+        '--clock', help='Publish the time of the drive, for nodes with use_sim_time.')] = False,
+    topic_prefix: Annotated[str, typer.Option(help='Put before every topic.')] = '',
+    wait_sec: Annotated[float, typer.Option(
+        min=0.0, help='How long to wait for somebody who listens.')] = 10.0,
+) -> None:
+    """Publish the pictures of a recorded drive on ROS topics, at its pace."""
+    from vts_ros.nodes.replay import replay_bag
+
+    replay_bag(bag, rate=rate, loop=loop, clock=clock, topic_prefix=topic_prefix,
+               wait_sec=wait_sec)
+
+
+@eval_app.command(epilog='Example: [bold]vts eval scenes --n 100 --budgets 0.6,0.4 --json[/bold]')
+def scenes(
+    model: ModelOption = 'embedded',
+    split: Annotated[str, typer.Option(help='test or val; neither was trained on.')] = 'test',
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
+    budgets: Annotated[str, typer.Option(
+        help='Shares of the visual tokens to compare with all of them.')] = '0.6,0.4',
+    device: Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')] = 'auto',
+    as_json: Annotated[bool, typer.Option(
+        '--json', help='Print one JSON object on the last line.')] = False,
+) -> None:
+    """Answer rendered windows with known truth, with all visual tokens and with fewer."""
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.evaluation.scenes import evaluate
+    from vts_ros.pipeline import Pipeline, PipelineConfig
+
+    ratios = [float(ratio) for ratio in budgets.split(',') if ratio.strip()]
+    console = Console(stderr=as_json)
+    with console.status(f'loading {model}'):
+        pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
+    with Progress(console=console) as bar:
+        task = bar.add_task(f'{n} windows of {split}', total=n)
+        result = evaluate(pipeline, split=split, n=n, budgets=ratios,
+                          progress=lambda windows: bar.advance(task, windows))
+    console.print(_score_table(result))
+    if as_json:
+        typer.echo(json.dumps(result))
+
+
+def _score_table(result: dict[str, Any]) -> Table:
+    """Return the metrics of all budgets side by side."""
+    from rich.table import Table
+
+    columns = {'all tokens': result['dense'], **{
+        f'{float(budget):.0%}': metrics for budget, metrics in result['vts'].items()}}
+    table = Table(title=f'{result["model"]}: {result["n"]} windows of {result["split"]}')
+    table.add_column('')
+    for name in columns:
+        table.add_column(name, justify='right')
+    for metric in result['dense']:
+        values = [found[metric] for found in columns.values()]
+        table.add_row(metric, *(
+            f'{value:.3f}' if isinstance(value, float) else str(value) for value in values))
+    return table
+
+
+def answer_row(report: SceneReport, start_ns: int) -> Table:
+    """Return one answer as a line for the terminal; long explanations wrap in their column."""
+    from rich.style import Style
+    from rich.table import Table
+    from rich.text import Text
+
+    from vts_ros.visuals import RISK_COLOURS, seconds
+
+    answer = report.answer
+    red, green, blue = RISK_COLOURS[answer.risk]
+    row = Table.grid(padding=(0, 2), expand=True)
+    for width, justify in ((7, 'right'), (7, 'left'), (13, 'left')):
+        row.add_column(width=width, justify=justify)  # type: ignore[arg-type]
+    row.add_column(ratio=1)
+    row.add_column(justify='right', no_wrap=True)
+    age_ms = report.age_ms if report.age_ms is not None else report.latency_ms.get('total', 0.0)
+    # Text and not markup: the words come from a model.
+    row.add_row(
+        seconds(report.stamp, start_ns),
+        Text(answer.risk.upper(), Style(color=f'rgb({red},{green},{blue})', bold=True)),
+        Text(answer.label or '-'), Text(answer.explanation or '(no answer that can be read)'),
+        Text(f'{len(report.keep)}/{report.tokens_total} tokens  {1e-3 * age_ms:.1f} s',
+             Style(dim=True)))
+    return row
+
+
+def results(summary: Summary) -> str:
+    """Return what a person wants to know at the end, as a few lines for the terminal."""
+    from vts_ros.annotate import ANNOTATED_BAG, ANSWERS, COUNTER_TEXTS, PAGE, SHEET, VIDEO
+
+    risks = ', '.join(f'{count} {level}' for level, count in summary.risks.items() if count)
+    kept, total = summary.tokens
+    lines = [
+        f'\n{len(summary.reports)} answers ({risks}); {kept:.0f} of {total:.0f} visual tokens '
+        f'kept; {1e-3 * summary.latency_ms(50):.2f} s per answer (median).']
+    lines += [f'note: {count} {COUNTER_TEXTS[name]}' for name, count in summary.counters.items()
+              if count and name in ('broken', 'back', 'no_stamp', 'truncated', 'damaged',
+                                    'interrupted')]
+    lines += [f'page   {summary.out / PAGE}', f'sheet  {summary.out / SHEET}',
+              f'video  {summary.out / VIDEO}', f'bag    {summary.out / ANNOTATED_BAG}',
+              f'JSON   {summary.out / ANSWERS}']
+    return '\n'.join(lines)
+
+
+def main() -> int:
+    """Run the command line; errors are one line on stderr and exit code 1."""
+    try:
+        app()
+    except Exception as error:
+        if '--debug' in sys.argv:
+            raise
+        typer.echo(f'vts: {_explain(error)}', err=True)
+        return 1
+    return 0
+
+
+def _explain(error: Exception) -> str:
+    """Return an error as one line; a surprise also says how to see where it came from."""
+    message = ' '.join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    if type(error).__module__.startswith('vts_ros') or isinstance(error, (OSError, ValueError)):
+        return message
+    return f'{type(error).__name__}: {message} (vts --debug shows where)'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,353 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The demonstration: a drive with hazards, the real node, the real middleware, and its answers.
+
+The drive is replayed by one process to the node in another; this one listens to the answers over
+ROS, as any other node would, and writes them down as ``vts annotate`` does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import importlib.util
+from itertools import groupby
+import json
+import os
+from pathlib import Path
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import NamedTuple, TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vts_ros import cli
+from vts_ros.annotate import AnnotateError, Summary, write_outputs
+from vts_ros.bags import (
+    Bag, BagError, camera_name, camera_topics, CameraTopic, COMPRESSED_IMAGE, read_frames)
+from vts_ros.evaluation.metrics import intersection_over_union
+from vts_ros.frames import Frame
+from vts_ros.report import RISK_LEVELS, RiskLevel, SceneReport
+from vts_ros.scenes.types import Actor
+from vts_ros.visuals import seconds
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+    from std_msgs.msg import String
+
+OUT = Path('out/demo')
+NODE = 'vts_node'
+TRUTH_TOPIC = '/vts/truth'
+HAZARDS = 6
+DRIVE_SEED = 1_100_000_000
+#: Loading the models on a slow disk takes a while.
+START_SEC = 120.0
+#: How long the answer about the last pictures may take after the end of the replay.
+LAST_ANSWER_SEC = 15.0
+LAST_PICTURES_NS = 500_000_000
+#: A machine that is too slow to answer to every hazard gets a slower drive.
+RATES = (1.0, 0.4)
+STOP_SEC = 10.0
+
+console = Console()
+
+
+class DemoError(Exception):
+    """Why the demonstration does not work here, in one line."""
+
+
+def main() -> None:
+    """Run the demonstration; the exit code is 0 if answers arrived."""
+    try:
+        run(OUT, os.environ.get('DEMO_BAG') or None)
+    except (DemoError, BagError, AnnotateError) as error:
+        print(f'demo: {error}', file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print('demo: stopped', file=sys.stderr)
+        sys.exit(130)
+
+
+def run(out: Path, own_bag: str | None) -> Summary:
+    """
+    Show the node at work on a drive.
+
+    Parameters
+    ----------
+    out
+        Folder for the drive, the logs and the results.
+    own_bag
+        A recorded drive; by default one is rendered.
+
+    Raises
+    ------
+    DemoError
+        If ROS is missing, a process fails, or no answer arrives.
+    BagError, AnnotateError
+        As from :func:`vts_ros.annotate.write_outputs`.
+
+    """
+    if importlib.util.find_spec('rclpy') is None:
+        raise DemoError('rclpy (ROS 2) cannot be imported; run `make setup`, or source '
+                        '/opt/ros/jazzy/setup.bash')
+    out.mkdir(parents=True, exist_ok=True)
+    bag = Path(own_bag) if own_bag else render_drive(out / 'drive')
+    cameras = camera_topics(bag)
+    stamps = [frame.stamp_ns for frame in read_frames(bag)]
+    hazards = find_hazards(read_truths(bag))
+    console.print(f'{bag}: {len(stamps)} pictures, {1e-9 * (stamps[-1] - stamps[0]):.0f} s, '
+                  f'from {", ".join(one.topic for one in cameras)}', highlight=False, markup=False)
+    _isolate(out)
+    reports: dict[int, SceneReport] = {}
+    with _process(out / 'node.log', 'vts_ros.nodes.vts_node', *node_arguments(cameras)) as node, \
+            _listener(reports, min(stamps)) as listener:
+        _wait_for_node(listener, cameras, node, out / 'node.log')
+        for rate in RATES:
+            console.print(f'\nreplay at {rate:g} times the speed', style='bold')
+            with _process(out / 'replay.log', 'vts_ros.cli', 'replay', str(bag),
+                          '--clock', '--rate', str(rate)) as player:
+                _listen(listener, player, node, reports, max(stamps))
+            for hazard in hazards:
+                hazard.answers = [one for one in reports.values() if hazard.covers(one.stamp)]
+            if all(hazard.answers for hazard in hazards):
+                break
+            console.print('not every hazard has an answer: this machine is slow, once more')
+    if not reports:
+        raise DemoError(f'no answer arrived; {_last_line(out / "node.log")}; '
+                        f'{_last_line(out / "replay.log")}')
+    summary = write_outputs(_with_frames(bag, reports), out, source=bag,
+                            counters=Counter(frames=len(stamps)), info=_info(reports))
+    if hazards:
+        console.print(hazard_table(hazards, summary.start_ns))
+    console.print(cli.results(summary), highlight=False, markup=False)
+    return summary
+
+
+def _info(reports: Mapping[int, SceneReport]) -> dict[str, str]:
+    last = reports[max(reports)]
+    return {'model': last.model, 'engine': last.engine,
+            'run by': f'the ROS 2 node {NODE}, which heard the pictures over DDS'}
+
+
+def node_arguments(cameras: Sequence[CameraTopic]) -> list[str]:
+    """
+    Return the arguments with which the node listens to the cameras of a bag.
+
+    Raises
+    ------
+    DemoError
+        If some cameras are raw and others compressed: the node takes one kind.
+
+    """
+    kinds = {camera.msgtype for camera in cameras}
+    if len(kinds) > 1:
+        raise DemoError('the bag has raw and compressed cameras; the node takes one kind')
+    compressed = kinds == {COMPRESSED_IMAGE}
+    names = [camera_name(camera.topic) for camera in cameras]
+    arguments = ['--ros-args', '-p', 'use_sim_time:=true',
+                 '-p', f'image_transport:={"compressed" if compressed else "raw"}',
+                 '-p', f'cameras:={json.dumps(names)}']
+    for name, camera in zip(names, cameras, strict=True):
+        topic = f'{name}/image_raw/compressed' if compressed else f'{name}/image_raw'
+        arguments += ['-r', f'{topic}:={camera.topic}']
+    return arguments
+
+
+def render_drive(path: Path) -> Path:
+    """Render a drive with several hazards, unless an earlier run has left it."""
+    if (path / 'metadata.yaml').exists():
+        return path
+    from vts_ros.scenes.clips import make_drive, write_bag
+
+    with console.status('rendering a drive'):
+        shutil.rmtree(path, ignore_errors=True)
+        write_bag(path, make_drive(DRIVE_SEED, HAZARDS))
+    return path
+
+
+def _isolate(out: Path) -> None:
+    """Keep the demonstration away from other ROS systems in the network and on this machine."""
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    os.environ['ROS_LOG_DIR'] = str((out / 'log').resolve())
+    os.environ.setdefault('PYTHONUNBUFFERED', '1')
+
+
+@contextmanager
+def _process(log: Path, module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a module as a process of its own; at the end ask it to stop, and make sure."""
+    with log.open('wb') as stream:
+        process = subprocess.Popen(
+            [sys.executable, '-m', module, *arguments], stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        for ask in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is not None:
+                break
+            process.send_signal(ask)
+            try:
+                process.wait(STOP_SEC)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors='replace').strip().splitlines()
+    return f'{log} ends with: {lines[-1]}' if lines else f'{log} is empty'
+
+
+@contextmanager
+def _listener(reports: dict[int, SceneReport], start_ns: int) -> Iterator[Node]:
+    """Take part in ROS, collect the reports of the node by stamp, and print each."""
+    import rclpy
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from rclpy.signals import SignalHandlerOptions
+    from std_msgs.msg import String
+
+    def take(message: String) -> None:
+        report = SceneReport.from_dict(json.loads(message.data))
+        reports[report.stamp] = report
+        console.print(cli.answer_row(report, start_ns))
+
+    # Ctrl-C stays an interrupt of this program, which then stops the others.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = rclpy.create_node('vts_demo')
+        qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        node.create_subscription(String, f'/{NODE}/report', take, qos)
+        yield node
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+def _spin(listener: Node, sec: float) -> None:
+    import rclpy
+
+    rclpy.spin_once(listener, timeout_sec=sec)
+
+
+def _wait_for_node(listener: Node, cameras: Sequence[CameraTopic],
+                   node: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the node listens to every camera, which it does once its models are loaded."""
+    deadline = time.monotonic() + START_SEC
+    with console.status('starting the node'):
+        while not all(listener.count_subscribers(one.topic) for one in cameras):
+            if node.poll() is not None:
+                raise DemoError(f'the node ended with code {node.returncode}; {_last_line(log)}')
+            if time.monotonic() > deadline:
+                raise DemoError(f'the node was not ready in {START_SEC:.0f} s; {_last_line(log)}')
+            _spin(listener, 0.2)
+
+
+def _listen(listener: Node, player: subprocess.Popen[bytes], node: subprocess.Popen[bytes],
+            reports: Mapping[int, SceneReport], last_ns: int) -> None:
+    """Listen until the replay has ended and the answer about its last pictures is there."""
+    silent_since = time.monotonic()
+    heard = len(reports)
+    while node.poll() is None:
+        _spin(listener, 0.1)
+        if player.poll() is None or len(reports) > heard:
+            silent_since, heard = time.monotonic(), len(reports)
+        elif (max(reports, default=0) > last_ns - LAST_PICTURES_NS
+              or time.monotonic() - silent_since > LAST_ANSWER_SEC):
+            return
+
+
+def _with_frames(bag: Path, reports: Mapping[int, SceneReport]
+                 ) -> Iterator[tuple[list[Frame | None], SceneReport]]:
+    """Yield the reports in the order of time, with the frames that the node saw."""
+    wanted = {ref.stamp for report in reports.values() for ref in report.frames}
+    frames: dict[tuple[str, int], Frame] = {
+        frame.key: frame for frame in read_frames(bag) if frame.stamp_ns in wanted}
+    for _, report in sorted(reports.items()):
+        found = [frames.get((ref.camera, ref.stamp)) for ref in report.frames]
+        if found[-1] is not None:
+            yield found, report
+
+
+class Truth(NamedTuple):
+    """What is really the risk in the window that ends with a picture."""
+
+    stamp_ns: int
+    risk: RiskLevel
+    actor: Actor | None
+
+
+def read_truths(bag: Path) -> list[Truth]:
+    """Return the ground truth that a rendered drive carries; none for any other bag."""
+    truths = []
+    with Bag(bag) as opened:
+        for connection, _, data in opened.messages([TRUTH_TOPIC]):
+            said = json.loads(opened.deserialize(data, connection.msgtype).data)
+            actor = next((one for one in said['frame']['actors'] if one['is_risk']), None)
+            truths.append(Truth(said['frame']['stamp_ns'], said['window']['risk'],
+                                Actor(**actor) if actor else None))
+    return truths
+
+
+@dataclass
+class Hazard:
+    """A stretch of the drive in which one thing is the risk, and what was said then."""
+
+    truths: list[Truth]
+    answers: list[SceneReport] = field(default_factory=list)
+
+    @property
+    def worst(self) -> Truth:
+        """Return the first moment at which the risk is highest."""
+        return max(self.truths, key=lambda truth: RISK_LEVELS.index(truth.risk))
+
+    def covers(self, stamp_ns: int) -> bool:
+        """Return whether a picture of this time shows the hazard."""
+        return self.truths[0].stamp_ns <= stamp_ns <= self.truths[-1].stamp_ns
+
+
+def find_hazards(truths: Sequence[Truth]) -> list[Hazard]:
+    """Return the stretches with one and the same risk object that come to a conflict."""
+    stretches = groupby(truths, key=lambda truth: truth.actor and truth.actor.id)
+    hazards = [Hazard(list(stretch)) for actor_id, stretch in stretches if actor_id is not None]
+    return [hazard for hazard in hazards if hazard.worst.risk in ('medium', 'high')]
+
+
+def is_right(report: SceneReport, truth: Truth) -> bool:
+    """Return whether an answer has the label of the risk object, and a box that touches it."""
+    actor, said = truth.actor, report.answer
+    return actor is not None and said.label == actor.label and (
+        said.box is None or intersection_over_union(said.box, actor.box) > 0.0)
+
+
+def hazard_table(hazards: Sequence[Hazard], start_ns: int) -> Table:
+    """Return what was there beside what was said, a row per hazard."""
+    table = Table(title='What was there, and what was said', title_justify='left')
+    for name in ('time', 'hazard', 'risk', 'answers', 'right object', 'in words'):
+        table.add_column(name, ratio=1 if name == 'in words' else None)
+    for hazard in hazards:
+        by_stamp = {truth.stamp_ns: truth for truth in hazard.truths}
+        answers = sorted(hazard.answers, key=lambda one: one.stamp)
+        right = [one for one in answers if is_right(one, by_stamp[one.stamp])]
+        levels = Counter(one.answer.risk for one in answers)
+        words = (right or answers)[-1:]
+        actor = hazard.worst.actor
+        table.add_row(
+            f'{seconds(hazard.truths[0].stamp_ns, start_ns)} to '
+            f'{seconds(hazard.truths[-1].stamp_ns, start_ns)}',
+            f'{actor.label}, {actor.motion}' if actor else '', hazard.worst.risk,
+            ', '.join(f'{count} {level}' for level, count in levels.items()) or 'none',
+            f'{len(right)} of {len(answers)}',
+            Text(words[0].answer.explanation if words else ''))
+    return table
+
+
+if __name__ == '__main__':
+    main()

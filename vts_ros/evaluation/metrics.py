@@ -1,0 +1,71 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of an answer against the truth of its window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vts_ros.report import Answer, Box
+from vts_ros.scenes.language import facts
+from vts_ros.scenes.types import WindowTruth
+
+
+def intersection_over_union(first: Box, second: Box) -> float:
+    """Return the area shared by two boxes over the area that they cover together."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    together = sum(areas) - shared
+    return shared / together if together > 0.0 else 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """
+    What was right in one answer.
+
+    ``iou`` is None where the truth has no box; ``place`` and ``motion`` where there is no object.
+    """
+
+    risk: bool
+    object: bool
+    action: bool
+    place: bool | None
+    motion: bool | None
+    iou: float | None
+
+
+def score(answer: Answer, truth: WindowTruth) -> Score:
+    """Compare an answer with the truth; facts are read from the explanation and the action."""
+    said = facts(answer.explanation)
+    there = truth.label is not None
+    return Score(
+        risk=answer.risk == truth.risk,
+        object=answer.label == truth.label,
+        action=facts(answer.action)['action'] == truth.action,
+        place=said['place'] == truth.place if there else None,
+        motion=said['motion'] == truth.motion if there else None,
+        iou=None if truth.box is None else
+        intersection_over_union(answer.box, truth.box) if answer.box else 0.0)
+
+
+def summary(scores: Sequence[Score]) -> dict[str, float]:
+    """Return the mean of each score; accuracies and mean intersection over union."""
+    return {
+        'risk_accuracy': _mean(one.risk for one in scores),
+        'object_accuracy': _mean(one.object for one in scores),
+        'place_accuracy': _mean(one.place for one in scores),
+        'motion_accuracy': _mean(one.motion for one in scores),
+        'action_accuracy': _mean(one.action for one in scores),
+        'box_miou': _mean(one.iou for one in scores),
+    }
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    known = [float(value) for value in values if value is not None]
+    return round(float(np.mean(known)), 4) if known else float('nan')

@@ -1,0 +1,87 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Quality on rendered windows that no training has seen, whole and sparsified."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+import itertools
+from typing import Any
+
+from vts_ros.evaluation.metrics import Score, score, summary
+from vts_ros.frames import Frame
+from vts_ros.pipeline import Pipeline
+from vts_ros.report import RISK_LEVELS
+from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.scenes.types import Clip, WindowTruth
+
+#: Windows that are answered at once; their frames fit the cache of the pipeline.
+_BATCH = 12
+
+
+def frames_of(clip: Clip, camera: str) -> list[Frame]:
+    """Return the pictures of a clip as frames of a camera."""
+    return [Frame(camera, truth.stamp_ns, picture)
+            for picture, truth in zip(clip.frames, clip.truths)]
+
+
+def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
+             budgets: Sequence[float] = (0.6, 0.4),
+             progress: Callable[[int], None] = lambda windows: None) -> dict[str, Any]:
+    """
+    Answer windows of a split at every token budget and compare with the truth.
+
+    Parameters
+    ----------
+    pipeline
+        Its keep ratio is changed and put back.
+    split
+        ``val`` or ``test``; risk levels are balanced.
+    n
+        Windows.
+    budgets
+        Keep ratios beside 1.0, which is ``dense``.
+    progress
+        Called with the number of windows that were answered since the last call.
+
+    Returns
+    -------
+    ``{'n', 'split', 'model', 'dense': metrics, 'vts': {budget: metrics}, 'families', 'levels'}``;
+    the last two are risk and object accuracy by family and the confusion of levels, both dense.
+
+    """
+    ratios = (1.0, *budgets)
+    scores: dict[float, list[Score]] = {ratio: [] for ratio in ratios}
+    truths: list[WindowTruth] = []
+    confusion = {level: dict.fromkeys(RISK_LEVELS, 0) for level in RISK_LEVELS[:-1]}
+    before = pipeline.config.keep_ratio
+    scenes = balanced_scenes(split, n)
+    while chunk := list(itertools.islice(scenes, _BATCH)):
+        clips = [render(scene) for scene in chunk]
+        windows = [frames_of(clip, f'scene {scene.seed}') for scene, clip in zip(chunk, clips)]
+        found = [clip.window_truth() for clip in clips]
+        truths += found
+        for ratio in ratios:
+            pipeline.set_keep_ratio(ratio)
+            for report, truth in zip(pipeline.describe_batch(windows), found):
+                scores[ratio].append(score(report.answer, truth))
+                if ratio == 1.0:
+                    confusion[truth.risk][report.answer.risk] += 1
+        pipeline.clear()
+        progress(len(chunk))
+    pipeline.set_keep_ratio(before)
+    return {
+        'n': len(truths), 'split': split, 'model': pipeline.vlm.name,
+        'dense': summary(scores[1.0]),
+        'vts': {f'{ratio:g}': summary(scores[ratio]) for ratio in budgets},
+        'families': _by_family(scores[1.0], truths), 'levels': confusion,
+    }
+
+
+def _by_family(scores: Sequence[Score], truths: Sequence[WindowTruth]) -> dict[str, Any]:
+    groups: dict[str, list[Score]] = defaultdict(list)
+    for one, truth in zip(scores, truths):
+        groups[truth.family].append(one)
+    return {family: {'n': len(group), **summary(group)}
+            for family, group in sorted(groups.items())}

@@ -1,0 +1,204 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Camera frames and the rolling window: what the pipeline is fed with. No ROS here."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+import threading
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+#: Smallest side of a picture that still holds one visual token of any supported model.
+MIN_SIDE_PX = 16
+
+
+class FrameError(ValueError):
+    """A picture that cannot be used; the message says why in one line."""
+
+
+def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """
+    Return the picture unchanged if a model can look at it.
+
+    Parameters
+    ----------
+    image
+        uint8 array of shape (height, width, 3), RGB.
+
+    Raises
+    ------
+    FrameError
+        If type or shape is wrong or a side is under ``MIN_SIDE_PX``.
+
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise FrameError(f'expected uint8 (height, width, 3), got {image.dtype} {image.shape}')
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        raise FrameError(f'picture of {width}x{height} px is smaller than {MIN_SIDE_PX} px')
+    return image
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """
+    Decode a compressed picture (JPEG, PNG, whatever OpenCV reads) to RGB.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3).
+
+    Raises
+    ------
+    FrameError
+        If the bytes are not a complete picture of a usable size.
+
+    """
+    if not data:
+        raise FrameError('empty picture')
+    # A JPEG that was cut off still decodes, with grey in place of what is missing: refuse it.
+    if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data[-64:]:
+        raise FrameError('truncated JPEG (no end marker)')
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise FrameError(f'picture cannot be decoded: {error.err}') from error
+    if bgr is None:
+        raise FrameError(f'picture cannot be decoded ({len(data)} bytes)')
+    return check_rgb(np.ascontiguousarray(bgr[:, :, ::-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """
+    One picture of one camera, still compressed where it came compressed.
+
+    Attributes
+    ----------
+    camera
+        Name of the camera.
+    stamp_ns
+        Acquisition time in nanoseconds.
+    data
+        Compressed bytes, or a uint8 array of shape (height, width, 3), RGB.
+
+    """
+
+    camera: str
+    stamp_ns: int
+    data: bytes | NDArray[np.uint8]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return what identifies the frame in caches."""
+        return self.camera, self.stamp_ns
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return the picture as uint8 (height, width, 3); raise FrameError if it is broken."""
+        if isinstance(self.data, bytes):
+            return decode_image(self.data)
+        return check_rgb(self.data)
+
+
+Window = Sequence[Frame]
+
+
+class FrameBuffer:
+    """
+    Rolling window over one or several cameras; safe to use from two threads.
+
+    Frames are admitted at a fixed spacing, so that consecutive windows share all frames but the
+    new ones and whatever was computed for a frame is used again.
+
+    Parameters
+    ----------
+    frames
+        Frames of a window, per camera.
+    interval_sec
+        Spacing of the frames of a window in seconds.
+
+    Attributes
+    ----------
+    counters
+        How often a frame was ``admitted``, ``thinned`` (closer than the spacing),
+        ``duplicate``, and how often time went ``back``.
+
+    """
+
+    #: A frame counts as on time from this share of the spacing on: cameras jitter.
+    TOLERANCE = 0.75
+
+    def __init__(self, frames: int = 5, interval_sec: float = 0.4) -> None:
+        if frames < 1 or interval_sec < 0.0:
+            raise ValueError(f'window of {frames} frames every {interval_sec} s is not possible')
+        self.frames = frames
+        self.interval_ns = round(interval_sec * 1e9)
+        self.counters: Counter[str] = Counter()
+        self._cameras: dict[str, deque[Frame]] = {}
+        self._lock = threading.Lock()
+
+    def push(self, frame: Frame) -> str:
+        """
+        Add a frame.
+
+        Returns
+        -------
+        What happened, also counted: `admitted`, `thinned`, `duplicate`, or `back` (time went
+        back: everything older was dropped and the frame was admitted).
+
+        """
+        with self._lock:
+            outcome = self._push(frame)
+            self.counters[outcome] += 1
+            return outcome
+
+    def _push(self, frame: Frame) -> str:
+        kept = self._cameras.setdefault(frame.camera, deque(maxlen=self.frames))
+        outcome = 'admitted'
+        if kept:
+            ahead_ns = frame.stamp_ns - kept[-1].stamp_ns
+            if ahead_ns == 0:
+                return 'duplicate'
+            if ahead_ns < 0:
+                for other in self._cameras.values():
+                    other.clear()
+                outcome = 'back'
+            elif ahead_ns < self.TOLERANCE * self.interval_ns:
+                return 'thinned'
+        kept.append(frame)
+        return outcome
+
+    def clear(self) -> None:
+        """Forget all frames; the counters stay."""
+        with self._lock:
+            self._cameras.clear()
+
+    def discard(self, frame: Frame) -> None:
+        """Forget one frame, for instance because it turned out to be broken."""
+        with self._lock:
+            kept = self._cameras.get(frame.camera)
+            if kept and frame in kept:
+                kept.remove(frame)
+
+    def window(self, full: bool = True) -> list[Frame] | None:
+        """
+        Return the newest window in the order of time, oldest first.
+
+        Parameters
+        ----------
+        full
+            Whether to return nothing before every camera has its number of frames.
+
+        """
+        with self._lock:
+            if not self._cameras:
+                return None
+            if full and any(len(kept) < self.frames for kept in self._cameras.values()):
+                return None
+            merged = [frame for kept in self._cameras.values() for frame in kept]
+        merged.sort(key=lambda frame: (frame.stamp_ns, frame.camera))
+        return merged or None

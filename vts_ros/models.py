@@ -1,0 +1,48 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where the shipped models are, in a source checkout and once installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import os
+from pathlib import Path
+import sys
+
+
+def model_path(name: str | Path) -> Path:
+    """
+    Find a model file or directory.
+
+    Parameters
+    ----------
+    name
+        A path that exists, or a name below the shipped models, such as `proposal/frame.onnx`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is nowhere; the message says where it was looked for.
+
+    """
+    given = Path(name).expanduser()
+    if given.exists():
+        return given
+    places = list(_model_directories())
+    for place in places:
+        if (place / given).exists():
+            return place / given
+    looked = ', '.join(map(str, places)) or 'no models directory'
+    raise FileNotFoundError(f'model {str(name)!r} not found (looked in {looked})')
+
+
+def _model_directories() -> Iterator[Path]:
+    """Yield the places of shipped models: chosen by the user, source checkout, installed."""
+    if chosen := os.environ.get('VTS_MODELS_DIR'):
+        yield Path(chosen).expanduser()
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / 'package.xml').is_file():
+        yield checkout / 'models'
+    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    for prefix in dict.fromkeys([*prefixes, sys.prefix]):
+        yield Path(prefix) / 'share' / 'vts_ros' / 'models'

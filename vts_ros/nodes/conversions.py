@@ -1,0 +1,126 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""ROS messages to frames, reports to ROS messages."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Point, Pose, Vector3
+import numpy as np
+from rclpy.duration import Duration
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from vts_ros.bags import IMAGE, raw_rgb, TYPESTORE
+from vts_ros.frames import Frame, FrameError
+from vts_ros.report import RiskLevel, SceneReport
+from vts_ros.visuals import RISK_COLOURS
+
+#: The status of ``~/risk``. STALE says that nothing is known, which is not the same as no risk.
+RISK_STATUS: dict[RiskLevel, bytes] = {
+    'none': DiagnosticStatus.OK,
+    'low': DiagnosticStatus.OK,
+    'medium': DiagnosticStatus.WARN,
+    'high': DiagnosticStatus.ERROR,
+    'unknown': DiagnosticStatus.STALE,
+}
+
+#: RViz cannot wrap text. Width in characters, height of a letter and place in metres (REP 103).
+MARKER_WIDTH = 60
+MARKER_LETTER_M = 0.6
+MARKER_TEXT = Point(x=12.0, y=0.0, z=4.0)
+MARKER_LAMP = Point(x=12.0, y=0.0, z=6.5)
+#: An answer that nothing has replaced for so long is no longer about what is on the road.
+MARKER_LIFETIME_SEC = 10.0
+
+_RosbagsImage: Any = TYPESTORE.types[IMAGE]
+
+
+def to_ns(stamp: Time) -> int:
+    """Return a stamp in nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def to_stamp(stamp_ns: int) -> Time:
+    """Return nanoseconds as a stamp."""
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Frame:
+    """
+    Take the picture out of a message; compressed pictures stay compressed.
+
+    Parameters
+    ----------
+    message
+        Raw pictures in any 8-bit encoding that rosbags-image knows, rows padded or not.
+    now_ns
+        Stamp of a picture that has none.
+
+    Raises
+    ------
+    FrameError
+        If the message holds no usable picture.
+
+    """
+    stamp_ns = to_ns(message.header.stamp) or now_ns
+    if isinstance(message, CompressedImage):
+        if not message.data:
+            raise FrameError('empty picture')
+        return Frame(camera, stamp_ns, message.data.tobytes())
+    if message.encoding.endswith('16'):
+        raise FrameError(f'{message.encoding} pictures are not supported, only those of 8 bits')
+    return Frame(camera, stamp_ns, raw_rgb(_RosbagsImage(
+        header=None, height=message.height, width=message.width, encoding=message.encoding,
+        is_bigendian=message.is_bigendian, step=message.step,
+        data=np.frombuffer(message.data, np.uint8))))
+
+
+def to_status(name: str, level: bytes, message: str, hardware_id: str,
+              values: dict[str, object]) -> DiagnosticStatus:
+    """Return a diagnostic status; floats are shown with two decimals."""
+    texts = {key: f'{value:.2f}' if isinstance(value, float) else str(value)
+             for key, value in values.items()}
+    return DiagnosticStatus(
+        name=name, level=level, message=message, hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=text) for key, text in texts.items()])
+
+
+def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
+    """Return level and reason of the risk, stamped with the newest picture."""
+    found, answer = report.risk_object, report.answer
+    status = to_status(
+        name, RISK_STATUS[answer.risk], answer.explanation, report.frames[-1].camera,
+        {'level': answer.risk, 'object': found.label if found else '', 'action': answer.action})
+    return DiagnosticArray(
+        header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), status=[status])
+
+
+def to_markers(report: SceneReport, frame_id: str) -> MarkerArray:
+    """Return description and reason as text, with a lamp in the colour of the risk."""
+    answer = report.answer
+    paragraphs = [f'RISK {answer.risk.upper()}: {answer.action}', answer.description,
+                  answer.explanation]
+    text = _marker(report, frame_id, 0, Marker.TEXT_VIEW_FACING, MARKER_TEXT)
+    text.scale = Vector3(z=MARKER_LETTER_M)
+    text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    text.text = '\n'.join(
+        line for paragraph in paragraphs for line in textwrap.wrap(paragraph, MARKER_WIDTH))
+    lamp = _marker(report, frame_id, 1, Marker.SPHERE, MARKER_LAMP)
+    lamp.scale = Vector3(x=1.0, y=1.0, z=1.0)
+    red, green, blue = (channel / 255 for channel in RISK_COLOURS[answer.risk])
+    lamp.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+    return MarkerArray(markers=[text, lamp])
+
+
+def _marker(report: SceneReport, frame_id: str, number: int, kind: int, place: Point) -> Marker:
+    return Marker(
+        header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), ns='vts', id=number,
+        type=kind, action=Marker.ADD, pose=Pose(position=place),
+        lifetime=Duration(seconds=MARKER_LIFETIME_SEC).to_msg())

@@ -1,0 +1,294 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The way from a window of frames to a scene report.
+
+One class, used by the node, ``vts annotate``, the evaluation and the benchmark. It knows neither
+ROS nor which engine or which language model it drives.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+import time
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+from vts_ros.engines import make_engine
+from vts_ros.frames import Frame, FrameError, Window
+from vts_ros.models import model_path
+from vts_ros.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.sparsify import Proposal, Selection, Sparsifier
+from vts_ros.vlm import FrameFeatures, Generation, Prepared, Vlm
+from vts_ros.vlm.answers import parse
+from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
+
+Stop = Callable[[], bool]
+
+
+class BrokenFrame(FrameError):
+    """A frame of the window cannot be used: drop it and try again with the others."""
+
+    def __init__(self, frame: Frame, reason: str) -> None:
+        super().__init__(f'{frame.camera} at {frame.stamp_ns * 1e-9:.3f} s: {reason}')
+        self.frame = frame
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """
+    Settings of the pipeline.
+
+    Attributes
+    ----------
+    model
+        Checkpoint: a shipped name, a directory, or a hub id that is in the local cache.
+    keep_ratio
+        Share of the visual tokens that the language model gets; 1 keeps all.
+    alpha
+        Weight of dissimilarity to the key frame against saliency, 0 to 1.
+    search_radius
+        Cells around a token in which the key frame is searched for the like.
+    hysteresis
+        How much more salient a frame must be to take over from the last key frame.
+    threads
+        Threads of the proposal engine and of PyTorch on the CPU; 0 leaves both alone.
+    cache_frames
+        Frames whose features are kept.
+
+    """
+
+    model: str = 'embedded'
+    keep_ratio: float = 0.6
+    alpha: float = 0.5
+    search_radius: int = 1
+    hysteresis: float = 0.05
+    language: str = 'en'
+    max_new_tokens: int = 160
+    device: str = 'auto'
+    engine_backend: str = 'auto'
+    threads: int = 0
+    cache_frames: int = 64
+
+
+class Seen(NamedTuple):
+    """What is computed once per frame and used in every window that holds it."""
+
+    size: tuple[int, int]
+    proposal: Proposal
+    features: FrameFeatures
+
+
+class Pruned(NamedTuple):
+    """A window that is ready for the language model, and which of its tokens that gets."""
+
+    selection: Selection
+    prepared: Prepared
+    grid: tuple[int, int]
+
+
+@dataclass
+class Stopwatch:
+    """Milliseconds per stage of one report."""
+
+    ms: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to the stage."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.ms[name] = self.ms.get(name, 0.0) + 1e3 * (time.perf_counter() - begin)
+
+    def total(self) -> dict[str, float]:
+        """Return the stages and the time since the start as ``total``."""
+        return {**self.ms, 'total': 1e3 * (time.perf_counter() - self.started)}
+
+
+class Pipeline:
+    """
+    Window in, scene report out.
+
+    Frames are looked at once: proposal maps and vision features are cached by camera and stamp
+    and used again while the window slides. One caller at a time.
+    """
+
+    def __init__(self, sparsifier: Sparsifier, vlm: Vlm, config: PipelineConfig) -> None:
+        self.sparsifier = sparsifier
+        self.vlm = vlm
+        self.config = config
+        self._prompt = describe_prompt(config.language)
+        self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
+        self._key: tuple[str, int] | None = None
+
+    @classmethod
+    def load(cls, config: PipelineConfig | None = None) -> Pipeline:
+        """
+        Load the proposal network and the language model.
+
+        Raises
+        ------
+        EngineError, VlmError
+            With one line that says what is missing or does not fit.
+
+        """
+        config = config or PipelineConfig()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        frame, window = (
+            make_engine(config.engine_backend, model_path(f'proposal/{graph}.onnx'),
+                        config.threads) for graph in ('frame', 'window'))
+        sparsifier = Sparsifier(frame, window, alpha=config.alpha, hysteresis=config.hysteresis,
+                                search_radius=config.search_radius)
+        return cls(sparsifier, Vlm.load(_checkpoint(config.model), device=config.device), config)
+
+    def describe(self, window: Window, stop: Stop | None = None) -> SceneReport:
+        """
+        Say what the scene is and what the risk is.
+
+        Parameters
+        ----------
+        window
+            Frames in the order of time, oldest first.
+        stop
+            Ends the generation early when it returns True.
+
+        Raises
+        ------
+        BrokenFrame
+            If a frame cannot be decoded; nothing of the others is lost.
+
+        """
+        return self.describe_batch([window], stop)[0]
+
+    def describe_batch(self, windows: Sequence[Window],
+                       stop: Stop | None = None) -> list[SceneReport]:
+        """Describe several windows at once; the latencies are those of the whole batch."""
+        watch = Stopwatch()
+        pruned, generations = self._generate(windows, self._prompt, watch, stop)
+        latency_ms = watch.total()
+        return [self._report(window, one, generation, latency_ms)
+                for window, one, generation in zip(windows, pruned, generations)]
+
+    def _report(self, window: Window, pruned: Pruned, generation: Generation,
+                latency_ms: dict[str, float]) -> SceneReport:
+        key = window[pruned.selection.key]
+        return SceneReport(
+            stamp=window[-1].stamp_ns,
+            frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
+            key_frame=KeyFrame(key.camera, key.stamp_ns, pruned.selection.key),
+            answer=parse(generation.text),
+            keep=tuple(pruned.selection.keep.tolist()), grid=pruned.grid,
+            latency_ms=latency_ms, model=self.vlm.name, engine=self.sparsifier.engine)
+
+    def ask(self, window: Window, question: str, stop: Stop | None = None) -> str:
+        """Answer a free question about the window; raises as :meth:`describe` does."""
+        prompt = question_prompt(question, self.config.language)
+        return self._generate([window], prompt, Stopwatch(), stop)[1][0].text.strip()
+
+    def select(self, window: Window) -> Selection:
+        """Return key frame and keep list alone, without asking the language model."""
+        return self._select(self._look_at_all(window, Stopwatch()), window)
+
+    def set_keep_ratio(self, keep_ratio: float) -> None:
+        """Change the share of visual tokens that is kept, from the next window on."""
+        self.config = replace(self.config, keep_ratio=keep_ratio)
+
+    def clear(self) -> None:
+        """Forget all frames, for instance after time jumped back."""
+        self._seen.clear()
+        self._key = None
+
+    def info(self) -> dict[str, str]:
+        """Return what runs where, for logs and diagnostics."""
+        vlm = {name: str(value) for name, value in self.vlm.info.items()}
+        return {'engine': self.sparsifier.engine, **vlm}
+
+    def close(self) -> None:
+        """Free the memory of the models; the pipeline cannot be used afterwards."""
+        self.clear()
+        del self.vlm, self.sparsifier
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _generate(self, windows: Sequence[Window], prompt: Prompt, watch: Stopwatch,
+                  stop: Stop | None) -> tuple[list[Pruned], list[Generation]]:
+        pruned = [self._prune(window, prompt, watch) for window in windows]
+        generations = self.vlm.generate_batch(
+            [one.prepared for one in pruned], [one.selection.keep for one in pruned],
+            max_new_tokens=self.config.max_new_tokens, stop=stop)
+        watch.ms.update(generations[0].latency_ms)
+        return pruned, generations
+
+    def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch) -> Pruned:
+        seen = self._look_at_all(window, watch)
+        with watch.stage('select'):
+            selection = self._select(seen, window)
+        with watch.stage('prepare'):
+            prepared = self.vlm.prepare(
+                [one.features for one in seen], prompt.captions(window), prompt)
+        return Pruned(selection, prepared, seen[-1].features.grid)
+
+    def _select(self, seen: Sequence[Seen], window: Window) -> Selection:
+        keys = [frame.key for frame in window]
+        previous = keys.index(self._key) if self._key in keys else None
+        selection = self.sparsifier.select(
+            [one.proposal for one in seen], seen[-1].features.grid, self.config.keep_ratio,
+            previous_key=previous)
+        self._key = keys[selection.key]
+        return selection
+
+    def _look_at_all(self, window: Window, watch: Stopwatch) -> list[Seen]:
+        if not window:
+            raise ValueError('a window needs at least one frame')
+        # The newest frame sets the size: all frames of a window share one token grid.
+        newest = self._look(window[-1], None, watch)
+        seen = [*(self._look(frame, newest.size, watch) for frame in window[:-1]), newest]
+        while len(self._seen) > max(self.config.cache_frames, len(window)):
+            self._seen.popitem(last=False)
+        return seen
+
+    def _look(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> Seen:
+        cached = self._seen.get(frame.key)
+        if cached is not None and size in (None, cached.size):
+            self._seen.move_to_end(frame.key)
+            return cached
+        with watch.stage('read'):
+            rgb = _read(frame, size)
+        with watch.stage('propose'):
+            proposal = self.sparsifier.propose(rgb)
+        with watch.stage('encode'):
+            features = self.vlm.encode(rgb)
+        seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features)
+        self._seen[frame.key] = seen
+        return seen
+
+
+def _checkpoint(model: str) -> str:
+    """Return where a shipped or local checkpoint is; anything else is left for the hub."""
+    try:
+        return str(model_path(model))
+    except FileNotFoundError:
+        return model
+
+
+def _read(frame: Frame, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    try:
+        rgb = frame.rgb()
+    except FrameError as error:
+        raise BrokenFrame(frame, str(error)) from error
+    if size is not None and rgb.shape[:2] != size:
+        resized = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
+        return np.asarray(resized, np.uint8)
+    return rgb
+

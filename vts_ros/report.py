@@ -1,0 +1,153 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The scene report: the one result type of the pipeline, and its JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+import json
+from typing import Any, get_args, Literal
+
+RiskLevel = Literal['none', 'low', 'medium', 'high', 'unknown']
+RISK_LEVELS: tuple[RiskLevel, ...] = get_args(RiskLevel)
+SCHEMA_VERSION = 1
+
+#: Left, top, right, bottom; 0 to 1 from the left and from the top of the picture.
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the language model said, parsed. An answer that cannot be parsed is ``unknown``."""
+
+    description: str = ''
+    risk: RiskLevel = 'unknown'
+    label: str | None = None
+    box: Box | None = None
+    explanation: str = ''
+    action: str = ''
+
+
+@dataclass(frozen=True)
+class FrameRef:
+    """Camera and stamp of a frame; the stamp in nanoseconds."""
+
+    camera: str
+    stamp: int
+
+
+@dataclass(frozen=True)
+class KeyFrame(FrameRef):
+    """The key frame and its place in the window."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class RiskObject:
+    """What the risk is about. The box is None where the model named no place."""
+
+    label: str
+    camera: str
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """
+    Everything that is known about one window.
+
+    Attributes
+    ----------
+    stamp
+        Stamp of the newest frame used, nanoseconds.
+    frames
+        The window, oldest first.
+    keep
+        Visual tokens kept, ascending positions in the window (frame-major, row-major).
+    grid
+        Rows and columns of visual tokens per frame.
+    latency_ms
+        Milliseconds per stage and ``total``.
+    age_ms
+        Age of the newest frame when the report was ready, in its own clock; None if not known.
+
+    """
+
+    stamp: int
+    frames: tuple[FrameRef, ...]
+    key_frame: KeyFrame
+    answer: Answer
+    keep: tuple[int, ...]
+    grid: tuple[int, int]
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    age_ms: float | None = None
+    model: str = ''
+    engine: str = ''
+
+    @property
+    def tokens_total(self) -> int:
+        """Return the number of visual tokens before sparsification."""
+        return len(self.frames) * self.grid[0] * self.grid[1]
+
+    @property
+    def risk_object(self) -> RiskObject | None:
+        """Return the risk object, placed in the camera of the newest frame."""
+        if self.answer.label is None:
+            return None
+        return RiskObject(self.answer.label, self.frames[-1].camera, self.answer.box)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report in the form of the JSON schema, version ``SCHEMA_VERSION``."""
+        answer, risk_object = self.answer, self.risk_object
+        return {
+            'schema': SCHEMA_VERSION,
+            'stamp': self.stamp,
+            'frames': [asdict(frame) for frame in self.frames],
+            'key_frame': asdict(self.key_frame),
+            'description': answer.description,
+            'risk': {'level': answer.risk},
+            'object': asdict(risk_object) if risk_object else None,
+            'explanation': answer.explanation,
+            'action': answer.action,
+            'tokens': {'total': self.tokens_total, 'kept': len(self.keep),
+                       'grid': list(self.grid), 'keep': list(self.keep)},
+            'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
+            'age_ms': None if self.age_ms is None else round(self.age_ms, 2),
+            'model': self.model,
+            'engine': self.engine,
+        }
+
+    def to_json(self) -> str:
+        """Return the report as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SceneReport:
+        """
+        Read a report back.
+
+        Raises
+        ------
+        ValueError
+            If the schema is another one or a field is missing.
+
+        """
+        if data.get('schema') != SCHEMA_VERSION:
+            raise ValueError(f'report schema {data.get("schema")!r}, expected {SCHEMA_VERSION}')
+        try:
+            found = data['object']
+            return cls(
+                stamp=data['stamp'],
+                frames=tuple(FrameRef(**frame) for frame in data['frames']),
+                key_frame=KeyFrame(**data['key_frame']),
+                answer=Answer(
+                    description=data['description'], risk=data['risk']['level'],
+                    label=found and found['label'],
+                    box=tuple(found['box']) if found and found['box'] else None,
+                    explanation=data['explanation'], action=data['action']),
+                keep=tuple(data['tokens']['keep']), grid=tuple(data['tokens']['grid']),
+                latency_ms=data['latency_ms'], age_ms=data['age_ms'],
+                model=data['model'], engine=data['engine'])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f'report lacks or garbles {error}') from error

@@ -1,0 +1,103 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What all ways to choose visual tokens have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Proposal(NamedTuple):
+    """
+    What is known about one frame; may be kept as long as the frame is in a window.
+
+    Attributes
+    ----------
+    saliency
+        float32 [h, w], 0 to 1.
+    embedding
+        float32 [C, h, w], of length 1 over the channels.
+
+    """
+
+    saliency: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Selection(NamedTuple):
+    """
+    The tokens of a window that are kept.
+
+    Attributes
+    ----------
+    key
+        Index of the key frame in the window.
+    frame_scores
+        float32 [T], what the key frame was chosen by.
+    keep
+        int32 [B], ascending positions in the window (frame-major, then row-major).
+    score
+        float32 [T, rows * columns], what the tokens were chosen by.
+
+    """
+
+    key: int
+    frame_scores: NDArray[np.float32]
+    keep: NDArray[np.int32]
+    score: NDArray[np.float32]
+
+
+class TokenSelector(Protocol):
+    """A way to choose visual tokens."""
+
+    def propose(self, rgb: NDArray[np.uint8]) -> Proposal:
+        """Look at one frame, uint8 [H, W, 3]; raise FrameError if it is not one."""
+
+    def select(self, proposals: Sequence[Proposal], grid: tuple[int, int], keep_ratio: float,
+               previous_key: int | None = None) -> Selection:
+        """
+        Choose the tokens of a window.
+
+        Parameters
+        ----------
+        proposals
+            One per frame, oldest first.
+        grid
+            Rows and columns of visual tokens per frame.
+        keep_ratio
+            Share of the tokens to keep, above 0 and up to 1.
+        previous_key
+            Where the key frame of the window before is in this one; None if it has left.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range.
+
+        """
+
+
+def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
+                 previous_key: int | None = None) -> int:
+    """
+    Return the number of tokens to keep of a window, at least 1, after checking the arguments.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame or no token, or the ratio or the key frame is out of range.
+
+    """
+    if frames < 1:
+        raise ValueError('a window needs at least one frame')
+    if min(grid) < 1:
+        raise ValueError(f'no tokens in a grid of {grid[0]} x {grid[1]}')
+    if not 0.0 < keep_ratio <= 1.0:
+        raise ValueError(f'keep_ratio must be above 0 and up to 1, not {keep_ratio}')
+    if previous_key is not None and not 0 <= previous_key < frames:
+        raise ValueError(f'previous key frame {previous_key} is not in a window of {frames}')
+    return max(1, round(keep_ratio * frames * grid[0] * grid[1]))

@@ -1,0 +1,124 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The window step: key frame, token scores and the order in which tokens are kept."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+
+class WindowResult(NamedTuple):
+    """
+    What the window step knows of T frames with N tokens each.
+
+    Attributes
+    ----------
+    key
+        int64 [1], index of the key frame.
+    frame_scores
+        float32 [T], mean saliency of each frame.
+    score
+        float32 [T, N].
+    order
+        int32 [T * N], a permutation of all tokens; its first `budget` entries are the tokens to
+        keep, ascending.
+
+    """
+
+    key: Tensor
+    frame_scores: Tensor
+    score: Tensor
+    order: Tensor
+
+
+class WindowStep(nn.Module):
+    """
+    Choose the key frame and rank the tokens of a window; has no weights.
+
+    Everything that a user may set is an input, so that one graph serves all settings. Shapes of
+    the outputs do not depend on the budget: engines want them fixed.
+    """
+
+    def forward(self, saliency: Tensor, embedding: Tensor, row_weights: Tensor,
+                column_weights: Tensor, neighbours: Tensor, budget: Tensor, previous_key: Tensor,
+                hysteresis: Tensor, alpha: Tensor) -> WindowResult:
+        """
+        Run the step.
+
+        Parameters
+        ----------
+        saliency, embedding
+            Maps of the proposal network, float32 [T, h, w] and [T, C, h, w].
+        row_weights, column_weights
+            Share of each token row and column in each map row and column, float32 [rows, h] and
+            [columns, w].
+        neighbours
+            Tokens of the key frame each token is compared with, int64 [rows, columns, K].
+        budget
+            Tokens to keep, int64 [1].
+        previous_key
+            Index of the key frame so far, -1 for none, int64 [1].
+        hysteresis
+            Share by which another frame must beat the key frame so far, float32 [1].
+        alpha
+            Weight of novelty against saliency, float32 [1].
+
+        """
+        frames = saliency.shape[0]
+        tokens = neighbours.shape[0] * neighbours.shape[1]
+        frame = torch.arange(frames, device=saliency.device).unsqueeze(0)
+
+        frame_scores = saliency.mean(dim=(1, 2))
+        bonus = 1.0 + hysteresis * (frame == previous_key).to(torch.float32)
+        # Two dimensions, because TensorRT knows no ArgMax over a vector.
+        key = (frame_scores * bonus).argmax(dim=1)
+
+        salient = _resample_saliency(saliency, row_weights, column_weights).flatten(1)
+        cells = functional.normalize(
+            row_weights @ embedding @ column_weights.transpose(0, 1), dim=1).flatten(2)
+        similarity = _similarity(cells, key, neighbours.flatten(0, 1))
+        score = alpha * (1.0 - similarity) + (1.0 - alpha) * salient
+
+        # The key frame by saliency, then the others by score: whatever the budget is, its first
+        # entries are what the definition keeps. Two sorts, because adding an offset to put one
+        # before the other would cost bits of the scores and so make ties.
+        first = _descending(salient.index_select(0, key).flatten()) + key * tokens
+        is_key = (frame == key).transpose(0, 1)
+        others = _descending(torch.where(is_key, -torch.inf, score).flatten())
+        ranked = torch.cat((first, others[:(frames - 1) * tokens]))
+
+        total = frames * tokens
+        dropped = torch.arange(total, device=saliency.device) >= budget
+        ascending = torch.sort(
+            torch.where(dropped, ranked + total, ranked), stable=True).values
+        order = torch.where(dropped, ascending - total, ascending).to(torch.int32)
+        return WindowResult(key, frame_scores, score, order)
+
+
+def _resample_saliency(saliency: Tensor, row_weights: Tensor, column_weights: Tensor) -> Tensor:
+    """
+    Return the power mean of order 4 of the saliency over the area of each token.
+
+    A token that covers four cells of which one is salient keeps 71 % of it; the mean would keep
+    25 % and lose small objects, the maximum would let a token that a salient cell only touches
+    win over one that is full of it. Squares and roots are exactly rounded, so runtimes agree.
+    """
+    power = saliency * saliency
+    power = row_weights @ (power * power) @ column_weights.transpose(0, 1)
+    return power.sqrt().sqrt()
+
+
+def _similarity(cells: Tensor, key: Tensor, neighbours: Tensor) -> Tensor:
+    """Return the best cosine [T, N] with the key frame; cells [T, C, N], neighbours [N, K]."""
+    key_cells = cells.index_select(0, key).squeeze(0).transpose(0, 1)
+    near = key_cells.index_select(0, neighbours.flatten()).reshape(*neighbours.shape, -1)
+    return (near @ cells.permute(2, 1, 0)).amax(dim=1).transpose(0, 1)
+
+
+def _descending(values: Tensor) -> Tensor:
+    """Return the positions of the values from large to small, equal ones in their order."""
+    return torch.sort(values, descending=True, stable=True).indices

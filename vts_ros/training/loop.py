@@ -1,0 +1,186 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop of both models: schedule, processes, progress bar, checkpoints, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+import math
+from pathlib import Path
+import tempfile
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+import torch
+from torch import distributed, multiprocessing, nn, Tensor
+
+#: Losses of one step by name; their sum is minimised.
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    How long and how fast to learn.
+
+    Attributes
+    ----------
+    steps
+        Optimiser steps in all.
+    learning_rate
+        Peak, reached after ``warmup`` steps, then falling to a twentieth along a cosine.
+    checkpoint_sec
+        Seconds between checkpoints.
+
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    checkpoint_sec: float = 120.0
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def in_processes(workers: int, train: Callable[..., None], *arguments: Any) -> None:
+    """
+    Run a training function in several processes that average their gradients.
+
+    On a few cores this is much faster than as many threads: the models are small, and threads
+    would wait for each other in every operation instead of once per step.
+    """
+    if workers == 1:
+        train(*arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(_process, (workers, f'file://{folder}/store', train, arguments),
+                              nprocs=workers)
+
+
+def _process(rank: int, workers: int, store: str, train: Callable[..., None],
+             arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=workers)
+    try:
+        train(*arguments)
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Return the number of this process; 0 is the one that shows and saves."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule: Schedule,
+        checkpoint: Path, title: str,
+        on_checkpoint: Callable[[int], None] = lambda step: None) -> None:
+    """
+    Train until the schedule ends; go on where a checkpoint of the same file left off.
+
+    Parameters
+    ----------
+    modules
+        All that is trained.
+    losses
+        Computes the losses of a step from its number, which also decides its data: a resumed
+        run sees what an unbroken one would have seen.
+    checkpoint
+        State of modules and optimiser; written in one step, kept at the end.
+    title
+        Shown before the progress bar.
+    on_checkpoint
+        Called after each checkpoint with the number of steps done.
+
+    """
+    together = nn.ModuleList(modules)
+    optimizer = torch.optim.AdamW(_groups(together, schedule.weight_decay), betas=(0.9, 0.98))
+    step = _resume(checkpoint, together, optimizer)
+    console = Console(quiet=rank() > 0)
+    means: dict[str, float] = {}
+    saved = time.monotonic()
+    with _progress(console) as progress:
+        task = progress.add_task(title, total=schedule.steps, completed=step, losses='')
+        while step < schedule.steps:
+            for group in optimizer.param_groups:
+                group['lr'] = schedule.rate(step)
+            parts = losses(step)
+            torch.stack(list(parts.values())).sum().backward()
+            _average_gradients(together)
+            nn.utils.clip_grad_norm_(together.parameters(), schedule.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            for name, value in parts.items():
+                means[name] = 0.97 * means.get(name, value.item()) + 0.03 * value.item()
+            shown = ' '.join(f'{name} {value:.3f}' for name, value in means.items())
+            progress.update(task, completed=step, losses=shown)
+            due = time.monotonic() - saved > schedule.checkpoint_sec
+            if rank() == 0 and (due or step == schedule.steps):
+                _save(checkpoint, together, optimizer, step)
+                console.print(f'{title}: step {step} of {schedule.steps}, {shown}',
+                              highlight=False)
+                on_checkpoint(step)
+                saved = time.monotonic()
+
+
+def _average_gradients(modules: nn.Module) -> None:
+    if not distributed.is_initialized():
+        return
+    parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    # A loss that does not apply to the data of one process leaves no gradient there.
+    gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                 for parameter in parameters]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(together)
+    together /= distributed.get_world_size()
+    parts = together.split([gradient.numel() for gradient in gradients])
+    for parameter, part in zip(parameters, parts):
+        parameter.grad = part.view_as(parameter)
+
+
+def _groups(modules: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Decay matrices only: norms, biases and scales are to stay free."""
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    return [{'params': [p for p in parameters if p.ndim > 1], 'weight_decay': weight_decay},
+            {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0}]
+
+
+def _save(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.part')
+    torch.save({'modules': modules.state_dict(), 'optimizer': optimizer.state_dict(),
+                'step': step}, partial)
+    partial.replace(path)
+
+
+def _resume(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    modules.load_state_dict(state['modules'])
+    optimizer.load_state_dict(state['optimizer'])
+    return int(state['step'])
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn('{task.fields[losses]}'), console=console)

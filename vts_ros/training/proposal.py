@@ -1,0 +1,119 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Train the proposal network on rendered frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+from vts_ros.scenes.types import Actor, FrameTruth, LABELS
+from vts_ros.sparsify.export import export_frame, export_window
+from vts_ros.sparsify.network import EMBEDDING_CHANNELS, MAP_SIZE, ProposalNet, STRIDE
+from vts_ros.training.loop import fit, Losses, Schedule
+from vts_ros.training.shards import Sample, Shards
+from vts_ros.training.targets import cell_targets, claimed, nearness
+
+#: Side of the small picture of a cell that its embedding has to be able to draw.
+_THUMBNAIL = 4
+
+
+def saliency_target(truth: FrameTruth) -> NDArray[np.float32]:
+    """
+    Return how much each cell of a frame matters, float32 of shape ``MAP_SIZE``.
+
+    1 for the risk object, less for what could become one, by nearness; the road itself is 0.
+    """
+    target = np.zeros(MAP_SIZE, np.float32)
+    for actor in truth.actors:
+        cells = claimed(actor, *MAP_SIZE)
+        target[cells] = np.maximum(target[cells], _importance(actor))
+    return target
+
+
+def _importance(actor: Actor) -> float:
+    if actor.is_risk:
+        return 1.0
+    if actor.visible < 0.2:
+        return 0.0
+    return (0.15 if actor.parked else 0.3) + 0.3 * nearness(actor.distance_m)
+
+
+class EmbeddingHeads(nn.Module):
+    """
+    What an embedding has to know: the kind of thing in its cell, and how the cell looks.
+
+    The heads read the normalised embedding, so that what they need ends up in its direction and
+    cosine similarity means like things looking alike. They are dropped after training.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = nn.Conv2d(EMBEDDING_CHANNELS, 1 + len(LABELS), 1)
+        self.thumbnail = nn.Conv2d(EMBEDDING_CHANNELS, 3 * _THUMBNAIL ** 2, 1)
+        self.scale = nn.Parameter(torch.tensor(8.0))
+
+    def losses(self, embedding: Tensor, frames: Tensor, labels: Tensor) -> Losses:
+        """Return the losses; embedding [B, C, h, w], frames [B, H, W, 3], labels [B, h, w]."""
+        direction = self.scale * functional.normalize(embedding, dim=1)
+        pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+        small = functional.avg_pool2d(pixels, STRIDE // _THUMBNAIL)
+        wanted = functional.pixel_unshuffle(small, _THUMBNAIL)
+        return {'label': 0.5 * functional.cross_entropy(self.label(direction), labels),
+                'look': functional.smooth_l1_loss(self.thumbnail(direction), wanted)}
+
+
+def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch: int = 24,
+                   seed: int = 0) -> None:
+    """
+    Train the proposal network and write its two ONNX graphs.
+
+    Parameters
+    ----------
+    shards
+        Rendered windows of the training split.
+    out
+        Folder for ``frame.onnx`` and ``window.onnx``.
+    work
+        Folder for checkpoints; a run with the same folder goes on where the last one stopped.
+    steps, batch
+        Optimiser steps and frames in each.
+    seed
+        For the weights and the order of the data.
+
+    """
+    torch.manual_seed(seed)
+    data = Shards(shards)
+    net, heads = ProposalNet().train(), EmbeddingHeads()
+
+    def losses(step: int) -> Losses:
+        rng = np.random.default_rng([seed, step])
+        samples = [data[int(index)] for index in rng.integers(len(data), size=batch)]
+        return _losses(net, heads, samples, rng)
+
+    fit([net, heads], losses, Schedule(steps, learning_rate=3e-3), work / 'proposal.pt',
+        'proposal network')
+    export_frame(net.eval(), out / 'frame.onnx')
+    export_window(out / 'window.onnx')
+
+
+def _losses(net: ProposalNet, heads: EmbeddingHeads, samples: Sequence[Sample],
+            rng: np.random.Generator) -> Losses:
+    picks = rng.integers([len(sample.truths) for sample in samples])
+    truths = [sample.truths[pick] for sample, pick in zip(samples, picks)]
+    frames = torch.from_numpy(np.stack(
+        [sample.frames[pick] for sample, pick in zip(samples, picks)]))
+    wanted = torch.from_numpy(np.stack([saliency_target(truth) for truth in truths]))
+    labels = torch.from_numpy(np.stack(
+        [cell_targets(truth, *MAP_SIZE).label for truth in truths]))
+    raw = net.raw(frames)
+    # Cells that matter are few; without the weight the network would say 0 everywhere.
+    saliency = functional.binary_cross_entropy_with_logits(
+        raw.saliency_logits, wanted, weight=1.0 + 4.0 * wanted)
+    return {'saliency': saliency, **heads.losses(raw.embedding, frames, labels)}

@@ -1,0 +1,169 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pre-rendered windows on disk, so that no training step waits for a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+import json
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.scenes.types import Actor, FrameTruth, WindowTruth
+from vts_ros.scenes.world import Scene
+
+WIDTH, HEIGHT = 224, 128
+FRAMES = 5
+SHARD_WINDOWS = 250
+#: Share of the windows that are drawn larger and scaled down, as a camera picture is.
+_SCALED_SHARE = 0.35
+_CAMERA_SIZE = (480, 270)
+_JPEG_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    One window to learn from.
+
+    Attributes
+    ----------
+    frames
+        uint8 (frames, height, width, 3), RGB.
+    truths
+        Truth of each frame.
+    window
+        Truth of the window.
+
+    """
+
+    frames: NDArray[np.uint8]
+    truths: tuple[FrameTruth, ...]
+    window: WindowTruth
+
+
+class Shards:
+    """
+    Windows of all shards of a folder, by index; the pictures stay on disk until asked for.
+
+    Parameters
+    ----------
+    folder
+        Where :func:`render_shards` wrote them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no shard.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = sorted(folder.glob('*.npy'))
+        if not self._paths:
+            raise FileNotFoundError(f'no rendered windows in {folder}')
+        self._frames = [np.load(path, mmap_mode='r') for path in self._paths]
+        self._truths = [_read_truths(path.with_suffix('.json')) for path in self._paths]
+        self._index = [(shard, row) for shard, truths in enumerate(self._truths)
+                       for row in range(len(truths))]
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a window with its pictures."""
+        shard, row = self._index[index]
+        truths, window = self._truths[shard][row]
+        return Sample(np.asarray(self._frames[shard][row]), truths, window)
+
+
+def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
+                  progress: Callable[[int], None] = lambda windows: None) -> None:
+    """
+    Render windows of a split with balanced risk levels; what is there already stays.
+
+    Parameters
+    ----------
+    folder
+        Where the shards go; made if it is not there.
+    split
+        ``train``, ``val`` or ``test``.
+    windows
+        How many, rounded up to whole shards.
+    workers
+        Processes.
+    progress
+        Called with the number of windows that were done since the last call.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = -(-windows // SHARD_WINDOWS)
+    jobs = [(folder / f'{split}-{number:04d}.npy', split, number * SHARD_WINDOWS)
+            for number in range(count)]
+    missing = [job for job in jobs if not job[0].exists()]
+    progress(SHARD_WINDOWS * (count - len(missing)))
+    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
+        for _ in pool.map(_render_shard, missing):
+            progress(SHARD_WINDOWS)
+
+
+def render_window(scene: Scene) -> Sample:
+    """Render a scene at model size, some by way of a larger or a compressed picture."""
+    rng = np.random.default_rng([scene.seed, 2])
+    scaled = rng.random() < _SCALED_SHARE
+    clip = render(scene, *(_CAMERA_SIZE if scaled else (WIDTH, HEIGHT)))
+    frames = clip.frames
+    if rng.random() < _JPEG_SHARE:
+        frames = np.stack([_through_jpeg(frame, int(rng.integers(60, 96))) for frame in frames])
+    if scaled:
+        frames = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+                           for frame in frames])
+    return Sample(frames, clip.truths, clip.window_truth())
+
+
+def _render_shard(job: tuple[Path, str, int]) -> None:
+    cv2.setNumThreads(1)
+    path, split, first = job
+    samples = [render_window(scene)
+               for scene in balanced_scenes(split, SHARD_WINDOWS, first, FRAMES)]
+    path.with_suffix('.json').write_text(json.dumps(
+        [[[asdict(truth) for truth in sample.truths], asdict(sample.window)]
+         for sample in samples]))
+    # Last and in one step: a shard is there, or it is not.
+    partial = path.with_suffix('.part')
+    with partial.open('wb') as file:
+        np.save(file, np.stack([sample.frames for sample in samples]))
+    partial.rename(path)
+
+
+def _through_jpeg(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    _, data = cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+def _read_truths(path: Path) -> list[tuple[tuple[FrameTruth, ...], WindowTruth]]:
+    return [(tuple(_frame_truth(frame) for frame in frames), _window_truth(window))
+            for frames, window in json.loads(path.read_text())]
+
+
+def _actors(data: Sequence[dict[str, Any]]) -> tuple[Actor, ...]:
+    return tuple(Actor(**{**actor, 'box': tuple(actor['box'])}) for actor in data)
+
+
+def _frame_truth(data: dict[str, Any]) -> FrameTruth:
+    return FrameTruth(**{**data, 'actors': _actors(data['actors'])})
+
+
+def _window_truth(data: dict[str, Any]) -> WindowTruth:
+    box = tuple(data['box']) if data['box'] else None
+    return WindowTruth(**{**data, 'box': box, 'actors': _actors(data['actors'])})
+

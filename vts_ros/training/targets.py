@@ -1,0 +1,100 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Dense targets from the ground truth: what each cell of a picture shows.
+
+Sentences are a thin signal for a network that has yet to learn to see. A class, a box, a
+distance and a motion for every cell of the token grid say much more per picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.report import Box
+from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
+
+#: Details that decide about the risk and have to be seen: lamps, above all.
+DETAILS = ('red', 'green', 'braking')
+#: An actor claims a cell that it covers by this share, or that holds this share of the actor.
+_CELL_SHARE, _ACTOR_SHARE = 0.2, 0.25
+
+
+class CellTargets(NamedTuple):
+    """
+    Targets of a picture on a grid of rows x columns cells.
+
+    Attributes
+    ----------
+    label
+        int64, 0 for the background, 1 + index into ``LABELS`` otherwise.
+    box
+        float32 (rows, columns, 4), box of the actor in the cell.
+    nearness
+        float32, 1 at the bumper, falling to 0 far away.
+    motion
+        int64, 0 for the background, 1 + index into ``MOTIONS`` otherwise.
+    detail
+        float32 (rows, columns, len(DETAILS)), 0 or 1.
+    risk
+        float32, 1 where the risk object is.
+
+    """
+
+    label: NDArray[np.int64]
+    box: NDArray[np.float32]
+    nearness: NDArray[np.float32]
+    motion: NDArray[np.int64]
+    detail: NDArray[np.float32]
+    risk: NDArray[np.float32]
+
+
+def overlaps(box: Box, rows: int, columns: int) -> tuple[NDArray[np.float64], float]:
+    """Return the area shared by the box and each cell, in cells, and the area of the box."""
+    left, top, right, bottom = box
+    x = np.clip(np.minimum(right * columns, np.arange(1, columns + 1))
+                - np.maximum(left * columns, np.arange(columns)), 0, None)
+    y = np.clip(np.minimum(bottom * rows, np.arange(1, rows + 1))
+                - np.maximum(top * rows, np.arange(rows)), 0, None)
+    return np.outer(y, x), max((right - left) * columns * (bottom - top) * rows, 1e-9)
+
+
+def claimed(actor: Actor, rows: int, columns: int) -> NDArray[np.bool_]:
+    """Return which cells of the grid the actor claims."""
+    shared, area = overlaps(actor.box, rows, columns)
+    return np.asarray((shared >= _CELL_SHARE) | (shared >= _ACTOR_SHARE * area))
+
+
+def cell_targets(truth: FrameTruth, rows: int, columns: int) -> CellTargets:
+    """Return the targets of a picture; nearer actors hide the ones behind them."""
+    shape = (rows, columns)
+    targets = CellTargets(
+        label=np.zeros(shape, np.int64), box=np.zeros((*shape, 4), np.float32),
+        nearness=np.zeros(shape, np.float32), motion=np.zeros(shape, np.int64),
+        detail=np.zeros((*shape, len(DETAILS)), np.float32), risk=np.zeros(shape, np.float32))
+    for actor in sorted(truth.actors, key=lambda actor: (actor.is_risk, -actor.distance_m)):
+        if actor.visible < 0.2:
+            continue
+        cells = claimed(actor, rows, columns)
+        targets.label[cells] = 1 + LABELS.index(actor.label)
+        targets.box[cells] = actor.box
+        targets.nearness[cells] = nearness(actor.distance_m)
+        targets.motion[cells] = 1 + MOTIONS.index(actor.motion)
+        targets.detail[cells] = [name in (actor.detail, actor.motion) for name in DETAILS]
+        targets.risk[cells] = actor.is_risk
+    return targets
+
+
+def nearness(distance_m: float) -> float:
+    """Return 1 at the bumper and 0.5 at 15 m, so that near differences weigh more."""
+    return 15.0 / (15.0 + max(distance_m, 0.0))
+
+
+def stack(targets: Sequence[CellTargets]) -> CellTargets:
+    """Stack the targets of several pictures along a new first axis."""
+    fields: list[Any] = [np.stack(field) for field in zip(*targets)]
+    return CellTargets(*fields)

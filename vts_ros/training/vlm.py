@@ -1,0 +1,311 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Train the embedded vision language model from scratch on rendered windows.
+
+Two stages. First the vision encoder alone learns to see, from dense targets on single frames.
+Then the whole model learns to answer, over prompts laid out and pruned by the very code that
+serves them: some windows whole, some pruned by the sparsifier, some at random, at keep ratios
+drawn anew for each, because a model that never saw a pruned window fails on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+from transformers import BatchFeature
+
+from vts_ros.frames import Frame
+from vts_ros.scenes import language
+from vts_ros.scenes.types import LABELS, MOTIONS
+from vts_ros.sparsify import Sparsifier, TokenSelector
+from vts_ros.sparsify.baselines import RandomSelector
+from vts_ros.training.loop import fit, in_processes, Losses, rank, Schedule
+from vts_ros.training.shards import Sample, Shards
+from vts_ros.training.targets import cell_targets, CellTargets, DETAILS, stack
+from vts_ros.vlm import FrameFeatures, Prepared, Vlm
+from vts_ros.vlm.answers import render
+from vts_ros.vlm.checkpoint import create_checkpoint, FORM_TOKENS, MERGE, PATCH_PX
+from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
+
+#: Texts that the tokenizer is trained on.
+_TOKENIZER_WINDOWS = 3000
+#: Share of the samples that ask questions; the others ask for the description.
+_QUESTION_SHARE = 0.3
+#: Share of the windows that stay whole, and of those pruned by the sparsifier; the rest: random.
+_WHOLE_SHARE, _SPARSIFIER_SHARE = 0.3, 0.4
+_KEEP_RATIOS = (0.15, 0.9)
+#: Weight of the tokens that state object, box and risk; the wording around them is free.
+_FACT_WEIGHT = 3.0
+_IGNORED = -100
+
+
+class Dialogue(NamedTuple):
+    """A prompt and what is to be answered, more turns included."""
+
+    prompt: Prompt
+    answer: str
+
+
+class CellHeads(nn.Module):
+    """Reads the dense targets off a token; dropped after training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.label = nn.Linear(width, 1 + len(LABELS))
+        self.box = nn.Linear(width, 4)
+        self.nearness = nn.Linear(width, 1)
+        self.detail = nn.Linear(width, len(DETAILS))
+        self.motion = nn.Linear(width, 1 + len(MOTIONS))
+        self.risk = nn.Linear(width, 1)
+
+    def seen(self, tokens: Tensor, targets: CellTargets) -> Losses:
+        """Return losses on what one frame shows; tokens [n, width], targets with n cells."""
+        tokens = self.norm(tokens)
+        label = torch.from_numpy(targets.label)
+        there = label > 0
+        losses = {'cell': functional.cross_entropy(self.label(tokens), label)}
+        if there.any():
+            found = tokens[there]
+            losses['box'] = 4.0 * functional.smooth_l1_loss(
+                self.box(found).sigmoid(), torch.from_numpy(targets.box)[there], beta=0.05)
+            losses['near'] = 4.0 * functional.smooth_l1_loss(
+                self.nearness(found)[:, 0].sigmoid(),
+                torch.from_numpy(targets.nearness)[there], beta=0.05)
+            losses['lamps'] = functional.binary_cross_entropy_with_logits(
+                self.detail(found), torch.from_numpy(targets.detail)[there])
+        return losses
+
+    def understood(self, hidden: Tensor, targets: CellTargets) -> Losses:
+        """Return losses on what only the frames before can tell: motion and risk."""
+        hidden = self.norm(hidden)
+        motion = functional.cross_entropy(self.motion(hidden), torch.from_numpy(targets.motion))
+        risk = functional.binary_cross_entropy_with_logits(
+            self.risk(hidden)[:, 0], torch.from_numpy(targets.risk))
+        return {'motion': motion, 'where': risk}
+
+
+def patchify(frames: NDArray[np.uint8]) -> BatchFeature:
+    """
+    Cut frames into patches, as the image processor of the checkpoint does, but all at once.
+
+    Parameters
+    ----------
+    frames
+        uint8 (n, height, width, 3) of a size that needs no scaling.
+
+    """
+    count, height, width, _ = frames.shape
+    rows, columns = height // PATCH_PX, width // PATCH_PX
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(torch.float32) / 127.5 - 1.0
+    blocks = pixels.reshape(count, rows // MERGE, MERGE, PATCH_PX,
+                            columns // MERGE, MERGE, PATCH_PX, 3)
+    patches = blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(count * rows * columns, -1)
+    grid = torch.tensor([[1, rows, columns]] * count)
+    return BatchFeature({'pixel_values': patches, 'image_grid_thw': grid})
+
+
+def train_vlm(shards: Path, out: Path, work: Path, vision_steps: int = 1500, steps: int = 4000,
+              batch: int = 16, seed: int = 0, workers: int = 1) -> None:
+    """
+    Train the embedded model and write it as a Hugging Face checkpoint.
+
+    Parameters
+    ----------
+    shards
+        Rendered windows of the training split.
+    out
+        Folder of the checkpoint.
+    work
+        Folder for training state; a run with the same folder goes on where the last one stopped.
+    vision_steps, steps
+        Optimiser steps of the two stages.
+    batch
+        Windows in each step, per worker.
+    seed
+        For the weights, the texts and the order of the data.
+    workers
+        Processes that learn together.
+
+    """
+    if not (work / 'start' / 'config.json').exists():
+        create_checkpoint(work / 'start', _texts(Shards(shards), seed),
+                          seed=seed, text_hidden=192, text_layers=4, text_heads=6,
+                          text_intermediate=512)
+    in_processes(workers, _train, shards, out, work, vision_steps, steps, batch, seed)
+
+
+def _train(shards: Path, out: Path, work: Path, vision_steps: int, steps: int, batch: int,
+           seed: int) -> None:
+    torch.manual_seed(seed)
+    data = Shards(shards)
+    vlm = Vlm.load(work / 'start', device='cpu', dtype='float32')
+    vlm.model.train()
+    trainer = _Trainer(vlm, data, batch, seed)
+    fit([vlm.model, trainer.seeing], trainer.vision_losses,
+        Schedule(vision_steps, learning_rate=2e-3), work / 'vision.pt', 'vision encoder')
+
+    fit([vlm.model, trainer.seeing, trainer.understanding], trainer.losses,
+        Schedule(steps, learning_rate=1e-3), work / 'vlm.pt', 'language model',
+        lambda step: _save(vlm, out))
+
+
+def _save(vlm: Vlm, out: Path) -> None:
+    parts: tuple[Any, ...] = (vlm.model, vlm.tokenizer, vlm.images)
+    for part in parts:
+        part.save_pretrained(out)
+
+
+class _Trainer:
+    """Draws samples and computes losses; what it draws depends on the number of the step only."""
+
+    def __init__(self, vlm: Vlm, data: Shards, batch: int, seed: int) -> None:
+        self._vlm, self._data, self._batch, self._seed = vlm, data, batch, seed
+        self._sparsifier = Sparsifier()
+        self._describe = describe_prompt()
+        width = vlm.model.config.text_config.hidden_size
+        self.seeing, self.understanding = CellHeads(width), CellHeads(width)
+        self._image_token = vlm.model.config.image_token_id
+        by_text = {form: vlm.tokenizer(form)['input_ids'][0] for form in FORM_TOKENS}
+        self._turn_ids: list[int] = [vlm.tokenizer(mark)['input_ids'][0]
+                                     for mark in ('<|im_start|>', '<|im_end|>', '\n')]
+        self._facts_begin = {token for text, token in by_text.items() if '"object"' in text}
+        self._facts_end = by_text['", "explanation": "']
+
+    def vision_losses(self, step: int) -> Losses:
+        """Return the losses of the vision encoder alone, on single frames."""
+        rng = np.random.default_rng([self._seed, 0, step, rank()])
+        samples = self._draw(rng, 4 * self._batch)
+        picks = rng.integers([len(sample.truths) for sample in samples])
+        frames = np.stack([sample.frames[pick] for sample, pick in zip(samples, picks)])
+        with torch.autocast('cpu', torch.bfloat16):
+            features = self._vlm.encode_batch(patchify(frames))
+        targets = stack([cell_targets(sample.truths[pick], *features[0].grid)
+                         for sample, pick in zip(samples, picks)])
+        tokens = torch.cat([frame.tokens for frame in features]).float()
+        return self.seeing.seen(tokens, _flat(targets))
+
+    def losses(self, step: int) -> Losses:
+        """Return the losses of the whole model on windows."""
+        rng = np.random.default_rng([self._seed, 1, step, rank()])
+        samples = self._draw(rng, self._batch)
+        length = len(samples[0].truths)
+        with torch.autocast('cpu', torch.bfloat16):
+            features = self._vlm.encode_batch(
+                patchify(np.concatenate([sample.frames for sample in samples])))
+            windows = [features[start:start + length]
+                       for start in range(0, len(features), length)]
+            keeps = [self._keep(sample, window, rng)
+                     for sample, window in zip(samples, windows)]
+            dialogues = [self._dialogue(sample, rng) for sample in samples]
+            prepared = [_prepare(self._vlm, window, sample, dialogue.prompt)
+                        for window, sample, dialogue in zip(windows, samples, dialogues)]
+            inputs = self._vlm.batch(prepared, keeps, [one.answer for one in dialogues])
+            labels = inputs.pop('labels')
+            hidden = self._vlm.model.model(**inputs, use_cache=False).last_hidden_state
+            said = self._said(hidden, labels, inputs['input_ids'])
+        targets = _flat(stack([cell_targets(truth, *features[0].grid)
+                               for sample in samples for truth in sample.truths]))
+        kept = torch.cat([
+            torch.arange(len(one.tokens)) if keep is None else torch.from_numpy(keep).long()
+            for one, keep in zip(prepared, keeps)])
+        per_window = len(prepared[0].tokens)
+        counts = torch.tensor([per_window if keep is None else len(keep) for keep in keeps])
+        rows = kept + per_window * torch.arange(len(keeps)).repeat_interleave(counts)
+        visual = hidden[inputs['input_ids'] == self._image_token].float()
+        seen = self.seeing.seen(torch.cat([frame.tokens for frame in features]).float(), targets)
+        understood = self.understanding.understood(visual, _rows(targets, rows.numpy()))
+        return {'answer': said, **{name: 0.3 * loss for name, loss in seen.items()},
+                **{name: 0.3 * loss for name, loss in understood.items()}}
+
+    def _draw(self, rng: np.random.Generator, count: int) -> list[Sample]:
+        return [self._data[int(index)] for index in rng.integers(len(self._data), size=count)]
+
+    def _keep(self, sample: Sample, window: Sequence[FrameFeatures],
+              rng: np.random.Generator) -> NDArray[np.int32] | None:
+        chance, ratio = rng.random(), float(rng.uniform(*_KEEP_RATIOS))
+        grid = window[0].grid
+        if chance < _WHOLE_SHARE:
+            return None
+        by_lot = chance >= _WHOLE_SHARE + _SPARSIFIER_SHARE
+        selector: TokenSelector = (
+            RandomSelector(int(rng.integers(1 << 31))) if by_lot else self._sparsifier)
+        proposals = [selector.propose(frame) for frame in sample.frames]
+        return selector.select(proposals, grid, ratio).keep
+
+    def _dialogue(self, sample: Sample, rng: np.random.Generator) -> Dialogue:
+        if rng.random() >= _QUESTION_SHARE:
+            return Dialogue(self._describe, render(language.answer(sample.window, rng)))
+        first, *others = language.questions(sample.window, rng)
+        # Several turns, because the pictures cost more than the questions.
+        turns = ''.join(f'<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n'
+                        f'<|im_start|>assistant\n{question.answer}' for question in others)
+        return Dialogue(question_prompt(first.text), first.answer + turns)
+
+    def _said(self, hidden: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        weights = torch.stack([self._weights(row) for row in labels])[:, 1:]
+        wanted, spoken = labels[:, 1:], weights > 0
+        logits = self._vlm.model.lm_head(hidden[:, :-1][spoken])
+        losses = functional.cross_entropy(logits.float(), wanted[spoken], reduction='none')
+        return (losses * weights[spoken]).sum() / weights.sum()
+
+    def _weights(self, labels: Tensor) -> Tensor:
+        """Return the weight of each label: 0 outside answers, more for facts."""
+        start, end, line_break = self._turn_ids
+        weights, weight, header = torch.zeros(len(labels)), 1.0, 0
+        for place, token in enumerate(labels.tolist()):
+            if token == _IGNORED:
+                continue
+            if token == start:
+                header, weight = header + 1, 0.0
+            elif token in self._facts_begin:
+                weight = _FACT_WEIGHT
+            elif token == self._facts_end:
+                weight = 1.0
+            weights[place] = weight
+            if token == end:
+                weight = 0.0
+            # Turns alternate: after the second header it is the assistant's again, from the
+            # line break on.
+            if header == 2 and token == line_break:
+                header, weight = 0, 1.0
+        return weights
+
+
+def _prepare(vlm: Vlm, window: Sequence[FrameFeatures], sample: Sample,
+             prompt: Prompt) -> Prepared:
+    frames = [Frame('camera', truth.stamp_ns, b'') for truth in sample.truths]
+    return vlm.prepare(window, prompt.captions(frames), prompt)
+
+
+def _flat(targets: CellTargets) -> CellTargets:
+    """Merge pictures, rows and columns into one axis."""
+    cells = targets.label.size
+    fields: list[Any] = [field.reshape(cells, *field.shape[3:]) for field in targets]
+    return CellTargets(*fields)
+
+
+def _rows(targets: CellTargets, rows: NDArray[np.int64]) -> CellTargets:
+    fields: list[Any] = [field[rows] for field in targets]
+    return CellTargets(*fields)
+
+
+def _texts(data: Shards, seed: int) -> list[str]:
+    """Return answers, questions and captions for the tokenizer."""
+    rng = np.random.default_rng([seed, 2])
+    texts = []
+    for index in range(min(len(data), _TOKENIZER_WINDOWS)):
+        window = data[index].window
+        texts.append(render(language.answer(window, rng)))
+        texts += [f'{question.text}\n{question.answer}'
+                  for question in language.questions(window, rng)]
+    captions = [f'{-tenth / 10:.1f}s'.replace('-0.0s', '0.0s') for tenth in range(31)]
+    return texts + 20 * captions

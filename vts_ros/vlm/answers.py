@@ -1,0 +1,174 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The answer form of the language model: write it, and read what a model made of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NamedTuple
+
+import json_repair
+
+from vts_ros.report import Answer, Box, RISK_LEVELS, RiskLevel
+
+_KEYS = frozenset({'description', 'object', 'risk', 'explanation', 'action'})
+
+#: Nothing after this many characters is looked at, so that no answer can keep the parser busy.
+MAX_CHARACTERS = 8000
+#: So much of an answer that is not in the form is kept as the description.
+RAW_CHARACTERS = 300
+#: Coordinates may lie so far outside of the picture; they are clipped.
+_MARGIN = 0.05
+
+
+class Parsed(NamedTuple):
+    """
+    An answer and what was wrong with its text.
+
+    Attributes
+    ----------
+    answer
+        What could be read; the level is ``unknown`` where none could be.
+    problems
+        Any of ``repaired`` (not valid JSON), ``no json``, ``no risk``, ``bad box``; empty if the
+        text was in the form.
+
+    """
+
+    answer: Answer
+    problems: tuple[str, ...]
+
+
+def render(answer: Answer) -> str:
+    """Return the answer in the form that models are asked for and trained on, in one line."""
+    found = 'null'
+    if answer.label is not None:
+        box = 'null'
+        if answer.box is not None:
+            box = f'[{", ".join(f"{value:.2f}" for value in answer.box)}]'
+        found = f'{{"label": {_quote(answer.label)}, "box": {box}}}'
+    return (f'{{"description": {_quote(answer.description)}, "object": {found}, '
+            f'"risk": {_quote(answer.risk)}, "explanation": {_quote(answer.explanation)}, '
+            f'"action": {_quote(answer.action)}}}')
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def parse(text: str, box_scale: float = 1.0) -> Answer:
+    """
+    Read an answer; never fails, and never says ``none`` where the model did not.
+
+    Parameters
+    ----------
+    text
+        What the model wrote: the form, perhaps in a code fence, with prose around it, cut off,
+        with other quotes, keys missing or in another order.
+    box_scale
+        Full width and height of the picture in the unit that the prompt asked for.
+
+    """
+    return inspect(text, box_scale).answer
+
+
+def inspect(text: str, box_scale: float = 1.0) -> Parsed:
+    """Read an answer like parse, and say what was wrong with it."""
+    text = text[:MAX_CHARACTERS].rpartition('</think>')[2]
+    problems = []
+    fields = _strict(text)
+    if fields is None:
+        fields = _repaired(text)
+        problems.append('no json' if fields is None else 'repaired')
+    if fields is None:
+        return Parsed(Answer(description=_line(text)[:RAW_CHARACTERS]), tuple(problems))
+    risk = _risk(fields.get('risk'))
+    if risk == 'unknown':
+        problems.append('no risk')
+    label, box, box_is_bad = _object(fields.get('object'), box_scale)
+    if box_is_bad:
+        problems.append('bad box')
+    return Parsed(
+        Answer(description=_line(fields.get('description')), risk=risk, label=label, box=box,
+               explanation=_line(fields.get('explanation')), action=_line(fields.get('action'))),
+        tuple(problems))
+
+
+def _strict(text: str) -> dict[str, Any] | None:
+    """Return the first JSON object of the text that has keys of the form."""
+    decoder = json.JSONDecoder(strict=False)
+    for start in re.finditer(r'\{', text):
+        try:
+            fields = _fields(decoder.raw_decode(text, start.start())[0])
+        except (ValueError, RecursionError):
+            continue
+        if fields:
+            return fields
+    return None
+
+
+def _repaired(text: str) -> dict[str, Any] | None:
+    """Return what can be made of text that begins like a JSON object of the form."""
+    start = text.find('{')
+    if start < 0:
+        return None
+    try:
+        return _fields(json_repair.loads(text[start:]))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _fields(found: Any) -> dict[str, Any] | None:
+    candidates = found if isinstance(found, list) else [found]
+    for candidate in candidates:
+        if isinstance(candidate, dict):
+            fields = {str(key).strip().lower(): value for key, value in candidate.items()}
+            if _KEYS & fields.keys():
+                return fields
+    return None
+
+
+def _risk(value: Any) -> RiskLevel:
+    if isinstance(value, dict):
+        value = value.get('level')
+    word = value.strip(' .!').lower() if isinstance(value, str) else ''
+    for level in RISK_LEVELS:
+        if word in (level, f'{level} risk'):
+            return level
+    return 'unknown'
+
+
+def _object(value: Any, box_scale: float) -> tuple[str | None, Box | None, bool]:
+    """Return label, box, and whether a box was given that cannot be used."""
+    fields = value if isinstance(value, dict) else {'label': value}
+    label = _line(fields.get('label'))
+    if label.lower() in ('', 'null', 'none'):
+        return None, None, False
+    given = fields.get('box')
+    box = _box(given, box_scale)
+    return label, box, box is None and given is not None
+
+
+def _box(value: Any, scale: float) -> Box | None:
+    if not isinstance(value, (list, tuple)) or len(value) != 4:
+        return None
+    try:
+        left, top, right, bottom = (float(part) / scale for part in value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    sides = (left, top, right, bottom)
+    if not all(math.isfinite(side) and -_MARGIN <= side <= 1.0 + _MARGIN for side in sides):
+        return None
+    if left > right or top > bottom:
+        return None
+    left, top, right, bottom = (min(max(side, 0.0), 1.0) for side in sides)
+    return left, top, right, bottom
+
+
+def _line(value: Any) -> str:
+    """Return the text in one line, without what cannot be printed or sent."""
+    if value is None:
+        return ''
+    return ' '.join(''.join(char if char.isprintable() else ' ' for char in str(value)).split())

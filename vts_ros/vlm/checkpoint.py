@@ -1,0 +1,178 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Create a small checkpoint of the Qwen3-VL class, to be trained from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+import re
+
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, Regex, Tokenizer, trainers
+import torch
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+
+from vts_ros.vlm.prompts import describe_prompt, question_prompt
+
+SPECIAL_TOKENS = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
+                  '<|vision_end|>', '<|image_pad|>', '<|video_pad|>')
+
+#: Strings of the answer form and of its numbers: a token each, so that answers are short.
+FORM_TOKENS = ('{"description": "', '", "object": {"label": "', '", "box": [', ']}, "risk": "',
+               '", "object": null, "risk": "', '", "explanation": "', '", "action": "', '"}')
+NUMBER_TOKENS = tuple(f'{value / 100:.2f}' for value in range(101))
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+#: What BPE does not merge across: punctuation with the space before a whole-string token, words,
+#: numbers with their sign and unit (a caption is '-0.4s'), punctuation, white space.
+_WORDS = r'[^\s\p{L}\d]+\s+(?!\S)| ?\p{L}+| ?-?\d[\d.]*s?| ?[^\s\p{L}\d]+|\s+'
+
+PATCH_PX = 16
+MERGE = 2
+_TOKEN_PX = (PATCH_PX * MERGE) ** 2
+
+
+def create_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+    """
+    Train a byte-level BPE tokenizer that decodes to exactly the text it was given.
+
+    Parameters
+    ----------
+    texts
+        What the model will read and say; the prompts of the package are added.
+    vocab_size
+        Upper limit, special tokens and whole-string tokens included.
+
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(_WORDS), behavior='isolated'),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    whole = FORM_TOKENS + NUMBER_TOKENS
+    tokenizer.train_from_iterator(_pieces(texts, whole), trainers.BpeTrainer(
+        vocab_size=vocab_size - len(whole), special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in whole])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, chat_template=CHAT_TEMPLATE,
+        eos_token='<|im_end|>', pad_token='<|endoftext|>',
+        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
+        clean_up_tokenization_spaces=False, padding_side='left')
+
+
+def _pieces(texts: Iterable[str], whole: Sequence[str]) -> Iterator[str]:
+    """Yield what is left for BPE between the whole-string tokens, prompts weighing a tenth."""
+    cut = re.compile('|'.join(map(re.escape, sorted(whole, key=len, reverse=True))))
+    prompts = (describe_prompt(), question_prompt(''))
+    prompt_text = '\n'.join(text for prompt in prompts
+                            for text in (prompt.system, prompt.instruction))
+    for number, text in enumerate(texts):
+        yield from cut.split(text)
+        if number % 10 == 0:
+            yield from cut.split(f'{prompt_text}\nsystem\nuser\nassistant\n')
+
+
+def create_checkpoint(
+    directory: str | Path,
+    texts: Iterable[str],
+    *,
+    vocab_size: int = 2048,
+    text_hidden: int = 224,
+    text_layers: int = 5,
+    text_heads: int = 7,
+    text_intermediate: int = 448,
+    vision_hidden: int = 128,
+    vision_layers: int = 4,
+    vision_heads: int = 4,
+    vision_intermediate: int = 256,
+    deepstack: Sequence[int] = (1,),
+    tokens_per_frame: tuple[int, int] = (24, 32),
+    seed: int = 0,
+) -> Qwen3VLForConditionalGeneration:
+    """
+    Create and save a Hugging Face checkpoint with random weights.
+
+    Parameters
+    ----------
+    directory
+        Where the checkpoint goes; made if it is not there.
+    texts, vocab_size
+        For the tokenizer, see create_tokenizer.
+    text_hidden, text_layers, text_heads, text_intermediate
+        Size of the language model.
+    vision_hidden, vision_layers, vision_heads, vision_intermediate
+        Size of the vision encoder.
+    deepstack
+        Vision layers whose output is also fed to the first layers of the language model.
+    tokens_per_frame
+        Least and most visual tokens of a picture. Pictures are scaled, at their own aspect
+        ratio, to at most so many blocks of 32x32 px; 224x128 px (28 tokens) stays as it is.
+    seed
+        For the weights.
+
+    Returns
+    -------
+    The model, float32, in evaluation mode.
+
+    """
+    tokenizer = create_tokenizer(texts, vocab_size)
+    vocab = tokenizer.get_vocab()
+    token_id = {token: vocab[token] for token in SPECIAL_TOKENS}
+    head_dim = text_hidden // text_heads
+    config = Qwen3VLConfig(
+        text_config={
+            'vocab_size': len(tokenizer), 'hidden_size': text_hidden,
+            'intermediate_size': text_intermediate, 'num_hidden_layers': text_layers,
+            'num_attention_heads': text_heads, 'num_key_value_heads': text_heads,
+            'head_dim': head_dim, 'max_position_embeddings': 4096, 'tie_word_embeddings': True,
+            'pad_token_id': token_id['<|endoftext|>'],
+            'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0,
+                                'mrope_interleaved': True,
+                                'mrope_section': _mrope_section(head_dim // 2)}},
+        vision_config={
+            'depth': vision_layers, 'hidden_size': vision_hidden, 'num_heads': vision_heads,
+            'intermediate_size': vision_intermediate, 'out_hidden_size': text_hidden,
+            'patch_size': PATCH_PX, 'spatial_merge_size': MERGE, 'temporal_patch_size': 1,
+            'num_position_embeddings': 256, 'deepstack_visual_indexes': list(deepstack)},
+        image_token_id=token_id['<|image_pad|>'], video_token_id=token_id['<|video_pad|>'],
+        vision_start_token_id=token_id['<|vision_start|>'],
+        vision_end_token_id=token_id['<|vision_end|>'], tie_word_embeddings=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3VLForConditionalGeneration(config).eval()
+    model.generation_config = GenerationConfig(
+        do_sample=False, pad_token_id=token_id['<|endoftext|>'],
+        eos_token_id=[token_id['<|im_end|>'], token_id['<|endoftext|>']])
+    images = Qwen2VLImageProcessorPil(
+        patch_size=PATCH_PX, merge_size=MERGE, temporal_patch_size=1,
+        image_mean=[0.5] * 3, image_std=[0.5] * 3,
+        size={'shortest_edge': tokens_per_frame[0] * _TOKEN_PX,
+              'longest_edge': tokens_per_frame[1] * _TOKEN_PX})
+    for part in (model, tokenizer, images):
+        part.save_pretrained(directory)
+    return model
+
+
+def _mrope_section(pairs: int) -> list[int]:
+    """Split the rotary pairs between time, height and width; time takes what is left over."""
+    third = pairs // 3
+    return [pairs - 2 * third, third, third]
