@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 import json
 from pathlib import Path
@@ -123,7 +124,8 @@ def test_bag_to_all_results(tmp_path: Path, pipeline: Pipeline) -> None:
                  for one, _, data in opened.messages(['/vts_node/report'])]
     assert count[COMPRESSED_TOPIC] == 16
     assert count['/vts_node/risk'] == count['/vts_node/image_annotated/compressed'] == 4
-    assert lines == (out / ANSWERS).read_text().splitlines()
+    # By the time at which they were ready, which on a slow machine is another order.
+    assert sorted(lines) == sorted((out / ANSWERS).read_text().splitlines())
     for name in (SHEET, TIMELINE):
         assert decode_image((out / name).read_bytes()).std() > 10
     assert not list(out.glob('.unfinished*'))
@@ -290,7 +292,9 @@ def test_interesting_prefers_changes_of_risk() -> None:
     rgb = picture(0)
     counts: list[tuple[RiskLevel, int]] = [('none', 50), ('high', 1), ('none', 20), ('medium', 29)]
     levels = [level for level, count in counts for _ in range(count)]
-    told = [report([Frame('camera', i, rgb)], answer(level)) for i, level in enumerate(levels)]
+    # The object changes all the time, which must not crowd out the changes of risk.
+    told = [report([Frame('camera', i, rgb)], replace(answer(level), label=('car', 'bus')[i % 2]))
+            for i, level in enumerate(levels)]
     chosen = visuals.interesting(told, 12)
     assert len(chosen) == 12
     assert chosen == sorted(chosen)

@@ -56,7 +56,8 @@ def test_version() -> None:
 
 @pytest.mark.parametrize(('arguments', 'reason'), [
     (('annotate', '/nowhere'), '/nowhere does not exist'),
-    (('render', '/proc/no/such/place', '--png'), '/proc/no'),
+    (('render', '/proc/scenes.gif', '--family', 'flood'), "family 'flood' is none of"),
+    (('render', '/dev/null'), '/dev/null exists already'),
 ])
 def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
     """What a user did wrong is said in one line on stderr, with exit code 1."""
@@ -99,5 +100,5 @@ def test_annotate_prints_every_answer(tmp_path: Path) -> None:
     assert len(reports) == 2
     kept, total = len(reports[0].keep), reports[0].tokens_total
     assert kept == round(0.5 * total)
-    assert done.stdout.count(f'{kept}/{total} tokens') == 2
+    assert done.stdout.count(f' {kept}/{total} ') == 2
     assert str(out / PAGE) in done.stdout.replace('\n', '')

@@ -340,6 +340,33 @@ def test_training_sees_what_generation_sees(
         assert largest(logits[index, spoken - 1] - torch.stack(dictate.logits)) < 1e-4
 
 
+class EndFirst(LogitsProcessor):
+    """Ends the first answer of a batch at its third token and the others never."""
+
+    def __init__(self, end: int, prompt_tokens: int) -> None:
+        self.end = end
+        self.prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores[:, self.end] = -torch.inf
+        if input_ids.shape[1] - self.prompt_tokens == 2:
+            scores[0, self.end] = torch.inf
+        return scores
+
+
+def test_an_answer_that_ends_before_the_others_is_not_padded(
+        vlm: Vlm, two: tuple[list[Prepared], list[NDArray[np.int32] | None]]) -> None:
+    windows, keeps = two
+    end = vlm.tokenizer.get_vocab()['<|im_end|>']
+    width = vlm.batch(windows, keeps)['input_ids'].shape[1]
+    first, second = vlm.generate_batch(
+        windows, keeps, 8, logits_processor=LogitsProcessorList([EndFirst(end, width)]))
+    assert first.token_ids[2:] == (end,)
+    assert first.token_ids[:2] == vlm.generate(windows[0], keeps[0], 2).token_ids
+    assert len(second.token_ids) == 8
+    assert end not in second.token_ids
+
+
 def test_gradients_reach_the_first_layer_of_both_halves(
         vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:
     layout = vlm.layout([vlm.token_grid(90, 150)] * 2, CAPTIONS[:2], PROMPT)

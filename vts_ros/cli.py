@@ -14,6 +14,7 @@ from vts_ros import __version__
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from vts_ros.annotate import Summary
     from vts_ros.report import SceneReport
@@ -99,6 +100,7 @@ def annotate(
 
     def progress(report: SceneReport) -> None:
         if not start_ns:
+            console.print(answer_head())
             start_ns.append(report.frames[0].stamp)
         console.print(answer_row(report, start_ns[0]))
 
@@ -107,15 +109,14 @@ def annotate(
     console.print(results(summary), highlight=False, markup=False)
 
 
-@app.command(epilog='Example: [bold]vts render drive --hazards 6[/bold], then vts annotate drive. '
+@app.command(epilog='Example: [bold]vts render drive[/bold], then vts annotate drive; '
                     '[bold]vts render scenes.png[/bold] shows a dozen.')
 def render(
     out: Annotated[Path, typer.Argument(
-        help='A new bag; or a picture (.png) of many scenes, or a film (.gif) of one.',
+        help='A new bag with a drive; or a picture (.png) of scenes, or a film (.gif) of one.',
         show_default=False)],
     seed: Annotated[int, typer.Option(help='The same seed gives the same scenes.')] = 0,
-    hazards: Annotated[int, typer.Option(
-        min=1, help='Hazards in the bag, or scenes in the picture.')] = 6,
+    scenes: Annotated[int, typer.Option(min=1, help='Scenes in the picture.')] = 12,
     family: Annotated[str | None, typer.Option(
         help='Kind of hazard in the film, such as "cut-in".', show_default=False)] = None,
 ) -> None:
@@ -123,13 +124,14 @@ def render(
     if out.exists():
         raise FileExistsError(f'{out} exists already')
     if out.suffix == '.png':
-        _render_sheet(out, seed, hazards)
+        _render_sheet(out, seed, scenes)
     elif out.suffix == '.gif':
         _render_film(out, seed, family)
     else:
-        from vts_ros.scenes.clips import make_drive, write_bag
+        from vts_ros.scenes.clips import write_bag
+        from vts_ros.scenes.drive import make_drive
 
-        write_bag(out, make_drive(seed, hazards))
+        write_bag(out, make_drive(seed))
     typer.echo(out)
 
 
@@ -197,8 +199,9 @@ def replay(
                wait_sec=wait_sec)
 
 
-@eval_app.command(epilog='Example: [bold]vts eval scenes --n 100 --budgets 0.6,0.4 --json[/bold]')
-def scenes(
+@eval_app.command('scenes', epilog='Example: [bold]vts eval scenes --n 100 --budgets 0.6,0.4 '
+                             '--json[/bold]')
+def eval_scenes(
     model: ModelOption = 'embedded',
     split: Annotated[str, typer.Option(help='test or val; neither was trained on.')] = 'test',
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
@@ -250,26 +253,38 @@ def _score_table(result: dict[str, Any]) -> Table:
 def answer_row(report: SceneReport, start_ns: int) -> Table:
     """Return one answer as a line for the terminal; long explanations wrap in their column."""
     from rich.style import Style
-    from rich.table import Table
     from rich.text import Text
 
     from vts_ros.visuals import RISK_COLOURS, seconds
 
     answer = report.answer
     red, green, blue = RISK_COLOURS[answer.risk]
-    row = Table.grid(padding=(0, 2), expand=True)
-    for width, justify in ((7, 'right'), (7, 'left'), (13, 'left')):
-        row.add_column(width=width, justify=justify)  # type: ignore[arg-type]
-    row.add_column(ratio=1)
-    row.add_column(justify='right', no_wrap=True)
     age_ms = report.age_ms if report.age_ms is not None else report.latency_ms.get('total', 0.0)
     # Text and not markup: the words come from a model.
-    row.add_row(
+    return _columns(
         seconds(report.stamp, start_ns),
         Text(answer.risk.upper(), Style(color=f'rgb({red},{green},{blue})', bold=True)),
         Text(answer.label or '-'), Text(answer.explanation or '(no answer that can be read)'),
-        Text(f'{len(report.keep)}/{report.tokens_total} tokens  {1e-3 * age_ms:.1f} s',
-             Style(dim=True)))
+        f'{len(report.keep)}/{report.tokens_total}', f'{1e-3 * age_ms:.1f} s')
+
+
+def answer_head() -> Table:
+    """Return what stands above the lines of :func:`answer_row`."""
+    from rich.text import Text
+
+    names = ('time', 'risk', 'object', 'why', 'tokens', 'age')
+    return _columns(*(Text(name, 'dim') for name in names))
+
+
+def _columns(*cells: Text | str) -> Table:
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 2), expand=True)
+    for width, justify in ((7, 'right'), (7, 'left'), (13, 'left'), (None, 'left'), (9, 'right'),
+                           (6, 'right')):
+        row.add_column(width=width, ratio=None if width else 1,
+                       justify=justify)  # type: ignore[arg-type]
+    row.add_row(*cells)
     return row
 
 

@@ -33,7 +33,14 @@ from rich.text import Text
 from vts_ros import cli
 from vts_ros.annotate import AnnotateError, Summary, write_outputs
 from vts_ros.bags import (
-    Bag, BagError, camera_name, camera_topics, CameraTopic, COMPRESSED_IMAGE, read_frames)
+    Bag,
+    BagError,
+    camera_name,
+    camera_topics,
+    CameraTopic,
+    COMPRESSED_IMAGE,
+    read_frames,
+)
 from vts_ros.evaluation.metrics import intersection_over_union
 from vts_ros.frames import Frame
 from vts_ros.report import RISK_LEVELS, RiskLevel, SceneReport
@@ -47,7 +54,6 @@ if TYPE_CHECKING:
 OUT = Path('out/demo')
 NODE = 'vts_node'
 TRUTH_TOPIC = '/vts/truth'
-HAZARDS = 6
 DRIVE_SEED = 1_100_000_000
 #: Loading the models on a slow disk takes a while.
 START_SEC = 120.0
@@ -55,7 +61,7 @@ START_SEC = 120.0
 LAST_ANSWER_SEC = 15.0
 LAST_PICTURES_NS = 500_000_000
 #: A machine that is too slow to answer to every hazard gets a slower drive.
-RATES = (1.0, 0.4)
+RATES = (1.0, 0.5)
 STOP_SEC = 10.0
 
 console = Console()
@@ -113,6 +119,7 @@ def run(out: Path, own_bag: str | None) -> Summary:
         _wait_for_node(listener, cameras, node, out / 'node.log')
         for rate in RATES:
             console.print(f'\nreplay at {rate:g} times the speed', style='bold')
+            console.print(cli.answer_head())
             with _process(out / 'replay.log', 'vts_ros.cli', 'replay', str(bag),
                           '--clock', '--rate', str(rate)) as player:
                 _listen(listener, player, node, reports, max(stamps))
@@ -166,11 +173,12 @@ def render_drive(path: Path) -> Path:
     """Render a drive with several hazards, unless an earlier run has left it."""
     if (path / 'metadata.yaml').exists():
         return path
-    from vts_ros.scenes.clips import make_drive, write_bag
+    from vts_ros.scenes.clips import write_bag
+    from vts_ros.scenes.drive import make_drive
 
     with console.status('rendering a drive'):
         shutil.rmtree(path, ignore_errors=True)
-        write_bag(path, make_drive(DRIVE_SEED, HAZARDS))
+        write_bag(path, make_drive(DRIVE_SEED))
     return path
 
 
@@ -288,10 +296,10 @@ def read_truths(bag: Path) -> list[Truth]:
     """Return the ground truth that a rendered drive carries; none for any other bag."""
     truths = []
     with Bag(bag) as opened:
-        for connection, _, data in opened.messages([TRUTH_TOPIC]):
+        for connection, stamp_ns, data in opened.messages([TRUTH_TOPIC]):
             said = json.loads(opened.deserialize(data, connection.msgtype).data)
             actor = next((one for one in said['frame']['actors'] if one['is_risk']), None)
-            truths.append(Truth(said['frame']['stamp_ns'], said['window']['risk'],
+            truths.append(Truth(stamp_ns, said['window']['risk'],
                                 Actor(**actor) if actor else None))
     return truths
 

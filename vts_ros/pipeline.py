@@ -187,7 +187,7 @@ class Pipeline:
             stamp=window[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
             key_frame=KeyFrame(key.camera, key.stamp_ns, pruned.selection.key),
-            answer=parse(generation.text),
+            answer=parse(generation.text, self._prompt.box_scale),
             keep=tuple(pruned.selection.keep.tolist()), grid=pruned.grid,
             latency_ms=latency_ms, model=self.vlm.name, engine=self.sparsifier.engine)
 

@@ -87,11 +87,11 @@ class Player(Node):
         cameras = [self._publishers_of[topic] for topic, one in self._wanted.items()
                    if one.msgtype in (IMAGE, COMPRESSED_IMAGE)]
         deadline = time.monotonic() + timeout_sec
-        while not any(camera.get_subscription_count() for camera in cameras):
-            if time.monotonic() > deadline or not self.context.ok():
-                return False
+        while self.context.ok() and time.monotonic() < deadline:
+            if any(camera.get_subscription_count() for camera in cameras):
+                return True
             time.sleep(TICK_SEC)
-        return True
+        return False
 
     def play(self, messages: Iterator[tuple[Connection, int, bytes]], rate: float
              ) -> Iterator[None]:
@@ -108,7 +108,7 @@ class Player(Node):
 
     def flush(self) -> None:
         """Wait until reliable subscribers have everything."""
-        for publisher in self._publishers_of.values():
+        for publisher in self._publishers_of.values() if self.context.ok() else ():
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_SEC))
 
     def _wait_until(self, received_ns: int, pace: Pace) -> None:
@@ -164,7 +164,7 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
             player = Player(bag, topic_prefix, clock)
             if not player.topics:
                 raise BagError(f'{path} has no topic that can be played')
-            if not player.wait_for_subscriber(wait_sec):
+            if not player.wait_for_subscriber(wait_sec) and player.context.ok():
                 console.print(f'nobody subscribes to {", ".join(player.topics)}; playing anyway')
             _play(bag, player, rate, loop, console)
             player.flush()
@@ -176,6 +176,7 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
         if player:
             for topic, count in player.played.items():
                 console.print(f'{count} messages on {topic_prefix}{topic}')
+            player.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()
     return player.played if player else Counter()

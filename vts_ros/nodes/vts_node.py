@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from copy import copy
 from dataclasses import replace
 from functools import partial, wraps
 import os
@@ -93,7 +94,7 @@ class VtsNode(LifecycleNode):
         self._interrupt = threading.Event()
         self._enabled = True
         self._is_waiting = False
-        self._next_start = 0.0
+        self._last_start = float('-inf')
 
         self._description = self.create_lifecycle_publisher(
             String, '~/scene_description', LATCHED_QOS)
@@ -186,8 +187,8 @@ class VtsNode(LifecycleNode):
         camera = CameraHealth(self.resolve_topic_name(topic))
         self._cameras.append(camera)
         self._subscriptions_of_cameras.append(self.create_subscription(
-            Image if raw else CompressedImage, topic, partial(self._on_image, camera), INPUT_QOS,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies()))
+            Image if raw else CompressedImage, topic, partial(self._on_image, camera),
+            copy(INPUT_QOS), qos_overriding_options=QoSOverridingOptions.with_default_policies()))
         self.get_logger().info(f'camera {camera.name}: {camera.topic}')
 
     def _on_image(self, camera: CameraHealth, message: Image | CompressedImage) -> None:
@@ -209,7 +210,8 @@ class VtsNode(LifecycleNode):
         """Have the newest window described; one that is still waiting gives way to it."""
         if not self._enabled or self._buffer.window() is None:
             return
-        if self._is_waiting or time.monotonic() < self._next_start:
+        idle_sec = time.monotonic() - self._last_start
+        if self._is_waiting or idle_sec < self._settings['pipeline.period_sec']:
             self._health.counters['skipped'] += 1
             return
         self._is_waiting = True
@@ -237,7 +239,7 @@ class VtsNode(LifecycleNode):
 
     def _describe_waiting(self) -> None:
         self._is_waiting = False
-        self._next_start = time.monotonic() + self._settings['pipeline.period_sec']
+        self._last_start = time.monotonic()
         self._attempt(partial(self._describe, full=True))
 
     def _describe(self, full: bool) -> str:
@@ -382,6 +384,8 @@ def main(args: list[str] | None = None) -> int:
     if not ended:
         # The model is inside one long step and cannot be asked to stop: leave without it.
         os._exit(code)
+    if node:
+        node.destroy_node()
     return code
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ from vts_ros.scenes.driver import drive_on, REACTION_SEC
 from vts_ros.scenes.families import (add_distractors, draw_road, FAMILIES, scenery, SPEEDS, Stage)
 from vts_ros.scenes.render import Renderer
 from vts_ros.scenes.types import Clip, TRUE_LEVELS
-from vts_ros.scenes.world import EGO_LENGTH_M, EGO_WIDTH_M, FOCAL, HORIZON, Look, Scene, Track
+from vts_ros.scenes.world import EGO_LENGTH_M, EGO_WIDTH_M, FOCAL, Floats, HORIZON, Look, Scene, Track
 
 #: Ranges of seeds; nothing is ever trained or tuned on ``test``.
 SPLITS: dict[str, range] = {
@@ -86,7 +87,7 @@ def make_scene(seed: int, family: str | None = None, frames: int = 5, interval_s
 def _draw(rng: np.random.Generator, seed: int, family: str, level: RiskLevel, frames: int,
           interval_sec: float) -> Scene | None:
     """Return a scene if it came out clear."""
-    times = np.arange(frames) * interval_sec
+    times = np.arange(float(frames)) * interval_sec
     index = hazard_frame(frames)
     t = float(times[index])
     length = 60.0 + 35.0 * frames * interval_sec + 220.0
@@ -99,16 +100,22 @@ def _draw(rng: np.random.Generator, seed: int, family: str, level: RiskLevel, fr
     # The hazard alone already says whether the rest is worth drawing.
     if not _aimed(stage, level):
         return None
-    add_distractors(stage, times, -v * t, 90.0)
-    if frames > SHORT_FRAMES:
-        ego = drive_on(ego, stage.bodies, t + REACTION_SEC, float(times[-1]), v)
     scene = Scene(seed, family, road, draw_look(rng), ego, tuple(stage.bodies),
                   tuple(stage.props), frozenset(stage.hazards), times, interval_sec,
                   draw_shake(rng, frames, v))
+    if not is_clear(scene, index, level):
+        return None
+    add_distractors(stage, times, -v * t, 90.0)
+    if frames > SHORT_FRAMES:
+        ego = drive_on(ego, stage.bodies, t + REACTION_SEC, float(times[-1]), v)
+    scene = replace(scene, ego=ego, bodies=tuple(stage.bodies), props=tuple(stage.props))
     if not is_clear(scene, index, level) or not no_crash(scene):
         return None
     end = ego.at(float(times[-1]))[0] + 170.0
-    return replace(scene, props=scene.props + tuple(scenery(rng, road, 10.0, end, stage.props)))
+    scene = replace(scene, props=scene.props + tuple(scenery(rng, road, 10.0, end, stage.props)))
+    for seen in range(index - min(2, index), index + 1):
+        scene = truth.in_sight(scene, seen, scene.hazards)
+    return scene
 
 
 def _aimed(stage: Stage, level: RiskLevel) -> bool:
@@ -171,7 +178,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     return Look(light, weather, int(rng.integers(2 ** 31)))
 
 
-def draw_shake(rng: np.random.Generator, frames: int, v: float) -> np.ndarray:
+def draw_shake(rng: np.random.Generator, frames: int, v: float) -> Floats:
     """Return pitch and roll of the camera per frame in rad."""
     return rng.normal(0.0, 1.0, (frames, 2)) * (0.0012, 0.0016) * min(1.5, 0.4 + v / 15.0)
 
@@ -262,7 +269,7 @@ def write_bag(path: str | Path, scene: Scene, width: int = 960, height: int = 54
             for connection, message in (
                     (to_image, image(header=header, format='jpeg', data=jpeg.ravel())),
                     (to_info, _camera_info(types, header, width, height)), (to_truth, said)):
-                bag.write(connection, stamp, types.serialize_cdr(message, message.__msgtype__))
+                bag.write(connection, stamp, types.serialize_cdr(message, connection.msgtype))
 
 
 def _truth_json(scene: Scene, index: int, aspect: float) -> str:
@@ -270,7 +277,7 @@ def _truth_json(scene: Scene, index: int, aspect: float) -> str:
                        'window': asdict(truth.window_truth(scene, index, aspect))})
 
 
-def _camera_info(types: Typestore, header: object, width: int, height: int) -> object:
+def _camera_info(types: Typestore, header: Any, width: int, height: int) -> Any:
     focal = FOCAL * width
     middle = 0.5 * width, HORIZON * height
     return types.types['sensor_msgs/msg/CameraInfo'](

@@ -125,7 +125,8 @@ class Stage:
             body = self._pick(((196, 40, 36), (236, 184, 42), (38, 98, 160), (60, 140, 90)))
             return 'bus', (u(10.5, 12.0), 2.5, u(2.9, 3.15)), body, (), ''
         if label == 'motorcycle':
-            return 'motorcycle', (2.1, 0.75, 1.72), colour, people[:3] + ((30, 30, 34),), ''
+            return 'motorcycle', (2.1, 0.75, 1.72), colour, people[:3] + (
+                self._pick(CLOTHES),), ''
         if label == 'cyclist':
             helmet = self._pick(CLOTHES)
             return 'cyclist', (1.75, 0.55, 1.75), colour, people[:3] + (helmet,), ''
@@ -360,10 +361,12 @@ def cyclist_ahead(stage: Stage) -> None:
             near, d = stage.arrival() * closing, inside
     else:
         near, d = stage.arrival() * closing, inside
-    # Lets the ego vehicle pass after a while.
+    # Stops at the side after a while and lets the ego vehicle pass.
     across = Track((Knot(_EVER, d, 0.0, 0.0), Knot(stage.t + 3.0, d, -0.8, 0.0),
                     Knot(stage.t + 6.0, d - 2.4, 0.0, 0.0)))
-    stage.add('cyclist', max(3.0, near), d, speed, across=across)
+    along = Track.steady(stage.t, stage.s + max(3.0, near), speed)
+    stage.add('cyclist', max(3.0, near), d, across=across,
+              along=along.then_speed(stage.t + 5.0, 0.0, 1.5))
 
 
 def red_light(stage: Stage) -> None:
@@ -548,9 +551,9 @@ def add_distractors(stage: Stage, times: np.ndarray, near: float, far: float) ->
 
     def offer(*args: float | str, **kwargs: object) -> None:
         body = stage.add(*args, hazard=False, **kwargs)  # type: ignore[arg-type]
-        footprint = footprint(body, checked)
-        if keeps_apart(footprint, taken):
-            taken.append(footprint)
+        mine = footprint(body, checked)
+        if keeps_apart(mine, taken):
+            taken.append(mine)
         else:
             stage.bodies.pop()
 

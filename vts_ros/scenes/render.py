@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,8 @@ from vts_ros.scenes.truth import shot
 from vts_ros.scenes.world import (CAMERA_HEIGHT_M, FOCAL, Floats, HORIZON, Prop, Road, Scene,
                                   SIDEWALK_M, View)
 
-Picture = NDArray[np.uint8]
+#: OpenCV does not say of what type its pictures are.
+Picture = NDArray[Any]
 
 #: Pictures narrower than this are drawn at twice the size and averaged down.
 FINE_WIDTH = 480
@@ -191,7 +193,7 @@ class Renderer:
             return sky
         # Clouds are soft: a sixth of the size is enough.
         size = self.w // 6, self.h // 6
-        cover = cv2.resize(rng.random((7, 9), np.float32), size, interpolation=cv2.INTER_CUBIC)
+        cover: Picture = cv2.resize(rng.random((7, 9), np.float32), size, interpolation=cv2.INTER_CUBIC)
         cover += 0.5 * cv2.resize(rng.random((26, 14), np.float32), size,
                                   interpolation=cv2.INTER_CUBIC)
         fade = np.clip(1.1 - np.arange(size[1]) / (HORIZON * size[1]), 0.0, 0.7)[:, None]
@@ -256,10 +258,8 @@ class Renderer:
         self._draw_ribbons(image, view, surfaces)
         self._draw_crossings(image, view)
         self._texture_ground(image, view)
-        if self.w < 700:
-            reach = 70.0
-        else:
-            reach = 130.0
+        # Farther away markings are finer than a pixel.
+        reach = 70.0 if self.w < 700 else 130.0
         self._draw_ribbons(image, view, [ribbon for ribbon in ribbons if ribbon[3]], reach)
         self._draw_dashes(image, view, reach)
         self._draw_stop_lines(image, view)
@@ -300,7 +300,7 @@ class Renderer:
                           'motorway': (18.0, 6.0)}[road.kind]
         first = math.ceil((view.s + 1.5 - length) / period)
         starts = np.arange(first, int((view.s + reach) / period) + 1) * period
-        starts = np.array([s for s in starts.tolist() if not self._junction(s, s + length)])
+        starts = np.array([s for s in starts.tolist() if not self._junction(s, s + length + 4.0)])
         if len(starts) == 0:
             return
         near = np.maximum(starts, view.s + 1.5)
@@ -363,7 +363,7 @@ class Renderer:
         middle = 0.5 * _TEXTURE_M[1] * k
         matrix = np.stack(((np.array((0.0, 0.0, reach * k)) + along * b),
                            -CAMERA_HEIGHT_M * k * a + middle * b, b))
-        grain = cv2.warpPerspective(_texture(), matrix, (w, h),
+        grain: Picture = cv2.warpPerspective(_texture(), matrix, (w, h),
                                     flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         rows = np.arange(h, dtype=np.float32) + 1.0
         x = np.float32(reach * w) / rows
@@ -418,8 +418,7 @@ class Renderer:
     def _add_lamp_glow(self, image: Picture) -> None:
         """Let the lamps bloom: blurred highlights on top."""
         small = cv2.resize(image, (self.w // 8, self.h // 8), interpolation=cv2.INTER_AREA)
-        small = cv2.subtract(small, (110, 110, 110, 0))
-        small = cv2.GaussianBlur(small, (0, 0), 1.6)
+        small = cv2.GaussianBlur(np.maximum(small, 110) - 110, (0, 0), 1.6)
         large = cv2.resize(small, (self.w, self.h), interpolation=cv2.INTER_LINEAR)
         cv2.add(image, large, dst=image)
 

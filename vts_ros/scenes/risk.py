@@ -13,7 +13,7 @@ line.
 - high: TTC up to 2 s
 - medium: TTC up to 4 s
 - low: TTC up to 6 s; or without a conflict an actor that is in the corridor within 4 s with a
-  headway (gap over ego speed) under 3 s; or an actor that could still get in the way (on foot,
+  headway (gap now over ego speed) under 3 s; or an actor that could still get in the way (on foot,
   on a bicycle, an animal, a barrier, or anything that moves towards the corridor) within 2 m of
   the corridor when the ego vehicle comes past it within 4 s
 - none: otherwise
@@ -125,7 +125,7 @@ def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
     conflict = _first(inside & beside, tau)
     soon = tau <= MEDIUM_SEC * time_scale
     headway = HEADWAY_SEC * time_scale * max(ego_mps, CREEP_MPS)
-    followed = _first(inside & soon & (gap > 0.0) & (gap <= headway), tau)
+    followed = _first(inside & soon & (gap > 0.0) & (near <= headway), tau)
     wary = np.array([m.label in UNPREDICTABLE for m in movers])[:, None] | (np.sign(d) * vd < -0.2)
     passed = _first(wary & (clear <= NEARBY_M) & beside & soon, tau)
 

@@ -483,26 +483,33 @@ def _animal(body: Body, state: State) -> list[Limb]:
     coat, belly = body.dress[:2]
     travelled = state.s * math.cos(state.yaw) + state.d * math.sin(state.yaw)
     phase = 2 * math.pi * travelled / (1.3 * length)
-    swing = 0.55 * math.sin(phase) if state.speed > 0.3 else 0.0
-    back = (0.60 if deer else 0.72) * height
-    thick = (0.26 if deer else 0.34) * height
-    rear, fore = -0.30 * length, 0.22 * length
-    leg_width = (0.055 if deer else 0.11) * height
+    swing = 0.42 * math.sin(phase) if state.speed > 0.3 else 0.0
+    back = (0.60 if deer else 0.66) * height
+    thick = (0.27 if deer else 0.40) * height
+    rear, fore = -0.30 * length, 0.20 * length
+    leg_width = (0.06 if deer else 0.13) * height
     limbs = []
-    leg = (back - 0.3 * thick) / 2 * 0.98
+    hip_z = back - 0.2 * thick
+    leg = 0.5 * (hip_z - 0.03)
     for x, side, sign in ((rear, 1, 1), (fore, 1, -1), (rear, -1, -1), (fore, -1, 1)):
-        limbs += _leg((x, side * 0.09, back - 0.3 * thick), leg, leg, sign * swing, leg_width,
-                      coat if side < 0 else belly, (36, 30, 26))[:2]
-    shoulder = (fore + 0.04 * length, 0.0, back + 0.1 * thick)
-    neck = (0.36 * length, 0.0, 0.84 * height)
-    nose = (0.49 * length, 0.0, 0.80 * height)
+        tone = coat if side < 0 else belly
+        upper, lower, _ = _leg((x, side * 0.09, hip_z), leg, leg, sign * swing, leg_width,
+                               tone, tone)
+        limbs += [upper._replace(width=1.7 * leg_width), lower]
+    shoulder = (fore + 0.03 * length, 0.0, back + 0.08 * thick)
+    crown = (0.36 * length, 0.0, (0.84 if deer else 0.86) * height)
+    nose = (0.49 * length, 0.0, crown[2] - 0.06 * height)
+    head = (0.13 if deer else 0.24) * height
     limbs += [Limb((rear, 0.0, back), (fore, 0.0, back), thick, coat),
-              Limb((rear, 0.0, back - 0.25 * thick), (fore, 0.0, back - 0.25 * thick),
-                   0.5 * thick, belly),
-              Limb(shoulder, neck, 0.5 * thick, coat),
-              Limb(neck, nose, 0.13 * height, coat),
-              Limb((0.33 * length, 0.05, 0.90 * height), (0.31 * length, 0.10, 0.94 * height),
-                   0.05 * height, coat)]
+              Limb((rear, 0.0, back - 0.28 * thick), (fore, 0.0, back - 0.28 * thick),
+                   0.42 * thick, belly),
+              Limb(shoulder, crown, (0.5 if deer else 0.55) * thick, coat),
+              Limb(crown, nose, head * 0.75, belly),
+              Limb((crown[0] - 0.02, 0.0, crown[2]), crown, head, coat)]
+    for side in (1, -1):
+        limbs.append(Limb((crown[0] - 0.03, side * 0.06, crown[2] + 0.3 * head),
+                          (crown[0] - 0.07, side * 0.10, crown[2] + (0.7 if deer else 0.1) * head),
+                          0.35 * head, belly))
     if deer:
         limbs.append(Limb((rear - 0.12 * length, 0.0, back), (rear - 0.12 * length, 0.0, back - 0.1),
                           0.16, (226, 220, 206)))
@@ -513,8 +520,8 @@ def _animal(body: Body, state: State) -> list[Limb]:
                       Limb((0.29 * length, side * 0.14, 0.94 * height),
                            (0.36 * length, side * 0.22, height - 0.03), 0.04, (150, 128, 96))]
     else:
-        limbs.append(Limb((rear - 0.05 * length, 0.0, back + 0.2 * thick),
-                          (-0.46 * length, 0.0, height * 0.93), 0.09 * height, coat))
+        limbs.append(Limb((rear - 0.12 * length, 0.0, back + 0.2 * thick),
+                          (-0.48 * length, 0.0, height * 0.98), 0.09 * height, coat))
     return limbs
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from vts_ros.report import Box
 from vts_ros.scenes import risk
-from vts_ros.scenes.shapes import draw, Drawing, sketch
+from vts_ros.scenes.shapes import draw, Drawing, sketch, sketch_prop
 from vts_ros.scenes.types import Actor, FrameTruth, WindowTruth
 from vts_ros.scenes.world import Body, HORIZON, Scene, State
 
@@ -167,11 +168,34 @@ def _emerged(scene: Scene, body: Body, index: int, aspect: float, seconds: float
     back = round(seconds / scene.interval_sec)
     for earlier in range(max(0, index - back), index):
         shares = [item.share for item in _shown(scene, earlier, aspect)
-                  if item.body.id == body.id and -0.1 < item.box[0] and item.box[2] < 1.1]
+                  if item.body.id == body.id and item.box[0] > -0.1 and item.box[2] < 1.1]
         hidden = not shares and _in_front(scene, body, earlier)
         if hidden or (shares and shares[0] < 0.35):
             return True
     return False
+
+
+def in_sight(scene: Scene, index: int, hazards: frozenset[int]) -> Scene:
+    """
+    Return the scene without the scenery that hides one of some bodies in a frame.
+
+    Scenery is not in the truth, so nothing that matters may stand behind it.
+    """
+    taken, view = shot(scene, index), scene.view(index)
+    props = [prop for prop in scene.props if prop.kind != 'junction'
+             and 0.0 < prop.s + prop.length - view.s]
+    if taken.drawing is None or not props:
+        return scene
+    drawing = draw([sketch_prop(prop, False) for prop in props], view)
+    owner = np.repeat(np.arange(len(props)), np.diff(drawing.figures))
+    near = np.array([prop.s for prop in props])[owner]
+    hiding: set[int] = set()
+    for body, state, edges in zip(taken.bodies, taken.states, taken.drawing.bounds):
+        if body.id in hazards:
+            over = ((drawing.low < edges[2:]) & (drawing.high > edges[:2])).all(axis=1)
+            hiding.update(owner[over & (near < state.s)].tolist())
+    gone = {id(props[index]) for index in hiding}
+    return replace(scene, props=tuple(prop for prop in scene.props if id(prop) not in gone))
 
 
 def _in_front(scene: Scene, body: Body, index: int) -> bool:
@@ -217,8 +241,9 @@ def window_truth(scene: Scene, end: int, aspect: float = MODEL_ASPECT,
     t = float(scene.times[end])
     ego_s, ego_mps, _ = scene.ego.at(t)
     actor = next((actor for actor in truth.actors if actor.id == said.id), None)
-    where = None
+    label = moves = where = None
     if actor is not None:
+        label, moves = actor.label, actor.motion
         state = next(body for body in scene.bodies if body.id == actor.id).state(t)
         # A red light is beside the road, but what counts is its stop line.
         where = 'ahead' if actor.label == 'traffic light' else risk.place(state.d, state.half_d)
@@ -228,9 +253,8 @@ def window_truth(scene: Scene, end: int, aspect: float = MODEL_ASPECT,
             family = name
     return WindowTruth(
         family=family, seed=scene.seed, risk=said.level,
-        label=actor and actor.label, box=actor and actor.box, place=where,
-        motion=actor and actor.motion,
-        action=risk.action(said.level, actor and actor.motion, actor and actor.label, ego_mps),
+        label=label, box=actor.box if actor else None, place=where, motion=moves,
+        action=risk.action(said.level, moves, label, ego_mps),
         ttc_sec=said.ttc_sec, light=scene.look.light, weather=scene.look.weather,
         road=scene.road.kind, curve=scene.road.curve(ego_s), lanes=scene.road.lanes,
         ego_speed_mps=ego_mps, actors=truth.actors)

@@ -50,7 +50,7 @@ class Knot(NamedTuple):
 
 @dataclass(frozen=True)
 class Track:
-    """Movement along one axis with piecewise constant acceleration; steady before the first knot."""
+    """Movement along one axis, piecewise with constant acceleration; steady before that."""
 
     knots: tuple[Knot, ...]
 
@@ -68,13 +68,17 @@ class Track:
         knot = self.knots[index]
         return (*knot.at(t), knot.a)
 
+    def since(self, t: float) -> tuple[Knot, ...]:
+        """Return the knots of the track from time ``t`` on, the first one at ``t``."""
+        return Knot(t, *self.at(t)), *(knot for knot in self.knots if knot.t > t)
+
     def then(self, t: float, a: float) -> Track:
-        """Return the track with acceleration ``a`` from time ``t`` on."""
+        """Return the track with acceleration ``a`` from time ``t`` on, for good."""
         x, v, _ = self.at(t)
         return Track((*(k for k in self.knots if k.t < t), Knot(t, x, v, a)))
 
     def then_speed(self, t: float, v: float, a: float | None = None) -> Track:
-        """Return the track that changes to speed ``v`` from time ``t``, at ``a`` m/s2 or at once."""
+        """Return the track that goes to speed ``v`` from time ``t``, with ``a`` or at once."""
         x, now, _ = self.at(t)
         if a is None:
             return Track((*(k for k in self.knots if k.t < t), Knot(t, x, v, 0.0)))
@@ -135,9 +139,9 @@ class Road:
         """Return the heading in rad relative to the start of the road."""
         return float(np.interp(s, self._s, self._heading))
 
-    def offset(self, s: Floats | float) -> Floats:
+    def offset(self, s: Floats) -> Floats:
         """Return the sideways offset of the centre line relative to the start of the road."""
-        return np.interp(s, self._s, self._offset)
+        return np.asarray(np.interp(s, self._s, self._offset))
 
     def curve(self, s: float) -> str:
         """Return the name of the bend that is seen from ``s``."""
@@ -246,13 +250,13 @@ class View:
 
     @cached_property
     def _course(self) -> tuple[float, float]:
-        return float(self.road.offset(self.s)), self.road.heading(self.s)
+        return float(self.road.offset(np.array(self.s))), self.road.heading(self.s)
 
     def ahead(self, s: float, d: float) -> tuple[float, float, float]:
         """Return distance forward, distance to the left, and heading of the road there."""
         offset, heading = self._course
         x = s - self.s
-        return (x, d + float(self.road.offset(s)) - offset - heading * x,
+        return (x, d + float(self.road.offset(np.array(s))) - offset - heading * x,
                 self.road.heading(s) - heading)
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:

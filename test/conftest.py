@@ -1,0 +1,109 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes on real DDS, each test module in a ROS domain of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Domain ids above 101 collide with the ephemeral ports of Linux.
+DOMAINS = range(1, 102)
+
+
+class Process:
+    """A Python module that runs as a process; its output goes to a file."""
+
+    def __init__(self, module: str, arguments: list[str], env: Mapping[str, str]) -> None:
+        with tempfile.NamedTemporaryFile(prefix='vts_test_', suffix='.log', delete=False) as log:
+            self._log = Path(log.name)
+            self._process = subprocess.Popen(
+                [sys.executable, '-m', module, *arguments], env=dict(env), cwd=ROOT, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True)
+
+    @property
+    def output(self) -> str:
+        """Return what it has written so far."""
+        return self._log.read_text(errors='replace')
+
+    def wait(self, timeout_sec: float) -> int:
+        """Wait for its end and return the exit code."""
+        return self._process.wait(timeout_sec)
+
+    def wait_for_output(self, text: str, timeout_sec: float = 60.0) -> None:
+        """Wait until it has written the text."""
+        deadline = time.monotonic() + timeout_sec
+        while text not in self.output:
+            assert self._process.poll() is None, f'ended before {text!r}:\n{self.output}'
+            assert time.monotonic() < deadline, f'no {text!r} in:\n{self.output}'
+            time.sleep(0.05)
+
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it whatever happened, with all that it has started."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._log.unlink(missing_ok=True)
+
+
+class Ros:
+    """A ROS domain: environment of its processes, and their end."""
+
+    def __init__(self, domain: int) -> None:
+        self.domain = domain
+        self.env = {
+            **os.environ,
+            'ROS_DOMAIN_ID': str(domain),
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            'OMP_NUM_THREADS': '1',
+            'PYTHONUNBUFFERED': '1',
+        }
+        self._processes: list[Process] = []
+        # The test itself is a participant of the domain as well.
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+    def start(self, module: str, *arguments: str) -> Process:
+        """Start a module of Python as a process."""
+        process = Process(module, list(arguments), self.env)
+        self._processes.append(process)
+        return process
+
+    def kill_all(self) -> None:
+        """End all processes."""
+        for process in self._processes:
+            process.kill()
+
+
+@pytest.fixture(scope='module')
+def ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
+    """Return a domain that no other test module and no other run on this machine uses."""
+    number = sum(map(ord, request.module.__name__)) + os.getpid()
+    domain = Ros(DOMAINS[number % len(DOMAINS)])
+    try:
+        yield domain
+    finally:
+        domain.kill_all()
+
+
+@pytest.fixture(scope='session')
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the shipped checkpoint, or one of its kind that is not trained."""
+    if (ROOT / 'models' / 'embedded').is_dir():
+        return 'embedded'
+    from vts_ros.vlm.checkpoint import create_checkpoint
+    directory = tmp_path_factory.mktemp('models') / 'tiny'
+    create_checkpoint(directory, ['a car ahead', 'brake'], vocab_size=600)
+    return str(directory)

@@ -1,0 +1,97 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The package builds with colcon and with pip, and brings along what it needs."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+from catkin_pkg.package import parse_package
+from conftest import ROOT
+import pytest
+
+import vts_ros
+
+EXECUTABLES = ('vts', 'vts_node', 'vts_replay')
+SHARED = ('package.xml', 'launch/vts.launch.py', 'launch/replay.launch.py', 'config/vts.yaml',
+          'config/vts.rviz', 'config/prompts.yaml', 'models/proposal/frame.onnx')
+MARKER = 'share/ament_index/resource_index/packages/vts_ros'
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command with the tools of this environment first; return what it says."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ['PATH']))
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env={**os.environ, 'PATH': path},
+                          text=True, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the sources: builds leave files beside them."""
+    copy = tmp_path_factory.mktemp('workspace') / 'vts_ros'
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(
+        '.*', 'build', 'install', 'log', 'out', '*.egg-info', '__pycache__'))
+    return copy
+
+
+def test_manifest_agrees_with_the_code() -> None:
+    package = parse_package(str(ROOT / 'package.xml'))
+    assert (package.name, package.version) == ('vts_ros', vts_ros.__version__)
+    assert package.licenses == ['Apache-2.0']
+    assert package.get_build_type() == 'ament_python'
+
+
+def test_colcon_builds_and_installs(checkout: Path) -> None:
+    colcon = (sys.executable, '-m', 'colcon')
+    workspace = checkout.parent
+    assert run(*colcon, 'list', '--names-only', cwd=workspace).split() == ['vts_ros']
+    run(*colcon, 'build', cwd=workspace)
+    prefix = workspace / 'install' / 'vts_ros'
+    for executable in EXECUTABLES:
+        assert os.access(prefix / 'lib' / 'vts_ros' / executable, os.X_OK)
+    for name in SHARED:
+        assert (prefix / 'share' / 'vts_ros' / name).is_file(), name
+    assert (prefix / MARKER).is_file()
+
+
+def test_pip_installs_executables_and_data(checkout: Path, tmp_path: Path) -> None:
+    run(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation',
+        '--prefix', tmp_path, '.', cwd=checkout)
+    for executable in EXECUTABLES:
+        assert os.access(tmp_path / 'bin' / executable, os.X_OK)
+    for name in SHARED:
+        assert (tmp_path / 'share' / 'vts_ros' / name).is_file(), name
+    assert (tmp_path / MARKER).is_file()
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'launch').glob('*.launch.py')),
+                         ids=lambda path: path.name)
+def test_launch_files_describe_their_arguments(path: Path, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    compile(path.read_text(), path, 'exec')
+    if not find_spec('launch_ros'):
+        pytest.skip('compiled only: ros2 launch is not in this environment')
+    from launch import LaunchContext
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+    (tmp_path / MARKER).parent.mkdir(parents=True)
+    (tmp_path / MARKER).touch()
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    description = PythonLaunchDescriptionSource(str(path)).get_launch_description(LaunchContext())
+    arguments = description.get_launch_arguments()
+    assert arguments
+    assert all(argument.description for argument in arguments)
+
+
+def test_every_source_file_carries_the_licence() -> None:
+    files = [path for folder in ('vts_ros', 'test', 'launch') for path in
+             (ROOT / folder).rglob('*.py')]
+    bare = [path for path in files if path.stat().st_size and not path.read_text().startswith(
+        '# Copyright 2026 the vts_ros authors\n# SPDX-License-Identifier: Apache-2.0\n')]
+    assert not bare

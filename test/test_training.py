@@ -1,0 +1,136 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training: targets, shards, the loop, and both models for a few steps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vts_ros.scenes import language
+from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
+from vts_ros.training import shards as shards_module
+from vts_ros.training.loop import fit, Losses, Schedule
+from vts_ros.training.proposal import saliency_target, train_proposal
+from vts_ros.training.shards import render_shards, Shards
+from vts_ros.training.targets import cell_targets, overlaps
+from vts_ros.training.vlm import patchify, train_vlm
+from vts_ros.vlm import Vlm
+from vts_ros.vlm.checkpoint import create_checkpoint
+
+
+def _actor(label: str, box: tuple[float, float, float, float], distance_m: float,
+           is_risk: bool = False) -> Actor:
+    return Actor(1, label, box, 1.0, distance_m, 0.0, 0.0, 'stopped', is_risk)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('shards')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards_module, 'SHARD_WINDOWS', 8)
+        # In this process, so that the smaller shards hold there, too.
+        shards_module._render_shard((folder / 'train-0000.npy', 'train', 0))
+    return folder
+
+
+def test_overlaps_are_areas_in_cells() -> None:
+    shared, area = overlaps((0.25, 0.0, 0.75, 1.0), 1, 2)
+    np.testing.assert_allclose(shared, [[0.5, 0.5]])
+    assert area == pytest.approx(1.0)
+
+
+def test_the_nearer_actor_owns_the_cell() -> None:
+    far = _actor('truck', (0.0, 0.0, 1.0, 1.0), 30.0)
+    near = _actor('car', (0.5, 0.0, 1.0, 1.0), 10.0)
+    targets = cell_targets(FrameTruth(0, 10.0, (near, far)), 2, 2)
+    truck, car = 1 + LABELS.index('truck'), 1 + LABELS.index('car')
+    assert targets.label.tolist() == [[truck, car], [truck, car]]
+    assert targets.nearness[0, 1] == pytest.approx(15 / 25)
+    assert (targets.motion == 1 + MOTIONS.index('stopped')).all()
+
+
+def test_small_actors_claim_a_cell_and_empty_ones_stay_background() -> None:
+    speck = _actor('child', (0.51, 0.51, 0.53, 0.55), 40.0, is_risk=True)
+    targets = cell_targets(FrameTruth(0, 10.0, (speck,)), 4, 7)
+    assert (targets.label > 0).sum() == 1 == targets.risk.sum()
+
+
+def test_saliency_is_highest_at_the_risk_object() -> None:
+    risk = _actor('pedestrian', (0.5, 0.4, 0.56, 0.7), 10.0, is_risk=True)
+    other = _actor('car', (0.0, 0.4, 0.2, 0.6), 10.0)
+    target = saliency_target(FrameTruth(0, 10.0, (risk, other)))
+    assert target.shape == (8, 14) and target.max() == 1.0
+    assert 0.0 < target[4, 1] < 1.0
+    assert target[7, 13] == 0.0
+
+
+def test_shards_come_back_as_rendered(folder: Path) -> None:
+    data = Shards(folder)
+    assert len(data) == 8
+    sample = data[3]
+    assert sample.frames.shape == (5, 128, 224, 3) and sample.frames.dtype == np.uint8
+    assert sample.frames.std() > 10.0
+    assert sample.window.actors == sample.truths[-1].actors
+    # Levels are balanced: each pair of four holds them all.
+    assert {data[index].window.risk for index in range(4)} == {'none', 'low', 'medium', 'high'}
+
+
+def test_rendering_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, 'SHARD_WINDOWS', 8)
+    before = (folder / 'train-0000.npy').stat().st_mtime_ns
+    done: list[int] = []
+    render_shards(folder, 'train', 8, workers=1, progress=done.append)
+    assert sum(done) == 8
+    assert (folder / 'train-0000.npy').stat().st_mtime_ns == before
+
+
+def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='no rendered windows'):
+        Shards(tmp_path)
+
+
+def test_patches_are_those_of_the_image_processor(tmp_path: Path, folder: Path) -> None:
+    create_checkpoint(tmp_path, ['a text'], vocab_size=600)
+    frames = Shards(folder)[0].frames
+    expected = Vlm.load(tmp_path).preprocess(list(frames))
+    found = patchify(frames)
+    assert torch.equal(found['image_grid_thw'], torch.as_tensor(expected['image_grid_thw']))
+    torch.testing.assert_close(found['pixel_values'], expected['pixel_values'])
+
+
+def test_fit_resumes_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    def run(folder: Path, stops: list[int]) -> torch.Tensor:
+        for steps in stops:
+            torch.manual_seed(0)
+            layer = nn.Linear(3, 1)
+
+            def losses(step: int, layer: nn.Linear = layer) -> Losses:
+                generator = torch.Generator().manual_seed(step)
+                x = torch.randn(8, 3, generator=generator)
+                return {'loss': (layer(x)[:, 0] - x.sum(1)).square().mean()}
+
+            fit([layer], losses, Schedule(steps, 0.1, warmup=1_000_000), folder / 'x.pt', 'test')
+        return layer.weight.detach()
+
+    unbroken = run(tmp_path / 'a', [20])
+    resumed = run(tmp_path / 'b', [12, 20])
+    torch.testing.assert_close(unbroken, resumed)
+
+
+def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -> None:
+    train_proposal(folder, tmp_path / 'out', tmp_path / 'work', steps=2, batch=2)
+    assert (tmp_path / 'out' / 'frame.onnx').stat().st_size > 100_000
+    assert (tmp_path / 'out' / 'window.onnx').exists()
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, workers: int) -> None:
+    train_vlm(folder, tmp_path / 'out', tmp_path / 'work', vision_steps=1, steps=2, batch=2,
+              workers=workers)
+    vlm = Vlm.load(tmp_path / 'out')
+    assert vlm.model.num_parameters() < 5_000_000
+    text = language.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
+    assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text
