@@ -41,6 +41,7 @@ setup(
     # Pinned in constraints.txt. No torchvision: nothing needs it, and a build that does not match
     # that of PyTorch breaks the import of transformers.
     install_requires=[
+        'jinja2',
         'json-repair',
         'matplotlib',
         'mcap',

@@ -286,14 +286,15 @@ def test_broken_pictures_are_counted_and_left_out(node: Process, car: Car) -> No
 
 
 def test_period_spares_windows(node: Process, car: Car) -> None:
-    assert car.set_parameter('pipeline.period_sec', 60.0).successful
     car.wait_for_report(car.show_good(1)[-1])
+    assert car.set_parameter('pipeline.period_sec', 60.0).successful
     before, skipped = len(car.reports), car.counter('pipeline', 'skipped')
     car.show_good(4)
     car.spin(0.5)
     assert len(car.reports) == before
     assert car.counter('pipeline', 'skipped') == skipped + 4
     assert car.set_parameter('pipeline.period_sec', 0.0).successful
+    car.wait_for_report(car.show_good(1)[-1])
 
 
 def test_old_pictures_are_not_described(node: Process, car: Car) -> None:
@@ -332,7 +333,7 @@ def test_managed_start_raw_pictures_and_sigterm_while_generating(
                          'use_sim_time:=true', 'vlm.max_new_tokens:=4000')
     # Diagnostics come although no /clock ticks.
     car.statuses.clear()
-    car.spin_until(lambda: STATUS + 'pipeline' in car.statuses, 60.0)
+    car.spin_until(lambda: STATUS + 'pipeline' in car.statuses, 90.0)
     assert car.statuses[STATUS + 'pipeline'].message == 'not active'
     refused = car.call(Trigger, '/vts_node/describe_now', Trigger.Request())
     assert (refused.success, refused.message) == (False, 'the node is not active')
@@ -371,7 +372,7 @@ def test_managed_start_raw_pictures_and_sigterm_while_generating(
 
 def test_a_model_that_is_not_there_ends_the_start_with_the_reason(ros: Ros) -> None:
     process = start_node(ros, '/nowhere')
-    assert process.wait(60.0) == 1
+    assert process.wait(100.0) == 1
     assert 'on_configure failed' in process.output
     assert '/nowhere' in process.output
 

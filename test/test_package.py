@@ -78,7 +78,7 @@ def test_launch_files_describe_their_arguments(path: Path, tmp_path: Path,
     compile(path.read_text(), path, 'exec')
     if not find_spec('launch_ros'):
         pytest.skip('compiled only: ros2 launch is not in this environment')
-    from launch import LaunchContext
+    from launch.launch_context import LaunchContext
     from launch.launch_description_sources import PythonLaunchDescriptionSource
     (tmp_path / MARKER).parent.mkdir(parents=True)
     (tmp_path / MARKER).touch()

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scene report and its JSON form."""
 
+from collections.abc import Callable
 import json
+from typing import Any
 
 import pytest
 
@@ -16,23 +18,24 @@ REPORT = SceneReport(
     model='embedded', engine='onnxruntime-cpu')
 
 
-def test_json_is_one_line_and_comes_back_the_same():
+def test_json_is_one_line_and_comes_back_the_same() -> None:
     line = REPORT.to_json()
     assert '\n' not in line
     again = SceneReport.from_dict(json.loads(line))
     assert again.to_dict() == REPORT.to_dict()
 
 
-def test_schema_names_what_the_interface_promises():
+def test_schema_names_what_the_interface_promises() -> None:
     data = REPORT.to_dict()
     assert data['schema'] == 1
     assert data['risk'] == {'level': 'high'}
     assert data['object'] == {'label': 'car', 'camera': 'front', 'box': (0.1, 0.2, 0.3, 0.4)}
-    assert data['tokens']['total'] == 8 and data['tokens']['kept'] == 6
+    assert data['tokens']['total'] == 8
+    assert data['tokens']['kept'] == 6
     assert data['key_frame'] == {'camera': 'front', 'stamp': 3, 'index': 1}
 
 
-def test_an_empty_answer_is_unknown_not_harmless():
+def test_an_empty_answer_is_unknown_not_harmless() -> None:
     assert Answer().risk == 'unknown'
     assert RISK_LEVELS[-1] == 'unknown'
 
@@ -40,8 +43,8 @@ def test_an_empty_answer_is_unknown_not_harmless():
 @pytest.mark.parametrize('damage', [
     lambda data: data.pop('tokens'), lambda data: data.update(schema=2),
     lambda data: data.update(risk=None)])
-def test_damaged_reports_are_refused(damage):
+def test_damaged_reports_are_refused(damage: Callable[[dict[str, Any]], Any]) -> None:
     data = REPORT.to_dict()
     damage(data)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match='report'):
         SceneReport.from_dict(data)

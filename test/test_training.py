@@ -62,7 +62,8 @@ def test_saliency_is_highest_at_the_risk_object() -> None:
     risk = _actor('pedestrian', (0.5, 0.4, 0.56, 0.7), 10.0, is_risk=True)
     other = _actor('car', (0.0, 0.4, 0.2, 0.6), 10.0)
     target = saliency_target(FrameTruth(0, 10.0, (risk, other)))
-    assert target.shape == (8, 14) and target.max() == 1.0
+    assert target.shape == (8, 14)
+    assert target.max() == 1.0
     assert 0.0 < target[4, 1] < 1.0
     assert target[7, 13] == 0.0
 
@@ -71,7 +72,8 @@ def test_shards_come_back_as_rendered(folder: Path) -> None:
     data = Shards(folder)
     assert len(data) == 8
     sample = data[3]
-    assert sample.frames.shape == (5, 128, 224, 3) and sample.frames.dtype == np.uint8
+    assert sample.frames.shape == (5, 128, 224, 3)
+    assert sample.frames.dtype == np.uint8
     assert sample.frames.std() > 10.0
     assert sample.window.actors == sample.truths[-1].actors
     # Levels are balanced: each pair of four holds them all.

@@ -233,6 +233,64 @@ def eval_scenes(
         typer.echo(json.dumps(result))
 
 
+ShardsOption = Annotated[Path, typer.Option(help='Folder of the rendered windows.')]
+WorkOption = Annotated[Path, typer.Option(
+    help='Folder of the checkpoints; the same folder goes on where the last run stopped.')]
+StepsOption = Annotated[int, typer.Option(min=1, help='Optimiser steps.')]
+SeedOption = Annotated[int, typer.Option(help='For the weights and the order of the data.')]
+
+
+@train_app.command('windows', epilog='Example: [bold]vts train windows --n 20000[/bold], once, '
+                                     'before the other two; about 9 GB.')
+def train_windows(
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 20000,
+    shards: ShardsOption = Path('out/train/windows'),
+    workers: Annotated[int, typer.Option(min=1, help='Processes that render.')] = 2,
+) -> None:
+    """Render the windows to learn from; what is there already stays."""
+    from rich.progress import Progress
+
+    from vts_ros.training.shards import render_shards
+
+    with Progress() as bar:
+        task = bar.add_task(f'{n} windows', total=n)
+        render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows))
+
+
+@train_app.command('proposal')
+def train_proposal(
+    shards: ShardsOption = Path('out/train/windows'),
+    out: Annotated[Path, typer.Option(help='Folder for the ONNX graphs.')] = Path(
+        'models/proposal'),
+    work: WorkOption = Path('out/train'),
+    steps: StepsOption = 1200,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the proposal network, which finds the key frame and what to keep."""
+    from vts_ros.training.proposal import train_proposal as train
+
+    train(shards, out, work, steps, seed=seed)
+
+
+@train_app.command('vlm')
+def train_vlm(
+    shards: ShardsOption = Path('out/train/windows'),
+    out: Annotated[Path, typer.Option(help='Folder for the checkpoint.')] = Path(
+        'models/embedded'),
+    work: WorkOption = Path('out/train'),
+    vision_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which the vision encoder learns alone.')] = 600,
+    steps: StepsOption = 3000,
+    batch: Annotated[int, typer.Option(min=1, help='Windows per step and worker.')] = 8,
+    workers: Annotated[int, typer.Option(min=1, help='Processes that learn together.')] = 2,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the embedded language model; needs the proposal network."""
+    from vts_ros.training.vlm import train_vlm as train
+
+    train(shards, out, work, vision_steps, steps, batch, seed, workers)
+
+
 def _score_table(result: dict[str, Any]) -> Table:
     """Return the metrics of all budgets side by side."""
     from rich.table import Table

@@ -130,7 +130,7 @@ class FrameBuffer:
     """
 
     #: A frame counts as on time from this share of the spacing on: cameras jitter.
-    TOLERANCE = 0.75
+    TOLERANCE = 0.9
 
     def __init__(self, frames: int = 5, interval_sec: float = 0.4) -> None:
         if frames < 1 or interval_sec < 0.0:

@@ -54,8 +54,8 @@ def score(answer: Answer, truth: WindowTruth) -> Score:
         intersection_over_union(answer.box, truth.box) if answer.box else 0.0)
 
 
-def summary(scores: Sequence[Score]) -> dict[str, float]:
-    """Return the mean of each score; accuracies and mean intersection over union."""
+def summary(scores: Sequence[Score]) -> dict[str, float | None]:
+    """Return the mean of each score, None where it applies to no answer."""
     return {
         'risk_accuracy': _mean(one.risk for one in scores),
         'object_accuracy': _mean(one.object for one in scores),
@@ -66,6 +66,6 @@ def summary(scores: Sequence[Score]) -> dict[str, float]:
     }
 
 
-def _mean(values: Iterable[float | None]) -> float:
+def _mean(values: Iterable[float | None]) -> float | None:
     known = [float(value) for value in values if value is not None]
-    return round(float(np.mean(known)), 4) if known else float('nan')
+    return round(float(np.mean(known)), 4) if known else None

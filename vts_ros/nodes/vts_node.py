@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
@@ -171,12 +171,12 @@ class VtsNode(LifecycleNode):
             transition() == TransitionCallbackReturn.SUCCESS
             for transition in (self.trigger_configure, self.trigger_activate))
 
-    def close(self) -> bool:
-        """End the worker; return whether it ended in time."""
+    def close(self) -> None:
+        """End the worker, or leave it alone after a while."""
         self._interrupt.set()
         last = self._worker.submit(lambda: None)
         self._worker.shutdown(wait=False)
-        return last in wait([last], CLOSE_TIMEOUT_SEC).done
+        wait([last], CLOSE_TIMEOUT_SEC)
 
     # Pictures in
 
@@ -300,7 +300,8 @@ class VtsNode(LifecycleNode):
             return True, job()
         except UnansweredError as reason:
             self._health.counters['unanswered'] += 1
-            self.get_logger().info(f'nothing described: {reason}', throttle_duration_sec=5.0)
+            if self.context.ok():
+                self.get_logger().info(f'nothing described: {reason}', throttle_duration_sec=5.0)
             return False, str(reason)
         except Exception as error:
             if not self.context.ok():
@@ -349,8 +350,8 @@ class VtsNode(LifecycleNode):
             DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=statuses))
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; return the exit code."""
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the node until SIGINT or SIGTERM."""
     spins = False
 
     def interrupt(number: int, frame: object) -> None:
@@ -378,16 +379,16 @@ def main(args: list[str] | None = None) -> int:
         print(f'vts_node: {error}', file=sys.stderr)
         code = 1
     finally:
-        ended = node is None or node.close()
+        if node:
+            node.close()
+            node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()
-    if not ended:
-        # The model is inside one long step and cannot be asked to stop: leave without it.
-        os._exit(code)
-    if node:
-        node.destroy_node()
-    return code
+    # Everything is closed. To take PyTorch down object by object would cost seconds, and a model
+    # inside one long step cannot be waited for.
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

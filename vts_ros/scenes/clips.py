@@ -26,10 +26,19 @@ from rosbags.typesys.store import Typestore
 from vts_ros.report import RiskLevel
 from vts_ros.scenes import risk, truth
 from vts_ros.scenes.driver import drive_on, REACTION_SEC
-from vts_ros.scenes.families import (add_distractors, draw_road, FAMILIES, scenery, SPEEDS, Stage)
+from vts_ros.scenes.families import add_distractors, draw_road, FAMILIES, scenery, SPEEDS, Stage
 from vts_ros.scenes.render import Renderer
 from vts_ros.scenes.types import Clip, TRUE_LEVELS
-from vts_ros.scenes.world import EGO_LENGTH_M, EGO_WIDTH_M, FOCAL, Floats, HORIZON, Look, Scene, Track
+from vts_ros.scenes.world import (
+    EGO_LENGTH_M,
+    EGO_WIDTH_M,
+    Floats,
+    FOCAL,
+    HORIZON,
+    Look,
+    Scene,
+    Track,
+)
 
 #: Ranges of seeds; nothing is ever trained or tuned on ``test``.
 SPLITS: dict[str, range] = {
@@ -113,7 +122,7 @@ def _draw(rng: np.random.Generator, seed: int, family: str, level: RiskLevel, fr
         return None
     end = ego.at(float(times[-1]))[0] + 170.0
     scene = replace(scene, props=scene.props + tuple(scenery(rng, road, 10.0, end, stage.props)))
-    for seen in range(index - min(2, index), index + 1):
+    for seen in (max(0, index - 2), index):
         scene = truth.in_sight(scene, seen, scene.hazards)
     return scene
 
@@ -128,7 +137,7 @@ def _aimed(stage: Stage, level: RiskLevel) -> bool:
 def is_clear(scene: Scene, index: int, level: RiskLevel | None = None) -> bool:
     """Return whether the window that ends with a frame leaves no doubt about its truth."""
     t = float(scene.times[index])
-    ego_s, ego_mps, _ = scene.ego.at(t)
+    _, ego_mps, _ = scene.ego.at(t)
     movers = truth.movers(scene, index)
     verdict = risk.assess(ego_mps, movers)
     if level is not None and verdict.level != level:

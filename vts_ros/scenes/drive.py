@@ -14,7 +14,7 @@ from vts_ros.report import RiskLevel
 from vts_ros.scenes import truth
 from vts_ros.scenes.clips import draw_shake, is_clear, no_crash
 from vts_ros.scenes.driver import drive_on, REACTION_SEC
-from vts_ros.scenes.families import (FAMILIES, footprint, keeps_apart, scenery, Stage)
+from vts_ros.scenes.families import FAMILIES, footprint, keeps_apart, scenery, Stage
 from vts_ros.scenes.world import Body, Floats, Knot, Look, Prop, Road, Scene, SIDEWALK_M, Track
 
 #: Families that happen on the one-lane city street of a drive, and never block it for good.

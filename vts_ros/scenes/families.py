@@ -10,15 +10,15 @@ rule in ``risk`` says afterwards, and a scene that came out otherwise is drawn a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from vts_ros.report import RiskLevel
 from vts_ros.scenes.types import TRUE_LEVELS
-from vts_ros.scenes.world import (Body, EGO_WIDTH_M, Knot, Prop, Road, SIDEWALK_M, Track)
+from vts_ros.scenes.world import Body, EGO_WIDTH_M, Knot, Prop, Road, SIDEWALK_M, Track
 
 CAR_COLOURS = {
     'white': (226, 228, 230), 'silver': (168, 172, 178), 'grey': (96, 100, 106),
@@ -65,7 +65,7 @@ class Stage:
     """
 
     #: Time to collision in s that a level is aimed at with: clear of the limits of the rule.
-    ARRIVALS = {'high': (0.75, 1.62), 'medium': (2.48, 3.34), 'low': (4.75, 5.05)}
+    ARRIVALS: ClassVar = {'high': (0.75, 1.62), 'medium': (2.48, 3.34), 'low': (4.75, 5.05)}
 
     def __init__(self, rng: np.random.Generator, road: Road, t: float, s: float, v: float,
                  level: RiskLevel, first_id: int = 1) -> None:
@@ -125,11 +125,10 @@ class Stage:
             body = self._pick(((196, 40, 36), (236, 184, 42), (38, 98, 160), (60, 140, 90)))
             return 'bus', (u(10.5, 12.0), 2.5, u(2.9, 3.15)), body, (), ''
         if label == 'motorcycle':
-            return 'motorcycle', (2.1, 0.75, 1.72), colour, people[:3] + (
-                self._pick(CLOTHES),), ''
+            return 'motorcycle', (2.1, 0.75, 1.72), colour, (*people[:3], self._pick(CLOTHES)), ''
         if label == 'cyclist':
             helmet = self._pick(CLOTHES)
-            return 'cyclist', (1.75, 0.55, 1.75), colour, people[:3] + (helmet,), ''
+            return 'cyclist', (1.75, 0.55, 1.75), colour, (*people[:3], helmet), ''
         if label == 'pedestrian':
             return 'person', (0.45, 0.5, u(1.58, 1.90)), colour, people, ''
         if label == 'child':
@@ -184,7 +183,8 @@ class Stage:
     def vehicle(self) -> str:
         """Return the label of some vehicle, mostly a car."""
         labels = ('car', 'truck', 'bus', 'motorcycle')
-        shares = {'city street': (0.66, 0.11, 0.12, 0.11), 'country road': (0.68, 0.17, 0.04, 0.11),
+        shares = {'city street': (0.66, 0.11, 0.12, 0.11),
+                  'country road': (0.68, 0.17, 0.04, 0.11),
                   'motorway': (0.60, 0.28, 0.05, 0.07)}[self.road.kind]
         return labels[int(self.rng.choice(4, p=shares))]
 
@@ -203,11 +203,11 @@ class Stage:
 # --- the families --------------------------------------------------------------------------
 
 def free_road(stage: Stage) -> None:
-    """Nothing in the way."""
+    """Place nothing in the way."""
 
 
 def following(stage: Stage) -> None:
-    """Follow a vehicle: far, near, or closing in on it."""
+    """Place a vehicle to follow: far, near, or slower."""
     v, u = stage.v, stage.uniform
     if stage.level == 'none':
         near, speed = v * u(3.9, 5.2), v + u(-0.7, 1.0)
@@ -223,7 +223,7 @@ def following(stage: Stage) -> None:
 
 
 def lead_braking(stage: Stage) -> None:
-    """The vehicle ahead brakes."""
+    """Let the vehicle ahead brake."""
     u = stage.uniform
     since, before = u(0.8, 1.5), stage.v * u(0.85, 1.1)
     braking = u(2.6, 3.0) if stage.level == 'none' else u(2.6, 7.0)
@@ -242,7 +242,7 @@ def lead_braking(stage: Stage) -> None:
 
 
 def cut_in(stage: Stage) -> None:
-    """A vehicle of a neighbouring lane comes into the ego lane, or stays in its own."""
+    """Let a vehicle of a neighbouring lane come into the ego lane, or stay in its own."""
     u, road = stage.uniform, stage.road
     sides = [side for side, free in ((1, road.centre > road.lane_m),
                                      (-1, -road.right > road.lane_m)) if free]
@@ -275,7 +275,7 @@ def cut_in(stage: Stage) -> None:
 
 
 def oncoming_drift(stage: Stage) -> None:
-    """An oncoming vehicle leaves its lane towards the ego lane, or keeps to it."""
+    """Let an oncoming vehicle leave its lane towards the ego lane, or keep to it."""
     u, road = stage.uniform, stage.road
     lane = road.centre + 0.5 * road.lane_m
     speed = min(stage.v, 16.0) * u(0.7, 1.1)
@@ -302,7 +302,7 @@ def oncoming_drift(stage: Stage) -> None:
 
 
 def pedestrian_crossing(stage: Stage) -> None:
-    """Somebody crosses the road, or has just crossed it."""
+    """Let somebody cross the road, or have just crossed it."""
     u, side, speed = stage.uniform, stage.side(), stage.uniform(0.9, 1.9)
     t = stage.arrival()
     if stage.level == 'none':
@@ -316,7 +316,7 @@ def pedestrian_crossing(stage: Stage) -> None:
 
 
 def pedestrian_waiting(stage: Stage) -> None:
-    """Somebody stands at the kerb, or farther away."""
+    """Place somebody at the kerb, or farther away."""
     u, side = stage.uniform, stage.side()
     t = u(1.0, 3.2)
     d = stage.beside(side, 0.25, 0.6) if stage.level == 'low' else stage.beside(side, 0.5, 3.0)
@@ -324,7 +324,7 @@ def pedestrian_waiting(stage: Stage) -> None:
 
 
 def hidden_child(stage: Stage) -> None:
-    """A child runs out behind a parked car, stands there, or plays on the sidewalk."""
+    """Let a child run out behind a parked car, stand there, or walk on the sidewalk."""
     u, road = stage.uniform, stage.road
     right = -1
     t = stage.arrival()
@@ -347,7 +347,7 @@ def hidden_child(stage: Stage) -> None:
 
 
 def cyclist_ahead(stage: Stage) -> None:
-    """A cyclist rides ahead, in the way or at the side."""
+    """Place a cyclist ahead, in the way or at the side."""
     u, road = stage.uniform, stage.road
     speed = u(3.5, 6.5)
     closing = max(stage.v - speed, 1.0)
@@ -370,7 +370,7 @@ def cyclist_ahead(stage: Stage) -> None:
 
 
 def red_light(stage: Stage) -> None:
-    """A traffic light: red at some distance, or green."""
+    """Place a traffic light: red at some distance, or green."""
     t = stage.arrival()
     line = t * stage.v
     offset = 5.0
@@ -389,7 +389,7 @@ def red_light(stage: Stage) -> None:
 
 
 def stopped_queue(stage: Stage) -> None:
-    """Standing vehicles: in the ego lane, or in another one only."""
+    """Place standing vehicles in the ego lane, or in another one only."""
     u, road = stage.uniform, stage.road
     lane = 0.0
     if stage.level == 'none':
@@ -409,7 +409,7 @@ def stopped_queue(stage: Stage) -> None:
 
 
 def animal(stage: Stage) -> None:
-    """An animal: on the road, crossing it, at its side, or far from it."""
+    """Place an animal on the road, crossing it, at its side, or far from it."""
     u, side = stage.uniform, stage.side()
     t = stage.arrival()
     facing = -side * math.pi / 2
@@ -429,7 +429,7 @@ def animal(stage: Stage) -> None:
 
 
 def construction(stage: Stage) -> None:
-    """A construction site: in the ego lane, beside it, or on the far side."""
+    """Place a construction site in the ego lane, beside it, or on the far side."""
     u, road = stage.uniform, stage.road
     t = stage.arrival()
     width = u(1.4, 2.6)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 import math
 from typing import Any
 
@@ -14,8 +15,16 @@ from numpy.typing import NDArray
 
 from vts_ros.scenes.shapes import Colour, draw, Drawing, sketch_prop
 from vts_ros.scenes.truth import shot
-from vts_ros.scenes.world import (CAMERA_HEIGHT_M, FOCAL, Floats, HORIZON, Prop, Road, Scene,
-                                  SIDEWALK_M, View)
+from vts_ros.scenes.world import (
+    CAMERA_HEIGHT_M,
+    Floats,
+    FOCAL,
+    HORIZON,
+    Road,
+    Scene,
+    SIDEWALK_M,
+    View,
+)
 
 #: OpenCV does not say of what type its pictures are.
 Picture = NDArray[Any]
@@ -171,9 +180,10 @@ class Renderer:
         self.palette = Palette(scene)
         self._sky = self._make_sky()
         self._skyline = _Skyline(scene)
-        lamps = scene.look.light != 'day'
-        self._props = [sketch_prop(prop, lamps) for prop in scene.props if prop.kind != 'junction']
-        self._beam = _beam(self.w, self.h, scene.road.kind == 'city street', self.palette.ambient) \
+        self._props = [sketch_prop(prop, scene.look.lamps) for prop in scene.props
+                       if prop.kind != 'junction']
+        street = scene.road.kind == 'city street'
+        self._beam = _beam(self.w, self.h, street, self.palette.ambient) \
             if self.palette.dark else None
         self._bloom = _bloom(self.w, self.h, scene.look.light) \
             if scene.look.weather == 'glare' else None
@@ -193,18 +203,19 @@ class Renderer:
             return sky
         # Clouds are soft: a sixth of the size is enough.
         size = self.w // 6, self.h // 6
-        cover: Picture = cv2.resize(rng.random((7, 9), np.float32), size, interpolation=cv2.INTER_CUBIC)
+        cover: Picture = cv2.resize(rng.random((7, 9), np.float32), size,
+                                    interpolation=cv2.INTER_CUBIC)
         cover += 0.5 * cv2.resize(rng.random((26, 14), np.float32), size,
                                   interpolation=cv2.INTER_CUBIC)
         fade = np.clip(1.1 - np.arange(size[1]) / (HORIZON * size[1]), 0.0, 0.7)[:, None]
         weight = np.clip((cover - 0.75) * 2.0, 0.0, 1.0) * fade.astype(np.float32)
         white = 0.5 * np.array(self.palette.sky_low) + 0.5 * 244.0 * (
             0.55 if self.scene.look.light == 'dusk' else 1.0)
-        weight = cv2.resize((weight * 255).astype(np.uint8), (self.w, self.h))
-        weight = cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB)
+        share = cv2.cvtColor(cv2.resize((weight * 255).astype(np.uint8), (self.w, self.h)),
+                             cv2.COLOR_GRAY2RGB)
         cloud = np.broadcast_to(np.minimum(white, 255).astype(np.uint8), sky.shape)
-        return cv2.add(cv2.multiply(sky, 255 - weight, scale=1 / 255),
-                       cv2.multiply(np.ascontiguousarray(cloud), weight, scale=1 / 255))
+        return cv2.add(cv2.multiply(sky, 255 - share, scale=1 / 255),
+                       cv2.multiply(np.ascontiguousarray(cloud), share, scale=1 / 255))
 
     # --- drawing ---
 
@@ -273,7 +284,7 @@ class Renderer:
     def _draw_ribbons(self, image: Picture, view: View,
                       ribbons: list[tuple[float, float, Colour, bool]],
                       reach: float = 400.0) -> None:
-        ahead = _DISTANCES[_DISTANCES < reach]
+        ahead = _DISTANCES[reach > _DISTANCES]
         n = len(ahead)
         s = view.s + ahead
         points = np.zeros((len(ribbons), 2, n, 3))
@@ -385,7 +396,7 @@ class Renderer:
         for number, drawing in enumerate(drawings):
             pixels = self._pixels(drawing.points)
             starts = drawing.starts.tolist()
-            outlines.append([pixels[a:b] for a, b in zip(starts, starts[1:])])
+            outlines.append([pixels[a:b] for a, b in pairwise(starts)])
             colours.append(self.palette.lit(drawing))
             size = drawing.high - drawing.low
             least = (0.3 if drawing is actors else 0.9) / self.w

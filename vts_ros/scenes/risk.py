@@ -88,7 +88,8 @@ def mover(body: Body, t: float, ego_s: float) -> Mover | None:
             return None
         gap = state.s - body.stop_line - ego_s
         # One that has been driven over is no longer ahead.
-        return None if gap < -1.0 else Mover(body.id, body.label, gap, gap + 1.0, 0.0, 3.0, 0.0, 0.0)
+        return None if gap < -1.0 else Mover(body.id, body.label, gap, gap + 1.0, d=0.0,
+                                             half_d=3.0, vs=0.0, vd=0.0)
     braking = -state.acceleration * (1 if state.vs >= 0 else -1)
     return Mover(body.id, body.label, state.s - state.half_s - ego_s,
                  state.s + state.half_s - ego_s, state.d, state.half_d, state.vs, state.vd,

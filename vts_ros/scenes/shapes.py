@@ -10,14 +10,15 @@ coordinates: x forward, y left, z up, metres, origin on the ground below the cen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import pairwise
 import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.scenes.world import Body, CAMERA_HEIGHT_M, FOCAL, Floats, Prop, State, View
+from vts_ros.scenes.world import Body, CAMERA_HEIGHT_M, Floats, FOCAL, Prop, State, View
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float, float]
@@ -121,7 +122,8 @@ def _wheel(x: float, y: float, radius: float, side: str) -> list[Face]:
         return tuple((x + r * math.cos(a), y, radius + r * math.sin(a))
                      for a in np.linspace(0, 2 * math.pi, 11)[:-1].tolist())
 
-    return [Face(side, TYRE, 1.0, 0.0, ring(radius)), Face(side, HUB, 1.0, 0.09, ring(radius * .6))]
+    return [Face(side, TYRE, 1.0, 0.0, ring(radius)),
+            Face(side, HUB, 1.0, 0.09, ring(0.6 * radius))]
 
 
 def _ground(length: float, width: float) -> Face:
@@ -198,14 +200,15 @@ def _truck(length: float, width: float, height: float) -> list[Face]:
     for side, sign in (('left', 1), ('right', -1)):
         for axle in (-x + 1.2, -x + 2.4, x - 1.2):
             faces += _wheel(axle, sign * y, 0.48, side)
-    front_last = _shell(cab, 'cab') + [
-        Face('front', GLASS, 1.1, 0.02, _patch(cab['front'], 0.06, 0.94, 0.52, 0.90)),
+    cabin = [
+        *_shell(cab, 'cab'),
+        Face('front', GLASS, 1.1, 0.02, _patch(cab['front'], 0.06, 0.94, 0.52, 0.9)),
         Face('front', (54, 56, 60), 1.0, 0.03, _patch(cab['front'], 0.2, 0.8, 0.12, 0.42)),
         Face('left', GLASS, 0.9, 0.03, _patch(cab['left'], 0.12, 0.62, 0.52, 0.86)),
         Face('right', GLASS, 0.9, 0.03, _patch(cab['right'], 0.38, 0.88, 0.52, 0.86))]
-    faces += front_last + _shell(load, 'paint')
+    faces += cabin + _shell(load, 'paint')
     # Seen from the front the cab hides the load, seen from behind the load hides the cab.
-    faces += [face for face in front_last if face.side == 'front']
+    faces += [face for face in cabin if face.side == 'front']
     faces += [
         Face('rear', 'paint', 0.62, 0.03, _patch(load['rear'], 0.49, 0.51, 0.02, 0.98)),
         Face('rear', 'paint', 0.70, 0.06, _patch(load['rear'], 0.04, 0.96, 0.93, 0.96)),
@@ -250,7 +253,7 @@ _NOMINAL: dict[str, tuple[float, float, float]] = {
 VEHICLE_KINDS = frozenset(_NOMINAL)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _faces(kind: str) -> tuple[Face, ...]:
     size = _NOMINAL[kind]
     if kind == 'truck':
@@ -270,7 +273,7 @@ class Mesh(NamedTuple):
     shades: Floats
 
 
-@lru_cache(maxsize=None)
+@cache
 def _mesh(kind: str, sides: frozenset[str], detail: float) -> Mesh:
     """Return what is seen from some sides; ``detail`` is the height in picture widths."""
     faces = [face for face in _faces(kind) if detail >= face.detail and (
@@ -395,12 +398,14 @@ def _person(body: Body, state: State) -> list[Limb]:
 
     torso_top = neck_z - 0.05 * height
     limbs = far + arm(1, -swing) + near
-    limbs += [Limb((0.0, y, hip_z + 0.02 * height), (0.0, y * 1.3, torso_top), 0.13 * height, jacket)
+    limbs += [Limb((0.0, y, hip_z + 0.02 * height), (0.0, y * 1.3, torso_top), 0.13 * height,
+                   jacket)
               for y in (0.05 * height, -0.05 * height)]
     limbs += [Limb((0.0, 0.0, hip_z), (0.0, 0.0, torso_top), 0.16 * height, jacket)]
     if small:
         pack = body.dress[1]
-        limbs.append(Limb((-0.10 * height, 0.0, 0.52 * height), (-0.10 * height, 0.0, 0.70 * height),
+        back = -0.10 * height
+        limbs.append(Limb((back, 0.0, 0.52 * height), (back, 0.0, 0.70 * height),
                           0.17 * height, pack))
     limbs += arm(-1, swing)
     head_z = height - radius
@@ -412,12 +417,12 @@ def _person(body: Body, state: State) -> list[Limb]:
 
 
 def _wheel_limbs(x: float, radius: float, width: float, spokes: Colour) -> list[Limb]:
-    """Return a wheel: a rim of short limbs, so that it is thin from behind and round from aside."""
+    """Return a wheel: a rim of short limbs, thin from behind and round from aside."""
     angles = np.linspace(0, 2 * math.pi, 13).tolist()
     r = radius - width / 2
     rim = [(x + r * math.cos(a), 0.0, radius + r * math.sin(a)) for a in angles]
     cross = [Limb((x - r * 0.7, 0.0, radius), (x + r * 0.7, 0.0, radius), 0.02, spokes)]
-    return cross + [Limb(p, q, width, TYRE) for p, q in zip(rim, rim[1:])]
+    return cross + [Limb(p, q, width, TYRE) for p, q in pairwise(rim)]
 
 
 def _rider(body: Body, hip: Point, shoulder: Point, hands: Point, feet: list[Point],
@@ -435,9 +440,8 @@ def _rider(body: Body, hip: Point, shoulder: Point, hands: Point, feet: list[Poi
         limbs.append(Limb((shoulder[0], side * 0.2, shoulder[2]),
                           (hands[0], side * 0.25, hands[2]), 0.09, jacket))
     head = (shoulder[0] + 0.10, 0.0, shoulder[2] + 0.24)
-    return limbs + [Limb(head, head, 0.22, skin),
-                    Limb((head[0] - 0.03, 0.0, head[2] + 0.05), (head[0], 0.0, head[2] + 0.07),
-                         0.24, helmet)]
+    low, high = (head[0] - 0.03, 0.0, head[2] + 0.05), (head[0], 0.0, head[2] + 0.07)
+    return [*limbs, Limb(head, head, 0.22, skin), Limb(low, high, 0.24, helmet)]
 
 
 def _cyclist(body: Body, state: State, dark: bool) -> list[Limb]:
@@ -511,8 +515,8 @@ def _animal(body: Body, state: State) -> list[Limb]:
                           (crown[0] - 0.07, side * 0.10, crown[2] + (0.7 if deer else 0.1) * head),
                           0.35 * head, belly))
     if deer:
-        limbs.append(Limb((rear - 0.12 * length, 0.0, back), (rear - 0.12 * length, 0.0, back - 0.1),
-                          0.16, (226, 220, 206)))
+        scut = rear - 0.12 * length
+        limbs.append(Limb((scut, 0.0, back), (scut, 0.0, back - 0.1), 0.16, (226, 220, 206)))
         for side in (1, -1):
             stem = (0.33 * length, side * 0.05, 0.90 * height)
             tip = (0.22 * length, side * 0.26, height - 0.03)
@@ -671,8 +675,9 @@ def _tree(prop: Prop, dark: bool) -> Sketch:
         polygons: list[tuple[Sequence[Point], Colour, bool]] = [
             (_rect(-0.15, 0.15, 0.0, 0.2 * height), trunk, False)]
         for low, high, wide in ((0.12, 0.55, 0.5), (0.36, 0.80, 0.38), (0.60, 1.0, 0.26)):
-            polygons.append(([(0.0, -wide * crown, low * height), (0.0, wide * crown, low * height),
-                              (0.0, 0.0, high * height)], dim if low > 0.3 else prop.colour, False))
+            half, z = wide * crown, low * height
+            polygons.append(([(0.0, -half, z), (0.0, half, z), (0.0, 0.0, high * height)],
+                             dim if low > 0.3 else prop.colour, False))
         return _flat(polygons, state)
     base = (0.0, 0.0, 0.0)
     limbs = [Limb(base, (0.0, 0.0, 0.5 * height), 0.05 * height, trunk),
@@ -758,6 +763,7 @@ SCENERY: dict[str, Callable[[Prop, bool], Sketch]] = {
 }
 
 
+@lru_cache(maxsize=4096)
 def sketch_prop(prop: Prop, dark: bool) -> Sketch:
     """Return a piece of scenery; it never moves."""
     return SCENERY[prop.kind](prop, dark)

@@ -182,11 +182,13 @@ def in_sight(scene: Scene, index: int, hazards: frozenset[int]) -> Scene:
     Scenery is not in the truth, so nothing that matters may stand behind it.
     """
     taken, view = shot(scene, index), scene.view(index)
-    props = [prop for prop in scene.props if prop.kind != 'junction'
-             and 0.0 < prop.s + prop.length - view.s]
+    far = max((state.s for body, state in zip(taken.bodies, taken.states)
+               if body.id in hazards), default=0.0)
+    props = [prop for prop in scene.props if prop.kind not in ('junction', 'cone')
+             and prop.s + prop.length > view.s and prop.s < far]
     if taken.drawing is None or not props:
         return scene
-    drawing = draw([sketch_prop(prop, False) for prop in props], view)
+    drawing = draw([sketch_prop(prop, scene.look.lamps) for prop in props], view)
     owner = np.repeat(np.arange(len(props)), np.diff(drawing.figures))
     near = np.array([prop.s for prop in props])[owner]
     hiding: set[int] = set()

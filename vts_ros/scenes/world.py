@@ -291,6 +291,11 @@ class Look(NamedTuple):
     weather: str
     variety: int
 
+    @property
+    def lamps(self) -> bool:
+        """Return whether street lamps and windows are lit."""
+        return self.light != 'day'
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
