@@ -55,7 +55,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(('arguments', 'reason'), [
-    (('annotate', '/nowhere'), '/nowhere does not exist'),
+    (('annotate', '--bag', '/nowhere'), '/nowhere does not exist'),
     (('render', '/proc/scenes.gif', '--family', 'flood'), "family 'flood' is none of"),
     (('render', '/dev/null'), '/dev/null exists already'),
 ])
@@ -70,14 +70,14 @@ def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
 
 def test_debug_shows_the_traceback() -> None:
     """With --debug the place of the error is shown."""
-    done = vts('--debug', 'annotate', '/nowhere')
+    done = vts('--debug', 'annotate', '--bag', '/nowhere')
     assert done.returncode == 1
     assert 'Traceback' in done.stderr
 
 
 def test_unknown_model_is_one_line(tmp_path: Path) -> None:
     """A model that is not there is named."""
-    done = vts('annotate', drive(tmp_path / 'bag', 3), '--model', tmp_path / 'no_model',
+    done = vts('annotate', '--bag', drive(tmp_path / 'bag', 3), '--model', tmp_path / 'no_model',
                '--out', tmp_path / 'out')
     assert done.returncode == 1
     assert 'no_model' in done.stderr
@@ -92,7 +92,7 @@ def test_annotate_prints_every_answer(tmp_path: Path) -> None:
         text_intermediate=64, vision_hidden=32, vision_layers=2, vision_heads=2,
         vision_intermediate=64)
     out = tmp_path / 'out'
-    done = vts('annotate', drive(tmp_path / 'bag', 16), '--out', out, '--model', model,
+    done = vts('annotate', '--bag', drive(tmp_path / 'bag', 16), '--out', out, '--model', model,
                '--max-new-tokens', 4, '--keep-ratio', 0.5, '--every', 2, '--threads', 1)
     assert done.returncode == 0, done.stderr
     reports = [SceneReport.from_dict(json.loads(line))

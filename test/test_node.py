@@ -265,7 +265,7 @@ def test_parameters_are_refused_with_the_reason(node: Process, car: Car) -> None
 
 def test_keep_ratio_changes_live(node: Process, car: Car) -> None:
     assert car.set_parameter('sparsify.keep_ratio', 0.3).successful
-    report = car.wait_for_report(car.show_good(1)[-1])
+    report = car.wait_for_report(car.show_good(5)[-1])
     assert len(report.keep) == round(0.3 * report.tokens_total)
     assert car.set_parameter('sparsify.keep_ratio', 0.6).successful
 
@@ -311,6 +311,7 @@ def test_old_pictures_are_not_described(node: Process, car: Car) -> None:
 
 
 def test_time_going_back_starts_a_new_window(node: Process, car: Car) -> None:
+    car.show_good(1)
     car.stamp_ns = START_NS
     car.reports.clear()
     stamps = car.show_good(5)
@@ -332,9 +333,10 @@ def test_managed_start_raw_pictures_and_sigterm_while_generating(
     process = start_node(ros, model, 'autostart:=false', 'image_transport:=raw',
                          'use_sim_time:=true', 'vlm.max_new_tokens:=4000')
     # Diagnostics come although no /clock ticks.
+    name = STATUS + 'pipeline'
     car.statuses.clear()
-    car.spin_until(lambda: STATUS + 'pipeline' in car.statuses, 90.0)
-    assert car.statuses[STATUS + 'pipeline'].message == 'not active'
+    car.spin_until(lambda: name in car.statuses and car.statuses[name].message == 'not active',
+                   90.0)
     refused = car.call(Trigger, '/vts_node/describe_now', Trigger.Request())
     assert (refused.success, refused.message) == (False, 'the node is not active')
     for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):

@@ -24,14 +24,15 @@ app = typer.Typer(
     name='vts', no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
     rich_markup_mode='rich', context_settings={'help_option_names': ['-h', '--help']},
     epilog='First steps: [bold]vts render drive[/bold] makes a drive with hazards, '
-           '[bold]vts annotate drive[/bold] explains it. Any rosbag2 bag with a camera will do.')
+           '[bold]vts annotate --bag drive[/bold] explains it. Any rosbag2 bag with a camera '
+           'will do.')
 eval_app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
 train_app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
 app.add_typer(eval_app, name='eval')
 app.add_typer(train_app, name='train')
 
-BagArgument = Annotated[Path, typer.Argument(
-    help='rosbag2 recording: its directory, or its .mcap or .db3 file.', show_default=False)]
+BAG_HELP = 'rosbag2 recording: its directory, or its .mcap or .db3 file.'
+BagArgument = Annotated[Path, typer.Argument(help=BAG_HELP, show_default=False)]
 ModelOption = Annotated[str, typer.Option(
     help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
 
@@ -52,10 +53,10 @@ def _options(
     """Explain the risks of a drive with a multimodal language model that sees fewer tokens."""
 
 
-@app.command(epilog='Example: [bold]vts annotate my_drive --out result --every 2[/bold], then '
-                    'open result/report.html.')
+@app.command(epilog='Example: [bold]vts annotate --bag my_drive --out result --every 2[/bold], '
+                    'then open result/report.html.')
 def annotate(
-    bag: BagArgument,
+    bag: Annotated[Path, typer.Option('--bag', help=BAG_HELP, show_default=False)],
     out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('annotated'),
     model: ModelOption = 'embedded',
     keep_ratio: Annotated[float, typer.Option(
@@ -109,7 +110,7 @@ def annotate(
     console.print(results(summary), highlight=False, markup=False)
 
 
-@app.command(epilog='Example: [bold]vts render drive[/bold], then vts annotate drive; '
+@app.command(epilog='Example: [bold]vts render drive[/bold], then vts annotate --bag drive; '
                     '[bold]vts render scenes.png[/bold] shows a dozen.')
 def render(
     out: Annotated[Path, typer.Argument(

@@ -236,7 +236,8 @@ def _listener(reports: dict[int, SceneReport], start_ns: int) -> Iterator[Node]:
         yield node
         node.destroy_node()
     finally:
-        rclpy.try_shutdown()
+        if rclpy.ok():
+            rclpy.shutdown()
 
 
 def _spin(listener: Node, sec: float) -> None:

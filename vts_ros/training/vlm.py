@@ -45,6 +45,8 @@ _KEEP_RATIOS = (0.15, 0.9)
 #: Weight of the tokens that state object, box and risk; the wording around them is free.
 _FACT_WEIGHT = 3.0
 _IGNORED = -100
+#: Layers of the language model, and after which of them motion and risk have to be known.
+_LAYERS, _UNDERSTANDING_LAYER = 6, 4
 
 
 class Dialogue(NamedTuple):
@@ -138,7 +140,7 @@ def train_vlm(shards: Path, out: Path, work: Path, vision_steps: int = 1500, ste
     """
     if not (work / 'start' / 'config.json').exists():
         create_checkpoint(work / 'start', _texts(Shards(shards), seed),
-                          seed=seed, text_hidden=192, text_layers=4, text_heads=6,
+                          seed=seed, text_hidden=192, text_layers=_LAYERS, text_heads=6,
                           text_intermediate=512)
     in_processes(workers, _train, shards, out, work, vision_steps, steps, batch, seed)
 
@@ -210,8 +212,8 @@ class _Trainer:
                         for window, sample, dialogue in zip(windows, samples, dialogues)]
             inputs = self._vlm.batch(prepared, keeps, [one.answer for one in dialogues])
             labels = inputs.pop('labels')
-            hidden = self._vlm.model.model(**inputs, use_cache=False).last_hidden_state
-            said = self._said(hidden, labels, inputs['input_ids'])
+            output = self._vlm.model.model(**inputs, use_cache=False, output_hidden_states=True)
+            said = self._said(output.last_hidden_state, labels)
         targets = _flat(stack([cell_targets(truth, *features[0].grid)
                                for sample in samples for truth in sample.truths]))
         kept = torch.cat([
@@ -220,7 +222,9 @@ class _Trainer:
         per_window = len(prepared[0].tokens)
         counts = torch.tensor([per_window if keep is None else len(keep) for keep in keeps])
         rows = kept + per_window * torch.arange(len(keeps)).repeat_interleave(counts)
-        visual = hidden[inputs['input_ids'] == self._image_token].float()
+        # Not of the last layer: what an answer is to read off a token must be there before.
+        understanding = output.hidden_states[_UNDERSTANDING_LAYER]
+        visual = understanding[inputs['input_ids'] == self._image_token].float()
         seen = self.seeing.seen(torch.cat([frame.tokens for frame in features]).float(), targets)
         understood = self.understanding.understood(visual, _rows(targets, rows.numpy()))
         return {'answer': said, **{name: 0.3 * loss for name, loss in seen.items()},
@@ -250,7 +254,7 @@ class _Trainer:
                         f'<|im_start|>assistant\n{question.answer}' for question in others)
         return Dialogue(question_prompt(first.text), first.answer + turns)
 
-    def _said(self, hidden: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+    def _said(self, hidden: Tensor, labels: Tensor) -> Tensor:
         weights = torch.stack([self._weights(row) for row in labels])[:, 1:]
         wanted, spoken = labels[:, 1:], weights > 0
         logits = self._vlm.model.lm_head(hidden[:, :-1][spoken])
