@@ -167,3 +167,10 @@ def test_texts_can_be_sent_as_utf8_in_one_line() -> None:
     answer = parse('{"description": "a\\ud800\\u0000\\n b", "risk": "low", "action": 5}')
     assert answer.description == 'a b'
     assert answer.action == '5'
+
+
+def test_the_fullest_and_last_object_is_the_answer() -> None:
+    thought = 'The form is {"risk": "none"}, and I may say {"risk": "low", "action": "wait"}. '
+    assert parse(thought + FORM).risk == parse(FORM).risk
+    assert parse(FORM + ' Not {"risk": "none"}.').risk == parse(FORM).risk
+    assert parse('{"risk": "none"} or rather {"risk": "medium"}').risk == 'medium'

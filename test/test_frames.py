@@ -33,6 +33,11 @@ def test_decoding_gives_rgb() -> None:
     assert rgb[16, 24, 2] < 15
 
 
+def test_padding_after_a_jpeg_is_no_damage() -> None:
+    data = _jpeg(np.full((64, 64, 3), 7, np.uint8)) + bytes(4096)
+    assert decode_image(data).shape == (64, 64, 3)
+
+
 @pytest.mark.parametrize('data', [
     b'', b'no picture at all', _jpeg(np.full((64, 64, 3), 7, np.uint8))[:200],
     _jpeg(np.zeros((1, 1, 3), np.uint8))])
@@ -41,7 +46,8 @@ def test_broken_pictures_are_refused(data: bytes) -> None:
         Frame('front', 0, data).rgb()
 
 
-@pytest.mark.parametrize('shape', [(0, 0, 3), (1, 1, 3), (32, 48), (32, 48, 4), (8, 48, 3)])
+@pytest.mark.parametrize('shape', [
+    (0, 0, 3), (1, 1, 3), (32, 48), (32, 48, 4), (8, 48, 3), (16, 4000, 3)])
 def test_unusable_arrays_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(FrameError):
         check_rgb(np.zeros(shape, np.uint8))
@@ -80,8 +86,34 @@ def test_time_that_jumps_back_clears_all_cameras() -> None:
     for seconds in (10.0, 10.4):
         buffer.push(_frame(seconds, 'left'))
         buffer.push(_frame(seconds, 'right'))
-    assert buffer.push(_frame(1.0, 'left')) == 'back'
-    assert _stamps(buffer.window(full=False)) == [1.0]
+    assert buffer.push(_frame(1.0, 'left')) == 'late'
+    assert buffer.push(_frame(1.1, 'left')) == 'back'
+    assert _stamps(buffer.window(full=False)) == [1.1]
+
+
+def test_a_stray_frame_from_the_past_costs_no_good_frame() -> None:
+    buffer = FrameBuffer(frames=3, interval_sec=0.4)
+    outcomes = [buffer.push(_frame(seconds)) for seconds in (9.6, 10.0, 0.0, 10.4, 10.0, 10.8)]
+    assert outcomes == ['admitted', 'admitted', 'late', 'admitted', 'late', 'admitted']
+    assert _stamps(buffer.window()) == [10.0, 10.4, 10.8]
+
+
+def test_a_window_does_not_reach_over_a_gap() -> None:
+    buffer = FrameBuffer(frames=3, interval_sec=0.4)
+    for seconds in (0.0, 0.4, 0.8):
+        buffer.push(_frame(seconds))
+    assert buffer.push(_frame(600.0)) == 'gap'
+    assert buffer.window() is None
+    assert _stamps(buffer.window(full=False)) == [600.0]
+
+
+def test_a_dead_camera_does_not_silence_the_others() -> None:
+    buffer = FrameBuffer(frames=3, interval_sec=0.4)
+    buffer.push(_frame(0.0, 'dead'))
+    for tick in range(20):
+        buffer.push(_frame(0.4 * tick, 'alive'))
+    window = buffer.window() or []
+    assert [frame.camera for frame in window] == ['alive'] * 3
 
 
 def test_duplicates_are_counted_and_dropped() -> None:

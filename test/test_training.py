@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: targets, shards, the loop, and both models for a few steps."""
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,22 +106,38 @@ def test_patches_are_those_of_the_image_processor(tmp_path: Path, folder: Path) 
 
 
 def test_fit_resumes_as_if_it_had_not_stopped(tmp_path: Path) -> None:
-    def run(folder: Path, stops: list[int]) -> torch.Tensor:
-        for steps in stops:
-            torch.manual_seed(0)
-            layer = nn.Linear(3, 1)
+    schedule = Schedule(20, 0.1, warmup=1)
 
-            def losses(step: int, layer: nn.Linear = layer) -> Losses:
-                generator = torch.Generator().manual_seed(step)
-                x = torch.randn(8, 3, generator=generator)
-                return {'loss': (layer(x)[:, 0] - x.sum(1)).square().mean()}
+    def run(checkpoint: Path, seed: int, stop: int = 20) -> tuple[torch.Tensor, list[int]]:
+        torch.manual_seed(seed)
+        layer, steps = nn.Linear(3, 1), []
 
-            fit([layer], losses, Schedule(steps, 0.1, warmup=1_000_000), folder / 'x.pt', 'test')
-        return layer.weight.detach()
+        def losses(step: int) -> Losses:
+            if step == stop:
+                raise KeyboardInterrupt
+            steps.append(step)
+            x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+            return {'loss': (layer(x)[:, 0] - x.sum(1)).square().mean()}
 
-    unbroken = run(tmp_path / 'a', [20])
-    resumed = run(tmp_path / 'b', [12, 20])
+        with contextlib.suppress(KeyboardInterrupt):
+            fit([layer], losses, replace(schedule, checkpoint_sec=0.0), checkpoint, 'test')
+        return layer.weight.detach(), steps
+
+    unbroken, _ = run(tmp_path / 'a.pt', seed=0)
+    run(tmp_path / 'b.pt', seed=0, stop=12)
+    resumed, steps = run(tmp_path / 'b.pt', seed=1)
+    assert steps == list(range(12, 20))
     torch.testing.assert_close(unbroken, resumed)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    def losses(step: int) -> Losses:
+        raise AssertionError
+
+    path = tmp_path / 'x.pt'
+    torch.save({'modules': {}, 'optimizer': {}, 'step': 3}, path)
+    with pytest.raises(ValueError, match='another model'):
+        fit([nn.Linear(2, 2)], losses, Schedule(5), path, 'test')
 
 
 def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -> None:

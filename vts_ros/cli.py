@@ -314,7 +314,8 @@ def answer_row(report: SceneReport, start_ns: int) -> Table:
     from rich.style import Style
     from rich.text import Text
 
-    from vts_ros.visuals import RISK_COLOURS, seconds
+    from vts_ros.report import RISK_COLOURS
+    from vts_ros.visuals import seconds
 
     answer = report.answer
     red, green, blue = RISK_COLOURS[answer.risk]

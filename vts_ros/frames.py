@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 #: Smallest side of a picture that still holds one visual token of any supported model.
 MIN_SIDE_PX = 16
+#: Longer pictures are no camera's; image processors refuse them from 200 on.
+MAX_ASPECT = 20
 
 
 class FrameError(ValueError):
@@ -33,7 +35,8 @@ def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Raises
     ------
     FrameError
-        If type or shape is wrong or a side is under ``MIN_SIDE_PX``.
+        If type or shape is wrong, a side is under ``MIN_SIDE_PX``, or one side is more than
+        ``MAX_ASPECT`` times the other.
 
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -41,6 +44,8 @@ def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE_PX:
         raise FrameError(f'picture of {width}x{height} px is smaller than {MIN_SIDE_PX} px')
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise FrameError(f'picture of {width}x{height} px is no camera picture')
     return image
 
 
@@ -61,7 +66,8 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     if not data:
         raise FrameError('empty picture')
     # A JPEG that was cut off still decodes, with grey in place of what is missing: refuse it.
-    if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data[-64:]:
+    # Drivers may pad what they send with zeros.
+    if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data.rstrip(b'\0')[-64:]:
         raise FrameError('truncated JPEG (no end marker)')
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -125,20 +131,26 @@ class FrameBuffer:
     ----------
     counters
         How often a frame was ``admitted``, ``thinned`` (closer than the spacing),
-        ``duplicate``, and how often time went ``back``.
+        ``duplicate``, ``late`` (older than the newest, and alone with that), came after a
+        ``gap``, or with a time that really went ``back``.
 
     """
 
     #: A frame counts as on time from this share of the spacing on: cameras jitter.
     TOLERANCE = 0.9
+    #: A camera that was silent for so many spacings, and so long, starts anew: a window over the
+    #: gap would show a motion that never was. The others do not wait for it.
+    GAP_FRAMES, GAP_SEC = 10, 5.0
 
     def __init__(self, frames: int = 5, interval_sec: float = 0.4) -> None:
         if frames < 1 or interval_sec < 0.0:
             raise ValueError(f'window of {frames} frames every {interval_sec} s is not possible')
         self.frames = frames
         self.interval_ns = round(interval_sec * 1e9)
+        self.gap_ns = max(self.GAP_FRAMES * self.interval_ns, round(self.GAP_SEC * 1e9))
         self.counters: Counter[str] = Counter()
         self._cameras: dict[str, deque[Frame]] = {}
+        self._late: dict[str, Frame] = {}
         self._lock = threading.Lock()
 
     def push(self, frame: Frame) -> str:
@@ -147,8 +159,9 @@ class FrameBuffer:
 
         Returns
         -------
-        What happened, also counted: `admitted`, `thinned`, `duplicate`, or `back` (time went
-        back: everything older was dropped and the frame was admitted).
+        What happened, also counted: `admitted`, `thinned`, `duplicate`, `late`, `gap` (the frames
+        of this camera before the gap were dropped) or `back` (all frames were dropped). After the
+        last two the frame itself is admitted.
 
         """
         with self._lock:
@@ -157,25 +170,39 @@ class FrameBuffer:
             return outcome
 
     def _push(self, frame: Frame) -> str:
-        kept = self._cameras.setdefault(frame.camera, deque(maxlen=self.frames))
-        outcome = 'admitted'
-        if kept:
-            ahead_ns = frame.stamp_ns - kept[-1].stamp_ns
-            if ahead_ns == 0:
-                return 'duplicate'
-            if ahead_ns < 0:
-                for other in self._cameras.values():
-                    other.clear()
-                outcome = 'back'
-            elif ahead_ns < self.TOLERANCE * self.interval_ns:
-                return 'thinned'
-        kept.append(frame)
+        outcome = self._outcome(frame)
+        late = self._late.pop(frame.camera, None)
+        if outcome == 'late':
+            # One frame from the past is a stray, two in order are a clock that was set back.
+            if late is None or frame.stamp_ns <= late.stamp_ns:
+                self._late[frame.camera] = frame
+                return outcome
+            outcome = 'back'
+            self._cameras.clear()
+        elif outcome == 'gap':
+            del self._cameras[frame.camera]
+        if outcome in ('admitted', 'gap', 'back'):
+            self._cameras.setdefault(frame.camera, deque(maxlen=self.frames)).append(frame)
         return outcome
+
+    def _outcome(self, frame: Frame) -> str:
+        kept = self._cameras.get(frame.camera)
+        if not kept:
+            return 'admitted'
+        ahead_ns = frame.stamp_ns - kept[-1].stamp_ns
+        if ahead_ns == 0:
+            return 'duplicate'
+        if ahead_ns < 0:
+            return 'late'
+        if ahead_ns > self.gap_ns:
+            return 'gap'
+        return 'thinned' if ahead_ns < self.TOLERANCE * self.interval_ns else 'admitted'
 
     def clear(self) -> None:
         """Forget all frames; the counters stay."""
         with self._lock:
             self._cameras.clear()
+            self._late.clear()
 
     def discard(self, frame: Frame) -> None:
         """Forget one frame, for instance because it turned out to be broken."""
@@ -191,14 +218,15 @@ class FrameBuffer:
         Parameters
         ----------
         full
-            Whether to return nothing before every camera has its number of frames.
+            Whether to return nothing before every camera that is alive has its number of frames.
 
         """
         with self._lock:
-            if not self._cameras:
-                return None
-            if full and any(len(kept) < self.frames for kept in self._cameras.values()):
-                return None
-            merged = [frame for kept in self._cameras.values() for frame in kept]
-        merged.sort(key=lambda frame: (frame.stamp_ns, frame.camera))
-        return merged or None
+            cameras = [list(kept) for kept in self._cameras.values() if kept]
+        newest_ns = max((kept[-1].stamp_ns for kept in cameras), default=0)
+        # A camera that has died must not silence the others.
+        alive = [kept for kept in cameras if newest_ns - kept[-1].stamp_ns <= self.gap_ns]
+        if not alive or (full and any(len(kept) < self.frames for kept in alive)):
+            return None
+        return sorted((frame for kept in alive for frame in kept),
+                      key=lambda frame: (frame.stamp_ns, frame.camera))

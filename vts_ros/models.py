@@ -17,7 +17,7 @@ def model_path(name: str | Path) -> Path:
     Parameters
     ----------
     name
-        A path that exists, or a name below the shipped models, such as `proposal/frame.onnx`.
+        A name below the shipped models, such as `embedded` or `proposal/frame.onnx`, or a path.
 
     Raises
     ------
@@ -26,12 +26,15 @@ def model_path(name: str | Path) -> Path:
 
     """
     given = Path(name).expanduser()
-    if given.exists():
-        return given
     places = list(_model_directories())
+    # What lies about in the working directory must not take the place of a shipped model.
+    if len(given.parts) > 1 and given.exists():
+        return given
     for place in places:
         if (place / given).exists():
             return place / given
+    if given.exists():
+        return given
     looked = ', '.join(map(str, places)) or 'no models directory'
     raise FileNotFoundError(f'model {str(name)!r} not found (looked in {looked})')
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 import time
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ from vts_ros.vlm.answers import parse
 from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
 
 Stop = Callable[[], bool]
+Result = TypeVar('Result')
 
 
 class BrokenFrame(FrameError):
@@ -39,6 +40,9 @@ class BrokenFrame(FrameError):
     def __init__(self, frame: Frame, reason: str) -> None:
         super().__init__(f'{frame.camera} at {frame.stamp_ns * 1e-9:.3f} s: {reason}')
         self.frame = frame
+
+
+OnBroken = Callable[[BrokenFrame], None]
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,21 @@ class Pipeline:
         """
         return self.describe_batch([window], stop)[0]
 
+    def describe_good(self, window: Window, on_broken: OnBroken,
+                      stop: Stop | None = None) -> SceneReport | None:
+        """
+        Describe what is left of a window without its broken frames; None if nothing is.
+
+        Nothing of the good frames is computed twice.
+
+        Parameters
+        ----------
+        on_broken
+            Told about each frame that is left out.
+
+        """
+        return self._with_good(window, on_broken, lambda good: self.describe(good, stop))
+
     def describe_batch(self, windows: Sequence[Window],
                        stop: Stop | None = None) -> list[SceneReport]:
         """Describe several windows at once; the latencies are those of the whole batch."""
@@ -196,6 +215,11 @@ class Pipeline:
         prompt = question_prompt(question, self.config.language)
         return self._generate([window], prompt, Stopwatch(), stop)[1][0].text.strip()
 
+    def ask_good(self, window: Window, question: str, on_broken: OnBroken,
+                 stop: Stop | None = None) -> str | None:
+        """Answer a question as :meth:`describe_good` describes."""
+        return self._with_good(window, on_broken, lambda good: self.ask(good, question, stop))
+
     def select(self, window: Window) -> Selection:
         """Return key frame and keep list alone, without asking the language model."""
         return self._select(self._look_at_all(window, Stopwatch()), window)
@@ -220,6 +244,17 @@ class Pipeline:
         del self.vlm, self.sparsifier
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _with_good(self, window: Window, on_broken: OnBroken,
+                   run: Callable[[list[Frame]], Result]) -> Result | None:
+        good = list(window)
+        while good:
+            try:
+                return run(good)
+            except BrokenFrame as broken:
+                on_broken(broken)
+                good.remove(broken.frame)
+        return None
 
     def _generate(self, windows: Sequence[Window], prompt: Prompt, watch: Stopwatch,
                   stop: Stop | None) -> tuple[list[Pruned], list[Generation]]:

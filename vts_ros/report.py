@@ -12,6 +12,20 @@ RiskLevel = Literal['none', 'low', 'medium', 'high', 'unknown']
 RISK_LEVELS: tuple[RiskLevel, ...] = get_args(RiskLevel)
 SCHEMA_VERSION = 1
 
+#: RGB. After the palette of Okabe and Ito, which people with any colour vision can tell apart.
+RISK_COLOURS: dict[RiskLevel, tuple[int, int, int]] = {
+    'none': (0, 158, 115),
+    'low': (86, 180, 233),
+    'medium': (240, 165, 0),
+    'high': (222, 60, 40),
+    'unknown': (140, 146, 156),
+}
+#: As diagnostic_msgs/DiagnosticStatus has it: OK, WARN, ERROR, and STALE, which says that
+#: nothing is known. A message of rclpy wants ``bytes([level])``, one of rosbags the number.
+RISK_STATUS_LEVELS: dict[RiskLevel, int] = {
+    'none': 0, 'low': 0, 'medium': 1, 'high': 2, 'unknown': 3,
+}
+
 #: Left, top, right, bottom; 0 to 1 from the left and from the top of the picture.
 Box = tuple[float, float, float, float]
 
@@ -96,6 +110,12 @@ class SceneReport:
         if self.answer.label is None:
             return None
         return RiskObject(self.answer.label, self.frames[-1].camera, self.answer.box)
+
+    @property
+    def risk_values(self) -> dict[str, str]:
+        """Return what a DiagnosticStatus about the risk has as key and value."""
+        answer = self.answer
+        return {'level': answer.risk, 'object': answer.label or '', 'action': answer.action}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report in the form of the JSON schema, version ``SCHEMA_VERSION``."""

@@ -17,19 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vts_ros.report import Box, RISK_LEVELS, RiskLevel, SceneReport
+from vts_ros.report import Box, RISK_COLOURS, RISK_LEVELS, RiskLevel, SceneReport
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
-#: After the palette of Okabe and Ito, which people with any colour vision can tell apart.
-RISK_COLOURS: dict[RiskLevel, Colour] = {
-    'none': (0, 158, 115),
-    'low': (86, 180, 233),
-    'medium': (240, 165, 0),
-    'high': (222, 60, 40),
-    'unknown': (140, 146, 156),
-}
 RISK_TITLES: dict[RiskLevel, str] = {
     'none': 'NO RISK', 'low': 'LOW RISK', 'medium': 'MEDIUM RISK', 'high': 'HIGH RISK',
     'unknown': 'RISK UNKNOWN',

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,7 +57,7 @@ def make_engine(backend: str, onnx_path: str | Path, threads: int = 0) -> Engine
 
     """
     if backend == 'auto':
-        backend = _fastest()
+        return _fastest(onnx_path, threads)
     if backend not in BACKENDS:
         raise EngineError(f'unknown engine {backend!r}, expected one of {", ".join(BACKENDS)}')
     path = Path(onnx_path)
@@ -65,6 +66,9 @@ def make_engine(backend: str, onnx_path: str | Path, threads: int = 0) -> Engine
     return BACKENDS[backend](path, threads)
 
 
-def _fastest() -> str:
-    cuda = 'CUDAExecutionProvider' in onnxruntime.get_available_providers()
-    return 'onnxruntime-cuda' if cuda else 'onnxruntime'
+def _fastest(onnx_path: str | Path, threads: int) -> Engine:
+    if 'CUDAExecutionProvider' in onnxruntime.get_available_providers():
+        # Being compiled in does not mean that there is a driver.
+        with suppress(EngineError):
+            return make_engine('onnxruntime-cuda', onnx_path, threads)
+    return make_engine('onnxruntime', onnx_path, threads)

@@ -5,19 +5,17 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, Pose, Vector3
-import numpy as np
 from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vts_ros.bags import IMAGE, raw_rgb, TYPESTORE
 from vts_ros.frames import Frame, FrameError
+from vts_ros.images import raw_rgb
 from vts_ros.report import RiskLevel, SceneReport
 from vts_ros.visuals import RISK_COLOURS
 
@@ -38,8 +36,6 @@ MARKER_LAMP = Point(x=12.0, y=0.0, z=6.5)
 #: An answer that nothing has replaced for so long is no longer about what is on the road.
 MARKER_LIFETIME_SEC = 10.0
 
-_RosbagsImage: Any = TYPESTORE.types[IMAGE]
-
 
 def to_ns(stamp: Time) -> int:
     """Return a stamp in nanoseconds."""
@@ -59,7 +55,7 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
     Parameters
     ----------
     message
-        Raw pictures in any 8-bit encoding that rosbags-image knows, rows padded or not.
+        Raw pictures in any 8-bit encoding, rows padded or not.
     now_ns
         Stamp of a picture that has none.
 
@@ -74,12 +70,7 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
         if not message.data:
             raise FrameError('empty picture')
         return Frame(camera, stamp_ns, message.data.tobytes())
-    if message.encoding.endswith('16'):
-        raise FrameError(f'{message.encoding} pictures are not supported, only those of 8 bits')
-    return Frame(camera, stamp_ns, raw_rgb(_RosbagsImage(
-        header=None, height=message.height, width=message.width, encoding=message.encoding,
-        is_bigendian=message.is_bigendian, step=message.step,
-        data=np.frombuffer(message.data, np.uint8))))
+    return Frame(camera, stamp_ns, raw_rgb(message))
 
 
 def to_status(name: str, level: bytes, message: str, hardware_id: str,
@@ -100,6 +91,13 @@ def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
         {'level': answer.risk, 'object': found.label if found else '', 'action': answer.action})
     return DiagnosticArray(
         header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), status=[status])
+
+
+def to_unknown_risk(reason: str, name: str, hardware_id: str, now_ns: int) -> DiagnosticArray:
+    """Return what takes the place of a risk that no longer holds."""
+    status = to_status(name, RISK_STATUS['unknown'], reason, hardware_id,
+                       {'level': 'unknown', 'object': '', 'action': ''})
+    return DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=[status])
 
 
 def to_markers(report: SceneReport, frame_id: str) -> MarkerArray:

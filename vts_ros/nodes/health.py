@@ -12,13 +12,15 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 
-from vts_ros.bags import camera_name
+from vts_ros.images import camera_name
 from vts_ros.nodes.conversions import to_status
 from vts_ros.report import SceneReport
 
 HARDWARE_ID = 'vts_ros'
 #: Silence of a camera that is worth a warning where any age of pictures is accepted.
 SILENCE_SEC = 3.0
+#: For so long a picture that could not be used is worth a warning.
+PROBLEM_SEC = 5.0
 
 
 @dataclass
@@ -28,11 +30,17 @@ class CameraHealth:
 
     Attributes
     ----------
+    frame_id
+        That of the last message.
+    stamp_ns
+        Time of the newest picture.
     counters
         Messages ``received`` and ``refused``, what the buffer did with the others, and pictures
         that turned out ``broken`` when they were decoded.
-    problems
-        How often a message was refused for which reason.
+    problem
+        Why the last picture that could not be used could not.
+    problem_at
+        When that was, seconds on the steady clock.
     arrivals
         When the last messages came, seconds on the steady clock.
 
@@ -42,25 +50,59 @@ class CameraHealth:
     frame_id: str = ''
     stamp_ns: int = 0
     counters: Counter[str] = field(default_factory=Counter)
-    problems: Counter[str] = field(default_factory=Counter)
+    problem: str = ''
+    problem_at: float = float('-inf')
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=30))
 
-    @property
-    def name(self) -> str:
-        """Return the name of the camera, the same as in offline reports."""
-        return camera_name(self.topic, self.frame_id)
+    def __post_init__(self) -> None:
+        """Take the name from the topic."""
+        self.name = camera_name(self.topic)
 
     def received(self, frame_id: str) -> None:
-        """Note that a message came."""
+        """Note that a message came; the first one settles the name, as in offline reports."""
+        if not self.arrivals:
+            self.name = camera_name(self.topic, frame_id)
         self.frame_id = frame_id
         self.counters['received'] += 1
         self.arrivals.append(time.monotonic())
 
-    def age_sec(self, now_ns: int) -> float:
-        """Return the age of the newest picture by its stamp or by its coming, the larger."""
+    def unusable(self, kind: str, reason: str) -> bool:
+        """Count a picture as refused or broken; return whether that is news."""
+        is_news = not self.has_problem()
+        self.counters[kind] += 1
+        self.problem, self.problem_at = reason, time.monotonic()
+        return is_news
+
+    def has_problem(self) -> bool:
+        """Return whether there lately was a picture that could not be used."""
+        return time.monotonic() - self.problem_at < PROBLEM_SEC
+
+    def missing(self, now_ns: int, limit_sec: float) -> str:
+        """
+        Return why nothing can be said about the present view of this camera, or ``''``.
+
+        Parameters
+        ----------
+        now_ns
+            Present time in nanoseconds.
+        limit_sec
+            Largest age of the newest picture by its stamp; 0 takes any.
+
+        """
         if not self.arrivals:
-            return float('inf')
-        return max((now_ns - self.stamp_ns) * 1e-9, time.monotonic() - self.arrivals[-1])
+            return 'no picture yet'
+        silent_sec = time.monotonic() - self.arrivals[-1]
+        if silent_sec > (limit_sec or SILENCE_SEC):
+            return f'no picture for {silent_sec:.1f} s'
+        age_sec = self.age_sec(now_ns)
+        if limit_sec and age_sec > limit_sec:
+            return (f'pictures are {age_sec:.1f} s old; for a recording set use_sim_time and '
+                    'play it with --clock, or set max_frame_age_sec to 0')
+        return ''
+
+    def age_sec(self, now_ns: int) -> float:
+        """Return the age of the newest picture by its stamp."""
+        return (now_ns - self.stamp_ns) * 1e-9 if self.stamp_ns else float('inf')
 
     def rate_hz(self) -> float:
         """Return the rate of the last messages."""
@@ -71,19 +113,18 @@ class CameraHealth:
     def status(self, node: str, now_ns: int, limit_sec: float, publishers: int
                ) -> DiagnosticStatus:
         """Return the status, with a remedy where pictures are missing."""
-        level, message, age_sec = DiagnosticStatus.OK, 'pictures arrive', self.age_sec(now_ns)
-        silent_sec = time.monotonic() - self.arrivals[-1] if self.arrivals else float('inf')
+        missing = self.missing(now_ns, limit_sec)
+        level, message = DiagnosticStatus.OK, 'pictures arrive'
         if not self.arrivals:
             level = DiagnosticStatus.WARN
-            message = f'no picture yet; {publishers} publishers on {self.topic}'
-        elif silent_sec > (limit_sec or SILENCE_SEC):
-            level, message = DiagnosticStatus.STALE, f'no picture for {silent_sec:.1f} s'
-        elif limit_sec and age_sec > limit_sec:
-            level, message = DiagnosticStatus.ERROR, too_old(age_sec)
-        elif self.counters['refused']:
-            level, message = DiagnosticStatus.WARN, next(reversed(self.problems))
+            message = f'{missing}; {publishers} publishers on {self.topic}'
+        elif self.has_problem():
+            level, message = DiagnosticStatus.WARN, self.problem
+        elif missing:
+            level, message = DiagnosticStatus.ERROR, missing
         return to_status(f'{node}: camera {self.name}', level, message, HARDWARE_ID, {
-            'topic': self.topic, 'rate_hz': self.rate_hz(), 'age_sec': age_sec, **self.counters})
+            'topic': self.topic, 'rate_hz': self.rate_hz(), 'age_sec': self.age_sec(now_ns),
+            **self.counters})
 
 
 @dataclass
@@ -96,7 +137,7 @@ class PipelineHealth:
     counters
         Windows ``described``, ``skipped`` (a newer one came before the worker was free),
         ``unanswered`` (nothing to describe, or interrupted) and ``failed``; answers that could
-        not be ``unparsed``, and frames that were ``broken``.
+        not be ``unparsed``, and ``questions_refused``.
     vlm_ms
         Time of the language model for the last answers.
     report
@@ -143,13 +184,7 @@ class PipelineHealth:
                 'state': state, 'age_ms': report.age_ms if report else None,
                 'total_ms': latency_ms.get('total', 0.0),
                 **{name: self.counters[name] for name in
-                   ('described', 'skipped', 'unanswered', 'failed', 'broken')}}),
+                   ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')}}),
         }
         return [to_status(f'{node}: {part}', level, message, HARDWARE_ID, values)
                 for part, (level, message, values) in parts.items()]
-
-
-def too_old(age_sec: float) -> str:
-    """Return what to do about pictures whose stamps lie behind the clock of the node."""
-    return (f'pictures are {age_sec:.1f} s old; for a recording set use_sim_time and play it '
-            'with --clock, or set max_frame_age_sec to 0')

@@ -14,10 +14,13 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from vts_ros.engines import BACKENDS
+from vts_ros.images import camera_name
 from vts_ros.pipeline import PipelineConfig
 
 #: When a parameter may change: at any time, while the node is unconfigured, or never.
@@ -68,9 +71,25 @@ class Spec:
             return f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}'
         if isinstance(value, str) and not value:
             return f'{self.name} is empty'
-        if self.name == 'cameras' and (not value or len(set(value)) < len(value)):
-            return f'cameras is {list(value)}, expected at least one and each once'
-        return None
+        return _problem_of_cameras(value) if self.name == 'cameras' else None
+
+
+def image_topic(camera: str) -> str:
+    """Return the topic of the raw pictures of a camera, relative to the node's namespace."""
+    return f'{camera}/image_raw' if camera else 'image_raw'
+
+
+def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
+    topics = [image_topic(camera) for camera in cameras]
+    try:
+        for topic in topics:
+            validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        return f'cameras is {list(cameras)}: {" ".join(str(error).split())}'
+    # `a/b` and `a_b` are two topics, but one name in reports.
+    if len({camera_name(topic) for topic in topics}) < max(len(topics), 1):
+        return f'cameras is {list(cameras)}, expected one or more, each with a name of its own'
+    return None
 
 
 def _of_pipeline(name: str, field: str, description: str, **rest: Any) -> Spec:

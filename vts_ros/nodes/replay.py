@@ -166,8 +166,10 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
                 raise BagError(f'{path} has no topic that can be played')
             if not player.wait_for_subscriber(wait_sec) and player.context.ok():
                 console.print(f'nobody subscribes to {", ".join(player.topics)}; playing anyway')
-            _play(bag, player, rate, loop, console)
-            player.flush()
+            try:
+                _play(bag, player, rate, loop, console)
+            finally:
+                player.flush()
             if bag.counters['truncated']:
                 raise BagError(f'{path} was cut off; everything that can be read was played')
     except (KeyboardInterrupt, ExternalShutdownException):

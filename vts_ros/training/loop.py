@@ -90,8 +90,7 @@ def rank() -> int:
 
 
 def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule: Schedule,
-        checkpoint: Path, title: str,
-        on_checkpoint: Callable[[int], None] = lambda step: None) -> None:
+        checkpoint: Path, title: str) -> None:
     """
     Train until the schedule ends; go on where a checkpoint of the same file left off.
 
@@ -106,8 +105,11 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
         State of modules and optimiser; written in one step, kept at the end.
     title
         Shown before the progress bar.
-    on_checkpoint
-        Called after each checkpoint with the number of steps done.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is of other modules.
 
     """
     together = nn.ModuleList(modules)
@@ -137,7 +139,6 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
                 _save(checkpoint, together, optimizer, step)
                 console.print(f'{title}: step {step} of {schedule.steps}, {shown}',
                               highlight=False)
-                on_checkpoint(step)
                 saved = time.monotonic()
 
 
@@ -175,7 +176,10 @@ def _resume(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) ->
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
-    modules.load_state_dict(state['modules'])
+    try:
+        modules.load_state_dict(state['modules'])
+    except RuntimeError as error:
+        raise ValueError(f'{path} is of another model: remove it') from error
     optimizer.load_state_dict(state['optimizer'])
     return int(state['step'])
 

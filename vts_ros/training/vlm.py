@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+import shutil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ def patchify(frames: NDArray[np.uint8]) -> BatchFeature:
     """
     count, height, width, _ = frames.shape
     rows, columns = height // PATCH_PX, width // PATCH_PX
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(torch.float32) / 127.5 - 1.0
+    pixels = torch.from_numpy(frames.astype(np.float32)) / 127.5 - 1.0
     blocks = pixels.reshape(count, rows // MERGE, MERGE, PATCH_PX,
                             columns // MERGE, MERGE, PATCH_PX, 3)
     patches = blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(count * rows * columns, -1)
@@ -156,14 +157,19 @@ def _train(shards: Path, out: Path, work: Path, vision_steps: int, steps: int, b
         Schedule(vision_steps, learning_rate=2e-3), work / 'vision.pt', 'vision encoder')
 
     fit([vlm.model, trainer.seeing, trainer.understanding], trainer.losses,
-        Schedule(steps, learning_rate=1e-3), work / 'vlm.pt', 'language model',
-        lambda step: _save(vlm, out))
+        Schedule(steps, learning_rate=1e-3), work / 'vlm.pt', 'language model')
+    if rank() == 0:
+        _save(vlm, out)
 
 
 def _save(vlm: Vlm, out: Path) -> None:
+    """Write the checkpoint beside its place first: what is there is never half written."""
+    partial = out.with_name(f'{out.name}.part')
     parts: tuple[Any, ...] = (vlm.model, vlm.tokenizer, vlm.images)
     for part in parts:
-        part.save_pretrained(out)
+        part.save_pretrained(partial)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)
 
 
 class _Trainer:

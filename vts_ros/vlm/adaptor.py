@@ -207,6 +207,8 @@ class Vlm:
             network = network.to(device).eval()
         if tokenizer.chat_template is None:
             tokenizer.chat_template = _processor_template(directory)
+        if tokenizer.chat_template is None:
+            raise VlmError(f'{model} lacks a chat template')
         return cls(Path(model).name, network, tokenizer, images)
 
     @property

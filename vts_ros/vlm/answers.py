@@ -97,16 +97,20 @@ def inspect(text: str, box_scale: float = 1.0) -> Parsed:
 
 
 def _strict(text: str) -> dict[str, Any] | None:
-    """Return the first JSON object of the text that has keys of the form."""
+    """Return the JSON object with most keys of the form, the last of them: some models think."""
     decoder = json.JSONDecoder(strict=False)
-    for start in re.finditer(r'\{', text):
+    found: list[dict[str, Any]] = []
+    end = 0
+    for brace in re.finditer(r'\{', text):
+        if brace.start() < end:
+            continue
         try:
-            fields = _fields(decoder.raw_decode(text, start.start())[0])
+            value, end = decoder.raw_decode(text, brace.start())
         except (ValueError, RecursionError):
             continue
-        if fields:
-            return fields
-    return None
+        if fields := _fields(value):
+            found.append(fields)
+    return max(reversed(found), key=lambda fields: len(_KEYS & fields.keys()), default=None)
 
 
 def _repaired(text: str) -> dict[str, Any] | None:
