@@ -34,7 +34,7 @@ setup(
     maintainer_email='vts-ros@users.noreply.github.com',
     license='Apache-2.0',
     packages=find_packages(exclude=['test', 'test.*', 'bench', 'bench.*']),
-    package_data={PACKAGE: ['**/*.yaml', 'py.typed']},
+    package_data={PACKAGE: ['py.typed']},
     data_files=share_files(),
     zip_safe=False,
     python_requires='>=3.10',

@@ -168,6 +168,8 @@ def test_models_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv('VTS_MODELS_DIR', str(tmp_path / 'chosen'))
     assert model_path('tiny/net.onnx') == chosen
     assert model_path(shipped) == shipped
+    (tmp_path / 'tiny').mkdir()
+    assert model_path('tiny') == chosen.parent  # not what lies in the working directory
     with pytest.raises(FileNotFoundError, match=r"'tiny/other' not found \(looked in .*chosen"):
         model_path('tiny/other')
 

@@ -47,7 +47,6 @@ from vts_ros.vlm.checkpoint import (
     NUMBER_TOKENS,
 )
 from vts_ros.vlm.prompts import (
-    default_path,
     describe_prompt,
     Prompt,
     PromptError,
@@ -618,10 +617,6 @@ def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
             describe_prompt('en', bad)
     with pytest.raises(PromptError, match='cannot be read'):
         describe_prompt('en', tmp_path / 'none.yaml')
-
-
-def test_the_prompt_file_of_the_package_is_found() -> None:
-    assert default_path().name == 'prompts.yaml'
 
 
 def test_features_are_plain_enough_to_cache(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:

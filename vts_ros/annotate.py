@@ -20,12 +20,12 @@ import jinja2
 import numpy as np
 
 from vts_ros import visuals
-from vts_ros.bags import Answered, BagError, read_frames, write_annotated_bag
-from vts_ros.frames import decode_image, Frame, FrameBuffer, FrameError, Window
-from vts_ros.report import RISK_LEVELS, SceneReport
+from vts_ros.bags import Answered, BagError, read_frames, until_damage, write_annotated_bag
+from vts_ros.frames import decode_image, Frame, FrameBuffer, FrameError
+from vts_ros.report import FrameRef, RISK_LEVELS, SceneReport
 
 if TYPE_CHECKING:
-    from vts_ros.pipeline import Pipeline
+    from vts_ros.pipeline import BrokenFrame, Pipeline
 
 #: The frames of a report in its order, None where one is not recorded; the newest always is.
 Frames = Sequence[Frame | None]
@@ -54,7 +54,11 @@ COUNTER_TEXTS = {
     'no_stamp': 'frames without a stamp (the receive time was taken)',
     'truncated': 'files of the bag that were cut off (read as far as possible)',
     'damaged': 'places where the bag was damaged (read up to there)',
+    'late': 'frames older than the one before (left out)',
+    'gap': 'times that a camera was silent for long (its part of the window started anew)',
+    'not_copied': 'topics of unknown type (left out of the annotated bag)',
     'interrupted': 'times that the run was stopped by hand',
+    'failed': 'times that the run ended with an error (what came before is here)',
 }
 
 
@@ -115,7 +119,8 @@ class Summary:
 
 def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
                     buffer: FrameBuffer | None = None, every: int = 1,
-                    counters: Counter[str] | None = None) -> Iterator[tuple[Window, SceneReport]]:
+                    counters: Counter[str] | None = None
+                    ) -> Iterator[tuple[list[Frame], SceneReport]]:
     """
     Ask the pipeline about a drive, frame by frame.
 
@@ -134,27 +139,34 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
 
     Yields
     ------
-    The window and its report.
+    The frames of a report, and the report.
 
     """
     buffer = buffer or FrameBuffer()
     counters = Counter() if counters is None else counters
     full = 0
+    newest: FrameRef | None = None
     for frame in frames:
         outcome = buffer.push(frame)
         counters[outcome] += 1
         if outcome == 'back':
             pipeline.clear()
-        if outcome not in ('admitted', 'back') or (window := buffer.window()) is None:
+        if outcome not in ('admitted', 'gap', 'back') or (window := buffer.window()) is None:
             continue
         full += 1
         if (full - 1) % every:
             continue
-        try:
-            yield window, pipeline.describe(window)
-        except FrameError as error:
+
+        def leave_out(broken: BrokenFrame, window: list[Frame] = window) -> None:
             counters['broken'] += 1
-            buffer.discard(getattr(error, 'frame', frame))
+            window.remove(broken.frame)
+            buffer.discard(broken.frame)
+
+        report = pipeline.describe_good(tuple(window), leave_out)
+        # Without its newest frame a window has been told about already.
+        if report and report.frames[-1] != newest:
+            newest = report.frames[-1]
+            yield window, report
 
 
 def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
@@ -191,19 +203,10 @@ def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
     counters: Counter[str] = Counter()
     # Frames are cached by camera and stamp, and another drive may have the same stamps.
     pipeline.clear()
-    frames = _until_damage(read_frames(bag, topics, counters), counters)
+    frames = until_damage(read_frames(bag, topics, counters), counters)
     pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters)
     return write_outputs(pairs, out, source=bag, counters=counters, info=pipeline.info(),
                          progress=progress)
-
-
-def _until_damage(frames: Iterator[Frame], counters: Counter[str]) -> Iterator[Frame]:
-    try:
-        yield from frames
-    except BagError:
-        if not counters['frames']:
-            raise
-        counters['damaged'] += 1
 
 
 def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
@@ -213,7 +216,8 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     Write answers and their frames as JSON lines, pictures, video, page and bag.
 
     Everything is made beside its place and moved there when it is complete, so that a folder
-    never holds half a result. An interrupt from the keyboard ends the answers, not the writing.
+    never holds half a result. An interrupt from the keyboard ends the answers, not the writing;
+    so does an error after the first answer, which is raised when everything is written.
 
     Parameters
     ----------
@@ -231,7 +235,7 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     Raises
     ------
     AnnotateError
-        If there is no answer, or the results cannot be written.
+        If there is no answer, the results cannot be written, or the answers ended with an error.
 
     """
     out, source = Path(out), Path(source)
@@ -241,10 +245,14 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=out) as folder:
-            summary = _Writing(Path(folder), out, source).write(
+            writing = _Writing(Path(folder), out, source)
+            summary = writing.write(
                 pairs, Counter() if counters is None else counters, info or {}, progress)
     except OSError as error:
         raise AnnotateError(f'cannot write to {out}: {error.strerror or error}') from error
+    if failure := writing.failure:
+        raise AnnotateError(f'ended after {len(summary.reports)} answers, which are in {out}: '
+                            f'{" ".join(str(failure).split())}') from failure
     return summary
 
 
@@ -256,6 +264,7 @@ class _Writing:
         self.results = folder / 'results'
         self.results.mkdir()
         self.reports: list[SceneReport] = []
+        self.failure: Exception | None = None
         self._rgb = lru_cache(maxsize=16)(_decode)
 
     def write(self, pairs: Iterable[Pair], counters: Counter[str], info: Mapping[str, str],
@@ -264,7 +273,7 @@ class _Writing:
         with (self.results / ANSWERS).open('w', encoding='utf-8') as lines, \
                 _Video(self.results / VIDEO) as video:
             try:
-                for frames, report in pairs:
+                for frames, report in self._until_failure(pairs, counters):
                     if start_ns is None:
                         start_ns = report.frames[0].stamp
                     video.add(self._add(frames, report, start_ns), report.stamp)
@@ -277,15 +286,25 @@ class _Writing:
                 counters['interrupted'] += 1
         if not self.reports:
             raise AnnotateError(f'no answer from {self.source}: {_why_none(counters)}')
-        summary = Summary(self.out, tuple(self.reports), dict(counters), dict(info))
-        self._pictures(summary)
         try:
             write_annotated_bag(self.source, self.results / ANNOTATED_BAG, (
-                Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)))
+                Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
+                counters=counters)
         except BagError as error:
             raise AnnotateError(str(error)) from error
+        summary = Summary(self.out, tuple(self.reports), dict(counters), dict(info))
+        self._pictures(summary)
         self._move()
         return summary
+
+    def _until_failure(self, pairs: Iterable[Pair], counters: Counter[str]) -> Iterator[Pair]:
+        try:
+            yield from pairs
+        except Exception as error:
+            if not self.reports:
+                raise
+            self.failure = error
+            counters['failed'] += 1
 
     def _add(self, frames: Frames, report: SceneReport, start_ns: int) -> visuals.Picture:
         pictures = [None if frame is None else self._rgb(frame) for frame in frames]
@@ -295,13 +314,13 @@ class _Writing:
         drawn = visuals.overlay(newest, report, pictures, start_ns)
         number = len(self.reports)
         # On the disk, because an hour of driving would not fit into memory.
-        (self.folder / f'{number}.overlay.jpg').write_bytes(visuals.encode(drawn))
+        self._overlay(number).write_bytes(visuals.encode(drawn))
         (self.folder / f'{number}.newest.jpg').write_bytes(visuals.encode(newest))
         self.reports.append(report)
         return drawn
 
-    def _overlay(self, number: int) -> bytes:
-        return (self.folder / f'{number}.overlay.jpg').read_bytes()
+    def _overlay(self, number: int) -> Path:
+        return self.folder / f'{number}.overlay.jpg'
 
     def _pictures(self, summary: Summary) -> None:
         reports, name = summary.reports, self.source.stem
@@ -316,7 +335,7 @@ class _Writing:
         timeline = visuals.encode(visuals.plots(reports, summary.start_ns), '.png')
         (self.results / TIMELINE).write_bytes(timeline)
         shown = visuals.interesting(reports, PAGE_ANSWERS)
-        page = _page(summary, name, timeline, {i: self._overlay(i) for i in shown})
+        page = _page(summary, name, timeline, {i: self._overlay(i).read_bytes() for i in shown})
         (self.results / PAGE).write_text(page, encoding='utf-8')
 
     def _move(self) -> None:

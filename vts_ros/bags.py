@@ -4,32 +4,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 import heapq
+from itertools import count
 from pathlib import Path
 import re
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from mcap.exceptions import McapError
-from mcap.records import Channel, Message, Schema
+from mcap.records import Channel, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import Writer as McapWriter
 import numpy as np
-from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.image import ImageError, message_to_cvimage
-from rosbags.image.image import to_cvtype
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys import get_typestore, Stores, TypesysError
 from rosbags.typesys.store import Typestore
 
-from vts_ros.frames import check_rgb, Frame, FrameError
-from vts_ros.report import RiskLevel, SceneReport
+from vts_ros.frames import Frame, FrameError
+from vts_ros.images import camera_name, raw_rgb
+from vts_ros.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
@@ -39,9 +36,8 @@ TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 #: Image topics that are no camera: depth maps, and pictures that this package has drawn.
 _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
-#: What image_transport and drivers append to the name of a camera.
-_TRANSPORT = re.compile(r'(/compressed)?$')
-_PICTURE = re.compile(r'/image(_(raw|color|mono|rect|rect_color))?$')
+
+Item = TypeVar('Item')
 
 
 class BagError(Exception):
@@ -54,20 +50,6 @@ class CameraTopic(NamedTuple):
     topic: str
     msgtype: str
     pictures: int
-
-
-def camera_name(topic: str, frame_id: str = '') -> str:
-    """
-    Return the name of the camera behind a topic.
-
-    ``/camera/front/image_raw/compressed`` is ``camera_front``. A topic that has no name besides
-    what every camera is called takes the frame_id, without ``_optical_frame``.
-
-    """
-    stem = _PICTURE.sub('', _TRANSPORT.sub('', topic, count=1)).strip('/')
-    if stem in ('', 'camera') and frame_id:
-        stem = frame_id.removesuffix('_frame').removesuffix('_optical')
-    return stem.strip('/').replace('/', '_') or 'camera'
 
 
 class Bag:
@@ -146,13 +128,6 @@ class Bag:
         """Return the message definitions of the bag."""
         return self._reader.typestore
 
-    def stamp_ns(self, connection: Connection, received_ns: int, data: bytes) -> int:
-        """Return the header stamp of a serialised message, or its receive time if it has none."""
-        try:
-            return _stamp_ns(self.deserialize(data, connection.msgtype)) or received_ns
-        except FrameError:
-            return received_ns
-
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """Return the message; raise FrameError if the bytes are not one."""
         try:
@@ -194,7 +169,7 @@ class Bag:
             except Exception as error:
                 self.counters['truncated'] += 1
                 repaired = folder / file.name
-                if file.suffix == '.mcap' and _repair_mcap(file, repaired):
+                if file.suffix == '.mcap' and _repair(file, repaired):
                     whole.append(repaired)
                 elif len(files) == 1:
                     raise BagError(f'{file} cannot be read: {_one_line(error)}') from error
@@ -203,33 +178,44 @@ class Bag:
         return self._enter(whole)
 
 
-def _repair_mcap(source: Path, target: Path) -> int:
-    """Copy the messages of an MCAP file up to its first damage; return how many there were."""
-    count = 0
+def _repair(source: Path, target: Path) -> int:
+    """Copy what can be read of an MCAP file; return the number of messages."""
+    try:
+        return _copy_sound_records(source, target)
+    except OSError as error:
+        raise BagError(f'{source} cannot be repaired: {error.strerror}') from error
+
+
+def _copy_sound_records(source: Path, target: Path) -> int:
+    messages = 0
     schemas: dict[int, int] = {0: 0}
     channels: dict[int, int] = {}
     with source.open('rb') as stream, target.open('wb') as sink:
         writer = McapWriter(sink)
         writer.start(profile='ros2')
-        try:
-            for record in StreamReader(stream).records:
-                if isinstance(record, Schema) and record.id not in schemas:
-                    schemas[record.id] = writer.register_schema(
-                        record.name, record.encoding, record.data)
-                elif isinstance(record, Channel) and record.id not in channels:
-                    channels[record.id] = writer.register_channel(
-                        record.topic, record.message_encoding, schemas[record.schema_id],
-                        record.metadata)
-                elif isinstance(record, Message):
-                    writer.add_message(
-                        channels[record.channel_id], record.log_time, record.data,
-                        record.publish_time, record.sequence)
-                    count += 1
-        # Damage shows itself in many ways: a short read, garbage lengths, a broken chunk.
-        except (McapError, ValueError, KeyError, EOFError, OSError, MemoryError):
-            pass
+        for record in _sound_records(StreamReader(stream)):
+            if isinstance(record, Schema) and record.id not in schemas:
+                schemas[record.id] = writer.register_schema(
+                    record.name, record.encoding, record.data)
+            elif isinstance(record, Channel) and record.id not in channels:
+                channels[record.id] = writer.register_channel(
+                    record.topic, record.message_encoding, schemas.get(record.schema_id, 0),
+                    record.metadata)
+            elif isinstance(record, Message) and record.channel_id in channels:
+                writer.add_message(
+                    channels[record.channel_id], record.log_time, record.data,
+                    record.publish_time, record.sequence)
+                messages += 1
         writer.finish()
-    return count
+    return messages
+
+
+def _sound_records(reader: StreamReader) -> Iterator[McapRecord]:
+    """Yield everything before the first damage, which shows in as many ways as there are codecs."""
+    try:
+        yield from reader.records
+    except Exception:
+        return
 
 
 def _one_line(error: BaseException) -> str:
@@ -308,56 +294,61 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
             yield frame
 
 
+def until_damage(items: Iterator[Item], counters: Counter[str]) -> Iterator[Item]:
+    """
+    Yield what can be read of a damaged bag; ``counters['damaged']`` says that it is.
+
+    Raises
+    ------
+    BagError
+        If that is nothing.
+
+    """
+    empty = True
+    try:
+        for item in items:
+            empty = False
+            yield item
+    except BagError:
+        if empty:
+            raise
+        counters['damaged'] += 1
+
+
 def _stamp_ns(message: Any) -> int:
     stamp = message.header.stamp
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
+def _frame_ref(message: Any, connection: Connection, received_ns: int) -> FrameRef:
+    return FrameRef(camera=camera_name(connection.topic, message.header.frame_id),
+                    stamp=_stamp_ns(message) or received_ns)
+
+
 def _to_frame(message: Any, connection: Connection, received_ns: int) -> Frame:
+    ref = _frame_ref(message, connection, received_ns)
     data = message.data.tobytes() if connection.msgtype == COMPRESSED_IMAGE else raw_rgb(message)
-    return Frame(camera=camera_name(connection.topic, message.header.frame_id),
-                 stamp_ns=_stamp_ns(message) or received_ns, data=data)
-
-
-def raw_rgb(message: Any) -> NDArray[np.uint8]:
-    """
-    Return the picture of a raw image message as uint8 (height, width, 3), RGB.
-
-    Raises
-    ------
-    FrameError
-        If encoding, sizes or number of bytes do not go together.
-
-    """
-    try:
-        # OpenCV's own name for what ROS drivers mean by bgr8.
-        encoding = {'8UC3': 'bgr8', '8UC1': 'mono8'}.get(message.encoding, message.encoding)
-        bits, _, _, channels = to_cvtype(encoding)
-        rows = np.asarray(message.data)[:message.height * message.step]
-        rows = rows.reshape(message.height, message.step)
-        # Drivers pad rows to a multiple of some bytes, which the converter does not expect.
-        packed = np.ascontiguousarray(rows[:, :message.width * channels * bits // 8])
-        plain = replace(message, encoding=encoding, data=packed.reshape(-1))
-        return check_rgb(np.ascontiguousarray(message_to_cvimage(plain, 'rgb8')))
-    except (ImageError, TypeError, ValueError) as error:
-        if isinstance(error, FrameError):
-            raise
-        raise FrameError(f'raw picture cannot be used: {_one_line(error)}') from error
+    return Frame(ref.camera, ref.stamp, data)
 
 
 class Answered(NamedTuple):
-    """A report, and the picture that shows it as JPEG."""
+    """A report, and the file of the picture that shows it (JPEG)."""
 
     report: SceneReport
-    jpeg: bytes
+    overlay: Path
 
 
-#: diagnostic_msgs/DiagnosticStatus: OK, WARN, ERROR, STALE.
-_STATUS_LEVEL: dict[RiskLevel, int] = {'none': 0, 'low': 0, 'medium': 1, 'high': 2, 'unknown': 3}
+class _Due(NamedTuple):
+    """An answer and when it was there; the number keeps those of the same time in order."""
+
+    at_ns: int
+    number: int
+    answer: Answered
+    frame_id: str
 
 
 def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterable[Answered],
-                        node: str = '/vts_node') -> int:
+                        node: str = '/vts_node', counters: Counter[str] | None = None) -> int:
     """
     Copy a bag and add the answers under the topics of the node.
 
@@ -370,9 +361,11 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
     target
         Directory of the new bag (MCAP); must not exist.
     answers
-        Reports with their pictures.
+        Reports with their pictures, in the order in which they were given.
     node
         Name of the node, which the topics of the answers begin with.
+    counters
+        Where to count the topics that were ``not_copied``: nothing here knows their type.
 
     Returns
     -------
@@ -384,56 +377,67 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
         If the source cannot be opened or the target cannot be written.
 
     """
-    by_stamp = {answer.report.stamp: answer for answer in answers}
-    due: list[tuple[int, int]] = []
-    written = 0
+    counters = Counter() if counters is None else counters
     try:
         with Bag(source) as bag, Writer(target, version=9,
                                         storage_plugin=StoragePlugin.MCAP) as writer:
-            copies = _copy_connections(bag, writer, node)
-            outputs = _output_connections(writer, node)
-            cameras = {camera.topic for camera in bag.cameras()}
-
-            def write_due(until_ns: float) -> int:
-                count = 0
-                while due and due[0][0] <= until_ns:
-                    at_ns, stamp = heapq.heappop(due)
-                    for name, data in _serialise(by_stamp.pop(stamp)).items():
-                        writer.write(outputs[name], at_ns, data)
-                    count += 1
-                return count
-
-            for connection, received_ns, data in _until_damage(bag.messages(copies)):
-                written += write_due(received_ns)
-                writer.write(copies[connection.topic], received_ns, data)
-                if connection.topic in cameras:
-                    stamp = bag.stamp_ns(connection, received_ns, data)
-                    # A stamp that comes again is a second picture of the same time.
-                    if stamp in by_stamp and all(stamp != other for _, other in due):
-                        latency_ms = by_stamp[stamp].report.latency_ms.get('total', 0.0)
-                        heapq.heappush(due, (received_ns + round(latency_ms * 1e6), stamp))
-            written += write_due(float('inf'))
+            return _copy_with_answers(
+                bag, writer, _copy_connections(bag, writer, node, counters),
+                _output_connections(writer, node), answers)
     except WriterError as error:
         raise BagError(f'{target} cannot be written: {_one_line(error)}') from error
+
+
+def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
+                       outputs: dict[str, Connection], answers: Iterable[Answered]) -> int:
+    # After the clock went back, a camera may have a second picture with the same stamp.
+    waiting: dict[FrameRef, deque[Answered]] = defaultdict(deque)
+    for answer in answers:
+        waiting[answer.report.frames[-1]].append(answer)
+    cameras = {camera.topic for camera in bag.cameras()}
+    due: list[_Due] = []
+    numbers = count()
+    written = 0
+
+    def write_due(until_ns: float) -> None:
+        nonlocal written
+        while due and due[0].at_ns <= until_ns:
+            ready = heapq.heappop(due)
+            for name, data in _serialise(ready.answer, ready.frame_id).items():
+                writer.write(outputs[name], ready.at_ns, data)
+            written += 1
+
+    for connection, received_ns, data in until_damage(bag.messages(copies), Counter()):
+        write_due(received_ns)
+        writer.write(copies[connection.topic], received_ns, data)
+        if connection.topic not in cameras:
+            continue
+        try:
+            message = bag.deserialize(data, connection.msgtype)
+        except FrameError:
+            continue
+        if found := waiting.get(_frame_ref(message, connection, received_ns)):
+            answer = found.popleft()
+            latency_ns = round(answer.report.latency_ms.get('total', 0.0) * 1e6)
+            heapq.heappush(due, _Due(received_ns + latency_ns, next(numbers), answer,
+                                     message.header.frame_id))
+    write_due(float('inf'))
     return written
 
 
-def _until_damage(messages: Iterator[tuple[Connection, int, bytes]]
-                  ) -> Iterator[tuple[Connection, int, bytes]]:
-    try:
-        yield from messages
-    except BagError:
-        return
-
-
-def _copy_connections(bag: Bag, writer: Writer, node: str) -> dict[str, Connection]:
+def _copy_connections(bag: Bag, writer: Writer, node: str, counters: Counter[str]
+                      ) -> dict[str, Connection]:
     copies: dict[str, Connection] = {}
     for found in bag.connections:
         # Answers of an earlier run are replaced, and a topic with two publishers is one topic.
-        if not found.topic.startswith(f'{node}/') and found.topic not in copies:
+        if found.topic.startswith(f'{node}/') or found.topic in copies:
+            continue
+        try:
             copies[found.topic] = writer.add_connection(
                 found.topic, found.msgtype, typestore=bag.typestore,
                 offered_qos_profiles=getattr(found.ext, 'offered_qos_profiles', ()))
+        except (TypesysError, KeyError):
+            counters['not_copied'] += 1
     return copies
 
 
@@ -450,25 +454,24 @@ def _output_connections(writer: Writer, node: str) -> dict[str, Connection]:
             for name, msgtype in _OUTPUTS.items()}
 
 
-def _serialise(answer: Answered) -> dict[str, bytes]:
+def _serialise(answer: Answered, frame_id: str) -> dict[str, bytes]:
     report, types = answer.report, TYPESTORE.types
-    camera = report.frames[-1].camera
     header = types['std_msgs/msg/Header'](
         stamp=types['builtin_interfaces/msg/Time'](*divmod(report.stamp, 1_000_000_000)),
-        frame_id=camera)
+        frame_id=frame_id)
     string = types['std_msgs/msg/String']
-    found, said = report.risk_object, report.answer
-    values = {'level': said.risk, 'object': found.label if found else '', 'action': said.action}
+    said = report.answer
     status = types['diagnostic_msgs/msg/DiagnosticStatus'](
-        level=_STATUS_LEVEL[said.risk], name='vts_node: risk', message=said.explanation,
-        hardware_id=camera,
-        values=[types['diagnostic_msgs/msg/KeyValue'](*item) for item in values.items()])
+        level=RISK_STATUS_LEVELS[said.risk], name='vts_node: risk', message=said.explanation,
+        hardware_id=report.frames[-1].camera,
+        values=[types['diagnostic_msgs/msg/KeyValue'](*item)
+                for item in report.risk_values.items()])
     messages = {
         'report': string(report.to_json()),
         'scene_description': string(said.description),
         'risk': types['diagnostic_msgs/msg/DiagnosticArray'](header, [status]),
         'image_annotated/compressed': types[COMPRESSED_IMAGE](
-            header, 'jpeg', np.frombuffer(answer.jpeg, np.uint8)),
+            header, 'jpeg', np.fromfile(answer.overlay, np.uint8)),
     }
     return {name: bytes(TYPESTORE.serialize_cdr(message, _OUTPUTS[name]))
             for name, message in messages.items()}

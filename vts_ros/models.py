@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where the shipped models are, in a source checkout and once installed."""
+"""Where the files of the package are, in a source checkout and once installed."""
 
 from __future__ import annotations
 
@@ -26,26 +26,33 @@ def model_path(name: str | Path) -> Path:
 
     """
     given = Path(name).expanduser()
-    places = list(_model_directories())
     # What lies about in the working directory must not take the place of a shipped model.
     if len(given.parts) > 1 and given.exists():
         return given
-    for place in places:
-        if (place / given).exists():
-            return place / given
-    if given.exists():
-        return given
-    looked = ', '.join(map(str, places)) or 'no models directory'
-    raise FileNotFoundError(f'model {str(name)!r} not found (looked in {looked})')
-
-
-def _model_directories() -> Iterator[Path]:
-    """Yield the places of shipped models: chosen by the user, source checkout, installed."""
+    places = [place / 'models' for place in _share_directories()]
     if chosen := os.environ.get('VTS_MODELS_DIR'):
-        yield Path(chosen).expanduser()
+        places.insert(0, Path(chosen).expanduser())
+    return _first(given, [*places, Path()])
+
+
+def share_path(name: str) -> Path:
+    """Find a file that is installed with the package, such as `config/prompts.yaml`; see above."""
+    return _first(Path(name), list(_share_directories()))
+
+
+def _first(name: Path, places: list[Path]) -> Path:
+    for place in places:
+        if (place / name).exists():
+            return place / name
+    looked = ', '.join(map(str, places))
+    raise FileNotFoundError(f'{str(name)!r} not found (looked in {looked})')
+
+
+def _share_directories() -> Iterator[Path]:
+    """Yield the source checkout, if this is one, and the places of the installed package."""
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / 'package.xml').is_file():
-        yield checkout / 'models'
+        yield checkout
     prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
     for prefix in dict.fromkeys([*prefixes, sys.prefix]):
-        yield Path(prefix) / 'share' / 'vts_ros' / 'models'
+        yield Path(prefix) / 'share' / 'vts_ros'

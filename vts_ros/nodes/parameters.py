@@ -14,10 +14,10 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy.exceptions import InvalidTopicNameException
+from rclpy.exceptions import InvalidNamespaceException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.validate_topic_name import validate_topic_name
+from rclpy.validate_namespace import validate_namespace
 
 from vts_ros.engines import BACKENDS
 from vts_ros.images import camera_name
@@ -74,20 +74,14 @@ class Spec:
         return _problem_of_cameras(value) if self.name == 'cameras' else None
 
 
-def image_topic(camera: str) -> str:
-    """Return the topic of the raw pictures of a camera, relative to the node's namespace."""
-    return f'{camera}/image_raw' if camera else 'image_raw'
-
-
 def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
-    topics = [image_topic(camera) for camera in cameras]
     try:
-        for topic in topics:
-            validate_topic_name(topic)
-    except InvalidTopicNameException as error:
+        for camera in cameras:
+            validate_namespace('/' + camera.removeprefix('/'))
+    except InvalidNamespaceException as error:
         return f'cameras is {list(cameras)}: {" ".join(str(error).split())}'
-    # `a/b` and `a_b` are two topics, but one name in reports.
-    if len({camera_name(topic) for topic in topics}) < max(len(topics), 1):
+    # `a/b` and `a_b` are two namespaces, but one name in reports.
+    if len({camera_name(f'{camera}/image_raw') for camera in cameras}) < max(len(cameras), 1):
         return f'cameras is {list(cameras)}, expected one or more, each with a name of its own'
     return None
 

@@ -9,7 +9,7 @@ and publishes what it finds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from copy import copy
 from dataclasses import replace
@@ -38,15 +38,24 @@ from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
+from vts_ros.engines import EngineError
 from vts_ros.frames import Frame, FrameBuffer, FrameError
-from vts_ros.nodes.conversions import to_frame, to_markers, to_risk, to_stamp
-from vts_ros.nodes.health import CameraHealth, PipelineHealth, too_old
+from vts_ros.nodes.conversions import (
+    to_frame,
+    to_markers,
+    to_risk,
+    to_stamp,
+    to_unknown_risk,
+)
+from vts_ros.nodes.health import CameraHealth, HARDWARE_ID, PipelineHealth
 from vts_ros.nodes.parameters import Parameters
-from vts_ros.pipeline import BrokenFrame, Pipeline, Stop
-from vts_ros.report import SceneReport
+from vts_ros.pipeline import BrokenFrame, OnBroken, Pipeline, Stop
+from vts_ros.vlm import VlmError
+from vts_ros.vlm.prompts import PromptError
 
 T = TypeVar('T')
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
+Run = Callable[[Pipeline, list[Frame], OnBroken, Stop], T | None]
 
 #: Sensor data as in REP 2003: a picture that is late is of no use.
 INPUT_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
@@ -59,10 +68,23 @@ LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
 DIAGNOSTICS_PERIOD_SEC = 1.0
 #: How long the end of the node waits for the step of the model that is being computed.
 CLOSE_TIMEOUT_SEC = 2.0
+#: So many questions may wait; each holds up the descriptions for as long as its answer takes.
+MAX_QUESTIONS = 8
+MAX_QUESTION_CHARS = 500
+
+#: Their messages say in one line what is missing or does not fit: no traceback says more.
+FORESEEN = (EngineError, FileNotFoundError, FrameError, PromptError, VlmError)
 
 
 class UnansweredError(Exception):
     """There is nothing to describe, or it is no longer of interest; the message says why."""
+
+
+def told(error: Exception) -> str:
+    """Return what a log says about an error: one line, or a traceback if nobody foresaw it."""
+    if isinstance(error, FORESEEN):
+        return str(error)
+    return ''.join(traceback.format_exception(error)).rstrip()
 
 
 def logged(transition: Transition) -> Transition:
@@ -72,8 +94,7 @@ def logged(transition: Transition) -> Transition:
         try:
             return transition(self, state)
         except Exception as error:
-            self.get_logger().error(f'{transition.__name__} failed: {error}\n'
-                                    f'{traceback.format_exc()}')
+            self.get_logger().error(f'{transition.__name__} failed: {told(error)}')
             return TransitionCallbackReturn.FAILURE
     return wrapper
 
@@ -95,6 +116,10 @@ class VtsNode(LifecycleNode):
         self._enabled = True
         self._is_waiting = False
         self._last_start = float('-inf')
+        self._question_slots = threading.Semaphore(MAX_QUESTIONS)
+        self._risk_name = f'{self.get_name()}: risk'
+        # Whether the last message on ~/risk says what the risk is; only the worker sets it.
+        self._risk_stands = False
 
         self._description = self.create_lifecycle_publisher(
             String, '~/scene_description', LATCHED_QOS)
@@ -115,7 +140,7 @@ class VtsNode(LifecycleNode):
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
-                          on_clock_change=True),
+                          on_clock_change=False),
             post_callback=self._on_time_jump)
 
     # Lifecycle
@@ -136,34 +161,47 @@ class VtsNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras."""
         self._interrupt = threading.Event()
-        for namespace in self._settings['cameras']:
-            self._subscribe(namespace)
+        try:
+            for namespace in self._settings['cameras']:
+                self._subscribe(namespace)
+        except Exception:
+            self._stop('the node could not be activated')
+            raise
         return super().on_activate(state)
 
     @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and end what is being computed."""
-        for subscription in self._subscriptions_of_cameras:
-            self.destroy_subscription(subscription)
-        self._subscriptions_of_cameras.clear()
-        self._cameras = []
-        self._interrupt.set()
-        self._worker.submit(self._buffer.clear).result()
+        self._stop('the node was deactivated')
         return super().on_deactivate(state)
 
     @logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the models."""
-        pipeline, self._pipeline = self._pipeline, None
-        if pipeline:
-            self._worker.submit(pipeline.close).result()
+        self._free()
         return super().on_cleanup(state)
 
     @logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End what is being computed."""
-        self._interrupt.set()
+        """Unsubscribe, end what is being computed and free the models."""
+        self._stop('the node was shut down')
+        self._free()
         return super().on_shutdown(state)
+
+    def _stop(self, reason: str) -> None:
+        # The interrupt comes first: the worker must not take the missing cameras for silent ones.
+        self._interrupt.set()
+        for subscription in self._subscriptions_of_cameras:
+            self.destroy_subscription(subscription)
+        self._subscriptions_of_cameras = []
+        self._cameras = []
+        self._worker.submit(self._buffer.clear).result()
+        self._worker.submit(self._retract, reason).result()
+
+    def _free(self) -> None:
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline:
+            self._worker.submit(pipeline.close).result()
 
     def start(self) -> bool:
         """Configure and activate, unless a manager is to do that; return whether that worked."""
@@ -182,8 +220,7 @@ class VtsNode(LifecycleNode):
 
     def _subscribe(self, namespace: str) -> None:
         raw = self._settings['image_transport'] == 'raw'
-        topic = '/'.join(filter(None, (
-            namespace.rstrip('/'), 'image_raw', '' if raw else 'compressed')))
+        topic = '/'.join(filter(None, (namespace, 'image_raw', '' if raw else 'compressed')))
         camera = CameraHealth(self.resolve_topic_name(topic))
         self._cameras.append(camera)
         self._subscriptions_of_cameras.append(self.create_subscription(
@@ -195,15 +232,18 @@ class VtsNode(LifecycleNode):
         camera.received(message.header.frame_id)
         try:
             frame = to_frame(message, camera.name, self.get_clock().now().nanoseconds)
-        except FrameError as error:
-            self._refuse(camera, str(error))
+        except Exception as error:
+            # Whatever it holds: an exception that leaves a callback would end the node.
+            self._leave_out(camera, 'refused', str(error) if isinstance(error, FrameError)
+                            else f'{type(error).__name__}: {error}')
             return
-        camera.stamp_ns = frame.stamp_ns
         outcome = self._buffer.push(frame)
         camera.counters[outcome] += 1
+        if outcome != 'late':
+            camera.stamp_ns = frame.stamp_ns
         if outcome == 'back':
             self._forget()
-        if outcome in ('admitted', 'back'):
+        if outcome in ('admitted', 'gap', 'back'):
             self._request()
 
     def _request(self) -> None:
@@ -217,11 +257,10 @@ class VtsNode(LifecycleNode):
         self._is_waiting = True
         self._worker.submit(self._describe_waiting)
 
-    def _refuse(self, camera: CameraHealth, reason: str) -> None:
-        camera.counters['refused'] += 1
-        camera.problems[reason] += 1
-        if camera.problems[reason] == 1:
-            self.get_logger().warning(f'{camera.topic}: {reason} (said once, then only counted)')
+    def _leave_out(self, camera: CameraHealth, kind: str, reason: str) -> None:
+        if camera.unusable(kind, reason):
+            self.get_logger().warning(
+                f'{camera.topic}: {kind}: {reason} (said once, then only counted)')
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._buffer.clear()
@@ -233,6 +272,7 @@ class VtsNode(LifecycleNode):
         self._interrupt = threading.Event()
         if self._pipeline:
             self._worker.submit(self._pipeline.clear)
+        self._worker.submit(self._retract, 'time went back')
         self.get_logger().info('time went back: starting with an empty window')
 
     # Answers out; everything from here to the services runs on the worker
@@ -240,59 +280,72 @@ class VtsNode(LifecycleNode):
     def _describe_waiting(self) -> None:
         self._is_waiting = False
         self._last_start = time.monotonic()
-        self._attempt(partial(self._describe, full=True))
+        self._describe(full=True)
 
-    def _describe(self, full: bool) -> str:
-        report = self._look(full, Pipeline.describe)
+    def _describe(self, full: bool) -> tuple[bool, str]:
+        """Describe and publish the newest window; return as :meth:`_attempt` does."""
+        done, text = self._attempt(partial(self._describe_newest, full))
+        if not done:
+            self._retract(text)
+        return done, text
+
+    def _describe_newest(self, full: bool) -> str:
+        report = self._look(full, Pipeline.describe_good)
         age_ns = self.get_clock().now().nanoseconds - report.stamp
         report = replace(report, age_ms=age_ns * 1e-6)
         self._health.described(report)
-        self._publish(report)
+        frame_ids = {camera.name: camera.frame_id for camera in self._cameras}
+        frame_id = frame_ids.get(report.frames[-1].camera, '')
+        self._description.publish(String(data=report.answer.description))
+        self._risk.publish(to_risk(report, self._risk_name, frame_id))
+        self._risk_stands = True
+        self._report.publish(String(data=report.to_json()))
+        self._markers.publish(to_markers(report, self._settings['markers.frame_id']))
         return report.answer.description
 
-    def _look(self, full: bool, run: Callable[[Pipeline, list[Frame], Stop], T]) -> T:
+    def _retract(self, reason: str) -> None:
+        """Say once that the risk is no longer known: the last answer reaches who joins late."""
+        if self._risk_stands:
+            self._risk_stands = False
+            now_ns = self.get_clock().now().nanoseconds
+            self._risk.publish(to_unknown_risk(reason, self._risk_name, HARDWARE_ID, now_ns))
+
+    def _look(self, full: bool, run: Run[T]) -> T:
         """Run the pipeline on the newest window, without the frames that turn out broken."""
         interrupt, pipeline = self._interrupt, self._pipeline
         if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         pipeline.set_keep_ratio(self._settings['sparsify.keep_ratio'])
-        window = self._fresh_window(full)
-        while window and not interrupt.is_set():
-            try:
-                result = run(pipeline, window, interrupt.is_set)
-            except BrokenFrame as broken:
-                self._drop(broken, window)
-            else:
-                if interrupt.is_set():
-                    break
-                return result
-        raise UnansweredError('interrupted' if window else 'no picture can be decoded')
+        result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
+        if interrupt.is_set():
+            raise UnansweredError('interrupted')
+        if result is None:
+            raise UnansweredError('no picture can be decoded')
+        return result
 
     def _fresh_window(self, full: bool) -> list[Frame]:
         window = self._buffer.window(full)
         if not window:
             raise UnansweredError('no window of pictures yet')
-        limit_sec = self._settings['max_frame_age_sec'] or float('inf')
-        now_ns = self.get_clock().now().nanoseconds
-        ages_sec = {camera.name: camera.age_sec(now_ns) for camera in self._cameras}
-        fresh = [frame for frame in window if ages_sec[frame.camera] <= limit_sec]
+        if not self._settings['max_frame_age_sec']:
+            return window
+        missing = self._missing()
+        fresh = [frame for frame in window if frame.camera not in missing]
         if not fresh:
-            raise UnansweredError(too_old(min(ages_sec.values())))
+            raise UnansweredError(_listed(missing))
         return fresh
 
-    def _drop(self, broken: BrokenFrame, window: list[Frame]) -> None:
-        self._buffer.discard(broken.frame)
-        window.remove(broken.frame)
-        self._health.counters['broken'] += 1
-        self.get_logger().warning(f'left out: {broken}', throttle_duration_sec=5.0)
+    def _missing(self) -> dict[str, str]:
+        """Return the cameras that do not show the present, each with the reason."""
+        now_ns, limit_sec = self.get_clock().now().nanoseconds, self._settings['max_frame_age_sec']
+        reasons = {camera.name: camera.missing(now_ns, limit_sec) for camera in self._cameras}
+        return {name: reason for name, reason in reasons.items() if reason}
 
-    def _publish(self, report: SceneReport) -> None:
-        frame_ids = {camera.name: camera.frame_id for camera in self._cameras}
-        frame_id = frame_ids.get(report.frames[-1].camera, '')
-        self._description.publish(String(data=report.answer.description))
-        self._risk.publish(to_risk(report, f'{self.get_name()}: risk', frame_id))
-        self._report.publish(String(data=report.to_json()))
-        self._markers.publish(to_markers(report, self._settings['markers.frame_id']))
+    def _drop(self, broken: BrokenFrame) -> None:
+        self._buffer.discard(broken.frame)
+        for camera in self._cameras:
+            if camera.name == broken.frame.camera:
+                self._leave_out(camera, 'broken', str(broken))
 
     def _attempt(self, job: Callable[[], str]) -> tuple[bool, str]:
         """Run a job; return whether it worked, and its text or what was in the way."""
@@ -301,36 +354,51 @@ class VtsNode(LifecycleNode):
         except UnansweredError as reason:
             self._health.counters['unanswered'] += 1
             if self.context.ok():
-                self.get_logger().info(f'nothing described: {reason}', throttle_duration_sec=5.0)
+                self.get_logger().info(f'no answer: {reason}', throttle_duration_sec=5.0)
             return False, str(reason)
         except Exception as error:
             if not self.context.ok():
                 return False, 'the node is ending'
             # The node stays up and says so. It never makes up an answer, least of all "no risk".
             self._health.failed(error)
-            self.get_logger().error(f'{self._health.error}\n{traceback.format_exc()}')
+            self.get_logger().error(f'no answer: {told(error)}', throttle_duration_sec=5.0)
             return False, self._health.error
 
     # Services, questions, diagnostics
 
     def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
                          ) -> Trigger.Response:
-        job = self._worker.submit(self._attempt, partial(self._describe, full=False))
+        job = self._worker.submit(self._describe, full=False)
         response.success, response.message = job.result()
         return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response
                    ) -> SetBool.Response:
         self._enabled = request.data
+        if not self._enabled:
+            self._worker.submit(self._retract, 'the node was disabled')
         response.success, response.message = True, self._state()
         return response
 
     def _on_question(self, question: String) -> None:
-        self._worker.submit(self._attempt, partial(self._reply, question.data))
+        if not 0 < len(question.data.strip()) <= MAX_QUESTION_CHARS:
+            self._refuse_question(f'expected 1 to {MAX_QUESTION_CHARS} characters')
+        elif not self._question_slots.acquire(blocking=False):
+            self._refuse_question(f'{MAX_QUESTIONS} others are waiting')
+        else:
+            self._worker.submit(self._reply_waiting, question.data)
+
+    def _refuse_question(self, reason: str) -> None:
+        self._health.counters['questions_refused'] += 1
+        self.get_logger().warning(f'question refused: {reason}', throttle_duration_sec=5.0)
+
+    def _reply_waiting(self, question: str) -> None:
+        self._question_slots.release()
+        self._attempt(partial(self._reply, question))
 
     def _reply(self, question: str) -> str:
-        answer = self._look(
-            False, lambda pipeline, window, stop: pipeline.ask(window, question, stop))
+        answer = self._look(False, lambda pipeline, window, on_broken, stop: pipeline.ask_good(
+            window, question, on_broken, stop))
         self._answer.publish(String(data=answer))
         return answer
 
@@ -346,8 +414,15 @@ class VtsNode(LifecycleNode):
         statuses = self._health.statuses(name, info, self._state())
         statuses += [camera.status(name, now_ns, limit_sec, self.count_publishers(camera.topic))
                      for camera in self._cameras]
+        missing = self._missing()
+        if missing and len(missing) == len(self._cameras):
+            self._worker.submit(self._retract, _listed(missing))
         self._diagnostics.publish(
             DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=statuses))
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return ', '.join(f'{name}: {reason}' for name, reason in reasons.items())
 
 
 def main(args: list[str] | None = None) -> NoReturn:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-import sys
 from typing import Any
 
 import yaml
 
 from vts_ros.frames import Frame
+from vts_ros.models import share_path
 
-_FILE = Path('config') / 'prompts.yaml'
+_FILE = 'config/prompts.yaml'
 
 
 class PromptError(ValueError):
@@ -63,16 +63,6 @@ def _age_text(age_sec: float) -> str:
     return f'{-age_sec:.1f}'.replace('-0.0', '0.0')
 
 
-def default_path() -> Path:
-    """Return the prompt file of the source checkout, else the installed one."""
-    checkout = Path(__file__).resolve().parents[2]
-    for root in (checkout, Path(sys.prefix) / 'share' / 'vts_ros',
-                 *(parent / 'share' / 'vts_ros' for parent in checkout.parents)):
-        if (root / _FILE).is_file():
-            return root / _FILE
-    raise PromptError(f'{_FILE} not found in {checkout} or an installed share/vts_ros')
-
-
 @lru_cache(maxsize=8)
 def _read(path: Path) -> dict[str, Any]:
     try:
@@ -86,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _prompt(task: str, language: str, path: Path | None) -> Prompt:
-    path = path or default_path()
+    path = path or share_path(_FILE)
     languages = _read(path)
     if language not in languages:
         known = ', '.join(map(str, languages))
