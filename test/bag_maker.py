@@ -40,14 +40,14 @@ def times(count: int) -> list[int]:
     return [START_NS + i * STEP_NS for i in range(count)]
 
 
-def header(stamp_ns: int, frame_id: str = 'camera_front') -> Any:
+def header(stamp_ns: int, frame_id: str = 'camera_front_optical_frame') -> Any:
     """Return a std_msgs/Header."""
     types = TYPESTORE.types
     time = types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 1_000_000_000))
     return types['std_msgs/msg/Header'](time, frame_id)
 
 
-def compressed(stamp_ns: int, data: bytes, frame_id: str = 'camera_front') -> bytes:
+def compressed(stamp_ns: int, data: bytes, frame_id: str = 'camera_front_optical_frame') -> bytes:
     """Return a serialised CompressedImage."""
     message = TYPESTORE.types[COMPRESSED_IMAGE](
         header(stamp_ns, frame_id), 'jpeg', np.frombuffer(data, np.uint8))

@@ -15,16 +15,16 @@ from vts_ros.vlm.answers import inspect, MAX_CHARACTERS, parse, RAW_CHARACTERS, 
 
 ANSWER = Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0),
                 'A child runs out.', 'brake hard')
-FORM = ('{"description": "A city street.", "object": {"label": "child", '
-        '"box": [0.41, 0.20, 0.55, 1.00]}, "risk": "high", '
-        '"explanation": "A child runs out.", "action": "brake hard"}')
+FORM = ('{"object": {"label": "child", "box": [0.41, 0.20, 0.55, 1.00]}, "risk": "high", '
+        '"explanation": "A child runs out.", "action": "brake hard", '
+        '"description": "A city street."}')
 
 
 def test_render_writes_the_form_to_the_letter() -> None:
     assert render(ANSWER) == FORM
     assert render(Answer('Empty road.', 'none', action='keep going')) == (
-        '{"description": "Empty road.", "object": null, "risk": "none", '
-        '"explanation": "", "action": "keep going"}')
+        '{"object": null, "risk": "none", "explanation": "", "action": "keep going", '
+        '"description": "Empty road."}')
     assert json.loads(render(Answer(label='car')))['object'] == {'label': 'car', 'box': None}
 
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections import Counter
+import json
 import os
 from pathlib import Path
+import sqlite3
 
 from bag_maker import (
     compressed,
@@ -21,15 +23,17 @@ from bag_maker import (
     times,
     write,
 )
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vts_ros.bags import (
+    _repair,
     Answered,
     Bag,
     BagError,
-    camera_name,
     camera_topics,
     COMPRESSED_IMAGE,
     IMAGE,
@@ -40,27 +44,12 @@ from vts_ros.bags import (
 from vts_ros.report import Answer, FrameRef, KeyFrame, SceneReport
 
 
-def report(stamp: int, latency_ms: float = 250.0) -> SceneReport:
+def report(stamp: int, latency_ms: float = 250.0, camera: str = 'camera_front') -> SceneReport:
     """Return an answer about one frame."""
     return SceneReport(
-        stamp=stamp, frames=(FrameRef('camera_front', stamp),),
-        key_frame=KeyFrame('camera_front', stamp, 0),
+        stamp=stamp, frames=(FrameRef(camera, stamp),), key_frame=KeyFrame(camera, stamp, 0),
         answer=Answer('a road', 'high', 'car', (0.1, 0.2, 0.3, 0.4), 'it brakes', 'brake'),
         keep=(0, 2), grid=(2, 2), latency_ms={'total': latency_ms}, model='m', engine='e')
-
-
-@pytest.mark.parametrize(('topic', 'frame_id', 'name'), [
-    ('/camera/front/image_raw/compressed', 'x', 'camera_front'),
-    ('/camera/front/image_raw', 'x', 'camera_front'),
-    ('/sensing/cam0/image_rect_color', '', 'sensing_cam0'),
-    ('/dashcam', '', 'dashcam'),
-    ('/image_raw', 'front_left_optical_frame', 'front_left'),
-    ('/camera/image_raw', 'camera_front', 'camera_front'),
-    ('/image_raw/compressed', '', 'camera'),
-])
-def test_camera_name(topic: str, frame_id: str, name: str) -> None:
-    """A camera is called after its topic, and after its frame where the topic says nothing."""
-    assert camera_name(topic, frame_id) == name
 
 
 @pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
@@ -239,12 +228,19 @@ def test_directory_without_bag_is_refused(tmp_path: Path) -> None:
         list(read_frames(tmp_path))
 
 
+def answered(folder: Path, told: SceneReport, overlay: bytes = b'a picture') -> Answered:
+    """Return the answer with its picture in a file."""
+    path = folder / f'{len(list(folder.glob("*.jpg")))}.jpg'
+    path.write_bytes(overlay)
+    return Answered(told, path)
+
+
 def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
     """Every input is there unchanged, and answers come when they would have come in the car."""
     source = drive(tmp_path / 'bag', 10)
     stamps = times(10)
-    answers = [Answered(report(stamps[4]), b'picture 4'), Answered(report(stamps[9]), b'9'),
-               Answered(report(stamps[9] + 1), b'of no frame')]
+    answers = [answered(tmp_path, report(stamps[4]), b'picture 4'),
+               answered(tmp_path, report(stamps[9])), answered(tmp_path, report(stamps[9] + 1))]
     assert write_annotated_bag(source, tmp_path / 'out', answers) == 2
     found: dict[str, list[tuple[int, bytes]]] = {}
     order = []
@@ -265,11 +261,83 @@ def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
         stamps[4] + 250_000_000, stamps[9] + 250_000_000]
     assert text.data == report(stamps[4]).to_json()
     assert (risk.status[0].level, risk.status[0].message) == (2, 'it brakes')
+    assert {one.key: one.value for one in risk.status[0].values} == {
+        'level': 'high', 'object': 'car', 'action': 'brake'}
+    assert risk.header.frame_id == drawn.header.frame_id == 'camera_front_optical_frame'
     assert risk.header.stamp.sec * 10**9 + risk.header.stamp.nanosec == stamps[4]
     assert drawn.data.tobytes() == b'picture 4'
     # The drawn pictures are no camera, so the result can be annotated again.
     assert [camera.topic for camera in camera_topics(tmp_path / 'out')] == [COMPRESSED_TOPIC]
     assert write_annotated_bag(tmp_path / 'out', tmp_path / 'again', answers) == 2
+
+
+def test_answers_of_the_same_stamp_are_all_written(tmp_path: Path) -> None:
+    """Two cameras may have one stamp, and so may two pictures after the clock was set back."""
+    left, right = '/left/image_raw/compressed', '/right/image_raw/compressed'
+    data = compressed(START_NS, jpeg(picture(0)))
+    source = write(tmp_path / 'bag', [
+        (topic, COMPRESSED_IMAGE, START_NS + i * STEP_NS, data)
+        for i, topic in enumerate((left, right, right))])
+    answers = [answered(tmp_path, report(START_NS, 0.0, camera))
+               for camera in ('left', 'right', 'right', 'rear')]
+    assert write_annotated_bag(source, tmp_path / 'out', answers) == 3
+    with Bag(tmp_path / 'out') as bag:
+        told = [(at, SceneReport.from_dict(json.loads(bag.deserialize(data, one.msgtype).data)))
+                for one, at, data in bag.messages(['/vts_node/report'])]
+    assert [(at - START_NS, one.frames[-1].camera) for at, one in told] == [
+        (0, 'left'), (STEP_NS, 'right'), (2 * STEP_NS, 'right')]
+
+
+def test_topic_of_unknown_type_is_left_out(tmp_path: Path) -> None:
+    """Old recordings do not define their types: one that nobody knows costs nothing else."""
+    source = tmp_path / 'bag'
+    with Writer(source, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        odd = writer.add_connection('/odd', 'acme/msg/Odd', msgdef='uint8 x', rihs01='RIHS01_0')
+        camera = writer.add_connection(COMPRESSED_TOPIC, COMPRESSED_IMAGE, typestore=TYPESTORE)
+        writer.write(odd, START_NS, b'\x00\x01\x00\x00\x07')
+        writer.write(camera, START_NS, compressed(START_NS, jpeg(picture(0))))
+    with sqlite3.connect(source / 'bag.db3') as base:
+        base.execute('DELETE FROM message_definitions')
+    counters: Counter[str] = Counter()
+    answers = [answered(tmp_path, report(START_NS))]
+    assert write_annotated_bag(source, tmp_path / 'out', answers, counters=counters) == 1
+    assert counters['not_copied'] == 1
+    with Bag(tmp_path / 'out') as bag:
+        topics = {one.topic for one in bag.connections if one.msgcount}
+    assert COMPRESSED_TOPIC in topics
+    assert '/odd' not in topics
+
+
+def test_damaged_lz4_is_read_up_to_the_damage(tmp_path: Path) -> None:
+    """A codec that complains in its own way does not get through."""
+    file = tmp_path / 'drive.mcap'
+    with file.open('wb') as stream:
+        writer = McapWriter(stream, chunk_size=20_000, compression=CompressionType.LZ4)
+        writer.start(profile='ros2')
+        definition, _ = TYPESTORE.generate_msgdef(COMPRESSED_IMAGE, ros_version=2)
+        channel = writer.register_channel(
+            COMPRESSED_TOPIC, 'cdr',
+            writer.register_schema(COMPRESSED_IMAGE, 'ros2msg', definition.encode()))
+        for i, stamp in enumerate(times(100)):
+            writer.add_message(channel, stamp, compressed(stamp, jpeg(picture(i))), stamp)
+        writer.finish()
+    data = bytearray(file.read_bytes())
+    # The frame header of a block in the middle, and no index: it has to be repaired.
+    middle = data.index(b'\x04\x22\x4d\x18', len(data) // 2)
+    data[middle:middle + 64] = b'\xff' * 64
+    file.write_bytes(data[:-2000])
+    counters: Counter[str] = Counter()
+    frames = list(read_frames(file, counters=counters))
+    assert 20 < len(frames) < 80
+    assert [frame.stamp_ns for frame in frames] == times(len(frames))
+    assert counters['truncated'] == 1
+
+
+def test_full_disk_is_not_taken_for_damage(tmp_path: Path) -> None:
+    """A recording that cannot be repaired for lack of space is not one that ends early."""
+    file = drive(tmp_path / 'bag', 300) / 'bag.mcap'
+    with pytest.raises(BagError, match='cannot be repaired: No space left on device'):
+        _repair(file, Path('/dev/full'))
 
 
 def test_real_bags_are_read() -> None:

@@ -211,7 +211,7 @@ def _copy_sound_records(source: Path, target: Path) -> int:
 
 
 def _sound_records(reader: StreamReader) -> Iterator[McapRecord]:
-    """Yield everything before the first damage, which shows in as many ways as there are codecs."""
+    """Yield what comes before the first damage, which every codec reports in its own way."""
     try:
         yield from reader.records
     except Exception:

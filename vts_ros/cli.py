@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 import sys
-from typing import Annotated, Any, TYPE_CHECKING
+from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
@@ -37,6 +37,14 @@ ModelOption = Annotated[str, typer.Option(
     help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
 
 
+def _share(text: str) -> float:
+    """Return a share of the visual tokens; zero is none, it would be an answer about nothing."""
+    share = float(text)
+    if not 0.0 < share <= 1.0:
+        raise typer.BadParameter(f'{share:g} is not above 0 and at most 1')
+    return share
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f'vts_ros {__version__}')
@@ -60,7 +68,8 @@ def annotate(
     out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('annotated'),
     model: ModelOption = 'embedded',
     keep_ratio: Annotated[float, typer.Option(
-        min=0.0, max=1.0, help='Share of the visual tokens that the language model sees.')] = 0.6,
+        parser=_share, metavar='SHARE',
+        help='Share of the visual tokens that the language model sees, up to 1.')] = 0.6,
     topic: Annotated[list[str] | None, typer.Option(
         help='Camera topic; may be given several times. Default: every camera of the bag.',
         show_default=False)] = None,
@@ -204,7 +213,8 @@ def replay(
                              '--json[/bold]')
 def eval_scenes(
     model: ModelOption = 'embedded',
-    split: Annotated[str, typer.Option(help='test or val; neither was trained on.')] = 'test',
+    split: Annotated[Literal['val', 'test'], typer.Option(
+        help='Neither was trained on.')] = 'test',
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
     budgets: Annotated[str, typer.Option(
         help='Shares of the visual tokens to compare with all of them.')] = '0.6,0.4',
@@ -221,7 +231,7 @@ def eval_scenes(
     from vts_ros.evaluation.scenes import evaluate
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
-    ratios = [float(ratio) for ratio in budgets.split(',') if ratio.strip()]
+    ratios = [_share(ratio) for ratio in budgets.split(',') if ratio.strip()]
     console = Console(stderr=as_json)
     with console.status(f'loading {model}'):
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
@@ -358,8 +368,7 @@ def results(summary: Summary) -> str:
         f'\n{len(summary.reports)} answers ({risks}); {kept:.0f} of {total:.0f} visual tokens '
         f'kept; {1e-3 * summary.latency_ms(50):.2f} s per answer (median).']
     lines += [f'note: {count} {COUNTER_TEXTS[name]}' for name, count in summary.counters.items()
-              if count and name in ('broken', 'back', 'no_stamp', 'truncated', 'damaged',
-                                    'interrupted')]
+              if count and name not in ('frames', 'admitted', 'thinned', 'duplicate')]
     lines += [f'page   {summary.out / PAGE}', f'sheet  {summary.out / SHEET}',
               f'video  {summary.out / VIDEO}', f'bag    {summary.out / ANNOTATED_BAG}',
               f'JSON   {summary.out / ANSWERS}']

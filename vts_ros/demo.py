@@ -9,8 +9,8 @@ ROS, as any other node would, and writes them down as ``vts annotate`` does.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import importlib.util
@@ -40,10 +40,11 @@ from vts_ros.bags import (
     CameraTopic,
     COMPRESSED_IMAGE,
     read_frames,
+    until_damage,
 )
 from vts_ros.evaluation.metrics import intersection_over_union
 from vts_ros.frames import Frame
-from vts_ros.report import RISK_LEVELS, RiskLevel, SceneReport
+from vts_ros.report import FrameRef, RISK_LEVELS, RiskLevel, SceneReport
 from vts_ros.scenes.types import Actor
 from vts_ros.visuals import seconds
 
@@ -55,6 +56,9 @@ OUT = Path('out/demo')
 NODE = 'vts_node'
 TRUTH_TOPIC = '/vts/truth'
 DRIVE_SEED = 1_100_000_000
+#: About a minute; the red light would make it longer without showing more.
+DRIVE_HAZARDS = ('lead braking', 'pedestrian crossing', 'cyclist ahead', 'hidden child')
+DRIVE_INTERVAL_SEC = 0.2
 #: Loading the models on a slow disk takes a while.
 START_SEC = 120.0
 #: How long the answer about the last pictures may take after the end of the replay.
@@ -63,6 +67,9 @@ LAST_PICTURES_NS = 500_000_000
 #: A machine that is too slow to answer to every hazard gets a slower drive.
 RATES = (1.0, 0.5)
 STOP_SEC = 10.0
+
+#: The answers by their newest frame: those of a second replay take the place of the first.
+Reports = dict[FrameRef, SceneReport]
 
 console = Console()
 
@@ -97,7 +104,7 @@ def run(out: Path, own_bag: str | None) -> Summary:
     Raises
     ------
     DemoError
-        If ROS is missing, a process fails, or no answer arrives.
+        If ROS is missing, a process fails, or no picture or no answer arrives.
     BagError, AnnotateError
         As from :func:`vts_ros.annotate.write_outputs`.
 
@@ -108,39 +115,47 @@ def run(out: Path, own_bag: str | None) -> Summary:
     out.mkdir(parents=True, exist_ok=True)
     bag = Path(own_bag) if own_bag else render_drive(out / 'drive')
     cameras = camera_topics(bag)
-    stamps = [frame.stamp_ns for frame in read_frames(bag)]
+    counters: Counter[str] = Counter()
+    stamps = [frame.stamp_ns for frame in until_damage(read_frames(bag, None, counters), counters)]
+    if not stamps:
+        raise DemoError(f'{bag} has no picture that can be read')
     hazards = find_hazards(read_truths(bag))
-    console.print(f'{bag}: {len(stamps)} pictures, {1e-9 * (stamps[-1] - stamps[0]):.0f} s, '
+    console.print(f'{bag}: {len(stamps)} pictures, {1e-9 * (max(stamps) - min(stamps)):.0f} s, '
                   f'from {", ".join(one.topic for one in cameras)}', highlight=False, markup=False)
     _isolate(out)
-    reports: dict[int, SceneReport] = {}
-    with _process(out / 'node.log', 'vts_ros.nodes.vts_node', *node_arguments(cameras)) as node, \
+    reports: Reports = {}
+    node_log, replay_log = out / 'node.log', out / 'replay.log'
+    with _process(node_log, 'vts_ros.nodes.vts_node', *node_arguments(cameras)) as node, \
             _listener(reports, min(stamps)) as listener:
-        _wait_for_node(listener, cameras, node, out / 'node.log')
+        _wait_for_node(listener, cameras, node, node_log)
         for rate in RATES:
             console.print(f'\nreplay at {rate:g} times the speed', style='bold')
             console.print(cli.answer_head())
-            with _process(out / 'replay.log', 'vts_ros.cli', 'replay', str(bag),
+            with _process(replay_log, 'vts_ros.cli', 'replay', str(bag),
                           '--clock', '--rate', str(rate)) as player:
                 _listen(listener, player, node, reports, max(stamps))
+            _require_alive('node', node, node_log)
+            # The player ends with an error, too, after it has played what is left of a bag.
+            if not (counters['damaged'] or counters['truncated']):
+                _require_alive('replay', player, replay_log)
             for hazard in hazards:
                 hazard.answers = [one for one in reports.values() if hazard.covers(one.stamp)]
             if all(hazard.answers for hazard in hazards):
                 break
             console.print('not every hazard has an answer: this machine is slow, once more')
     if not reports:
-        raise DemoError(f'no answer arrived; {_last_line(out / "node.log")}; '
-                        f'{_last_line(out / "replay.log")}')
-    summary = write_outputs(_with_frames(bag, reports), out, source=bag,
-                            counters=Counter(frames=len(stamps)), info=_info(reports))
+        raise DemoError(f'no answer arrived; {_last_line(node_log)}; {_last_line(replay_log)}')
+    frames = until_damage(read_frames(bag), Counter())
+    summary = write_outputs(_with_frames(frames, reports.values()), out, source=bag,
+                            counters=counters, info=_info(reports))
     if hazards:
         console.print(hazard_table(hazards, summary.start_ns))
     console.print(cli.results(summary), highlight=False, markup=False)
     return summary
 
 
-def _info(reports: Mapping[int, SceneReport]) -> dict[str, str]:
-    last = reports[max(reports)]
+def _info(reports: Reports) -> dict[str, str]:
+    last = next(reversed(reports.values()))
     return {'model': last.model, 'engine': last.engine,
             'run by': f'the ROS 2 node {NODE}, which heard the pictures over DDS'}
 
@@ -178,7 +193,7 @@ def render_drive(path: Path) -> Path:
 
     with console.status('rendering a drive'):
         shutil.rmtree(path, ignore_errors=True)
-        write_bag(path, make_drive(DRIVE_SEED))
+        write_bag(path, make_drive(DRIVE_SEED, DRIVE_HAZARDS, interval_sec=DRIVE_INTERVAL_SEC))
     return path
 
 
@@ -209,14 +224,20 @@ def _process(log: Path, module: str, *arguments: str) -> Iterator[subprocess.Pop
                 continue
 
 
+def _require_alive(name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Raise DemoError if a process has ended with an error."""
+    if process.returncode not in (None, 0):
+        raise DemoError(f'the {name} ended with code {process.returncode}; {_last_line(log)}')
+
+
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors='replace').strip().splitlines()
     return f'{log} ends with: {lines[-1]}' if lines else f'{log} is empty'
 
 
 @contextmanager
-def _listener(reports: dict[int, SceneReport], start_ns: int) -> Iterator[Node]:
-    """Take part in ROS, collect the reports of the node by stamp, and print each."""
+def _listener(reports: Reports, start_ns: int) -> Iterator[Node]:
+    """Take part in ROS, collect the reports of the node, and print each."""
     import rclpy
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from rclpy.signals import SignalHandlerOptions
@@ -224,7 +245,7 @@ def _listener(reports: dict[int, SceneReport], start_ns: int) -> Iterator[Node]:
 
     def take(message: String) -> None:
         report = SceneReport.from_dict(json.loads(message.data))
-        reports[report.stamp] = report
+        reports[report.frames[-1]] = report
         console.print(cli.answer_row(report, start_ns))
 
     # Ctrl-C stays an interrupt of this program, which then stops the others.
@@ -260,7 +281,7 @@ def _wait_for_node(listener: Node, cameras: Sequence[CameraTopic],
 
 
 def _listen(listener: Node, player: subprocess.Popen[bytes], node: subprocess.Popen[bytes],
-            reports: Mapping[int, SceneReport], last_ns: int) -> None:
+            reports: Reports, last_ns: int) -> None:
     """Listen until the replay has ended and the answer about its last pictures is there."""
     silent_since = time.monotonic()
     heard = len(reports)
@@ -268,19 +289,29 @@ def _listen(listener: Node, player: subprocess.Popen[bytes], node: subprocess.Po
         _spin(listener, 0.1)
         if player.poll() is None or len(reports) > heard:
             silent_since, heard = time.monotonic(), len(reports)
-        elif (max(reports, default=0) > last_ns - LAST_PICTURES_NS
+        elif (max((ref.stamp for ref in reports), default=0) > last_ns - LAST_PICTURES_NS
               or time.monotonic() - silent_since > LAST_ANSWER_SEC):
             return
 
 
-def _with_frames(bag: Path, reports: Mapping[int, SceneReport]
+def _with_frames(frames: Iterable[Frame], reports: Iterable[SceneReport]
                  ) -> Iterator[tuple[list[Frame | None], SceneReport]]:
     """Yield the reports in the order of time, with the frames that the node saw."""
-    wanted = {ref.stamp for report in reports.values() for ref in report.frames}
-    frames: dict[tuple[str, int], Frame] = {
-        frame.key: frame for frame in read_frames(bag) if frame.stamp_ns in wanted}
-    for _, report in sorted(reports.items()):
-        found = [frames.get((ref.camera, ref.stamp)) for ref in report.frames]
+    todo = deque(sorted(reports, key=lambda report: report.stamp))
+    wanted = {ref for report in todo for ref in report.frames}
+    held: dict[FrameRef, Frame] = {}
+    for frame in frames:
+        ref = FrameRef(*frame.key)
+        if ref in wanted:
+            held[ref] = frame
+        while todo and held.keys() >= set(todo[0].frames):
+            report = todo.popleft()
+            yield [held[ref] for ref in report.frames], report
+            # Only what later answers share stays in memory: a drive may be long.
+            needed = min(ref.stamp for ref in todo[0].frames) if todo else 0
+            held = {ref: frame for ref, frame in held.items() if ref.stamp >= needed}
+    for report in todo:
+        found = [held.get(ref) for ref in report.frames]
         if found[-1] is not None:
             yield found, report
 
@@ -297,7 +328,7 @@ def read_truths(bag: Path) -> list[Truth]:
     """Return the ground truth that a rendered drive carries; none for any other bag."""
     truths = []
     with Bag(bag) as opened:
-        for connection, stamp_ns, data in opened.messages([TRUTH_TOPIC]):
+        for connection, stamp_ns, data in until_damage(opened.messages([TRUTH_TOPIC]), Counter()):
             said = json.loads(opened.deserialize(data, connection.msgtype).data)
             actor = next((one for one in said['frame']['actors'] if one['is_risk']), None)
             truths.append(Truth(stamp_ns, said['window']['risk'],
@@ -307,26 +338,29 @@ def read_truths(bag: Path) -> list[Truth]:
 
 @dataclass
 class Hazard:
-    """A stretch of the drive in which one thing is the risk, and what was said then."""
+    """The moments of the drive in which one thing is a risk worth a warning, by stamp."""
 
-    truths: list[Truth]
+    truths: dict[int, Truth]
     answers: list[SceneReport] = field(default_factory=list)
 
     @property
     def worst(self) -> Truth:
         """Return the first moment at which the risk is highest."""
-        return max(self.truths, key=lambda truth: RISK_LEVELS.index(truth.risk))
+        return max(self.truths.values(), key=lambda truth: RISK_LEVELS.index(truth.risk))
 
     def covers(self, stamp_ns: int) -> bool:
         """Return whether a picture of this time shows the hazard."""
-        return self.truths[0].stamp_ns <= stamp_ns <= self.truths[-1].stamp_ns
+        return stamp_ns in self.truths
 
 
 def find_hazards(truths: Sequence[Truth]) -> list[Hazard]:
-    """Return the stretches with one and the same risk object that come to a conflict."""
-    stretches = groupby(truths, key=lambda truth: truth.actor and truth.actor.id)
-    hazards = [Hazard(list(stretch)) for actor_id, stretch in stretches if actor_id is not None]
-    return [hazard for hazard in hazards if hazard.worst.risk in ('medium', 'high')]
+    """Return the stretches with one and the same risk object, as far as it is a conflict."""
+    hazards = []
+    for actor_id, stretch in groupby(truths, key=lambda truth: truth.actor and truth.actor.id):
+        moments = {one.stamp_ns: one for one in stretch if one.risk in ('medium', 'high')}
+        if actor_id is not None and moments:
+            hazards.append(Hazard(moments))
+    return hazards
 
 
 def is_right(report: SceneReport, truth: Truth) -> bool:
@@ -342,15 +376,14 @@ def hazard_table(hazards: Sequence[Hazard], start_ns: int) -> Table:
     for name in ('time', 'hazard', 'risk', 'answers', 'right object', 'in words'):
         table.add_column(name, ratio=1 if name == 'in words' else None)
     for hazard in hazards:
-        by_stamp = {truth.stamp_ns: truth for truth in hazard.truths}
         answers = sorted(hazard.answers, key=lambda one: one.stamp)
-        right = [one for one in answers if is_right(one, by_stamp[one.stamp])]
+        right = [one for one in answers if is_right(one, hazard.truths[one.stamp])]
         levels = Counter(one.answer.risk for one in answers)
         words = (right or answers)[-1:]
         actor = hazard.worst.actor
         table.add_row(
-            f'{seconds(hazard.truths[0].stamp_ns, start_ns)} to '
-            f'{seconds(hazard.truths[-1].stamp_ns, start_ns)}',
+            f'{seconds(min(hazard.truths), start_ns)} to '
+            f'{seconds(max(hazard.truths), start_ns)}',
             f'{actor.label}, {actor.motion}' if actor else '', hazard.worst.risk,
             ', '.join(f'{count} {level}' for level, count in levels.items()) or 'none',
             f'{len(right)} of {len(answers)}',

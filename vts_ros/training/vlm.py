@@ -43,8 +43,9 @@ _QUESTION_SHARE = 0.3
 #: Share of the windows that stay whole, and of those pruned by the sparsifier; the rest: random.
 _WHOLE_SHARE, _SPARSIFIER_SHARE = 0.3, 0.4
 _KEEP_RATIOS = (0.15, 0.9)
-#: Weight of the tokens that state object, box and risk; the wording around them is free.
-_FACT_WEIGHT = 3.0
+#: Weights of the tokens that state object, box and risk, and of those of the description, which
+#: is long and mostly a free choice of words; the others weigh 1.
+_FACT_WEIGHT, _DESCRIPTION_WEIGHT = 3.0, 0.3
 _IGNORED = -100
 #: Layers of the language model, and after which of them motion and risk have to be known.
 _LAYERS, _UNDERSTANDING_LAYER = 6, 4
@@ -187,6 +188,7 @@ class _Trainer:
                                      for mark in ('<|im_start|>', '<|im_end|>', '\n')]
         self._facts_begin = {token for text, token in by_text.items() if '"object"' in text}
         self._facts_end = by_text['", "explanation": "']
+        self._description_begin = by_text['", "description": "']
 
     def vision_losses(self, step: int) -> Losses:
         """Return the losses of the vision encoder alone, on single frames."""
@@ -280,6 +282,8 @@ class _Trainer:
                 weight = _FACT_WEIGHT
             elif token == self._facts_end:
                 weight = 1.0
+            elif token == self._description_begin:
+                weight = _DESCRIPTION_WEIGHT
             weights[place] = weight
             if token == end:
                 weight = 0.0

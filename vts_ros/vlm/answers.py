@@ -49,9 +49,9 @@ def render(answer: Answer) -> str:
         if answer.box is not None:
             box = f'[{", ".join(f"{value:.2f}" for value in answer.box)}]'
         found = f'{{"label": {_quote(answer.label)}, "box": {box}}}'
-    return (f'{{"description": {_quote(answer.description)}, "object": {found}, '
-            f'"risk": {_quote(answer.risk)}, "explanation": {_quote(answer.explanation)}, '
-            f'"action": {_quote(answer.action)}}}')
+    return (f'{{"object": {found}, "risk": {_quote(answer.risk)}, '
+            f'"explanation": {_quote(answer.explanation)}, "action": {_quote(answer.action)}, '
+            f'"description": {_quote(answer.description)}}}')
 
 
 def _quote(text: str) -> str:

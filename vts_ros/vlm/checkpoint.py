@@ -24,8 +24,9 @@ SPECIAL_TOKENS = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start
                   '<|vision_end|>', '<|image_pad|>', '<|video_pad|>')
 
 #: Strings of the answer form and of its numbers: a token each, so that answers are short.
-FORM_TOKENS = ('{"description": "', '", "object": {"label": "', '", "box": [', ']}, "risk": "',
-               '", "object": null, "risk": "', '", "explanation": "', '", "action": "', '"}')
+FORM_TOKENS = ('{"object": {"label": "', '", "box": [', ']}, "risk": "',
+               '{"object": null, "risk": "', '", "explanation": "', '", "action": "',
+               '", "description": "', '"}')
 NUMBER_TOKENS = tuple(f'{value / 100:.2f}' for value in range(101))
 
 CHAT_TEMPLATE = (

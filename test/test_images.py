@@ -1,0 +1,93 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Image messages as drivers send them, and as they should not."""
+
+from __future__ import annotations
+
+from array import array
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from bag_maker import picture
+import cv2
+import numpy as np
+import pytest
+
+from vts_ros.frames import FrameError
+from vts_ros.images import camera_name, raw_rgb
+
+
+def message(encoding: str, height: int, width: int, step: int, data: bytes) -> SimpleNamespace:
+    """Return the fields of sensor_msgs/Image."""
+    return SimpleNamespace(height=height, width=width, encoding=encoding, is_bigendian=0,
+                           step=step, data=np.frombuffer(data, np.uint8))
+
+
+@pytest.mark.parametrize(('topic', 'frame_id', 'name'), [
+    ('/camera/front/image_raw/compressed', 'x', 'camera_front'),
+    ('/camera/front/image_raw', 'x', 'camera_front'),
+    ('/sensing/cam0/image_rect_color', '', 'sensing_cam0'),
+    ('/dashcam', '', 'dashcam'),
+    ('/image_raw', 'front_left_optical_frame', 'front_left'),
+    ('/camera/image_raw', 'camera_front', 'camera_front'),
+    ('/image_raw/compressed', '', 'camera'),
+])
+def test_camera_name(topic: str, frame_id: str, name: str) -> None:
+    """A camera is called after its topic, and after its frame where the topic says nothing."""
+    assert camera_name(topic, frame_id) == name
+
+
+@pytest.mark.parametrize('encoding', ['nv12', 'nv21', 'yuv422_yuy2', 'bayer_rggb8', 'mono8'])
+def test_encodings_of_cheap_cameras(encoding: str) -> None:
+    """A grey picture stays what it was, whatever the encoding does with colours."""
+    height, width, padding = 32, 48, 5
+    grey = np.repeat(np.linspace(16, 235, height).astype(np.uint8)[:, None], width, axis=1)
+    rows = {'nv12': np.vstack([grey, np.full((height // 2, width), 128, np.uint8)]),
+            'yuv422_yuy2': np.dstack([grey, np.full_like(grey, 128)]).reshape(height, -1)}
+    rows['nv21'] = rows['nv12']
+    pixels = np.pad(rows.get(encoding, grey), ((0, 0), (0, padding)))
+    rgb = raw_rgb(message(encoding, height, width, pixels.shape[1], pixels.tobytes()))
+    assert rgb.shape == (height, width, 3)
+    assert np.ptp(rgb[4:-4].astype(int), axis=2).max() <= 2
+    assert (np.diff(rgb[4:-4, 4, 0].astype(int)) > 0).all()
+
+
+@pytest.mark.parametrize(('encoding', 'code'), [('nv12', cv2.COLOR_YUV2RGB_NV12),
+                                                ('nv21', cv2.COLOR_YUV2RGB_NV21)])
+def test_planes_of_colour_are_not_cut_off(encoding: str, code: int) -> None:
+    """Half as many rows again as the picture is high belong to it, from rclpy as well."""
+    planes = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
+    sent = message(encoding, 32, 48, 48, b'')
+    sent.data = array('B', planes.tobytes())
+    np.testing.assert_array_equal(raw_rgb(sent), cv2.cvtColor(planes, code))
+
+
+@pytest.mark.parametrize('encoding', [
+    'rgb8', 'bgr8', 'mono8', 'rgba8', 'bgra8', 'bayer_rggb8', 'yuv422', 'nv12', 'secret9', ''])
+@pytest.mark.parametrize('size', [(0, 0), (32, 5000), (33, 47), (2**32 - 1, 2**32 - 1)])
+def test_pictures_that_lie_are_refused_in_one_line(encoding: str, size: tuple[int, int]) -> None:
+    """Empty, too few bytes, and odd sizes where colours come in pairs."""
+    height, width = size
+    with pytest.raises(FrameError) as caught:
+        raw_rgb(message(encoding, height, width, min(width, 40), bytes(32 * 40)))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('encoding', ['mono16', 'rgb16', 'bayer_rggb16', '16UC3', '32FC3', '8SC3'])
+def test_other_than_8_bits_is_refused(encoding: str) -> None:
+    """Depth and raw sensor values are no picture; to squeeze them would be to make one up."""
+    with pytest.raises(FrameError, match=f'{encoding}.*only encodings of 8 bits are supported'):
+        raw_rgb(message(encoding, 32, 48, 48 * 12, bytes(32 * 48 * 12)))
+
+
+def test_node_can_read_pictures_without_the_tools() -> None:
+    """What a car needs does not load what draws and what reads recordings."""
+    code = ('import sys, numpy; from vts_ros.images import raw_rgb; '
+            'from types import SimpleNamespace as Message; '
+            'raw_rgb(Message(height=32, width=48, encoding="bgr8", is_bigendian=0, step=144, '
+            'data=numpy.zeros(144 * 32, numpy.uint8))); print(*sys.modules)')
+    loaded = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True,
+                            text=True).stdout.split()
+    assert not {'rosbags', 'mcap', 'matplotlib', 'PIL', 'torch'} & set(loaded)
+    assert raw_rgb(message('rgb8', 96, 160, 480, picture(0).tobytes())).shape == (96, 160, 3)
