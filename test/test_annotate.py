@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 import json
+import os
 from pathlib import Path
 import shutil
 
@@ -145,6 +146,7 @@ def test_broken_frame_costs_its_answers_only(tmp_path: Path, pipeline: Pipeline)
     """A cut JPEG in the drive is dropped, counted and told; answers go on."""
     bag, out = drive(tmp_path / 'bag', 20, broken=10), tmp_path / 'out'
     summary = annotate(bag, out, pipeline)
+    assert all(len(one.frames) == 5 for one in summary.reports)
     bad = START_NS + 10 * STEP_NS
     assert summary.counters['broken'] == 1
     assert len(summary.reports) == 6
@@ -214,6 +216,55 @@ def test_interrupt_keeps_what_there_is(tmp_path: Path) -> None:
     assert summary.risks == {'none': 0, 'low': 1, 'medium': 0, 'high': 1, 'unknown': 0}
     assert summary.counters['interrupted'] == 1
     assert (tmp_path / 'out' / PAGE).exists()
+
+
+def test_error_after_an_answer_keeps_what_there_is(tmp_path: Path) -> None:
+    """What was said before the error is written, and then the error is told in one line."""
+    bag, out = drive(tmp_path / 'bag', 40), tmp_path / 'out'
+
+    def failing(answers: int) -> Iterator[Pair]:
+        yield from pairs(bag, [answer('low')] * answers)
+        raise RuntimeError('out of\nmemory')
+
+    with pytest.raises(AnnotateError, match=r'ended after 2 answers, .* out of memory$'):
+        write_outputs(failing(2), out, source=bag)
+    assert len((out / ANSWERS).read_text().splitlines()) == 2
+    assert 'ended with an error' in Page(out / PAGE).text
+    with pytest.raises(RuntimeError):
+        write_outputs(failing(0), tmp_path / 'none', source=bag)
+
+
+def test_broken_frame_of_a_window_is_not_the_end_of_the_window(tmp_path: Path,
+                                                               pipeline: Pipeline) -> None:
+    """A cut picture that is found late costs the window that picture, as in the node."""
+    bag = drive(tmp_path / 'bag', 12, broken=4)
+    summary = annotate(bag, tmp_path / 'out', pipeline)
+    assert summary.counters['broken'] == 1
+    first = summary.reports[0]
+    assert [(ref.stamp - START_NS) // STEP_NS for ref in first.frames] == [0, 2, 6, 8]
+
+
+def test_recorded_drives_are_annotated(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Real recordings come out with answers about their own pictures, and all files."""
+    folder = os.environ.get('VTS_TEST_BAGS')
+    if not folder:
+        pytest.skip('VTS_TEST_BAGS is not set: no recorded drives here')
+    bags = [path for path in sorted(Path(folder).iterdir()) if (path / 'metadata.yaml').exists()]
+    assert bags
+    for bag in bags:
+        out = tmp_path / bag.name
+        counters: Counter[str] = Counter()
+        stamps = {frame.stamp_ns for frame in read_frames(bag, counters=counters)}
+        summary = annotate(bag, out, pipeline, every=40)
+        assert summary.counters['frames'] == counters['frames']
+        told = [SceneReport.from_dict(json.loads(line))
+                for line in (out / ANSWERS).read_text().splitlines()]
+        assert len(told) == len(summary.reports) >= 1
+        assert all(ref.stamp in stamps for one in told for ref in one.frames)
+        assert all(one.answer.risk in RISK_LEVELS and one.model == 'tiny' for one in told)
+        assert decode_image((out / SHEET).read_bytes()).std() > 10
+        with Bag(out / ANNOTATED_BAG) as opened:
+            assert len(list(opened.messages(['/vts_node/report']))) == len(told)
 
 
 def test_out_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ from vts_ros.annotate import ANSWERS, PAGE
 from vts_ros.report import SceneReport
 from vts_ros.vlm.checkpoint import create_checkpoint
 
+ROOT = Path(__file__).resolve().parents[1]
 
-def vts(*arguments: object) -> subprocess.CompletedProcess[str]:
+
+def vts(*arguments: object, timeout_sec: float = 90.0) -> subprocess.CompletedProcess[str]:
     """Run the command with a terminal of fixed width."""
     return subprocess.run(
         [sys.executable, '-m', 'vts_ros.cli', *map(str, arguments)], check=False,
-        capture_output=True, text=True, timeout=90,
+        capture_output=True, text=True, timeout=timeout_sec,
         env={**os.environ, 'COLUMNS': '120', 'NO_COLOR': '1', 'OMP_NUM_THREADS': '1'})
 
 
@@ -66,6 +68,33 @@ def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
     line, = done.stderr.strip().splitlines()
     assert line.startswith('vts: ')
     assert reason in line
+
+
+@pytest.mark.parametrize(('arguments', 'reason'), [
+    (('annotate', '--bag', '/nowhere', '--keep-ratio', 0), '0 is not above 0'),
+    (('eval', 'scenes', '--budgets', '0.6,0'), '0 is not above 0'),
+    (('eval', 'scenes', '--split', 'train'), "'train' is not one of"),
+])
+def test_impossible_options_are_refused_before_anything_is_loaded(
+        arguments: tuple[object, ...], reason: str) -> None:
+    """To keep nothing and to test on what was trained on are mistakes in the command."""
+    done = vts(*arguments)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert 'loading' not in done.stderr
+
+
+@pytest.mark.skipif(not (ROOT / 'models' / 'embedded').is_dir(),
+                    reason='the language model is not in this checkout')
+def test_eval_ends_with_json() -> None:
+    """The last line is for programs: the metrics with all tokens and with fewer."""
+    done = vts('eval', 'scenes', '--n', 4, '--budgets', '0.5', '--json', timeout_sec=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result['n'] == 4
+    assert result['split'] == 'test'
+    assert set(result['vts']) == {'0.5'}
+    assert set(result['vts']['0.5']) == set(result['dense'])
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -22,6 +22,7 @@ from vts_ros.nodes.conversions import (
     to_ns,
     to_risk,
     to_stamp,
+    to_unknown_risk,
 )
 from vts_ros.report import Answer, FrameRef, KeyFrame, RiskLevel, SceneReport
 
@@ -77,7 +78,8 @@ def test_bayer_colours_are_not_swapped() -> None:
 @pytest.mark.parametrize(('message', 'reason'), [
     (image('sonar', RGB), 'sonar'),
     (image('mono16', RGB[:, :, :2]), 'mono16'),
-    (Image(encoding='rgb8'), '0x0'),
+    *((Image(encoding=encoding), '0x0') for encoding in ('rgb8', 'bgr8', 'mono8', 'yuv422')),
+    (image('yuv422', RGB[:, :29, :2]), '29x20'),
     (Image(encoding='rgb8', height=20, width=30, step=90, data=bytes(100)), '100'),
     (Image(encoding='rgb8', height=20, width=30, step=60, data=bytes(1200)), 'cannot'),
     (CompressedImage(format='jpeg'), 'empty'),
@@ -105,6 +107,15 @@ def test_risk_is_a_level_with_the_reason(risk: RiskLevel, level: bytes) -> None:
         'level': risk, 'object': 'car', 'action': 'brake'}
     assert to_ns(message.header.stamp) == STAMP_NS
     assert message.header.frame_id == 'front_frame'
+
+
+def test_a_risk_that_no_longer_holds_is_stale_with_the_reason() -> None:
+    message = to_unknown_risk('no picture', 'vts_node: risk', 'vts_ros', STAMP_NS)
+    status = message.status[0]
+    assert (status.level, status.message) == (DiagnosticStatus.STALE, 'no picture')
+    assert {value.key: value.value for value in status.values} == {
+        'level': 'unknown', 'object': '', 'action': ''}
+    assert to_ns(message.header.stamp) == STAMP_NS
 
 
 def test_markers_wrap_the_text_and_take_the_colour_of_the_risk() -> None:

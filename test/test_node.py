@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 import json
 from pathlib import Path
 import signal
@@ -25,6 +26,7 @@ from rcl_interfaces.srv import SetParameters
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -35,15 +37,21 @@ from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 import yaml
 
+from vts_ros.bags import BagError
+from vts_ros.nodes import health, replay, vts_node
 from vts_ros.nodes.conversions import RISK_STATUS, to_ns, to_stamp
+from vts_ros.nodes.health import CameraHealth, HARDWARE_ID
 from vts_ros.nodes.parameters import TABLE
-from vts_ros.nodes.vts_node import LATCHED_QOS, VtsNode
+from vts_ros.nodes.vts_node import LATCHED_QOS, MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.report import RISK_LEVELS, SceneReport
 
 STEP_NS = 200_000_000
+#: After so long a window starts anew.
+GAP_NS = 100 * 1_000_000_000
 DRIVE = 20
 RELIABLE = QoSProfile(depth=100)
 STATUS = 'vts_node: '
+CAMERA = 'camera camera_front'
 
 
 class Car:
@@ -55,14 +63,15 @@ class Car:
         self.node = Node('car', context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
-        self.stamp_ns = START_NS + 100 * 1_000_000_000
+        self.stamp_ns = START_NS + GAP_NS
         self.reports: list[SceneReport] = []
         self.risks: list[DiagnosticArray] = []
+        self.retracted: list[DiagnosticStatus] = []
         self.markers: list[MarkerArray] = []
         self.statuses: dict[str, DiagnosticStatus] = {}
         listen = self.node.create_subscription
         listen(String, '/vts_node/report', self._on_report, RELIABLE)
-        listen(DiagnosticArray, '/vts_node/risk', self.risks.append, RELIABLE)
+        listen(DiagnosticArray, '/vts_node/risk', self._on_risk, RELIABLE)
         listen(MarkerArray, '/vts_node/markers', self.markers.append, RELIABLE)
         listen(DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE)
         self.compressed = self.node.create_publisher(CompressedImage, COMPRESSED_TOPIC, RELIABLE)
@@ -100,6 +109,12 @@ class Car:
         parameter = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[parameter])
         return self.call(SetParameters, '/vts_node/set_parameters', request).results[0]
+
+    def change_state(self, *transitions: int) -> None:
+        """Take the node through transitions of its lifecycle."""
+        for transition in transitions:
+            request = ChangeState.Request(transition=Transition(id=transition))
+            assert self.call(ChangeState, '/vts_node/change_state', request, 60.0).success
 
     def show(self, data: bytes, frame_id: str = 'camera_front') -> int:
         """Publish compressed bytes with the next stamp; return the stamp."""
@@ -139,6 +154,13 @@ class Car:
 
     def _on_report(self, message: String) -> None:
         self.reports.append(SceneReport.from_dict(json.loads(message.data)))
+
+    def _on_risk(self, message: DiagnosticArray) -> None:
+        # A risk names the camera; that it is no longer known comes from the node itself.
+        if message.status[0].hardware_id == HARDWARE_ID:
+            self.retracted.append(message.status[0])
+        else:
+            self.risks.append(message)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.statuses.update({status.name: status for status in message.status})
@@ -195,7 +217,7 @@ def test_a_replayed_bag_is_described(ros: Ros, node: Process, car: Car, tmp_path
     # Every window was either described or gave way to a newer one.
     assert (car.counter('pipeline', 'described'), car.counter('pipeline', 'skipped')) == (
         len(answered), DRIVE - 4 - len(answered))
-    assert car.counter('camera camera_front', 'admitted') == DRIVE
+    assert car.counter(CAMERA, 'admitted') == DRIVE
 
 
 def test_risk_and_markers_belong_to_the_report(node: Process, car: Car) -> None:
@@ -203,7 +225,7 @@ def test_risk_and_markers_belong_to_the_report(node: Process, car: Car) -> None:
     car.spin_until(lambda: len(car.risks) == len(car.markers) == len(car.reports))
     risk, marker = car.risks[-1], car.markers[-1].markers[0]
     assert to_ns(risk.header.stamp) == to_ns(marker.header.stamp) == report.stamp
-    assert risk.header.frame_id == 'camera_front'
+    assert risk.header.frame_id == 'camera_front_optical_frame'
     assert risk.status[0].level == RISK_STATUS[report.answer.risk]
     assert risk.status[0].message == report.answer.explanation
     assert marker.header.frame_id == 'base_link'
@@ -239,8 +261,43 @@ def test_a_question_is_answered(node: Process, car: Car) -> None:
     car.spin_until(lambda: answers)
 
 
+def test_questions_are_bounded_in_length_and_number(node: Process, car: Car) -> None:
+    answers: list[String] = []
+    listens = car.node.create_subscription(String, '/vts_node/answer', answers.append, RELIABLE)
+    asks = car.node.create_publisher(String, '/vts_node/question', RELIABLE)
+    car.spin_until(lambda: asks.get_subscription_count() == listens.get_publisher_count() == 1)
+    for text in ('', ' ', '?' * (MAX_QUESTION_CHARS + 1)):
+        asks.publish(String(data=text))
+    car.spin_until(lambda: car.counter('pipeline', 'questions_refused') == 3)
+    assert 'expected 1 to 500 characters' in node.output
+
+    count = 3 * MAX_QUESTIONS
+    for _ in range(count):
+        asks.publish(String(data='?' * MAX_QUESTION_CHARS))
+        car.spin(0.01)
+    car.spin_until(
+        lambda: len(answers) + car.counter('pipeline', 'questions_refused') == count + 3)
+    assert MAX_QUESTIONS <= len(answers) < count
+
+
+def test_a_silent_camera_takes_the_risk_back_once(node: Process, car: Car) -> None:
+    car.wait_for_report(car.show_good(5)[-1])
+    car.retracted.clear()
+    car.spin_until(lambda: car.retracted)
+    car.spin(2.5)
+    assert len(car.retracted) == 1
+    assert car.retracted[0].level == DiagnosticStatus.STALE
+    assert car.retracted[0].message.startswith('camera_front: no picture for')
+    late: list[DiagnosticArray] = []
+    car.node.create_subscription(DiagnosticArray, '/vts_node/risk', late.append, LATCHED_QOS)
+    car.spin_until(lambda: late)
+    assert late[0].status[0] == car.retracted[0]
+
+
 def test_disabled_is_silent_until_asked(node: Process, car: Car) -> None:
+    car.wait_for_report(car.show_good(1)[-1])
     assert car.call(SetBool, '/vts_node/enable', SetBool.Request(data=False)).success
+    car.spin_until(lambda: car.retracted[-1].message == 'the node was disabled')
     stamps = car.show_good(6)
     car.spin(1.0)
     assert not {report.stamp for report in car.reports} & set(stamps)
@@ -271,8 +328,8 @@ def test_keep_ratio_changes_live(node: Process, car: Car) -> None:
 
 
 def test_broken_pictures_are_counted_and_left_out(node: Process, car: Car) -> None:
-    refused = car.counter('camera camera_front', 'refused')
-    broken = car.counter('pipeline', 'broken')
+    refused = car.counter(CAMERA, 'refused')
+    broken = car.counter(CAMERA, 'broken')
     whole = jpeg(picture(1))
     bad = []
     for data in (whole[:len(whole) // 2], b'no picture at all', b''):
@@ -280,9 +337,12 @@ def test_broken_pictures_are_counted_and_left_out(node: Process, car: Car) -> No
         good = car.show(whole)
         report = car.wait_for_report(good)
         assert not {frame.stamp for frame in report.frames} & set(bad)
-    assert car.counter('camera camera_front', 'refused') == refused + 1
-    assert car.counter('pipeline', 'broken') == broken + 2
-    assert 'empty picture (said once' in node.output
+    assert car.counter(CAMERA, 'refused') == refused + 1
+    assert car.counter(CAMERA, 'broken') == broken + 2
+    status = car.statuses[STATUS + CAMERA]
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, 'empty picture')
+    assert 'truncated JPEG (no end marker) (said once' in node.output
+    assert node.output.count('said once') == 1
 
 
 def test_period_spares_windows(node: Process, car: Car) -> None:
@@ -298,27 +358,71 @@ def test_period_spares_windows(node: Process, car: Car) -> None:
 
 
 def test_old_pictures_are_not_described(node: Process, car: Car) -> None:
+    car.wait_for_report(car.show_good(1)[-1])
+    car.retracted.clear()
     assert car.set_parameter('max_frame_age_sec', 5.0).successful
     answer = car.call(Trigger, '/vts_node/describe_now', Trigger.Request())
     assert not answer.success
     assert 'use_sim_time' in answer.message
     car.statuses.clear()
-    camera = STATUS + 'camera camera_front'
+    camera = STATUS + CAMERA
     car.show_good(1)
     car.spin_until(lambda: camera in car.statuses)
     assert car.statuses[camera].level == DiagnosticStatus.ERROR
+    assert len(car.retracted) == 1
+    assert 'use_sim_time' in car.retracted[0].message
     assert car.set_parameter('max_frame_age_sec', 0.0).successful
 
 
 def test_time_going_back_starts_a_new_window(node: Process, car: Car) -> None:
-    car.show_good(1)
+    car.wait_for_report(car.show_good(1)[-1])
     car.stamp_ns = START_NS
     car.reports.clear()
-    stamps = car.show_good(5)
+    # A single picture from the past would be a stray.
+    stamps = car.show_good(6)[1:]
     report = car.wait_for_report(stamps[-1])
     assert [frame.stamp for frame in report.frames] == stamps
     assert len(car.reports) == 1
+    assert car.retracted[-1].message == 'time went back'
     assert 'time went back' in node.output
+
+
+def test_a_bag_in_a_loop_is_described_in_every_pass(ros: Ros, node: Process, car: Car,
+                                                    tmp_path: Path) -> None:
+    assert car.set_parameter('use_sim_time', True).successful
+    count = 12
+    bag, stamps = drive(tmp_path / 'drive', count), times(count)
+    car.reports.clear()
+    player = ros.start('vts_ros.nodes.replay', str(bag), '--clock', '--loop', '--wait-sec', '30')
+    car.spin_until(lambda: any(old.stamp > new.stamp for old, new in pairwise(car.reports)), 60.0)
+    player.interrupt()
+    assert player.wait(20.0) == 0
+    for report in car.reports:
+        last = stamps.index(report.stamp)
+        assert [frame.stamp for frame in report.frames] == stamps[last - 4:last + 1]
+    assert car.set_parameter('use_sim_time', False).successful
+    car.stamp_ns += GAP_NS
+
+
+def test_the_node_answers_after_every_way_through_its_lifecycle(node: Process, car: Car) -> None:
+    car.wait_for_report(car.show_good(5)[-1])
+    car.change_state(Transition.TRANSITION_DEACTIVATE)
+    car.spin_until(lambda: car.retracted[-1].message == 'the node was deactivated')
+    car.spin_until(lambda: car.compressed.get_subscription_count() == 0)
+    refused = car.call(Trigger, '/vts_node/describe_now', Trigger.Request())
+    assert (refused.success, refused.message) == (False, 'the node is not active')
+
+    car.change_state(Transition.TRANSITION_ACTIVATE)
+    car.spin_until(lambda: car.compressed.get_subscription_count() == 1)
+    stamps = car.show_good(5)
+    assert [frame.stamp for frame in car.wait_for_report(stamps[-1]).frames] == stamps
+
+    car.change_state(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
+    assert car.set_parameter('buffer.frames', 3).successful
+    car.change_state(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+    car.spin_until(lambda: car.compressed.get_subscription_count() == 1)
+    stamps = car.show_good(3)
+    assert [frame.stamp for frame in car.wait_for_report(stamps[-1]).frames] == stamps
 
 
 def test_sigint_ends_the_node(node: Process, car: Car) -> None:
@@ -339,26 +443,28 @@ def test_managed_start_raw_pictures_and_sigterm_while_generating(
                    90.0)
     refused = car.call(Trigger, '/vts_node/describe_now', Trigger.Request())
     assert (refused.success, refused.message) == (False, 'the node is not active')
-    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-        request = ChangeState.Request(transition=Transition(id=transition))
-        assert car.call(ChangeState, '/vts_node/change_state', request, 60.0).success
+    car.change_state(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
     car.spin_until(lambda: car.raw.get_subscription_count() == 1)
 
-    for encoding, width, height, size in (
-            ('rgb8', 0, 0, 0), ('sonar', 64, 64, 4096), ('mono16', 64, 64, 8192),
-            ('rgb8', 64, 64, 5000)):
+    bad = [('rgb8', 0, 0, 0), ('bgr8', 0, 0, 0), ('mono8', 0, 0, 0), ('yuv422', 63, 64, 8064),
+           ('mono16', 64, 64, 8192), ('rgb8', 64, 64, 5000), ('sonar', 64, 64, 4096)]
+    for encoding, width, height, size in bad:
         car.show_raw(encoding, width, height, size)
+        car.spin(0.05)
     for encoding, channels in (('rgb8', 3), ('bgr8', 3), ('bgra8', 4), ('mono8', 1)):
         car.show_raw(encoding, 64, 64, 64 * 64 * channels)
         car.spin(0.05)
-    assert car.counter('camera camera_front', 'refused') == 4
-    assert car.counter('camera camera_front', 'admitted') == 4
-    for reason in ('sonar', 'mono16', '0x0'):
-        assert reason in process.output
+    assert car.counter(CAMERA, 'refused') == len(bad)
+    assert car.counter(CAMERA, 'admitted') == 4
+    # The first reason is in the log, the last one in the diagnostics.
+    assert '0x0' in process.output
+    assert process.output.count('said once') == 1
+    assert 'sonar' in car.statuses[STATUS + CAMERA].message
 
     clock = car.node.create_publisher(Clock, '/clock', RELIABLE)
     car.spin_until(lambda: clock.get_subscription_count() == 1)
-    for sec in (100, 50):
+    for sec in (100, 101, 50):
+        assert 'time went back' not in process.output
         clock.publish(Clock(clock=to_stamp(sec * 1_000_000_000)))
         car.spin(0.2)
     process.wait_for_output('time went back')
@@ -377,23 +483,113 @@ def test_a_model_that_is_not_there_ends_the_start_with_the_reason(ros: Ros) -> N
     assert process.wait(100.0) == 1
     assert 'on_configure failed' in process.output
     assert '/nowhere' in process.output
+    assert 'Traceback' not in process.output
 
 
-def test_an_unexpected_failure_is_an_error_and_no_answer(ros: Ros, car: Car) -> None:
-    rclpy.init(domain_id=ros.domain)
+@pytest.fixture
+def inside(ros: Ros, model: str) -> Iterator[VtsNode]:
+    """Return a node of this process that nothing spins."""
+    rclpy.init(domain_id=ros.domain, args=[
+        '--ros-args', '-p', f'vlm.model:={model}', '-p', 'cameras:=[camera/front, camera/rear]'])
     node = VtsNode()
     try:
-        worked, reason = node._attempt(lambda: str(np.empty(0)[1]))
-        assert not worked
-        assert reason.startswith('IndexError')
-        status = next(one for one in node._health.statuses('vts_node', {}, 'enabled')
-                      if one.name.endswith('pipeline'))
-        assert status.level == DiagnosticStatus.ERROR
-        assert status.message == reason
+        yield node
     finally:
         node.close()
         node.destroy_node()
         rclpy.shutdown()
+
+
+def test_an_unexpected_failure_is_an_error_and_no_answer(inside: VtsNode) -> None:
+    worked, reason = inside._attempt(lambda: str(np.empty(0)[1]))
+    assert not worked
+    assert reason.startswith('IndexError')
+    status = next(one for one in inside._health.statuses('vts_node', {}, 'enabled')
+                  if one.name.endswith('pipeline'))
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message == reason
+
+
+def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError('64 TiB')
+
+    monkeypatch.setattr(vts_node, 'to_frame', fail)
+    camera = CameraHealth('/image_raw')
+    inside._on_image(camera, CompressedImage())
+    assert camera.counters['refused'] == 1
+    assert camera.problem == 'MemoryError: 64 TiB'
+
+
+def test_shutdown_and_a_failed_activation_leave_nothing(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def topics() -> list[str]:
+        return [one.topic_name for one in inside.subscriptions if 'image' in one.topic_name]
+
+    def fail(namespace: str) -> None:
+        if namespace == 'camera/rear':
+            raise RuntimeError('no such luck')
+        subscribe(namespace)
+
+    subscribe = inside._subscribe
+    assert inside.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    with monkeypatch.context() as patch:
+        patch.setattr(inside, '_subscribe', fail)
+        assert inside.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert (topics(), inside._cameras) == ([], [])
+    assert inside.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert len(topics()) == 2
+    assert inside.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+    assert (topics(), inside._cameras, inside._pipeline) == ([], [], None)
+
+
+def test_errors_nobody_foresaw_are_told_with_their_traceback() -> None:
+    with pytest.raises(IndexError) as caught:
+        np.empty(0)[1]
+    assert 'Traceback' in vts_node.told(caught.value)
+    assert vts_node.told(FileNotFoundError('no such model')) == 'no such model'
+
+
+def test_a_camera_keeps_the_name_of_its_first_picture() -> None:
+    camera = CameraHealth('/image_raw')
+    for frame_id in ('front_optical_frame', 'rear_optical_frame'):
+        camera.received(frame_id)
+    assert (camera.name, camera.frame_id) == ('front', 'rear_optical_frame')
+
+
+def test_a_problem_of_a_camera_is_news_once_and_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = CameraHealth('/front/image_raw', stamp_ns=1)
+    camera.received('front')
+    assert [camera.unusable('refused', reason) for reason in ('dark', 'torn')] == [True, False]
+    status = camera.status('vts_node', 1, 0.0, 1)
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, 'torn')
+    monkeypatch.setattr(health, 'PROBLEM_SEC', 0.0)
+    assert camera.status('vts_node', 1, 0.0, 1).level == DiagnosticStatus.OK
+    assert camera.counters['refused'] == 2
+
+
+@pytest.mark.parametrize(('cameras', 'reason'), [
+    ([''], None), (['camera/front', '/rear'], None), ([], 'one or more'),
+    (['a/b', 'a_b'], 'name of its own'), (['front', '/front'], 'name of its own'),
+    (['front/'], 'must not end'), (['a//b'], 'repeated'), (['a b'], 'characters'),
+    (['1st'], 'number')])
+def test_cameras_are_named_as_ros_allows(cameras: list[str], reason: str | None) -> None:
+    problem = next(spec for spec in TABLE if spec.name == 'cameras').problem(cameras)
+    assert problem is None if reason is None else problem and reason in problem
+
+
+def test_replay_waits_for_listeners_although_the_bag_is_damaged(
+        ros: Ros, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BagError('damaged')
+
+    flushed: list[bool] = []
+    monkeypatch.setattr(replay, '_play', fail)
+    monkeypatch.setattr(replay.Player, 'flush', lambda _: flushed.append(True))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain))
+    with pytest.raises(BagError, match='damaged'):
+        replay.replay_bag(drive(tmp_path / 'drive', 2), wait_sec=0.0)
+    assert flushed
 
 
 def test_parameter_file_and_table_agree() -> None:

@@ -295,11 +295,14 @@ def train_vlm(
     batch: Annotated[int, typer.Option(min=1, help='Windows per step and worker.')] = 8,
     workers: Annotated[int, typer.Option(min=1, help='Processes that learn together.')] = 2,
     seed: SeedOption = 0,
+    start: Annotated[Path | None, typer.Option(
+        help='Checkpoint to go on from, such as models/embedded; by default random weights.',
+        show_default=False)] = None,
 ) -> None:
     """Train the embedded language model; needs the proposal network."""
     from vts_ros.training.vlm import train_vlm as train
 
-    train(shards, out, work, vision_steps, steps, batch, seed, workers)
+    train(shards, out, work, vision_steps, steps, batch, seed, workers, start)
 
 
 def _score_table(result: dict[str, Any]) -> Table:

@@ -9,12 +9,11 @@ ROS, as any other node would, and writes them down as ``vts annotate`` does.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import importlib.util
-from itertools import groupby
 import json
 import os
 from pathlib import Path
@@ -64,11 +63,13 @@ START_SEC = 120.0
 #: How long the answer about the last pictures may take after the end of the replay.
 LAST_ANSWER_SEC = 15.0
 LAST_PICTURES_NS = 500_000_000
+#: Nobody can answer to what was there for a moment only.
+SHORTEST_HAZARD_NS = 400_000_000
 #: A machine that is too slow to answer to every hazard gets a slower drive.
 RATES = (1.0, 0.5)
 STOP_SEC = 10.0
 
-#: The answers by their newest frame: those of a second replay take the place of the first.
+#: The answers of one replay by their newest frame.
 Reports = dict[FrameRef, SceneReport]
 
 console = Console()
@@ -129,6 +130,7 @@ def run(out: Path, own_bag: str | None) -> Summary:
             _listener(reports, min(stamps)) as listener:
         _wait_for_node(listener, cameras, node, node_log)
         for rate in RATES:
+            reports.clear()
             console.print(f'\nreplay at {rate:g} times the speed', style='bold')
             console.print(cli.answer_head())
             with _process(replay_log, 'vts_ros.cli', 'replay', str(bag),
@@ -354,13 +356,14 @@ class Hazard:
 
 
 def find_hazards(truths: Sequence[Truth]) -> list[Hazard]:
-    """Return the stretches with one and the same risk object, as far as it is a conflict."""
-    hazards = []
-    for actor_id, stretch in groupby(truths, key=lambda truth: truth.actor and truth.actor.id):
-        moments = {one.stamp_ns: one for one in stretch if one.risk in ('medium', 'high')}
-        if actor_id is not None and moments:
-            hazards.append(Hazard(moments))
-    return hazards
+    """Return a hazard per risk object that comes to a conflict, in the order of time."""
+    moments: dict[int, dict[int, Truth]] = defaultdict(dict)
+    for truth in truths:
+        # Something nearer may be the risk for a moment in between: it stays one hazard.
+        if truth.actor and truth.risk in ('medium', 'high'):
+            moments[truth.actor.id][truth.stamp_ns] = truth
+    return [Hazard(found) for found in moments.values()
+            if max(found) - min(found) >= SHORTEST_HAZARD_NS]
 
 
 def is_right(report: SceneReport, truth: Truth) -> bool:

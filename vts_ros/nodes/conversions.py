@@ -16,8 +16,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vts_ros.frames import Frame, FrameError
 from vts_ros.images import raw_rgb
-from vts_ros.report import RiskLevel, SceneReport
-from vts_ros.visuals import RISK_COLOURS
+from vts_ros.report import RISK_COLOURS, RiskLevel, SceneReport
 
 #: The status of ``~/risk``. STALE says that nothing is known, which is not the same as no risk.
 RISK_STATUS: dict[RiskLevel, bytes] = {

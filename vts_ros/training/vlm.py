@@ -118,7 +118,7 @@ def patchify(frames: NDArray[np.uint8]) -> BatchFeature:
 
 
 def train_vlm(shards: Path, out: Path, work: Path, vision_steps: int = 1500, steps: int = 4000,
-              batch: int = 16, seed: int = 0, workers: int = 1) -> None:
+              batch: int = 16, seed: int = 0, workers: int = 1, start: Path | None = None) -> None:
     """
     Train the embedded model and write it as a Hugging Face checkpoint.
 
@@ -138,20 +138,23 @@ def train_vlm(shards: Path, out: Path, work: Path, vision_steps: int = 1500, ste
         For the weights, the texts and the order of the data.
     workers
         Processes that learn together.
+    start
+        Checkpoint to go on from; by default one with random weights is made.
 
     """
-    if not (work / 'start' / 'config.json').exists():
+    if start is None and not (work / 'start' / 'config.json').exists():
         create_checkpoint(work / 'start', _texts(Shards(shards), seed),
                           seed=seed, text_hidden=192, text_layers=_LAYERS, text_heads=6,
                           text_intermediate=512)
-    in_processes(workers, _train, shards, out, work, vision_steps, steps, batch, seed)
+    in_processes(workers, _train, shards, start or work / 'start', out, work, vision_steps, steps,
+                 batch, seed)
 
 
-def _train(shards: Path, out: Path, work: Path, vision_steps: int, steps: int, batch: int,
-           seed: int) -> None:
+def _train(shards: Path, start: Path, out: Path, work: Path, vision_steps: int, steps: int,
+           batch: int, seed: int) -> None:
     torch.manual_seed(seed)
     data = Shards(shards)
-    vlm = Vlm.load(work / 'start', device='cpu', dtype='float32')
+    vlm = Vlm.load(start, device='cpu', dtype='float32')
     vlm.model.train()
     trainer = _Trainer(vlm, data, batch, seed)
     fit([vlm.model, trainer.seeing], trainer.vision_losses,
