@@ -33,6 +33,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 from transformers.generation.streamers import BaseStreamer
+from transformers.utils.logging import disable_progress_bar
 
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.prompts import Prompt
@@ -192,6 +193,8 @@ class Vlm:
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
         directory = _directory(str(model), local_files_only)
+        # A bar that moves does not belong in the log of a node.
+        disable_progress_bar()
         with _one_line(f'{model} cannot be loaded'):
             model_type = json.loads((directory / 'config.json').read_bytes()).get('model_type')
             if model_type not in FAMILIES:
