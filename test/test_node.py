@@ -465,7 +465,7 @@ def test_managed_start_raw_pictures_and_sigterm_while_generating(
     client.call_async(Trigger.Request())
     car.spin(0.5)
     process.interrupt(signal.SIGTERM)
-    assert process.wait(3.0) == 0
+    assert process.wait(3.0) == 0, process.output
     assert 'Traceback' not in process.output
 
 

@@ -453,6 +453,10 @@ def main(args: list[str] | None = None) -> NoReturn:
     except ParameterException as error:
         print(f'vts_node: {error}', file=sys.stderr)
         code = 1
+    except Exception:
+        # A signal ends the context under whatever a callback is just publishing.
+        if rclpy.ok():
+            raise
     finally:
         if node:
             node.close()
