@@ -128,7 +128,7 @@ class Car:
         stamps = []
         for number in range(count):
             stamps.append(self.show(jpeg(picture(number))))
-            self.spin(0.05)
+            self.spin(0.15)
         return stamps
 
     def show_raw(self, encoding: str, width: int, height: int, size: int) -> int:
