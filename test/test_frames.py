@@ -139,3 +139,4 @@ def test_a_discarded_frame_leaves_the_others() -> None:
     buffer.push(broken)
     buffer.discard(broken)
     assert _stamps(buffer.window(full=False)) == [0.0]
+    assert _stamps(buffer.window()) == [0.0]  # it was full, so nobody has to wait again

@@ -151,6 +151,8 @@ class FrameBuffer:
         self.counters: Counter[str] = Counter()
         self._cameras: dict[str, deque[Frame]] = {}
         self._late: dict[str, Frame] = {}
+        # Cameras that have had all their frames: one that is discarded later delays no answer.
+        self._filled: set[str] = set()
         self._lock = threading.Lock()
 
     def push(self, frame: Frame) -> str:
@@ -179,10 +181,15 @@ class FrameBuffer:
                 return outcome
             outcome = 'back'
             self._cameras.clear()
+            self._filled.clear()
         elif outcome == 'gap':
             del self._cameras[frame.camera]
+            self._filled.discard(frame.camera)
         if outcome in ('admitted', 'gap', 'back'):
-            self._cameras.setdefault(frame.camera, deque(maxlen=self.frames)).append(frame)
+            kept = self._cameras.setdefault(frame.camera, deque(maxlen=self.frames))
+            kept.append(frame)
+            if len(kept) == self.frames:
+                self._filled.add(frame.camera)
         return outcome
 
     def _outcome(self, frame: Frame) -> str:
@@ -203,6 +210,7 @@ class FrameBuffer:
         with self._lock:
             self._cameras.clear()
             self._late.clear()
+            self._filled.clear()
 
     def discard(self, frame: Frame) -> None:
         """Forget one frame, for instance because it turned out to be broken."""
@@ -218,15 +226,16 @@ class FrameBuffer:
         Parameters
         ----------
         full
-            Whether to return nothing before every camera that is alive has its number of frames.
+            Whether to return nothing before every camera that is alive has had all its frames.
 
         """
         with self._lock:
             cameras = [list(kept) for kept in self._cameras.values() if kept]
+            filled = set(self._filled)
         newest_ns = max((kept[-1].stamp_ns for kept in cameras), default=0)
         # A camera that has died must not silence the others.
         alive = [kept for kept in cameras if newest_ns - kept[-1].stamp_ns <= self.gap_ns]
-        if not alive or (full and any(len(kept) < self.frames for kept in alive)):
+        if not alive or (full and any(kept[-1].camera not in filled for kept in alive)):
             return None
         return sorted((frame for kept in alive for frame in kept),
                       key=lambda frame: (frame.stamp_ns, frame.camera))
