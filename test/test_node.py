@@ -441,10 +441,10 @@ def test_managed_start_raw_pictures_and_sigterm_while_generating(
            ('mono16', 64, 64, 8192), ('rgb8', 64, 64, 5000), ('sonar', 64, 64, 4096)]
     for encoding, width, height, size in bad:
         car.show_raw(encoding, width, height, size)
-        car.spin(0.05)
+        car.spin(0.2)
     for encoding, channels in (('rgb8', 3), ('bgr8', 3), ('bgra8', 4), ('mono8', 1)):
         car.show_raw(encoding, 64, 64, 64 * 64 * channels)
-        car.spin(0.05)
+        car.spin(0.2)
     assert car.counter(CAMERA, 'refused') == len(bad)
     assert car.counter(CAMERA, 'admitted') == 4
     # The first reason is in the log, the last one in the diagnostics.
