@@ -58,7 +58,7 @@ setup(
         'setuptools',
         'tokenizers',
         'torch',
-        'transformers',
+        'transformers>=5.18.0',
         'typer',
     ],
     extras_require={

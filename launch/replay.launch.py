@@ -15,7 +15,7 @@ from launch.actions import (
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, SetRemap
 
-from vts_ros.bags import camera_name, camera_topics, COMPRESSED_IMAGE
+from vts_ros.bags import node_inputs
 
 LAUNCH = Path(get_package_share_directory('vts_ros'), 'launch')
 
@@ -25,15 +25,10 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     def value(argument: str) -> str:
         return LaunchConfiguration(argument).perform(context)
 
-    found = camera_topics(value('bag'))
-    # The node takes one kind of message; compressed pictures also arrive more surely.
-    is_compressed = any(camera.msgtype == COMPRESSED_IMAGE for camera in found)
-    suffix = 'image_raw/compressed' if is_compressed else 'image_raw'
-    cameras = {camera_name(camera.topic): camera.topic for camera in found
-               if (camera.msgtype == COMPRESSED_IMAGE) == is_compressed}
+    inputs = node_inputs(value('bag'))
     node = IncludeLaunchDescription(str(LAUNCH / 'vts.launch.py'), launch_arguments={
-        'cameras': ','.join(cameras),
-        'image_transport': 'compressed' if is_compressed else 'raw',
+        'cameras': ','.join(inputs.cameras),
+        'image_transport': inputs.image_transport,
         'use_sim_time': 'true',
         **{name: value(name) for name in ('model', 'keep_ratio', 'rviz')},
     }.items())
@@ -41,7 +36,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         package='vts_ros', executable='vts_replay', output='screen', emulate_tty=True,
         arguments=[value('bag'), '--clock', '--rate', value('rate'), '--wait-sec', '60',
                    *(['--loop'] if value('loop') == 'true' else [])])
-    remaps = [SetRemap(f'{name}/{suffix}', topic) for name, topic in cameras.items()]
+    remaps = [SetRemap(*remap) for remap in inputs.remaps.items()]
     return [GroupAction([*remaps, node]), player]
 
 

@@ -20,6 +20,7 @@ PARAMETERS = {
     'model': ('vlm.model', 'Checkpoint: shipped name, directory, or hub id in the local cache'),
     'keep_ratio': ('sparsify.keep_ratio', 'Share of the visual tokens that is kept, 0 to 1'),
     'language': ('vlm.language', 'Language of the answers'),
+    'prompts': ('vlm.prompts', 'Prompt file of your own'),
 }
 OF_TYPE = {'cameras': lambda text: text.split(','), 'keep_ratio': float}
 

@@ -1,16 +1,18 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Small recorded drives for the tests."""
+"""Recorded drives for the tests: small ones that are made here, and real ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import os
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vts_ros.bags import COMPRESSED_IMAGE, IMAGE, TYPESTORE
@@ -87,3 +89,13 @@ def drive(path: Path, count: int = 30, storage: StoragePlugin = StoragePlugin.MC
             data = data[:len(data) // 2]
         messages.append((COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, compressed(stamp, data)))
     return write(path, messages, storage)
+
+
+def real_bags() -> list[Path]:
+    """Return the real recordings that this machine has; skip the test where it has none."""
+    folder = os.environ.get('VTS_TEST_BAGS')
+    if not folder:
+        pytest.skip('VTS_TEST_BAGS is not set: no recorded drives here')
+    bags = [path for path in sorted(Path(folder).iterdir()) if (path / 'metadata.yaml').exists()]
+    assert bags
+    return bags

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 import json
-import os
 from pathlib import Path
 import shutil
 
-from bag_maker import COMPRESSED_TOPIC, drive, picture, START_NS, STEP_NS, times
+from bag_maker import COMPRESSED_TOPIC, drive, picture, real_bags, START_NS, STEP_NS, times
 import cv2
 import numpy as np
 import pytest
@@ -246,12 +245,7 @@ def test_broken_frame_of_a_window_is_not_the_end_of_the_window(tmp_path: Path,
 
 def test_recorded_drives_are_annotated(tmp_path: Path, pipeline: Pipeline) -> None:
     """Real recordings come out with answers about their own pictures, and all files."""
-    folder = os.environ.get('VTS_TEST_BAGS')
-    if not folder:
-        pytest.skip('VTS_TEST_BAGS is not set: no recorded drives here')
-    bags = [path for path in sorted(Path(folder).iterdir()) if (path / 'metadata.yaml').exists()]
-    assert bags
-    for bag in bags:
+    for bag in real_bags():
         out = tmp_path / bag.name
         counters: Counter[str] = Counter()
         stamps = {frame.stamp_ns for frame in read_frames(bag, counters=counters)}

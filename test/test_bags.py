@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 import json
-import os
 from pathlib import Path
 import sqlite3
 
@@ -18,6 +17,7 @@ from bag_maker import (
     picture,
     raw,
     RAW_TOPIC,
+    real_bags,
     START_NS,
     STEP_NS,
     times,
@@ -37,6 +37,7 @@ from vts_ros.bags import (
     camera_topics,
     COMPRESSED_IMAGE,
     IMAGE,
+    node_inputs,
     read_frames,
     TYPESTORE,
     write_annotated_bag,
@@ -129,6 +130,27 @@ def test_broken_jpeg_is_left_to_the_pipeline(tmp_path: Path) -> None:
     frames = list(read_frames(drive(tmp_path / 'bag', 5, broken=2)))
     assert len(frames) == 5
     assert len(frames[2].data) < len(frames[1].data)
+
+
+@pytest.mark.parametrize(('topics', 'expected'), [
+    ([RAW_TOPIC], ('raw', ['camera_front'], {'camera_front/image_raw': RAW_TOPIC})),
+    ([COMPRESSED_TOPIC, '/rear/image_raw/compressed'], (
+        'compressed', ['camera_front', 'rear'], {
+            'camera_front/image_raw/compressed': COMPRESSED_TOPIC,
+            'rear/image_raw/compressed': '/rear/image_raw/compressed'})),
+    ([COMPRESSED_TOPIC, '/rear/image_raw'], (
+        'compressed', ['camera_front'], {'camera_front/image_raw/compressed': COMPRESSED_TOPIC})),
+])
+def test_node_hears_the_cameras_of_one_kind(
+        tmp_path: Path, topics: list[str],
+        expected: tuple[str, list[str], dict[str, str]]) -> None:
+    """Every camera has a name, the topic that goes with it, and the topic of the bag."""
+    rgb = picture(0)
+    bag = write(tmp_path / 'bag', [
+        (topic, COMPRESSED_IMAGE, START_NS, compressed(START_NS, jpeg(rgb)))
+        if topic.endswith('compressed') else (topic, IMAGE, START_NS, raw(START_NS, rgb, 'rgb8'))
+        for topic in topics])
+    assert node_inputs(bag) == expected
 
 
 def test_same_camera_raw_and_compressed_is_read_once(tmp_path: Path) -> None:
@@ -342,12 +364,7 @@ def test_full_disk_is_not_taken_for_damage(tmp_path: Path) -> None:
 
 def test_real_bags_are_read() -> None:
     """Real recordings give frames of the expected size, all of them decodable."""
-    folder = os.environ.get('VTS_TEST_BAGS')
-    if not folder:
-        pytest.skip('VTS_TEST_BAGS is not set: no recorded drives here')
-    bags = [path for path in sorted(Path(folder).iterdir()) if (path / 'metadata.yaml').exists()]
-    assert bags
-    for bag in bags:
+    for bag in real_bags():
         counters: Counter[str] = Counter()
         frames = list(read_frames(bag, counters=counters))
         assert len(frames) == sum(camera.pictures for camera in camera_topics(bag))

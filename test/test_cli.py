@@ -113,6 +113,15 @@ def test_unknown_model_is_one_line(tmp_path: Path) -> None:
     assert 'Traceback' not in done.stderr
 
 
+def test_unusable_prompts_are_one_line(tmp_path: Path) -> None:
+    """Prompts that are not there are told before a model is looked for."""
+    done = vts('annotate', '--bag', drive(tmp_path / 'bag', 3), '--language', 'fr', '--prompts',
+               tmp_path / 'fr.yaml', '--model', tmp_path / 'no_model', '--out', tmp_path / 'out')
+    assert done.returncode == 1
+    line, = done.stderr.strip().splitlines()
+    assert line.startswith(f'vts: prompt file {tmp_path / "fr.yaml"} cannot be read')
+
+
 def test_annotate_prints_every_answer(tmp_path: Path) -> None:
     """The command writes the results, and prints a line per answer and where to look."""
     model = tmp_path / 'tiny'

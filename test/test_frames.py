@@ -91,6 +91,18 @@ def test_time_that_jumps_back_clears_all_cameras() -> None:
     assert _stamps(buffer.window(full=False)) == [1.1]
 
 
+def test_a_jump_that_is_known_is_not_told_again() -> None:
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    for seconds in (10.0, 10.4):
+        buffer.push(_frame(seconds))
+    buffer.clear()
+    # The last picture before the jump was still on its way.
+    outcomes = [buffer.push(_frame(seconds)) for seconds in (10.8, 1.0, 1.4, 1.8)]
+    assert outcomes == ['admitted', 'late', 'admitted', 'admitted']
+    assert _stamps(buffer.window()) == [1.4, 1.8]
+    assert [buffer.push(_frame(seconds)) for seconds in (1.0, 1.1)] == ['late', 'back']
+
+
 def test_a_stray_frame_from_the_past_costs_no_good_frame() -> None:
     buffer = FrameBuffer(frames=3, interval_sec=0.4)
     outcomes = [buffer.push(_frame(seconds)) for seconds in (9.6, 10.0, 0.0, 10.4, 10.0, 10.8)]

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from importlib.util import find_spec
 import os
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +24,19 @@ EXECUTABLES = ('vts', 'vts_node', 'vts_replay')
 SHARED = ('package.xml', 'launch/vts.launch.py', 'launch/replay.launch.py', 'config/vts.yaml',
           'config/vts.rviz', 'config/prompts.yaml', 'models/proposal/frame.onnx')
 MARKER = 'share/ament_index/resource_index/packages/vts_ros'
+
+#: Groups of modules from the top down. Imports stay in a group or go to a lower layer.
+LAYERS = (
+    ('cli demo',),
+    ('nodes', 'annotate', 'scenes training evaluation'),
+    ('pipeline', 'bags', 'visuals'),
+    ('sparsify', 'vlm'),
+    ('engines', 'images'),
+    ('frames', 'report', 'models'),
+)
+#: As an executable of ROS, the replay is the command `vts replay`.
+UPWARDS = {('nodes', 'cli')}
+ROS = re.compile(r'rclpy|.*_(msgs|srvs|interfaces)|ament_.*')
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -87,6 +103,36 @@ def test_launch_files_describe_their_arguments(path: Path, tmp_path: Path,
     arguments = description.get_launch_arguments()
     assert arguments
     assert all(argument.description for argument in arguments)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the full names of what a module imports, also inside functions and for types only."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module
+            assert not node.level, f'{path} has a relative import'
+            yield from (f'{node.module}.{one.name}' for one in node.names)
+
+
+def test_only_nodes_import_ros_and_imports_only_go_down() -> None:
+    place = {name: (depth, group) for depth, layer in enumerate(LAYERS)
+             for group in layer for name in group.split()}
+    modules = {path: path.relative_to(ROOT / 'vts_ros').with_suffix('').parts[0]
+               for path in (ROOT / 'vts_ros').rglob('*.py')}
+    assert set(modules.values()) == {'__init__', *place}
+    wrong = []
+    for path, importer in modules.items():
+        for name in imports(path):
+            package, imported = f'{name}.'.split('.')[:2]
+            if ROS.fullmatch(package) and importer != 'nodes':
+                wrong.append(f'{path}: {name}')
+            elif package == 'vts_ros' and imported in place:
+                above, below = place[importer], place[imported]
+                if above != below and above[0] >= below[0] and (importer, imported) not in UPWARDS:
+                    wrong.append(f'{path}: {name}')
+    assert not wrong
 
 
 def test_every_source_file_carries_the_licence() -> None:

@@ -3,6 +3,7 @@
 """The pipeline with the shipped models."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
 from vts_ros.report import RISK_LEVELS
 from vts_ros.scenes.clips import balanced_scenes, render
 from vts_ros.vlm.answers import parse
-from vts_ros.vlm.prompts import describe_prompt
+from vts_ros.vlm.prompts import describe_prompt, Prompt, PromptError
 
 INTERVAL_NS = 400_000_000
 
@@ -158,3 +159,29 @@ def test_the_cache_is_bounded(pipeline: Pipeline, frames: list[Frame]) -> None:
     for end in range(5, 9):
         pipeline.select(frames[end - 5:end])
     assert len(pipeline._seen) == 5
+
+
+def test_prompts_are_checked_before_models_are_loaded() -> None:
+    with pytest.raises(PromptError, match=r"no prompt in language 'xx' in .*: en, de$"):
+        Pipeline.load(PipelineConfig(model='/nowhere/model', language='xx'))
+
+
+def test_prompts_of_ones_own_are_asked(tmp_path: Path, frames: list[Frame],
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / 'prompts.yaml'
+    path.write_text('fr: {system: S, caption: "{age}", caption_cameras: "{age}", box_scale: 1, '
+                    'description: D, question: "Q {question}"}')
+    config = PipelineConfig(language='fr', prompts=str(path), threads=2, max_new_tokens=1)
+    own = Pipeline.load(config)
+    path.unlink()  # read once, when everything else is read
+    asked: list[Prompt] = []
+    prepare = own.vlm.prepare
+
+    def noting(features: Any, captions: Any, prompt: Prompt) -> Any:
+        asked.append(prompt)
+        return prepare(features, captions, prompt)
+
+    monkeypatch.setattr(own.vlm, 'prepare', noting)
+    own.describe(frames[:1])
+    own.ask(frames[:1], 'Où?')
+    assert [(one.system, one.instruction) for one in asked] == [('S', 'D'), ('S', 'Q Où?')]

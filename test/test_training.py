@@ -60,6 +60,16 @@ def test_small_actors_claim_a_cell_and_empty_ones_stay_background() -> None:
     assert (targets.label > 0).sum() == 1 == targets.risk.sum()
 
 
+def test_approach_is_measured_against_the_picture_before() -> None:
+    box = (0.0, 0.0, 1.0, 1.0)
+    before = FrameTruth(0, 10.0, (_actor('car', box, 22.0),))
+    now = FrameTruth(500_000_000, 10.0, (replace(_actor('car', box, 20.0), lateral_m=-1.0),))
+    closing, sideways = cell_targets(now, 1, 1, before).approach[0, 0]
+    assert closing == pytest.approx(4.0 / 20.0)
+    assert sideways == pytest.approx(-2.0 / 5.0)
+    assert np.isnan(cell_targets(now, 1, 1).approach).all()
+
+
 def test_saliency_is_highest_at_the_risk_object() -> None:
     risk = _actor('pedestrian', (0.5, 0.4, 0.56, 0.7), 10.0, is_risk=True)
     other = _actor('car', (0.0, 0.4, 0.2, 0.6), 10.0)

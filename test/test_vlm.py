@@ -37,6 +37,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from vts_ros.frames import Frame
+from vts_ros.models import share_path
 from vts_ros.report import Answer
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
 from vts_ros.vlm.answers import render
@@ -50,6 +51,7 @@ from vts_ros.vlm.prompts import (
     describe_prompt,
     Prompt,
     PromptError,
+    Prompts,
     question_prompt,
 )
 
@@ -602,21 +604,32 @@ def test_a_question_is_put_in_one_line_as_it_is() -> None:
 def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / 'prompts.yaml'
     path.write_text('fr:\n  system: S\n  caption: "{age}"\n  caption_cameras: "{camera}"\n'
-                    '  box_scale: 1000\n  description: D\n', encoding='utf-8')
-    assert describe_prompt('fr', path) == Prompt('S', 'D', '{age}', '{camera}', 1000.0)
-    with pytest.raises(PromptError, match=r"'fr' in .* lacks or garbles 'question'"):
-        question_prompt('?', 'fr', path)
+                    '  box_scale: 1000\n  description: D\n  question: "Q {question}"\n',
+                    encoding='utf-8')
+    prompts = Prompts.load('fr', path)
+    assert prompts.description == Prompt('S', 'D', '{age}', '{camera}', 1000.0)
+    assert prompts.ask('a  b') == Prompt('S', 'Q a b', '{age}', '{camera}', 1000.0)
     with pytest.raises(PromptError, match=r"'en'.*there are: fr"):
-        describe_prompt('en', path)
-    for number, text in enumerate((
-            'a: [', '- 1', '', 'en: 1', path.read_text(encoding='utf-8').replace('fr', 'en')
-            .replace('{age}', '{time}'))):
-        bad = tmp_path / f'{number}.yaml'
-        bad.write_text(text, encoding='utf-8')
-        with pytest.raises(PromptError, match=r'prompt (file|.en. in) .*\.yaml'):
-            describe_prompt('en', bad)
+        Prompts.load('en', path)
     with pytest.raises(PromptError, match='cannot be read'):
-        describe_prompt('en', tmp_path / 'none.yaml')
+        Prompts.load('en', tmp_path / 'none.yaml')
+    # A file that was changed is read again.
+    good = path.read_text(encoding='utf-8').replace('fr', 'en')
+    for text in ('a: [', '- 1', '', 'en: 1', good.replace('{age}', '{time}'),
+                 good.replace('{question}', '')):
+        path.write_text(text, encoding='utf-8')
+        with pytest.raises(PromptError, match=r'^prompt (file|.en. in) .*\.yaml.*$'):
+            Prompts.load('en', path)
+
+
+@pytest.mark.parametrize('key', [
+    'system', 'caption', 'caption_cameras', 'box_scale', 'description', 'question'])
+def test_every_key_of_a_prompt_is_needed(tmp_path: Path, key: str) -> None:
+    path = tmp_path / 'prompts.yaml'
+    path.write_text(share_path('config/prompts.yaml').read_text(encoding='utf-8').replace(
+        f'  {key}:', '  other:'), encoding='utf-8')
+    with pytest.raises(PromptError, match=f"'de' in .* lacks or garbles '{key}'"):
+        Prompts.load('de', path)
 
 
 def test_features_are_plain_enough_to_cache(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:

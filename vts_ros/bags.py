@@ -52,6 +52,14 @@ class CameraTopic(NamedTuple):
     pictures: int
 
 
+class NodeInputs(NamedTuple):
+    """What lets the node hear a bag: two parameters, and where its topics are remapped to."""
+
+    image_transport: str
+    cameras: list[str]
+    remaps: dict[str, str]
+
+
 class Bag:
     """
     A rosbag2 recording (MCAP or sqlite3), as a context manager.
@@ -234,6 +242,26 @@ def camera_topics(bag: str | Path) -> list[CameraTopic]:
     """
     with Bag(bag) as opened:
         return _require_cameras(opened)
+
+
+def node_inputs(bag: str | Path) -> NodeInputs:
+    """
+    Return how the node is to be started for the cameras of a bag.
+
+    Raises
+    ------
+    BagError
+        As :func:`camera_topics`.
+
+    """
+    found = camera_topics(bag)
+    # The node takes one kind of message; compressed pictures also arrive more surely.
+    is_compressed = any(camera.msgtype == COMPRESSED_IMAGE for camera in found)
+    suffix = 'image_raw/compressed' if is_compressed else 'image_raw'
+    topics = {camera_name(camera.topic): camera.topic for camera in found
+              if (camera.msgtype == COMPRESSED_IMAGE) == is_compressed}
+    return NodeInputs('compressed' if is_compressed else 'raw', list(topics),
+                      {f'{name}/{suffix}': topic for name, topic in topics.items()})
 
 
 def _require_cameras(bag: Bag, topics: Sequence[str] | None = None) -> list[CameraTopic]:

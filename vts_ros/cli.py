@@ -13,10 +13,12 @@ import typer
 from vts_ros import __version__
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from vts_ros.annotate import Summary
+    from vts_ros.pipeline import Pipeline
     from vts_ros.report import SceneReport
     from vts_ros.scenes.types import WindowTruth
 
@@ -35,6 +37,7 @@ BAG_HELP = 'rosbag2 recording: its directory, or its .mcap or .db3 file.'
 BagArgument = Annotated[Path, typer.Argument(help=BAG_HELP, show_default=False)]
 ModelOption = Annotated[str, typer.Option(
     help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
+DeviceOption = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 
 
 def _share(text: str) -> float:
@@ -78,8 +81,10 @@ def annotate(
     interval_sec: Annotated[float, typer.Option(
         min=0.0, help='Time between the frames of a window.')] = 0.4,
     language: Annotated[str, typer.Option(help='Language of the answers.')] = 'en',
+    prompts: Annotated[str, typer.Option(
+        help='Prompt file of your own, like config/prompts.yaml.', show_default=False)] = '',
     max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')] = 'auto',
+    device: DeviceOption = 'auto',
     engine: Annotated[str, typer.Option(
         help='Runtime of the proposal network; auto takes the best there is.')] = 'auto',
     threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
@@ -104,8 +109,9 @@ def annotate(
         from vts_ros.pipeline import Pipeline, PipelineConfig
 
         pipeline = Pipeline.load(PipelineConfig(
-            model=model, keep_ratio=keep_ratio, language=language, max_new_tokens=max_new_tokens,
-            device=device, engine_backend=engine, threads=threads))
+            model=model, keep_ratio=keep_ratio, language=language, prompts=prompts,
+            max_new_tokens=max_new_tokens, device=device, engine_backend=engine,
+            threads=threads))
     start_ns: list[int] = []
 
     def progress(report: SceneReport) -> None:
@@ -210,7 +216,8 @@ def replay(
 
 
 @eval_app.command('scenes', epilog='Example: [bold]vts eval scenes --n 100 --budgets 0.6,0.4 '
-                             '--json[/bold]')
+                             '--json[/bold]; [bold]vts eval scenes --methods all --brief '
+                             '--report docs[/bold] compares with other methods.')
 def eval_scenes(
     model: ModelOption = 'embedded',
     split: Annotated[Literal['val', 'test'], typer.Option(
@@ -218,7 +225,16 @@ def eval_scenes(
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
     budgets: Annotated[str, typer.Option(
         help='Shares of the visual tokens to compare with all of them.')] = '0.6,0.4',
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')] = 'auto',
+    methods: Annotated[str, typer.Option(
+        help='Ways to choose the tokens to compare at every budget: "all", or names with commas.',
+        show_default=False)] = '',
+    brief: Annotated[bool, typer.Option(
+        '--brief', help='Compare methods by object, risk and box alone: answers end after them, '
+                        'which takes less than half the time.')] = False,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the methods, with plots.',
+        show_default=False)] = None,
+    device: DeviceOption = 'auto',
     as_json: Annotated[bool, typer.Option(
         '--json', help='Print one JSON object on the last line.')] = False,
 ) -> None:
@@ -232,18 +248,73 @@ def eval_scenes(
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
     ratios = [_share(ratio) for ratio in budgets.split(',') if ratio.strip()]
+    names = _method_names(methods)
+    if not names and (brief or report):
+        raise typer.BadParameter('--brief and --report are about --methods')
     console = Console(stderr=as_json)
     with console.status(f'loading {model}'):
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
-    with Progress(console=console) as bar:
-        task = bar.add_task(f'{n} windows of {split}', total=n)
-        result = evaluate(pipeline, split=split, n=n, budgets=ratios,
-                          progress=lambda windows: bar.advance(task, windows))
-    console.print(_score_table(result))
+    if names:
+        result = _compare(pipeline, console, names, split, n, ratios, brief, report)
+    else:
+        with Progress(console=console) as bar:
+            task = bar.add_task(f'{n} windows of {split}', total=n)
+            result = evaluate(pipeline, split=split, n=n, budgets=ratios,
+                              progress=lambda windows: bar.advance(task, windows))
+        console.print(_score_table(result))
     if as_json:
         typer.echo(json.dumps(result))
 
 
+def _method_names(text: str) -> list[str]:
+    """Return the names of methods in a list with commas; ``all`` is all of them."""
+    if not text:
+        return []
+    from vts_ros.sparsify.methods import METHOD_NAMES
+
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    if names == ['all']:
+        return list(METHOD_NAMES)
+    for name in names:
+        if name not in METHOD_NAMES:
+            raise typer.BadParameter(f'{name!r} is none of all, {", ".join(METHOD_NAMES)}')
+    return names
+
+
+def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str, n: int,
+             ratios: list[float], brief: bool, report: Path | None) -> dict[str, Any]:
+    """Compare methods, show the accuracy of all, and write the page if there is a folder."""
+    from datetime import date
+    import shlex
+    import time
+
+    from rich.progress import Progress
+
+    from vts_ros.evaluation.comparison import compare
+
+    start_sec = time.monotonic()
+    with Progress(console=console) as bar:
+        task = bar.add_task(f'{n} windows of {split}', total=1.0)
+        result = compare(
+            pipeline, names, split, n, ratios, brief,
+            lambda share, what: bar.update(task, completed=share, description=what))
+    for title, part in ((f'{n} windows of {split}', result),
+                        (f'{result["hard"]["n"]} hard ones of them', result['hard'])):
+        console.print(_method_table(title, part, ratios))
+    if report is not None:
+        from vts_ros.evaluation.quality import machine, Run, write_quality
+        from vts_ros.sparsify.methods import methods
+
+        run = Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
+                  machine(pipeline.vlm.info['device']), time.monotonic() - start_sec)
+        for path in write_quality(result, methods(pipeline.sparsifier, names), run, report):
+            console.print(f'wrote {path}', highlight=False, markup=False)
+    return result
+
+
+#: Where all training commands meet.
+WORK = Path('out/train')
+SHARDS = WORK / 'windows'
 ShardsOption = Annotated[Path, typer.Option(help='Folder of the rendered windows.')]
 WorkOption = Annotated[Path, typer.Option(
     help='Folder of the checkpoints; the same folder goes on where the last run stopped.')]
@@ -255,7 +326,7 @@ SeedOption = Annotated[int, typer.Option(help='For the weights and the order of 
                                      'before the other two; about 9 GB.')
 def train_windows(
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 20000,
-    shards: ShardsOption = Path('out/train/windows'),
+    shards: ShardsOption = SHARDS,
     workers: Annotated[int, typer.Option(min=1, help='Processes that render.')] = 2,
 ) -> None:
     """Render the windows to learn from; what is there already stays."""
@@ -270,10 +341,10 @@ def train_windows(
 
 @train_app.command('proposal')
 def train_proposal(
-    shards: ShardsOption = Path('out/train/windows'),
+    shards: ShardsOption = SHARDS,
     out: Annotated[Path, typer.Option(help='Folder for the ONNX graphs.')] = Path(
         'models/proposal'),
-    work: WorkOption = Path('out/train'),
+    work: WorkOption = WORK,
     steps: StepsOption = 1200,
     seed: SeedOption = 0,
 ) -> None:
@@ -285,10 +356,10 @@ def train_proposal(
 
 @train_app.command('vlm')
 def train_vlm(
-    shards: ShardsOption = Path('out/train/windows'),
+    shards: ShardsOption = SHARDS,
     out: Annotated[Path, typer.Option(help='Folder for the checkpoint.')] = Path(
         'models/embedded'),
-    work: WorkOption = Path('out/train'),
+    work: WorkOption = WORK,
     vision_steps: Annotated[int, typer.Option(
         min=0, help='Steps in which the vision encoder learns alone.')] = 600,
     steps: StepsOption = 3000,
@@ -319,6 +390,22 @@ def _score_table(result: dict[str, Any]) -> Table:
         values = [found[metric] for found in columns.values()]
         table.add_row(metric, *(
             f'{value:.3f}' if isinstance(value, float) else str(value) for value in values))
+    return table
+
+
+def _method_table(title: str, part: dict[str, Any], ratios: list[float]) -> Table:
+    """Return risk and object accuracy of all methods and budgets."""
+    from rich.table import Table
+
+    table = Table(title=f'{title}: risk / object right')
+    table.add_column('method')
+    for ratio in (1.0, *ratios):
+        table.add_column(f'{ratio:.0%}', justify='right', no_wrap=True)
+    for method, found in part['methods'].items():
+        table.add_row(method, *(
+            '-' if metrics is None or metrics['risk_accuracy'] is None else
+            f'{metrics["risk_accuracy"]:.2f} / {metrics["object_accuracy"]:.2f}'
+            for metrics in (part['dense'], *found.values())))
     return table
 
 

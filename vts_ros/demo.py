@@ -31,16 +31,7 @@ from rich.text import Text
 
 from vts_ros import cli
 from vts_ros.annotate import AnnotateError, Summary, write_outputs
-from vts_ros.bags import (
-    Bag,
-    BagError,
-    camera_name,
-    camera_topics,
-    CameraTopic,
-    COMPRESSED_IMAGE,
-    read_frames,
-    until_damage,
-)
+from vts_ros.bags import Bag, BagError, node_inputs, NodeInputs, read_frames, until_damage
 from vts_ros.evaluation.metrics import intersection_over_union
 from vts_ros.frames import Frame
 from vts_ros.report import FrameRef, RISK_LEVELS, RiskLevel, SceneReport
@@ -48,8 +39,7 @@ from vts_ros.scenes.types import Actor
 from vts_ros.visuals import seconds
 
 if TYPE_CHECKING:
-    from rclpy.node import Node
-    from std_msgs.msg import String
+    from vts_ros.nodes.listener import Listener
 
 OUT = Path('out/demo')
 NODE = 'vts_node'
@@ -113,22 +103,31 @@ def run(out: Path, own_bag: str | None) -> Summary:
     if importlib.util.find_spec('rclpy') is None:
         raise DemoError('rclpy (ROS 2) cannot be imported; run `make setup`, or source '
                         '/opt/ros/jazzy/setup.bash')
+    from vts_ros.nodes.listener import listening
+
     out.mkdir(parents=True, exist_ok=True)
     bag = Path(own_bag) if own_bag else render_drive(out / 'drive')
-    cameras = camera_topics(bag)
+    inputs = node_inputs(bag)
+    topics = list(inputs.remaps.values())
     counters: Counter[str] = Counter()
-    stamps = [frame.stamp_ns for frame in until_damage(read_frames(bag, None, counters), counters)]
+    stamps = [frame.stamp_ns
+              for frame in until_damage(read_frames(bag, topics, counters), counters)]
     if not stamps:
         raise DemoError(f'{bag} has no picture that can be read')
     hazards = find_hazards(read_truths(bag))
     console.print(f'{bag}: {len(stamps)} pictures, {1e-9 * (max(stamps) - min(stamps)):.0f} s, '
-                  f'from {", ".join(one.topic for one in cameras)}', highlight=False, markup=False)
+                  f'from {", ".join(topics)}', highlight=False, markup=False)
     _isolate(out)
     reports: Reports = {}
+
+    def take(report: SceneReport) -> None:
+        reports[report.frames[-1]] = report
+        console.print(cli.answer_row(report, min(stamps)))
+
     node_log, replay_log = out / 'node.log', out / 'replay.log'
-    with _process(node_log, 'vts_ros.nodes.vts_node', *node_arguments(cameras)) as node, \
-            _listener(reports, min(stamps)) as listener:
-        _wait_for_node(listener, cameras, node, node_log)
+    with _process(node_log, 'vts_ros.nodes.vts_node', *node_arguments(inputs)) as node, \
+            listening(NODE, take) as listener:
+        _wait_for_node(listener, topics, node, node_log)
         for rate in RATES:
             reports.clear()
             console.print(f'\nreplay at {rate:g} times the speed', style='bold')
@@ -147,7 +146,7 @@ def run(out: Path, own_bag: str | None) -> Summary:
             console.print('not every hazard has an answer: this machine is slow, once more')
     if not reports:
         raise DemoError(f'no answer arrived; {_last_line(node_log)}; {_last_line(replay_log)}')
-    frames = until_damage(read_frames(bag), Counter())
+    frames = until_damage(read_frames(bag, topics), Counter())
     summary = write_outputs(_with_frames(frames, reports.values()), out, source=bag,
                             counters=counters, info=_info(reports))
     if hazards:
@@ -162,27 +161,13 @@ def _info(reports: Reports) -> dict[str, str]:
             'run by': f'the ROS 2 node {NODE}, which heard the pictures over DDS'}
 
 
-def node_arguments(cameras: Sequence[CameraTopic]) -> list[str]:
-    """
-    Return the arguments with which the node listens to the cameras of a bag.
-
-    Raises
-    ------
-    DemoError
-        If some cameras are raw and others compressed: the node takes one kind.
-
-    """
-    kinds = {camera.msgtype for camera in cameras}
-    if len(kinds) > 1:
-        raise DemoError('the bag has raw and compressed cameras; the node takes one kind')
-    compressed = kinds == {COMPRESSED_IMAGE}
-    names = [camera_name(camera.topic) for camera in cameras]
+def node_arguments(inputs: NodeInputs) -> list[str]:
+    """Return the arguments with which the node listens to the cameras of a bag."""
     arguments = ['--ros-args', '-p', 'use_sim_time:=true',
-                 '-p', f'image_transport:={"compressed" if compressed else "raw"}',
-                 '-p', f'cameras:={json.dumps(names)}']
-    for name, camera in zip(names, cameras, strict=True):
-        topic = f'{name}/image_raw/compressed' if compressed else f'{name}/image_raw'
-        arguments += ['-r', f'{topic}:={camera.topic}']
+                 '-p', f'image_transport:={inputs.image_transport}',
+                 '-p', f'cameras:={json.dumps(inputs.cameras)}']
+    for remap in inputs.remaps.items():
+        arguments += ['-r', ':='.join(remap)]
     return arguments
 
 
@@ -237,58 +222,26 @@ def _last_line(log: Path) -> str:
     return f'{log} ends with: {lines[-1]}' if lines else f'{log} is empty'
 
 
-@contextmanager
-def _listener(reports: Reports, start_ns: int) -> Iterator[Node]:
-    """Take part in ROS, collect the reports of the node, and print each."""
-    import rclpy
-    from rclpy.qos import QoSProfile, ReliabilityPolicy
-    from rclpy.signals import SignalHandlerOptions
-    from std_msgs.msg import String
-
-    def take(message: String) -> None:
-        report = SceneReport.from_dict(json.loads(message.data))
-        reports[report.frames[-1]] = report
-        console.print(cli.answer_row(report, start_ns))
-
-    # Ctrl-C stays an interrupt of this program, which then stops the others.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = rclpy.create_node('vts_demo')
-        qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-        node.create_subscription(String, f'/{NODE}/report', take, qos)
-        yield node
-        node.destroy_node()
-    finally:
-        if rclpy.ok():
-            rclpy.shutdown()
-
-
-def _spin(listener: Node, sec: float) -> None:
-    import rclpy
-
-    rclpy.spin_once(listener, timeout_sec=sec)
-
-
-def _wait_for_node(listener: Node, cameras: Sequence[CameraTopic],
+def _wait_for_node(listener: Listener, topics: Sequence[str],
                    node: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the node listens to every camera, which it does once its models are loaded."""
     deadline = time.monotonic() + START_SEC
     with console.status('starting the node'):
-        while not all(listener.count_subscribers(one.topic) for one in cameras):
+        while not all(map(listener.count_subscribers, topics)):
             if node.poll() is not None:
                 raise DemoError(f'the node ended with code {node.returncode}; {_last_line(log)}')
             if time.monotonic() > deadline:
                 raise DemoError(f'the node was not ready in {START_SEC:.0f} s; {_last_line(log)}')
-            _spin(listener, 0.2)
+            listener.listen(0.2)
 
 
-def _listen(listener: Node, player: subprocess.Popen[bytes], node: subprocess.Popen[bytes],
+def _listen(listener: Listener, player: subprocess.Popen[bytes], node: subprocess.Popen[bytes],
             reports: Reports, last_ns: int) -> None:
     """Listen until the replay has ended and the answer about its last pictures is there."""
     silent_since = time.monotonic()
     heard = len(reports)
     while node.poll() is None:
-        _spin(listener, 0.1)
+        listener.listen(0.1)
         if player.poll() is None or len(reports) > heard:
             silent_since, heard = time.monotonic(), len(reports)
         elif (max((ref.stamp for ref in reports), default=0) > last_ns - LAST_PICTURES_NS

@@ -153,6 +153,8 @@ class FrameBuffer:
         self._late: dict[str, Frame] = {}
         # Cameras that have had all their frames: one that is discarded later delays no answer.
         self._filled: set[str] = set()
+        # Whether any camera had all its frames since the last start anew.
+        self._was_full = False
         self._lock = threading.Lock()
 
     def push(self, frame: Frame) -> str:
@@ -163,7 +165,8 @@ class FrameBuffer:
         -------
         What happened, also counted: `admitted`, `thinned`, `duplicate`, `late`, `gap` (the frames
         of this camera before the gap were dropped) or `back` (all frames were dropped). After the
-        last two the frame itself is admitted.
+        last two the frame itself is admitted. Before the first full window since a start anew,
+        time that goes back is not told again: pictures from before a jump may come after it.
 
         """
         with self._lock:
@@ -179,9 +182,8 @@ class FrameBuffer:
             if late is None or frame.stamp_ns <= late.stamp_ns:
                 self._late[frame.camera] = frame
                 return outcome
-            outcome = 'back'
-            self._cameras.clear()
-            self._filled.clear()
+            outcome = 'back' if self._was_full else 'admitted'
+            self._start_anew()
         elif outcome == 'gap':
             del self._cameras[frame.camera]
             self._filled.discard(frame.camera)
@@ -190,6 +192,7 @@ class FrameBuffer:
             kept.append(frame)
             if len(kept) == self.frames:
                 self._filled.add(frame.camera)
+                self._was_full = True
         return outcome
 
     def _outcome(self, frame: Frame) -> str:
@@ -205,12 +208,16 @@ class FrameBuffer:
             return 'gap'
         return 'thinned' if ahead_ns < self.TOLERANCE * self.interval_ns else 'admitted'
 
+    def _start_anew(self) -> None:
+        self._cameras.clear()
+        self._late.clear()
+        self._filled.clear()
+        self._was_full = False
+
     def clear(self) -> None:
         """Forget all frames; the counters stay."""
         with self._lock:
-            self._cameras.clear()
-            self._late.clear()
-            self._filled.clear()
+            self._start_anew()
 
     def discard(self, frame: Frame) -> None:
         """Forget one frame, for instance because it turned out to be broken."""

@@ -28,7 +28,7 @@ from vts_ros.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
 from vts_ros.vlm import FrameFeatures, Generation, Prepared, Vlm
 from vts_ros.vlm.answers import parse
-from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
+from vts_ros.vlm.prompts import Prompt, Prompts
 
 Stop = Callable[[], bool]
 Result = TypeVar('Result')
@@ -62,6 +62,10 @@ class PipelineConfig:
         Cells around a token in which the key frame is searched for the like.
     hysteresis
         How much more salient a frame must be to take over from the last key frame.
+    language
+        Language of prompt and answer.
+    prompts
+        Prompt file of one's own; empty takes the one of the package.
     threads
         Threads of the proposal engine and of PyTorch on the CPU; 0 leaves both alone.
     cache_frames
@@ -75,6 +79,7 @@ class PipelineConfig:
     search_radius: int = 1
     hysteresis: float = 0.05
     language: str = 'en'
+    prompts: str = ''
     max_new_tokens: int = 160
     device: str = 'auto'
     engine_backend: str = 'auto'
@@ -127,34 +132,37 @@ class Pipeline:
     and used again while the window slides. One caller at a time.
     """
 
-    def __init__(self, sparsifier: Sparsifier, vlm: Vlm, config: PipelineConfig) -> None:
+    def __init__(self, sparsifier: Sparsifier, vlm: Vlm, prompts: Prompts,
+                 config: PipelineConfig) -> None:
         self.sparsifier = sparsifier
         self.vlm = vlm
+        self.prompts = prompts
         self.config = config
-        self._prompt = describe_prompt(config.language)
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
 
     @classmethod
     def load(cls, config: PipelineConfig | None = None) -> Pipeline:
         """
-        Load the proposal network and the language model.
+        Load the prompts, the proposal network and the language model.
 
         Raises
         ------
-        EngineError, VlmError
+        EngineError, PromptError, VlmError
             With one line that says what is missing or does not fit.
 
         """
         config = config or PipelineConfig()
         if config.threads:
             torch.set_num_threads(config.threads)
+        prompts = Prompts.load(config.language, config.prompts)
         frame, window = (
             make_engine(config.engine_backend, model_path(f'proposal/{graph}.onnx'),
                         config.threads) for graph in ('frame', 'window'))
         sparsifier = Sparsifier(frame, window, alpha=config.alpha, hysteresis=config.hysteresis,
                                 search_radius=config.search_radius)
-        return cls(sparsifier, Vlm.load(_checkpoint(config.model), device=config.device), config)
+        vlm = Vlm.load(_checkpoint(config.model), device=config.device)
+        return cls(sparsifier, vlm, prompts, config)
 
     def describe(self, window: Window, stop: Stop | None = None) -> SceneReport:
         """
@@ -194,7 +202,7 @@ class Pipeline:
                        stop: Stop | None = None) -> list[SceneReport]:
         """Describe several windows at once; the latencies are those of the whole batch."""
         watch = Stopwatch()
-        pruned, generations = self._generate(windows, self._prompt, watch, stop)
+        pruned, generations = self._generate(windows, self.prompts.description, watch, stop)
         latency_ms = watch.total()
         return [self._report(window, one, generation, latency_ms)
                 for window, one, generation in zip(windows, pruned, generations)]
@@ -206,14 +214,15 @@ class Pipeline:
             stamp=window[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
             key_frame=KeyFrame(key.camera, key.stamp_ns, pruned.selection.key),
-            answer=parse(generation.text, self._prompt.box_scale),
+            answer=parse(generation.text, self.prompts.description.box_scale),
             keep=tuple(pruned.selection.keep.tolist()), grid=pruned.grid,
             latency_ms=latency_ms, model=self.vlm.name, engine=self.sparsifier.engine)
 
     def ask(self, window: Window, question: str, stop: Stop | None = None) -> str:
         """Answer a free question about the window; raises as :meth:`describe` does."""
-        prompt = question_prompt(question, self.config.language)
-        return self._generate([window], prompt, Stopwatch(), stop)[1][0].text.strip()
+        _, (generation,) = self._generate(
+            [window], self.prompts.ask(question), Stopwatch(), stop)
+        return generation.text.strip()
 
     def ask_good(self, window: Window, question: str, on_broken: OnBroken,
                  stop: Stop | None = None) -> str | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import textwrap
 
 from builtin_interfaces.msg import Time
@@ -16,16 +17,11 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vts_ros.frames import Frame, FrameError
 from vts_ros.images import raw_rgb
-from vts_ros.report import RISK_COLOURS, RiskLevel, SceneReport
+from vts_ros.report import RISK_COLOURS, RISK_STATUS_LEVELS, RiskLevel, SceneReport
 
-#: The status of ``~/risk``. STALE says that nothing is known, which is not the same as no risk.
+#: The status of ``~/risk`` in the form of rclpy.
 RISK_STATUS: dict[RiskLevel, bytes] = {
-    'none': DiagnosticStatus.OK,
-    'low': DiagnosticStatus.OK,
-    'medium': DiagnosticStatus.WARN,
-    'high': DiagnosticStatus.ERROR,
-    'unknown': DiagnosticStatus.STALE,
-}
+    risk: bytes([level]) for risk, level in RISK_STATUS_LEVELS.items()}
 
 #: RViz cannot wrap text. Width in characters, height of a letter and place in metres (REP 103).
 MARKER_WIDTH = 60
@@ -73,7 +69,7 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
 
 
 def to_status(name: str, level: bytes, message: str, hardware_id: str,
-              values: dict[str, object]) -> DiagnosticStatus:
+              values: Mapping[str, object]) -> DiagnosticStatus:
     """Return a diagnostic status; floats are shown with two decimals."""
     texts = {key: f'{value:.2f}' if isinstance(value, float) else str(value)
              for key, value in values.items()}
@@ -84,10 +80,9 @@ def to_status(name: str, level: bytes, message: str, hardware_id: str,
 
 def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
     """Return level and reason of the risk, stamped with the newest picture."""
-    found, answer = report.risk_object, report.answer
-    status = to_status(
-        name, RISK_STATUS[answer.risk], answer.explanation, report.frames[-1].camera,
-        {'level': answer.risk, 'object': found.label if found else '', 'action': answer.action})
+    answer = report.answer
+    status = to_status(name, RISK_STATUS[answer.risk], answer.explanation,
+                       report.frames[-1].camera, report.risk_values)
     return DiagnosticArray(
         header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), status=[status])
 

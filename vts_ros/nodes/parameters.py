@@ -69,7 +69,7 @@ class Spec:
         """Return why the value cannot be used, or None."""
         if self.choices and value not in self.choices:
             return f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}'
-        if isinstance(value, str) and not value:
+        if isinstance(value, str) and self.default and not value:
             return f'{self.name} is empty'
         return _problem_of_cameras(value) if self.name == 'cameras' else None
 
@@ -120,7 +120,10 @@ TABLE: tuple[Spec, ...] = (
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
-    _of_pipeline('vlm.language', 'language', 'Language of prompt and answer'),
+    _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
+                 'file'),
+    _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
+                 'config/prompts.yaml of the package'),
     Spec('markers.frame_id', 'base_link', 'Frame of the text in RViz'),
 )
 _SPECS = {spec.name: spec for spec in TABLE}

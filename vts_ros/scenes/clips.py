@@ -49,7 +49,7 @@ SPLITS: dict[str, range] = {
 SHORT_FRAMES = 8
 #: The risk object of an accepted window has at least this height in the model-size picture and
 #: this visible share.
-CLEAR_PX, CLEAR_SHARE = 7.0, 0.4
+CLEAR_PX, CLEAR_SHARE = 10.0, 0.4
 _ATTEMPTS = 400
 
 

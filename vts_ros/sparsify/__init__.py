@@ -13,9 +13,9 @@ from vts_ros.engines import Engine, make_engine
 from vts_ros.frames import check_rgb
 from vts_ros.models import model_path
 from vts_ros.sparsify.grids import area_weights, neighbours
-from vts_ros.sparsify.types import Proposal, Selection, token_budget, TokenSelector
+from vts_ros.sparsify.types import Evidence, Proposal, Selection, token_budget, TokenSelector
 
-__all__ = ['Proposal', 'Selection', 'Sparsifier', 'TokenSelector', 'token_budget']
+__all__ = ['Evidence', 'Proposal', 'Selection', 'Sparsifier', 'TokenSelector', 'token_budget']
 
 
 class Sparsifier:
@@ -64,6 +64,15 @@ class Sparsifier:
     def engine(self) -> str:
         """Return the name of the engine that looks at the frames."""
         return self._frame.name
+
+    def variant(self, *, alpha: float | None = None, search_radius: int | None = None,
+                hysteresis: float | None = None) -> Sparsifier:
+        """Return one with some other settings that runs the same graphs."""
+        return Sparsifier(
+            self._frame, self._window,
+            alpha=float(self._alpha[0]) if alpha is None else alpha,
+            search_radius=self._radius if search_radius is None else search_radius,
+            hysteresis=float(self._hysteresis[0]) if hysteresis is None else hysteresis)
 
     def propose(self, rgb: NDArray[np.uint8]) -> Proposal:
         """Look at one frame, uint8 [H, W, 3]; raise FrameError if it is not one."""

@@ -51,6 +51,33 @@ class Selection(NamedTuple):
     score: NDArray[np.float32]
 
 
+class Evidence(NamedTuple):
+    """
+    All that a way to choose tokens may look at, computed once per window.
+
+    Attributes
+    ----------
+    frames
+        uint8 [T, H, W, 3], RGB, oldest first.
+    proposals
+        What the proposal network saw, one per frame.
+    tokens
+        float32 [T, N, D], the visual tokens as the language model gets them, row-major.
+    grid
+        Rows and columns of visual tokens per frame, N = rows * columns.
+    object_area
+        float32 [T], how much of the picture the risk object really covers in each frame, 0 to 1;
+        None where that is not known. Only an oracle may look at it.
+
+    """
+
+    frames: NDArray[np.uint8]
+    proposals: tuple[Proposal, ...]
+    tokens: NDArray[np.float32]
+    grid: tuple[int, int]
+    object_area: NDArray[np.float32] | None = None
+
+
 class TokenSelector(Protocol):
     """A way to choose visual tokens."""
 

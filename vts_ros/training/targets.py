@@ -42,6 +42,10 @@ class CellTargets(NamedTuple):
         float32 (rows, columns, len(DETAILS)), 0 or 1.
     risk
         float32, 1 where the risk object is.
+    approach
+        float32 (rows, columns, 2), how the actor has moved since the picture before: its speed
+        towards the camera over its distance in 1/s, and its speed to the left over 5 m/s; NaN
+        for the background and where there was no picture of it before.
 
     """
 
@@ -51,6 +55,7 @@ class CellTargets(NamedTuple):
     motion: NDArray[np.int64]
     detail: NDArray[np.float32]
     risk: NDArray[np.float32]
+    approach: NDArray[np.float32]
 
 
 def overlaps(box: Box, rows: int, columns: int) -> tuple[NDArray[np.float64], float]:
@@ -69,13 +74,16 @@ def claimed(actor: Actor, rows: int, columns: int) -> NDArray[np.bool_]:
     return np.asarray((shared >= _CELL_SHARE) | (shared >= _ACTOR_SHARE * area))
 
 
-def cell_targets(truth: FrameTruth, rows: int, columns: int) -> CellTargets:
+def cell_targets(truth: FrameTruth, rows: int, columns: int,
+                 before: FrameTruth | None = None) -> CellTargets:
     """Return the targets of a picture; nearer actors hide the ones behind them."""
+    earlier = {actor.id: actor for actor in before.actors} if before else {}
     shape = (rows, columns)
     targets = CellTargets(
         label=np.zeros(shape, np.int64), box=np.zeros((*shape, 4), np.float32),
         nearness=np.zeros(shape, np.float32), motion=np.zeros(shape, np.int64),
-        detail=np.zeros((*shape, len(DETAILS)), np.float32), risk=np.zeros(shape, np.float32))
+        detail=np.zeros((*shape, len(DETAILS)), np.float32), risk=np.zeros(shape, np.float32),
+        approach=np.full((*shape, 2), np.nan, np.float32))
     for actor in sorted(truth.actors, key=lambda actor: (actor.is_risk, -actor.distance_m)):
         if actor.visible < 0.2:
             continue
@@ -86,7 +94,15 @@ def cell_targets(truth: FrameTruth, rows: int, columns: int) -> CellTargets:
         targets.motion[cells] = 1 + MOTIONS.index(actor.motion)
         targets.detail[cells] = [name in (actor.detail, actor.motion) for name in DETAILS]
         targets.risk[cells] = actor.is_risk
+        if before and actor.id in earlier:
+            seconds = (truth.stamp_ns - before.stamp_ns) * 1e-9
+            targets.approach[cells] = _approach(earlier[actor.id], actor, seconds)
     return targets
+
+
+def _approach(before: Actor, now: Actor, seconds: float) -> tuple[float, float]:
+    closing = (before.distance_m - now.distance_m) / seconds / max(now.distance_m, 2.0)
+    return min(max(closing, -1.0), 1.5), (now.lateral_m - before.lateral_m) / seconds / 5.0
 
 
 def nearness(distance_m: float) -> float:

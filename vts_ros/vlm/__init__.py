@@ -2,7 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vision language models: prompts, answers, and one adaptor to Hugging Face checkpoints."""
 
-from vts_ros.vlm.adaptor import Generation, Layout, Prepared, Vlm, VlmError
-from vts_ros.vlm.families import FrameFeatures
+from vts_ros.vlm.requirements import check_transformers
+
+# Before all that follows: with transformers that are too old, its imports would fail obscurely.
+check_transformers()
+
+from vts_ros.vlm.adaptor import Generation, Layout, Prepared, Vlm, VlmError  # noqa: E402
+from vts_ros.vlm.families import FrameFeatures  # noqa: E402
 
 __all__ = ['FrameFeatures', 'Generation', 'Layout', 'Prepared', 'Vlm', 'VlmError']

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 import json
 from pathlib import Path
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import snapshot_download
 import numpy as np
@@ -24,10 +25,12 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
     BatchFeature,
+    Cache,
     PreTrainedTokenizerBase,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -35,6 +38,8 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils.logging import disable_progress_bar
 
+from vts_ros.vlm.decoder import why_inexact
+from vts_ros.vlm.errors import VlmError
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.prompts import Prompt
 
@@ -45,10 +50,6 @@ _WEIGHTS = ('model.safetensors', 'model.safetensors.index.json')
 _IGNORED_LABEL = -100
 #: What is on the disk is all that is used, and none of it is run.
 _SAFE = {'local_files_only': True, 'trust_remote_code': False}
-
-
-class VlmError(RuntimeError):
-    """A model that cannot be loaded or used as asked; the message says why in one line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +65,16 @@ class Layout:
         Positions [3, S] (time, height, width) or [1, S], as the model's rotary embedding takes.
     visual_slots
         Where the visual tokens are in the prompt [T * N], frame-major, row-major.
+    image_slots
+        Where features of the pictures go [I], ascending: the visual slots, and those of the model
+        alone (such as an image newline), which are never dropped.
 
     """
 
     input_ids: Tensor
     position_ids: Tensor
     visual_slots: Tensor
+    image_slots: Tensor
 
     def survivors(self, keep: Tensor) -> Tensor:
         """Return which prompt tokens stay [S'] when these visual tokens [B] are kept."""
@@ -79,20 +84,61 @@ class Layout:
         return stays.nonzero()[:, 0]
 
 
+class Pruned(NamedTuple):
+    """What is left of a prompt: ids [S'], positions [..., S'] and features [I', D]."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    tokens: Tensor
+    deepstack: tuple[Tensor, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A laid-out prompt with the features [T * N, D] that belong in its visual slots."""
+    """A laid-out prompt with the features [I, D] that belong in its image slots."""
 
     layout: Layout
     tokens: Tensor
     deepstack: tuple[Tensor, ...]
 
+    def prune(self, keep: NDArray[np.int32] | None) -> Pruned:
+        """Return what is left when these visual tokens [B] are kept, all if None."""
+        stays = self.layout.survivors(_keep_tensor(keep, len(self.layout.visual_slots)))
+        filled = torch.isin(self.layout.image_slots, stays).nonzero()[:, 0].to(self.tokens.device)
+        return Pruned(self.layout.input_ids[stays], self.layout.position_ids[:, stays],
+                      self.tokens[filled], tuple(level[filled] for level in self.deepstack))
+
     @classmethod
     def join(cls, layout: Layout, features: Sequence[FrameFeatures]) -> Prepared:
         """Put the features of the frames, in the order of the layout, in its slots."""
         levels = zip(*(frame.deepstack for frame in features), strict=True)
-        return cls(layout, torch.cat([frame.tokens for frame in features]),
+        return cls(layout, torch.cat([frame.rows for frame in features]),
                    tuple(torch.cat(level) for level in levels))
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """
+    A pruned prompt up to its last picture as the model has read it, for any number of questions.
+
+    Attributes
+    ----------
+    read
+        The part of the prompt that was read.
+    cache
+        Its keys and values.
+
+    """
+
+    read: Pruned
+    cache: Cache
+
+    def begins(self, prompt: Pruned) -> bool:
+        """Return whether a prompt begins with what was read."""
+        length = len(self.read.input_ids)
+        return (torch.equal(self.read.input_ids, prompt.input_ids[:length])
+                and torch.equal(self.read.position_ids, prompt.position_ids[:, :length])
+                and torch.equal(self.read.tokens, prompt.tokens))
 
 
 @dataclass(frozen=True)
@@ -158,10 +204,11 @@ class Vlm:
         self.model = model
         self.tokenizer = tokenizer
         self.images = images
-        self._family: Family = FAMILIES[model.config.model_type](model)
-        self._image_token = int(model.config.image_token_id)
+        self._family: Family = FAMILIES[model.config.model_type](model, tokenizer)
+        self._image_id = int(model.config.image_token_id)
+        self._image_token = str(tokenizer.convert_ids_to_tokens(self._image_id))
         self._special = {token.content for token in tokenizer.added_tokens_decoder.values()
-                         if token.special}
+                         if token.special} | {self._image_token}
         self._end_ids = _end_ids(model, tokenizer)
         pad = tokenizer.pad_token_id
         self._pad_id = self._end_ids[0] if pad is None else int(pad)
@@ -187,7 +234,8 @@ class Vlm:
         Raises
         ------
         VlmError
-            If the checkpoint is missing, incomplete, broken, too large or of another family.
+            If the checkpoint is missing, incomplete, broken, too large, of another family, or
+            has a text model with which dropping tokens is not the same as masking them.
 
         """
         if device == 'auto':
@@ -200,6 +248,9 @@ class Vlm:
             if model_type not in FAMILIES:
                 raise VlmError(f'{model} is a {model_type} model; '
                                f'supported are: {", ".join(FAMILIES)}')
+            inexact = why_inexact(AutoConfig.from_pretrained(directory, **_SAFE))
+            if inexact is not None:
+                raise VlmError(f'{model} cannot be pruned exactly: {inexact}')
             tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFE)
             images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
@@ -225,7 +276,7 @@ class Vlm:
     def preprocess(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchFeature:
         """Return what the vision encoder takes, for RGB pictures uint8 [H, W, 3]."""
         return self.images(images=list(pictures), input_data_format='channels_last',
-                           return_tensors='pt')
+                           return_tensors='pt', **self._family.picture_options)
 
     def token_grid(self, height: int, width: int) -> Grid:
         """Return rows and columns of visual tokens for pictures of this size in pixels."""
@@ -262,30 +313,45 @@ class Vlm:
         ------
         VlmError
             If a text holds a special token of the model, or the chat template of the checkpoint
-            does not place the pictures.
+            does not place the pictures or the texts.
 
         """
         if not grids:
             raise VlmError('a prompt needs at least one frame')
+        text = self._text(captions, prompt)
+        *parts, end = text.split(self._image_token)
+        if len(parts) != len(grids) or len(captions) != len(grids):
+            raise VlmError(f'{len(grids)} frames, {len(captions)} captions, but the chat '
+                           f'template of {self.name} places {len(parts)} pictures')
+        cells = [rows * columns for rows, columns in grids]
+        pinned = self._family.pinned
+        text = ''.join(part + self._family.frame(self._image_token * (count + pinned))
+                       for part, count in zip(parts, cells)) + end
+        ids = torch.tensor(self.tokenizer(text, add_special_tokens=False)['input_ids'])
+        is_image = ids == self._image_id
+        slots = is_image.nonzero()[:, 0]
+        in_grid = torch.cat([torch.arange(count + pinned) < count for count in cells])
+        return Layout(ids, self._family.positions(ids, is_image, grids), slots[in_grid], slots)
+
+    def _text(self, captions: Sequence[str], prompt: Prompt) -> str:
+        """Return the prompt as the chat template writes it, an image token for each picture."""
+        texts = [prompt.system, *captions, prompt.instruction]
+        self._refuse_special_tokens(texts)
         content: list[dict[str, str]] = []
         for caption in captions:
             content += [{'type': 'text', 'text': caption}, {'type': 'image'}]
         content.append({'type': 'text', 'text': prompt.instruction})
-        self._refuse_special_tokens([prompt.system, prompt.instruction, *captions])
-        messages: list[dict[str, Any]] = [{'role': 'system', 'content': prompt.system},
-                                          {'role': 'user', 'content': content}]
-        text = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True)
-        ids = torch.tensor(self.tokenizer(text, add_special_tokens=False)['input_ids'])
-        is_image = ids == self._image_token
-        if int(is_image.sum()) != len(grids) or len(captions) != len(grids):
-            raise VlmError(f'{len(grids)} frames, {len(captions)} captions, but the chat '
-                           f'template of {self.name} places {int(is_image.sum())} pictures')
-        repeats = torch.ones_like(ids)
-        repeats[is_image] = torch.tensor([rows * columns for rows, columns in grids])
-        ids = ids.repeat_interleave(repeats)
-        visual = ids == self._image_token
-        return Layout(ids, self._family.positions(ids, visual, grids), visual.nonzero()[:, 0])
+        # The system text as a list of parts, too: some templates write nothing of a plain string.
+        messages: list[dict[str, Any]] = [
+            {'role': 'system', 'content': [{'type': 'text', 'text': prompt.system}]},
+            {'role': 'user', 'content': content}]
+        with _one_line(f'the chat template of {self.name} fails'):
+            written = str(self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True))
+        for text in texts:
+            if text.strip() not in written:
+                raise VlmError(f'the chat template of {self.name} leaves out {text[:40]!r}')
+        return written
 
     def _refuse_special_tokens(self, texts: Sequence[str]) -> None:
         for token in self._special:
@@ -319,34 +385,30 @@ class Vlm:
             If a keep list is not ascending or goes beyond the visual tokens.
 
         """
+        pruned = [one.prune(keep) for one, keep in zip(prepared, keeps, strict=True)]
         rows: list[tuple[Tensor, Tensor, Tensor]] = []
-        tokens: list[Tensor] = []
-        deepstack: list[tuple[Tensor, ...]] = []
-        for index, (one, keep) in enumerate(zip(prepared, keeps, strict=True)):
-            kept = _keep_tensor(keep, len(one.tokens))
-            stays = one.layout.survivors(kept)
-            ids, positions = one.layout.input_ids[stays], one.layout.position_ids[:, stays]
+        for index, (ids, positions, *_) in enumerate(pruned):
             answer = self._answer_ids(answers[index]) if answers is not None else ids[:0]
             steps = torch.arange(1, len(answer) + 1)
             rows.append((torch.cat([ids, answer]),
                          torch.cat([positions, positions[:, -1:] + steps], dim=1),
                          torch.cat([torch.full_like(ids, _IGNORED_LABEL), answer])))
-            kept = kept.to(one.tokens.device)
-            tokens.append(one.tokens[kept])
-            deepstack.append(tuple(level[kept] for level in one.deepstack))
         pad_left = answers is None
         ids_rows, position_rows, label_rows = zip(*rows, strict=True)
+        position_ids = _pad(position_rows, 0, pad_left).transpose(0, 1)
         inputs: dict[str, Any] = {
             'input_ids': _pad(ids_rows, self._pad_id, pad_left),
             # Always given: from positions with gaps alone, transformers infers packed sequences.
             'attention_mask': _pad([torch.ones_like(ids) for ids in ids_rows], 0, pad_left),
-            'position_ids': _pad(position_rows, 0, pad_left).transpose(0, 1),
+            # Models that number their tokens plainly want [B, S], not [1, B, S].
+            'position_ids': position_ids[0] if len(position_ids) == 1 else position_ids,
         }
         if answers is not None:
             inputs['labels'] = _pad(label_rows, _IGNORED_LABEL, pad_left)
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         inputs['mm_encoder_outputs'] = {'image': self._family.encoder_outputs(
-            torch.cat(tokens), [torch.cat(level) for level in zip(*deepstack, strict=True)])}
+            torch.cat([one.tokens for one in pruned]),
+            [torch.cat(level) for level in zip(*(one.deepstack for one in pruned), strict=True)])}
         return inputs
 
     def _answer_ids(self, answer: str) -> Tensor:
@@ -359,6 +421,42 @@ class Vlm:
         output = self.model(**self.batch([prepared], [keep]), use_cache=False)
         return output.logits[0]
 
+    @torch.inference_mode()
+    def prefix(self, prepared: Prepared, keep: NDArray[np.int32] | None = None) -> Prefix:
+        """
+        Read a pruned prompt up to its last picture, to ask several questions about it.
+
+        Parameters
+        ----------
+        prepared
+            A prompt with these pictures; its instruction does not count.
+        keep
+            Visual tokens to keep, ascending int32 [B]; None keeps all.
+
+        Returns
+        -------
+        For ``generate``, with prompts that differ after the last picture only.
+
+        Raises
+        ------
+        VlmError
+            If the keep list does not fit, or memory runs out.
+
+        """
+        prompt, inputs = prepared.prune(keep), self.batch([prepared], [keep])
+        after = len(prepared.layout.input_ids) - 1 - int(prepared.layout.image_slots[-1])
+        length = len(prompt.input_ids) - after
+        with _memory(f'{self.name} cannot read the pictures'):
+            output = self.model(
+                input_ids=inputs['input_ids'][:, :length],
+                position_ids=inputs['position_ids'][..., :length],
+                attention_mask=inputs['attention_mask'][:, :length],
+                mm_encoder_outputs=inputs['mm_encoder_outputs'], use_cache=True,
+                logits_to_keep=1)
+        read = prompt._replace(input_ids=prompt.input_ids[:length],
+                               position_ids=prompt.position_ids[:, :length])
+        return Prefix(read, output.past_key_values)
+
     def generate(
         self,
         prepared: Prepared,
@@ -366,6 +464,7 @@ class Vlm:
         max_new_tokens: int = 160,
         stop: Callable[[], bool] | None = None,
         streamer: BaseStreamer | None = None,
+        prefix: Prefix | None = None,
         **options: Any,
     ) -> Generation:
         """
@@ -383,19 +482,21 @@ class Vlm:
             Asked after every token; the answer ends when it returns True.
         streamer
             Given every token as it comes, see transformers.
+        prefix
+            The beginning of this prompt with this keep list, read before.
         options
             Further options of the generation, see transformers.
 
         Raises
         ------
         VlmError
-            If the keep list does not fit, or memory runs out.
+            If the keep list does not fit, the prompt does not begin with the prefix, or memory
+            runs out.
 
         """
-        return self.generate_batch([prepared], [keep], max_new_tokens, stop,
-                                   streamer=streamer, **options)[0]
+        return self._generate([prepared], [keep], max_new_tokens, stop, prefix,
+                              streamer=streamer, **options)[0]
 
-    @torch.inference_mode()
     def generate_batch(
         self,
         prepared: Sequence[Prepared],
@@ -405,10 +506,24 @@ class Vlm:
         **options: Any,
     ) -> list[Generation]:
         """Let the model answer several prompts at once; see generate."""
+        return self._generate(prepared, keeps, max_new_tokens, stop, None, **options)
+
+    @torch.inference_mode()
+    def _generate(
+        self, prepared: Sequence[Prepared], keeps: Sequence[NDArray[np.int32] | None],
+        max_new_tokens: int, stop: Callable[[], bool] | None, prefix: Prefix | None,
+        **options: Any,
+    ) -> list[Generation]:
         progress = _Progress(stop)
         greedy = {'do_sample': False, 'temperature': None, 'top_p': None, 'top_k': None}
         start_sec = time.perf_counter()
         inputs = self.batch(prepared, keeps)
+        if prefix is not None:
+            if not prefix.begins(prepared[0].prune(keeps[0])):
+                raise VlmError('the prompt does not begin with what was read before')
+            del inputs['mm_encoder_outputs']
+            # A copy: generation writes into it.
+            inputs['past_key_values'] = deepcopy(prefix.cache)
         with _memory(f'{self.name} cannot generate'):
             output = self.model.generate(
                 **inputs, max_new_tokens=max_new_tokens, pad_token_id=self._pad_id,
@@ -418,19 +533,21 @@ class Vlm:
         first_sec = progress.first_token_sec or end_sec
         latency_ms = {'prefill': (first_sec - start_sec) * 1e3,
                       'decode': (end_sec - first_sec) * 1e3}
-        prompts = inputs['input_ids'].cpu()
+        width = inputs['input_ids'].shape[1]
         lengths = inputs['attention_mask'].sum(1).tolist()
-        return [self._generation(written, length, prompt, latency_ms) for written, length, prompt
-                in zip(output[:, prompts.shape[1]:].tolist(), lengths, prompts, strict=True)]
+        visual = [len(_keep_tensor(keep, len(one.layout.visual_slots)))
+                  for one, keep in zip(prepared, keeps)]
+        return [self._generation(written, length, count, latency_ms) for written, length, count
+                in zip(output[:, width:].tolist(), lengths, visual, strict=True)]
 
-    def _generation(self, written: list[int], prompt_tokens: int, prompt: Tensor,
+    def _generation(self, written: list[int], prompt_tokens: int, visual_tokens: int,
                     latency_ms: dict[str, float]) -> Generation:
         ends = [index for index, token in enumerate(written) if token in self._end_ids]
         token_ids = written[:ends[0] + 1] if ends else written
         return Generation(
             text=str(self.tokenizer.decode(token_ids, skip_special_tokens=True)),
             token_ids=tuple(token_ids), prompt_tokens=prompt_tokens,
-            visual_tokens=int((prompt == self._image_token).sum()), latency_ms=dict(latency_ms))
+            visual_tokens=visual_tokens, latency_ms=dict(latency_ms))
 
 
 def _keep_tensor(keep: NDArray[np.int32] | None, total: int) -> Tensor:

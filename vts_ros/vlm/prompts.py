@@ -58,12 +58,65 @@ class Prompt:
                 for frame in frames]
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """
+    What is asked in one language.
+
+    Attributes
+    ----------
+    description
+        Asks for a scene description with its risk.
+    question
+        Puts a free question about the window in the place of ``{question}``.
+
+    """
+
+    description: Prompt
+    question: Prompt
+
+    @classmethod
+    def load(cls, language: str = 'en', path: str | Path | None = None) -> Prompts:
+        """
+        Read the prompts of a language.
+
+        Parameters
+        ----------
+        language
+            Key of the prompt file.
+        path
+            Prompt file; the one of the package if not given or empty.
+
+        Raises
+        ------
+        PromptError
+            If the file, the language or a key is missing or of no use.
+
+        """
+        path = Path(path).expanduser() if path else share_path(_FILE)
+        languages = _read(path)
+        if language not in languages:
+            known = ', '.join(map(str, languages))
+            raise PromptError(f'no prompt in language {language!r} in {path}; there are: {known}')
+        texts = languages[language]
+        try:
+            if '{question}' not in texts['question']:
+                raise ValueError("'question', which has no {question}")
+            return cls(_prompt('description', texts), _prompt('question', texts))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise PromptError(f'prompt {language!r} in {path} lacks or garbles {error}') from error
+
+    def ask(self, question: str) -> Prompt:
+        """Return the prompt that puts this question, in one line."""
+        text = self.question.instruction.replace('{question}', ' '.join(question.split()))
+        return replace(self.question, instruction=text)
+
+
 def _age_text(age_sec: float) -> str:
     """Return how long before the newest frame, to a tenth of a second: ``-0.4`` or ``0.0``."""
     return f'{-age_sec:.1f}'.replace('-0.0', '0.0')
 
 
-@lru_cache(maxsize=8)
 def _read(path: Path) -> dict[str, Any]:
     try:
         languages = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -75,46 +128,24 @@ def _read(path: Path) -> dict[str, Any]:
     return languages
 
 
-def _prompt(task: str, language: str, path: Path | None) -> Prompt:
-    path = path or share_path(_FILE)
-    languages = _read(path)
-    if language not in languages:
-        known = ', '.join(map(str, languages))
-        raise PromptError(f'no prompt in language {language!r} in {path}; there are: {known}')
-    texts = languages[language]
-    try:
-        prompt = Prompt(system=texts['system'].strip(), instruction=texts[task].strip(),
-                        caption=texts['caption'], caption_cameras=texts['caption_cameras'],
-                        box_scale=float(texts['box_scale']))
-        for template in (prompt.caption, prompt.caption_cameras):
-            template.format(camera='', age='')
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise PromptError(f'prompt {language!r} in {path} lacks or garbles {error}') from error
+def _prompt(task: str, texts: dict[str, Any]) -> Prompt:
+    prompt = Prompt(system=texts['system'].strip(), instruction=texts[task].strip(),
+                    caption=texts['caption'], caption_cameras=texts['caption_cameras'],
+                    box_scale=float(texts['box_scale']))
+    for template in (prompt.caption, prompt.caption_cameras):
+        template.format(camera='', age='')
     return prompt
 
 
-def describe_prompt(language: str = 'en', path: Path | None = None) -> Prompt:
-    """
-    Return the prompt that asks for a scene description with its risk.
-
-    Parameters
-    ----------
-    language
-        Key of the prompt file.
-    path
-        Prompt file; the one of the package if not given.
-
-    Raises
-    ------
-    PromptError
-        If the file, the language or a key is missing or of no use.
-
-    """
-    return _prompt('description', language, path)
+#: Training asks for one of these per dialogue.
+_packaged = lru_cache(Prompts.load)
 
 
-def question_prompt(question: str, language: str = 'en', path: Path | None = None) -> Prompt:
-    """Return the prompt that puts a free question about the window; see describe_prompt."""
-    prompt = _prompt('question', language, path)
-    text = prompt.instruction.replace('{question}', ' '.join(question.split()))
-    return replace(prompt, instruction=text)
+def describe_prompt(language: str = 'en') -> Prompt:
+    """Return the shipped prompt that asks for a scene description; see Prompts.load."""
+    return _packaged(language).description
+
+
+def question_prompt(question: str, language: str = 'en') -> Prompt:
+    """Return the shipped prompt that puts a free question about the window; see Prompts.load."""
+    return _packaged(language).ask(question)

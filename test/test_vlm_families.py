@@ -1,0 +1,728 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every family of vision language models, pruned, against itself as transformers run it.
+
+Checkpoints of a few ten thousand random weights with the special tokens and the chat template of
+their family: what is proven here is arithmetic, not eyesight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+from tokenizers import decoders, models, pre_tokenizers, Tokenizer, trainers
+import torch
+from torch import Tensor
+from transformers import (
+    GPT2Config,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessorPil,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessorPil,
+    LogitsProcessor,
+    LogitsProcessorList,
+    Mamba2Config,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+    Qwen2VLImageProcessorPil,
+    Qwen3NextConfig,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessorPil,
+)
+from transformers.image_utils import SizeDict
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+from transformers.models.internvl.processing_internvl import InternVLProcessor
+from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
+from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
+
+from vts_ros.vlm import Prepared, Vlm, VlmError
+from vts_ros.vlm.decoder import why_inexact
+from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.requirements import check_transformers, MINIMUM_TRANSFORMERS
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMES = 4
+SIDE = 4
+CAPTIONS = ['-1.2s', '-0.8s', '-0.4s', '0.0s']
+PROMPT = Prompt('You watch the road.', 'What is the risk here?')
+OTHER = Prompt('You watch the road.', 'Is there a child at the side, and where does it go?')
+ANSWER = 'A child runs out.'
+#: Random models repeat themselves; answers of different tokens prove more when compared.
+LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
+#: Of the largest logit: what floats of 32 bits lose on the way.
+EXACT = 1e-4
+
+# Chat templates: the forms of the published ones, shortened. What a plain string would give as
+# content of the system message is nothing at all in the last two.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ 'IMAGE' }}"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+PICTURES_FIRST = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>' }}{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ '\n' + part['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+UTTERANCES = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% elif part['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}"
+    "<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A family, as its published checkpoints are.
+
+    Attributes
+    ----------
+    model, config, images
+        Classes of transformers, and the image processor.
+    tokens, end, image
+        Special tokens, which of them ends an answer, and which is a picture.
+    template
+        For the chat.
+    vision, text, options
+        The configuration.
+    named
+        What the tokenizer calls its special tokens.
+
+    """
+
+    model: Any
+    config: Any
+    images: Any
+    tokens: list[str]
+    end: str
+    image: str
+    template: str
+    vision: dict[str, Any]
+    text: dict[str, Any]
+    named: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+TEXT: dict[str, Any] = {
+    'hidden_size': 48, 'intermediate_size': 64, 'num_hidden_layers': 3, 'num_attention_heads': 2,
+    'num_key_value_heads': 1, 'head_dim': 24, 'max_position_embeddings': 2048,
+    'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0}}
+MROPE: dict[str, Any] = {**TEXT, 'rope_parameters': {
+    'rope_type': 'default', 'rope_theta': 10000.0, 'mrope_section': [4, 4, 4]}}
+VISION: dict[str, Any] = {'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2,
+                          'num_attention_heads': 2}
+QWEN_TOKENS = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
+               '<|vision_end|>', '<|image_pad|>', '<|video_pad|>']
+QWEN_TEMPLATE = CHATML.replace('IMAGE', '<|vision_start|><|image_pad|><|vision_end|>')
+QWEN_IMAGES = Qwen2VLImageProcessorPil(
+    patch_size=14, merge_size=2,
+    size={'shortest_edge': 4 * 28 * 28, 'longest_edge': 20 * 28 * 28})
+IDEFICS: dict[str, Any] = {
+    'tokens': ['<|im_start|>', '<image>', '<fake_token_around_image>', '<end_of_utterance>'],
+    'end': '<end_of_utterance>', 'image': '<image>', 'template': UTTERANCES,
+    'text': {**TEXT, 'model_type': 'llama'}, 'options': {'scale_factor': 2},
+    'vision': {**VISION, 'image_size': 64, 'patch_size': 8}}
+TILES: dict[str, Any] = {'size': {'longest_edge': 128}, 'max_image_size': {'longest_edge': 64}}
+
+KINDS = {
+    'internvl': Kind(
+        InternVLForConditionalGeneration, InternVLConfig,
+        # As checkpoints may say; one tile is taken all the same.
+        GotOcr2ImageProcessorPil(size={'height': 64, 'width': 64}, crop_to_patches=True),
+        ['<|im_end|>', '<|im_start|>', '<img>', '</img>', '<IMG_CONTEXT>', '<video>'],
+        '<|im_end|>', '<IMG_CONTEXT>', CHATML.replace('IMAGE', '<IMG_CONTEXT>\n'),
+        {**VISION, 'image_size': [64, 64], 'patch_size': [8, 8]},
+        {**TEXT, 'model_type': 'qwen2'},
+        {'start_image_token': '<img>', 'end_image_token': '</img>',
+         'context_image_token': '<IMG_CONTEXT>', 'video_token': '<video>'}),
+    'llava_onevision': Kind(
+        LlavaOnevisionForConditionalGeneration, LlavaOnevisionConfig,
+        LlavaOnevisionImageProcessorPil(
+            size={'height': 60, 'width': 60},
+            image_grid_pinpoints=[[60, 60], [60, 120], [120, 60], [120, 120]]),
+        ['<|im_end|>', '<|im_start|>', '<image>', '<video>'],
+        '<|im_end|>', '<image>', PICTURES_FIRST,
+        # As in the published ones, the patches do not quite fill the picture.
+        {**VISION, 'model_type': 'siglip_vision_model', 'image_size': 60, 'patch_size': 14,
+         'vision_use_head': False},
+        {**TEXT, 'model_type': 'qwen2'},
+        options={'image_grid_pinpoints': [[60, 60], [60, 120], [120, 60], [120, 120]]}),
+    'smolvlm': Kind(
+        SmolVLMForConditionalGeneration, SmolVLMConfig, SmolVLMImageProcessorPil(**TILES),
+        **{**IDEFICS, 'tokens': [*IDEFICS['tokens'], '<global-img>', '<row_1_col_1>']},
+        named={'fake_image_token': '<fake_token_around_image>', 'image_token': '<image>',
+               'global_image_token': '<global-img>'}),
+    # In Idefics3 the mark of the global view is text like any.
+    'idefics3': Kind(
+        Idefics3ForConditionalGeneration, Idefics3Config, Idefics3ImageProcessorPil(**TILES),
+        **IDEFICS),
+    'qwen2_5_vl': Kind(
+        Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLConfig, QWEN_IMAGES, QWEN_TOKENS,
+        '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,
+        {'depth': 2, 'num_heads': 2, 'hidden_size': 32, 'intermediate_size': 48,
+         'out_hidden_size': 48, 'window_size': 56, 'fullatt_block_indexes': [1]}, MROPE),
+    'qwen3_vl': Kind(
+        Qwen3VLForConditionalGeneration, Qwen3VLConfig, QWEN_IMAGES, QWEN_TOKENS,
+        '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,
+        {'depth': 3, 'num_heads': 2, 'hidden_size': 32, 'intermediate_size': 48,
+         'out_hidden_size': 48, 'patch_size': 14, 'num_position_embeddings': 64,
+         'deepstack_visual_indexes': [0, 1]}, MROPE),
+}
+ONE_TILE = ('internvl', 'llava_onevision', 'smolvlm', 'idefics3')
+
+
+@cache
+def bpe(tokens: tuple[str, ...]) -> str:
+    """Return a small byte-level BPE tokenizer with these special tokens, as JSON."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        [PROMPT.system, PROMPT.instruction, OTHER.instruction, ANSWER],
+        trainers.BpeTrainer(vocab_size=300, special_tokens=list(tokens), show_progress=False,
+                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return str(tokenizer.to_str())
+
+
+def make(name: str, directory: Path, **text: Any) -> Path:
+    """Make a checkpoint of a family; further keywords change its text model."""
+    kind = KINDS[name]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(bpe(tuple(kind.tokens))), eos_token=kind.end,
+        pad_token=kind.tokens[0], chat_template=kind.template, padding_side='left',
+        extra_special_tokens=kind.named or kind.tokens, clean_up_tokenization_spaces=False)
+    vocab = tokenizer.get_vocab()
+    options = {**kind.options, 'image_token_id': vocab[kind.image]}
+    if name == 'llava_onevision':
+        options = {**kind.options, 'image_token_index': vocab['<image>'],
+                   'video_token_index': vocab['<video>']}
+    if name.startswith('qwen'):
+        options.update({f'{part}_token_id': vocab[f'<|{part}|>']
+                        for part in ('vision_start', 'vision_end')},
+                       video_token_id=vocab['<|video_pad|>'])
+    config = kind.config(
+        text_config={**kind.text, 'vocab_size': len(tokenizer), 'pad_token_id': 0, **text},
+        vision_config=kind.vision, tie_word_embeddings=False, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = shake(kind.model(config).eval())
+    model.generation_config.eos_token_id = vocab[kind.end]
+    model.generation_config.pad_token_id = 0
+    for part in (model, tokenizer, kind.images):
+        part.save_pretrained(directory)
+    return directory
+
+
+def shake(model: Any) -> Any:
+    """Give the weights a spread at which answers differ and every part of the model counts."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                fan_in = weight[0].numel()
+                weight.copy_(1.5 * fan_in ** -0.5 * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(scope='module', params=KINDS)
+def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
+    return load(request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope='module', params=ONE_TILE)
+def tiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
+    return load(request.param, tmp_path_factory)
+
+
+DIRECTORIES: dict[str, Path] = {}
+
+
+def load(name: str, factory: pytest.TempPathFactory, dtype: str = 'auto') -> Vlm:
+    """Load the checkpoint of a family, made when it is first asked for."""
+    if name not in DIRECTORIES:
+        DIRECTORIES[name] = make(name, factory.mktemp('models') / name)
+    return Vlm.load(DIRECTORIES[name], device='cpu', dtype=dtype)
+
+
+@pytest.fixture(scope='module')
+def pictures() -> list[NDArray[np.uint8]]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (90, 150, 3), np.uint8) for _ in range(FRAMES)]
+
+
+@pytest.fixture(scope='module')
+def prepared(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Prepared:
+    with torch.inference_mode():
+        return vlm.prepare(vlm.encode_batch(vlm.preprocess(pictures)), CAPTIONS, PROMPT)
+
+
+# The same prompt on the way of transformers: pictures in, everything else their business
+
+
+def stock_pixels(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Any:
+    """Return pictures as the image processor makes them when told to leave them whole."""
+    options: dict[str, Any] = {
+        'internvl': {'crop_to_patches': False}, 'smolvlm': {'do_image_splitting': False},
+        'idefics3': {'do_image_splitting': False}}.get(vlm.name, {})
+    images: Any = vlm.images
+    if vlm.name == 'llava_onevision':
+        # Square already, so there is nothing to pad; a list of lists is one prompt of several.
+        size = SizeDict(height=60, width=60)
+        squares = [images.resize(picture.transpose(2, 0, 1), size, resample=images.resample)
+                   for picture in pictures]
+        return images(images=[squares], input_data_format='channels_first', return_tensors='pt')
+    if vlm.name in ('smolvlm', 'idefics3'):
+        return images(images=[pictures], return_row_col_info=True, return_tensors='pt', **options)
+    return images(images=pictures, return_tensors='pt', **options)
+
+
+def stock_placeholders(vlm: Vlm, pixels: Any) -> list[str]:
+    """Return what the processor of the family writes for each picture."""
+    tokenizer: Any = vlm.tokenizer
+    named = SimpleNamespace(image_seq_length=SIDE ** 2, image_seq_len=SIDE ** 2)
+    if vlm.name.startswith('qwen'):
+        return ['<|image_pad|>' * int(count)
+                for count in pixels['image_grid_thw'].prod(1) // vlm.images.merge_size ** 2]  # type: ignore
+    if vlm.name == 'internvl':
+        named.image_token = tokenizer.context_image_token
+        named.start_image_token = tokenizer.start_image_token
+        named.end_image_token = tokenizer.end_image_token
+    elif vlm.name == 'llava_onevision':
+        named.image_token, named.num_image_tokens = '<image>', SIDE ** 2
+        named.vision_feature_select_strategy = 'full'
+    else:
+        named.image_token, named.fake_image_token = '<image>', '<fake_token_around_image>'
+        named.global_image_token = named.global_image_tag = '<global-img>'
+    processors: dict[str, Any] = {
+        'internvl': InternVLProcessor, 'llava_onevision': LlavaOnevisionProcessor,
+        'smolvlm': SmolVLMProcessor, 'idefics3': Idefics3Processor}
+    # Not made, as most cannot be without torchvision: only their text is asked for.
+    write = processors[vlm.name].replace_image_token
+    return [write(named, pixels, index) for index in range(FRAMES)]
+
+
+class Stock:
+    """The model with all pictures, as transformers run it."""
+
+    def __init__(self, vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:
+        self._model = vlm.model
+        self._vlm = vlm
+        pixels = stock_pixels(vlm, pictures)
+        content: list[Any] = []
+        for caption in CAPTIONS:
+            content += [{'type': 'text', 'text': caption}, {'type': 'image'}]
+        content.append({'type': 'text', 'text': PROMPT.instruction})
+        system = {'role': 'system', 'content': [{'type': 'text', 'text': PROMPT.system}]}
+        text = str(vlm.tokenizer.apply_chat_template(
+            [system, {'role': 'user', 'content': content}], tokenize=False,  # type: ignore
+            add_generation_prompt=True))
+        first, *others = text.split(KINDS[vlm.name].image)
+        for placeholder, other in zip(stock_placeholders(vlm, pixels), others, strict=True):
+            first += placeholder + other
+        encoded = vlm.tokenizer(first, add_special_tokens=False, return_tensors='pt')
+        for unused in ('rows', 'cols', 'num_patches'):
+            pixels.pop(unused, None)
+        self.ids = encoded['input_ids']
+        self.inputs = {'input_ids': self.ids, 'attention_mask': encoded['attention_mask'],
+                       **pixels}
+        if vlm.name.startswith('qwen'):
+            self.inputs['mm_token_type_ids'] = (self.ids == vlm.model.config.image_token_id).int()
+
+    @torch.inference_mode()
+    def generate(self, tokens: int) -> tuple[list[int], Tensor]:
+        """Return tokens, and the logits [tokens, V] of each."""
+        notes = Notes()
+        output = self._model.generate(**self.inputs, max_new_tokens=tokens, do_sample=False,
+                                      logits_processor=LogitsProcessorList([notes]), **LIVELY)
+        return output[0, self.ids.shape[1]:].tolist(), torch.stack(notes.logits)
+
+    @torch.inference_mode()
+    def logits(self, dropped: Tensor) -> Tensor:
+        """Return all logits [S, V] with the dropped prompt tokens masked as keys."""
+        length = self.ids.shape[1]
+        inputs = dict(self.inputs)
+        inputs['position_ids'] = torch.arange(length)[None]
+        if 'image_grid_thw' in inputs:
+            inputs['position_ids'], _ = self._model.model.get_rope_index(
+                self.ids, mm_token_type_ids=inputs['mm_token_type_ids'],
+                image_grid_thw=inputs['image_grid_thw'])
+        seen = torch.ones(length, length).tril().bool()
+        seen[:, dropped] = False
+        mask = torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min)
+        inputs['attention_mask'] = mask[None, None]
+        return self._model(**inputs, use_cache=False).logits[0]
+
+
+class Notes(LogitsProcessor):
+    """Notes the logits of every token that is written."""
+
+    def __init__(self) -> None:
+        self.logits: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.logits.append(scores[0].clone())
+        return scores
+
+
+@pytest.fixture(scope='module')
+def stock(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Stock:
+    return Stock(vlm, pictures)
+
+
+KEEPS = ('random 1', 'random 2', 'random 3', 'one frame empty', 'B = N', 'B < N', 'all', 'none')
+
+
+def keep_list(kind: str, prepared: Prepared) -> NDArray[np.int32]:
+    """Return a keep list over FRAMES frames."""
+    total = len(prepared.layout.visual_slots)
+    frame = total // FRAMES
+    every = np.arange(total)
+    random = np.random.default_rng(sum(map(ord, kind)))
+    chosen = {
+        'one frame empty': random.permutation(every[every // frame != 1])[:total // 2],
+        'B = N': every[every // frame == 2],
+        'B < N': random.permutation(every[every // frame == 3])[:frame // 2],
+        'all': every,
+        'none': every[:0],
+    }.get(kind, random.permutation(every)[:random.integers(1, total)])
+    return np.sort(chosen).astype(np.int32)
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference of logits, as a part of the largest logit."""
+    assert found.shape == expected.shape
+    # Tokens that may not be written again are minus infinity in both.
+    finite = expected.isfinite()
+    assert torch.equal(found.isfinite(), finite)
+    return float((found[finite] - expected[finite]).abs().max() / expected[finite].abs().max())
+
+
+def not_kept(prepared: Prepared, keep: NDArray[np.int32]) -> Tensor:
+    """Return which prompt tokens a keep list drops [S]."""
+    dropped = torch.zeros(len(prepared.layout.input_ids), dtype=torch.bool)
+    dropped[prepared.layout.visual_slots] = True
+    dropped[prepared.layout.visual_slots[torch.from_numpy(keep).long()]] = False
+    return dropped
+
+
+# Exactness
+
+
+def test_keeping_all_is_what_transformers_do_bit_by_bit(
+        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+    assert torch.equal(prepared.layout.input_ids, stock.ids[0])
+    notes = Notes()
+    found = vlm.generate(prepared, max_new_tokens=12,
+                         logits_processor=LogitsProcessorList([notes]), **LIVELY)
+    tokens, logits = stock.generate(12)
+    assert list(found.token_ids) == tokens
+    assert len(set(tokens)) == 12
+    assert torch.equal(torch.stack(notes.logits), logits)
+    assert found.prompt_tokens == stock.ids.shape[1]
+    assert found.visual_tokens == len(prepared.layout.visual_slots)
+
+
+@pytest.mark.parametrize('kind', KEEPS)
+def test_pruning_is_masking(vlm: Vlm, prepared: Prepared, stock: Stock, kind: str) -> None:
+    keep = keep_list(kind, prepared)
+    dropped = not_kept(prepared, keep)
+    assert int(dropped.sum()) == len(prepared.layout.visual_slots) - len(keep)
+    assert difference(vlm.logits(prepared, keep), stock.logits(dropped)[~dropped]) < EXACT
+
+
+def test_the_proof_notices_positions_without_gaps(
+        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+    keep = keep_list('random 1', prepared)
+    dropped = not_kept(prepared, keep)
+    positions = torch.zeros_like(prepared.layout.position_ids)
+    positions[:, ~dropped] = torch.arange(int((~dropped).sum()))
+    wrong = replace(prepared, layout=replace(prepared.layout, position_ids=positions))
+    assert difference(vlm.logits(wrong, keep), stock.logits(dropped)[~dropped]) > 100 * EXACT
+
+
+def test_the_proof_notices_features_of_other_cells(
+        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+    keep = keep_list('random 1', prepared)
+    dropped = not_kept(prepared, keep)
+    expected = stock.logits(dropped)[~dropped]
+    shifted = replace(prepared, tokens=prepared.tokens.roll(1, 0))
+    assert difference(vlm.logits(shifted, keep), expected) > 100 * EXACT
+    assert len(prepared.deepstack) == (2 if vlm.name == 'qwen3_vl' else 0)
+    if prepared.deepstack:
+        without = replace(prepared, deepstack=tuple(
+            torch.zeros_like(level) for level in prepared.deepstack))
+        assert difference(vlm.logits(without, keep), expected) > 100 * EXACT
+
+
+@pytest.mark.parametrize('vlm', ['llava_onevision'], indirect=True)
+def test_the_proof_notices_a_dropped_newline(
+        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+    keep = keep_list('random 1', prepared)
+    dropped = not_kept(prepared, keep)
+    layout = prepared.layout
+    pinned = layout.image_slots[~torch.isin(layout.image_slots, layout.visual_slots)]
+    assert len(pinned) == FRAMES
+    without = replace(prepared, layout=replace(
+        layout, visual_slots=torch.cat([layout.visual_slots, pinned])))
+    others = ~dropped
+    others[pinned] = False
+    found = vlm.logits(without, keep)
+    assert len(found) == int(others.sum())
+    assert difference(found, stock.logits(dropped)[others]) > 100 * EXACT
+
+
+def test_marks_of_the_model_are_never_dropped(vlm: Vlm, prepared: Prepared) -> None:
+    none = np.array([], np.int32)
+    ids = vlm.batch([prepared], [none])['input_ids'][0]
+    left = vlm.tokenizer.convert_ids_to_tokens(ids.tolist())
+    marks = {
+        'internvl': ['<img>', '</img>'], 'llava_onevision': ['<image>'],
+        'smolvlm': ['<fake_token_around_image>', '<global-img>', '<fake_token_around_image>'],
+        'idefics3': ['<fake_token_around_image>'] * 2,
+        'qwen2_5_vl': ['<|vision_start|>', '<|vision_end|>'],
+        'qwen3_vl': ['<|vision_start|>', '<|vision_end|>']}[vlm.name]
+    assert [token for token in left if token in marks] == marks * FRAMES
+    text = vlm.tokenizer.decode(ids)
+    for part in (PROMPT.system, *CAPTIONS, PROMPT.instruction):
+        assert part in text
+    generation = vlm.generate(prepared, none, 2)
+    assert (generation.visual_tokens, generation.prompt_tokens) == (0, len(ids))
+
+
+def test_a_frame_is_encoded_alone_as_among_others(
+        vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:
+    with torch.inference_mode():
+        together = vlm.encode_batch(vlm.preprocess(pictures))
+    for picture, frame in zip(pictures, together, strict=True):
+        alone = vlm.encode(picture)
+        assert alone.grid == frame.grid == vlm.token_grid(*picture.shape[:2])
+        assert len(alone.tokens) == alone.grid[0] * alone.grid[1]
+        assert difference(alone.rows, frame.rows) < EXACT
+
+
+# Batches, training, prefixes
+
+
+@pytest.fixture
+def two(vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]]
+        ) -> tuple[list[Prepared], list[NDArray[np.int32] | None]]:
+    """Return windows of different length and question, the shorter one first."""
+    short = vlm.prepare([vlm.encode(picture) for picture in pictures[:2]], CAPTIONS[:2], OTHER)
+    return [short, prepared], [None, keep_list('random 2', prepared)]
+
+
+def test_a_batch_writes_what_single_prompts_write(
+        vlm: Vlm, two: tuple[list[Prepared], list[NDArray[np.int32] | None]]) -> None:
+    windows, keeps = two
+    together = vlm.generate_batch(windows, keeps, 8, **LIVELY)
+    with torch.inference_mode():
+        logits = vlm.model(**vlm.batch(windows, keeps)).logits
+    for one, keep, found, row in zip(windows, keeps, together, logits, strict=True):
+        alone = vlm.generate(one, keep, 8, **LIVELY)
+        assert (found.token_ids, found.prompt_tokens, found.visual_tokens) == (
+            alone.token_ids, alone.prompt_tokens, alone.visual_tokens)
+        expected = vlm.logits(one, keep)
+        assert difference(row[-len(expected):], expected) < EXACT
+
+
+def test_training_sees_what_generation_sees(
+        vlm: Vlm, two: tuple[list[Prepared], list[NDArray[np.int32] | None]]) -> None:
+    windows, keeps = two
+    with torch.inference_mode():
+        output = vlm.model(**vlm.batch(windows, keeps, [ANSWER, 'No.']), use_cache=False)
+    assert float(output.loss) > 0.0
+    for one, keep, row in zip(windows, keeps, output.logits, strict=True):
+        expected = vlm.logits(one, keep)
+        assert difference(row[:len(expected)], expected) < EXACT
+
+
+def test_two_questions_on_one_prefix_are_two_fresh_runs(
+        vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]]) -> None:
+    features = [vlm.encode(picture) for picture in pictures]
+    asked = [vlm.prepare(features, CAPTIONS, prompt) for prompt in (PROMPT, OTHER)]
+    for kind in ('random 3', 'none'):
+        keep = keep_list(kind, prepared)
+        prefix = vlm.prefix(asked[0], keep)
+        for one in (*asked, asked[0]):
+            fresh, after = Notes(), Notes()
+            expected = vlm.generate(one, keep, 8, **LIVELY,
+                                    logits_processor=LogitsProcessorList([fresh]))
+            found = vlm.generate(one, keep, 8, prefix=prefix, **LIVELY,
+                                 logits_processor=LogitsProcessorList([after]))
+            assert (found.token_ids, found.prompt_tokens, found.visual_tokens) == (
+                expected.token_ids, expected.prompt_tokens, expected.visual_tokens)
+            assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+
+
+def test_a_prefix_of_other_pictures_is_refused(vlm: Vlm, prepared: Prepared) -> None:
+    keep = keep_list('random 3', prepared)
+    prefix = vlm.prefix(prepared, keep)
+    others = replace(prepared, tokens=prepared.tokens.roll(1, 0))
+    for one, kept in ((others, keep), (prepared, keep[1:]), (prepared, None)):
+        with pytest.raises(VlmError, match='does not begin with what was read before'):
+            vlm.generate(one, kept, 2, prefix=prefix)
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_half_precision_runs(name: str, tmp_path_factory: pytest.TempPathFactory,
+                             pictures: list[NDArray[np.uint8]]) -> None:
+    vlm = load(name, tmp_path_factory, 'bfloat16')
+    features = [vlm.encode(picture) for picture in pictures]
+    assert {frame.rows.dtype for frame in features} == {torch.bfloat16}
+    prepared = vlm.prepare(features, CAPTIONS, PROMPT)
+    keep = keep_list('random 1', prepared)
+    assert len(vlm.generate(prepared, keep, 3, **LIVELY).token_ids) == 3
+
+
+# The grid of a frame
+
+
+@pytest.mark.parametrize('size', [(90, 150), (64, 64), (300, 40)])
+def test_one_tile_holds_the_whole_frame(tiled: Vlm, size: tuple[int, int]) -> None:
+    """A bright cell of the picture is a bright cell of what the vision encoder sees."""
+    assert tiled.token_grid(*size) == (SIDE, SIDE)
+    picture = np.zeros((*size, 3), np.uint8)
+    height, width = size
+    picture[height // 2:3 * height // 4, :width // 4] = 255
+    seen = tiled.preprocess([picture])['pixel_values'].flatten(0, -4)[0].mean(0)
+    side = seen.shape[0] // SIDE
+    cells = seen[:side * SIDE, :side * SIDE].unflatten(0, (SIDE, -1)).unflatten(2, (SIDE, -1))
+    assert int(cells.mean((1, 3)).argmax()) == 2 * SIDE
+
+
+def test_a_picture_that_the_model_takes_for_padding_is_refused(tmp_path: Path) -> None:
+    for name in ('smolvlm', 'idefics3'):
+        directory = make(name, tmp_path / name)
+        path = directory / 'preprocessor_config.json'
+        settings = {**json.loads(path.read_text(encoding='utf-8')), 'do_normalize': False}
+        path.write_text(json.dumps(settings), encoding='utf-8')
+        with pytest.raises(VlmError, match='a picture is blank'):
+            Vlm.load(directory).encode(np.zeros((90, 150, 3), np.uint8))
+
+
+def test_an_image_processor_of_another_size_is_refused(tmp_path: Path) -> None:
+    directory = make('internvl', tmp_path / 'model')
+    GotOcr2ImageProcessorPil(size={'height': 64, 'width': 96}).save_pretrained(directory)
+    with pytest.raises(VlmError, match='makes pictures of 96x64 px, the model needs 64x64'):
+        Vlm.load(directory).token_grid(90, 150)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize('name', ONE_TILE)
+def test_a_template_that_leaves_a_text_out_is_refused(name: str, tmp_path: Path) -> None:
+    directory = make(name, tmp_path / 'model')
+    path = directory / 'chat_template.jinja'
+    template = path.read_text(encoding='utf-8')
+    path.write_text(template.replace('{% for message in messages %}',
+                                     '{% for message in messages[1:] %}'), encoding='utf-8')
+    with pytest.raises(VlmError, match="leaves out 'You watch the road"):
+        Vlm.load(directory).layout([(SIDE, SIDE)], ['0.0s'], PROMPT)
+    path.write_text('{{ nothing.here }}', encoding='utf-8')
+    with pytest.raises(VlmError, match=r'^the chat template of model fails: '):
+        Vlm.load(directory).layout([(SIDE, SIDE)], ['0.0s'], PROMPT)
+
+
+def test_every_family_is_tested_and_an_unknown_one_told_which_there_are(tmp_path: Path) -> None:
+    assert {*KINDS, 'qwen2_vl'} == set(FAMILIES)  # Qwen2-VL: in test_vlm.py
+    directory = make('internvl', tmp_path / 'model')
+    path = directory / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    path.write_text(json.dumps({**config, 'model_type': 'fuyu'}), encoding='utf-8')
+    with pytest.raises(VlmError, match='is a fuyu model; supported are: ') as caught:
+        Vlm.load(directory)
+    assert all(name in str(caught.value) for name in FAMILIES)
+
+
+SMALL: dict[str, Any] = {'hidden_size': 48, 'num_hidden_layers': 4, 'vocab_size': 300}
+
+
+@pytest.mark.parametrize(('text', 'reason'), [
+    (Qwen3NextConfig(**SMALL), 'its text model qwen3_next has layers of linear_attention'),
+    (Mamba2Config(), 'its text model mamba2 '),
+    (Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=16, max_window_layers=1),
+     'its text model qwen2 has layers of sliding_attention'),
+    (MistralConfig(**SMALL, sliding_window=16),
+     'its text model mistral has layers of sliding_attention'),
+    (GPT2Config(vocab_size=300), 'its text model gpt2 has no rotary positions'),
+    (Qwen2Config(**SMALL), None),
+    (MistralConfig(**SMALL, sliding_window=None), None),
+])
+def test_text_models_in_which_dropping_is_not_masking(text: Any, reason: str | None) -> None:
+    found = why_inexact(InternVLConfig(text_config=text))
+    assert found is None if reason is None else str(found).startswith(reason)
+
+
+def test_an_inexact_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    directory = make('internvl', tmp_path / 'model', use_sliding_window=True, sliding_window=16,
+                     max_window_layers=1)
+    with pytest.raises(VlmError) as caught:
+        Vlm.load(directory)
+    assert str(caught.value) == (f'{directory} cannot be pruned exactly: its text model qwen2 has '
+                                 'layers of sliding_attention')
+
+
+def test_windows_of_attention_really_are_inexact(
+        tmp_path: Path, pictures: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+        ) -> None:
+    """Why they are refused: after pruning, a window reaches further back than before."""
+    monkeypatch.setattr('vts_ros.vlm.adaptor.why_inexact', lambda config: None)
+    directory = make('internvl', tmp_path / 'internvl', use_sliding_window=True,
+                     sliding_window=16, max_window_layers=1)
+    vlm = Vlm.load(directory, device='cpu')
+    prepared = vlm.prepare([vlm.encode(picture) for picture in pictures], CAPTIONS, PROMPT)
+    keep = keep_list('random 1', prepared)
+    dropped = not_kept(prepared, keep)
+    length = len(prepared.layout.input_ids)
+    near = torch.ones(length, length).tril().triu(-15).bool()
+    near[:, dropped] = False
+    # A masked row keeps itself, or there would be nothing to attend to; such rows do not count.
+    near |= torch.eye(length).bool()
+    every = torch.ones(length, length).tril().bool()
+    every[:, dropped] = False
+    every |= torch.eye(length).bool()
+    masks = {name: torch.zeros(length, length).masked_fill(
+        ~seen, torch.finfo(torch.float32).min)[None, None]
+        for name, seen in (('full_attention', every), ('sliding_attention', near))}
+    inputs = vlm.batch([prepared], [None])
+    with torch.inference_mode():
+        expected = vlm.model(**{**inputs, 'attention_mask': masks}, use_cache=False).logits[0]
+    assert difference(vlm.logits(prepared, keep), expected[~dropped]) > 100 * EXACT
+
+
+# Versions
+
+
+def test_setup_asks_for_the_version_that_is_checked() -> None:
+    setup = (ROOT / 'setup.py').read_text(encoding='utf-8')
+    assert f"'transformers>={MINIMUM_TRANSFORMERS}'," in setup
+    check_transformers()
+    with pytest.raises(ImportError, match=r'transformers>=999.* but found transformers=='):
+        check_transformers('999')

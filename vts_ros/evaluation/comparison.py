@@ -1,0 +1,223 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to choose visual tokens, compared at equal budgets on the same features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+import itertools
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.evaluation.hard import is_hard, object_area
+from vts_ros.evaluation.metrics import Score, score, summary
+from vts_ros.evaluation.scenes import frames_of
+from vts_ros.pipeline import Pipeline
+from vts_ros.report import Answer
+from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.scenes.types import WindowTruth
+from vts_ros.scenes.world import Scene
+from vts_ros.sparsify import Evidence, token_budget
+from vts_ros.sparsify.methods import Method, METHOD_NAMES, methods
+from vts_ros.vlm import Prepared
+from vts_ros.vlm.answers import parse
+
+#: Windows of which features are held at once, and prompts that are answered at once.
+_CHUNK, _BATCH = 16, 32
+#: Metrics that are there when answers end after the risk, and what comes next in an answer.
+BRIEF_METRICS = ('risk_accuracy', 'object_accuracy', 'box_miou')
+_AFTER_RISK = '"explanation"'
+
+Metrics = dict[str, float | None]
+#: Told the share that is done, 0 to 1, and what is being done.
+Progress = Callable[[float, str], None]
+Keep = NDArray[np.int32]
+
+
+class Looked(NamedTuple):
+    """A window as the methods and the language model get it, and what is true about it."""
+
+    evidence: Evidence
+    prepared: Prepared
+    truth: WindowTruth
+    hard: bool
+
+
+class Entry(NamedTuple):
+    """One choice of one method at one budget."""
+
+    method: Method
+    choice: int
+    ratio: float
+
+
+@dataclass
+class _Tally:
+    """Scores of all windows so far, in their order."""
+
+    hard: list[bool] = field(default_factory=list)
+    dense: list[Score] = field(default_factory=list)
+    scores: dict[Entry, list[Score]] = field(default_factory=dict)
+    select_sec: dict[str, list[float]] = field(default_factory=dict)
+
+
+def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str = 'test',
+            n: int = 500, budgets: Sequence[float] = (0.6, 0.4), brief: bool = False,
+            progress: Progress = lambda share, what: None) -> dict[str, Any]:
+    """
+    Answer windows of a split with the tokens that each method keeps, and compare with the truth.
+
+    Frames, proposals and features of a window are computed once, for all methods and budgets.
+    Methods that keep the same tokens of a window share its answer: decoding is greedy.
+
+    Parameters
+    ----------
+    names
+        Methods, see ``vts_ros.sparsify.methods``.
+    split
+        ``val`` or ``test``; risk levels are balanced.
+    n
+        Windows.
+    budgets
+        Keep ratios beside 1.0, which is ``dense``.
+    brief
+        End answers after object and risk; there are ``BRIEF_METRICS`` only.
+
+    Returns
+    -------
+    ``{'n', 'split', 'model', 'brief', 'grid', 'dense': metrics, 'methods': {name: {budget:
+    metrics, or None where the method cannot meet it}}, 'hard': {'n', 'dense', 'methods'},
+    'select_ms': {name: mean time of a selection}}``. Methods that draw lots have the mean of
+    several seeds, with ``risk_accuracy_sd`` and ``object_accuracy_sd``.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known.
+
+    """
+    wanted = methods(pipeline.sparsifier, names)
+    entries = [Entry(method, choice, ratio) for ratio in budgets for method in wanted
+               for choice in range(len(method.choices))]
+    tally = _Tally()
+    grid = (0, 0)
+    scenes = balanced_scenes(split, n)
+    while chunk := list(itertools.islice(scenes, _CHUNK)):
+        first = len(tally.hard)
+        where = f'windows {first + 1} to {first + len(chunk)} of {n}'
+        progress(first / n, f'{where}: frames and features')
+        windows = [look(pipeline, scene) for scene in chunk]
+        grid = windows[0].evidence.grid
+        tally.hard += [window.hard for window in windows]
+        for ratio in (1.0, *budgets):
+            now = [entry for entry in entries if entry.ratio == ratio]
+            step = (ratio != 1.0) + sum(entry.ratio > ratio for entry in entries)
+            done = first + len(chunk) * step / (1 + len(entries))
+            progress(done / n, f'{where}: {ratio:.0%} of the tokens')
+            _answer(pipeline, windows, now, ratio == 1.0, tally, brief)
+    progress(1.0, f'{n} windows')
+    return {
+        'n': n, 'split': split, 'model': pipeline.vlm.name, 'brief': brief, 'grid': list(grid),
+        **_part(tally, entries, [True] * n, brief),
+        'hard': {'n': sum(tally.hard), **_part(tally, entries, tally.hard, brief)},
+        'select_ms': {name: round(1e3 * float(np.mean(seconds)), 3)
+                      for name, seconds in tally.select_sec.items()}}
+
+
+def look(pipeline: Pipeline, scene: Scene) -> Looked:
+    """Render a scene and compute all that methods and language model need of it."""
+    clip = render(scene)
+    vlm, prompt = pipeline.vlm, pipeline.prompts.description
+    features = [vlm.encode(picture) for picture in clip.frames]
+    grid = features[0].grid
+    evidence = Evidence(
+        frames=clip.frames,
+        proposals=tuple(pipeline.sparsifier.propose(picture) for picture in clip.frames),
+        tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in features]),
+        grid=grid, object_area=object_area(clip.truths))
+    prepared = vlm.prepare(features, prompt.captions(frames_of(clip, 'front')), prompt)
+    return Looked(evidence, prepared, clip.window_truth(), is_hard(clip.truths, grid))
+
+
+def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Entry], dense: bool,
+            tally: _Tally, brief: bool) -> None:
+    """Add the scores of some windows, for entries of one budget or with all tokens."""
+    #: Each different prompt once: index of the window and what is kept of it.
+    asked: dict[tuple[int, bytes], Keep | None] = {}
+    wanted: list[tuple[Entry | None, tuple[int, bytes]]] = []
+    for index, window in enumerate(windows):
+        if dense:
+            asked[index, b''] = None
+            wanted.append((None, (index, b'')))
+        for entry in entries:
+            keep = _select(window.evidence, entry, tally)
+            if keep is not None:
+                job = (index, keep.tobytes())
+                asked[job] = keep
+                wanted.append((entry, job))
+    answers = dict(zip(asked, _generate(
+        pipeline, [windows[index].prepared for index, _ in asked], list(asked.values()), brief)))
+    for method, job in wanted:
+        scores = tally.dense if method is None else tally.scores.setdefault(method, [])
+        scores.append(score(answers[job], windows[job[0]].truth))
+
+
+def _select(evidence: Evidence, entry: Entry, tally: _Tally) -> Keep | None:
+    budget = token_budget(len(evidence.proposals), evidence.grid, entry.ratio)
+    start_sec = time.perf_counter()
+    keep = entry.method.keep(evidence, budget, entry.choice)
+    if keep is not None:
+        seconds = tally.select_sec.setdefault(entry.method.name, [])
+        seconds.append(time.perf_counter() - start_sec)
+    return keep
+
+
+def _generate(pipeline: Pipeline, prepared: Sequence[Prepared], keeps: Sequence[Keep | None],
+              brief: bool) -> Iterator[Answer]:
+    """Yield the answers to prompts of equal length, so that none is padded."""
+    vlm = pipeline.vlm
+    options: dict[str, Any] = {}
+    if brief:
+        options = {'stop_strings': [_AFTER_RISK], 'tokenizer': vlm.tokenizer}
+    scale = pipeline.prompts.description.box_scale
+    for start in range(0, len(prepared), _BATCH):
+        batch = slice(start, start + _BATCH)
+        for generation in vlm.generate_batch(
+                prepared[batch], keeps[batch], pipeline.config.max_new_tokens, **options):
+            yield parse(generation.text.removesuffix(_AFTER_RISK), scale)
+
+
+def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],
+          brief: bool) -> dict[str, Any]:
+    """Return the metrics over the windows that are chosen."""
+    def means(scores: Sequence[Score]) -> Metrics:
+        found = summary(list(itertools.compress(scores, chosen)))
+        return {name: value for name, value in found.items()
+                if not brief or name in BRIEF_METRICS}
+
+    found: dict[str, dict[str, Metrics | None]] = {}
+    for entry in entries:
+        if entry.choice == 0:
+            all_choices = [means(tally.scores[other]) for other in entries
+                           if other.method is entry.method and other.ratio == entry.ratio
+                           and other in tally.scores]
+            found.setdefault(entry.method.name, {})[f'{entry.ratio:g}'] = (
+                _over_seeds(all_choices) if all_choices else None)
+    return {'dense': means(tally.dense), 'methods': found}
+
+
+def _over_seeds(runs: Sequence[Metrics]) -> Metrics:
+    """Return the metrics of one run, or the mean of several with the spread of what matters."""
+    if len(runs) == 1:
+        return runs[0]
+    found: Metrics = {}
+    for name in runs[0]:
+        values = [value for value in (run[name] for run in runs) if value is not None]
+        found[name] = round(float(np.mean(values)), 4) if values else None
+        if name in ('risk_accuracy', 'object_accuracy'):
+            found[f'{name}_sd'] = round(float(np.std(values, ddof=1)), 4) if values else None
+    return found

@@ -1,0 +1,28 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What differs between the families of vision language models, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vts_ros.vlm.families.base import Family, FrameFeatures, Grid
+from vts_ros.vlm.families.idefics import Idefics
+from vts_ros.vlm.families.internvl import InternVl
+from vts_ros.vlm.families.llava import LlavaOnevision
+from vts_ros.vlm.families.qwen import QwenVl
+
+__all__ = ['FAMILIES', 'Family', 'FrameFeatures', 'Grid']
+
+#: Family of each ``model_type`` of a checkpoint's config.json.
+FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase], Family]] = {
+    'idefics3': Idefics,
+    'internvl': InternVl,
+    'llava_onevision': LlavaOnevision,
+    'smolvlm': Idefics,
+    'qwen2_vl': QwenVl,
+    'qwen2_5_vl': QwenVl,
+    'qwen3_vl': QwenVl,
+}
