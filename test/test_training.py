@@ -3,8 +3,11 @@
 """Training: targets, shards, the loop, and both models for a few steps."""
 
 import contextlib
+import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,14 +16,18 @@ from torch import nn
 
 from vts_ros.scenes import language
 from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
+from vts_ros.sparsify import Sparsifier
 from vts_ros.training import shards as shards_module
+from vts_ros.training.fast import FastVision, patches, prepare_text, read
+from vts_ros.training.features import Features
 from vts_ros.training.loop import fit, Losses, Schedule
 from vts_ros.training.proposal import saliency_target, train_proposal
 from vts_ros.training.shards import render_shards, Shards
-from vts_ros.training.targets import cell_targets, overlaps
-from vts_ros.training.vlm import patchify, train_vlm
+from vts_ros.training.targets import by_token, cell_targets, CellTargets, overlaps
+from vts_ros.training.vlm import Steps, train_vlm
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.checkpoint import create_checkpoint
+from vts_ros.vlm.prompts import describe_prompt
 
 
 def _actor(label: str, box: tuple[float, float, float, float], distance_m: float,
@@ -50,7 +57,7 @@ def test_the_nearer_actor_owns_the_cell() -> None:
     targets = cell_targets(FrameTruth(0, 10.0, (near, far)), 2, 2)
     truck, car = 1 + LABELS.index('truck'), 1 + LABELS.index('car')
     assert targets.label.tolist() == [[truck, car], [truck, car]]
-    assert targets.nearness[0, 1] == pytest.approx(15 / 25)
+    assert targets.distance[0, 1] == pytest.approx(np.log(10.0))
     assert (targets.motion == 1 + MOTIONS.index('stopped')).all()
 
 
@@ -106,13 +113,74 @@ def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
         Shards(tmp_path)
 
 
-def test_patches_are_those_of_the_image_processor(tmp_path: Path, folder: Path) -> None:
-    create_checkpoint(tmp_path, ['a text'], vocab_size=600)
+@pytest.fixture(scope='module')
+def vlm(tmp_path_factory: pytest.TempPathFactory) -> Vlm:
+    folder = tmp_path_factory.mktemp('checkpoint')
+    create_checkpoint(folder, ['a text'], vocab_size=600)
+    return Vlm.load(folder, dtype='float32')
+
+
+def test_the_fast_encoder_is_the_encoder(vlm: Vlm, folder: Path) -> None:
     frames = Shards(folder)[0].frames
-    expected = Vlm.load(tmp_path).preprocess(list(frames))
-    found = patchify(frames)
-    assert torch.equal(found['image_grid_thw'], torch.as_tensor(expected['image_grid_thw']))
-    torch.testing.assert_close(found['pixel_values'], expected['pixel_values'])
+    with torch.inference_mode():
+        tokens, deepstack = FastVision(vlm.model.model.visual, 128, 224)(torch.from_numpy(frames))
+    for number, frame in enumerate(frames):
+        expected = vlm.encode(frame)
+        torch.testing.assert_close(tokens[number], expected.tokens)
+        torch.testing.assert_close(deepstack[0][number], expected.deepstack[0])
+
+
+def test_fast_reading_is_reading(vlm: Vlm, folder: Path) -> None:
+    """Padding and dropped tokens included, hidden states are those of transformers."""
+    data, prompt = Shards(folder), describe_prompt()
+    captions = ['-0.4s', '0.0s']
+    prepared = [vlm.prepare([vlm.encode(frame) for frame in data[index].frames[3:]], captions,
+                            prompt) for index in range(2)]
+    keeps = [np.arange(0, 56, 2, dtype=np.int32), np.arange(30, dtype=np.int32)]
+    inputs = vlm.batch(prepared, keeps, ['a', 'a text'])
+    labels = inputs.pop('labels')
+    model = copy.deepcopy(vlm.model.model)
+    with torch.inference_mode():
+        expected = model(**inputs, use_cache=False).last_hidden_state
+        encoded = inputs['mm_encoder_outputs']['image']
+        prepare_text(model.language_model, compiled=False)
+        visual = inputs['input_ids'] == vlm.model.config.image_token_id
+        states = read(model.language_model, inputs['input_ids'], inputs['position_ids'], visual,
+                      encoded.pooler_output[0], [level[0] for level in encoded.deepstack_features],
+                      len(model.language_model.layers))
+        found = model.language_model.norm(states[-1])
+    there = inputs['attention_mask'].bool()
+    assert not there.all()
+    assert (labels >= 0).any()
+    torch.testing.assert_close(found[there], expected[there], rtol=1e-4, atol=1e-5)
+
+
+def test_cells_are_ordered_by_token() -> None:
+    """The four cells of a token are those that its patches show, in the order of patches."""
+    rows, columns = np.mgrid[:4, :6]
+    label = (10 * rows + columns)[None]
+    targets = by_token(CellTargets(*[label] * 8), 2)
+    assert targets.label.shape == (1, 6, 4)
+    assert targets.label[0, 4].tolist() == [22, 23, 32, 33]
+    pixels = np.repeat(np.repeat(label[0], 16, 0), 16, 1)[None, :, :, None].repeat(3, 3)
+    first = patches(torch.from_numpy(pixels.astype(np.uint8)), 16, 2)[0, :, 0]
+    np.testing.assert_allclose((first.numpy() + 1) * 127.5, targets.label.reshape(-1), atol=1e-3)
+
+
+def test_features_are_computed_once(vlm: Vlm, folder: Path, tmp_path: Path) -> None:
+    data, vision = Shards(folder), FastVision(vlm.model.model.visual, 128, 224)
+    first = Features(tmp_path, data, vision, Sparsifier())
+    window = first.windows([2, 5])[1]
+    torch.testing.assert_close(window[4].tokens, vlm.encode(data.frames(5)[4]).tokens,
+                               atol=0.05, rtol=0.05)
+    sparsifier = Sparsifier()
+    proposals = [sparsifier.propose(frame) for frame in data.frames(5)]
+    for ratio in (0.3, 0.6):
+        expected = sparsifier.select(proposals, (4, 7), ratio)
+        np.testing.assert_array_equal(first.keep(5, len(expected.keep)), expected.keep)
+    again = Features(tmp_path, data, cast(FastVision, SimpleNamespace(
+        grid=vision.grid, visual=vision.visual)), Sparsifier())
+    assert torch.equal(again.windows([5])[0][4].tokens, window[4].tokens)
 
 
 def test_fit_resumes_as_if_it_had_not_stopped(tmp_path: Path) -> None:
@@ -145,7 +213,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         raise AssertionError
 
     path = tmp_path / 'x.pt'
-    torch.save({'modules': {}, 'optimizer': {}, 'step': 3}, path)
+    torch.save({'modules': {}, 'optimizers': [], 'step': 3}, path)
     with pytest.raises(ValueError, match='another model'):
         fit([nn.Linear(2, 2)], losses, Schedule(5), path, 'test')
 
@@ -158,9 +226,9 @@ def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, workers: int) -> None:
-    train_vlm(folder, tmp_path / 'out', tmp_path / 'work', vision_steps=1, steps=2, batch=2,
+    train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 2, 2), batch=2,
               workers=workers)
     vlm = Vlm.load(tmp_path / 'out')
-    assert vlm.model.num_parameters() < 5_000_000
+    assert vlm.model.num_parameters() < 6_000_000
     text = language.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
     assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text

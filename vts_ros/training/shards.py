@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from vts_ros.scenes.clips import balanced_scenes, render
 from vts_ros.scenes.types import Actor, FrameTruth, WindowTruth
 from vts_ros.scenes.world import Scene
+from vts_ros.training.targets import cell_targets, CellTargets, stack, stored
 
 WIDTH, HEIGHT = 224, 128
+#: Rows and columns of the cells of 16 px that have targets.
+CELLS = 8, 14
 FRAMES = 5
 SHARD_WINDOWS = 250
 #: Share of the windows that are drawn larger and scaled down, as a camera picture is.
@@ -42,12 +45,16 @@ class Sample:
         Truth of each frame.
     window
         Truth of the window.
+    cells
+        Dense targets on the 16 px cells of the frames, fields (frames, rows, columns, ...), in
+        the types in which they are kept.
 
     """
 
     frames: NDArray[np.uint8]
     truths: tuple[FrameTruth, ...]
     window: WindowTruth
+    cells: CellTargets
 
 
 class Shards:
@@ -71,7 +78,10 @@ class Shards:
         if not self._paths:
             raise FileNotFoundError(f'no rendered windows in {folder}')
         self._frames = [np.load(path, mmap_mode='r') for path in self._paths]
-        self._truths = [_read_truths(path.with_suffix('.json')) for path in self._paths]
+        # Parsed when asked for: as objects, they would take more memory than there is.
+        self._truths = [path.with_suffix('.jsonl').read_bytes().splitlines()
+                        for path in self._paths]
+        self._cells = [_read_cells(path.with_suffix('.npz')) for path in self._paths]
         self._index = [(shard, row) for shard, truths in enumerate(self._truths)
                        for row in range(len(truths))]
 
@@ -82,8 +92,14 @@ class Shards:
     def __getitem__(self, index: int) -> Sample:
         """Return a window with its pictures."""
         shard, row = self._index[index]
-        truths, window = self._truths[shard][row]
-        return Sample(np.asarray(self._frames[shard][row]), truths, window)
+        truths, window = _read_truths(self._truths[shard][row])
+        cells: list[Any] = [field[row] for field in self._cells[shard]]
+        return Sample(np.asarray(self._frames[shard][row]), truths, window, CellTargets(*cells))
+
+    def frames(self, index: int) -> NDArray[np.uint8]:
+        """Return the pictures of a window alone, without parsing its truth."""
+        shard, row = self._index[index]
+        return np.asarray(self._frames[shard][row])
 
 
 def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
@@ -127,7 +143,12 @@ def render_window(scene: Scene) -> Sample:
     if scaled:
         frames = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
                            for frame in frames])
-    return Sample(frames, clip.truths, clip.window_truth())
+    return Sample(frames, clip.truths, clip.window_truth(), _cells(clip.truths))
+
+
+def _cells(truths: Sequence[FrameTruth]) -> CellTargets:
+    return stored(stack([cell_targets(truth, *CELLS, before)
+                         for truth, before in zip(truths, (None, *truths))]))
 
 
 def _render_shard(job: tuple[Path, str, int]) -> None:
@@ -135,9 +156,10 @@ def _render_shard(job: tuple[Path, str, int]) -> None:
     path, split, first = job
     samples = [render_window(scene)
                for scene in balanced_scenes(split, SHARD_WINDOWS, first, FRAMES)]
-    path.with_suffix('.json').write_text(json.dumps(
-        [[[asdict(truth) for truth in sample.truths], asdict(sample.window)]
-         for sample in samples]))
+    path.with_suffix('.jsonl').write_text(''.join(
+        json.dumps([[asdict(truth) for truth in sample.truths], asdict(sample.window)]) + '\n'
+        for sample in samples))
+    np.savez(path.with_suffix('.npz'), **stack([sample.cells for sample in samples])._asdict())
     # Last and in one step: a shard is there, or it is not.
     partial = path.with_suffix('.part')
     with partial.open('wb') as file:
@@ -150,9 +172,14 @@ def _through_jpeg(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
-def _read_truths(path: Path) -> list[tuple[tuple[FrameTruth, ...], WindowTruth]]:
-    return [(tuple(_frame_truth(frame) for frame in frames), _window_truth(window))
-            for frames, window in json.loads(path.read_text())]
+def _read_truths(line: bytes) -> tuple[tuple[FrameTruth, ...], WindowTruth]:
+    frames, window = json.loads(line)
+    return tuple(_frame_truth(frame) for frame in frames), _window_truth(window)
+
+
+def _read_cells(path: Path) -> CellTargets:
+    with np.load(path) as arrays:
+        return CellTargets(**arrays)
 
 
 def _actors(data: Sequence[dict[str, Any]]) -> tuple[Actor, ...]:

@@ -10,6 +10,7 @@ distance and a motion for every cell of the token grid say much more per picture
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +35,10 @@ class CellTargets(NamedTuple):
         int64, 0 for the background, 1 + index into ``LABELS`` otherwise.
     box
         float32 (rows, columns, 4), box of the actor in the cell.
-    nearness
-        float32, 1 at the bumper, falling to 0 far away.
+    distance
+        float32, natural logarithm of the distance in metres, 0 within a metre.
+    lateral
+        float32, how far to the left of the ego lane centre, in units of 5 m, -2 to 2.
     motion
         int64, 0 for the background, 1 + index into ``MOTIONS`` otherwise.
     detail
@@ -51,7 +54,8 @@ class CellTargets(NamedTuple):
 
     label: NDArray[np.int64]
     box: NDArray[np.float32]
-    nearness: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    lateral: NDArray[np.float32]
     motion: NDArray[np.int64]
     detail: NDArray[np.float32]
     risk: NDArray[np.float32]
@@ -81,7 +85,8 @@ def cell_targets(truth: FrameTruth, rows: int, columns: int,
     shape = (rows, columns)
     targets = CellTargets(
         label=np.zeros(shape, np.int64), box=np.zeros((*shape, 4), np.float32),
-        nearness=np.zeros(shape, np.float32), motion=np.zeros(shape, np.int64),
+        distance=np.zeros(shape, np.float32), lateral=np.zeros(shape, np.float32),
+        motion=np.zeros(shape, np.int64),
         detail=np.zeros((*shape, len(DETAILS)), np.float32), risk=np.zeros(shape, np.float32),
         approach=np.full((*shape, 2), np.nan, np.float32))
     for actor in sorted(truth.actors, key=lambda actor: (actor.is_risk, -actor.distance_m)):
@@ -90,7 +95,8 @@ def cell_targets(truth: FrameTruth, rows: int, columns: int,
         cells = claimed(actor, rows, columns)
         targets.label[cells] = 1 + LABELS.index(actor.label)
         targets.box[cells] = actor.box
-        targets.nearness[cells] = nearness(actor.distance_m)
+        targets.distance[cells] = math.log(max(actor.distance_m, 1.0))
+        targets.lateral[cells] = min(max(actor.lateral_m / 5.0, -2.0), 2.0)
         targets.motion[cells] = 1 + MOTIONS.index(actor.motion)
         targets.detail[cells] = [name in (actor.detail, actor.motion) for name in DETAILS]
         targets.risk[cells] = actor.is_risk
@@ -108,6 +114,52 @@ def _approach(before: Actor, now: Actor, seconds: float) -> tuple[float, float]:
 def nearness(distance_m: float) -> float:
     """Return 1 at the bumper and 0.5 at 15 m, so that near differences weigh more."""
     return 15.0 / (15.0 + max(distance_m, 0.0))
+
+
+#: How the targets are kept on disk: half of the memory, and precise enough.
+_STORED = CellTargets(np.uint8, np.float16, np.float16, np.float16, np.uint8, np.uint8, np.uint8,
+                      np.float16)  # type: ignore[arg-type]
+#: Types that losses want.
+_LOADED = CellTargets(np.int64, np.float32, np.float32, np.float32, np.int64, np.float32,
+                      np.float32, np.float32)  # type: ignore[arg-type]
+
+
+def stored(targets: CellTargets) -> CellTargets:
+    """Return targets in the types in which they are kept."""
+    fields: list[Any] = [field.astype(kind) for field, kind in zip(targets, _STORED)]
+    return CellTargets(*fields)
+
+
+def loaded(targets: CellTargets) -> CellTargets:
+    """Return kept targets in the types of :func:`cell_targets`."""
+    fields: list[Any] = [field.astype(kind) for field, kind in zip(targets, _LOADED)]
+    return CellTargets(*fields)
+
+
+def by_token(targets: CellTargets, merge: int) -> CellTargets:
+    """
+    Order the cells by the visual token that they belong to.
+
+    Parameters
+    ----------
+    targets
+        Of B pictures, fields [B, rows, columns, ...].
+    merge
+        Side of a visual token in cells.
+
+    Returns
+    -------
+    Fields [B, tokens, merge * merge, ...].
+
+    """
+    fields: list[Any] = []
+    for field in targets:
+        count, rows, columns = field.shape[:3]
+        split = field.reshape(count, rows // merge, merge, columns // merge, merge,
+                              *field.shape[3:])
+        fields.append(split.swapaxes(2, 3).reshape(
+            count, rows * columns // merge ** 2, merge ** 2, *field.shape[3:]))
+    return CellTargets(*fields)
 
 
 def stack(targets: Sequence[CellTargets]) -> CellTargets:

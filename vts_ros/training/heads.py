@@ -1,0 +1,163 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Heads that read the dense targets off a token while a model is trained; dropped afterwards.
+
+A token covers several cells, and each cell has its own targets: a token must not forget the
+child in one of them over the car in another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+from vts_ros.scenes.types import (
+    CURVES,
+    LABELS,
+    LIGHTS,
+    MOTIONS,
+    ROADS,
+    TRUE_LEVELS,
+    WEATHERS,
+    WindowTruth,
+)
+from vts_ros.training.loop import Losses
+from vts_ros.training.targets import CellTargets, DETAILS
+
+#: Facts about a whole picture, and what they can be.
+_SCENE = {'light': LIGHTS, 'weather': WEATHERS, 'road': ROADS, 'curve': CURVES,
+          'lanes': (1, 2, 3, 4, 5, 6)}
+#: Most cells are background; that of an actor counts four times as much.
+_LABEL_WEIGHTS = torch.tensor([0.5] + [2.0] * len(LABELS))
+
+
+class _Cells(nn.Module):
+    """Splits what a linear map reads off a token by cell and by name."""
+
+    def __init__(self, width: int, cells: int, sizes: dict[str, int]) -> None:
+        super().__init__()
+        self._sizes, self._cells = sizes, cells
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, cells * sum(sizes.values()))
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Read tokens [n, width]; values are [n, cells, size]."""
+        read = self.head(self.norm(tokens.float())).view(len(tokens), self._cells, -1)
+        return dict(zip(self._sizes, read.split(list(self._sizes.values()), -1)))
+
+
+def _tensor(field: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(field))
+
+
+class SeeingHeads(nn.Module):
+    """What one frame shows: kinds, boxes, distances and lamps of things, and the whole scene."""
+
+    def __init__(self, width: int, cells: int) -> None:
+        super().__init__()
+        self.cells = _Cells(width, cells, {
+            'label': 1 + len(LABELS), 'box': 4, 'distance': 1, 'lateral': 1,
+            'detail': len(DETAILS), 'risk': 1})
+        self.scene_head = nn.Linear(width, sum(map(len, _SCENE.values())))
+
+    def losses(self, tokens: Tensor, targets: CellTargets, windows: list[WindowTruth]) -> Losses:
+        """
+        Return the losses.
+
+        Parameters
+        ----------
+        tokens
+            Visual tokens of B frames [B, N, width].
+        targets
+            Fields [B * N, cells, ...].
+        windows
+            Truth of the window that each frame is of.
+
+        """
+        said = self.cells(tokens.flatten(0, 1))
+        label = _tensor(targets.label)
+        there = label > 0
+        wrong = functional.cross_entropy(said['label'].flatten(0, 1), label.flatten(),
+                                         weight=_LABEL_WEIGHTS, reduction='none')
+        # What an answer will be about weighs three times as much as what is by the way.
+        stakes = 1.0 + 2.0 * _tensor(targets.risk).flatten()
+        losses = {
+            'label': 2.0 * (stakes * wrong).mean(),
+            'risk': 0.5 * functional.binary_cross_entropy_with_logits(
+                said['risk'][..., 0], _tensor(targets.risk), pos_weight=torch.tensor(4.0)),
+            'scene': 0.15 * self._scene_loss(tokens, windows)}
+        if there.any():
+            losses |= {
+                'box': 6.0 * functional.smooth_l1_loss(
+                    said['box'][there].sigmoid(), _tensor(targets.box)[there], beta=0.03),
+                # Half the logarithm, of the size of the others.
+                'distance': 1.5 * functional.smooth_l1_loss(
+                    said['distance'][there][:, 0], 0.5 * _tensor(targets.distance)[there],
+                    beta=0.1),
+                'lateral': functional.smooth_l1_loss(
+                    said['lateral'][there][:, 0], _tensor(targets.lateral)[there], beta=0.1),
+                'lamps': 0.5 * functional.binary_cross_entropy_with_logits(
+                    said['detail'][there], _tensor(targets.detail)[there])}
+        return losses
+
+    def _scene_loss(self, tokens: Tensor, windows: list[WindowTruth]) -> Tensor:
+        said = self.scene_head(self.cells.norm(tokens.float()).mean(1))
+        losses = []
+        for (name, values), logits in zip(
+                _SCENE.items(), said.split([len(values) for values in _SCENE.values()], -1)):
+            wanted = [values.index(getattr(window, name)) for window in windows]
+            losses.append(functional.cross_entropy(logits, torch.tensor(wanted)))
+        return torch.stack(losses).sum()
+
+
+class UnderstandingHeads(nn.Module):
+    """What only the frames before can tell: how things move, and which is the risk and why."""
+
+    def __init__(self, width: int, cells: int) -> None:
+        super().__init__()
+        self.cells = _Cells(width, cells, {
+            'label': 1 + len(LABELS), 'motion': 1 + len(MOTIONS), 'approach': 2, 'distance': 1,
+            'risk': 1, 'level': len(TRUE_LEVELS)})
+
+    def losses(self, tokens: Tensor, targets: CellTargets, levels: NDArray[np.int64]) -> Losses:
+        """
+        Return the losses.
+
+        Parameters
+        ----------
+        tokens
+            States of n visual tokens [n, width].
+        targets
+            Fields [n, cells, ...].
+        levels
+            int64 [n, cells], level of risk of the cells in the newest frame, 0 where the risk
+            object is not; negative in all other frames, where it does not count.
+
+        """
+        said = self.cells(tokens)
+        label, approach = _tensor(targets.label), _tensor(targets.approach)
+        there, moved = label > 0, ~approach[..., 0].isnan()
+        newest = _tensor(levels) >= 0
+        level = _tensor(levels)
+        losses = {
+            'kind': 0.5 * functional.cross_entropy(
+                said['label'].flatten(0, 1), label.flatten(), weight=_LABEL_WEIGHTS),
+            'where': functional.binary_cross_entropy_with_logits(
+                said['risk'][..., 0], _tensor(targets.risk), pos_weight=torch.tensor(4.0))}
+        if there.any():
+            losses['range'] = functional.smooth_l1_loss(
+                said['distance'][there][:, 0], 0.5 * _tensor(targets.distance)[there], beta=0.1)
+        if moved.any():
+            losses |= {
+                'motion': functional.cross_entropy(
+                    said['motion'][moved], _tensor(targets.motion)[moved]),
+                'approach': 4.0 * functional.smooth_l1_loss(
+                    said['approach'][moved], approach[moved], beta=0.1)}
+        for name, some in (('newest', newest), ('level', level > 0)):
+            if some.any():
+                losses[name] = functional.cross_entropy(said['level'][some], level[some])
+        return losses
