@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bag_maker import real_bags
+import cv2
 from hypothesis import given, settings, strategies
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ import onnx
 import pytest
 import torch
 
+from vts_ros.bags import read_frames
 from vts_ros.engines import make_engine, OnnxRuntimeEngine
 from vts_ros.engines.pytorch import TorchEngine
 from vts_ros.frames import FrameError
@@ -487,3 +490,27 @@ def test_make_engine_reads_the_export(exported: Path) -> None:
     found = Sparsifier(engine).propose(np.zeros((64, 64, 3), np.uint8))
     assert found.saliency.shape == (8, 14)
     assert found.embedding.shape == (48, 8, 14)
+
+
+def test_keep_lists_follow_what_changes_on_a_real_road() -> None:
+    """Of the frames beside the key frame, those cells are kept that differ more from it."""
+    sparsifier = Sparsifier()
+    for bag in real_bags():
+        frames = list(read_frames(bag, counters=Counter()))
+        stamps = np.array([frame.stamp_ns for frame in frames])
+        pictures = [cv2.resize(frame.rgb(), (224, 128), interpolation=cv2.INTER_AREA)
+                    for frame in frames]
+        proposals = [sparsifier.propose(picture) for picture in pictures]
+        grey = np.stack([picture.mean(-1) for picture in pictures])
+        kept, dropped = [], []
+        for stamp in stamps[stamps >= stamps[0] + 1_600_000_000]:
+            window = [int(np.abs(stamps - (stamp - back)).argmin())
+                      for back in range(1_600_000_000, -1, -400_000_000)]
+            found = sparsifier.select([proposals[index] for index in window], (4, 7), 0.6)
+            change = np.abs(grey[window] - grey[window[found.key]])
+            cells = change.reshape(5, 4, 32, 7, 32).mean((2, 4)).reshape(5, 28)
+            keep = np.isin(np.arange(140), found.keep).reshape(5, 28)
+            others = np.arange(5) != found.key
+            kept.append(cells[others][keep[others]].mean())
+            dropped.append(cells[others][~keep[others]].mean())
+        assert np.mean(kept) > np.mean(dropped), bag.name

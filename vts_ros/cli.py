@@ -360,10 +360,13 @@ def train_vlm(
     out: Annotated[Path, typer.Option(help='Folder for the checkpoint.')] = Path(
         'models/embedded'),
     work: WorkOption = WORK,
-    vision_steps: Annotated[int, typer.Option(
-        min=0, help='Steps in which the vision encoder learns alone.')] = 600,
-    steps: StepsOption = 3000,
-    batch: Annotated[int, typer.Option(min=1, help='Windows per step and worker.')] = 8,
+    seeing_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which the vision encoder learns from single frames.')] = 2800,
+    understanding_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which the first text layers learn what moves and matters.')] = 2400,
+    answering_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which the language model learns to answer.')] = 3000,
+    batch: Annotated[int, typer.Option(min=1, help='Windows per step and worker.')] = 16,
     workers: Annotated[int, typer.Option(min=1, help='Processes that learn together.')] = 2,
     seed: SeedOption = 0,
     start: Annotated[Path | None, typer.Option(
@@ -371,9 +374,10 @@ def train_vlm(
         show_default=False)] = None,
 ) -> None:
     """Train the embedded language model; needs the proposal network."""
-    from vts_ros.training.vlm import train_vlm as train
+    from vts_ros.training.vlm import Steps, train_vlm as train
 
-    train(shards, out, work, vision_steps, steps, batch, seed, workers, start)
+    train(shards, out, work, Steps(seeing_steps, understanding_steps, answering_steps), batch,
+          seed, workers, start)
 
 
 def _score_table(result: dict[str, Any]) -> Table:

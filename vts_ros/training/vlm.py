@@ -58,6 +58,7 @@ _DENSE_WEIGHT = 0.3
 #: Standard deviation of a number of a box in training, in hundredths.
 _NUMBER_SPREAD = 1.5
 _IGNORED = -100
+_BLANK = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 #: Steps from which on compiling the language model, half a minute, saves more than it takes.
 _WORTH_COMPILING = 100
 #: After which layer of the language model motion and risk have to be known: what an answer is
@@ -128,7 +129,7 @@ def _train(shards: Path, start: Path, out: Path, work: Path, steps: Steps, batch
     features = Features(work / 'features', data, vision, Sparsifier())
     windows = _Windows(vlm, data, features, understanding, batch, seed)
     layers = language_model.layers[:_UNDERSTANDING_LAYER]
-    fit([layers, language_model.embed_tokens, understanding], windows.understand,
+    fit([layers, understanding], windows.understand,
         Schedule(steps.understanding, learning_rate=3e-3), work / 'understanding.pt',
         'understanding')
     fit([language_model, understanding], windows.answer,
@@ -260,7 +261,7 @@ class _Windows:
         if rng.random() < _SPARSIFIER_SHARE:
             return self._features.keep(index, round(ratio * frames * grid[0] * grid[1]))
         lots = RandomSelector(int(rng.integers(1 << 31)))
-        return lots.select([lots.propose(self._data.frames(index)[0])] * frames, grid, ratio).keep
+        return lots.select([lots.propose(_BLANK)] * frames, grid, ratio).keep
 
     def _dense(self, drawn: _Drawn, states: Tensor) -> Losses:
         samples = drawn.samples
