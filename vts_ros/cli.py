@@ -374,7 +374,8 @@ def train_vlm(
         show_default=False)] = None,
 ) -> None:
     """Train the embedded language model; needs the proposal network."""
-    from vts_ros.training.vlm import Steps, train_vlm as train
+    from vts_ros.training.vlm import Steps
+    from vts_ros.training.vlm import train_vlm as train
 
     train(shards, out, work, Steps(seeing_steps, understanding_steps, answering_steps), batch,
           seed, workers, start)

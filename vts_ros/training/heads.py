@@ -9,6 +9,8 @@ child in one of them over the car in another.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -114,6 +116,31 @@ class SeeingHeads(nn.Module):
         return torch.stack(losses).sum()
 
 
+class Outlook(NamedTuple):
+    """
+    What the newest frame of each window is about, on the cells of n visual tokens.
+
+    Attributes
+    ----------
+    level
+        int64 [n, cells], level of risk, 0 where the risk object is not; negative in all other
+        frames, where it does not count.
+    ttc
+        float32 [n, cells], natural logarithm of the seconds to the collision with the risk
+        object; NaN where it is not or there is no conflict.
+    window
+        int64 [n], which window a token of the newest frame is of; negative in other frames.
+    speed_mps
+        float32 [windows], speed of the ego vehicle.
+
+    """
+
+    level: NDArray[np.int64]
+    ttc: NDArray[np.float32]
+    window: NDArray[np.int64]
+    speed_mps: NDArray[np.float32]
+
+
 class UnderstandingHeads(nn.Module):
     """What only the frames before can tell: how things move, and which is the risk and why."""
 
@@ -121,9 +148,10 @@ class UnderstandingHeads(nn.Module):
         super().__init__()
         self.cells = _Cells(width, cells, {
             'label': 1 + len(LABELS), 'motion': 1 + len(MOTIONS), 'approach': 2, 'distance': 1,
-            'risk': 1, 'level': len(TRUE_LEVELS)})
+            'risk': 1, 'level': len(TRUE_LEVELS), 'ttc': 1})
+        self.speed_head = nn.Linear(width, 1)
 
-    def losses(self, tokens: Tensor, targets: CellTargets, levels: NDArray[np.int64]) -> Losses:
+    def losses(self, tokens: Tensor, targets: CellTargets, outlook: Outlook) -> Losses:
         """
         Return the losses.
 
@@ -133,16 +161,13 @@ class UnderstandingHeads(nn.Module):
             States of n visual tokens [n, width].
         targets
             Fields [n, cells, ...].
-        levels
-            int64 [n, cells], level of risk of the cells in the newest frame, 0 where the risk
-            object is not; negative in all other frames, where it does not count.
+        outlook
+            Of the same tokens.
 
         """
         said = self.cells(tokens)
         label, approach = _tensor(targets.label), _tensor(targets.approach)
         there, moved = label > 0, ~approach[..., 0].isnan()
-        newest = _tensor(levels) >= 0
-        level = _tensor(levels)
         losses = {
             'kind': 0.5 * functional.cross_entropy(
                 said['label'].flatten(0, 1), label.flatten(), weight=_LABEL_WEIGHTS),
@@ -152,12 +177,31 @@ class UnderstandingHeads(nn.Module):
             losses['range'] = functional.smooth_l1_loss(
                 said['distance'][there][:, 0], 0.5 * _tensor(targets.distance)[there], beta=0.1)
         if moved.any():
+            stakes = 1.0 + 3.0 * _tensor(targets.risk)[moved]
             losses |= {
-                'motion': functional.cross_entropy(
-                    said['motion'][moved], _tensor(targets.motion)[moved]),
-                'approach': 4.0 * functional.smooth_l1_loss(
-                    said['approach'][moved], approach[moved], beta=0.1)}
-        for name, some in (('newest', newest), ('level', level > 0)):
+                'motion': (stakes * functional.cross_entropy(
+                    said['motion'][moved], _tensor(targets.motion)[moved],
+                    reduction='none')).mean(),
+                'approach': 4.0 * (stakes[:, None] * functional.smooth_l1_loss(
+                    said['approach'][moved], approach[moved], beta=0.1,
+                    reduction='none')).mean()}
+        return losses | self._outlook(tokens, said, outlook)
+
+    def _outlook(self, tokens: Tensor, said: dict[str, Tensor], outlook: Outlook) -> Losses:
+        losses = {}
+        level, ttc = _tensor(outlook.level), _tensor(outlook.ttc)
+        for name, some in (('newest', level >= 0), ('level', level > 0)):
             if some.any():
                 losses[name] = functional.cross_entropy(said['level'][some], level[some])
+        timed = ~ttc.isnan()
+        if timed.any():
+            losses['ttc'] = 2.0 * functional.smooth_l1_loss(
+                said['ttc'][timed][:, 0], ttc[timed], beta=0.1)
+        window = _tensor(outlook.window)
+        newest = window >= 0
+        if newest.any():
+            said_mps = 10.0 + 10.0 * self.speed_head(self.cells.norm(tokens[newest].float()))[:, 0]
+            # Each token says it for itself, so that it is known wherever it is needed.
+            losses['speed'] = 0.2 * functional.smooth_l1_loss(
+                0.1 * said_mps, 0.1 * _tensor(outlook.speed_mps)[window[newest]], beta=0.1)
         return losses

@@ -28,12 +28,12 @@ from torch import distributed, Tensor
 
 from vts_ros.frames import Frame
 from vts_ros.scenes import language
-from vts_ros.scenes.types import TRUE_LEVELS
+from vts_ros.scenes.types import TRUE_LEVELS, WindowTruth
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.baselines import RandomSelector
 from vts_ros.training.fast import FastVision, prepare_text, products_in_bfloat16, read
 from vts_ros.training.features import Features
-from vts_ros.training.heads import SeeingHeads, UnderstandingHeads
+from vts_ros.training.heads import Outlook, SeeingHeads, UnderstandingHeads
 from vts_ros.training.loop import fit, in_processes, Losses, rank, Schedule
 from vts_ros.training.shards import HEIGHT, Sample, Shards, WIDTH
 from vts_ros.training.targets import by_token, CellTargets, loaded, stack
@@ -264,18 +264,13 @@ class _Windows:
         return lots.select([lots.propose(_BLANK)] * frames, grid, ratio).keep
 
     def _dense(self, drawn: _Drawn, states: Tensor) -> Losses:
-        samples = drawn.samples
-        frames = len(samples[0].truths)
-        cells = by_token(loaded(_merge(stack([sample.cells for sample in samples]))), MERGE)
-        tokens = cells.label.shape[1]
-        levels = np.full((len(samples), frames * tokens, MERGE ** 2), -1, np.int64)
-        truths = np.array([TRUE_LEVELS.index(sample.window.risk) for sample in samples])
-        newest = cells.risk.reshape(len(samples), frames * tokens, -1)[:, -tokens:] > 0
-        levels[:, -tokens:] = np.where(newest, truths[:, None, None], 0)
-        rows = np.concatenate([number * frames * tokens + keep.astype(np.int64)
+        cells = by_token(loaded(_merge(stack([sample.cells for sample in drawn.samples]))), MERGE)
+        total = len(drawn.samples[0].truths) * cells.label.shape[1]
+        rows = np.concatenate([number * total + keep.astype(np.int64)
                                for number, keep in enumerate(drawn.keeps)])
-        return self._heads.losses(states, _rows(_merge(cells), rows),
-                                  levels.reshape(-1, MERGE ** 2)[rows])
+        outlook = _outlook([sample.window for sample in drawn.samples], cells.risk)
+        return self._heads.losses(states, _rows(_merge(cells), rows), outlook._replace(
+            level=outlook.level[rows], ttc=outlook.ttc[rows], window=outlook.window[rows]))
 
     def _dialogue(self, sample: Sample, rng: np.random.Generator) -> Dialogue:
         if rng.random() >= _QUESTION_SHARE:
@@ -348,6 +343,23 @@ class _Weights:
             if header == 2 and token == line_break:
                 header, weight = 0, 1.0
         return weights
+
+
+def _outlook(windows: Sequence[WindowTruth], risk: NDArray[np.float32]) -> Outlook:
+    """Return the outlook of all tokens; risk [frames of all windows, tokens, cells]."""
+    risk = risk.reshape(len(windows), -1, *risk.shape[1:])
+    levels = np.full(risk.shape, -1, np.int64)
+    ttc = np.full(risk.shape, np.nan, np.float32)
+    owner = np.full(risk.shape[:3], -1, np.int64)
+    for number, window in enumerate(windows):
+        there = risk[number, -1] > 0
+        levels[number, -1] = np.where(there, TRUE_LEVELS.index(window.risk), 0)
+        if window.ttc_sec is not None:
+            ttc[number, -1][there] = np.log(max(window.ttc_sec, 0.2))
+        owner[number, -1] = number
+    cells = risk.shape[-1]
+    return Outlook(levels.reshape(-1, cells), ttc.reshape(-1, cells), owner.reshape(-1),
+                   np.array([window.ego_speed_mps for window in windows], np.float32))
 
 
 @lru_cache
