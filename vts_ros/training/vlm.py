@@ -209,8 +209,10 @@ class _Windows:
         prepared = [self._prepare(window, describe_prompt()) for window in drawn.features]
         inputs = self._vlm.batch(prepared, drawn.keeps)
         # Up to the last picture: nothing that comes after has to be known.
-        last = int((inputs['input_ids'][0] == self._image_token).nonzero()[-1])
-        states, visual = self._read(inputs, last + 1, _UNDERSTANDING_LAYER)
+        layout = prepared[0].layout
+        after = len(layout.input_ids) - 1 - int(layout.image_slots[-1])
+        states, visual = self._read(inputs, inputs['input_ids'].shape[1] - after,
+                                    _UNDERSTANDING_LAYER)
         return self._dense(drawn, states[-1][visual])
 
     def answer(self, step: int) -> Losses:
