@@ -49,6 +49,7 @@ setup(
         'onnx',
         'onnxscript',
         'opencv-python-headless',
+        'packaging',
         'pillow',
         'pyyaml',
         'rich',

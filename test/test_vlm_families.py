@@ -35,12 +35,12 @@ from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
-from vlm_maker import ANSWER, KINDS, make, ONE_TILE, OTHER, PROMPT
+from vlm_maker import ANSWER, KINDS, make, names, ONE_TILE, OTHER, PROMPT
 
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.decoder import why_inexact
 from vts_ros.vlm.families import FAMILIES
-from vts_ros.vlm.requirements import check_transformers, MINIMUM_TRANSFORMERS
+from vts_ros.vlm.requirements import check_transformers, LATER, MINIMUM_TRANSFORMERS
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 4
@@ -52,7 +52,7 @@ LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
 EXACT = 1e-4
 
 
-@pytest.fixture(scope='module', params=KINDS)
+@pytest.fixture(scope='module', params=names())
 def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
     return load(request.param, tmp_path_factory)
 
@@ -391,7 +391,7 @@ def test_a_prefix_of_other_pictures_is_refused(vlm: Vlm, prepared: Prepared) -> 
             vlm.generate(one, kept, 2, prefix=prefix)
 
 
-@pytest.mark.parametrize('name', KINDS)
+@pytest.mark.parametrize('name', names())
 def test_half_precision_runs(name: str, tmp_path_factory: pytest.TempPathFactory,
                              pictures: list[NDArray[np.uint8]]) -> None:
     vlm = load(name, tmp_path_factory, 'bfloat16')
@@ -526,5 +526,13 @@ def test_setup_asks_for_the_version_that_is_checked() -> None:
     setup = (ROOT / 'setup.py').read_text(encoding='utf-8')
     assert f"'transformers>={MINIMUM_TRANSFORMERS}'," in setup
     check_transformers()
-    with pytest.raises(ImportError, match=r'transformers>=999.* but found transformers=='):
+    with pytest.raises(VlmError, match=r'^vts_ros needs transformers 999 or newer, [\d.]+ is '):
         check_transformers('999')
+
+
+def test_a_family_that_came_later_says_so(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = make('idefics3', tmp_path / 'model')
+    monkeypatch.setitem(LATER, 'idefics3', '999')
+    with pytest.raises(VlmError, match=r'^a idefics3 model needs transformers 999 or newer'):
+        Vlm.load(directory)

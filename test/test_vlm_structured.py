@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 import torch
-from vlm_maker import KINDS, make, OTHER, PROMPT
+from vlm_maker import make, names, OTHER, PROMPT
 
 from vts_ros.models import model_path
 from vts_ros.pipeline import Pipeline, PipelineConfig
@@ -29,7 +29,7 @@ SHORT: dict[str, Any] = json.loads(
 DRAWN: dict[str, Any] = {'do_sample': True, 'temperature': 3.0}
 
 
-@pytest.fixture(scope='module', params=KINDS)
+@pytest.fixture(scope='module', params=names())
 def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
     directory = make(request.param, tmp_path_factory.mktemp('models') / request.param)
     return Vlm.load(directory, device='cpu', schema=SHORT)

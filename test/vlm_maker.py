@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+import pytest
 from tokenizers import decoders, models, pre_tokenizers, Tokenizer, trainers
 import torch
 from transformers import (
@@ -37,6 +40,7 @@ from transformers import (
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.requirements import LATER
 
 PROMPT = Prompt('You watch the road.', 'What is the risk here?')
 OTHER = Prompt('You watch the road.', 'Is there a child at the side, and where does it go?')
@@ -163,7 +167,18 @@ KINDS = {
          'out_hidden_size': 48, 'patch_size': 14, 'num_position_embeddings': 64,
          'deepstack_visual_indexes': [0, 1]}, MROPE),
 }
-ONE_TILE = ('internvl', 'llava_onevision', 'smolvlm', 'idefics3')
+
+
+def names(*chosen: str) -> list[Any]:
+    """Return families as parameters of a test; skip what needs newer transformers."""
+    found = version('transformers')
+    return [pytest.param(name, marks=pytest.mark.skipif(
+        Version(found) < Version(LATER.get(name, '0')),
+        reason=f'{name} needs transformers {LATER.get(name)}, {found} is installed'))
+        for name in chosen or KINDS]
+
+
+ONE_TILE = names('internvl', 'llava_onevision', 'smolvlm', 'idefics3')
 
 
 @cache

@@ -46,6 +46,7 @@ from vts_ros.vlm.errors import VlmError
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.interface import Generation, OnText
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.requirements import check_family
 from vts_ros.vlm.structured import Grammar, Schema
 
 #: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
@@ -255,6 +256,7 @@ class Vlm:
             if model_type not in FAMILIES:
                 raise VlmError(f'{model} is a {model_type} model; '
                                f'supported are: {", ".join(FAMILIES)}')
+            check_family(model_type)
             inexact = why_inexact(AutoConfig.from_pretrained(directory, **_SAFE))
             if inexact is not None:
                 raise VlmError(f'{model} cannot be pruned exactly: {inexact}')

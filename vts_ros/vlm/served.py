@@ -79,7 +79,8 @@ def regions(kept: NDArray[np.bool_], most: int = MAX_CROPS) -> list[Region]:
     kept
         Which cells are kept, bool [rows, columns].
     most
-        Rectangles at most. Those whose union adds least are merged, also where they overlap.
+        Rectangles at most: those whose union adds least are merged, and all whose union adds
+        nothing. They may overlap where that sends less.
 
     """
     _, _, stats, _ = cv2.connectedComponentsWithStats(kept.astype(np.uint8), connectivity=8)
@@ -320,12 +321,13 @@ class ServedVlm:
         except (APITimeoutError, asyncio.TimeoutError) as error:
             raise VlmError(f'{self._url} did not answer within {self._timeout_sec:g} s') from error
         except APIConnectionError as error:
-            raise VlmError(f'{self._url} cannot be reached: {error.__cause__ or error}') from error
+            reason = _one_line(error.__cause__ or error)
+            raise VlmError(f'no connection to {self._url}: {reason}') from error
         except APIStatusError as error:
             what = 'is busy' if error.status_code in _BUSY else 'refuses the request'
             raise VlmError(f'{self._url} {what}: {_one_line(error)}') from error
         except (OpenAIError, HTTPError) as error:
-            raise VlmError(f'{self._url} broke off: {_one_line(error)}') from error
+            raise VlmError(f'{self._url} failed: {_one_line(error)}') from error
 
     async def _limited(self, work: Coroutine[Any, Any, T], stop: Callable[[], bool] | None
                        ) -> T | None:
@@ -365,5 +367,5 @@ def _picture(rgb: NDArray[np.uint8]) -> dict[str, Any]:
     return {'type': 'image_url', 'image_url': {'url': url}}
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return ' '.join(str(error).split())[:200] or type(error).__name__
