@@ -49,6 +49,7 @@ setup(
         'onnx',
         'onnxscript',
         'opencv-python-headless',
+        'packaging',
         'pillow',
         'pyyaml',
         'rich',
@@ -64,6 +65,10 @@ setup(
     extras_require={
         'cpu': ['onnxruntime'],
         'gpu': ['onnxruntime-gpu', 'tensorrt'],
+        # vlm.structured; vlm.backend: openai; quantised checkpoints, beside the library of theirs.
+        'structured': ['llguidance'],
+        'served': ['openai'],
+        'quantized': ['accelerate'],
         # ROS 2 Jazzy from PyPI, for machines without an apt installation.
         'ros': [
             'ros-jazzy-diagnostic-msgs',
@@ -81,7 +86,9 @@ setup(
             'catkin-pkg',
             'colcon-common-extensions',
             'hypothesis',
+            'llguidance',
             'mypy',
+            'openai',
             'psutil',
             'pytest',
             'pytest-timeout',

@@ -37,6 +37,7 @@ BAG_HELP = 'rosbag2 recording: its directory, or its .mcap or .db3 file.'
 BagArgument = Annotated[Path, typer.Argument(help=BAG_HELP, show_default=False)]
 ModelOption = Annotated[str, typer.Option(
     help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
+ServedPanel = 'Language model on a server'
 DeviceOption = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 
 
@@ -69,7 +70,9 @@ def _options(
 def annotate(
     bag: Annotated[Path, typer.Option('--bag', help=BAG_HELP, show_default=False)],
     out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('annotated'),
-    model: ModelOption = 'embedded',
+    model: Annotated[str, typer.Option('--model', '--vlm', help=(
+        'Language model: shipped name, checkpoint directory, or hub id in the local cache; with '
+        '--backend openai its name on the server.'))] = 'embedded',
     keep_ratio: Annotated[float, typer.Option(
         parser=_share, metavar='SHARE',
         help='Share of the visual tokens that the language model sees, up to 1.')] = 0.6,
@@ -84,7 +87,28 @@ def annotate(
     prompts: Annotated[str, typer.Option(
         help='Prompt file of your own, like config/prompts.yaml.', show_default=False)] = '',
     max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    structured: Annotated[bool, typer.Option(
+        '--structured', help='Hold answers to their form while they are written; needs '
+                             'llguidance.')] = False,
     device: DeviceOption = 'auto',
+    dtype: Annotated[str, typer.Option(
+        help='Floats of the model: auto, float32, bfloat16 or float16.')] = 'auto',
+    attn_implementation: Annotated[str, typer.Option(
+        help='Attention of the model: auto, sdpa, eager or flash_attention_2.')] = 'auto',
+    quantization: Annotated[str, typer.Option(
+        metavar='JSON', help='Quantise at loading: a quantization_config of transformers.',
+        show_default=False)] = '',
+    backend: Annotated[Literal['transformers', 'openai'], typer.Option(
+        rich_help_panel=ServedPanel,
+        help='Where it runs: in this process, or behind a server with the OpenAI protocol.'
+        )] = 'transformers',
+    url: Annotated[str, typer.Option(
+        rich_help_panel=ServedPanel, help='The server; its key is read from OPENAI_API_KEY.'
+        )] = 'http://localhost:8000/v1',
+    timeout_sec: Annotated[float, typer.Option(
+        min=0.1, rich_help_panel=ServedPanel, help='Longest time for an answer.')] = 10.0,
+    retries: Annotated[int, typer.Option(
+        min=0, rich_help_panel=ServedPanel, help='Repeats when it cannot be reached.')] = 2,
     engine: Annotated[str, typer.Option(
         help='Runtime of the proposal network; auto takes the best there is.')] = 'auto',
     threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
@@ -110,8 +134,10 @@ def annotate(
 
         pipeline = Pipeline.load(PipelineConfig(
             model=model, keep_ratio=keep_ratio, language=language, prompts=prompts,
-            max_new_tokens=max_new_tokens, device=device, engine_backend=engine,
-            threads=threads))
+            max_new_tokens=max_new_tokens, structured=structured, device=device, dtype=dtype,
+            attn_implementation=attn_implementation, quantization=quantization,
+            vlm_backend=backend, url=url, timeout_sec=timeout_sec, retries=retries,
+            engine_backend=engine, threads=threads))
     start_ns: list[int] = []
 
     def progress(report: SceneReport) -> None:

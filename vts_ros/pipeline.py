@@ -13,8 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+import json
 import time
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -26,9 +28,15 @@ from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
 from vts_ros.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
-from vts_ros.vlm import FrameFeatures, Generation, Prepared, Vlm
-from vts_ros.vlm.answers import parse
-from vts_ros.vlm.prompts import Prompt, Prompts
+from vts_ros.vlm import Encoded, Generation, LanguageModel, OnText, Vlm, VlmError
+from vts_ros.vlm.answers import parse, schema
+from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
+from vts_ros.vlm.structured import check_structured
+
+#: Where the language model runs: in this process, or behind a server with the OpenAI protocol.
+VLM_BACKENDS = ('transformers', 'openai')
+#: The default model; a server has none of this name, and is then asked for its first.
+EMBEDDED = 'embedded'
 
 Stop = Callable[[], bool]
 Result = TypeVar('Result')
@@ -53,7 +61,8 @@ class PipelineConfig:
     Attributes
     ----------
     model
-        Checkpoint: a shipped name, a directory, or a hub id that is in the local cache.
+        Checkpoint: a shipped name, a directory, or a hub id that is in the local cache. With the
+        backend ``openai`` the name on the server; ``embedded`` takes the first it has.
     keep_ratio
         Share of the visual tokens that the language model gets; 1 keeps all.
     alpha
@@ -66,6 +75,17 @@ class PipelineConfig:
         Language of prompt and answer.
     prompts
         Prompt file of one's own; empty takes the one of the package.
+    structured
+        Whether descriptions are held to their form while they are written.
+    dtype, attn_implementation, local_files_only
+        See ``Vlm.load``.
+    quantization
+        Quantisation of the weights at loading, as JSON of a ``quantization_config``; empty takes
+        the checkpoint as it is.
+    vlm_backend
+        One of VLM_BACKENDS.
+    url, timeout_sec, retries
+        Of the server, see ``ServedVlm``.
     threads
         Threads of the proposal engine and of PyTorch on the CPU; 0 leaves both alone.
     cache_frames
@@ -73,7 +93,7 @@ class PipelineConfig:
 
     """
 
-    model: str = 'embedded'
+    model: str = EMBEDDED
     keep_ratio: float = 0.6
     alpha: float = 0.5
     search_radius: int = 1
@@ -81,7 +101,16 @@ class PipelineConfig:
     language: str = 'en'
     prompts: str = ''
     max_new_tokens: int = 160
+    structured: bool = False
     device: str = 'auto'
+    dtype: str = 'auto'
+    attn_implementation: str = 'auto'
+    quantization: str = ''
+    local_files_only: bool = True
+    vlm_backend: str = 'transformers'
+    url: str = 'http://localhost:8000/v1'
+    timeout_sec: float = 10.0
+    retries: int = 2
     engine_backend: str = 'auto'
     threads: int = 0
     cache_frames: int = 64
@@ -92,14 +121,14 @@ class Seen(NamedTuple):
 
     size: tuple[int, int]
     proposal: Proposal
-    features: FrameFeatures
+    features: Encoded
 
 
 class Pruned(NamedTuple):
     """A window that is ready for the language model, and which of its tokens that gets."""
 
     selection: Selection
-    prepared: Prepared
+    prepared: Any
     grid: tuple[int, int]
 
 
@@ -132,10 +161,10 @@ class Pipeline:
     and used again while the window slides. One caller at a time.
     """
 
-    def __init__(self, sparsifier: Sparsifier, vlm: Vlm, prompts: Prompts,
+    def __init__(self, sparsifier: Sparsifier, language_model: LanguageModel, prompts: Prompts,
                  config: PipelineConfig) -> None:
         self.sparsifier = sparsifier
-        self.vlm = vlm
+        self.language_model = language_model
         self.prompts = prompts
         self.config = config
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
@@ -161,10 +190,25 @@ class Pipeline:
                         config.threads) for graph in ('frame', 'window'))
         sparsifier = Sparsifier(frame, window, alpha=config.alpha, hysteresis=config.hysteresis,
                                 search_radius=config.search_radius)
-        vlm = Vlm.load(_checkpoint(config.model), device=config.device)
-        return cls(sparsifier, vlm, prompts, config)
+        return cls(sparsifier, _language_model(config, prompts), prompts, config)
 
-    def describe(self, window: Window, stop: Stop | None = None) -> SceneReport:
+    @property
+    def vlm(self) -> Vlm:
+        """
+        Return the language model of this process, for tools that look inside.
+
+        Raises
+        ------
+        VlmError
+            If it is behind a server.
+
+        """
+        if not isinstance(self.language_model, Vlm):
+            raise VlmError('this needs a language model in this process, not on a server')
+        return self.language_model
+
+    def describe(self, window: Window, stop: Stop | None = None,
+                 vehicle: Vehicle | None = None) -> SceneReport:
         """
         Say what the scene is and what the risk is.
 
@@ -174,6 +218,8 @@ class Pipeline:
             Frames in the order of time, oldest first.
         stop
             Ends the generation early when it returns True.
+        vehicle
+            What the car does, told to the model in the words of the prompt file.
 
         Raises
         ------
@@ -181,10 +227,10 @@ class Pipeline:
             If a frame cannot be decoded; nothing of the others is lost.
 
         """
-        return self.describe_batch([window], stop)[0]
+        return self.describe_batch([window], stop, [vehicle])[0]
 
-    def describe_good(self, window: Window, on_broken: OnBroken,
-                      stop: Stop | None = None) -> SceneReport | None:
+    def describe_good(self, window: Window, on_broken: OnBroken, stop: Stop | None = None,
+                      vehicle: Vehicle | None = None) -> SceneReport | None:
         """
         Describe what is left of a window without its broken frames; None if nothing is.
 
@@ -196,13 +242,17 @@ class Pipeline:
             Told about each frame that is left out.
 
         """
-        return self._with_good(window, on_broken, lambda good: self.describe(good, stop))
+        return self._with_good(
+            window, on_broken, lambda good: self.describe(good, stop, vehicle))
 
-    def describe_batch(self, windows: Sequence[Window],
-                       stop: Stop | None = None) -> list[SceneReport]:
+    def describe_batch(self, windows: Sequence[Window], stop: Stop | None = None,
+                       vehicles: Sequence[Vehicle | None] | None = None) -> list[SceneReport]:
         """Describe several windows at once; the latencies are those of the whole batch."""
         watch = Stopwatch()
-        pruned, generations = self._generate(windows, self.prompts.description, watch, stop)
+        prompts = [self.prompts.description.about(vehicle)
+                   for vehicle in vehicles or [None] * len(windows)]
+        pruned, generations = self._generate(
+            windows, prompts, watch, stop, in_form=self.config.structured)
         latency_ms = watch.total()
         return [self._report(window, one, generation, latency_ms)
                 for window, one, generation in zip(windows, pruned, generations)]
@@ -216,18 +266,30 @@ class Pipeline:
             key_frame=KeyFrame(key.camera, key.stamp_ns, pruned.selection.key),
             answer=parse(generation.text, self.prompts.description.box_scale),
             keep=tuple(pruned.selection.keep.tolist()), grid=pruned.grid,
-            latency_ms=latency_ms, model=self.vlm.name, engine=self.sparsifier.engine)
+            latency_ms=latency_ms, model=self.language_model.name, engine=self.sparsifier.engine)
 
-    def ask(self, window: Window, question: str, stop: Stop | None = None) -> str:
-        """Answer a free question about the window; raises as :meth:`describe` does."""
+    def ask(self, window: Window, question: str, stop: Stop | None = None,
+            vehicle: Vehicle | None = None, on_text: OnText | None = None) -> str:
+        """
+        Answer a free question about the window; parameters and errors as in :meth:`describe`.
+
+        Parameters
+        ----------
+        on_text
+            Given the answer piece by piece while it is written. Joined, the pieces are the answer.
+
+        """
         _, (generation,) = self._generate(
-            [window], self.prompts.ask(question), Stopwatch(), stop)
+            [window], [self.prompts.ask(question).about(vehicle)], Stopwatch(), stop,
+            on_text=on_text)
         return generation.text.strip()
 
     def ask_good(self, window: Window, question: str, on_broken: OnBroken,
-                 stop: Stop | None = None) -> str | None:
+                 stop: Stop | None = None, vehicle: Vehicle | None = None,
+                 on_text: OnText | None = None) -> str | None:
         """Answer a question as :meth:`describe_good` describes."""
-        return self._with_good(window, on_broken, lambda good: self.ask(good, question, stop))
+        return self._with_good(window, on_broken, lambda good: self.ask(
+            good, question, stop, vehicle, on_text))
 
     def select(self, window: Window) -> Selection:
         """Return key frame and keep list alone, without asking the language model."""
@@ -244,15 +306,14 @@ class Pipeline:
 
     def info(self) -> dict[str, str]:
         """Return what runs where, for logs and diagnostics."""
-        vlm = {name: str(value) for name, value in self.vlm.info.items()}
+        vlm = {name: str(value) for name, value in self.language_model.info.items()}
         return {'engine': self.sparsifier.engine, **vlm}
 
     def close(self) -> None:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
         self.clear()
-        del self.vlm, self.sparsifier
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self.language_model.close()
+        del self.language_model, self.sparsifier
 
     def _with_good(self, window: Window, on_broken: OnBroken,
                    run: Callable[[list[Frame]], Result]) -> Result | None:
@@ -265,12 +326,13 @@ class Pipeline:
                 good.remove(broken.frame)
         return None
 
-    def _generate(self, windows: Sequence[Window], prompt: Prompt, watch: Stopwatch,
-                  stop: Stop | None) -> tuple[list[Pruned], list[Generation]]:
-        pruned = [self._prune(window, prompt, watch) for window in windows]
-        generations = self.vlm.generate_batch(
+    def _generate(self, windows: Sequence[Window], prompts: Sequence[Prompt], watch: Stopwatch,
+                  stop: Stop | None, **options: Any) -> tuple[list[Pruned], list[Generation]]:
+        pruned = [self._prune(window, prompt, watch)
+                  for window, prompt in zip(windows, prompts, strict=True)]
+        generations = self.language_model.generate_batch(
             [one.prepared for one in pruned], [one.selection.keep for one in pruned],
-            max_new_tokens=self.config.max_new_tokens, stop=stop)
+            max_new_tokens=self.config.max_new_tokens, stop=stop, **options)
         watch.ms.update(generations[0].latency_ms)
         return pruned, generations
 
@@ -279,7 +341,7 @@ class Pipeline:
         with watch.stage('select'):
             selection = self._select(seen, window)
         with watch.stage('prepare'):
-            prepared = self.vlm.prepare(
+            prepared = self.language_model.prepare(
                 [one.features for one in seen], prompt.captions(window), prompt)
         return Pruned(selection, prepared, seen[-1].features.grid)
 
@@ -312,10 +374,42 @@ class Pipeline:
         with watch.stage('propose'):
             proposal = self.sparsifier.propose(rgb)
         with watch.stage('encode'):
-            features = self.vlm.encode(rgb)
+            features = self.language_model.encode(rgb)
         seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features)
         self._seen[frame.key] = seen
         return seen
+
+
+def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:
+    form = schema(prompts.description.box_scale) if config.structured else None
+    if config.vlm_backend == 'openai':
+        if find_spec('openai') is None:
+            raise VlmError('the backend openai needs its client: pip install openai')
+        from vts_ros.vlm.served import ServedVlm
+
+        return ServedVlm(config.url, '' if config.model == EMBEDDED else config.model,
+                         timeout_sec=config.timeout_sec, retries=config.retries, schema=form)
+    if config.vlm_backend not in VLM_BACKENDS:
+        raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')
+    if form:
+        check_structured()
+    return Vlm.load(_checkpoint(config.model), device=config.device, dtype=config.dtype,
+                    attn_implementation=config.attn_implementation,
+                    quantization=_quantization(config.quantization),
+                    local_files_only=config.local_files_only, schema=form)
+
+
+def _quantization(text: str) -> dict[str, Any] | None:
+    if not text.strip():
+        return None
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise VlmError(f'quantization is no JSON: {error}') from error
+    if not isinstance(settings, dict) or 'quant_method' not in settings:
+        raise VlmError('quantization is no JSON object with a quant_method, such as '
+                       '{"quant_method": "bitsandbytes", "load_in_4bit": true}')
+    return settings
 
 
 def _checkpoint(model: str) -> str:

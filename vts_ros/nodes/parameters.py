@@ -21,7 +21,7 @@ from rclpy.validate_namespace import validate_namespace
 
 from vts_ros.engines import BACKENDS
 from vts_ros.images import camera_name
-from vts_ros.pipeline import PipelineConfig
+from vts_ros.pipeline import PipelineConfig, VLM_BACKENDS
 
 #: When a parameter may change: at any time, while the node is unconfigured, or never.
 Change = Literal['live', 'unconfigured', 'never']
@@ -116,10 +116,28 @@ TABLE: tuple[Spec, ...] = (
     _of_pipeline('engine.threads', 'threads', 'Threads on the CPU; 0 leaves them to the runtimes',
                  span=(0, 256)),
     _of_pipeline('vlm.model', 'model', 'Checkpoint: a shipped name, a directory, or a hub id in '
-                 'the local cache'),
+                 'the local cache; on a server the name that it has there'),
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
+    _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
+                 'written, so that any model gives a report that can be read; needs llguidance'),
+    _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '
+                 'checkpoint), float32, bfloat16, float16'),
+    _of_pipeline('vlm.attn_implementation', 'attn_implementation', 'Attention of the language '
+                 'model: auto, sdpa, eager, flash_attention_2, or what else transformers know'),
+    _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: quantization_config of '
+                 'transformers as JSON; empty takes the checkpoint as it is'),
+    _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint'),
+    _of_pipeline('vlm.backend', 'vlm_backend', 'Where the language model runs: transformers (in '
+                 'this process) or openai (behind a server with that protocol)',
+                 choices=VLM_BACKENDS),
+    _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
+                 'environment, OPENAI_API_KEY'),
+    _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Longest time for an answer of the server, '
+                 'retries included', span=(0.1, 600.0)),
+    _of_pipeline('vlm.retries', 'retries', 'How often a request is repeated when the server '
+                 'cannot be reached or has no room', span=(0, 10)),
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
                  'file'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '

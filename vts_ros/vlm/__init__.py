@@ -7,7 +7,9 @@ from vts_ros.vlm.requirements import check_transformers
 # Before all that follows: with transformers that are too old, its imports would fail obscurely.
 check_transformers()
 
-from vts_ros.vlm.adaptor import Generation, Layout, Prepared, Vlm, VlmError  # noqa: E402
+from vts_ros.vlm.adaptor import Layout, Prepared, Vlm, VlmError  # noqa: E402
 from vts_ros.vlm.families import FrameFeatures  # noqa: E402
+from vts_ros.vlm.interface import Encoded, Generation, LanguageModel, OnText  # noqa: E402
 
-__all__ = ['FrameFeatures', 'Generation', 'Layout', 'Prepared', 'Vlm', 'VlmError']
+__all__ = ['Encoded', 'FrameFeatures', 'Generation', 'LanguageModel', 'Layout', 'OnText',
+           'Prepared', 'Vlm', 'VlmError']

@@ -10,7 +10,7 @@ that of the full prompt with the dropped tokens masked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -31,17 +31,23 @@ from transformers import (
     AutoTokenizer,
     BatchFeature,
     Cache,
+    LogitsProcessorList,
     PreTrainedTokenizerBase,
     StoppingCriteria,
     StoppingCriteriaList,
+    TextStreamer,
 )
 from transformers.generation.streamers import BaseStreamer
+from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from vts_ros.vlm.decoder import why_inexact
 from vts_ros.vlm.errors import VlmError
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
+from vts_ros.vlm.interface import Generation, OnText
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.requirements import check_family
+from vts_ros.vlm.structured import Grammar, Schema
 
 #: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
 #: does not fail, it makes up another tokenizer.
@@ -49,7 +55,7 @@ _FILES = ('config.json', 'tokenizer.json', 'tokenizer_config.json', 'preprocesso
 _WEIGHTS = ('model.safetensors', 'model.safetensors.index.json')
 _IGNORED_LABEL = -100
 #: What is on the disk is all that is used, and none of it is run.
-_SAFE = {'local_files_only': True, 'trust_remote_code': False}
+_SAFE: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,31 +147,6 @@ class Prefix:
                 and torch.equal(self.read.tokens, prompt.tokens))
 
 
-@dataclass(frozen=True)
-class Generation:
-    """
-    What the model wrote.
-
-    Attributes
-    ----------
-    text
-        Decoded, without special tokens.
-    token_ids
-        As generated, the end token included.
-    prompt_tokens, visual_tokens
-        Length of the prompt after sparsification, and how many of it were visual.
-    latency_ms
-        ``prefill`` until the first token, ``decode`` for the rest; of the whole batch.
-
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    prompt_tokens: int
-    visual_tokens: int
-    latency_ms: dict[str, float]
-
-
 class _Progress(StoppingCriteria):
     """Notes when the first token is there, and stops when asked to."""
 
@@ -180,6 +161,19 @@ class _Progress(StoppingCriteria):
             self.first_token_sec = time.perf_counter()
         stopped = self._stop is not None and self._stop()
         return torch.full((len(input_ids),), stopped, device=input_ids.device)
+
+
+class _Pieces(TextStreamer):
+    """Hands an answer on while it is written, whole words at a time."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Hand a piece on."""
+        if text:
+            self._on_text(text)
 
 
 class Vlm:
@@ -199,7 +193,7 @@ class Vlm:
 
     # The stubs of transformers do not know the generation of a model, hence Any.
     def __init__(self, name: str, model: Any, tokenizer: PreTrainedTokenizerBase,
-                 images: Callable[..., BatchFeature]) -> None:
+                 images: Callable[..., BatchFeature], schema: Schema | None = None) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
@@ -213,10 +207,13 @@ class Vlm:
         pad = tokenizer.pad_token_id
         self._pad_id = self._end_ids[0] if pad is None else int(pad)
         self._grids: dict[tuple[int, int], Grid] = {}
+        self._grammar = None if schema is None else Grammar(
+            schema, tokenizer, self._end_ids, model.config.get_text_config().vocab_size)
 
     @classmethod
     def load(cls, model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
-             local_files_only: bool = True) -> Vlm:
+             attn_implementation: str = 'auto', quantization: Mapping[str, Any] | None = None,
+             local_files_only: bool = True, schema: Schema | None = None) -> Vlm:
         """
         Load a checkpoint.
 
@@ -228,42 +225,64 @@ class Vlm:
             Torch device; ``auto`` takes CUDA if it is there.
         dtype
             Torch dtype; ``auto`` takes that of the checkpoint.
+        attn_implementation
+            Such as ``sdpa`` or ``flash_attention_2``; ``auto`` leaves the choice to transformers.
+        quantization
+            A ``quantization_config`` of transformers, with its ``quant_method``, to quantise the
+            weights while they are loaded. A checkpoint that is quantised already has its own.
         local_files_only
             Whether a name is looked up in the local cache only, never downloaded.
+        schema
+            JSON schema of the answers, for generations with ``in_form``.
 
         Raises
         ------
         VlmError
             If the checkpoint is missing, incomplete, broken, too large, of another family, or
-            has a text model with which dropping tokens is not the same as masking them.
+            has a text model with which dropping tokens is not the same as masking them; if an
+            option is none, or a library that it needs is not installed.
 
         """
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if dtype != 'auto' and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise VlmError(f'dtype {dtype!r} is none: take auto, float32, bfloat16 or float16')
         directory = _directory(str(model), local_files_only)
         # A bar that moves does not belong in the log of a node.
         disable_progress_bar()
         with _one_line(f'{model} cannot be loaded'):
-            model_type = json.loads((directory / 'config.json').read_bytes()).get('model_type')
+            config = json.loads((directory / 'config.json').read_bytes())
+            model_type = config.get('model_type')
             if model_type not in FAMILIES:
                 raise VlmError(f'{model} is a {model_type} model; '
                                f'supported are: {", ".join(FAMILIES)}')
+            check_family(model_type)
             inexact = why_inexact(AutoConfig.from_pretrained(directory, **_SAFE))
             if inexact is not None:
                 raise VlmError(f'{model} cannot be pruned exactly: {inexact}')
             tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFE)
             images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
+            options: dict[str, Any] = {'dtype': dtype, 'use_safetensors': True, **_SAFE}
+            if attn_implementation != 'auto':
+                options['attn_implementation'] = attn_implementation
+            if quantization:
+                options['quantization_config'] = AutoQuantizationConfig.from_dict(
+                    dict(quantization))
+            is_quantized = bool(quantization or 'quantization_config' in config)
+            if is_quantized:
+                # Quantised weights cannot always be moved, so they are made where they stay.
+                options['device_map'] = {'': device}
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                directory, dtype=dtype, use_safetensors=True, output_loading_info=True, **_SAFE)
+                directory, output_loading_info=True, **options)
             network, report = loaded
             if report['missing_keys']:
                 raise VlmError(f'{model} lacks weights, among them {min(report["missing_keys"])}')
-            network = network.to(device).eval()
+            network = (network if is_quantized else network.to(device)).eval()
         if tokenizer.chat_template is None:
             tokenizer.chat_template = _processor_template(directory)
         if tokenizer.chat_template is None:
             raise VlmError(f'{model} lacks a chat template')
-        return cls(Path(model).name, network, tokenizer, images)
+        return cls(Path(model).name, network, tokenizer, images, schema)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -271,7 +290,14 @@ class Vlm:
         return {'name': self.name, 'family': self.model.config.model_type,
                 'parameters': self.model.num_parameters(),
                 'dtype': str(self.model.dtype).removeprefix('torch.'),
-                'device': str(self.model.device)}
+                'device': str(self.model.device),
+                'attention': self.model.config.get_text_config()._attn_implementation}
+
+    def close(self) -> None:
+        """Free the memory of the model, which cannot be used afterwards."""
+        del self.model, self._family
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def preprocess(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchFeature:
         """Return what the vision encoder takes, for RGB pictures uint8 [H, W, 3]."""
@@ -503,9 +529,35 @@ class Vlm:
         keeps: Sequence[NDArray[np.int32] | None],
         max_new_tokens: int = 160,
         stop: Callable[[], bool] | None = None,
+        *,
+        in_form: bool = False,
+        on_text: OnText | None = None,
         **options: Any,
     ) -> list[Generation]:
-        """Let the model answer several prompts at once; see generate."""
+        """
+        Let the model answer several prompts at once; see generate.
+
+        Parameters
+        ----------
+        in_form
+            Whether the answers must be in the form that was given at loading. One that is cut off
+            is the beginning of the form.
+        on_text
+            Given the answer piece by piece while it is written, if there is one prompt only.
+
+        Raises
+        ------
+        VlmError
+            As generate does, or if no form was given.
+
+        """
+        if in_form:
+            if self._grammar is None:
+                raise VlmError(f'{self.name} was loaded without a form for its answers')
+            options['logits_processor'] = LogitsProcessorList([
+                self._grammar.processor(len(prepared)), *options.get('logits_processor', ())])
+        if on_text is not None:
+            options['streamer'] = _Pieces(self.tokenizer, on_text)
         return self._generate(prepared, keeps, max_new_tokens, stop, None, **options)
 
     @torch.inference_mode()

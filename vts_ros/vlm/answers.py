@@ -19,6 +19,8 @@ _KEYS = frozenset({'description', 'object', 'risk', 'explanation', 'action'})
 MAX_CHARACTERS = 8000
 #: So much of an answer that is not in the form is kept as the description.
 RAW_CHARACTERS = 300
+#: Longest texts where the form is enforced: all of them take about 150 tokens.
+_MAX_TEXTS = {'label': 60, 'explanation': 200, 'action': 100, 'description': 200}
 #: Coordinates may lie so far outside of the picture; they are clipped.
 _MARGIN = 0.05
 
@@ -56,6 +58,36 @@ def render(answer: Answer) -> str:
 
 def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def schema(box_scale: float = 1.0) -> dict[str, Any]:
+    """
+    Return the JSON schema of the form, for decoders that enforce one.
+
+    Parameters
+    ----------
+    box_scale
+        Full width and height of the picture in the unit of the box; hundredths up to 1, whole
+        numbers above.
+
+    """
+    side: dict[str, Any] = {'type': 'integer', 'minimum': 0, 'maximum': int(box_scale)}
+    if box_scale <= 1.0:
+        side = {'type': 'number', 'minimum': 0, 'maximum': box_scale, 'multipleOf': 0.01}
+    texts = {name: {'type': 'string', 'maxLength': length}
+             for name, length in _MAX_TEXTS.items()}
+    found = _all_of({'label': texts['label'], 'box': {
+        'type': 'array', 'items': side, 'minItems': 4, 'maxItems': 4}})
+    return _all_of({
+        'object': {'anyOf': [found, {'type': 'null'}]},
+        # A model that cannot tell must be able to say so, rather than be driven to ``none``.
+        'risk': {'enum': list(RISK_LEVELS)},
+        **{name: texts[name] for name in ('explanation', 'action', 'description')}})
+
+
+def _all_of(properties: dict[str, Any]) -> dict[str, Any]:
+    return {'type': 'object', 'properties': properties, 'required': list(properties),
+            'additionalProperties': False}
 
 
 def parse(text: str, box_scale: float = 1.0) -> Answer:

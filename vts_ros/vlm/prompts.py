@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -16,10 +17,55 @@ from vts_ros.frames import Frame
 from vts_ros.models import share_path
 
 _FILE = 'config/prompts.yaml'
+#: Slower than this the car stands; its speed over ground is never quite 0.
+_STANDING_MPS = 0.2
+#: A car that turns faster than this follows more than a bend of a road.
+_TURNING_RADPS = 0.15
 
 
 class PromptError(ValueError):
     """A prompt file that cannot be used; the message says why in one line."""
+
+
+TurnSignal = Literal['off', 'left', 'right', 'hazard']
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """
+    What the car itself does; None where that is not known.
+
+    Attributes
+    ----------
+    speed_mps
+        Along its x axis, metres per second; negative backwards.
+    yaw_rate_radps
+        About its z axis, radians per second; positive to the left (REP 103).
+    turn_signal
+        Which one is on.
+
+    """
+
+    speed_mps: float | None = None
+    yaw_rate_radps: float | None = None
+    turn_signal: TurnSignal | None = None
+
+    def facts(self) -> dict[str, float]:
+        """Return the keys of the texts that hold, each with the speed in km/h."""
+        speed, yaw_rate = _known(self.speed_mps), _known(self.yaw_rate_radps)
+        facts = []
+        if speed is not None:
+            is_standing = abs(speed) < _STANDING_MPS
+            facts.append('standing' if is_standing else 'backwards' if speed < 0 else 'speed')
+        if yaw_rate is not None and abs(yaw_rate) > _TURNING_RADPS:
+            facts.append('turning_left' if yaw_rate > 0 else 'turning_right')
+        if self.turn_signal not in (None, 'off'):
+            facts.append(f'signal_{self.turn_signal}')
+        return dict.fromkeys(facts, 3.6 * abs(speed or 0.0))
+
+
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -37,8 +83,13 @@ class Prompt:
         Text before each picture, with ``{age}`` in seconds.
     caption_cameras
         The same with ``{camera}``, used where there are several cameras.
+    caption_part
+        Text before a part of a picture, with the ``{caption}`` of the picture and the ``{box}``;
+        for models to which not all of it is sent.
     box_scale
         Full width and height of a picture in the unit in which boxes are asked for.
+    vehicle
+        What is said of the car, by the keys of Vehicle.facts; ``{speed}`` is in km/h.
 
     """
 
@@ -46,7 +97,22 @@ class Prompt:
     instruction: str
     caption: str = '{age}s'
     caption_cameras: str = '{camera} {age}s'
+    caption_part: str = '{caption} [{box}]'
     box_scale: float = 1.0
+    vehicle: Mapping[str, str] = field(default_factory=dict)
+
+    def about(self, vehicle: Vehicle | None) -> Prompt:
+        """Return the prompt with what the car does before the instruction, as far as known."""
+        facts = vehicle.facts() if vehicle else {}
+        said = [self.vehicle[fact].format(speed=f'{speed:.0f}') for fact, speed in facts.items()
+                if fact in self.vehicle]
+        return replace(self, instruction=' '.join([*said, self.instruction]))
+
+    def part(self, caption: str, box: Sequence[float]) -> str:
+        """Return the text before a part of a picture; the box from 0 to 1."""
+        digits = 0 if self.box_scale > 1.0 else 2
+        sides = ', '.join(f'{side * self.box_scale:.{digits}f}' for side in box)
+        return self.caption_part.format(caption=caption, box=sides)
 
     def captions(self, frames: Sequence[Frame]) -> list[str]:
         """Return the text before each picture; ages count from the newest frame."""
@@ -131,9 +197,14 @@ def _read(path: Path) -> dict[str, Any]:
 def _prompt(task: str, texts: dict[str, Any]) -> Prompt:
     prompt = Prompt(system=texts['system'].strip(), instruction=texts[task].strip(),
                     caption=texts['caption'], caption_cameras=texts['caption_cameras'],
-                    box_scale=float(texts['box_scale']))
+                    box_scale=float(texts['box_scale']),
+                    caption_part=texts.get('caption_part', Prompt.caption_part),
+                    vehicle=dict(texts.get('vehicle', {})))
     for template in (prompt.caption, prompt.caption_cameras):
         template.format(camera='', age='')
+    prompt.caption_part.format(caption='', box='')
+    for text in prompt.vehicle.values():
+        text.format(speed='')
     return prompt
 
 

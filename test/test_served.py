@@ -1,0 +1,435 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A language model behind a server: real HTTP to a server that the test starts."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import itertools
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+import cv2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+
+from vts_ros.frames import Frame
+from vts_ros.pipeline import Pipeline, PipelineConfig
+from vts_ros.report import Answer
+from vts_ros.vlm import VlmError
+from vts_ros.vlm.answers import render, schema
+from vts_ros.vlm.prompts import Prompts, Vehicle
+from vts_ros.vlm.served import MAX_CROPS, Region, regions, ServedFrame, ServedVlm
+
+ANSWER = Answer('A road.', 'high', 'car', (0.4, 0.4, 0.6, 0.7), 'It brakes.', 'brake')
+HEIGHT, WIDTH = 360, 640
+FRAMES = 4
+
+
+@dataclass
+class Server:
+    """
+    What a server is to do, and what was asked of it.
+
+    Attributes
+    ----------
+    text
+        The answer to a chat.
+    refusals
+        Statuses, one per request from the first, before it answers.
+    refuse_after_sec
+        Before each of them.
+    pause_sec
+        Before every piece of an answer.
+    endless
+        Whether an answer never ends.
+    cut
+        Whether the connection is cut in the middle of an answer.
+    chats
+        All requests for an answer, as they came.
+    left
+        Set when a client went away in the middle of an answer.
+
+    """
+
+    text: Callable[[dict[str, Any]], str] = lambda chat: render(ANSWER)
+    refusals: list[int] = field(default_factory=list)
+    refuse_after_sec: float = 0.0
+    pause_sec: float = 0.0
+    endless: bool = False
+    cut: bool = False
+    chats: list[dict[str, Any]] = field(default_factory=list)
+    left: threading.Event = field(default_factory=threading.Event)
+    url: str = ''
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The part of the OpenAI protocol that is used, over HTTP/1.1 with chunks."""
+
+    protocol_version = 'HTTP/1.1'
+    plan: Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._send(200, {'object': 'list', 'data': [
+            {'id': name, 'object': 'model', 'created': 0, 'owned_by': 'test'}
+            for name in ('first', 'second')]})
+
+    def do_POST(self) -> None:
+        chat = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+        self.plan.chats.append(chat)
+        if self.plan.refusals:
+            status = self.plan.refusals.pop(0)
+            time.sleep(self.plan.refuse_after_sec)
+            self._send(status, {'error': {'message': f'said\n {status}', 'type': 'test'}})
+            return
+        self.send_response(200)
+        self.send_header('Content-Type', 'text/event-stream')
+        self.send_header('Transfer-Encoding', 'chunked')
+        self.end_headers()
+        try:
+            self._answer(self.plan.text(chat))
+        except OSError:
+            self.plan.left.set()
+            self.close_connection = True
+
+    def _answer(self, text: str) -> None:
+        pieces: Iterator[str] = (text[start:start + 7] for start in range(0, len(text), 7))
+        for count, piece in enumerate(itertools.cycle(pieces) if self.plan.endless else pieces):
+            time.sleep(self.plan.pause_sec)
+            if self.plan.cut and count == 2:
+                self.close_connection = True
+                return
+            self._event({'choices': [{'index': 0, 'delta': {'content': piece}}]})
+        self._event({'choices': [], 'usage': {
+            'prompt_tokens': 321, 'completion_tokens': 1, 'total_tokens': 322}})
+        self._chunk(b'data: [DONE]\n\n')
+        self._chunk(b'')
+
+    def _event(self, data: dict[str, Any]) -> None:
+        whole = {'id': 'x', 'object': 'chat.completion.chunk', 'created': 0, 'model': 'm', **data}
+        self._chunk(f'data: {json.dumps(whole)}\n\n'.encode())
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(f'{len(data):x}\r\n'.encode() + data + b'\r\n')
+        self.wfile.flush()
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(data)))
+        if status == 503:
+            self.send_header('Retry-After-Ms', '20')
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    plan = Server()
+    http = ThreadingHTTPServer(('127.0.0.1', 0), type('Planned', (Handler,), {'plan': plan}))
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, kwargs={'poll_interval': 0.02})
+    thread.start()
+    plan.url = f'http://127.0.0.1:{http.server_port}/v1'
+    try:
+        yield plan
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def load(server: Server) -> Iterator[Callable[..., Pipeline]]:
+    """Return what makes a pipeline whose language model is on the server."""
+    made: list[Pipeline] = []
+
+    def make(**settings: Any) -> Pipeline:
+        made.append(Pipeline.load(PipelineConfig(
+            **{'vlm_backend': 'openai', 'url': server.url, 'threads': 1, **settings})))
+        return made[-1]
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+@pytest.fixture(scope='module')
+def frames() -> list[Frame]:
+    """Return frames in which a bright box moves over a still background."""
+    random = np.random.default_rng(0)
+    still = cv2.resize(random.integers(0, 120, (9, 16, 3), np.uint8), (WIDTH, HEIGHT))
+    found = []
+    for index in range(FRAMES):
+        rgb = still.copy()
+        rgb[200:280, 80 + 100 * index:180 + 100 * index] = 250
+        found.append(Frame('front', index * 400_000_000, rgb))
+    return found
+
+
+def content(chat: dict[str, Any]) -> list[str | NDArray[np.uint8]]:
+    """Return the texts and the pictures, RGB, that the user of a chat sends."""
+    found: list[str | NDArray[np.uint8]] = []
+    for part in chat['messages'][1]['content']:
+        if part['type'] == 'text':
+            found.append(part['text'])
+        else:
+            head, data = part['image_url']['url'].split(',')
+            assert head == 'data:image/jpeg;base64'
+            bgr = cv2.imdecode(np.frombuffer(b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+            assert bgr is not None
+            found.append(np.asarray(bgr[..., ::-1], np.uint8))
+    return found
+
+
+def test_the_key_frame_goes_whole_and_of_the_others_what_is_kept(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    report = load(keep_ratio=0.5).describe(frames, vehicle=Vehicle(speed_mps=10.0))
+    assert report.answer == ANSWER
+    assert (report.model, report.stamp) == ('first', frames[-1].stamp_ns)
+    rows, columns = report.grid
+    assert len(report.keep) == round(0.5 * FRAMES * rows * columns)
+    chat, = server.chats
+    assert (chat['model'], chat['max_tokens'], chat['temperature']) == ('first', 160, 0.0)
+    assert 'response_format' not in chat
+    prompts = Prompts.load()
+    assert chat['messages'][0]['content'] == prompts.description.system
+    *parts, instruction = content(chat)
+    assert instruction == f'The car drives at 36 km/h. {prompts.description.instruction}'
+    ages = ['-1.2s', '-0.8s', '-0.4s', '0.0s']
+    kept = np.zeros(FRAMES * rows * columns, bool)
+    kept[list(report.keep)] = True
+    shown = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    for caption, picture in zip(parts[::2], parts[1::2], strict=True):
+        assert isinstance(caption, str)
+        assert isinstance(picture, np.ndarray)
+        frame = ages.index(caption.rpartition(' of ')[2])
+        box = (0.0, 0.0, 1.0, 1.0)
+        if caption == ages[frame]:
+            assert frame == report.key_frame.index
+        else:
+            assert caption.startswith('part [')
+            left, top, right, bottom = json.loads(caption[5:caption.index(']') + 1])
+            box = (left, top, right, bottom)
+        # Captions are rounded to hundredths, so look for the nearest edges of cells.
+        x0, x1 = (round(round(side * columns) / columns * WIDTH) for side in box[::2])
+        y0, y1 = (round(round(side * rows) / rows * HEIGHT) for side in box[1::2])
+        assert picture.shape == (y1 - y0, x1 - x0, 3)
+        sent = frames[frame].rgb()[y0:y1, x0:x1]
+        assert np.abs(sent.astype(int) - picture).mean() < 12
+        shown[frame, y0:y1, x0:x1] = True
+    cells = kept.reshape(FRAMES, rows, columns)
+    for frame, row, column in itertools.product(range(FRAMES), range(rows), range(columns)):
+        if cells[frame, row, column]:
+            assert shown[frame, round((row + 0.5) / rows * HEIGHT),
+                         round((column + 0.5) / columns * WIDTH)]
+    assert 0.5 <= shown.mean() < 0.9
+    assert {'read', 'propose', 'encode', 'select', 'prepare', 'prefill', 'decode', 'total'} <= set(
+        report.latency_ms)
+
+
+def test_all_is_sent_whole_when_all_is_kept(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    load(keep_ratio=1.0).describe(frames)
+    pictures = [part for part in content(server.chats[0]) if not isinstance(part, str)]
+    assert [picture.shape for picture in pictures] == [(HEIGHT, WIDTH, 3)] * FRAMES
+
+
+def test_the_form_is_left_to_the_server(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    pipeline = load(structured=True)
+    pipeline.describe(frames[:2])
+    pipeline.ask(frames[:2], 'What is ahead?')
+    described, asked = server.chats
+    assert described['response_format'] == {'type': 'json_schema', 'json_schema': {
+        'name': 'report', 'strict': True, 'schema': schema()}}
+    assert 'response_format' not in asked
+
+
+def test_an_answer_comes_in_pieces(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    server.text = lambda chat: 'A white van, on the left.'
+    pieces: list[str] = []
+    answer = load().ask(frames[:2], 'What is ahead?', on_text=pieces.append)
+    assert answer == ''.join(pieces) == 'A white van, on the left.'
+    assert len(pieces) == 4
+
+
+def test_a_batch_keeps_its_order(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    def echo(chat: dict[str, Any]) -> str:
+        pictures = sum(not isinstance(part, str) for part in content(chat))
+        return render(replace(ANSWER, action=f'{pictures} pictures'))
+
+    server.text = echo
+    server.pause_sec = 0.005
+    reports = load(keep_ratio=1.0).describe_batch(
+        [frames[:count] for count in (3, 1, 4, 2, 3, 1)])
+    assert [one.answer.action for one in reports] == [
+        f'{count} pictures' for count in (3, 1, 4, 2, 3, 1)]
+
+
+def test_the_length_of_the_prompt_is_what_the_server_counts(
+        load: Callable[..., Pipeline], frames: list[Frame]) -> None:
+    model = load().language_model
+    prompt = model.prepare([model.encode(frames[0].rgb())], ['0.0s'], Prompts.load().description)
+    generation, = model.generate_batch([prompt], [np.arange(5, dtype=np.int32)])
+    assert (generation.prompt_tokens, generation.visual_tokens) == (321, 5)
+    assert generation.latency_ms['prefill'] > 0.0
+
+
+def test_who_no_longer_wants_an_answer_hangs_up(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    server.endless, server.pause_sec = True, 0.01
+    pieces: list[str] = []
+    start_sec = time.monotonic()
+    report_text = load(timeout_sec=60.0).ask(
+        frames[:2], 'What?', stop=lambda: len(pieces) >= 3, on_text=pieces.append)
+    assert time.monotonic() - start_sec < 10.0
+    assert report_text == ''.join(pieces).strip()
+    assert server.left.wait(10.0)
+
+
+def test_stopping_before_the_first_piece_leaves_the_risk_unknown(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    server.pause_sec = 2.0
+    start_sec = time.monotonic()
+    report = load().describe(frames[:2], stop=lambda: True)
+    assert report.answer.risk == 'unknown'
+    assert time.monotonic() - start_sec < 1.5
+
+
+def test_an_answer_that_takes_too_long_is_given_up(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    pipeline = load(timeout_sec=0.5)
+    server.endless, server.pause_sec = True, 0.01
+    with pytest.raises(VlmError, match=r'^http://127\S+/v1 did not answer within 0\.5 s$'):
+        pipeline.describe(frames[:2])
+    assert server.left.wait(10.0)
+    # The next window is answered as if nothing had been.
+    server.endless = False
+    assert pipeline.describe(frames[:2]).answer == ANSWER
+
+
+def test_a_server_without_room_is_asked_again_when_it_says(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    server.refusals = [503, 503]
+    assert load(retries=2).describe(frames[:2]).answer == ANSWER
+    assert len(server.chats) == 3
+
+
+@pytest.mark.parametrize(('status', 'message', 'requests'), [
+    (503, 'is busy: .*503', 2), (400, 'refuses the request: .*400', 1),
+    (401, 'refuses the request: .*401', 1)])
+def test_a_refusal_is_one_line(load: Callable[..., Pipeline], server: Server,
+                               frames: list[Frame], status: int, message: str,
+                               requests: int) -> None:
+    pipeline = load(retries=1)
+    server.refusals = [status] * 2
+    with pytest.raises(VlmError, match=rf'^http://127\S+ {message}.*$') as caught:
+        pipeline.describe(frames[:2])
+    assert '\n' not in str(caught.value)
+    assert len(server.chats) == requests
+
+
+def test_an_answer_that_breaks_off_is_an_error(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    pipeline = load()
+    server.cut = True
+    with pytest.raises(VlmError, match=r'^no connection to http://127\S+: .+$'):
+        pipeline.describe(frames[:2])
+    server.cut = False
+    assert pipeline.describe(frames[:2]).answer == ANSWER
+
+
+def test_the_failure_of_one_window_ends_the_requests_of_all(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    pipeline = load(retries=0)
+    server.endless, server.pause_sec = True, 0.01
+    server.refusals, server.refuse_after_sec = [400], 0.5
+    with pytest.raises(VlmError, match='refuses the request'):
+        pipeline.describe_batch([frames[:1], frames[:2], frames[:3]])
+    assert server.left.wait(10.0)
+
+
+def test_a_model_is_chosen_by_name(load: Callable[..., Pipeline], server: Server) -> None:
+    assert load(model='second').info()['name'] == 'second'
+    assert load().info()['device'] == server.url
+    with pytest.raises(VlmError, match=r'does not serve third; it has: first, second$'):
+        load(model='third')
+
+
+def test_a_server_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(VlmError, match=r'^no connection to http://127\.0\.0\.1:9/v1: .+$'):
+        ServedVlm('http://127.0.0.1:9/v1', retries=0)
+
+
+def test_a_missing_client_and_an_unknown_backend_are_one_line(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(VlmError, match=r"^no backend 'x', there are: transformers, openai$"):
+        Pipeline.load(PipelineConfig(vlm_backend='x'))
+    monkeypatch.setitem(sys.modules, 'openai', None)
+    with pytest.raises(VlmError, match=r'needs its client: pip install openai$'):
+        Pipeline.load(PipelineConfig(vlm_backend='openai'))
+
+
+def test_tools_that_look_inside_are_told_that_they_cannot(load: Callable[..., Pipeline]) -> None:
+    with pytest.raises(VlmError, match='in this process, not on a server'):
+        _ = load().vlm
+
+
+@pytest.mark.parametrize(('size', 'sent', 'grid'), [
+    ((720, 1280), (720, 1280), (8, 15)), ((1080, 1920), (720, 1280), (8, 15)),
+    ((128, 224), (128, 224), (4, 7)), ((1280, 720), (1280, 720), (15, 8)),
+    ((8, 8), (8, 8), (1, 1))])
+def test_frames_have_about_as_many_cells_whatever_their_size(
+        load: Callable[..., Pipeline], size: tuple[int, int], sent: tuple[int, int],
+        grid: tuple[int, int]) -> None:
+    found: Any = load().language_model.encode(np.zeros((*size, 3), np.uint8))
+    assert (found.picture.shape[:2], found.grid) == (sent, grid)
+
+
+@given(st.integers(1, 9), st.integers(1, 16), st.integers(0, 2 ** 32 - 1), st.floats(0.0, 1.0))
+@settings(max_examples=100, deadline=None)
+def test_few_regions_hold_every_kept_cell_and_none_could_be_merged_for_nothing(
+        rows: int, columns: int, seed: int, share: float) -> None:
+    kept = np.random.default_rng(seed).random((rows, columns)) < share
+    found = regions(kept)
+    assert len(found) <= MAX_CROPS
+    covered = np.zeros(kept.shape, bool)
+    for one in found:
+        covered[one.top:one.bottom, one.left:one.right] = True
+        assert kept[one.top:one.bottom, one.left:one.right].any()
+    assert covered[kept].all()
+    for one, other in itertools.combinations(found, 2):
+        assert one.union(other).area > one.area + other.area
+
+
+def test_regions_do_not_grow_without_need() -> None:
+    kept = np.zeros((6, 8), bool)
+    kept[0:2, 0:2] = kept[4:6, 6:8] = True
+    assert regions(kept) == [Region(0, 0, 2, 2), Region(6, 4, 8, 6)]
+    assert regions(kept, most=1) == [Region(0, 0, 8, 6)]
+
+
+def test_crops_of_neighbouring_regions_neither_overlap_nor_leave_a_gap() -> None:
+    picture = np.arange(101 * 77, dtype=np.uint8).reshape(101, 77)[..., None].repeat(3, 2)
+    frame = ServedFrame(picture, (3, 4))
+    widths = [frame.crop(Region(column, 0, column + 1, 3))[0].shape[1] for column in range(4)]
+    assert sum(widths) == 77
+    pixels, box = frame.crop(Region(0, 0, 4, 3))
+    assert np.array_equal(pixels, picture)
+    assert box == (0.0, 0.0, 1.0, 1.0)

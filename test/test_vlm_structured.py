@@ -1,0 +1,120 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Answers in their form, from models that have learned nothing; and answers in pieces."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+import torch
+from vlm_maker import make, names, OTHER, PROMPT
+
+from vts_ros.models import model_path
+from vts_ros.pipeline import Pipeline, PipelineConfig
+from vts_ros.report import Answer
+from vts_ros.vlm import Prepared, Vlm, VlmError
+from vts_ros.vlm.answers import inspect, render, schema
+from vts_ros.vlm.structured import Grammar
+
+#: The form with texts so short that models of single bytes come to its end soon.
+SHORT: dict[str, Any] = json.loads(
+    re.sub(r'("maxLength"): \d+', r'\1: 6', json.dumps(schema())))
+#: Greedy random models repeat one byte; drawn ones try what the form allows.
+DRAWN: dict[str, Any] = {'do_sample': True, 'temperature': 3.0}
+
+
+@pytest.fixture(scope='module', params=names())
+def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
+    directory = make(request.param, tmp_path_factory.mktemp('models') / request.param)
+    return Vlm.load(directory, device='cpu', schema=SHORT)
+
+
+@pytest.fixture(scope='module')
+def windows(vlm: Vlm) -> list[Prepared]:
+    random = np.random.default_rng(0)
+    features = [vlm.encode(random.integers(0, 256, (90, 150, 3), np.uint8)) for _ in range(2)]
+    return [vlm.prepare(features[:1], ['0.0s'], OTHER),
+            vlm.prepare(features, ['-0.4s', '0.0s'], PROMPT)]
+
+
+def test_whatever_the_model_the_answers_are_in_the_form(
+        vlm: Vlm, windows: list[Prepared]) -> None:
+    keeps: list[NDArray[np.int32] | None] = [None, np.arange(3, 9, dtype=np.int32)]
+    torch.manual_seed(0)
+    found = vlm.generate_batch(windows, keeps, 400, in_form=True, **DRAWN)
+    assert found[0].text != found[1].text
+    # Of different length, so one was padded while the other was still held to the form.
+    assert len(found[0].token_ids) != len(found[1].token_ids)
+    for generation in found:
+        value = json.loads(generation.text)
+        assert list(value) == ['object', 'risk', 'explanation', 'action', 'description']
+        parsed = inspect(generation.text)
+        assert set(parsed.problems) <= {'no risk', 'bad box'}
+        assert (parsed.answer.risk == 'unknown') == (value['risk'] == 'unknown')
+    torch.manual_seed(0)
+    free = vlm.generate_batch(windows, keeps, 40, **DRAWN)
+    assert {inspect(generation.text).answer.risk for generation in free} == {'unknown'}
+
+
+def test_an_answer_that_is_cut_off_still_has_its_level(
+        vlm: Vlm, windows: list[Prepared]) -> None:
+    torch.manual_seed(0)
+    whole, = vlm.generate_batch(windows[:1], [None], 400, in_form=True, **DRAWN)
+    end = whole.text.index('"explanation"')
+    torch.manual_seed(0)
+    cut, = vlm.generate_batch(windows[:1], [None], len(whole.token_ids) - 20, in_form=True,
+                              **DRAWN)
+    assert whole.text.startswith(cut.text)
+    assert len(cut.text) > end
+    assert inspect(cut.text).problems[0] == 'repaired'
+    assert inspect(cut.text).answer.risk == inspect(whole.text).answer.risk
+
+
+def test_pieces_are_the_answer(vlm: Vlm, windows: list[Prepared]) -> None:
+    pieces: list[str] = []
+    torch.manual_seed(1)
+    found, = vlm.generate_batch(windows[:1], [None], 30, on_text=pieces.append, **DRAWN)
+    assert ''.join(pieces) == found.text
+    assert len(pieces) > 1
+
+
+def test_without_a_form_none_is_enforced(vlm: Vlm, windows: list[Prepared]) -> None:
+    free = Vlm(vlm.name, vlm.model, vlm.tokenizer, vlm.images)
+    with pytest.raises(VlmError, match='was loaded without a form'):
+        free.generate_batch(windows[:1], [None], in_form=True)
+
+
+def test_the_form_takes_what_the_embedded_model_is_trained_to_write() -> None:
+    """With its tokens of whole strings, and without touching what it would write anyway."""
+    vlm = Vlm.load(model_path('embedded'), device='cpu')
+    llguidance = pytest.importorskip('llguidance')
+    grammar = Grammar(schema(), vlm.tokenizer, vlm._end_ids, len(vlm.tokenizer))
+    for answer in (
+            Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0), 'It runs.', 'stop'),
+            Answer('An empty road, "wet".', 'none', action='keep going')):
+        ids = vlm.tokenizer(render(answer), add_special_tokens=False)['input_ids']
+        matcher = llguidance.LLMatcher(grammar._tokenizer, grammar._grammar)
+        assert matcher.validate_tokens(ids) == len(ids)
+    wrong = render(answer).replace('"none"', '"no risk"')
+    ids = vlm.tokenizer(wrong, add_special_tokens=False)['input_ids']
+    matcher = llguidance.LLMatcher(grammar._tokenizer, grammar._grammar)
+    assert matcher.validate_tokens(ids) < len(ids)
+
+
+def test_a_missing_library_is_told_before_a_model_is_looked_for(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'llguidance', None)
+    with pytest.raises(VlmError, match=r'^structured answers need llguidance: pip install .*$'):
+        Pipeline.load(PipelineConfig(model='/nowhere/model', structured=True))
+
+
+def test_a_form_that_cannot_be_enforced_is_one_line() -> None:
+    vlm = Vlm.load(model_path('embedded'), device='cpu')
+    with pytest.raises(VlmError, match=r'^the answer form cannot be enforced: .*$'):
+        Grammar({'type': 'nonsense'}, vlm.tokenizer, vlm._end_ids, len(vlm.tokenizer))

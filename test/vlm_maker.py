@@ -1,0 +1,234 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Checkpoints of every family for the tests, of a few ten thousand random weights.
+
+They have the special tokens and the chat template of their family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+import pytest
+from tokenizers import decoders, models, pre_tokenizers, Tokenizer, trainers
+import torch
+from transformers import (
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3ImageProcessorPil,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessorPil,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessorPil,
+)
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.requirements import LATER
+
+PROMPT = Prompt('You watch the road.', 'What is the risk here?')
+OTHER = Prompt('You watch the road.', 'Is there a child at the side, and where does it go?')
+ANSWER = 'A child runs out.'
+
+# Chat templates: the forms of the published ones, shortened. What a plain string would give as
+# content of the system message is nothing at all in the last two.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ 'IMAGE' }}"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+PICTURES_FIRST = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>' }}{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ '\n' + part['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+UTTERANCES = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% elif part['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}"
+    "<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A family, as its published checkpoints are.
+
+    Attributes
+    ----------
+    model, config, images
+        Classes of transformers, and the image processor.
+    tokens, end, image
+        Special tokens, which of them ends an answer, and which is a picture.
+    template
+        For the chat.
+    vision, text, options
+        The configuration.
+    named
+        What the tokenizer calls its special tokens.
+
+    """
+
+    model: Any
+    config: Any
+    images: Any
+    tokens: list[str]
+    end: str
+    image: str
+    template: str
+    vision: dict[str, Any]
+    text: dict[str, Any]
+    named: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+TEXT: dict[str, Any] = {
+    'hidden_size': 48, 'intermediate_size': 64, 'num_hidden_layers': 3, 'num_attention_heads': 2,
+    'num_key_value_heads': 1, 'head_dim': 24, 'max_position_embeddings': 2048,
+    'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0}}
+MROPE: dict[str, Any] = {**TEXT, 'rope_parameters': {
+    'rope_type': 'default', 'rope_theta': 10000.0, 'mrope_section': [4, 4, 4]}}
+VISION: dict[str, Any] = {'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2,
+                          'num_attention_heads': 2}
+QWEN_TOKENS = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
+               '<|vision_end|>', '<|image_pad|>', '<|video_pad|>']
+QWEN_TEMPLATE = CHATML.replace('IMAGE', '<|vision_start|><|image_pad|><|vision_end|>')
+QWEN_IMAGES = Qwen2VLImageProcessorPil(
+    patch_size=14, merge_size=2,
+    size={'shortest_edge': 4 * 28 * 28, 'longest_edge': 20 * 28 * 28})
+IDEFICS: dict[str, Any] = {
+    'tokens': ['<|im_start|>', '<image>', '<fake_token_around_image>', '<end_of_utterance>'],
+    'end': '<end_of_utterance>', 'image': '<image>', 'template': UTTERANCES,
+    'text': {**TEXT, 'model_type': 'llama'}, 'options': {'scale_factor': 2},
+    'vision': {**VISION, 'image_size': 64, 'patch_size': 8}}
+TILES: dict[str, Any] = {'size': {'longest_edge': 128}, 'max_image_size': {'longest_edge': 64}}
+
+KINDS = {
+    'internvl': Kind(
+        InternVLForConditionalGeneration, InternVLConfig,
+        # As checkpoints may say; one tile is taken all the same.
+        GotOcr2ImageProcessorPil(size={'height': 64, 'width': 64}, crop_to_patches=True),
+        ['<|im_end|>', '<|im_start|>', '<img>', '</img>', '<IMG_CONTEXT>', '<video>'],
+        '<|im_end|>', '<IMG_CONTEXT>', CHATML.replace('IMAGE', '<IMG_CONTEXT>\n'),
+        {**VISION, 'image_size': [64, 64], 'patch_size': [8, 8]},
+        {**TEXT, 'model_type': 'qwen2'},
+        {'start_image_token': '<img>', 'end_image_token': '</img>',
+         'context_image_token': '<IMG_CONTEXT>', 'video_token': '<video>'}),
+    'llava_onevision': Kind(
+        LlavaOnevisionForConditionalGeneration, LlavaOnevisionConfig,
+        LlavaOnevisionImageProcessorPil(
+            size={'height': 60, 'width': 60},
+            image_grid_pinpoints=[[60, 60], [60, 120], [120, 60], [120, 120]]),
+        ['<|im_end|>', '<|im_start|>', '<image>', '<video>'],
+        '<|im_end|>', '<image>', PICTURES_FIRST,
+        # As in the published ones, the patches do not quite fill the picture.
+        {**VISION, 'model_type': 'siglip_vision_model', 'image_size': 60, 'patch_size': 14,
+         'vision_use_head': False},
+        {**TEXT, 'model_type': 'qwen2'},
+        options={'image_grid_pinpoints': [[60, 60], [60, 120], [120, 60], [120, 120]]}),
+    'smolvlm': Kind(
+        SmolVLMForConditionalGeneration, SmolVLMConfig, SmolVLMImageProcessorPil(**TILES),
+        **{**IDEFICS, 'tokens': [*IDEFICS['tokens'], '<global-img>', '<row_1_col_1>']},
+        named={'fake_image_token': '<fake_token_around_image>', 'image_token': '<image>',
+               'global_image_token': '<global-img>'}),
+    # In Idefics3 the mark of the global view is text like any.
+    'idefics3': Kind(
+        Idefics3ForConditionalGeneration, Idefics3Config, Idefics3ImageProcessorPil(**TILES),
+        **IDEFICS),
+    'qwen2_5_vl': Kind(
+        Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLConfig, QWEN_IMAGES, QWEN_TOKENS,
+        '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,
+        {'depth': 2, 'num_heads': 2, 'hidden_size': 32, 'intermediate_size': 48,
+         'out_hidden_size': 48, 'window_size': 56, 'fullatt_block_indexes': [1]}, MROPE),
+    'qwen3_vl': Kind(
+        Qwen3VLForConditionalGeneration, Qwen3VLConfig, QWEN_IMAGES, QWEN_TOKENS,
+        '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,
+        {'depth': 3, 'num_heads': 2, 'hidden_size': 32, 'intermediate_size': 48,
+         'out_hidden_size': 48, 'patch_size': 14, 'num_position_embeddings': 64,
+         'deepstack_visual_indexes': [0, 1]}, MROPE),
+}
+
+
+def names(*chosen: str) -> list[Any]:
+    """Return families as parameters of a test; skip what needs newer transformers."""
+    found = version('transformers')
+    return [pytest.param(name, marks=pytest.mark.skipif(
+        Version(found) < Version(LATER.get(name, '0')),
+        reason=f'{name} needs transformers {LATER.get(name)}, {found} is installed'))
+        for name in chosen or KINDS]
+
+
+ONE_TILE = names('internvl', 'llava_onevision', 'smolvlm', 'idefics3')
+
+
+@cache
+def bpe(tokens: tuple[str, ...]) -> str:
+    """Return a small byte-level BPE tokenizer with these special tokens, as JSON."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        [PROMPT.system, PROMPT.instruction, OTHER.instruction, ANSWER],
+        trainers.BpeTrainer(vocab_size=300, special_tokens=list(tokens), show_progress=False,
+                            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return str(tokenizer.to_str())
+
+
+def make(name: str, directory: Path, **text: Any) -> Path:
+    """Make a checkpoint of a family; further keywords change its text model."""
+    kind = KINDS[name]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(bpe(tuple(kind.tokens))), eos_token=kind.end,
+        pad_token=kind.tokens[0], chat_template=kind.template, padding_side='left',
+        extra_special_tokens=kind.named or kind.tokens, clean_up_tokenization_spaces=False)
+    vocab = tokenizer.get_vocab()
+    options = {**kind.options, 'image_token_id': vocab[kind.image]}
+    if name == 'llava_onevision':
+        options = {**kind.options, 'image_token_index': vocab['<image>'],
+                   'video_token_index': vocab['<video>']}
+    if name.startswith('qwen'):
+        options.update({f'{part}_token_id': vocab[f'<|{part}|>']
+                        for part in ('vision_start', 'vision_end')},
+                       video_token_id=vocab['<|video_pad|>'])
+    config = kind.config(
+        text_config={**kind.text, 'vocab_size': len(tokenizer), 'pad_token_id': 0, **text},
+        vision_config=kind.vision, tie_word_embeddings=False, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = shake(kind.model(config).eval())
+    model.generation_config.eos_token_id = vocab[kind.end]
+    model.generation_config.pad_token_id = 0
+    for part in (model, tokenizer, kind.images):
+        part.save_pretrained(directory)
+    return directory
+
+
+def shake(model: Any) -> Any:
+    """Give the weights a spread at which answers differ and every part of the model counts."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                fan_in = weight[0].numel()
+                weight.copy_(1.5 * fan_in ** -0.5 * torch.randn(weight.shape, generator=generator))
+    return model

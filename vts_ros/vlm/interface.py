@@ -1,0 +1,76 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the pipeline asks of a language model, wherever that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.vlm.prompts import Prompt
+
+Grid = tuple[int, int]
+OnText = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """
+    What the model wrote.
+
+    Attributes
+    ----------
+    text
+        Decoded, without special tokens.
+    token_ids
+        As generated, the end token included; empty where a server keeps them to itself.
+    prompt_tokens, visual_tokens
+        Length of the prompt after sparsification (0 if a server does not tell), and how many
+        visual tokens of the window were kept.
+    latency_ms
+        ``prefill`` until the first token, ``decode`` for the rest; of the whole batch.
+
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    visual_tokens: int
+    latency_ms: dict[str, float]
+
+
+class Encoded(Protocol):
+    """What a language model keeps of a frame; it does not depend on other frames."""
+
+    @property
+    def grid(self) -> Grid:
+        """Return rows and columns of visual tokens."""
+
+
+class LanguageModel(Protocol):
+    """A vision language model that takes a list of visual tokens to keep."""
+
+    name: str
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Return what runs where, for reports."""
+
+    def encode(self, picture: NDArray[np.uint8]) -> Encoded:
+        """Look at one RGB picture uint8 [H, W, 3]."""
+
+    def prepare(self, features: Sequence[Any], captions: Sequence[str], prompt: Prompt) -> Any:
+        """Put what was kept of the frames, oldest first, in a prompt."""
+
+    def generate_batch(self, prepared: Sequence[Any], keeps: Sequence[NDArray[np.int32] | None],
+                       max_new_tokens: int = 160, stop: Callable[[], bool] | None = None, *,
+                       in_form: bool = False, on_text: OnText | None = None,
+                       ) -> list[Generation]:
+        """Answer several prompts at once, of each with the visual tokens to keep only."""
+
+    def close(self) -> None:
+        """Free what it holds."""

@@ -1,0 +1,371 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A vision language model in another process or box, behind the protocol of OpenAI.
+
+Such a server takes pictures, not visual tokens. So what is kept of a window is sent as pictures:
+frames of which everything is kept (the key frame) whole, of the others the regions that are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+import os
+import time
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+from httpx2 import HTTPError
+import numpy as np
+from numpy.typing import NDArray
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    OpenAIError,
+)
+
+from vts_ros.vlm.errors import VlmError
+from vts_ros.vlm.interface import Generation, Grid, OnText
+from vts_ros.vlm.prompts import Prompt
+
+#: Larger pictures are scaled down: servers do the same, after the transfer.
+MAX_SIDE_PX = 1280
+#: About so many cells has a frame; what is kept is chosen by cell.
+CELLS = 128
+#: Smaller cells would make crops that models cannot read, and servers refuse.
+MIN_CELL_PX = 32
+#: More crops of a frame than this are merged: each costs the server an image of its own.
+MAX_CROPS = 6
+#: Windows of a batch that a server is asked about at a time.
+AT_ONCE = 4
+_JPEG_QUALITY = 90
+_POLL_SEC = 0.05
+#: What servers answer that have no room: it is worth trying again later.
+_BUSY = (429, 503)
+
+T = TypeVar('T')
+
+
+class Region(NamedTuple):
+    """A rectangle of cells; right and bottom are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def area(self) -> int:
+        """Return the number of cells."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def union(self, other: Region) -> Region:
+        """Return the smallest region around both."""
+        return Region(min(self.left, other.left), min(self.top, other.top),
+                      max(self.right, other.right), max(self.bottom, other.bottom))
+
+
+def regions(kept: NDArray[np.bool_], most: int = MAX_CROPS) -> list[Region]:
+    """
+    Return a few rectangles that hold all the cells that are kept.
+
+    Parameters
+    ----------
+    kept
+        Which cells are kept, bool [rows, columns].
+    most
+        Rectangles at most: those whose union adds least are merged, and all whose union adds
+        nothing. They may overlap where that sends less.
+
+    """
+    _, _, stats, _ = cv2.connectedComponentsWithStats(kept.astype(np.uint8), connectivity=8)
+    # The first is what is not kept.
+    found = [Region(left, top, left + width, top + height)
+             for left, top, width, height, _ in stats[1:].tolist()]
+    while len(found) > 1:
+        added, one, other = min(
+            (a.union(b).area - a.area - b.area, a, b)
+            for index, a in enumerate(found) for b in found[index + 1:])
+        if added > 0 and len(found) <= most:
+            break
+        found.remove(one)
+        found.remove(other)
+        found.append(one.union(other))
+    return sorted(found, key=lambda region: (region.top, region.left))
+
+
+class ServedFrame(NamedTuple):
+    """An RGB picture uint8 [H, W, 3] as it is sent, and its cells."""
+
+    picture: NDArray[np.uint8]
+    grid: Grid
+
+    def crop(self, region: Region) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+        """Return the pixels of a region, and where it is: left, top, right, bottom, 0 to 1."""
+        (height, width), (rows, columns) = self.picture.shape[:2], self.grid
+        box = (region.left / columns, region.top / rows, region.right / columns,
+               region.bottom / rows)
+        left, right = round(box[0] * width), round(box[2] * width)
+        top, bottom = round(box[1] * height), round(box[3] * height)
+        return self.picture[top:bottom, left:right], box
+
+
+@dataclass(frozen=True, eq=False)
+class ServedPrompt:
+    """A window with the text before each of its frames, and what is asked."""
+
+    frames: tuple[ServedFrame, ...]
+    captions: tuple[str, ...]
+    prompt: Prompt
+
+    def messages(self, keep: NDArray[np.int32] | None) -> list[dict[str, Any]]:
+        """Return the chat with what is kept [B] of the window, all if None."""
+        rows, columns = self.frames[0].grid
+        kept = np.full(len(self.frames) * rows * columns, keep is None)
+        if keep is not None:
+            kept[keep] = True
+        content: list[dict[str, Any]] = []
+        for frame, caption, mask in zip(
+                self.frames, self.captions, kept.reshape(-1, rows, columns), strict=True):
+            if mask.all():
+                content += [_text(caption), _picture(frame.picture)]
+                continue
+            for region in regions(mask):
+                pixels, box = frame.crop(region)
+                content += [_text(self.prompt.part(caption, box)), _picture(pixels)]
+        return [{'role': 'system', 'content': self.prompt.system},
+                {'role': 'user', 'content': [*content, _text(self.prompt.instruction)]}]
+
+
+@dataclass
+class _Reply:
+    """What came of an answer so far."""
+
+    pieces: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
+    first_sec: float | None = None
+
+
+class ServedVlm:
+    """
+    A model behind a server; takes the place of `Vlm` in the pipeline.
+
+    An answer is read as a stream, so that the server stops working when nobody wants it any more.
+
+    Parameters
+    ----------
+    url
+        Base of the server, such as ``http://localhost:8000/v1``. A key, where one is needed, is
+        read from the environment variable OPENAI_API_KEY.
+    model
+        Name of the model on the server; empty takes the first that it has.
+    timeout_sec
+        Longest time for an answer, with everything: what comes later is about another scene.
+    retries
+        How often a request is repeated within this time when the server cannot be reached or has
+        no room; it waits as long as the server says.
+    schema
+        JSON schema of the answers, for generations with ``in_form``.
+
+    Raises
+    ------
+    VlmError
+        If the server cannot be reached or does not have the model.
+
+    """
+
+    def __init__(self, url: str, model: str = '', *, timeout_sec: float = 10.0, retries: int = 2,
+                 schema: Mapping[str, Any] | None = None) -> None:
+        self._url = url
+        self._timeout_sec = timeout_sec
+        self._schema = schema
+        # One loop for good: the connections of the client belong to it.
+        self._loop = asyncio.new_event_loop()
+        self._client = AsyncOpenAI(
+            base_url=url, api_key=os.environ.get('OPENAI_API_KEY') or 'none',
+            timeout=timeout_sec, max_retries=retries)
+        try:
+            self.name = self._choose(model)
+        except BaseException:
+            self.close()
+            raise
+
+    def _choose(self, model: str) -> str:
+        async def served() -> list[str]:
+            return [one.id async for one in self._client.models.list()]
+
+        names = self._run(served()) or []
+        if not names or (model and model not in names):
+            raise VlmError(f'{self._url} does not serve {model or "any model"}; '
+                           f'it has: {", ".join(names) or "none"}')
+        return model or names[0]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Return name and place of the model, for reports."""
+        return {'name': self.name, 'family': 'openai', 'device': self._url}
+
+    def close(self) -> None:
+        """Close the connections."""
+        if not self._loop.is_closed():
+            self._loop.run_until_complete(self._client.close())
+            self._loop.close()
+
+    def encode(self, picture: NDArray[np.uint8]) -> ServedFrame:
+        """Make one RGB picture uint8 [H, W, 3] as small as it is sent."""
+        height, width = picture.shape[:2]
+        scale = min(1.0, MAX_SIDE_PX / max(height, width))
+        if scale < 1.0:
+            height, width = max(1, round(scale * height)), max(1, round(scale * width))
+            picture = np.asarray(
+                cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        cell_px = max(MIN_CELL_PX, (height * width / CELLS) ** 0.5)
+        return ServedFrame(picture, (max(1, round(height / cell_px)),
+                                     max(1, round(width / cell_px))))
+
+    def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],
+                prompt: Prompt) -> ServedPrompt:
+        """Put frames, oldest first, in a prompt."""
+        return ServedPrompt(tuple(features), tuple(captions), prompt)
+
+    def generate_batch(self, prepared: Sequence[ServedPrompt],
+                       keeps: Sequence[NDArray[np.int32] | None], max_new_tokens: int = 160,
+                       stop: Callable[[], bool] | None = None, *, in_form: bool = False,
+                       on_text: OnText | None = None) -> list[Generation]:
+        """
+        Have the server answer several prompts, greedily.
+
+        Parameters
+        ----------
+        prepared, keeps
+            The prompts, and the cells to keep of each, ascending int32 [B]; None keeps all.
+        max_new_tokens
+            Length at which an answer is cut off.
+        stop
+            Asked every 50 ms; when it returns True, the requests are given up and what has come
+            so far is returned.
+        in_form
+            Whether the server is to enforce the form that was given to the constructor.
+        on_text
+            Given the answer piece by piece, if there is one prompt only.
+
+        Raises
+        ------
+        VlmError
+            If the server cannot be reached, has no room, refuses the request or takes too long;
+            or if no form was given.
+
+        """
+        options: dict[str, Any] = {'model': self.name, 'max_tokens': max_new_tokens,
+                                   'temperature': 0.0}
+        if in_form:
+            if self._schema is None:
+                raise VlmError(f'{self.name} was given no form for its answers')
+            options['response_format'] = {'type': 'json_schema', 'json_schema': {
+                'name': 'report', 'strict': True, 'schema': self._schema}}
+        start_sec = time.perf_counter()
+        chats = [one.messages(keep) for one, keep in zip(prepared, keeps, strict=True)]
+        replies = [_Reply() for _ in chats]
+        self._run(self._ask_all(chats, replies, options, on_text), stop)
+        end_sec = time.perf_counter()
+        first_sec = min((reply.first_sec for reply in replies if reply.first_sec is not None),
+                        default=end_sec)
+        latency_ms = {'prefill': (first_sec - start_sec) * 1e3,
+                      'decode': (end_sec - first_sec) * 1e3}
+        return [Generation(''.join(reply.pieces), (), reply.prompt_tokens, _count(one, keep),
+                           dict(latency_ms))
+                for one, keep, reply in zip(prepared, keeps, replies)]
+
+    async def _ask_all(self, chats: Sequence[list[dict[str, Any]]], replies: Sequence[_Reply],
+                       options: Mapping[str, Any], on_text: OnText | None) -> None:
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(messages: list[dict[str, Any]], reply: _Reply) -> None:
+            async with room:
+                await self._ask(messages, reply, options, on_text)
+
+        tasks = [asyncio.ensure_future(work) for work in map(ask, chats, replies)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _ask(self, messages: list[dict[str, Any]], reply: _Reply,
+                   options: Mapping[str, Any], on_text: OnText | None) -> None:
+        # The types of the client want a class for every message.
+        client: Any = self._client
+        async with await client.chat.completions.create(
+                messages=messages, stream=True, stream_options={'include_usage': True},
+                **options) as stream:
+            async for chunk in stream:
+                if chunk.usage:
+                    reply.prompt_tokens = chunk.usage.prompt_tokens
+                piece = chunk.choices[0].delta.content if chunk.choices else None
+                if piece:
+                    reply.first_sec = reply.first_sec or time.perf_counter()
+                    reply.pieces.append(piece)
+                    if on_text is not None:
+                        on_text(piece)
+
+    def _run(self, work: Coroutine[Any, Any, T], stop: Callable[[], bool] | None = None
+             ) -> T | None:
+        """Run requests to their end, or until they are stopped: then None."""
+        try:
+            return self._loop.run_until_complete(self._limited(work, stop))
+        except (APITimeoutError, asyncio.TimeoutError) as error:
+            raise VlmError(f'{self._url} did not answer within {self._timeout_sec:g} s') from error
+        except APIConnectionError as error:
+            reason = _one_line(error.__cause__ or error)
+            raise VlmError(f'no connection to {self._url}: {reason}') from error
+        except APIStatusError as error:
+            what = 'is busy' if error.status_code in _BUSY else 'refuses the request'
+            raise VlmError(f'{self._url} {what}: {_one_line(error)}') from error
+        except (OpenAIError, HTTPError) as error:
+            raise VlmError(f'{self._url} failed: {_one_line(error)}') from error
+
+    async def _limited(self, work: Coroutine[Any, Any, T], stop: Callable[[], bool] | None
+                       ) -> T | None:
+        task = asyncio.ensure_future(work)
+        deadline_sec = time.monotonic() + self._timeout_sec
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_POLL_SEC)
+                if task.done():
+                    break
+                if stop is not None and stop():
+                    return None
+                if time.monotonic() > deadline_sec:
+                    raise asyncio.TimeoutError
+            return task.result()
+        finally:
+            # Closes the connections, which is how a server learns that nobody waits.
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _count(prompt: ServedPrompt, keep: NDArray[np.int32] | None) -> int:
+    rows, columns = prompt.frames[0].grid
+    return len(prompt.frames) * rows * columns if keep is None else len(keep)
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {'type': 'text', 'text': text}
+
+
+def _picture(rgb: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return an RGB picture as a part of a message."""
+    done, data = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]),
+                              [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert done
+    url = f'data:image/jpeg;base64,{b64encode(data.tobytes()).decode()}'
+    return {'type': 'image_url', 'image_url': {'url': url}}
+
+
+def _one_line(error: BaseException) -> str:
+    return ' '.join(str(error).split())[:200] or type(error).__name__
