@@ -41,6 +41,7 @@ setup(
     # Pinned in constraints.txt. No torchvision: nothing needs it, and a build that does not match
     # that of PyTorch breaks the import of transformers.
     install_requires=[
+        'filelock',
         'jinja2',
         'json-repair',
         'matplotlib',
@@ -63,7 +64,10 @@ setup(
     ],
     extras_require={
         'cpu': ['onnxruntime'],
+        # Not both: they are one module in two packages.
         'gpu': ['onnxruntime-gpu', 'tensorrt'],
+        # Builds engines on any machine and runs them on GeForce RTX and RTX PRO cards.
+        'rtx': ['tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'],
         # ROS 2 Jazzy from PyPI, for machines without an apt installation.
         'ros': [
             'ros-jazzy-diagnostic-msgs',
