@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.engines import make_engine
+from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
 from vts_ros.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
+from vts_ros.sparsify.graphs import make_engines
 from vts_ros.vlm import FrameFeatures, Generation, Prepared, Vlm
 from vts_ros.vlm.answers import parse
 from vts_ros.vlm.prompts import Prompt, Prompts
@@ -66,6 +67,8 @@ class PipelineConfig:
         Language of prompt and answer.
     prompts
         Prompt file of one's own; empty takes the one of the package.
+    engine_backend, engine_precision
+        What runs the proposal network and the window step, see :func:`make_engines`.
     threads
         Threads of the proposal engine and of PyTorch on the CPU; 0 leaves both alone.
     cache_frames
@@ -83,6 +86,7 @@ class PipelineConfig:
     max_new_tokens: int = 160
     device: str = 'auto'
     engine_backend: str = 'auto'
+    engine_precision: Precision = 'fp32'
     threads: int = 0
     cache_frames: int = 64
 
@@ -138,6 +142,8 @@ class Pipeline:
         self.vlm = vlm
         self.prompts = prompts
         self.config = config
+        #: Why the engine is the one it is.
+        self.engine_choice = ''
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
 
@@ -156,13 +162,14 @@ class Pipeline:
         if config.threads:
             torch.set_num_threads(config.threads)
         prompts = Prompts.load(config.language, config.prompts)
-        frame, window = (
-            make_engine(config.engine_backend, model_path(f'proposal/{graph}.onnx'),
-                        config.threads) for graph in ('frame', 'window'))
-        sparsifier = Sparsifier(frame, window, alpha=config.alpha, hysteresis=config.hysteresis,
-                                search_radius=config.search_radius)
-        vlm = Vlm.load(_checkpoint(config.model), device=config.device)
-        return cls(sparsifier, vlm, prompts, config)
+        engines = make_engines(config.engine_backend,
+                               EngineOptions(config.threads, config.engine_precision))
+        sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
+                                hysteresis=config.hysteresis, search_radius=config.search_radius)
+        vlm = Vlm.load(checkpoint(config.model), device=config.device)
+        pipeline = cls(sparsifier, vlm, prompts, config)
+        pipeline.engine_choice = engines.why
+        return pipeline
 
     def describe(self, window: Window, stop: Stop | None = None) -> SceneReport:
         """
@@ -237,6 +244,22 @@ class Pipeline:
         """Change the share of visual tokens that is kept, from the next window on."""
         self.config = replace(self.config, keep_ratio=keep_ratio)
 
+    def warm_up(self, size: tuple[int, int], frames: int) -> None:
+        """
+        Choose tokens of a blank window, so that engines are built before a camera waits for them.
+
+        Parameters
+        ----------
+        size
+            Height and width of its pictures.
+        frames
+            Frames of the window, of all cameras.
+
+        """
+        blank = np.zeros((*size, 3), np.uint8)
+        self.select([Frame('blank', number, blank) for number in range(frames)])
+        self.clear()
+
     def clear(self) -> None:
         """Forget all frames, for instance after time jumped back."""
         self._seen.clear()
@@ -245,7 +268,8 @@ class Pipeline:
     def info(self) -> dict[str, str]:
         """Return what runs where, for logs and diagnostics."""
         vlm = {name: str(value) for name, value in self.vlm.info.items()}
-        return {'engine': self.sparsifier.engine, **vlm}
+        return {'engine': self.sparsifier.engine, 'engine_choice': self.engine_choice,
+                **self.sparsifier.info, **vlm}
 
     def close(self) -> None:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
@@ -318,7 +342,7 @@ class Pipeline:
         return seen
 
 
-def _checkpoint(model: str) -> str:
+def checkpoint(model: str) -> str:
     """Return where a shipped or local checkpoint is; anything else is left for the hub."""
     try:
         return str(model_path(model))

@@ -20,8 +20,18 @@ from vts_ros.engines.graphs import load_graph, Precision, PRECISIONS
 from vts_ros.engines.ort import OnnxRuntimeEngine
 from vts_ros.engines.pytorch import TorchEngine
 
-__all__ = ['BACKENDS', 'Engine', 'EngineError', 'EngineOptions', 'Module',
-           'OnnxRuntimeEngine', 'Precision', 'PRECISIONS', 'choose', 'make_engine']
+__all__ = [
+    'BACKENDS',
+    'PRECISIONS',
+    'Engine',
+    'EngineError',
+    'EngineOptions',
+    'Module',
+    'OnnxRuntimeEngine',
+    'Precision',
+    'choose',
+    'make_engine',
+]
 
 LOG = logging.getLogger(__name__)
 Made = TypeVar('Made')

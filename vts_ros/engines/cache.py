@@ -239,7 +239,8 @@ def heartbeat(what: str, period_sec: float = HEARTBEAT_SEC) -> Iterator[None]:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after the power went."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name}.', delete=False) as new:
+    with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f'.{path.name}.', delete=False) as new:
         try:
             new.write(content)
             new.flush()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import hashlib
 from pathlib import Path
 import tempfile
-from typing import Literal, get_args
+from typing import get_args, Literal
 
 import numpy as np
 from numpy.typing import NDArray

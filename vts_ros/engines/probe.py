@@ -3,8 +3,8 @@
 """
 Look for a GPU, or try a TensorRT library on it, in a process of its own; prints JSON.
 
-Run as a script by ``vts_ros.engines.gpu``, with nothing but the standard library: without a driver,
-or with one that is too old, TensorRT ends the process that asks it.
+Run as a script by ``vts_ros.engines.gpu``, with nothing but the standard library: without a
+driver, or with one that is too old, TensorRT ends the process that asks it.
 """
 
 from __future__ import annotations

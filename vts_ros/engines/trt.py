@@ -229,8 +229,9 @@ class TensorRtEngine:
         self._library = load_library(library)
         try_tensorrt(self._library.module.__name__)
         if not torch.cuda.is_available():
-            raise EngineError(f'{library} keeps its data in PyTorch, and PyTorch {torch.__version__}'
-                              f' does not work with {self._gpu.name}: install one built for CUDA')
+            raise EngineError(f'{library} keeps its data in PyTorch, and PyTorch '
+                              f'{torch.__version__} does not work with {self._gpu.name}: '
+                              'install one that is built for CUDA')
         self._graph, self._cache = graph, cache
         self._device = torch.device('cuda', 0)
         self._runtime = self._library.module.Runtime(self._library.log)
@@ -309,6 +310,7 @@ class _Run:
     def __init__(self, library: Library, engine: Any, shapes: Mapping[str, tuple[int, ...]],
                  device: torch.device) -> None:
         trt, self._log = library.module, library.log
+        self._records_itself = hasattr(trt, 'CudaGraphStrategy')
         # A context reads its engine as long as it runs.
         self._engine, self._device = engine, device
         self._stream = torch.cuda.Stream(device)
@@ -362,14 +364,14 @@ class _Run:
             raise RuntimeError(self._log.last())
 
     def _record(self) -> torch.cuda.CUDAGraph | None:
-        """Return the launch as a CUDA graph; None where it cannot be recorded or records itself."""
+        """Return the launch as a CUDA graph; None where that fails or the library does it."""
         with torch.cuda.stream(self._stream):
             for memory in self._inputs.values():
                 memory.zero_()
             # The first launch may set things up that a recording must not hold.
             self._launch()
         self._stream.synchronize()
-        if hasattr(self._context, 'get_runtime_config'):
+        if self._records_itself:
             return None
         graph = torch.cuda.CUDAGraph()
         try:

@@ -107,6 +107,11 @@ class Sparsifier:
         outputs = self._frame.run({'frame': placed(frame[None], self._frame.memory)})
         return Proposal(outputs['saliency'][0], outputs['embedding'][0])
 
+    def wait(self) -> None:
+        """Wait until a GPU has done what it was given, to measure how long that takes."""
+        for memory in {self._frame.memory, self._window.memory} - {'cpu'}:
+            torch.cuda.synchronize(memory)
+
     def select(self, proposals: Sequence[Proposal], grid: tuple[int, int], keep_ratio: float,
                previous_key: int | None = None) -> Selection:
         """Choose the tokens of a window; see ``TokenSelector``."""

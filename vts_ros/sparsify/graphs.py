@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 import numpy as np
 from torch import nn
 
-from vts_ros.engines import choose, Engine, EngineOptions, make_engine, Module
+from vts_ros.engines import choose, Engine, EngineError, EngineOptions, make_engine, Module
 from vts_ros.models import model_path
 from vts_ros.sparsify.network import FRAME_INPUTS, FRAME_OUTPUTS
 from vts_ros.sparsify.window import WINDOW_INPUTS, WINDOW_OUTPUTS, WindowStep
@@ -49,6 +50,24 @@ class Engines(NamedTuple):
     frame: Engine
     window: Engine
     why: str
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """
+    Return height and width of a text such as `848x480`, the usual ones of an empty text.
+
+    Raises
+    ------
+    EngineError
+        If it is no size; one line.
+
+    """
+    if not text:
+        return USUAL_SIZE
+    if not re.fullmatch(r'[1-9]\d{1,3}x[1-9]\d{1,3}', text):
+        raise EngineError(f'{text!r} is no size of a picture, expected one such as 848x480')
+    width, height = map(int, text.split('x'))
+    return height, width
 
 
 def window_graph(backend: str) -> Path:
