@@ -41,6 +41,7 @@ setup(
     # Pinned in constraints.txt. No torchvision: nothing needs it, and a build that does not match
     # that of PyTorch breaks the import of transformers.
     install_requires=[
+        'filelock',
         'jinja2',
         'json-repair',
         'matplotlib',
@@ -64,11 +65,14 @@ setup(
     ],
     extras_require={
         'cpu': ['onnxruntime'],
+        # Not both: they are one module in two packages.
         'gpu': ['onnxruntime-gpu', 'tensorrt'],
         # vlm.structured; vlm.backend: openai; quantised checkpoints, beside the library of theirs.
         'structured': ['llguidance'],
         'served': ['openai'],
         'quantized': ['accelerate'],
+        # Builds engines on any machine and runs them on GeForce RTX and RTX PRO cards.
+        'rtx': ['tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'],
         # ROS 2 Jazzy from PyPI, for machines without an apt installation.
         'ros': [
             'ros-jazzy-diagnostic-msgs',

@@ -97,7 +97,7 @@ def test_engine_runs_in_several_threads(graph: Path) -> None:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(EngineError, match="unknown engine 'abacus', expected one of onnxruntime"):
+    with pytest.raises(EngineError, match="unknown engine 'abacus', expected one of auto, tensor"):
         make_engine('abacus', 'graph.onnx')
 
 

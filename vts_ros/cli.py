@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from vts_ros.annotate import Summary
+    from vts_ros.engines.cache import EngineCache
     from vts_ros.pipeline import Pipeline
     from vts_ros.report import SceneReport
     from vts_ros.scenes.types import WindowTruth
@@ -29,8 +30,10 @@ app = typer.Typer(
            '[bold]vts annotate --bag drive[/bold] explains it. Any rosbag2 bag with a camera '
            'will do.')
 eval_app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
+bench_app = typer.Typer(no_args_is_help=True, help='Measure how fast it is on this machine.')
 train_app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
 app.add_typer(eval_app, name='eval')
+app.add_typer(bench_app, name='bench')
 app.add_typer(train_app, name='train')
 
 BAG_HELP = 'rosbag2 recording: its directory, or its .mcap or .db3 file.'
@@ -336,6 +339,189 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
         for path in write_quality(result, methods(pipeline.sparsifier, names), run, report):
             console.print(f'wrote {path}', highlight=False, markup=False)
     return result
+
+
+def _log_engines() -> None:
+    """Show what the engines log: builds take long, and nobody should wonder."""
+    import logging
+
+    logger = logging.getLogger('vts_ros.engines')
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter('%(message)s'))
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+
+
+@app.command('compile', epilog='Example: [bold]vts compile --target sm86 --target sm89[/bold]; '
+                               '[bold]vts compile --precision int8 --calibrate my_drive[/bold].')
+def compile_(
+    target: Annotated[list[str] | None, typer.Option(
+        help='GPU: current, or a compute capability such as sm86, sm89, sm120. May be given '
+             'several times; anything but current takes TensorRT-RTX. Default: current.',
+        show_default=False)] = None,
+    backend: Annotated[str, typer.Option(
+        help='tensorrt, tensorrt_rtx, or auto for what fits the target.')] = 'auto',
+    precision: Annotated[Literal['fp32', 'fp16', 'int8'], typer.Option(
+        help='Of the proposal network; the window step always computes in fp32.')] = 'fp32',
+    size: Annotated[list[str] | None, typer.Option(
+        help='Width and height of the pictures; may be given several times. Default: 848x480.',
+        show_default=False)] = None,
+    batch: Annotated[int, typer.Option(
+        min=1, max=64, help='Pictures that are looked at together, one per camera.')] = 1,
+    frames: Annotated[int, typer.Option(
+        min=1, help='Frames of the largest window, all cameras together.')] = 5,
+    grid: Annotated[str, typer.Option(
+        help='Rows and columns of visual tokens per frame, such as 4x7. Default: what the model '
+             'makes of the sizes.', show_default=False)] = '',
+    search_radius: Annotated[int, typer.Option(min=0, help='That of the node.')] = 1,
+    model: ModelOption = 'embedded',
+    calibrate: Annotated[list[Path] | None, typer.Option(
+        help='Recorded drive whose pictures calibrate int8; may be given several times.',
+        show_default=False)] = None,
+    eval_windows: Annotated[int, typer.Option(
+        min=0, help='Rendered windows on which answers are compared with fp32 too; some '
+                    'seconds each.')] = 0,
+    cache: Annotated[Path | None, typer.Option(
+        help='Folder of the engines. Default: where the node looks.', show_default=False)] = None,
+) -> None:
+    """Build the engines of the proposal network and of the window step ahead of the drive."""
+    from rich.console import Console
+
+    from vts_ros.compile import calibrate as make_int8
+    from vts_ros.compile import compile_engines, compiler
+    from vts_ros.engines.cache import EngineCache
+    from vts_ros.sparsify.graphs import picture_size
+
+    _log_engines()
+    console = Console()
+    engines = EngineCache(cache)
+    sizes = [picture_size(text) for text in size or ['']]
+    grids = _grids(grid, sizes, model)
+    if calibrate and precision != 'int8':
+        raise typer.BadParameter('--calibrate is about --precision int8')
+    if calibrate:
+        with console.status('calibrating'):
+            made = make_int8(calibrate, engines)
+        console.print(f'calibrated {made}', highlight=False, markup=False, soft_wrap=True)
+    for one in target or ['current']:
+        library = compiler(backend, one)
+        for built in compile_engines(
+                library, one, precision, engines, sizes=sizes, batch=batch, frames=frames,
+                grids=grids, search_radius=search_radius):
+            console.print(
+                f'{"found" if built.hit else "built"} {built.key.graph} {built.key.target} '
+                f'{built.key.precision} {built.path.stat().st_size * 1e-6:.1f} MB: {built.path}',
+                highlight=False, markup=False, soft_wrap=True)
+    if precision != 'fp32':
+        _print_change(console, precision, engines, calibrate or [], frames, grids[0],
+                      search_radius)
+    if precision != 'fp32' and eval_windows:
+        from vts_ros.compile import quality
+
+        console.print(_comparison_table(f'{eval_windows} rendered windows, 60 % of the tokens',
+                                        quality(precision, model, eval_windows, engines)))
+
+
+def _grids(text: str, sizes: list[tuple[int, int]], model: str) -> list[tuple[int, int]]:
+    """Return the token grid that was given, or those of the model for the sizes."""
+    import re
+
+    if re.fullmatch(r'[1-9]\d{0,2}x[1-9]\d{0,2}', text):
+        rows, columns = map(int, text.split('x'))
+        return [(rows, columns)]
+    if text:
+        raise typer.BadParameter(f'{text!r} is no grid, expected rows and columns such as 4x7')
+    from vts_ros.pipeline import checkpoint
+    from vts_ros.vlm import Vlm
+
+    vlm = Vlm.load(checkpoint(model), device='cpu')
+    return list(dict.fromkeys(vlm.token_grid(*size) for size in sizes))
+
+
+def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: EngineCache,
+                  bags: list[Path], frames: int, grid: tuple[int, int], search_radius: int
+                  ) -> None:
+    """Print how keep lists change against FP32, on the windows of the bags or rendered ones."""
+    from vts_ros.compile import compare, rendered_windows, windows_of_bags
+
+    with console.status('comparing keep lists with fp32'):
+        change = compare(
+            precision, cache, windows_of_bags(bags, frames) if bags else rendered_windows(),
+            grid, search_radius)
+    console.print(
+        f'{precision} against fp32 on {change.windows} '
+        f'{"windows of the bags" if bags else "rendered windows"}: '
+        f'{change.same_tokens:.1%} of the kept tokens are the same, the key frame in '
+        f'{change.same_keys} of {change.windows}', highlight=False, markup=False)
+
+
+def _comparison_table(title: str, columns: dict[str, dict[str, Any]]) -> Table:
+    """Return metrics side by side."""
+    from rich.table import Table
+
+    table = Table('', *columns, title=title)
+    for metric in next(iter(columns.values())):
+        table.add_row(metric, *(
+            f'{found[metric]:.3f}' if isinstance(found[metric], float) else str(found[metric])
+            for found in columns.values()))
+    return table
+
+
+@bench_app.command('engines', epilog='Example: [bold]vts bench engines --json[/bold].')
+def bench_engines(
+    runs: Annotated[int, typer.Option(min=1, help='Repetitions of each step.')] = 200,
+    size: Annotated[str, typer.Option(help='Width and height of the frames.')] = '848x480',
+    grid: Annotated[str, typer.Option(
+        help='Rows and columns of visual tokens per frame.')] = '4x7',
+    threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
+    backend: Annotated[list[str] | None, typer.Option(
+        help='Engine to time; may be given several times. Default: all that work here.',
+        show_default=False)] = None,
+    generating: Annotated[bool, typer.Option(
+        help='Measure again while the language model writes.')] = True,
+    model: ModelOption = 'embedded',
+    as_json: Annotated[bool, typer.Option(
+        '--json', help='Print one JSON object on the last line.')] = False,
+) -> None:
+    """Time the proposal network per frame and the window step per window of five frames."""
+    import json
+
+    from rich.console import Console
+
+    from vts_ros.bench import bench_engines as run
+    from vts_ros.bench import sparsifiers
+    from vts_ros.pipeline import Pipeline, PipelineConfig
+    from vts_ros.sparsify.graphs import picture_size
+
+    console = Console(stderr=as_json)
+    height_width, rows_columns = picture_size(size), _grids(grid, [], model)[0]
+    with console.status('loading') as status:
+        engines, missing = sparsifiers(threads, backend or ())
+        pipeline = Pipeline.load(PipelineConfig(
+            model=model, engine_backend='onnxruntime', threads=threads)) if generating else None
+        result = run(engines, pipeline, runs, height_width, rows_columns, status.update)
+    for name, reason in missing.items():
+        console.print(f'no {name}: {reason}', highlight=False, markup=False)
+    console.print(_speed_table(result))
+    if as_json:
+        typer.echo(json.dumps(result))
+
+
+def _speed_table(result: dict[str, Any]) -> Table:
+    """Return the medians of all engines, alone and beside the language model."""
+    from rich.table import Table
+
+    beside = result.get('while_generating', {})
+    table = Table('engine', 'ms per frame', 'ms per window', 'ms per frame, writing',
+                  'ms per window, writing', 'tokens/s of the model', title='median times')
+    for name in result['proposal_ms']:
+        table.add_row(name, *(
+            str(part.get(step, {}).get(name, '-')) for part, step in (
+                (result, 'proposal_ms'), (result, 'window_ms'), (beside, 'proposal_ms'),
+                (beside, 'window_ms'), (beside, 'tokens_per_sec'))))
+    if beside:
+        table.caption = f'{beside["tokens_per_sec"]["alone"]} tokens/s with no engine running'
+    return table
 
 
 #: Where all training commands meet.

@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.engines import make_engine
+from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
 from vts_ros.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
+from vts_ros.sparsify.graphs import make_engines
 from vts_ros.vlm import Encoded, Generation, LanguageModel, OnText, Vlm, VlmError
 from vts_ros.vlm.answers import parse, schema
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
@@ -86,6 +87,8 @@ class PipelineConfig:
         One of VLM_BACKENDS.
     url, timeout_sec, retries
         Of the server, see ``ServedVlm``.
+    engine_backend, engine_precision
+        What runs the proposal network and the window step, see :func:`make_engines`.
     threads
         Threads of the proposal engine and of PyTorch on the CPU; 0 leaves both alone.
     cache_frames
@@ -112,6 +115,7 @@ class PipelineConfig:
     timeout_sec: float = 10.0
     retries: int = 2
     engine_backend: str = 'auto'
+    engine_precision: Precision = 'fp32'
     threads: int = 0
     cache_frames: int = 64
 
@@ -167,6 +171,8 @@ class Pipeline:
         self.language_model = language_model
         self.prompts = prompts
         self.config = config
+        #: Why the engine is the one it is.
+        self.engine_choice = ''
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
 
@@ -185,12 +191,13 @@ class Pipeline:
         if config.threads:
             torch.set_num_threads(config.threads)
         prompts = Prompts.load(config.language, config.prompts)
-        frame, window = (
-            make_engine(config.engine_backend, model_path(f'proposal/{graph}.onnx'),
-                        config.threads) for graph in ('frame', 'window'))
-        sparsifier = Sparsifier(frame, window, alpha=config.alpha, hysteresis=config.hysteresis,
-                                search_radius=config.search_radius)
-        return cls(sparsifier, _language_model(config, prompts), prompts, config)
+        engines = make_engines(config.engine_backend,
+                               EngineOptions(config.threads, config.engine_precision))
+        sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
+                                hysteresis=config.hysteresis, search_radius=config.search_radius)
+        pipeline = cls(sparsifier, _language_model(config, prompts), prompts, config)
+        pipeline.engine_choice = engines.why
+        return pipeline
 
     @property
     def vlm(self) -> Vlm:
@@ -299,6 +306,22 @@ class Pipeline:
         """Change the share of visual tokens that is kept, from the next window on."""
         self.config = replace(self.config, keep_ratio=keep_ratio)
 
+    def warm_up(self, size: tuple[int, int], frames: int) -> None:
+        """
+        Choose tokens of a blank window, so that engines are built before a camera waits for them.
+
+        Parameters
+        ----------
+        size
+            Height and width of its pictures.
+        frames
+            Frames of the window, of all cameras.
+
+        """
+        blank = np.zeros((*size, 3), np.uint8)
+        self.select([Frame('blank', number, blank) for number in range(frames)])
+        self.clear()
+
     def clear(self) -> None:
         """Forget all frames, for instance after time jumped back."""
         self._seen.clear()
@@ -307,7 +330,8 @@ class Pipeline:
     def info(self) -> dict[str, str]:
         """Return what runs where, for logs and diagnostics."""
         vlm = {name: str(value) for name, value in self.language_model.info.items()}
-        return {'engine': self.sparsifier.engine, **vlm}
+        return {'engine': self.sparsifier.engine, 'engine_choice': self.engine_choice,
+                **self.sparsifier.info, **vlm}
 
     def close(self) -> None:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
@@ -393,7 +417,7 @@ def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:
         raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')
     if form:
         check_structured()
-    return Vlm.load(_checkpoint(config.model), device=config.device, dtype=config.dtype,
+    return Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
                     attn_implementation=config.attn_implementation,
                     quantization=_quantization(config.quantization),
                     local_files_only=config.local_files_only, schema=form)
@@ -412,7 +436,7 @@ def _quantization(text: str) -> dict[str, Any] | None:
     return settings
 
 
-def _checkpoint(model: str) -> str:
+def checkpoint(model: str) -> str:
     """Return where a shipped or local checkpoint is; anything else is left for the hub."""
     try:
         return str(model_path(model))

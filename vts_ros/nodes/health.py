@@ -171,7 +171,8 @@ class PipelineHealth:
         unparsed = report is not None and report.answer.risk == 'unknown'
         p50, p95 = np.percentile(self.vlm_ms, (50, 95)) if self.vlm_ms else (0.0, 0.0)
         parts: dict[str, tuple[bytes, str, dict[str, object]]] = {
-            'engine': (ok, info.get('engine', 'not loaded'), {}),
+            'engine': (ok, info.get('engine', 'not loaded'), {
+                name: value for name, value in info.items() if name.startswith('engine_')}),
             'sparsifier': (ok, 'keeps the tokens that matter', {
                 'tokens_in': report.tokens_total if report else 0,
                 'tokens_out': len(report.keep) if report else 0,

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_namespace import validate_namespace
 
-from vts_ros.engines import BACKENDS
+from vts_ros.engines import BACKENDS, PRECISIONS
 from vts_ros.images import camera_name
 from vts_ros.pipeline import PipelineConfig, VLM_BACKENDS
 
@@ -113,6 +113,12 @@ TABLE: tuple[Spec, ...] = (
                  'take over as key frame', span=(0.0, 1.0)),
     _of_pipeline('engine.backend', 'engine_backend', 'What runs the proposal network',
                  choices=('auto', *BACKENDS)),
+    _of_pipeline('engine.precision', 'engine_precision', 'Precision of the proposal network; int8 '
+                 'needs `vts compile --precision int8` once', choices=PRECISIONS),
+    Spec('engine.frame_size', '', 'Width and height of the pictures, such as 848x480: engines are '
+         'then ready before the first picture; empty leaves it to the first picture'),
+    Spec('engine.build_only', False, 'Build the engines for engine.frame_size, or else for '
+         '848x480, and end', change='never'),
     _of_pipeline('engine.threads', 'threads', 'Threads on the CPU; 0 leaves them to the runtimes',
                  span=(0, 256)),
     _of_pipeline('vlm.model', 'model', 'Checkpoint: a shipped name, a directory, or a hub id in '

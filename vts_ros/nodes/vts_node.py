@@ -48,8 +48,10 @@ from vts_ros.nodes.conversions import (
     to_unknown_risk,
 )
 from vts_ros.nodes.health import CameraHealth, HARDWARE_ID, PipelineHealth
+from vts_ros.nodes.logs import forward_logs
 from vts_ros.nodes.parameters import Parameters
 from vts_ros.pipeline import BrokenFrame, OnBroken, Pipeline, Stop
+from vts_ros.sparsify.graphs import picture_size
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.prompts import PromptError
 
@@ -104,6 +106,7 @@ class VtsNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__('vts_node')
+        forward_logs(self.get_logger())
         self._pipeline: Pipeline | None = None
         self._settings = Parameters(self, lambda: self._pipeline is not None)
         self._buffer = FrameBuffer()
@@ -152,6 +155,9 @@ class VtsNode(LifecycleNode):
         self._buffer = FrameBuffer(
             settings['buffer.frames'], settings['buffer.interval_sec'])
         self._pipeline = Pipeline.load(settings.pipeline_config())
+        if settings['engine.frame_size'] or self.builds_only:
+            self._pipeline.warm_up(picture_size(settings['engine.frame_size']),
+                                   settings['buffer.frames'] * len(settings['cameras']))
         self._health = PipelineHealth()
         self.get_logger().info('loaded: ' + ', '.join(
             f'{name} {value}' for name, value in self._pipeline.info().items()))
@@ -203,8 +209,15 @@ class VtsNode(LifecycleNode):
         if pipeline:
             self._worker.submit(pipeline.close).result()
 
+    @property
+    def builds_only(self) -> bool:
+        """Return whether the node is to end once it is configured."""
+        return bool(self._settings['engine.build_only'])
+
     def start(self) -> bool:
         """Configure and activate, unless a manager is to do that; return whether that worked."""
+        if self.builds_only:
+            return self.trigger_configure() == TransitionCallbackReturn.SUCCESS
         return not self._settings['autostart'] or all(
             transition() == TransitionCallbackReturn.SUCCESS
             for transition in (self.trigger_configure, self.trigger_activate))
@@ -443,11 +456,11 @@ def main(args: list[str] | None = None) -> NoReturn:
         node = VtsNode()
         executor = MultiThreadedExecutor(num_threads=2)
         executor.add_node(node)
-        if node.start():
+        if not node.start():
+            code = 1
+        elif not node.builds_only:
             spins = True
             executor.spin()
-        else:
-            code = 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except ParameterException as error:

@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-from vts_ros.engines import Engine, make_engine
+from vts_ros.engines import Engine
 from vts_ros.frames import check_rgb
-from vts_ros.models import model_path
+from vts_ros.sparsify.graphs import make_engines
 from vts_ros.sparsify.grids import area_weights, neighbours
 from vts_ros.sparsify.types import Evidence, Proposal, Selection, token_budget, TokenSelector
 
@@ -54,11 +57,15 @@ class Sparsifier:
             raise ValueError(f'search_radius must not be negative, not {search_radius}')
         if not 0.0 <= hysteresis < float('inf'):
             raise ValueError(f'hysteresis must not be negative, not {hysteresis}')
-        self._frame = frame_engine or _shipped('frame')
-        self._window = window_engine or _shipped('window')
+        if frame_engine is None or window_engine is None:
+            shipped = make_engines()
+            frame_engine = frame_engine or shipped.frame
+            window_engine = window_engine or shipped.window
+        self._frame, self._window = frame_engine, window_engine
         self._radius = search_radius
         self._alpha = np.array([alpha], np.float32)
         self._hysteresis = np.array([hysteresis], np.float32)
+        self._settings_of: dict[tuple[tuple[int, int], tuple[int, int]], dict[str, Any]] = {}
 
     @property
     def engine(self) -> str:
@@ -74,10 +81,36 @@ class Sparsifier:
             search_radius=self._radius if search_radius is None else search_radius,
             hysteresis=float(self._hysteresis[0]) if hysteresis is None else hysteresis)
 
-    def propose(self, rgb: NDArray[np.uint8]) -> Proposal:
-        """Look at one frame, uint8 [H, W, 3]; raise FrameError if it is not one."""
-        outputs = self._frame.run({'frame': check_rgb(rgb)[np.newaxis]})
+    @property
+    def info(self) -> dict[str, str]:
+        """Return precision, version, build and the like of both engines."""
+        return {**{f'engine_{name}': value for name, value in self._frame.info.items()},
+                **{f'engine_window_{name}': value for name, value in self._window.info.items()
+                   if value != self._frame.info.get(name)}}
+
+    def propose(self, rgb: NDArray[np.uint8] | Tensor) -> Proposal:
+        """
+        Look at one frame.
+
+        Parameters
+        ----------
+        rgb
+            uint8 [H, W, 3]; a tensor that is on the GPU of the engine stays there.
+
+        Raises
+        ------
+        FrameError
+            If it is not one.
+
+        """
+        frame = rgb if isinstance(rgb, Tensor) else check_rgb(rgb)
+        outputs = self._frame.run({'frame': placed(frame[None], self._frame.memory)})
         return Proposal(outputs['saliency'][0], outputs['embedding'][0])
+
+    def wait(self) -> None:
+        """Wait until a GPU has done what it was given, to measure how long that takes."""
+        for memory in {self._frame.memory, self._window.memory} - {'cpu'}:
+            torch.cuda.synchronize(memory)
 
     def select(self, proposals: Sequence[Proposal], grid: tuple[int, int], keep_ratio: float,
                previous_key: int | None = None) -> Selection:
@@ -85,21 +118,45 @@ class Sparsifier:
         budget = token_budget(len(proposals), grid, keep_ratio, previous_key)
         if len({proposal.embedding.shape for proposal in proposals}) > 1:
             raise ValueError('proposals of different shapes in one window')
-        saliency = np.stack([proposal.saliency for proposal in proposals])
+        memory = self._window.memory
         outputs = self._window.run({
-            'saliency': saliency,
-            'embedding': np.stack([proposal.embedding for proposal in proposals]),
-            'row_weights': area_weights(grid[0], saliency.shape[1]),
-            'column_weights': area_weights(grid[1], saliency.shape[2]),
-            'neighbours': neighbours(*grid, self._radius),
-            'budget': np.array([budget]),
-            'previous_key': np.array([-1 if previous_key is None else previous_key]),
-            'hysteresis': self._hysteresis,
-            'alpha': self._alpha,
-        })
-        return Selection(int(outputs['key'][0]), outputs['frame_scores'],
-                         outputs['order'][:budget], outputs['score'])
+            'saliency': stacked([proposal.saliency for proposal in proposals], memory),
+            'embedding': stacked([proposal.embedding for proposal in proposals], memory),
+            **self._settings(grid, proposals[0].saliency.shape),
+            'budget': placed(np.array([budget]), memory),
+            'previous_key': placed(np.array([-1 if previous_key is None else previous_key]),
+                                   memory)})
+        key, frame_scores, order, score = (
+            placed(outputs[name], 'cpu') for name in ('key', 'frame_scores', 'order', 'score'))
+        return Selection(int(key[0]), frame_scores, order[:budget], score)
+
+    def _settings(self, grid: tuple[int, int], maps: tuple[int, int]) -> dict[str, Any]:
+        """Return the inputs that stay the same from window to window, where the engine is."""
+        if (found := self._settings_of.get((grid, maps))) is None:
+            found = self._settings_of[grid, maps] = {
+                name: placed(value, self._window.memory) for name, value in {
+                    'row_weights': area_weights(grid[0], maps[0]),
+                    'column_weights': area_weights(grid[1], maps[1]),
+                    'neighbours': neighbours(*grid, self._radius),
+                    'hysteresis': self._hysteresis, 'alpha': self._alpha}.items()}
+        return found
 
 
-def _shipped(graph: str) -> Engine:
-    return make_engine('onnxruntime', model_path(f'proposal/{graph}.onnx'))
+def placed(value: NDArray[Any] | Tensor, memory: str) -> Any:
+    """Return a value as a NumPy array (`cpu`) or as a tensor on a device; copied if need be."""
+    if memory == 'cpu':
+        return value.cpu().numpy() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        return value.to(memory)
+    # From pinned memory the host need not wait for the copy.
+    pinned = torch.empty(value.shape, dtype=torch.from_numpy(np.empty(0, value.dtype)).dtype,
+                         pin_memory=True)
+    np.copyto(pinned.numpy(), value)
+    return pinned.to(memory, non_blocking=True)
+
+
+def stacked(values: Sequence[NDArray[Any] | Tensor], memory: str) -> Any:
+    """Return values of one shape on each other; see :func:`placed`."""
+    if memory == 'cpu':
+        return np.stack([placed(value, memory) for value in values])
+    return torch.stack([placed(value, memory) for value in values])

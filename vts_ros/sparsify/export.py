@@ -18,18 +18,21 @@ from torch.export import Dim
 
 import vts_ros
 from vts_ros.sparsify.grids import area_weights, neighbours
-from vts_ros.sparsify.network import EMBEDDING_CHANNELS, INPUT_SIZE, MAP_SIZE, ProposalNet
-from vts_ros.sparsify.window import WindowStep
+from vts_ros.sparsify.network import (
+    EMBEDDING_CHANNELS,
+    FRAME_INPUTS,
+    FRAME_OUTPUTS,
+    INPUT_SIZE,
+    MAP_SIZE,
+    ProposalNet,
+)
+from vts_ros.sparsify.window import WINDOW_INPUTS, WINDOW_OUTPUTS, WindowStep
 
 OPSET = opset18.version
 #: Runtimes divide sample positions as float32, which is exact up to here.
 MAX_SIDE_PX = 8192
-
-FRAME_INPUTS = ('frame',)
-FRAME_OUTPUTS = ('saliency', 'embedding')
-WINDOW_INPUTS = ('saliency', 'embedding', 'row_weights', 'column_weights', 'neighbours',
-                 'budget', 'previous_key', 'hysteresis', 'alpha')
-WINDOW_OUTPUTS = ('key', 'frame_scores', 'score', 'order')
+#: Frames of several cameras that are looked at together.
+MAX_BATCH = 64
 
 
 def weights_sha256(net: nn.Module) -> str:
@@ -43,7 +46,7 @@ def weights_sha256(net: nn.Module) -> str:
 
 def export_frame(net: ProposalNet, path: Path) -> None:
     """
-    Write the proposal network as ONNX: uint8 `frame` [1, H, W, 3] of any size in.
+    Write the proposal network as ONNX: uint8 `frame` [B, H, W, 3] of any size in.
 
     Parameters
     ----------
@@ -57,13 +60,50 @@ def export_frame(net: ProposalNet, path: Path) -> None:
     net.eval()
     try:
         _export(
-            net, (torch.zeros(1, 240, 320, 3, dtype=torch.uint8),), path,
+            # Two frames: the exporter would take a batch of one for a constant.
+            net, (torch.zeros(2, 240, 320, 3, dtype=torch.uint8),), path,
             FRAME_INPUTS, FRAME_OUTPUTS,
-            ({1: Dim('height', min=1, max=MAX_SIDE_PX), 2: Dim('width', min=1, max=MAX_SIDE_PX)},),
+            ({0: Dim('batch', min=1, max=MAX_BATCH),
+              1: Dim('height', min=1, max=MAX_SIDE_PX), 2: Dim('width', min=1, max=MAX_SIDE_PX)},),
             {'graph': 'frame', 'input_size': 'x'.join(map(str, INPUT_SIZE)),
              'weights_sha256': weights_sha256(net)})
     finally:
         net.train(training)
+
+
+def load_net(path: str | Path) -> ProposalNet:
+    """
+    Return the network that was exported to a file, for PyTorch.
+
+    Batch norms were folded into the convolutions, so those that come back only add a bias.
+
+    Raises
+    ------
+    ValueError
+        If the file is not an export of this network.
+
+    """
+    weights = {one.name: torch.tensor(onnx.numpy_helper.to_array(one))
+               for one in onnx.load(path).graph.initializer}
+    net = ProposalNet().eval()
+    state = net.state_dict()
+    missing = torch.empty(0)
+    for name in state:
+        module, _, own = name.rpartition('.')
+        block = module.rpartition('.')[0]
+        if not isinstance(net.get_submodule(module), nn.BatchNorm2d):
+            state[name] = weights.get(name, missing)
+        elif own == 'bias':
+            # Of the convolution before, which is the first of its block.
+            state[name] = weights.get(f'{block}.0.weight_bias', missing)
+        elif own == 'running_var':
+            # Exactly one under the root, epsilon included.
+            state[name] = torch.full_like(state[name], 1.0 - nn.BatchNorm2d(1).eps)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f'{path} is no export of this proposal network') from error
+    return net
 
 
 def window_example(frames: int, grid: tuple[int, int], search_radius: int) -> tuple[Tensor, ...]:
@@ -80,7 +120,7 @@ def window_example(frames: int, grid: tuple[int, int], search_radius: int) -> tu
 
 
 def export_window(path: Path, frames: int | None = None, grid: tuple[int, int] | None = None,
-                  search_radius: int | None = None) -> None:
+                  search_radius: int | None = None, by_counting: bool = False) -> None:
     """
     Write the window step as ONNX.
 
@@ -91,6 +131,8 @@ def export_window(path: Path, frames: int | None = None, grid: tuple[int, int] |
     frames, grid, search_radius
         Frames of a window, token rows and columns per frame and search radius to fix the shapes
         to, for compilers that want them fixed. Without any of them one graph serves all.
+    by_counting
+        Without a sort, see ``WindowStep``.
 
     Raises
     ------
@@ -112,8 +154,8 @@ def export_window(path: Path, frames: int | None = None, grid: tuple[int, int] |
                     'search_radius': str(search_radius)}
     else:
         raise ValueError('fixed shapes need frames, grid and search_radius')
-    _export(WindowStep().eval(), example, path, WINDOW_INPUTS, WINDOW_OUTPUTS, shapes,
-            {'graph': 'window', **metadata})
+    _export(WindowStep(by_counting).eval(), example, path, WINDOW_INPUTS, WINDOW_OUTPUTS, shapes,
+            {'graph': 'window', 'order': 'counting' if by_counting else 'sorting', **metadata})
 
 
 def _stable_sort(values: Any, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:

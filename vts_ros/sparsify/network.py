@@ -19,6 +19,10 @@ EMBEDDING_CHANNELS = 48
 #: Samples per input pixel and axis when a frame is resampled.
 SAMPLES = 4
 
+#: Names in the exported graph.
+FRAME_INPUTS = ('frame',)
+FRAME_OUTPUTS = ('saliency', 'embedding')
+
 
 class RawProposal(NamedTuple):
     """What a training loss needs: logits [B, h, w], embedding before the norm [B, C, h, w]."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,14 @@ class Proposal(NamedTuple):
     Attributes
     ----------
     saliency
-        float32 [h, w], 0 to 1.
+        float32 [h, w], 0 to 1. A NumPy array, or a PyTorch tensor on the GPU that computed it.
     embedding
-        float32 [C, h, w], of length 1 over the channels.
+        float32 [C, h, w], of length 1 over the channels; likewise.
 
     """
 
-    saliency: NDArray[np.float32]
-    embedding: NDArray[np.float32]
+    saliency: Any
+    embedding: Any
 
 
 class Selection(NamedTuple):

@@ -10,6 +10,11 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
+#: Names in the exported graph.
+WINDOW_INPUTS = ('saliency', 'embedding', 'row_weights', 'column_weights', 'neighbours',
+                 'budget', 'previous_key', 'hysteresis', 'alpha')
+WINDOW_OUTPUTS = ('key', 'frame_scores', 'score', 'order')
+
 
 class WindowResult(NamedTuple):
     """
@@ -41,7 +46,20 @@ class WindowStep(nn.Module):
 
     Everything that a user may set is an input, so that one graph serves all settings. Shapes of
     the outputs do not depend on the budget: engines want them fixed.
+
+    Parameters
+    ----------
+    by_counting
+        Find the rank of a token by counting those that come before it instead of sorting; the
+        result is the same. For runtimes whose sort has a limit or promises no order of equal
+        values, such as TensorRT. Work grows with the square of the tokens, which a GPU does not
+        mind and a CPU does.
+
     """
+
+    def __init__(self, by_counting: bool = False) -> None:
+        super().__init__()
+        self._order = _order_by_counting if by_counting else _order_by_sorting
 
     def forward(self, saliency: Tensor, embedding: Tensor, row_weights: Tensor,
                 column_weights: Tensor, neighbours: Tensor, budget: Tensor, previous_key: Tensor,
@@ -69,7 +87,6 @@ class WindowStep(nn.Module):
 
         """
         frames = saliency.shape[0]
-        tokens = neighbours.shape[0] * neighbours.shape[1]
         frame = torch.arange(frames, device=saliency.device).unsqueeze(0)
 
         frame_scores = saliency.mean(dim=(1, 2))
@@ -83,20 +100,60 @@ class WindowStep(nn.Module):
         similarity = _similarity(cells, key, neighbours.flatten(0, 1))
         score = alpha * (1.0 - similarity) + (1.0 - alpha) * salient
 
-        # The key frame by saliency, then the others by score: whatever the budget is, its first
-        # entries are what the definition keeps. Two sorts, because adding an offset to put one
-        # before the other would cost bits of the scores and so make ties.
-        first = _descending(salient.index_select(0, key).flatten()) + key * tokens
-        is_key = (frame == key).transpose(0, 1)
-        others = _descending(torch.where(is_key, -torch.inf, score).flatten())
-        ranked = torch.cat((first, others[:(frames - 1) * tokens]))
-
-        total = frames * tokens
-        dropped = torch.arange(total, device=saliency.device) >= budget
-        ascending = torch.sort(
-            torch.where(dropped, ranked + total, ranked), stable=True).values
-        order = torch.where(dropped, ascending - total, ascending).to(torch.int32)
+        order = self._order(salient, score, key, budget)
         return WindowResult(key, frame_scores, score, order)
+
+
+def _order_by_sorting(salient: Tensor, score: Tensor, key: Tensor, budget: Tensor) -> Tensor:
+    """
+    Return the order of ``WindowResult`` by three sorts; salient and score [T, N].
+
+    The key frame by saliency, then the others by score: whatever the budget is, its first entries
+    are what the definition keeps. Two sorts, because adding an offset to put one before the other
+    would cost bits of the scores and so make ties.
+    """
+    frames, tokens = score.shape
+    total = frames * tokens
+    first = _descending(salient.index_select(0, key).flatten()) + key * tokens
+    others = _descending(torch.where(_is(key, frames), -torch.inf, score).flatten())
+    ranked = torch.cat((first, others[:total - tokens]))
+    dropped = torch.arange(total, device=score.device) >= budget
+    ascending = torch.sort(torch.where(dropped, ranked + total, ranked), stable=True).values
+    return torch.where(dropped, ascending - total, ascending).to(torch.int32)
+
+
+def _order_by_counting(salient: Tensor, score: Tensor, key: Tensor, budget: Tensor) -> Tensor:
+    """Return the same as ``_order_by_sorting`` from comparisons of all tokens with all."""
+    frames, tokens = score.shape
+    index = torch.arange(frames * tokens, device=score.device)
+    is_key = _is(key, frames)
+    in_key = _before(salient.index_select(0, key).flatten()).unsqueeze(0)
+    in_others = _before(torch.where(is_key, -torch.inf, score).flatten())
+    rank = torch.where(is_key, in_key, tokens + in_others.reshape(frames, tokens)).flatten()
+    kept = (rank < budget).to(torch.int32)
+    # How many tokens with a lower index are kept: the place of a token that is kept, and what the
+    # others move down by.
+    kept_before = _count((index.unsqueeze(0) < index.unsqueeze(1)) & (kept == 1).unsqueeze(0))
+    place = torch.where(kept == 1, kept_before, budget + index - kept_before)
+    return torch.zeros_like(kept).scatter(0, place, index.to(torch.int32))
+
+
+def _is(key: Tensor, frames: int) -> Tensor:
+    """Return bool [T, 1], true for the key frame."""
+    return (torch.arange(frames, device=key.device) == key).unsqueeze(1)
+
+
+def _before(values: Tensor) -> Tensor:
+    """Return for each value how many come before it from large to small, int64 [N]."""
+    index = torch.arange(values.shape[0], device=values.device)
+    mine, other = values.unsqueeze(1), values.unsqueeze(0)
+    return _count((other > mine)
+                  | ((other == mine) & (index.unsqueeze(0) < index.unsqueeze(1))))
+
+
+def _count(flags: Tensor) -> Tensor:
+    """Return the number of true flags of each row, int64."""
+    return flags.to(torch.int32).sum(dim=1, dtype=torch.int32).to(torch.int64)
 
 
 def _resample_saliency(saliency: Tensor, row_weights: Tensor, column_weights: Tensor) -> Tensor:

@@ -72,14 +72,14 @@ class EmbeddingHeads(nn.Module):
 def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch: int = 24,
                    seed: int = 0) -> None:
     """
-    Train the proposal network and write its two ONNX graphs.
+    Train the proposal network and write the ONNX graphs.
 
     Parameters
     ----------
     shards
         Rendered windows of the training split.
     out
-        Folder for ``frame.onnx`` and ``window.onnx``.
+        Folder for ``frame.onnx``, ``window.onnx`` and ``window_by_counting.onnx``.
     work
         Folder for checkpoints; a run with the same folder goes on where the last one stopped.
     steps, batch
@@ -101,6 +101,7 @@ def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch
         'proposal network')
     export_frame(net.eval(), out / 'frame.onnx')
     export_window(out / 'window.onnx')
+    export_window(out / 'window_by_counting.onnx', by_counting=True)
 
 
 def _losses(net: ProposalNet, heads: EmbeddingHeads, samples: Sequence[Sample],
