@@ -64,6 +64,8 @@ setup(
     extras_require={
         'cpu': ['onnxruntime'],
         'gpu': ['onnxruntime-gpu', 'tensorrt'],
+        # LingoQA is in Parquet files; texts are scored as captions are.
+        'eval': ['pyarrow', 'pycocoevalcap'],
         # ROS 2 Jazzy from PyPI, for machines without an apt installation.
         'ros': [
             'ros-jazzy-diagnostic-msgs',
@@ -83,6 +85,8 @@ setup(
             'hypothesis',
             'mypy',
             'psutil',
+            'pyarrow',
+            'pycocoevalcap',
             'pytest',
             'pytest-timeout',
             'ruff',

@@ -48,6 +48,11 @@ def _share(text: str) -> float:
     return share
 
 
+def _shares(text: str) -> list[float]:
+    """Return the shares in a list with commas, each once, in their order."""
+    return list(dict.fromkeys(_share(share) for share in text.split(',') if share.strip()))
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f'vts_ros {__version__}')
@@ -247,7 +252,7 @@ def eval_scenes(
     from vts_ros.evaluation.scenes import evaluate
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
-    ratios = [_share(ratio) for ratio in budgets.split(',') if ratio.strip()]
+    ratios = _shares(budgets)
     names = _method_names(methods)
     if not names and (brief or report):
         raise typer.BadParameter('--brief and --report are about --methods')
@@ -261,9 +266,138 @@ def eval_scenes(
             task = bar.add_task(f'{n} windows of {split}', total=n)
             result = evaluate(pipeline, split=split, n=n, budgets=ratios,
                               progress=lambda windows: bar.advance(task, windows))
-        console.print(_score_table(result))
+        console.print(_score_table(f'{result["model"]}: {n} windows of {split}', result))
     if as_json:
         typer.echo(json.dumps(result))
+
+
+VlmOption = Annotated[str, typer.Option(
+    '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '
+                  'cache.')]
+BudgetsOption = Annotated[str, typer.Option(
+    help='Shares of the visual tokens to compare with all of them.')]
+JsonOption = Annotated[bool, typer.Option(
+    '--json', help='Print one JSON object on the last line.')]
+LimitOption = Annotated[int | None, typer.Option(
+    min=1, help='Take the first ones only.', show_default=False)]
+AnswersOption = Annotated[Path | None, typer.Option(
+    '--out', help='Folder for the answers at every budget.', show_default=False)]
+
+
+@eval_app.command('lingoqa', epilog='Example: [bold]vts eval lingoqa --data LingoQA --vlm '
+                                    'Qwen/Qwen2.5-VL-3B-Instruct --judge wayveai/Lingo-Judge'
+                                    '[/bold]. The licence of the data allows no model that is '
+                                    'trained on it in a vehicle.')
+def eval_lingoqa(
+    data: Annotated[Path, typer.Option(
+        help='Folder with evaluation/val.parquet and its pictures.', show_default=False)],
+    vlm: VlmOption = 'embedded',
+    budgets: BudgetsOption = '0.6,0.4',
+    judge: Annotated[str, typer.Option(
+        help='Checkpoint of Lingo-Judge: a directory, or a hub id in the local cache.',
+        show_default=False)] = '',
+    limit: LimitOption = None,
+    out: AnswersOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """Answer the questions of LingoQA, with all visual tokens and with fewer."""
+    from vts_ros.evaluation.judge import LingoJudge
+    from vts_ros.evaluation.lingoqa import evaluate, PUBLISHED_QUESTIONS
+
+    ratios = _shares(budgets)
+    judging = LingoJudge.load(judge) if judge else None
+    with _Benchmark(vlm, device, max_new_tokens, as_json) as run:
+        run.finish(evaluate(run.pipeline, data, ratios, judging, limit, out, run.progress))
+        if run.result['n'] != PUBLISHED_QUESTIONS:
+            run.note(f'{run.result["n"]} questions; a result for LingoQA has '
+                     f'{PUBLISHED_QUESTIONS}')
+
+
+@eval_app.command('drama', epilog='Example: [bold]vts eval drama --data drama --vlm '
+                                  'Qwen/Qwen2.5-VL-3B-Instruct[/bold]. The data are requested '
+                                  'from the Honda Research Institute.')
+def eval_drama(
+    data: Annotated[Path, typer.Option(
+        help='Folder with integrated_output_v2.json and the pictures.', show_default=False)],
+    vlm: VlmOption = 'embedded',
+    budgets: BudgetsOption = '0.6,0.4',
+    split: Annotated[Literal['train', 'val', 'test', 'all'], typer.Option(
+        help='Part of the complete rows: 70/15/15 in the order of the file.')] = 'test',
+    ids: Annotated[Path | None, typer.Option(
+        help='File with an id (<clip>_<frame>) per line to take instead.',
+        show_default=False)] = None,
+    clips: Annotated[bool, typer.Option(
+        help='Show the frames of the clip before the picture. In some copies they are marked: '
+             'look first.')] = True,
+    limit: LimitOption = None,
+    out: AnswersOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """Describe the risks of DRAMA, with all visual tokens and with fewer."""
+    from vts_ros.evaluation.drama import evaluate
+
+    ratios = _shares(budgets)
+    chosen = None if ids is None else ids.read_text(encoding='utf-8').split()
+    with _Benchmark(vlm, device, max_new_tokens, as_json) as run:
+        run.finish(evaluate(run.pipeline, data, ratios, split, chosen, clips, limit, out,
+                            run.progress))
+
+
+class _Benchmark:
+    """Loads the pipeline, shows progress, and prints what an evaluation found."""
+
+    def __init__(self, vlm: str, device: str, max_new_tokens: int, as_json: bool) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from vts_ros.pipeline import Pipeline, PipelineConfig
+
+        self.result: dict[str, Any] = {}
+        self._as_json = as_json
+        self._console = Console(stderr=as_json)
+        with self._console.status(f'loading {vlm}'):
+            self.pipeline = Pipeline.load(PipelineConfig(
+                model=vlm, device=device, max_new_tokens=max_new_tokens))
+        self._bar = Progress(console=self._console)
+        self._task = self._bar.add_task('', total=1.0)
+
+    def __enter__(self) -> _Benchmark:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+        if self._as_json and self.result:
+            import json
+
+            typer.echo(json.dumps(self.result))
+
+    def progress(self, share: float, what: str) -> None:
+        """Show how far it is."""
+        self._bar.update(self._task, completed=share, description=what)
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        self._console.print(f'note: {text}', highlight=False, markup=False)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Print the table, what is missing in it, and the rows that were left out."""
+        self.result = result
+        self._bar.stop()
+        self._console.print(_score_table(
+            f'{result["model"]}: {result["n"]} rows of {result["dataset"]}', result))
+        for metric, reason in result['missing'].items():
+            self.note(f'no {metric}: {reason}')
+        bad = result['bad']
+        if bad['count']:
+            self.note(f'{bad["count"]} rows left out')
+            for row in bad['rows']:
+                self._console.print(f'  {row["row"]}: {row["reason"]}', highlight=False,
+                                    markup=False)
 
 
 def _method_names(text: str) -> list[str]:
@@ -376,20 +510,21 @@ def train_vlm(
     train(shards, out, work, vision_steps, steps, batch, seed, workers, start)
 
 
-def _score_table(result: dict[str, Any]) -> Table:
+def _score_table(title: str, result: dict[str, Any]) -> Table:
     """Return the metrics of all budgets side by side."""
     from rich.table import Table
 
     columns = {'all tokens': result['dense'], **{
         f'{float(budget):.0%}': metrics for budget, metrics in result['vts'].items()}}
-    table = Table(title=f'{result["model"]}: {result["n"]} windows of {result["split"]}')
+    table = Table(title=title)
     table.add_column('')
     for name in columns:
         table.add_column(name, justify='right')
     for metric in result['dense']:
         values = [found[metric] for found in columns.values()]
         table.add_row(metric, *(
-            f'{value:.3f}' if isinstance(value, float) else str(value) for value in values))
+            f'{value:.3f}' if isinstance(value, float) else '-' if value is None else str(value)
+            for value in values))
     return table
 
 
