@@ -347,6 +347,80 @@ def eval_drama(
                             run.progress))
 
 
+@eval_app.command('calibrate', epilog='Example: [bold]vts eval calibrate --model '
+                                      'models/embedded --bag my_drive --report docs[/bold], '
+                                      'after every training.')
+def eval_calibrate(
+    model: ModelOption = 'embedded',
+    n: Annotated[int, typer.Option(
+        '--n', min=1, help='Windows of the split val to fit the confidence to.')] = 1000,
+    train_n: Annotated[int, typer.Option(
+        min=1, help='Windows of the split train that say what the model knows.')] = 2000,
+    test_n: Annotated[int, typer.Option(
+        min=1, help='Windows of the split test to check the result on.')] = 1000,
+    world: Annotated[bool, typer.Option(
+        help='Check whether pictures look like those of the training; only for models that were '
+             'trained on rendered windows.')] = True,
+    bag: Annotated[list[Path] | None, typer.Option(
+        help='Recording of which to count the windows that are outside; may be given several '
+             'times.', show_default=False)] = None,
+    keep_ratio: Annotated[float, typer.Option(
+        parser=_share, metavar='SHARE', help='Share of the visual tokens.')] = 0.6,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the result, with a plot.',
+        show_default=False)] = None,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Fit how sure the answers of a model are, and what it knows; the node reports both from then on.
+
+    The result lies beside the weights, in calibration.json.
+    """
+    from datetime import date
+    import json
+    import shlex
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.evaluation.calibration import calibrate, check, write_page
+    from vts_ros.evaluation.quality import machine, Run
+    from vts_ros.models import model_path
+    from vts_ros.pipeline import Pipeline, PipelineConfig
+
+    start_sec = time.monotonic()
+    checkpoint = model_path(model)
+    console = Console(stderr=as_json)
+    with console.status(f'loading {model}'):
+        pipeline = Pipeline.load(PipelineConfig(
+            model=str(checkpoint), device=device, keep_ratio=keep_ratio))
+    with Progress(console=console) as bar:
+        task = bar.add_task('', total=2.0)
+        pipeline.calibration = calibrate(
+            pipeline, n, train_n, world=world,
+            progress=lambda share, what: bar.update(task, completed=share, description=what))
+        written = pipeline.calibration.save(checkpoint, model_path('proposal/frame.onnx'))
+        found = check(
+            pipeline, test_n, bag or (),
+            lambda share, what: bar.update(task, completed=1.0 + share, description=what))
+    files = [written]
+    if report is not None:
+        run = Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
+                  machine(pipeline.vlm.info['device']), time.monotonic() - start_sec)
+        files += write_page(found, run, report)
+    console.print(f'expected calibration error {found["without"]["ece"]} before, '
+                  f'{found["calibrated"]["ece"]} after', highlight=False)
+    for name, part in (('rendered windows', found), *found['bags'].items()):
+        console.print(f'outside what the model knows: {part["marked"]} of {part["n"]} {name}',
+                      highlight=False, markup=False)
+    for path in files:
+        console.print(f'wrote {path}', highlight=False, markup=False)
+    if as_json:
+        typer.echo(json.dumps(found))
+
+
 class _Benchmark:
     """Loads the pipeline, shows progress, and prints what an evaluation found."""
 

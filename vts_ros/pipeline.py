@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 import time
 from typing import NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
+from vts_ros.confidence import Calibration, Certainty
 from vts_ros.engines import make_engine
 from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
@@ -98,6 +100,7 @@ class Seen(NamedTuple):
 class Pruned(NamedTuple):
     """A window that is ready for the language model, and which of its tokens that gets."""
 
+    proposals: tuple[Proposal, ...]
     selection: Selection
     prepared: Prepared
     grid: tuple[int, int]
@@ -133,11 +136,13 @@ class Pipeline:
     """
 
     def __init__(self, sparsifier: Sparsifier, vlm: Vlm, prompts: Prompts,
-                 config: PipelineConfig) -> None:
+                 config: PipelineConfig, calibration: Calibration | None = None) -> None:
         self.sparsifier = sparsifier
         self.vlm = vlm
         self.prompts = prompts
         self.config = config
+        #: Without, reports have no confidence.
+        self.calibration = calibration
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
 
@@ -148,7 +153,7 @@ class Pipeline:
 
         Raises
         ------
-        EngineError, PromptError, VlmError
+        CalibrationError, EngineError, PromptError, VlmError
             With one line that says what is missing or does not fit.
 
         """
@@ -161,8 +166,10 @@ class Pipeline:
                         config.threads) for graph in ('frame', 'window'))
         sparsifier = Sparsifier(frame, window, alpha=config.alpha, hysteresis=config.hysteresis,
                                 search_radius=config.search_radius)
-        vlm = Vlm.load(_checkpoint(config.model), device=config.device)
-        return cls(sparsifier, vlm, prompts, config)
+        checkpoint = _checkpoint(config.model)
+        vlm = Vlm.load(checkpoint, device=config.device)
+        calibration = Calibration.load(Path(checkpoint), model_path('proposal/frame.onnx'))
+        return cls(sparsifier, vlm, prompts, config, calibration)
 
     def describe(self, window: Window, stop: Stop | None = None) -> SceneReport:
         """
@@ -202,10 +209,16 @@ class Pipeline:
                        stop: Stop | None = None) -> list[SceneReport]:
         """Describe several windows at once; the latencies are those of the whole batch."""
         watch = Stopwatch()
-        pruned, generations = self._generate(windows, self.prompts.description, watch, stop)
+        certainty = None if self.calibration is None else Certainty()
+        pruned, generations = self._generate(windows, self.prompts.description, watch, stop,
+                                             certainty)
         latency_ms = watch.total()
-        return [self._report(window, one, generation, latency_ms)
-                for window, one, generation in zip(windows, pruned, generations)]
+        reports = [self._report(window, one, generation, latency_ms)
+                   for window, one, generation in zip(windows, pruned, generations)]
+        if self.calibration is None or certainty is None:
+            return reports
+        return self.calibration.judge(reports, [one.proposals for one in pruned], generations,
+                                      certainty, self.vlm.tokenizer)
 
     def _report(self, window: Window, pruned: Pruned, generation: Generation,
                 latency_ms: dict[str, float]) -> SceneReport:
@@ -266,11 +279,13 @@ class Pipeline:
         return None
 
     def _generate(self, windows: Sequence[Window], prompt: Prompt, watch: Stopwatch,
-                  stop: Stop | None) -> tuple[list[Pruned], list[Generation]]:
+                  stop: Stop | None, certainty: Certainty | None = None,
+                  ) -> tuple[list[Pruned], list[Generation]]:
         pruned = [self._prune(window, prompt, watch) for window in windows]
         generations = self.vlm.generate_batch(
             [one.prepared for one in pruned], [one.selection.keep for one in pruned],
-            max_new_tokens=self.config.max_new_tokens, stop=stop)
+            max_new_tokens=self.config.max_new_tokens, stop=stop,
+            logits_processor=None if certainty is None else [certainty])
         watch.ms.update(generations[0].latency_ms)
         return pruned, generations
 
@@ -281,7 +296,8 @@ class Pipeline:
         with watch.stage('prepare'):
             prepared = self.vlm.prepare(
                 [one.features for one in seen], prompt.captions(window), prompt)
-        return Pruned(selection, prepared, seen[-1].features.grid)
+        return Pruned(tuple(one.proposal for one in seen), selection, prepared,
+                      seen[-1].features.grid)
 
     def _select(self, seen: Sequence[Seen], window: Window) -> Selection:
         keys = [frame.key for frame in window]
