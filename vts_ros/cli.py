@@ -421,6 +421,48 @@ def eval_calibrate(
         typer.echo(json.dumps(found))
 
 
+@eval_app.command('proposal', epilog='Example: [bold]vts eval proposal --proposal '
+                                     'out/train/models/proposal --json[/bold].')
+def eval_proposal(
+    proposal: Annotated[Path | None, typer.Option(
+        help='Folder with frame.onnx and window.onnx; by default the shipped ones.',
+        show_default=False)] = None,
+    model: ModelOption = 'embedded',
+    split: Annotated[Literal['val', 'test'], typer.Option(
+        help='Neither was trained on.')] = 'test',
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
+    budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Measure how often the key frame is a good one, and how much of the risk object is kept.
+
+    On rendered windows with known truth; the language model gives the grid of the tokens alone.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.evaluation.proposal import find_rate, load_sparsifier, rendered
+    from vts_ros.models import model_path
+    from vts_ros.training.shards import HEIGHT, WIDTH
+    from vts_ros.vlm import Vlm
+
+    ratios = _shares(budgets)
+    console = Console(stderr=as_json)
+    sparsifier = load_sparsifier(proposal or model_path('proposal/frame.onnx').parent)
+    grid = Vlm.load(model_path(model), device='cpu').token_grid(HEIGHT, WIDTH)
+    with Progress(console=console) as bar:
+        task = bar.add_task(f'{n} windows of {split}', total=n)
+        result = find_rate(
+            sparsifier, rendered(sparsifier, split, n, grid,
+                                 lambda windows: bar.advance(task, windows)), grid, ratios)
+    console.print(_rate_table(f'{n} windows of {split}', {'': result}))
+    if as_json:
+        typer.echo(json.dumps({'split': split, 'grid': list(grid), **result}))
+
+
 class _Benchmark:
     """Loads the pipeline, shows progress, and prints what an evaluation found."""
 
@@ -547,19 +589,52 @@ def train_windows(
         render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows))
 
 
-@train_app.command('proposal')
+@train_app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from '
+                                      'rendered windows, [bold]vts train proposal --bag my_drive '
+                                      '--vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] from what a '
+                                      'language model uses of a recording.')
 def train_proposal(
+    bag: Annotated[list[Path] | None, typer.Option(
+        '--bag', help='Recording to learn from instead of rendered windows; may be given several '
+                      'times.', show_default=False)] = None,
+    vlm: Annotated[str, typer.Option(
+        help='With --bag: the language model to learn from.')] = 'embedded',
+    windows: Annotated[int, typer.Option(
+        min=1, help='With --bag: windows to take, at most.')] = 400,
+    passes: Annotated[int, typer.Option(
+        min=2, help='With --bag: how often half of a window is hidden.')] = 96,
+    device: DeviceOption = 'auto',
     shards: ShardsOption = SHARDS,
-    out: Annotated[Path, typer.Option(help='Folder for the ONNX graphs.')] = Path(
-        'models/proposal'),
+    out: Annotated[Path | None, typer.Option(
+        help='Folder for the ONNX graphs; by default models/proposal, and with --bag a folder '
+             'of its own.', show_default=False)] = None,
     work: WorkOption = WORK,
-    steps: StepsOption = 1200,
+    steps: Annotated[int | None, typer.Option(
+        min=1, help='Optimiser steps; by default 1200, and 600 with --bag.',
+        show_default=False)] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Train the proposal network, which finds the key frame and what to keep."""
-    from vts_ros.training.proposal import train_proposal as train
+    if not bag:
+        from vts_ros.training.proposal import train_proposal as train
 
-    train(shards, out, work, steps, seed=seed)
+        train(shards, out or Path('models/proposal'), work, steps or 1200, seed=seed)
+        return
+    from rich.console import Console
+
+    from vts_ros.training.distill import distill
+
+    console = Console()
+    models = work / 'models'
+    target = out or models / 'proposal'
+    result = distill(bag, vlm, target, work, windows, passes, steps or 600, seed=seed,
+                     device=device, console=console)
+    console.print(_rate_table(
+        f'{result["n"]} windows held out, {result["train"]} learned from',
+        {'shipped': result['shipped'], 'trained': result['trained']}))
+    console.print(f'wrote {target}', highlight=False, markup=False)
+    if out is None:
+        console.print(f'to use it, set VTS_MODELS_DIR={models}', highlight=False, markup=False)
 
 
 @train_app.command('vlm')
@@ -599,6 +674,26 @@ def _score_table(title: str, result: dict[str, Any]) -> Table:
         table.add_row(metric, *(
             f'{value:.3f}' if isinstance(value, float) else '-' if value is None else str(value)
             for value in values))
+    return table
+
+
+def _rate_table(title: str, rates: dict[str, dict[str, Any]]) -> Table:
+    """Return what proposal networks find, a column for each."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in ('', *rates):
+        table.add_column(name, justify='right' if name else 'left')
+
+    def add(text: str, values: list[float | None]) -> None:
+        if any(value is not None for value in values):
+            table.add_row(text, *('-' if value is None else f'{value:.3f}' for value in values))
+
+    add('key frame good', [rate['key_frame_hit_rate'] for rate in rates.values()])
+    for name, text in (('object_recall', 'of the risk object'), ('use_recall', 'of what is used')):
+        for budget in next(iter(rates.values()))[name]:
+            add(f'kept {text} at {float(budget):.0%}',
+                [rate[name][budget] for rate in rates.values()])
     return table
 
 
