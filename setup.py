@@ -73,6 +73,8 @@ setup(
         'quantized': ['accelerate'],
         # Builds engines on any machine and runs them on GeForce RTX and RTX PRO cards.
         'rtx': ['tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'],
+        # LingoQA is in Parquet files; texts are scored as captions are.
+        'eval': ['pyarrow', 'pycocoevalcap'],
         # ROS 2 Jazzy from PyPI, for machines without an apt installation.
         'ros': [
             'ros-jazzy-diagnostic-msgs',
@@ -94,6 +96,8 @@ setup(
             'mypy',
             'openai',
             'psutil',
+            'pyarrow',
+            'pycocoevalcap',
             'pytest',
             'pytest-timeout',
             'ruff',

@@ -52,6 +52,11 @@ def _share(text: str) -> float:
     return share
 
 
+def _shares(text: str) -> list[float]:
+    """Return the shares in a list with commas, each once, in their order."""
+    return list(dict.fromkeys(_share(share) for share in text.split(',') if share.strip()))
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f'vts_ros {__version__}')
@@ -276,7 +281,7 @@ def eval_scenes(
     from vts_ros.evaluation.scenes import evaluate
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
-    ratios = [_share(ratio) for ratio in budgets.split(',') if ratio.strip()]
+    ratios = _shares(budgets)
     names = _method_names(methods)
     if not names and (brief or report):
         raise typer.BadParameter('--brief and --report are about --methods')
@@ -290,9 +295,254 @@ def eval_scenes(
             task = bar.add_task(f'{n} windows of {split}', total=n)
             result = evaluate(pipeline, split=split, n=n, budgets=ratios,
                               progress=lambda windows: bar.advance(task, windows))
-        console.print(_score_table(result))
+        console.print(_score_table(f'{result["model"]}: {n} windows of {split}', result))
     if as_json:
         typer.echo(json.dumps(result))
+
+
+VlmOption = Annotated[str, typer.Option(
+    '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '
+                  'cache.')]
+BudgetsOption = Annotated[str, typer.Option(
+    help='Shares of the visual tokens to compare with all of them.')]
+JsonOption = Annotated[bool, typer.Option(
+    '--json', help='Print one JSON object on the last line.')]
+LimitOption = Annotated[int | None, typer.Option(
+    min=1, help='Take the first ones only.', show_default=False)]
+AnswersOption = Annotated[Path | None, typer.Option(
+    '--out', help='Folder for the answers at every budget.', show_default=False)]
+
+
+@eval_app.command('lingoqa', epilog='Example: [bold]vts eval lingoqa --data LingoQA --vlm '
+                                    'Qwen/Qwen2.5-VL-3B-Instruct --judge wayveai/Lingo-Judge'
+                                    '[/bold]. The licence of the data allows no model that is '
+                                    'trained on it in a vehicle.')
+def eval_lingoqa(
+    data: Annotated[Path, typer.Option(
+        help='Folder with evaluation/val.parquet and its pictures.', show_default=False)],
+    vlm: VlmOption = 'embedded',
+    budgets: BudgetsOption = '0.6,0.4',
+    judge: Annotated[str, typer.Option(
+        help='Checkpoint of Lingo-Judge: a directory, or a hub id in the local cache.',
+        show_default=False)] = '',
+    limit: LimitOption = None,
+    out: AnswersOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """Answer the questions of LingoQA, with all visual tokens and with fewer."""
+    from vts_ros.evaluation.judge import LingoJudge
+    from vts_ros.evaluation.lingoqa import evaluate, PUBLISHED_QUESTIONS
+
+    ratios = _shares(budgets)
+    judging = LingoJudge.load(judge) if judge else None
+    with _Benchmark(vlm, device, max_new_tokens, as_json) as run:
+        run.finish(evaluate(run.pipeline, data, ratios, judging, limit, out, run.progress))
+        if run.result['n'] != PUBLISHED_QUESTIONS:
+            run.note(f'{run.result["n"]} questions; a result for LingoQA has '
+                     f'{PUBLISHED_QUESTIONS}')
+
+
+@eval_app.command('drama', epilog='Example: [bold]vts eval drama --data drama --vlm '
+                                  'Qwen/Qwen2.5-VL-3B-Instruct[/bold]. The data are requested '
+                                  'from the Honda Research Institute.')
+def eval_drama(
+    data: Annotated[Path, typer.Option(
+        help='Folder with integrated_output_v2.json and the pictures.', show_default=False)],
+    vlm: VlmOption = 'embedded',
+    budgets: BudgetsOption = '0.6,0.4',
+    split: Annotated[Literal['train', 'val', 'test', 'all'], typer.Option(
+        help='Part of the complete rows: 70/15/15 in the order of the file.')] = 'test',
+    ids: Annotated[Path | None, typer.Option(
+        help='File with an id (<clip>_<frame>) per line to take instead.',
+        show_default=False)] = None,
+    clips: Annotated[bool, typer.Option(
+        help='Show the frames of the clip before the picture. In some copies they are marked: '
+             'look first.')] = True,
+    limit: LimitOption = None,
+    out: AnswersOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """Describe the risks of DRAMA, with all visual tokens and with fewer."""
+    from vts_ros.evaluation.drama import evaluate
+
+    ratios = _shares(budgets)
+    chosen = None if ids is None else ids.read_text(encoding='utf-8').split()
+    with _Benchmark(vlm, device, max_new_tokens, as_json) as run:
+        run.finish(evaluate(run.pipeline, data, ratios, split, chosen, clips, limit, out,
+                            run.progress))
+
+
+@eval_app.command('calibrate', epilog='Example: [bold]vts eval calibrate --model '
+                                      'models/embedded --bag my_drive --report docs[/bold], '
+                                      'after every training.')
+def eval_calibrate(
+    model: ModelOption = 'embedded',
+    n: Annotated[int, typer.Option(
+        '--n', min=1, help='Windows of the split val to fit the confidence to.')] = 1000,
+    train_n: Annotated[int, typer.Option(
+        min=1, help='Windows of the split train that say what the model knows.')] = 2000,
+    test_n: Annotated[int, typer.Option(
+        min=1, help='Windows of the split test to check the result on.')] = 1000,
+    world: Annotated[bool, typer.Option(
+        help='Check whether pictures look like those of the training; only for models that were '
+             'trained on rendered windows.')] = True,
+    bag: Annotated[list[Path] | None, typer.Option(
+        help='Recording of which to count the windows that are outside; may be given several '
+             'times.', show_default=False)] = None,
+    keep_ratio: Annotated[float, typer.Option(
+        parser=_share, metavar='SHARE', help='Share of the visual tokens.')] = 0.6,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the result, with a plot.',
+        show_default=False)] = None,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Fit how sure the answers of a model are, and what it knows; the node reports both from then on.
+
+    The result lies beside the weights, in calibration.json.
+    """
+    from datetime import date
+    import json
+    import shlex
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.evaluation.calibration import calibrate, check, write_page
+    from vts_ros.evaluation.quality import machine, Run
+    from vts_ros.models import model_path
+    from vts_ros.pipeline import Pipeline, PipelineConfig
+
+    start_sec = time.monotonic()
+    checkpoint = model_path(model)
+    console = Console(stderr=as_json)
+    with console.status(f'loading {model}'):
+        pipeline = Pipeline.load(PipelineConfig(
+            model=str(checkpoint), device=device, keep_ratio=keep_ratio))
+    with Progress(console=console) as bar:
+        task = bar.add_task('', total=2.0)
+        pipeline.calibration = calibrate(
+            pipeline, n, train_n, world=world,
+            progress=lambda share, what: bar.update(task, completed=share, description=what))
+        written = pipeline.calibration.save(checkpoint, model_path('proposal/frame.onnx'))
+        found = check(
+            pipeline, test_n, bag or (),
+            lambda share, what: bar.update(task, completed=1.0 + share, description=what))
+    files = [written]
+    if report is not None:
+        run = Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
+                  machine(pipeline.vlm.info['device']), time.monotonic() - start_sec)
+        files += write_page(found, run, report)
+    console.print(f'expected calibration error {found["without"]["ece"]} before, '
+                  f'{found["calibrated"]["ece"]} after', highlight=False)
+    for name, part in (('rendered windows', found), *found['bags'].items()):
+        console.print(f'outside what the model knows: {part["marked"]} of {part["n"]} {name}',
+                      highlight=False, markup=False)
+    for path in files:
+        console.print(f'wrote {path}', highlight=False, markup=False)
+    if as_json:
+        typer.echo(json.dumps(found))
+
+
+@eval_app.command('proposal', epilog='Example: [bold]vts eval proposal --proposal '
+                                     'out/train/models/proposal --json[/bold].')
+def eval_proposal(
+    proposal: Annotated[Path | None, typer.Option(
+        help='Folder with frame.onnx and window.onnx; by default the shipped ones.',
+        show_default=False)] = None,
+    model: ModelOption = 'embedded',
+    split: Annotated[Literal['val', 'test'], typer.Option(
+        help='Neither was trained on.')] = 'test',
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
+    budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Measure how often the key frame is a good one, and how much of the risk object is kept.
+
+    On rendered windows with known truth; the language model gives the grid of the tokens alone.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.evaluation.proposal import find_rate, load_sparsifier, rendered
+    from vts_ros.models import model_path
+    from vts_ros.training.shards import HEIGHT, WIDTH
+    from vts_ros.vlm import Vlm
+
+    ratios = _shares(budgets)
+    console = Console(stderr=as_json)
+    sparsifier = load_sparsifier(proposal or model_path('proposal/frame.onnx').parent)
+    grid = Vlm.load(model_path(model), device='cpu').token_grid(HEIGHT, WIDTH)
+    with Progress(console=console) as bar:
+        task = bar.add_task(f'{n} windows of {split}', total=n)
+        result = find_rate(
+            sparsifier, rendered(sparsifier, split, n, grid,
+                                 lambda windows: bar.advance(task, windows)), grid, ratios)
+    console.print(_rate_table(f'{n} windows of {split}', {'': result}))
+    if as_json:
+        typer.echo(json.dumps({'split': split, 'grid': list(grid), **result}))
+
+
+class _Benchmark:
+    """Loads the pipeline, shows progress, and prints what an evaluation found."""
+
+    def __init__(self, vlm: str, device: str, max_new_tokens: int, as_json: bool) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from vts_ros.pipeline import Pipeline, PipelineConfig
+
+        self.result: dict[str, Any] = {}
+        self._as_json = as_json
+        self._console = Console(stderr=as_json)
+        with self._console.status(f'loading {vlm}'):
+            self.pipeline = Pipeline.load(PipelineConfig(
+                model=vlm, device=device, max_new_tokens=max_new_tokens))
+        self._bar = Progress(console=self._console)
+        self._task = self._bar.add_task('', total=1.0)
+
+    def __enter__(self) -> _Benchmark:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+        if self._as_json and self.result:
+            import json
+
+            typer.echo(json.dumps(self.result))
+
+    def progress(self, share: float, what: str) -> None:
+        """Show how far it is."""
+        self._bar.update(self._task, completed=share, description=what)
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        self._console.print(f'note: {text}', highlight=False, markup=False)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Print the table, what is missing in it, and the rows that were left out."""
+        self.result = result
+        self._bar.stop()
+        self._console.print(_score_table(
+            f'{result["model"]}: {result["n"]} rows of {result["dataset"]}', result))
+        for metric, reason in result['missing'].items():
+            self.note(f'no {metric}: {reason}')
+        bad = result['bad']
+        if bad['count']:
+            self.note(f'{bad["count"]} rows left out')
+            for row in bad['rows']:
+                self._console.print(f'  {row["row"]}: {row["reason"]}', highlight=False,
+                                    markup=False)
 
 
 def _method_names(text: str) -> list[str]:
@@ -551,19 +801,52 @@ def train_windows(
         render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows))
 
 
-@train_app.command('proposal')
+@train_app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from '
+                                      'rendered windows, [bold]vts train proposal --bag my_drive '
+                                      '--vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] from what a '
+                                      'language model uses of a recording.')
 def train_proposal(
+    bag: Annotated[list[Path] | None, typer.Option(
+        '--bag', help='Recording to learn from instead of rendered windows; may be given several '
+                      'times.', show_default=False)] = None,
+    vlm: Annotated[str, typer.Option(
+        help='With --bag: the language model to learn from.')] = 'embedded',
+    windows: Annotated[int, typer.Option(
+        min=1, help='With --bag: windows to take, at most.')] = 400,
+    passes: Annotated[int, typer.Option(
+        min=2, help='With --bag: how often half of a window is hidden.')] = 96,
+    device: DeviceOption = 'auto',
     shards: ShardsOption = SHARDS,
-    out: Annotated[Path, typer.Option(help='Folder for the ONNX graphs.')] = Path(
-        'models/proposal'),
+    out: Annotated[Path | None, typer.Option(
+        help='Folder for the ONNX graphs; by default models/proposal, and with --bag a folder '
+             'of its own.', show_default=False)] = None,
     work: WorkOption = WORK,
-    steps: StepsOption = 1200,
+    steps: Annotated[int | None, typer.Option(
+        min=1, help='Optimiser steps; by default 1200, and 600 with --bag.',
+        show_default=False)] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Train the proposal network, which finds the key frame and what to keep."""
-    from vts_ros.training.proposal import train_proposal as train
+    if not bag:
+        from vts_ros.training.proposal import train_proposal as train
 
-    train(shards, out, work, steps, seed=seed)
+        train(shards, out or Path('models/proposal'), work, steps or 1200, seed=seed)
+        return
+    from rich.console import Console
+
+    from vts_ros.training.distill import distill
+
+    console = Console()
+    models = work / 'models'
+    target = out or models / 'proposal'
+    result = distill(bag, vlm, target, work, windows, passes, steps or 600, seed=seed,
+                     device=device, console=console)
+    console.print(_rate_table(
+        f'{result["n"]} windows held out, {result["train"]} learned from',
+        {'shipped': result['shipped'], 'trained': result['trained']}))
+    console.print(f'wrote {target}', highlight=False, markup=False)
+    if out is None:
+        console.print(f'to use it, set VTS_MODELS_DIR={models}', highlight=False, markup=False)
 
 
 @train_app.command('vlm')
@@ -593,20 +876,41 @@ def train_vlm(
           seed, workers, start)
 
 
-def _score_table(result: dict[str, Any]) -> Table:
+def _score_table(title: str, result: dict[str, Any]) -> Table:
     """Return the metrics of all budgets side by side."""
     from rich.table import Table
 
     columns = {'all tokens': result['dense'], **{
         f'{float(budget):.0%}': metrics for budget, metrics in result['vts'].items()}}
-    table = Table(title=f'{result["model"]}: {result["n"]} windows of {result["split"]}')
+    table = Table(title=title)
     table.add_column('')
     for name in columns:
         table.add_column(name, justify='right')
     for metric in result['dense']:
         values = [found[metric] for found in columns.values()]
         table.add_row(metric, *(
-            f'{value:.3f}' if isinstance(value, float) else str(value) for value in values))
+            f'{value:.3f}' if isinstance(value, float) else '-' if value is None else str(value)
+            for value in values))
+    return table
+
+
+def _rate_table(title: str, rates: dict[str, dict[str, Any]]) -> Table:
+    """Return what proposal networks find, a column for each."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in ('', *rates):
+        table.add_column(name, justify='right' if name else 'left')
+
+    def add(text: str, values: list[float | None]) -> None:
+        if any(value is not None for value in values):
+            table.add_row(text, *('-' if value is None else f'{value:.3f}' for value in values))
+
+    add('key frame good', [rate['key_frame_hit_rate'] for rate in rates.values()])
+    for name, text in (('object_recall', 'of the risk object'), ('use_recall', 'of what is used')):
+        for budget in next(iter(rates.values()))[name]:
+            add(f'kept {text} at {float(budget):.0%}',
+                [rate[name][budget] for rate in rates.values()])
     return table
 
 

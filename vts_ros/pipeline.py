@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 import json
+from pathlib import Path
 import time
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
+from vts_ros.confidence import Calibration, Certainty
 from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
@@ -131,6 +133,7 @@ class Seen(NamedTuple):
 class Pruned(NamedTuple):
     """A window that is ready for the language model, and which of its tokens that gets."""
 
+    proposals: tuple[Proposal, ...]
     selection: Selection
     prepared: Any
     grid: tuple[int, int]
@@ -166,11 +169,13 @@ class Pipeline:
     """
 
     def __init__(self, sparsifier: Sparsifier, language_model: LanguageModel, prompts: Prompts,
-                 config: PipelineConfig) -> None:
+                 config: PipelineConfig, calibration: Calibration | None = None) -> None:
         self.sparsifier = sparsifier
         self.language_model = language_model
         self.prompts = prompts
         self.config = config
+        #: Without, reports have no confidence.
+        self.calibration = calibration
         #: Why the engine is the one it is.
         self.engine_choice = ''
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
@@ -183,7 +188,7 @@ class Pipeline:
 
         Raises
         ------
-        EngineError, PromptError, VlmError
+        CalibrationError, EngineError, PromptError, VlmError
             With one line that says what is missing or does not fit.
 
         """
@@ -195,7 +200,12 @@ class Pipeline:
                                EngineOptions(config.threads, config.engine_precision))
         sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
                                 hysteresis=config.hysteresis, search_radius=config.search_radius)
-        pipeline = cls(sparsifier, _language_model(config, prompts), prompts, config)
+        language_model = _language_model(config, prompts)
+        calibration = None
+        if isinstance(language_model, Vlm):
+            calibration = Calibration.load(
+                Path(checkpoint(config.model)), model_path('proposal/frame.onnx'))
+        pipeline = cls(sparsifier, language_model, prompts, config, calibration)
         pipeline.engine_choice = engines.why
         return pipeline
 
@@ -258,11 +268,17 @@ class Pipeline:
         watch = Stopwatch()
         prompts = [self.prompts.description.about(vehicle)
                    for vehicle in vehicles or [None] * len(windows)]
+        certainty = None if self.calibration is None else Certainty()
+        noted = {} if certainty is None else {'logits_processor': [certainty]}
         pruned, generations = self._generate(
-            windows, prompts, watch, stop, in_form=self.config.structured)
+            windows, prompts, watch, stop, in_form=self.config.structured, **noted)
         latency_ms = watch.total()
-        return [self._report(window, one, generation, latency_ms)
-                for window, one, generation in zip(windows, pruned, generations)]
+        reports = [self._report(window, one, generation, latency_ms)
+                   for window, one, generation in zip(windows, pruned, generations)]
+        if self.calibration is None or certainty is None:
+            return reports
+        return self.calibration.judge(reports, [one.proposals for one in pruned], generations,
+                                      certainty, self.vlm.tokenizer)
 
     def _report(self, window: Window, pruned: Pruned, generation: Generation,
                 latency_ms: dict[str, float]) -> SceneReport:
@@ -367,7 +383,8 @@ class Pipeline:
         with watch.stage('prepare'):
             prepared = self.language_model.prepare(
                 [one.features for one in seen], prompt.captions(window), prompt)
-        return Pruned(selection, prepared, seen[-1].features.grid)
+        return Pruned(tuple(one.proposal for one in seen), selection, prepared,
+                      seen[-1].features.grid)
 
     def _select(self, seen: Sequence[Seen], window: Window) -> Selection:
         keys = [frame.key for frame in window]

@@ -85,6 +85,10 @@ class SceneReport:
         Milliseconds per stage and ``total``.
     age_ms
         Age of the newest frame when the report was ready, in its own clock; None if not known.
+    confidence
+        Probability that object and risk level are right; None if not known.
+    in_world
+        Whether the pictures are of the kind that the model was trained on; None if not checked.
 
     """
 
@@ -98,6 +102,8 @@ class SceneReport:
     age_ms: float | None = None
     model: str = ''
     engine: str = ''
+    confidence: float | None = None
+    in_world: bool | None = None
 
     @property
     def tokens_total(self) -> int:
@@ -115,7 +121,12 @@ class SceneReport:
     def risk_values(self) -> dict[str, str]:
         """Return what a DiagnosticStatus about the risk has as key and value."""
         answer = self.answer
-        return {'level': answer.risk, 'object': answer.label or '', 'action': answer.action}
+        values = {'level': answer.risk, 'object': answer.label or '', 'action': answer.action}
+        if self.confidence is not None:
+            values['confidence'] = f'{self.confidence:.2f}'
+        if self.in_world is not None:
+            values['in_world'] = str(self.in_world).lower()
+        return values
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report in the form of the JSON schema, version ``SCHEMA_VERSION``."""
@@ -136,6 +147,8 @@ class SceneReport:
             'age_ms': None if self.age_ms is None else round(self.age_ms, 2),
             'model': self.model,
             'engine': self.engine,
+            'confidence': None if self.confidence is None else round(self.confidence, 4),
+            'in_world': self.in_world,
         }
 
     def to_json(self) -> str:
@@ -168,6 +181,8 @@ class SceneReport:
                     explanation=data['explanation'], action=data['action']),
                 keep=tuple(data['tokens']['keep']), grid=tuple(data['tokens']['grid']),
                 latency_ms=data['latency_ms'], age_ms=data['age_ms'],
-                model=data['model'], engine=data['engine'])
+                model=data['model'], engine=data['engine'],
+                # Reports from before these were known have neither.
+                confidence=data.get('confidence'), in_world=data.get('in_world'))
         except (KeyError, TypeError) as error:
             raise ValueError(f'report lacks or garbles {error}') from error

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.evaluation.bootstrap import Bootstrap
 from vts_ros.evaluation.hard import is_hard, object_area
 from vts_ros.evaluation.metrics import Score, score, summary
 from vts_ros.evaluation.scenes import frames_of
@@ -32,7 +33,12 @@ _CHUNK, _BATCH = 16, 32
 BRIEF_METRICS = ('risk_accuracy', 'object_accuracy', 'box_miou')
 _AFTER_RISK = '"explanation"'
 
-Metrics = dict[str, float | None]
+#: What intervals are given of.
+MAIN_METRICS = ('risk_accuracy', 'object_accuracy')
+#: The first windows, of which the figures are given for themselves: a test recomputes them.
+SLICE_WINDOWS = 12
+
+Metrics = dict[str, Any]
 #: Told the share that is done, 0 to 1, and what is being done.
 Progress = Callable[[float, str], None]
 Keep = NDArray[np.int32]
@@ -90,9 +96,13 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
     Returns
     -------
     ``{'n', 'split', 'model', 'brief', 'grid', 'dense': metrics, 'methods': {name: {budget:
-    metrics, or None where the method cannot meet it}}, 'hard': {'n', 'dense', 'methods'},
-    'select_ms': {name: mean time of a selection}}``. Methods that draw lots have the mean of
-    several seeds, with ``risk_accuracy_sd`` and ``object_accuracy_sd``.
+    metrics, or None where the method cannot meet it}}, 'against': {budget: {metric: rival}},
+    'hard': {'n', 'dense', 'methods', 'against'}, 'slice': {'n', 'dense', 'methods'}, 'select_ms':
+    {name: mean time of a selection}}``. The slice is the first windows alone. Methods that draw
+    lots have the mean of several seeds, with ``risk_accuracy_sd`` and ``object_accuracy_sd``.
+    ``*_ci`` are bootstrap intervals of 95 %. A rival is ``{'best', 'ahead', 'ahead_ci', 'kept',
+    'kept_ci'}``: the best baseline, how far ``vts`` is ahead of it on the same windows, and which
+    share ``vts`` keeps of the value with all tokens.
 
     Raises
     ------
@@ -100,6 +110,7 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         If a name is not known.
 
     """
+    budgets = list(dict.fromkeys(budgets))
     wanted = methods(pipeline.sparsifier, names)
     entries = [Entry(method, choice, ratio) for ratio in budgets for method in wanted
                for choice in range(len(method.choices))]
@@ -113,7 +124,7 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         windows = [look(pipeline, scene) for scene in chunk]
         grid = windows[0].evidence.grid
         tally.hard += [window.hard for window in windows]
-        for ratio in (1.0, *budgets):
+        for ratio in dict.fromkeys((1.0, *budgets)):
             now = [entry for entry in entries if entry.ratio == ratio]
             step = (ratio != 1.0) + sum(entry.ratio > ratio for entry in entries)
             done = first + len(chunk) * step / (1 + len(entries))
@@ -124,6 +135,8 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         'n': n, 'split': split, 'model': pipeline.vlm.name, 'brief': brief, 'grid': list(grid),
         **_part(tally, entries, [True] * n, brief),
         'hard': {'n': sum(tally.hard), **_part(tally, entries, tally.hard, brief)},
+        'slice': {'n': min(n, SLICE_WINDOWS),
+                  **_part(tally, entries, [i < SLICE_WINDOWS for i in range(n)], brief)},
         'select_ms': {name: round(1e3 * float(np.mean(seconds)), 3)
                       for name, seconds in tally.select_sec.items()}}
 
@@ -194,30 +207,84 @@ def _generate(pipeline: Pipeline, prepared: Sequence[Prepared], keeps: Sequence[
 def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],
           brief: bool) -> dict[str, Any]:
     """Return the metrics over the windows that are chosen."""
-    def means(scores: Sequence[Score]) -> Metrics:
-        found = summary(list(itertools.compress(scores, chosen)))
-        return {name: value for name, value in found.items()
-                if not brief or name in BRIEF_METRICS}
+    bootstrap = Bootstrap(sum(chosen)) if any(chosen) else None
+
+    def means(runs: Sequence[Sequence[Score]]) -> Metrics:
+        """Return the metrics of one run, or of several that differ by their lots."""
+        here = [list(itertools.compress(scores, chosen)) for scores in runs]
+        found = _over_seeds([
+            {name: value for name, value in summary(scores).items()
+             if not brief or name in BRIEF_METRICS} for scores in here])
+        for name in MAIN_METRICS:
+            found[f'{name}_ci'] = bootstrap and bootstrap.mean(_values(here, name))
+        return found
 
     found: dict[str, dict[str, Metrics | None]] = {}
     for entry in entries:
         if entry.choice == 0:
-            all_choices = [means(tally.scores[other]) for other in entries
-                           if other.method is entry.method and other.ratio == entry.ratio
-                           and other in tally.scores]
+            runs = _runs(tally, entries, entry)
             found.setdefault(entry.method.name, {})[f'{entry.ratio:g}'] = (
-                _over_seeds(all_choices) if all_choices else None)
-    return {'dense': means(tally.dense), 'methods': found}
+                means(runs) if runs else None)
+    part = {'dense': means([tally.dense]), 'methods': found}
+    if bootstrap is not None and 'vts' in found:
+        part['against'] = _against(tally, entries, chosen, bootstrap, part)
+    return part
+
+
+def _runs(tally: _Tally, entries: Sequence[Entry], entry: Entry) -> list[list[Score]]:
+    """Return the scores of all choices of a method at a budget."""
+    return [tally.scores[other] for other in entries
+            if other.method is entry.method and other.ratio == entry.ratio
+            and other in tally.scores]
+
+
+def _values(runs: Sequence[Sequence[Score]], metric: str) -> NDArray[np.float64]:
+    """Return a metric of each window, the mean over the runs."""
+    name = metric.removesuffix('_accuracy')
+    return np.array([[getattr(one, name) for one in scores] for scores in runs],
+                    np.float64).mean(axis=0)
+
+
+def _against(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],
+             bootstrap: Bootstrap, part: Metrics) -> dict[str, Any]:
+    """Compare VTS with the best baseline, and with all tokens, at every budget."""
+    def values(runs: Sequence[Sequence[Score]], metric: str) -> NDArray[np.float64]:
+        return _values([list(itertools.compress(scores, chosen)) for scores in runs], metric)
+
+    found: dict[str, Any] = {}
+    for entry in entries:
+        if entry.method.name != 'vts':
+            continue
+        share = f'{entry.ratio:g}'
+        rivals = {other.method.name: other for other in entries
+                  if other.method.group == 'baseline' and other.ratio == entry.ratio
+                  and other.choice == 0 and other in tally.scores}
+        found[share] = {}
+        for metric in MAIN_METRICS:
+            vts = values(_runs(tally, entries, entry), metric)
+            dense = values([tally.dense], metric)
+            rival = max(rivals, default=None,
+                        key=lambda name: part['methods'][name][share][metric])
+            result: dict[str, Any] = {'best': rival, 'ahead': None, 'ahead_ci': None}
+            if rival is not None:
+                best = values(_runs(tally, entries, rivals[rival]), metric)
+                result['ahead'] = round(float(vts.mean() - best.mean()), 4)
+                result['ahead_ci'] = bootstrap.difference(vts, best)
+            whole = float(dense.mean())
+            result['kept'] = round(float(vts.mean()) / whole, 4) if whole > 0.0 else None
+            result['kept_ci'] = bootstrap.ratio(vts, dense)
+            found[share][metric] = result
+    return found
 
 
 def _over_seeds(runs: Sequence[Metrics]) -> Metrics:
     """Return the metrics of one run, or the mean of several with the spread of what matters."""
     if len(runs) == 1:
-        return runs[0]
+        return dict(runs[0])
     found: Metrics = {}
     for name in runs[0]:
         values = [value for value in (run[name] for run in runs) if value is not None]
         found[name] = round(float(np.mean(values)), 4) if values else None
-        if name in ('risk_accuracy', 'object_accuracy'):
+        if name in MAIN_METRICS:
             found[f'{name}_sd'] = round(float(np.std(values, ddof=1)), 4) if values else None
     return found

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
+import json
 import math
 import os
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from vts_ros.evaluation.hard import HARD_TEXT
 from vts_ros.sparsify.methods import Group, Method
 
+DATA = 'quality.json'
 PAGE, METHODS_PLOT, ABLATIONS_PLOT = 'quality.md', 'quality_methods.png', 'quality_ablations.png'
 
 _METRICS = {'risk_accuracy': 'Risk level right', 'object_accuracy': 'Risk object right'}
@@ -119,7 +121,7 @@ def write_quality(result: Mapping[str, Any], known: Sequence[Method], run: Run,
 
     Returns
     -------
-    The files, the page first; a plot without a line is left out.
+    The files, the page first and its data last; a plot without a line is left out.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,9 +134,25 @@ def write_quality(result: Mapping[str, Any], known: Sequence[Method], run: Run,
         if figure is not None:
             figure.savefig(folder / name)
             written.append(folder / name)
-    written[0].write_text('\n'.join(_page(result, baselines, ablations, run)) + '\n',
-                          encoding='utf-8')
-    return written
+    written[0].write_text(page(result, known, run), encoding='utf-8')
+    # What the page is made of, so that it can be checked and drawn again.
+    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'result': result}
+    (folder / DATA).write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    return [*written, folder / DATA]
+
+
+def read_quality(folder: Path) -> tuple[dict[str, Any], Run]:
+    """Return result and run of a page that was written before."""
+    data = json.loads((folder / DATA).read_text(encoding='utf-8'))
+    run = data['run']
+    return data['result'], Run(**{**run, 'day': date.fromisoformat(run['day'])})
+
+
+def page(result: Mapping[str, Any], known: Sequence[Method], run: Run) -> str:
+    """Return the text of the page; arguments as ``write_quality``."""
+    baselines = [method for method in known if method.group in ('baseline', 'vts')]
+    ablations = [method for method in known if method.group in _ABLATIONS]
+    return '\n'.join(_page(result, baselines, ablations, run)) + '\n'
 
 
 def _page(result: Mapping[str, Any], baselines: Sequence[Method], ablations: Sequence[Method],
@@ -150,6 +168,7 @@ def _page(result: Mapping[str, Any], baselines: Sequence[Method], ablations: Seq
         yield '\n## Methods\n'
         yield f'![Quality over budget, one line per method]({METHODS_PLOT})\n'
         yield from _tables(parts, baselines)
+        yield from _goals(parts)
     if ablations:
         vts = [method for method in baselines if method.group == 'vts']
         yield '\n## Ablations of `vts`\n'
@@ -201,6 +220,43 @@ def _tables(parts: Mapping[str, Mapping[str, Any]], known: Sequence[Method]) -> 
         for method in known:
             cells = (_cell(part, method, share, best) for share in budgets)
             yield f'| `{method.name}` | {" | ".join(cells)} |'
+
+
+def _goals(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how much VTS keeps, and how it compares with the best baseline of each budget."""
+    if not any(part.get('against') for part in parts.values()):
+        return
+    yield '\n## What `vts` keeps, and against the best of the others\n'
+    yield ('Points ahead of the best baseline on the same windows, and the share kept of the '
+           'value with all tokens;\nin brackets the bootstrap interval of 95 % over windows. '
+           'First is where all of the interval is above 0,\nbehind where all of it is below.')
+    for name, part in parts.items():
+        if not part.get('against'):
+            continue
+        yield f'\n### {_PARTS[name]}\n'
+        yield '| tokens | | best baseline | points ahead | | kept |\n|---|---|---|---|---|---|'
+        for share, metrics in part['against'].items():
+            for metric, found in metrics.items():
+                yield (f'| {float(share):.0%} | {_METRICS[metric]} | '
+                       f'{"-" if found["best"] is None else "`" + found["best"] + "`"} | '
+                       f'{_between(found["ahead"], found["ahead_ci"], "+.1f")} | '
+                       f'{_place(found["ahead_ci"])} | '
+                       f'{_between(found["kept"], found["kept_ci"], ".1f")} |')
+
+
+def _between(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+    if value is None:
+        return '-'
+    text = f'{100.0 * value:{form}}'
+    if interval is None:
+        return text
+    return f'{text} [{100.0 * interval[0]:{form}}, {100.0 * interval[1]:{form}}]'
+
+
+def _place(interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return ''
+    return 'first' if interval[0] > 0.0 else 'behind' if interval[1] < 0.0 else 'within noise'
 
 
 def _cell(part: Mapping[str, Any], method: Method, share: str,

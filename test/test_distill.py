@@ -1,0 +1,257 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Teaching the proposal network what a language model uses, and what it finds afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import json
+from pathlib import Path
+
+from bag_maker import drive, picture
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vts_ros.cli import app
+from vts_ros.evaluation.proposal import find_rate, load_sparsifier, rendered, Wanted
+from vts_ros.models import model_path
+from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.training import distill as distill_module
+from vts_ros.training.distill import (
+    DistillationError,
+    Example,
+    from_onnx,
+    log_likelihoods,
+    saliency_targets,
+    use_of_tokens,
+)
+from vts_ros.vlm import Prepared, Vlm
+from vts_ros.vlm.prompts import describe_prompt
+
+FRAME = model_path('proposal/frame.onnx')
+FRAMES = 3
+
+
+@pytest.fixture(scope='module')
+def vlm(model: str) -> Vlm:
+    return Vlm.load(model_path(model))
+
+
+@pytest.fixture(scope='module')
+def prepared(vlm: Vlm) -> Prepared:
+    features = [vlm.encode(picture(7 * index, 128, 224)) for index in range(FRAMES)]
+    return vlm.prepare(features, [f'{index - FRAMES + 1}.0s' for index in range(FRAMES)],
+                       describe_prompt())
+
+
+# What a language model uses
+
+def test_likelihoods_are_those_of_the_model(vlm: Vlm, prepared: Prepared) -> None:
+    tokens = len(prepared.layout.visual_slots)
+    answer = '{"object": {"label": "car", "box": [0.10, 0.20'
+    keeps = [np.arange(0, tokens, step, dtype=np.int32) for step in (1, 2, 5)]
+    found = log_likelihoods(vlm, prepared, keeps, answer)
+    for keep, value in zip(keeps, found):
+        inputs = vlm.batch([prepared], [keep], [answer])
+        with torch.inference_mode():
+            logs = vlm.model(**inputs, use_cache=False).logits[0].log_softmax(-1)
+        places = (inputs['labels'][0] != -100).nonzero()[:, 0].tolist()
+        assert len(places) > 3
+        expected = sum(logs[place - 1, inputs['labels'][0, place]].item()
+                       for place in places[:-1])  # the last one ends the answer
+        assert value == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize('grid', [(4, 7), (8, 14)])
+def test_use_is_what_likelihoods_depend_on(monkeypatch: pytest.MonkeyPatch,
+                                           grid: tuple[int, int]) -> None:
+    truth = np.zeros((FRAMES, *grid))
+    truth[1, 2:4, 4:6] = 1.0  # of which some is enough: a place or two where tokens are grouped
+    truth[2, 0, 0] = -0.5
+    rng = np.random.default_rng(0)
+
+    def likelihoods(vlm: object, prepared: object, keeps: Sequence[NDArray[np.int32]],
+                    answer: str) -> NDArray[np.float64]:
+        return np.array([truth.ravel()[keep].sum() + rng.normal(0, 0.1) for keep in keeps])
+
+    monkeypatch.setattr(distill_module, 'log_likelihoods', likelihoods)
+    found = use_of_tokens(None, None, '', grid, FRAMES, 256, rng)  # type: ignore[arg-type]
+    assert found.shape == (FRAMES, *grid)
+    used = found[1, 2:4, 4:6]
+    assert used.min() > 0.6
+    assert found[2, 0, 0] < -0.2
+    rest = found.copy()
+    rest[1, 2:4, 4:6] = rest[2, :2, :2] = 0.0
+    assert np.abs(rest).max() < 0.35
+
+
+def test_halves_hide_as_much_as_they_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[NDArray[np.int32]] = []
+
+    def likelihoods(vlm: object, prepared: object, keeps: Sequence[NDArray[np.int32]],
+                    answer: str) -> NDArray[np.float64]:
+        seen.extend(keeps)
+        return np.zeros(len(keeps))
+
+    monkeypatch.setattr(distill_module, 'log_likelihoods', likelihoods)
+    use_of_tokens(None, None, '', (4, 7), FRAMES, 7,  # type: ignore[arg-type]
+                  np.random.default_rng(1))
+    assert len(seen) == 8
+    for half, other in zip(seen[::2], seen[1::2]):
+        assert len(half) == len(other) == 42
+        assert sorted([*half, *other]) == list(range(84))
+    assert len({tuple(half) for half in seen}) == 8
+
+
+def test_targets_do_not_magnify_noise() -> None:
+    frames = np.zeros((2, 128, 224, 3), np.uint8)
+    large, noise = np.zeros((2, 8, 14), np.float32), np.full((2, 8, 14), -0.1, np.float32)
+    large[0, 3, 5] = 4.0
+    noise[1, 2, 2] = 0.02
+    targets = saliency_targets([Example(frames, large, None), Example(frames, large, None),
+                                Example(frames, noise, None)])
+    assert targets[0][0, 3, 5] == 1.0
+    assert targets[0].sum() == 1.0
+    assert targets[2].max() < 0.01
+    assert targets[2].min() == 0.0
+
+
+# The network
+
+def test_the_exported_network_can_be_trained_further() -> None:
+    net = from_onnx(FRAME)
+    rgb = picture(3, 128, 224)
+    expected = Sparsifier().propose(rgb)
+    with torch.no_grad():
+        saliency, embedding = net(torch.from_numpy(rgb[np.newaxis]))
+    np.testing.assert_allclose(saliency[0].numpy(), expected.saliency, atol=1e-4)
+    np.testing.assert_allclose(embedding[0].numpy(), expected.embedding, atol=1e-3)
+
+
+def test_another_graph_is_refused() -> None:
+    with pytest.raises(DistillationError, match='not of this network'):
+        from_onnx(FRAME.with_name('window.onnx'))
+
+
+def test_what_matters_is_learned_and_looks_stay(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    examples = []
+    for index in range(6):
+        frames = np.stack([picture(9 * index + frame, 128, 224) for frame in range(2)])
+        use = np.zeros((2, 8, 14), np.float32)
+        use[:, 6, int(rng.integers(2))] = 1.0  # the lower left, whatever it shows
+        examples.append(Example(frames, use, None))
+    distill_module._train(examples, tmp_path / 'out', tmp_path, steps=25, batch=6, seed=0)
+    before, after = Sparsifier(), load_sparsifier(tmp_path / 'out')
+    rgb = picture(4, 128, 224)
+    old, new = before.propose(rgb), after.propose(rgb)
+    assert new.saliency[6, :2].mean() > old.saliency[6, :2].mean() + 0.2
+    assert new.saliency[:4].mean() < 0.3
+    assert (new.embedding * old.embedding).sum(axis=0).mean() > 0.9
+
+
+# The whole way
+
+def test_distillation_from_the_command_line_resumes(
+        model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = drive(tmp_path / 'bag', 30, broken=20)
+    work = tmp_path / 'work'
+    command = ['train', 'proposal', '--bag', str(bag), '--vlm', model, '--windows', '6',
+               '--passes', '4', '--steps', '2', '--work', str(work)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert f'VTS_MODELS_DIR={work / "models"}' in done.output.replace('\n', '')
+    report = json.loads((work / 'models' / 'proposal' / 'holdout.json').read_text())
+    examples = sorted((work / 'use').glob('*.npz'))
+    assert 3 <= len(examples) <= 5  # the windows with the broken picture are left out
+    assert report['n'] + report['train'] <= len(examples)
+    for name in ('shipped', 'trained'):
+        assert set(report[name]['use_recall']) == {'0.8', '0.6', '0.4', '0.2', '0.1'}
+        assert report[name]['n'] == report['n']
+    example = Example.load(examples[0])
+    assert example.frames.shape == (5, 128, 224, 3)
+    assert np.abs(example.use).max() > 0.0
+
+    # Only what is missing is asked again.
+    examples[0].unlink()
+    asked = []
+    original = distill_module.use_of_tokens
+    monkeypatch.setattr(distill_module, 'use_of_tokens',
+                        lambda *given: asked.append(given) or original(*given))
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert len(asked) == 1
+    np.testing.assert_allclose(Example.load(examples[0]).use, example.use, atol=1e-4)
+
+    other = CliRunner().invoke(app, [*command[:-4], '--passes', '6', '--work', str(work)])
+    assert isinstance(other.exception, DistillationError)
+    assert 'a run with other passes' in str(other.exception)
+
+
+def test_a_short_recording_is_too_little(model: str, tmp_path: Path) -> None:
+    bag = drive(tmp_path / 'bag', 9)
+    done = CliRunner().invoke(app, [
+        'train', 'proposal', '--bag', str(bag), '--vlm', model, '--windows', '1', '--passes', '2',
+        '--work', str(tmp_path / 'work')])
+    assert isinstance(done.exception, DistillationError)
+    assert 'too few' in str(done.exception)
+
+
+# What is found
+
+def _window(saliency: NDArray[np.float64], worth: Sequence[float],
+            tokens: Sequence[tuple[int, int]], use: NDArray[np.float32] | None = None) -> Wanted:
+    frames = len(saliency)
+    embedding = np.zeros((48, 8, 14), np.float32)
+    embedding[0] = 1.0
+    found = np.zeros((frames, 112), bool)
+    for frame, token in tokens:
+        found[frame, token] = True
+    return Wanted(tuple(Proposal(one.reshape(8, 14).astype(np.float32), embedding)
+                        for one in saliency), np.array(worth, np.float32), found, use)
+
+
+def test_rates_by_hand() -> None:
+    saliency = np.full((2, 112), 0.1)
+    saliency[1] = 0.2
+    saliency[0, :10] = 0.9  # of frame 0, the first ten tokens matter most
+    use = np.zeros((2, 112), np.float32)
+    use[0, 5], use[0, 50] = 3.0, 1.0
+    windows = [
+        _window(saliency, (0.1, 1.0), [(0, 4), (0, 60), (1, 3), (1, 9)], use),
+        _window(saliency, (1.0, 0.89), []),
+        _window(saliency, (1.0, 0.9), [(0, 2)]),
+        _window(saliency, (0.0, 0.0), []),
+    ]
+    # Frame 1 is the key frame, and at a half and 5 % ten more tokens are kept.
+    found = find_rate(Sparsifier(search_radius=0), windows, (8, 14), (0.5 + 10 / 224, 0.5))
+    assert found['n'] == 4
+    assert found['key_frame_hit_rate'] == pytest.approx(2 / 3, abs=1e-4)
+    high, low = found['object_recall'].values()
+    assert high == pytest.approx((0.75 + 1.0) / 2)
+    assert low == pytest.approx((0.5 + 0.0) / 2)
+    assert list(found['use_recall'].values()) == [0.75, 0.0]
+
+
+def test_rendered_windows_know_their_object() -> None:
+    windows = list(rendered(Sparsifier(), 'val', 8, (4, 7)))
+    assert len(windows) == 8
+    with_object = [one for one in windows if one.worth.max() > 0.0]
+    # A quarter of the windows has no risk.
+    assert len(with_object) == 6
+    for one in windows:
+        assert one.object.shape == (5, 28)
+        assert one.object.any() == (one.worth.max() > 0.0)
+
+
+def test_eval_proposal_from_the_command_line(model: str) -> None:
+    done = CliRunner().invoke(app, ['eval', 'proposal', '--model', model, '--n', '8',
+                                    '--budgets', '1,0.4', '--json'])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.output.splitlines()[-1])
+    assert result['n'] == 8
+    assert result['object_recall']['1'] == 1.0
+    assert 0.0 < result['object_recall']['0.4'] <= 1.0
+    assert 0.0 <= result['key_frame_hit_rate'] <= 1.0

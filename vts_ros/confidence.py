@@ -1,0 +1,375 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+How sure an answer is, and whether its pictures are of the kind that the model was trained on.
+
+Both are fitted by ``vts eval calibrate`` and lie beside the weights of a checkpoint, in
+``calibration.json``. Without that file nothing here runs.
+
+The confidence is the probability that object and risk level of an answer are right: the mean
+log-probability of these two facts, as the model wrote them, put on the scale of what came true on
+windows of known truth (Platt, 1999). The other check takes the Mahalanobis distance of the window
+to what the proposal network saw in training windows (after Lee et al., 2018, arXiv 1807.03888).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+import hashlib
+import json
+import logging
+import math
+from pathlib import Path
+import re
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from vts_ros.report import SceneReport
+from vts_ros.sparsify import Proposal
+
+FILE = 'calibration.json'
+_SCHEMA = 1
+#: Put before the text of an answer about pictures that the model cannot judge.
+MARK = '(unlike all that the model was trained on) '
+#: So near to certain, log-probabilities are not told apart.
+_CERTAIN = -1e-6
+#: Added to the covariance of standardised features, so that rare directions do not explode.
+_SHRINKAGE = 0.01
+#: Bytes at either end of a file of weights that stand for it.
+_PRINT_BYTES = 4 << 20
+
+_OBJECT = re.compile(r'"object"\s*:\s*(null|\{\s*"label"\s*:\s*(?:null|"[^"]*"))')
+_RISK = re.compile(r'"risk"\s*:\s*("[^"]*")')
+
+_logger = logging.getLogger(__name__)
+
+
+class CalibrationError(ValueError):
+    """A calibration that cannot be used or made; the message says why in one line."""
+
+
+class Tokenizer(Protocol):
+    """What is needed of a tokenizer."""
+
+    def decode(self, token_ids: Any, skip_special_tokens: bool = False) -> Any:
+        """Return the text of tokens."""
+
+
+class Written(Protocol):
+    """What is needed of a generation."""
+
+    @property
+    def text(self) -> str:
+        """Return what the model wrote."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Return its tokens."""
+
+
+class Certainty(LogitsProcessor):
+    """
+    Notes, at every step of a greedy generation, the log-probability of the token it takes.
+
+    Nothing is kept of the other tokens, and nothing waits for the accelerator before the end.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Note the step; scores [batch, vocabulary] stay as they are."""
+        wide = scores.float()
+        self._steps.append(wide.amax(dim=-1) - wide.logsumexp(dim=-1))
+        return scores
+
+    def rows(self) -> NDArray[np.float32]:
+        """Return the log-probabilities, float32 [batch, steps]."""
+        return torch.stack(self._steps, dim=1).cpu().numpy()
+
+
+def fact_log_probability(written: Written, log_probabilities: NDArray[np.floating],
+                         tokenizer: Tokenizer) -> float | None:
+    """
+    Return the mean log-probability of the two facts of an answer, object and risk level.
+
+    The log-probability of a fact is the sum over the tokens that hold any of its characters. A
+    long label is so no surer than a short one.
+
+    Parameters
+    ----------
+    written
+        An answer in the form of ``vts_ros.vlm.answers``.
+    log_probabilities
+        Of its tokens, [steps]; what comes after them does not count.
+    tokenizer
+        Of the model.
+
+    Returns
+    -------
+    At most 0; None if the answer is not in the form.
+
+    """
+    found = [pattern.search(written.text) for pattern in (_OBJECT, _RISK)]
+    spans = [match.span(1) for match in found if match is not None]
+    if len(spans) < len(found):
+        return None
+    facts = np.zeros(len(spans))
+    start = 0
+    for index in range(len(written.token_ids)):
+        # Decoded from the first token on: pieces of their own may lose a space or half a letter.
+        end = len(tokenizer.decode(written.token_ids[:index + 1], skip_special_tokens=True))
+        for fact, (first, last) in enumerate(spans):
+            if start < last and end > first:
+                facts[fact] += log_probabilities[index]
+        if start >= max(last for _, last in spans):
+            break
+        start = end
+    return float(facts.mean())
+
+
+@dataclass(frozen=True)
+class Scale:
+    """
+    From the log-probability of the facts to the probability that they are right.
+
+    A logistic function of the log-odds; a slope of 1 and an offset of 0 leave the probability of
+    the model as it is.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def __call__(self, log_probability: float) -> float:
+        """Return the probability."""
+        odds = self.slope * float(_log_odds(np.array(log_probability))) + self.offset
+        return 1.0 / (1.0 + math.exp(-odds))
+
+    @classmethod
+    def fit(cls, log_probabilities: Sequence[float], right: Sequence[bool]) -> Scale:
+        """
+        Fit to answers of which it is known whether they are right.
+
+        Newton's method on the likelihood with the targets of Platt (1999), which keep the
+        parameters finite where all answers, or all above some certainty, are right. Where surer
+        answers are not more often right, the slope is 0 and all get the share that is right.
+
+        Raises
+        ------
+        CalibrationError
+            If there are no answers.
+
+        """
+        if not len(right):
+            raise CalibrationError('no answers to fit a confidence to')
+        truth = np.asarray(right, bool)
+        good, bad = int(truth.sum()), int((~truth).sum())
+        target = np.where(truth, (good + 1) / (good + 2), 1 / (bad + 2))
+        rate = (good + 1) / (good + bad + 2)
+        flat = cls(0.0, math.log(rate / (1.0 - rate)))
+        odds = _log_odds(np.asarray(log_probabilities, np.float64))
+        design = np.stack([odds, np.ones_like(odds)], axis=1)
+        weights = np.array([0.0, flat.offset])
+        for _ in range(100):
+            probability = 1.0 / (1.0 + np.exp(-design @ weights))
+            slope = design.T @ (target - probability)
+            curvature = (design * (probability * (1 - probability))[:, None]).T @ design
+            step = np.linalg.solve(curvature + 1e-9 * np.eye(2), slope)
+            # Far from the optimum a full step may overshoot.
+            weights = weights + step / max(1.0, float(np.abs(step).max()))
+            if np.abs(step).max() < 1e-9:
+                break
+        return cls(float(weights[0]), float(weights[1])) if weights[0] > 0.0 else flat
+
+
+def _log_odds(log_probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    bounded = np.minimum(log_probability, _CERTAIN)
+    odds: NDArray[np.float64] = bounded - np.log(-np.expm1(bounded))
+    return odds
+
+
+def signature(proposals: Sequence[Proposal]) -> NDArray[np.float64]:
+    """
+    Return what a window looks like as a whole, [2 * channels].
+
+    Mean and standard deviation of the embedding over the cells, and of these the mean over the
+    frames.
+    """
+    cells = [proposal.embedding.reshape(len(proposal.embedding), -1).astype(np.float64)
+             for proposal in proposals]
+    return np.mean([np.concatenate([frame.mean(axis=1), frame.std(axis=1)]) for frame in cells],
+                   axis=0)
+
+
+@dataclass(frozen=True)
+class World:
+    """
+    The windows that a model was trained on, as a normal distribution of their signatures.
+
+    Attributes
+    ----------
+    mean
+        [D].
+    precision
+        Inverse of the covariance, [D, D].
+    limit
+        Mahalanobis distance beyond which a window is outside.
+
+    """
+
+    mean: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    limit: float
+
+    def distance(self, one: NDArray[np.float64]) -> float:
+        """Return the Mahalanobis distance of a signature."""
+        apart = one - self.mean
+        return float(np.sqrt(max(apart @ self.precision @ apart, 0.0)))
+
+    def holds(self, proposals: Sequence[Proposal]) -> bool:
+        """Return whether a window is inside."""
+        return self.distance(signature(proposals)) <= self.limit
+
+    @classmethod
+    def fit(cls, train: NDArray[np.float64], held_out: NDArray[np.float64],
+            outside: float) -> World:
+        """
+        Fit to signatures of training windows [N, D].
+
+        Parameters
+        ----------
+        held_out
+            Signatures of windows of the same kind [M, D], not trained on, that set the limit.
+        outside
+            Share of them that is left outside.
+
+        Raises
+        ------
+        CalibrationError
+            If there are fewer training windows than twice the length of a signature.
+
+        """
+        if len(train) < 2 * train.shape[1]:
+            raise CalibrationError(f'{len(train)} windows are too few for what the model was '
+                                   f'trained on; {2 * train.shape[1]} are needed')
+        spread = train.std(axis=0) + 1e-9
+        standard = (train - train.mean(axis=0)) / spread
+        covariance = np.cov(standard.T) + _SHRINKAGE * np.eye(train.shape[1])
+        precision = np.linalg.inv(covariance) / np.outer(spread, spread)
+        free = cls(train.mean(axis=0), precision, math.inf)
+        limit = float(np.quantile([free.distance(one) for one in held_out], 1.0 - outside))
+        return replace(free, limit=limit)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """
+    What is known about when a model can be trusted.
+
+    Attributes
+    ----------
+    scale
+        Of the confidence.
+    world
+        What the model was trained on; None where that is not checked.
+
+    """
+
+    scale: Scale
+    world: World | None = None
+
+    def judge(self, reports: Sequence[SceneReport], windows: Sequence[Sequence[Proposal]],
+              written: Sequence[Written], certainty: Certainty,
+              tokenizer: Tokenizer) -> list[SceneReport]:
+        """
+        Return the reports with their confidence; mark those that are about another world.
+
+        Parameters
+        ----------
+        reports, windows, written
+            The reports, what the proposal network saw in their frames, and what the model wrote.
+        certainty
+            That has seen the generation of all of them.
+        tokenizer
+            Of the model.
+
+        """
+        rows = certainty.rows()
+        return [self._judge(*one, row, tokenizer)
+                for *one, row in zip(reports, windows, written, rows, strict=True)]
+
+    def _judge(self, report: SceneReport, proposals: Sequence[Proposal], written: Written,
+               row: NDArray[np.float32], tokenizer: Tokenizer) -> SceneReport:
+        facts = fact_log_probability(written, row, tokenizer)
+        confidence = None if facts is None else self.scale(facts)
+        inside = None if self.world is None else self.world.holds(proposals)
+        answer = report.answer
+        if inside is False:
+            answer = replace(answer, risk='unknown', description=MARK + answer.description,
+                             explanation=MARK + answer.explanation)
+        return replace(report, answer=answer, confidence=confidence, in_world=inside)
+
+    def save(self, checkpoint: Path, proposal: Path) -> Path:
+        """Write the file beside the weights of the models that it was fitted to; return it."""
+        path = checkpoint / FILE
+        world = None if self.world is None else {
+            'mean': _rounded(self.world.mean), 'precision': _rounded(self.world.precision),
+            'limit': self.world.limit}
+        path.write_text(json.dumps({
+            'schema': _SCHEMA, 'fitted_to': _fingerprint(checkpoint, proposal),
+            'scale': asdict(self.scale), 'world': world}), encoding='utf-8')
+        return path
+
+    @classmethod
+    def load(cls, checkpoint: Path, proposal: Path) -> Calibration | None:
+        """
+        Read the file of a checkpoint; None if there is none, or if it is of other weights.
+
+        Raises
+        ------
+        CalibrationError
+            If the file cannot be read.
+
+        """
+        path = checkpoint / FILE
+        if not path.is_file():
+            return None
+        try:
+            data = json.loads(path.read_text(encoding='utf-8'))
+            if data['schema'] != _SCHEMA:
+                raise ValueError(f'schema {data["schema"]}, expected {_SCHEMA}')
+            world = data['world']
+            calibration = cls(Scale(**data['scale']), None if world is None else World(
+                np.array(world['mean'], np.float64), np.array(world['precision'], np.float64),
+                float(world['limit'])))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CalibrationError(f'{path} cannot be read: {error}') from error
+        if data['fitted_to'] != _fingerprint(checkpoint, proposal):
+            _logger.warning('%s is of other weights: answers get no confidence; '
+                            'run vts eval calibrate', path)
+            return None
+        return calibration
+
+
+def _rounded(values: NDArray[np.float64]) -> Any:
+    """Return nested lists with seven digits, as many as float32 has."""
+    return np.vectorize(lambda value: float(f'{value:.7g}'))(values).tolist()
+
+
+def _fingerprint(checkpoint: Path, proposal: Path) -> str:
+    """Return what changes with the weights of either model, without reading gigabytes."""
+    digest = hashlib.sha256()
+    for path in [*sorted(checkpoint.glob('*.safetensors')), proposal]:
+        size = path.stat().st_size
+        digest.update(f'{path.name} {size} '.encode())
+        with path.open('rb') as file:
+            digest.update(file.read(_PRINT_BYTES))
+            file.seek(max(0, size - _PRINT_BYTES))
+            digest.update(file.read())
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the proposal network finds: the key frame, and the tokens of the risk object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.engines import make_engine
+from vts_ros.evaluation.hard import object_area, risk_object
+from vts_ros.scenes.clips import balanced_scenes
+from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.training.shards import render_window
+from vts_ros.training.targets import claimed
+
+#: A key frame is a hit if it is worth at least this share of the best frame.
+HIT_SHARE = 0.9
+
+
+class Wanted(NamedTuple):
+    """
+    A window, and what ought to be kept of it.
+
+    Attributes
+    ----------
+    proposals
+        What the network sees in its frames.
+    worth
+        float32 [T], what each frame is worth as the key frame; all 0 where that is open.
+    object
+        bool [T, N], tokens of the risk object.
+    use
+        float32 [T, N], how much each token is used; None where that is not known.
+
+    """
+
+    proposals: tuple[Proposal, ...]
+    worth: NDArray[np.float32]
+    object: NDArray[np.bool_]
+    use: NDArray[np.float32] | None = None
+
+
+def load_sparsifier(folder: Path) -> Sparsifier:
+    """Return a sparsifier that runs ``frame.onnx`` and ``window.onnx`` of a folder."""
+    return Sparsifier(*(make_engine('onnxruntime', folder / f'{graph}.onnx')
+                        for graph in ('frame', 'window')))
+
+
+def find_rate(sparsifier: Sparsifier, windows: Iterable[Wanted], grid: tuple[int, int],
+              budgets: Sequence[float]) -> dict[str, Any]:
+    """
+    Return how often the key frame is a good one, and how much of what is wanted is kept.
+
+    Returns
+    -------
+    ``{'n', 'key_frame_hit_rate', 'object_recall': {budget: share}, 'use_recall': {budget:
+    share}}``: means over the windows that have a good key frame, an object, or a known use; None
+    where there is none.
+
+    """
+    hits: list[bool] = []
+    objects: dict[str, list[float]] = {f'{ratio:g}': [] for ratio in budgets}
+    uses: dict[str, list[float]] = {f'{ratio:g}': [] for ratio in budgets}
+    n = 0
+    for window in windows:
+        n += 1
+        for index, ratio in enumerate(budgets):
+            selection = sparsifier.select(window.proposals, grid, ratio)
+            kept = np.zeros(window.object.size, bool)
+            kept[selection.keep] = True
+            kept = kept.reshape(window.object.shape)
+            # The key frame is the same at every budget.
+            if index == 0 and window.worth.max() > 0.0:
+                hits.append(bool(window.worth[selection.key] >= HIT_SHARE * window.worth.max()))
+            if window.object.any():
+                objects[f'{ratio:g}'].append(float(kept[window.object].mean()))
+            if window.use is not None and window.use.sum() > 0.0:
+                uses[f'{ratio:g}'].append(
+                    float((window.use * kept).sum() / window.use.sum()))
+    return {'n': n, 'key_frame_hit_rate': _mean(hits),
+            'object_recall': {ratio: _mean(shares) for ratio, shares in objects.items()},
+            'use_recall': {ratio: _mean(shares) for ratio, shares in uses.items()}}
+
+
+def rendered(sparsifier: Sparsifier, split: str, n: int, grid: tuple[int, int],
+             progress: Callable[[int], None] = lambda windows: None) -> Iterator[Wanted]:
+    """Yield windows of a split; worth is the visible area of the risk object in each frame."""
+    for scene in balanced_scenes(split, n):
+        sample = render_window(scene)
+        tokens = [np.zeros(grid, bool) if actor is None else claimed(actor, *grid)
+                  for actor in risk_object(sample.truths)]
+        yield Wanted(tuple(sparsifier.propose(picture) for picture in sample.frames),
+                     object_area(sample.truths), np.stack(tokens).reshape(len(tokens), -1))
+        progress(1)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None
