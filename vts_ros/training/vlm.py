@@ -44,8 +44,9 @@ from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
 
 #: Windows whose texts the tokenizer is trained on.
 _TOKENIZER_WINDOWS = 3000
-#: Share of the samples that ask questions; the others ask for the description.
-_QUESTION_SHARE = 0.3
+#: Share of the steps that ask questions, and how many in a row; the others ask for the
+#: description.
+_QUESTION_SHARE, _QUESTIONS = 0.25, 3
 #: Share of the steps with whole windows, and of the other windows pruned by the sparsifier; what
 #: is left is pruned at random.
 _WHOLE_SHARE, _SPARSIFIER_SHARE = 0.25, 0.6
@@ -219,7 +220,9 @@ class _Windows:
         """Return the losses of a step on answers, and the dense ones."""
         drawn = self._draw(step, 5)
         rng = np.random.default_rng([self._seed, 6, step, rank()])
-        dialogues = [self._dialogue(sample, rng) for sample in drawn.samples]
+        # All of one kind in a step: padding would be computed in vain.
+        asking = _question_dialogue if rng.random() < _QUESTION_SHARE else _description_dialogue
+        dialogues = [asking(sample.window, rng) for sample in drawn.samples]
         prepared = [self._prepare(window, dialogue.prompt)
                     for window, dialogue in zip(drawn.features, dialogues)]
         inputs = self._vlm.batch(prepared, drawn.keeps, [one.answer for one in dialogues])
@@ -273,15 +276,6 @@ class _Windows:
         outlook = _outlook([sample.window for sample in drawn.samples], cells.risk)
         return self._heads.losses(states, _rows(_merge(cells), rows), outlook._replace(
             level=outlook.level[rows], ttc=outlook.ttc[rows], window=outlook.window[rows]))
-
-    def _dialogue(self, sample: Sample, rng: np.random.Generator) -> Dialogue:
-        if rng.random() >= _QUESTION_SHARE:
-            return Dialogue(describe_prompt(), render(language.answer(sample.window, rng)))
-        first, *others = language.questions(sample.window, rng)
-        # Several turns, because the pictures cost more than the questions.
-        turns = ''.join(f'<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n'
-                        f'<|im_start|>assistant\n{question.answer}' for question in others)
-        return Dialogue(question_prompt(first.text), first.answer + turns)
 
     def _said(self, hidden: Tensor, labels: Tensor) -> Tensor:
         weights = torch.stack([self._weigh(row) for row in labels])[:, 1:]
@@ -345,6 +339,18 @@ class _Weights:
             if header == 2 and token == line_break:
                 header, weight = 0, 1.0
         return weights
+
+
+def _description_dialogue(window: WindowTruth, rng: np.random.Generator) -> Dialogue:
+    return Dialogue(describe_prompt(), render(language.answer(window, rng)))
+
+
+def _question_dialogue(window: WindowTruth, rng: np.random.Generator) -> Dialogue:
+    first, *others = language.questions(window, rng, _QUESTIONS)
+    # Several turns, because the pictures cost more than the questions.
+    turns = ''.join(f'<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n'
+                    f'<|im_start|>assistant\n{question.answer}' for question in others)
+    return Dialogue(question_prompt(first.text), first.answer + turns)
 
 
 def _outlook(windows: Sequence[WindowTruth], risk: NDArray[np.float32]) -> Outlook:
