@@ -426,7 +426,7 @@ def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: E
         f'{precision} against fp32 on {change.windows} '
         f'{"windows of the bags" if bags else "rendered windows"}: '
         f'{change.same_tokens:.1%} of the kept tokens are the same, the key frame in '
-        f'{change.same_keys} of {change.windows}', highlight=False, markup=False)
+        f'{change.same_keys} of {change.windows}', highlight=False, markup=False, soft_wrap=True)
 
 
 def _comparison_table(title: str, columns: dict[str, dict[str, Any]]) -> Table:

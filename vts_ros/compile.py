@@ -172,14 +172,12 @@ def _pictures(bags: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
 
 def windows_of_bags(bags: Sequence[Path], frames: int, interval_sec: float = 0.4
                     ) -> Iterator[list[Frame]]:
-    """Yield windows of recorded drives that share no frame."""
+    """Yield the windows of recorded drives, each one frame further than the one before."""
     for bag in bags:
         buffer = FrameBuffer(frames, interval_sec)
         for frame in read_frames(bag):
-            buffer.push(frame)
-            if window := buffer.window():
+            if buffer.push(frame) == 'admitted' and (window := buffer.window()):
                 yield window
-                buffer.clear()
 
 
 def rendered_windows() -> Iterator[list[Frame]]:
