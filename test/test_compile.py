@@ -15,9 +15,12 @@ import pytest
 from test_cli import vts
 from test_engines import WITHOUT_GPU
 
-from vts_ros.compile import compare, windows_of_bags
 from vts_ros.engines import EngineError
 from vts_ros.engines.cache import EngineCache
+from vts_ros.evaluation.precision import compare, windows_of_bags
+
+# Each test starts processes, which import PyTorch.
+pytestmark = pytest.mark.timeout(400)
 
 pytest.importorskip('tensorrt_rtx_bindings', reason='pip install "vts_ros[rtx]"')
 
