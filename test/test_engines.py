@@ -5,8 +5,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+import json
+import os
 from pathlib import Path
+import re
+import subprocess
+import sys
 
+import cv2
 import numpy as np
 import onnx
 from onnx import helper, TensorProto
@@ -15,9 +21,31 @@ import pytest
 import torch
 from torch import nn, Tensor
 
-from vts_ros.engines import BACKENDS, EngineError, make_engine, OnnxRuntimeEngine
+from vts_ros.engines import (
+    BACKENDS,
+    choose,
+    EngineError,
+    EngineOptions,
+    gpu,
+    make_engine,
+    ON_GPU,
+    OnnxRuntimeEngine,
+)
+from vts_ros.engines.graphs import load_graph, store_int8
 from vts_ros.engines.pytorch import TorchEngine
 from vts_ros.models import model_path
+from vts_ros.sparsify.graphs import FRAME, make_engines, picture_size
+
+
+def has_gpu() -> bool:
+    try:
+        gpu.find_gpu()
+    except EngineError:
+        return False
+    return True
+
+
+WITHOUT_GPU = pytest.mark.skipif(has_gpu(), reason='about machines without a GPU')
 
 
 class SumAndProduct(nn.Module):
@@ -151,6 +179,131 @@ def test_torch_engine_does_not_train() -> None:
 
     engine = TorchEngine(Scaled().train(), ['x'], ['y'])
     np.testing.assert_array_equal(engine.run({'x': np.ones(100, np.float32)})['y'], 1.0)
+
+
+# Choice
+
+@WITHOUT_GPU
+def test_auto_says_what_it_took_and_why(graph: Path) -> None:
+    engine, why = choose('auto', lambda name: make_engine(name, graph))
+    assert engine.name == 'onnxruntime-cpu'
+    assert why.startswith('no GPU: no NVIDIA driver')
+
+
+def test_auto_takes_the_next_that_works() -> None:
+    def make(name: str) -> str:
+        if name != 'torch':
+            raise EngineError(f'{name} is broken')
+        return name
+
+    engine, why = choose('auto', make)
+    assert engine == 'torch'
+    assert 'no onnxruntime: onnxruntime is broken' in why
+    with pytest.raises(EngineError, match=r'no engine works: .*no luck'):
+        choose('auto', lambda name: make_engine('torch', 'no luck'))
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize('backend', [name for name in BACKENDS if name in ON_GPU])
+def test_named_gpu_backend_is_an_error_without_gpu(backend: str) -> None:
+    # In a process of its own: TensorRT would end it, now or when Python exits.
+    done = subprocess.run(
+        [sys.executable, '-c', 'import sys\n'
+         'from vts_ros.engines import EngineError\n'
+         'from vts_ros.sparsify.graphs import make_engines\n'
+         'try:\n    make_engines(sys.argv[1])\n'
+         'except EngineError as error:\n    print(error)', backend],
+        capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    line, = done.stdout.splitlines()
+    assert re.search('no NVIDIA driver|not installed|finds no GPU|no CUDAExecutionProvider', line)
+
+
+def test_crash_of_the_probe_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'crasher.py').write_text('import ctypes\nctypes.string_at(0)\n')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=os.pathsep)
+    assert 'was ended by SIGSEGV' in gpu._ask('tensorrt', 'crasher')['problem']
+    assert 'No module named' in gpu._ask('tensorrt', 'no_such_library')['problem']
+
+
+def test_probe_imports_nothing_from_its_folder(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, gpu._PROBE, 'tensorrt', 'graphs'], check=True,
+                          capture_output=True, text=True, cwd=tmp_path, env={
+                              name: value for name, value in os.environ.items()
+                              if name != 'PYTHONPATH'})
+    assert json.loads(done.stdout)['problem'] == "No module named 'graphs'"
+
+
+def test_two_packages_of_onnxruntime_are_named(graph: Path, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / 'onnxruntime_gpu-1.0.dist-info'
+    folder.mkdir()
+    (folder / 'METADATA').write_text('Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.0')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EngineError, match='onnxruntime and onnxruntime-gpu are installed over'):
+        make_engine('onnxruntime', graph)
+
+
+# Precision
+
+def test_shipped_network_in_pytorch_is_that_in_onnxruntime() -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (1, 96, 160, 3), np.uint8)
+    torch_engines, ort_engines = make_engines('torch'), make_engines('onnxruntime')
+    assert torch_engines.frame.name == 'torch-cpu'
+    found, expected = (one.frame.run({'frame': frame}) for one in (torch_engines, ort_engines))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5)
+    with pytest.raises(EngineError, match=r'runs frame\.onnx in fp32 only, not in fp16'):
+        make_engines('torch', EngineOptions(precision='fp16'))
+
+
+def test_fp16_keeps_types_and_positions() -> None:
+    whole, half = (make_engines('onnxruntime', EngineOptions(precision=precision)).frame
+                   for precision in ('fp32', 'fp16'))
+    assert half.name == 'onnxruntime-cpu-fp16'
+    assert half.info['precision'] == 'fp16'
+    # Wide enough that FP16 cannot count its pixels.
+    frame = np.random.default_rng(2).integers(0, 256, (1, 64, 4099, 3), np.uint8)
+    found, expected = half.run({'frame': frame}), whole.run({'frame': frame})
+    for name, value in expected.items():
+        assert found[name].dtype == np.float32
+        assert 0.0 < np.abs(found[name] - value).max() < 0.05
+
+
+def test_graph_without_convolutions_stays_fp32(graph: Path) -> None:
+    assert load_graph(graph, 'fp16').precision == 'fp32'
+    assert load_graph(graph, 'fp16').content == graph.read_bytes()
+
+
+def test_int8_asks_for_calibration_and_then_runs(tmp_path: Path) -> None:
+    options = EngineOptions(precision='int8', cache=tmp_path)
+    with pytest.raises(EngineError, match='vts compile --precision int8 --calibrate BAG'):
+        make_engines('onnxruntime', options)
+    random = np.random.default_rng(3)
+    frames = [cv2.resize(random.integers(0, 256, (6, 10, 3), np.uint8), (160, 96))
+              for _ in range(4)]
+    with pytest.raises(EngineError, match='there are none'):
+        store_int8(model_path(FRAME), [], tmp_path)
+    store_int8(model_path(FRAME), frames, tmp_path)
+    engine = make_engines('onnxruntime', options).frame
+    assert engine.name == 'onnxruntime-cpu-int8'
+    expected = make_engines('onnxruntime').frame.run({'frame': frames[0][np.newaxis]})
+    found = engine.run({'frame': frames[0][np.newaxis]})
+    difference = np.abs(found['embedding'] - expected['embedding'])
+    assert 0.0 < difference.mean() < 0.05
+
+
+def test_unknown_precision(graph: Path) -> None:
+    with pytest.raises(EngineError, match="unknown precision 'fp8', expected one of fp32"):
+        load_graph(graph, 'fp8')  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('text', ['848', '848x', '0x480', '848x480x3', 'x', '1x1'])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(EngineError, match='is no size of a picture'):
+        picture_size(text)
+    assert picture_size('848x480') == (480, 848)
+    assert picture_size('') == (480, 848)
 
 
 def test_models_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ MARKER = 'share/ament_index/resource_index/packages/vts_ros'
 
 #: Groups of modules from the top down. Imports stay in a group or go to a lower layer.
 LAYERS = (
-    ('cli demo compile bench',),
-    ('nodes', 'annotate', 'scenes training evaluation'),
+    ('cli demo bench',),
+    ('nodes', 'annotate', 'compile', 'scenes training evaluation'),
     ('pipeline', 'bags', 'visuals'),
     ('sparsify', 'vlm'),
     ('engines', 'images'),

@@ -29,6 +29,7 @@ from vts_ros.sparsify.export import (
     export_window,
     FRAME_INPUTS,
     FRAME_OUTPUTS,
+    load_net,
     MAX_SIDE_PX,
     weights_sha256,
     window_example,
@@ -383,6 +384,48 @@ def test_fixed_shapes_give_the_same(window_engine: OnnxRuntimeEngine, tmp_path: 
     assert not {'Shape', 'Range', 'NonZero', 'Loop', 'If'} & set(operators)
     assert fixed.metadata['search_radius'] == '1'
     assert fixed.metadata['grid'] == '4x7'
+
+
+def test_counting_gives_the_same_as_sorting(window_engine: OnnxRuntimeEngine,
+                                            tmp_path: Path) -> None:
+    export_window(tmp_path / 'counting.onnx', by_counting=True)
+    counting = OnnxRuntimeEngine(tmp_path / 'counting.onnx', threads=1)
+    operators = Counter(node.op_type for node in onnx.load(tmp_path / 'counting.onnx').graph.node)
+    assert not {'TopK', 'Loop', 'If'} & set(operators)
+    random = np.random.default_rng(5)
+    for seed in range(60):
+        frames, grid = int(random.integers(1, 8)), GRIDS[random.integers(len(GRIDS))]
+        torch.manual_seed(seed)
+        values = [value.numpy() for value in window_example(frames, grid, seed % 3)]
+        inputs = dict(zip(WINDOW_INPUTS, values, strict=True))
+        if seed % 2:  # a camera that stands still: nearly everything is equal
+            inputs['saliency'] = np.round(3 * inputs['saliency'][:1].repeat(frames, axis=0)) / 3
+            inputs['embedding'] = inputs['embedding'][:1].repeat(frames, axis=0)
+        inputs['budget'] = random.integers(1, frames * grid[0] * grid[1] + 1, 1)
+        inputs['previous_key'] = random.integers(-1, frames, 1)
+        found, expected = counting.run(inputs), window_engine.run(inputs)
+        for name in WINDOW_OUTPUTS:
+            np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_frames_of_several_cameras_are_looked_at_together(
+        frame_engine: OnnxRuntimeEngine) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 96, 160, 3), np.uint8)
+    together = frame_engine.run({'frame': frames})
+    for index in range(3):
+        alone = frame_engine.run({'frame': frames[index:index + 1]})
+        for name in FRAME_OUTPUTS:
+            np.testing.assert_allclose(together[name][index], alone[name][0], atol=1e-5)
+
+
+def test_exported_network_comes_back(net: ProposalNet, exported: Path, tmp_path: Path) -> None:
+    again = load_net(exported / 'frame.onnx')
+    frames = torch.randint(0, 256, (2, 100, 180, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        for found, expected in zip(again(frames), net(frames)):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match='no export of this proposal network'):
+        load_net(exported / 'window.onnx')
 
 
 def test_half_fixed_shapes_are_refused(tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -
     train_proposal(folder, tmp_path / 'out', tmp_path / 'work', steps=2, batch=2)
     assert (tmp_path / 'out' / 'frame.onnx').stat().st_size > 100_000
     assert (tmp_path / 'out' / 'window.onnx').exists()
+    assert (tmp_path / 'out' / 'window_by_counting.onnx').exists()
 
 
 @pytest.mark.parametrize('workers', [1, 2])

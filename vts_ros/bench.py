@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import threading
 import time
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
 from vts_ros.engines import BACKENDS, EngineError, EngineOptions
 from vts_ros.frames import Frame
-from vts_ros.pipeline import Pipeline
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.graphs import make_engines
+
+if TYPE_CHECKING:
+    # Takes long to import, and most engines are timed without a language model.
+    from vts_ros.pipeline import Pipeline
 
 #: Frames of the window that is timed.
 FRAMES = 5

@@ -666,7 +666,7 @@ def compile_(
         _print_change(console, precision, engines, calibrate or [], frames, grids[0],
                       search_radius)
     if precision != 'fp32' and eval_windows:
-        from vts_ros.compile import quality
+        from vts_ros.evaluation.precision import quality
 
         console.print(_comparison_table(f'{eval_windows} rendered windows, 60 % of the tokens',
                                         quality(precision, model, eval_windows, engines)))
@@ -692,7 +692,7 @@ def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: E
                   bags: list[Path], frames: int, grid: tuple[int, int], search_radius: int
                   ) -> None:
     """Print how keep lists change against FP32, on the windows of the bags or rendered ones."""
-    from vts_ros.compile import compare, rendered_windows, windows_of_bags
+    from vts_ros.evaluation.precision import compare, rendered_windows, windows_of_bags
 
     with console.status('comparing keep lists with fp32'):
         change = compare(
@@ -702,7 +702,7 @@ def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: E
         f'{precision} against fp32 on {change.windows} '
         f'{"windows of the bags" if bags else "rendered windows"}: '
         f'{change.same_tokens:.1%} of the kept tokens are the same, the key frame in '
-        f'{change.same_keys} of {change.windows}', highlight=False, markup=False)
+        f'{change.same_keys} of {change.windows}', highlight=False, markup=False, soft_wrap=True)
 
 
 def _comparison_table(title: str, columns: dict[str, dict[str, Any]]) -> Table:

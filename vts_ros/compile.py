@@ -1,35 +1,29 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Build engines ahead of the drive, and say what their precision costs."""
+"""Build engines ahead of the drive, for any GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import itertools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.bags import camera_topics, read_frames
-from vts_ros.engines import EngineError, EngineOptions, Precision
+from vts_ros.engines import EngineError, Precision
 from vts_ros.engines.cache import EngineCache, EngineKey
 from vts_ros.engines.graphs import load_graph, spans, store_int8
 from vts_ros.engines.trt import compile_graph, Library, load_library
-from vts_ros.evaluation.scenes import evaluate, frames_of
-from vts_ros.frames import Frame, FrameBuffer, FrameError
+from vts_ros.frames import FrameError
 from vts_ros.models import model_path
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.scenes.clips import balanced_scenes, render
-from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.graphs import FRAME, make_engines, window_graph
+from vts_ros.sparsify.graphs import FRAME, window_graph
 from vts_ros.sparsify.network import EMBEDDING_CHANNELS, MAP_SIZE
 
 #: Pictures that INT8 is calibrated with.
 CALIBRATION_FRAMES = 64
-#: Windows on which keep lists are compared.
-COMPARED_WINDOWS = 20
 
 
 class Compiled(NamedTuple):
@@ -50,26 +44,6 @@ class Compiled(NamedTuple):
     key: EngineKey
     hit: bool
     path: Path
-
-
-class Change(NamedTuple):
-    """
-    How another precision chooses, compared with FP32 on the same windows.
-
-    Attributes
-    ----------
-    windows
-        Number of windows.
-    same_tokens
-        Mean share of the kept tokens that FP32 keeps as well.
-    same_keys
-        Windows with the same key frame.
-
-    """
-
-    windows: int
-    same_tokens: float
-    same_keys: int
 
 
 def compiler(backend: str, target: str) -> Library:
@@ -168,67 +142,3 @@ def _pictures(bags: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
                 yield frame.rgb()
             except FrameError:
                 continue
-
-
-def windows_of_bags(bags: Sequence[Path], frames: int, interval_sec: float = 0.4
-                    ) -> Iterator[list[Frame]]:
-    """Yield windows of recorded drives that share no frame."""
-    for bag in bags:
-        buffer = FrameBuffer(frames, interval_sec)
-        for frame in read_frames(bag):
-            buffer.push(frame)
-            if window := buffer.window():
-                yield window
-                buffer.clear()
-
-
-def rendered_windows() -> Iterator[list[Frame]]:
-    """Yield windows of rendered drives that no training has seen."""
-    for scene in balanced_scenes('val', COMPARED_WINDOWS):
-        yield frames_of(render(scene, 848, 480), f'scene {scene.seed}')
-
-
-def compare(precision: Precision, cache: EngineCache, windows: Iterable[list[Frame]],
-            grid: tuple[int, int], search_radius: int = 1, keep_ratio: float = 0.6) -> Change:
-    """
-    Compare the keep lists of a precision with those of FP32, both in ONNX Runtime on the CPU.
-
-    Parameters
-    ----------
-    windows
-        At most ``COMPARED_WINDOWS`` of them are looked at.
-
-    Raises
-    ------
-    EngineError
-        If INT8 has not been calibrated, or there is no window.
-
-    """
-    whole, other = (
-        Sparsifier(engines.frame, engines.window, search_radius=search_radius)
-        for engines in (make_engines('onnxruntime', EngineOptions(precision=one,
-                                                                  cache=cache.directory))
-                        for one in ('fp32', precision)))
-    same_tokens, same_keys = [], 0
-    for window in itertools.islice(windows, COMPARED_WINDOWS):
-        pictures = [frame.rgb() for frame in window]
-        expected, found = (
-            one.select([one.propose(picture) for picture in pictures], grid, keep_ratio)
-            for one in (whole, other))
-        same_tokens.append(np.isin(found.keep, expected.keep).mean())
-        same_keys += found.key == expected.key
-    if not same_tokens:
-        raise EngineError('there is no full window to compare keep lists on')
-    return Change(len(same_tokens), float(np.mean(same_tokens)), same_keys)
-
-
-def quality(precision: Precision, model: str, count: int, cache: EngineCache
-            ) -> dict[str, dict[str, Any]]:
-    """Return the metrics of the answers at 60 % of the tokens, of FP32 and of the precision."""
-    pipeline = Pipeline.load(PipelineConfig(model=model, engine_backend='onnxruntime'))
-    engines = make_engines('onnxruntime', EngineOptions(
-        precision=precision, cache=cache.directory))
-    other = Pipeline(Sparsifier(engines.frame, engines.window), pipeline.vlm, pipeline.prompts,
-                     pipeline.config)
-    return {name: evaluate(one, 'val', count, (0.6,))['vts']['0.6']
-            for name, one in (('fp32', pipeline), (precision, other))}
