@@ -30,7 +30,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         'cameras': ','.join(inputs.cameras),
         'image_transport': inputs.image_transport,
         'use_sim_time': 'true',
-        **{name: value(name) for name in ('model', 'keep_ratio', 'rviz')},
+        **{name: value(name) for name in ('model', 'keep_ratio', 'overlay', 'rviz')},
     }.items())
     player = Node(
         package='vts_ros', executable='vts_replay', output='screen', emulate_tty=True,
@@ -53,7 +53,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('keep_ratio', default_value='',
                               description='Share of the visual tokens that is kept, 0 to 1; '
                                           'empty: as in config/vts.yaml'),
+        DeclareLaunchArgument('overlay', default_value='false', choices=['true', 'false'],
+                              description='Publish pictures with the answers drawn over them'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],
-                              description='Show the answers in RViz'),
+                              description='Show the answers in RViz; starts the overlay as well'),
         OpaqueFunction(function=start),
     ])

@@ -138,6 +138,8 @@ class Pipeline:
         self.vlm = vlm
         self.prompts = prompts
         self.config = config
+        #: Length of the last answer in tokens.
+        self.answer_tokens = 0
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
 
@@ -237,6 +239,12 @@ class Pipeline:
         """Change the share of visual tokens that is kept, from the next window on."""
         self.config = replace(self.config, keep_ratio=keep_ratio)
 
+    def set_prompts(self, language: str, prompts: str) -> None:
+        """Change what is asked, from the next window on; raises as :meth:`load` does."""
+        if (language, prompts) != (self.config.language, self.config.prompts):
+            self.prompts = Prompts.load(language, prompts)
+            self.config = replace(self.config, language=language, prompts=prompts)
+
     def clear(self) -> None:
         """Forget all frames, for instance after time jumped back."""
         self._seen.clear()
@@ -272,6 +280,7 @@ class Pipeline:
             [one.prepared for one in pruned], [one.selection.keep for one in pruned],
             max_new_tokens=self.config.max_new_tokens, stop=stop)
         watch.ms.update(generations[0].latency_ms)
+        self.answer_tokens = len(generations[-1].token_ids)
         return pruned, generations
 
     def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch) -> Pruned:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rcl_interfaces.msg import (
@@ -21,7 +21,9 @@ from rclpy.validate_namespace import validate_namespace
 
 from vts_ros.engines import BACKENDS
 from vts_ros.images import camera_name
+from vts_ros.nodes.cameras import TRANSPORTS
 from vts_ros.pipeline import PipelineConfig
+from vts_ros.vlm.prompts import PromptError, Prompts
 
 #: When a parameter may change: at any time, while the node is unconfigured, or never.
 Change = Literal['live', 'unconfigured', 'never']
@@ -95,12 +97,19 @@ TABLE: tuple[Spec, ...] = (
          change='never'),
     Spec('cameras', [''], 'Namespaces of the cameras: `front` is subscribed at `front/image_raw` '
          '(+ `/compressed`), the empty name at `image_raw`; all of them can be remapped'),
-    Spec('image_transport', 'compressed', 'sensor_msgs/CompressedImage on `image_raw/compressed` '
-         'or sensor_msgs/Image on `image_raw`', choices=('compressed', 'raw')),
+    Spec('image_transport', 'auto', 'compressed: sensor_msgs/CompressedImage on '
+         '`image_raw/compressed`; raw: sensor_msgs/Image on `image_raw`; auto: what is published, '
+         'compressed first', choices=TRANSPORTS),
     Spec('max_frame_age_sec', 3.0, 'Cameras whose newest picture is older, by its stamp or by '
          'when it came, are left out; 0 takes any age', change='live', span=(0.0, 3600.0)),
+    Spec('no_image_warn_sec', 5.0, 'Without a picture for so long, a warning names the topic, its '
+         'publishers and their QoS; 0 never warns', change='live', span=(0.0, 3600.0)),
+    Spec('no_answer_warn_sec', 30.0, 'Without an answer for so long although pictures arrive, the '
+         'diagnostics warn; 0 never warns', change='live', span=(0.0, 3600.0)),
     Spec('buffer.frames', 5, 'Frames of a window, per camera', span=(1, 32)),
     Spec('buffer.interval_sec', 0.4, 'Spacing of the frames of a window', span=(0.0, 60.0)),
+    Spec('buffer.max_skew_sec', 0.1, 'How far apart the frames of several cameras may be to be '
+         'taken as of one moment; at most half of buffer.interval_sec is used', span=(0.0, 10.0)),
     Spec('pipeline.period_sec', 0.0, 'Shortest time between the starts of two descriptions; '
          '0 describes as often as the machine can', change='live', span=(0.0, 3600.0)),
     _of_pipeline('sparsify.keep_ratio', 'keep_ratio', 'Share of the visual tokens that the '
@@ -121,12 +130,20 @@ TABLE: tuple[Spec, ...] = (
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
-                 'file'),
+                 'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
-                 'config/prompts.yaml of the package'),
+                 'config/prompts.yaml of the package', change='live'),
     Spec('markers.frame_id', 'base_link', 'Frame of the text in RViz'),
 )
-_SPECS = {spec.name: spec for spec in TABLE}
+_SHARED = ('cameras', 'image_transport', 'no_image_warn_sec')
+#: The parameters of the overlay node. It has no lifecycle: they are read once.
+OVERLAY_TABLE: tuple[Spec, ...] = (
+    *(replace(spec, change='never') for spec in TABLE if spec.name in _SHARED),
+    Spec('history_mb', 256, 'Memory for pictures that wait for the report about them, in MiB; '
+         'raw pictures need much', change='never', span=(1, 65536)),
+)
+#: Language and file, as :meth:`Prompts.load` takes them.
+PROMPTS = ('vlm.language', 'vlm.prompts')
 
 
 class Parameters:
@@ -139,6 +156,8 @@ class Parameters:
         Gets the parameters declared.
     is_configured
         Tells whether those that are read on configure are in use.
+    table
+        The parameters.
 
     Raises
     ------
@@ -147,13 +166,15 @@ class Parameters:
 
     """
 
-    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+    def __init__(self, node: Node, is_configured: Callable[[], bool],
+                 table: Sequence[Spec] = TABLE) -> None:
         self._node = node
+        self._specs = {spec.name: spec for spec in table}
         self._is_configured = is_configured
         # Registered first, so that it also checks the values that are given at start.
         node.add_on_set_parameters_callback(self._validate)
         node.declare_parameters(
-            '', [(spec.name, spec.default, spec.descriptor()) for spec in TABLE])
+            '', [(spec.name, spec.default, spec.descriptor()) for spec in table])
 
     def __getitem__(self, name: str) -> Any:
         """Return the present value."""
@@ -166,11 +187,23 @@ class Parameters:
     def _validate(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             # Others are declared by rclpy itself: use_sim_time, qos_overrides.
-            if spec := _SPECS.get(parameter.name):
+            if spec := self._specs.get(parameter.name):
                 problem = spec.problem(parameter.value)
                 if spec.change == 'unconfigured' and self._is_configured():
                     problem = f'{spec.name} is read on configure: ' \
                               'deactivate and clean up the node first'
                 if problem:
                     return SetParametersResult(successful=False, reason=problem)
-        return SetParametersResult(successful=True)
+        problem = self._problem_of_prompts(parameters)
+        return SetParametersResult(successful=not problem, reason=problem)
+
+    def _problem_of_prompts(self, parameters: Sequence[Parameter]) -> str:
+        """Return why prompts cannot be changed to these while they are in use, or ``''``."""
+        given = {one.name: one.value for one in parameters if one.name in PROMPTS}
+        if not given or not self._is_configured():
+            return ''
+        try:
+            Prompts.load(*(given[name] if name in given else self[name] for name in PROMPTS))
+        except PromptError as error:
+            return str(error)
+        return ''
