@@ -18,7 +18,7 @@ from launch.actions import (
 )
 from launch_ros.actions import SetRemap
 
-LAUNCH = Path(get_package_share_directory('vts_ros'), 'launch')
+SHARE = Path(get_package_share_directory('vts_ros'))
 #: Arguments that are handed on as they are.
 HANDED_ON = {
     'model': 'Checkpoint; empty: as in params_file',
@@ -58,9 +58,10 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         raw = topic.removesuffix('/compressed')
         remaps += [SetRemap(f'{name}/image_raw', raw),
                    SetRemap(f'{name}/image_raw/compressed', f'{raw}/compressed')]
-    nodes = IncludeLaunchDescription(str(LAUNCH / 'vts.launch.py'), launch_arguments={
+    nodes = IncludeLaunchDescription(str(SHARE / 'launch' / 'vts.launch.py'), launch_arguments={
         'cameras': ','.join(cameras),
-        **{name: value[name] for name in (*HANDED_ON, 'use_sim_time', 'overlay', 'rviz')},
+        **{name: value[name] for name in (
+            *HANDED_ON, 'params_file', 'use_sim_time', 'overlay', 'rviz')},
     }.items())
     return [GroupAction([*remaps, nodes])]
 
@@ -72,6 +73,8 @@ def generate_launch_description() -> LaunchDescription:
                               'raw or compressed is found out'),
         *(DeclareLaunchArgument(name, default_value='', description=text)
           for name, text in HANDED_ON.items()),
+        DeclareLaunchArgument('params_file', default_value=str(SHARE / 'config' / 'vts.yaml'),
+                              description='Parameters of the nodes'),
         DeclareLaunchArgument('use_sim_time', default_value='false', choices=['true', 'false'],
                               description='Take the time from /clock'),
         DeclareLaunchArgument('overlay', default_value='false', choices=['true', 'false'],

@@ -78,7 +78,6 @@ def _check_replay(car: Car) -> None:
     car.until(lambda: len(car.reports) >= 3)
     stamps = times(BAG_LENGTH)
     assert {frame.stamp for report in car.reports for frame in report.frames} <= set(stamps)
-    assert car.answered == sorted(set(car.answered))
     # The time of the recording is that of the node: by its clock the answers are fresh.
     for report in car.reports:
         assert report.age_ms is not None
@@ -121,16 +120,17 @@ CASES = {
             (OVERLAY, parameters(('cameras:=[front]',)))],
         _check_car),
     'replay': Case(
-        lambda folder: {'bag': _bag(folder)},
+        lambda folder: {'bag': _bag(folder), 'loop': 'true', 'params_file': _params_file(folder)},
         lambda folder: [
-            (NODE, parameters(('use_sim_time:=true', 'cameras:=[camera_front]'))
+            (NODE, parameters((*QUICK, 'use_sim_time:=true', 'cameras:=[camera_front]'))
              + _remapped(camera_front='/camera/front/image_raw')),
-            (REPLAY, [_bag(folder), '--clock', '--wait-sec', '60'])],
+            (REPLAY, [_bag(folder), '--clock', '--loop', '--wait-sec', '60'])],
         _check_replay),
     'multi_camera': Case(
-        lambda folder: {'topics': 'left=/cam0/image_raw,right=/cam1/image_raw/compressed'},
+        lambda folder: {'topics': 'left=/cam0/image_raw,right=/cam1/image_raw/compressed',
+                        'params_file': _params_file(folder)},
         lambda folder: [
-            (NODE, parameters(('cameras:=[left, right]',))
+            (NODE, parameters((*QUICK, 'cameras:=[left, right]'))
              + _remapped(left='/cam0/image_raw', right='/cam1/image_raw'))],
         _check_several),
 }

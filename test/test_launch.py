@@ -46,6 +46,8 @@ def generate_test_description(case: str) -> LaunchDescription:
     return LaunchDescription([
         SetEnvironmentVariable('ROS_DOMAIN_ID', str(DOMAIN)),
         SetEnvironmentVariable('PYTHONUNBUFFERED', '1'),
+        # More threads than cores make everything slower.
+        SetEnvironmentVariable('OMP_NUM_THREADS', '1'),
         IncludeLaunchDescription(
             str(LAUNCH / f'{case}.launch.py'),
             launch_arguments=CASES[case].arguments(folder).items()),

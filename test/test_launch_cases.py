@@ -14,7 +14,7 @@ from car import Car
 from conftest import ROOT, Ros
 from launch_cases import CASES
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize('name', CASES)

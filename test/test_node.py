@@ -34,7 +34,7 @@ from vts_ros.report import RISK_LEVELS
 DRIVE = 20
 
 #: Far longer than it takes, for machines that are busy with other things.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope='module')

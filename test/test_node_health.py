@@ -33,7 +33,7 @@ from vts_ros.vlm import Vlm
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 PARTS = ('engine', 'sparsifier', 'vlm', 'pipeline')
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope='module')

@@ -25,7 +25,7 @@ from vts_ros.nodes.qos import LATCHED_QOS
 from vts_ros.report import RISK_COLOURS
 from vts_ros.visuals import BAND_HEIGHT, overlay, WIDTH
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import json
 from pathlib import Path
+import re
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -28,8 +32,9 @@ from vts_ros.bags import BagError
 from vts_ros.nodes import cameras, health, replay, vts_node
 from vts_ros.nodes.cameras import Camera
 from vts_ros.nodes.health import CameraHealth
-from vts_ros.nodes.parameters import TABLE
+from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
+from vts_ros.nodes.vts_parameters import TABLE
 
 
 @pytest.fixture
@@ -177,14 +182,35 @@ def test_replay_waits_for_listeners_although_the_bag_is_damaged(
     assert flushed
 
 
-def test_parameter_file_and_table_agree() -> None:
-    def flat(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                yield from flat(value, f'{prefix}{name}.')
-            else:
-                yield prefix + name, value
+def flat(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield the parameters of a file by their full names."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value
 
+
+@pytest.mark.parametrize(('node', 'table'), [('vts_node', TABLE), ('vts_overlay', OVERLAY_TABLE)])
+def test_parameter_file_and_table_agree(node: str, table: tuple[Spec, ...]) -> None:
     with (ROOT / 'config' / 'vts.yaml').open() as file:
-        given = yaml.safe_load(file)['/**/vts_node']['ros__parameters']
-    assert dict(flat(given)) == {spec.name: spec.default for spec in TABLE}
+        given = yaml.safe_load(file)[f'/**/{node}']['ros__parameters']
+    assert dict(flat(given)) == {spec.name: spec.default for spec in table}
+
+
+def test_readme_and_table_agree() -> None:
+    """Every declared parameter has a row with its default, and no row is about another one."""
+    rows = re.findall(r'^\| `([a-z_.]+)` \| `([^|]*)` \| (live|configure|start) \|',
+                      (ROOT / 'README.md').read_text(), re.MULTILINE)
+    when = {'live': 'live', 'unconfigured': 'configure', 'never': 'start'}
+    declared = [(spec.name, json.dumps(spec.default), when[spec.change])
+                for spec in (*TABLE, OVERLAY_TABLE[-1])]
+    assert sorted(rows) == sorted(declared)
+
+
+def test_overlay_does_not_load_what_it_does_not_need() -> None:
+    """It runs beside the node on the same machine: no second PyTorch in memory."""
+    code = 'import sys, vts_ros.nodes.overlay; print(*sys.modules)'
+    loaded = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True,
+                            text=True).stdout.split()
+    assert not {'torch', 'transformers', 'onnxruntime', 'rosbags'} & set(loaded)

@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+import io
 import threading
+import warnings
 
 import cv2
 import numpy as np
@@ -17,6 +19,10 @@ from numpy.typing import NDArray
 MIN_SIDE_PX = 16
 #: Longer pictures are no camera's; image processors refuse them from 200 on.
 MAX_ASPECT = 20
+#: More than any camera of a car has. A few bytes can claim to be a picture that fills the memory.
+MAX_PIXELS = 2**26
+#: What compressed pictures are in ROS. Fewer decoders are fewer doors.
+FORMATS = ('JPEG', 'PNG', 'WEBP')
 
 
 class FrameError(ValueError):
@@ -51,7 +57,7 @@ def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """
-    Decode a compressed picture (JPEG, PNG, whatever OpenCV reads) to RGB.
+    Decode a compressed picture, one of ``FORMATS``, to RGB.
 
     Returns
     -------
@@ -69,6 +75,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     # Drivers may pad what they send with zeros.
     if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data.rstrip(b'\0')[-64:]:
         raise FrameError('truncated JPEG (no end marker)')
+    _check_size(data)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -76,6 +83,24 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     if bgr is None:
         raise FrameError(f'picture cannot be decoded ({len(data)} bytes)')
     return check_rgb(np.ascontiguousarray(bgr[:, :, ::-1]))
+
+
+def _check_size(data: bytes) -> None:
+    """Raise FrameError if the header is none, or tells of too large a picture."""
+    # Here, as raw pictures need no Pillow.
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures; what is too large is decided below.
+            warnings.simplefilter('ignore')
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                width, height = picture.size
+    except Exception as error:
+        # Whatever Pillow makes of a garbled header, the picture is of no use.
+        raise FrameError(f'picture cannot be decoded ({len(data)} bytes)') from error
+    if width * height > MAX_PIXELS:
+        raise FrameError(f'picture of {width}x{height} px is larger than {MAX_PIXELS} px')
 
 
 @dataclass(frozen=True, eq=False)

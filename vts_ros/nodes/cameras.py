@@ -54,7 +54,8 @@ class Camera:
         self._warned = self._saw_raw = False
         self._began = time.monotonic()
         self.health = CameraHealth(
-            node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']))
+            node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']),
+            namespace.strip('/').replace('/', '_'))
         if transport == 'auto':
             self._find_out()
         else:

@@ -43,6 +43,8 @@ class CameraHealth:
 
     Attributes
     ----------
+    given_name
+        Name in reports; without one it follows from topic and frame_id, as offline.
     frame_id
         That of the last message.
     stamp_ns
@@ -62,6 +64,7 @@ class CameraHealth:
     """
 
     topic: str
+    given_name: str = ''
     frame_id: str = ''
     stamp_ns: int = 0
     counters: Counter[str] = field(default_factory=Counter)
@@ -71,13 +74,13 @@ class CameraHealth:
     incompatible: str = ''
 
     def __post_init__(self) -> None:
-        """Take the name from the topic."""
-        self.name = camera_name(self.topic)
+        """Take the name from the topic if none is given."""
+        self.name = self.given_name or camera_name(self.topic)
         self._unmatched = 0
 
     def received(self, frame_id: str) -> None:
-        """Note that a message came; the first one settles the name, as in offline reports."""
-        if not self.arrivals:
+        """Note that a message came; the first one settles the name if none is given."""
+        if not (self.arrivals or self.given_name):
             self.name = camera_name(self.topic, frame_id)
         self.frame_id = frame_id
         self.counters['received'] += 1

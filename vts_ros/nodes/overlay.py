@@ -32,6 +32,8 @@ from vts_ros.visuals import encode, overlay, Picture
 
 WATCH_SEC = 1.0
 JPEG_QUALITY = 90
+#: More than any window has; a report is text that anybody may have sent.
+MAX_TOKENS = 2**20
 
 
 class History:
@@ -136,6 +138,8 @@ class VtsOverlay(Node):
                   if publisher.get_subscription_count()]
         if not wanted:
             return
+        if report.tokens_total > MAX_TOKENS:
+            raise ValueError(f'{report.tokens_total} visual tokens')
         window = [self._history.rgb(frame.camera, frame.stamp) for frame in report.frames]
         newest = window[-1]
         if newest is None:

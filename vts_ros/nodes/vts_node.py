@@ -38,8 +38,8 @@ from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.nodes.cameras import Camera
 from vts_ros.nodes.conversions import to_markers, to_risk, to_stamp, to_unknown_risk
 from vts_ros.nodes.health import gpu_status, HARDWARE_ID, PipelineHealth
-from vts_ros.nodes.parameters import Parameters
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
+from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.pipeline import BrokenFrame, OnBroken, Pipeline, Stop
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.prompts import PromptError
@@ -95,7 +95,7 @@ class VtsNode(LifecycleNode):
         super().__init__('vts_node')
         self._pipeline: Pipeline | None = None
         self._is_configured = False
-        self._settings = Parameters(self, lambda: self._is_configured)
+        self._settings = VtsParameters(self, lambda: self._is_configured)
         self._buffer = FrameBuffer()
         self._settled = 0
         self._cameras: list[Camera] = []
