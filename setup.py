@@ -108,6 +108,7 @@ setup(
         'console_scripts': [
             'vts = vts_ros.cli:main',
             'vts_node = vts_ros.nodes.vts_node:main',
+            'vts_overlay = vts_ros.nodes.overlay:main',
             'vts_replay = vts_ros.nodes.replay:main',
         ],
     },

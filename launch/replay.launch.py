@@ -17,7 +17,7 @@ from launch_ros.actions import Node, SetRemap
 
 from vts_ros.bags import node_inputs
 
-LAUNCH = Path(get_package_share_directory('vts_ros'), 'launch')
+SHARE = Path(get_package_share_directory('vts_ros'))
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -26,11 +26,12 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(argument).perform(context)
 
     inputs = node_inputs(value('bag'))
-    node = IncludeLaunchDescription(str(LAUNCH / 'vts.launch.py'), launch_arguments={
+    node = IncludeLaunchDescription(str(SHARE / 'launch' / 'vts.launch.py'), launch_arguments={
         'cameras': ','.join(inputs.cameras),
         'image_transport': inputs.image_transport,
         'use_sim_time': 'true',
-        **{name: value(name) for name in ('model', 'keep_ratio', 'rviz')},
+        **{name: value(name) for name in (
+            'model', 'keep_ratio', 'params_file', 'overlay', 'rviz')},
     }.items())
     player = Node(
         package='vts_ros', executable='vts_replay', output='screen', emulate_tty=True,
@@ -49,11 +50,15 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('loop', default_value='false', choices=['true', 'false'],
                               description='Start again at the end'),
         DeclareLaunchArgument('model', default_value='',
-                              description='Checkpoint; empty: as in config/vts.yaml'),
+                              description='Checkpoint; empty: as in params_file'),
         DeclareLaunchArgument('keep_ratio', default_value='',
                               description='Share of the visual tokens that is kept, 0 to 1; '
-                                          'empty: as in config/vts.yaml'),
+                                          'empty: as in params_file'),
+        DeclareLaunchArgument('params_file', default_value=str(SHARE / 'config' / 'vts.yaml'),
+                              description='Parameters of the nodes'),
+        DeclareLaunchArgument('overlay', default_value='false', choices=['true', 'false'],
+                              description='Publish pictures with the answers drawn over them'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],
-                              description='Show the answers in RViz'),
+                              description='Show the answers in RViz; starts the overlay as well'),
         OpaqueFunction(function=start),
     ])

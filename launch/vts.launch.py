@@ -7,8 +7,6 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 CONFIG = Path(get_package_share_directory('vts_ros'), 'config')
@@ -16,47 +14,58 @@ CONFIG = Path(get_package_share_directory('vts_ros'), 'config')
 #: Arguments that set a parameter; where one is left empty, the parameter file decides.
 PARAMETERS = {
     'cameras': ('cameras', 'Namespaces of the cameras, separated by commas: front,rear'),
-    'image_transport': ('image_transport', 'compressed or raw'),
+    'image_transport': ('image_transport', 'auto, compressed or raw'),
     'model': ('vlm.model', 'Checkpoint: shipped name, directory, or hub id in the local cache'),
     'keep_ratio': ('sparsify.keep_ratio', 'Share of the visual tokens that is kept, 0 to 1'),
     'language': ('vlm.language', 'Language of the answers'),
     'prompts': ('vlm.prompts', 'Prompt file of your own'),
 }
 OF_TYPE = {'cameras': lambda text: text.split(','), 'keep_ratio': float}
+#: Those that the overlay has as well.
+SHARED = ('cameras', 'image_transport', 'use_sim_time')
 
 
-def start_node(context: LaunchContext) -> list[Node]:
-    """Return the node, with the parameters that were given."""
+def start_nodes(context: LaunchContext) -> list[Node]:
+    """Return the nodes that are asked for, with the parameters that were given."""
     def value(argument: str) -> str:
-        return LaunchConfiguration(argument).perform(context)
+        return str(context.launch_configurations[argument])
 
     given = {parameter: OF_TYPE.get(argument, str)(value(argument))
              for argument, (parameter, _) in PARAMETERS.items() if value(argument)}
     given['use_sim_time'] = value('use_sim_time') == 'true'
-    return [Node(
-        package='vts_ros', executable='vts_node', name='vts_node', namespace=value('namespace'),
-        parameters=[value('params_file'), given],
-        arguments=['--ros-args', '--log-level', value('log_level')],
-        output='screen', emulate_tty=True)]
+    common = {
+        'package': 'vts_ros', 'namespace': value('namespace'), 'output': 'screen',
+        'emulate_tty': True, 'arguments': ['--ros-args', '--log-level', value('log_level')]}
+    nodes = [Node(executable='vts_node', name='vts_node',
+                  parameters=[value('params_file'), given], **common)]
+    if 'true' in (value('overlay'), value('rviz')):
+        shared = {name: given[name] for name in SHARED if name in given}
+        nodes.append(Node(executable='vts_overlay', name='vts_overlay',
+                          parameters=[value('params_file'), shared], **common))
+    if value('rviz') == 'true':
+        nodes.append(Node(package='rviz2', executable='rviz2', namespace=value('namespace'),
+                          arguments=['-d', str(CONFIG / 'vts.rviz')],
+                          parameters=[{'use_sim_time': given['use_sim_time']}]))
+    return nodes
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return arguments, node and RViz."""
+    """Return arguments and nodes."""
     return LaunchDescription([
         *(DeclareLaunchArgument(
             argument, default_value='', description=f'{text}; empty: as in params_file')
           for argument, (_, text) in PARAMETERS.items()),
         DeclareLaunchArgument('params_file', default_value=str(CONFIG / 'vts.yaml'),
-                              description='Parameters of the node'),
-        DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node'),
+                              description='Parameters of the nodes'),
+        DeclareLaunchArgument('namespace', default_value='', description='Namespace of the nodes'),
         DeclareLaunchArgument('use_sim_time', default_value='false', choices=['true', 'false'],
                               description='Take the time from /clock'),
         DeclareLaunchArgument('log_level', default_value='info',
                               choices=['debug', 'info', 'warn', 'error'],
-                              description='How much the node says'),
+                              description='How much the nodes say'),
+        DeclareLaunchArgument('overlay', default_value='false', choices=['true', 'false'],
+                              description='Publish pictures with the answers drawn over them'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],
-                              description='Show the answers in RViz'),
-        OpaqueFunction(function=start_node),
-        Node(package='rviz2', executable='rviz2', arguments=['-d', str(CONFIG / 'vts.rviz')],
-             condition=IfCondition(LaunchConfiguration('rviz'))),
+                              description='Show the answers in RViz; starts the overlay as well'),
+        OpaqueFunction(function=start_nodes),
     ])

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes on real DDS, each test module in a ROS domain of its own."""
+"""Real processes on real DDS, each test or test module in a ROS domain of its own."""
 
 from __future__ import annotations
 
@@ -87,15 +87,29 @@ class Ros:
             process.kill()
 
 
-@pytest.fixture(scope='module')
-def ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
-    """Return a domain that no other test module and no other run on this machine uses."""
-    number = sum(map(ord, request.module.__name__)) + os.getpid()
+def _number(name: str) -> int:
+    return sum(map(ord, name)) + os.getpid()
+
+
+def _domain(number: int) -> Iterator[Ros]:
     domain = Ros(DOMAINS[number % len(DOMAINS)])
     try:
         yield domain
     finally:
         domain.kill_all()
+
+
+@pytest.fixture(scope='module')
+def ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
+    """Return a domain that no other test module and no other run on this machine uses."""
+    yield from _domain(_number(request.module.__name__))
+
+
+@pytest.fixture
+def own_ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
+    """Return a domain for one test alone, another one than that of its module."""
+    apart = 1 + _number(request.node.nodeid) % (len(DOMAINS) - 1)
+    yield from _domain(_number(request.module.__name__) + apart)
 
 
 @pytest.fixture(scope='session')

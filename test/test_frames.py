@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames and the rolling window."""
 
+from collections import Counter
+
 import cv2
 import numpy as np
 import pytest
@@ -152,3 +154,82 @@ def test_a_discarded_frame_leaves_the_others() -> None:
     buffer.discard(broken)
     assert _stamps(buffer.window(full=False)) == [0.0]
     assert _stamps(buffer.window()) == [0.0]  # it was full, so nobody has to wait again
+
+
+def _drive(buffer: FrameBuffer, *cameras: tuple[str, float, float], until: float = 4.0,
+           start: float = 10.0) -> list[list[Frame]]:
+    """Push (camera, rate, delay) merged in the order of time; return each new full window."""
+    ticks = sorted((start + delay + tick / rate_hz, camera)
+                   for camera, rate_hz, delay in cameras
+                   for tick in range(int(until * rate_hz)))
+    windows, settled = [], buffer.settled
+    for seconds, camera in ticks:
+        buffer.push(_frame(seconds, camera))
+        window = buffer.window()
+        if buffer.settled != settled and window:
+            windows.append(window)
+        settled = buffer.settled
+    return windows
+
+
+@pytest.mark.parametrize(('rate_hz', 'delay'), [(30, 0.013), (10, 0.05), (10, 0.3), (4, 0.1)])
+def test_sets_hold_the_nearest_frames_of_all_cameras(rate_hz: int, delay: float) -> None:
+    buffer = FrameBuffer(frames=4, interval_sec=0.4, max_skew_sec=0.15)
+    windows = _drive(buffer, ('front', 30, 0.0), ('rear', rate_hz, delay))
+    assert len(windows) >= 5
+    for window in windows[1:]:
+        front, rear = (np.array(_stamps([one for one in window if one.camera == camera]))
+                       for camera in ('front', 'rear'))
+        assert np.abs(front - rear).max() <= 0.5 / rate_hz + 0.001
+        assert np.diff(front) == pytest.approx(0.4, abs=0.05)
+
+
+def test_every_set_is_new_once() -> None:
+    windows = _drive(FrameBuffer(frames=2, interval_sec=0.4), ('a', 30, 0.0), ('b', 10, 0.03))
+    newest = [window[-1].stamp_ns for window in windows]
+    assert newest == sorted(set(newest))
+    assert len(windows) == 10  # 11 sets of 30 Hz, 0.367 s apart
+
+
+def test_a_lost_camera_holds_up_nobody_and_may_come_back() -> None:
+    buffer = FrameBuffer(frames=3, interval_sec=0.4)
+    both = [('front', 10, 0.0), ('rear', 10, 0.02)]
+    assert {one.camera for one in _drive(buffer, *both)[-1]} == {'front', 'rear'}
+    alone = _drive(buffer, both[0], start=14.0)
+    # For one spacing it is waited for; then its frames run out.
+    assert len(alone) == 10
+    assert {one.camera for one in alone[-1]} == {'front'}
+    again = _drive(buffer, *both, start=18.0)
+    assert Counter(one.camera for one in again[-1]) == {'front': 3, 'rear': 3}
+    assert buffer.counters['late'] == buffer.counters['back'] == buffer.counters['gap'] == 0
+
+
+def test_frames_that_fit_no_set_are_counted_and_left_out() -> None:
+    buffer = FrameBuffer(frames=3, interval_sec=0.4, max_skew_sec=0.05)
+    windows = _drive(buffer, ('front', 10, 0.0), ('rear', 2.5, 0.15))
+    assert {one.camera for one in windows[-1]} == {'front'}
+    assert buffer.counters['unmatched'] == 10
+
+
+def test_a_camera_far_behind_joins_the_sets_of_its_time() -> None:
+    buffer = FrameBuffer(frames=3, interval_sec=0.4)
+    for tick in range(20):
+        buffer.push(_frame(10 + tick / 10, 'front'))
+        buffer.push(_frame(10 + tick / 10 - 0.8, 'rear'))
+    rear = [one for one in buffer.window() or [] if one.camera == 'rear']
+    assert _stamps(rear) == [10.7, 11.1]  # of the sets at 10.8 and 11.2
+    assert buffer.counters['late'] == 0
+
+
+def test_a_remnant_from_before_a_jump_does_not_block_for_ever() -> None:
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    buffer.push(_frame(1000.0, 'dead'))
+    windows = _drive(buffer, ('front', 30, 0.0))
+    assert {one.camera for one in windows[-1]} == {'front'}
+    assert buffer.counters['unmatched'] == FrameBuffer.STRAYS - 1
+
+
+def test_impossible_windows_are_refused() -> None:
+    for values in ((0, 0.4, 0.1), (5, -1.0, 0.1), (5, 0.4, -0.1)):
+        with pytest.raises(ValueError, match='not possible'):
+            FrameBuffer(*values)

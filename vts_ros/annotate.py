@@ -55,7 +55,8 @@ COUNTER_TEXTS = {
     'truncated': 'files of the bag that were cut off (read as far as possible)',
     'damaged': 'places where the bag was damaged (read up to there)',
     'late': 'frames older than the one before (left out)',
-    'gap': 'times that a camera was silent for long (its part of the window started anew)',
+    'gap': 'times that no picture came for long (the window started anew)',
+    'unmatched': 'frames too far in time from those of the other cameras (left out)',
     'not_copied': 'topics of unknown type (left out of the annotated bag)',
     'interrupted': 'times that the run was stopped by hand',
     'failed': 'times that the run ended with an error (what came before is here)',
@@ -144,14 +145,17 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
     """
     buffer = buffer or FrameBuffer()
     counters = Counter() if counters is None else counters
-    full = 0
+    full, settled = 0, buffer.settled
     newest: FrameRef | None = None
     for frame in frames:
         outcome = buffer.push(frame)
         counters[outcome] += 1
         if outcome == 'back':
             pipeline.clear()
-        if outcome not in ('admitted', 'gap', 'back') or (window := buffer.window()) is None:
+        if buffer.settled == settled:
+            continue
+        settled = buffer.settled
+        if (window := buffer.window()) is None:
             continue
         full += 1
         if (full - 1) % every:

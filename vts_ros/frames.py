@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+import io
 import threading
+import warnings
 
 import cv2
 import numpy as np
@@ -17,6 +19,10 @@ from numpy.typing import NDArray
 MIN_SIDE_PX = 16
 #: Longer pictures are no camera's; image processors refuse them from 200 on.
 MAX_ASPECT = 20
+#: More than any camera of a car has. A few bytes can claim to be a picture that fills the memory.
+MAX_PIXELS = 2**26
+#: What compressed pictures are in ROS. Fewer decoders are fewer doors.
+FORMATS = ('JPEG', 'PNG', 'WEBP')
 
 
 class FrameError(ValueError):
@@ -51,7 +57,7 @@ def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """
-    Decode a compressed picture (JPEG, PNG, whatever OpenCV reads) to RGB.
+    Decode a compressed picture, one of ``FORMATS``, to RGB.
 
     Returns
     -------
@@ -69,6 +75,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     # Drivers may pad what they send with zeros.
     if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data.rstrip(b'\0')[-64:]:
         raise FrameError('truncated JPEG (no end marker)')
+    _check_size(data)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -76,6 +83,24 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     if bgr is None:
         raise FrameError(f'picture cannot be decoded ({len(data)} bytes)')
     return check_rgb(np.ascontiguousarray(bgr[:, :, ::-1]))
+
+
+def _check_size(data: bytes) -> None:
+    """Raise FrameError if the header is none, or tells of too large a picture."""
+    # Here, as raw pictures need no Pillow.
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures; what is too large is decided below.
+            warnings.simplefilter('ignore')
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                width, height = picture.size
+    except Exception as error:
+        # Whatever Pillow makes of a garbled header, the picture is of no use.
+        raise FrameError(f'picture cannot be decoded ({len(data)} bytes)') from error
+    if width * height > MAX_PIXELS:
+        raise FrameError(f'picture of {width}x{height} px is larger than {MAX_PIXELS} px')
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +138,32 @@ class Frame:
 Window = Sequence[Frame]
 
 
+@dataclass
+class _Set:
+    """The frames of one moment, one per camera; ``settled`` once no better ones are waited for."""
+
+    stamp_ns: int
+    frames: dict[str, Frame] = field(default_factory=dict)
+    settled: bool = False
+
+    def distance(self, frame: Frame) -> int:
+        return abs(frame.stamp_ns - self.stamp_ns)
+
+    def takes(self, frame: Frame) -> bool:
+        """Return whether the frame is nearer than the one that it would replace."""
+        rival = self.frames.get(frame.camera)
+        return rival is None or (
+            not self.settled and self.distance(frame) < self.distance(rival))
+
+
 class FrameBuffer:
     """
     Rolling window over one or several cameras; safe to use from two threads.
 
-    Frames are admitted at a fixed spacing, so that consecutive windows share all frames but the
-    new ones and whatever was computed for a frame is used again.
+    The window consists of sets at a fixed spacing, so that consecutive windows share all frames
+    but the new ones and whatever was computed for a frame is used again. A set is opened by
+    whatever camera comes first when the time has come, and holds of every camera the frame that
+    is nearest in time. So a camera that is lost holds up nothing: the others go on.
 
     Parameters
     ----------
@@ -126,35 +171,53 @@ class FrameBuffer:
         Frames of a window, per camera.
     interval_sec
         Spacing of the frames of a window in seconds.
+    max_skew_sec
+        How far the frames of a set may be from the one that opened it; at most half a spacing
+        is used.
 
     Attributes
     ----------
     counters
         How often a frame was ``admitted``, ``thinned`` (closer than the spacing),
-        ``duplicate``, ``late`` (older than the newest, and alone with that), came after a
-        ``gap``, or with a time that really went ``back``.
+        ``duplicate``, ``late`` (older than the newest, and alone with that), ``unmatched`` (too
+        far from those of the other cameras), came after a ``gap``, or with a time that really
+        went ``back``.
+    settled
+        How many sets were completed so far. When it has grown there is a new window.
 
     """
 
     #: A frame counts as on time from this share of the spacing on: cameras jitter.
     TOLERANCE = 0.9
-    #: A camera that was silent for so many spacings, and so long, starts anew: a window over the
-    #: gap would show a motion that never was. The others do not wait for it.
+    #: After silence of so many spacings, and so long, all starts anew: a window over the gap
+    #: would show a motion that never was.
     GAP_FRAMES, GAP_SEC = 10, 5.0
+    #: After so many frames far behind the newest set, and none that goes on with it, that set is
+    #: taken for a remnant from before time went back.
+    STRAYS = 50
 
-    def __init__(self, frames: int = 5, interval_sec: float = 0.4) -> None:
-        if frames < 1 or interval_sec < 0.0:
-            raise ValueError(f'window of {frames} frames every {interval_sec} s is not possible')
+    def __init__(self, frames: int = 5, interval_sec: float = 0.4,
+                 max_skew_sec: float = 0.1) -> None:
+        if frames < 1 or interval_sec < 0.0 or max_skew_sec < 0.0:
+            raise ValueError(f'window of {frames} frames every {interval_sec} s, at most '
+                             f'{max_skew_sec} s apart, is not possible')
         self.frames = frames
         self.interval_ns = round(interval_sec * 1e9)
+        self.skew_ns = round(min(max_skew_sec, interval_sec / 2 or max_skew_sec) * 1e9)
         self.gap_ns = max(self.GAP_FRAMES * self.interval_ns, round(self.GAP_SEC * 1e9))
         self.counters: Counter[str] = Counter()
-        self._cameras: dict[str, deque[Frame]] = {}
+        self.settled = 0
+        # One more than a window has: the newest set may still be waiting for a camera.
+        self._sets: deque[_Set] = deque(maxlen=frames + 1)
+        # Per camera: its newest frame, the newest one that is in a set, and a lone late one.
+        self._newest: dict[str, Frame] = {}
+        self._admitted: dict[str, Frame] = {}
         self._late: dict[str, Frame] = {}
-        # Cameras that have had all their frames: one that is discarded later delays no answer.
-        self._filled: set[str] = set()
-        # Whether any camera had all its frames since the last start anew.
+        # Whether there were enough sets for a window; one that is discarded later delays nothing.
+        self._filled = False
+        # The same since the last start anew, gaps or not.
         self._was_full = False
+        self._strays = 0
         self._lock = threading.Lock()
 
     def push(self, frame: Frame) -> str:
@@ -163,10 +226,10 @@ class FrameBuffer:
 
         Returns
         -------
-        What happened, also counted: `admitted`, `thinned`, `duplicate`, `late`, `gap` (the frames
-        of this camera before the gap were dropped) or `back` (all frames were dropped). After the
-        last two the frame itself is admitted. Before the first full window since a start anew,
-        time that goes back is not told again: pictures from before a jump may come after it.
+        What happened, also counted: `admitted`, `thinned`, `duplicate`, `late`, `unmatched`, `gap`
+        or `back` (all frames before were dropped). After the last two the frame itself is
+        admitted. Before the first full window since a start anew, time that goes back is not told
+        again: pictures from before a jump may come after it.
 
         """
         with self._lock:
@@ -175,44 +238,95 @@ class FrameBuffer:
             return outcome
 
     def _push(self, frame: Frame) -> str:
-        outcome = self._outcome(frame)
+        admitted = self._admitted.get(frame.camera)
         late = self._late.pop(frame.camera, None)
-        if outcome == 'late':
+        if admitted and frame.stamp_ns == admitted.stamp_ns:
+            return 'duplicate'
+        if admitted and frame.stamp_ns < admitted.stamp_ns:
             # One frame from the past is a stray, two in order are a clock that was set back.
             if late is None or frame.stamp_ns <= late.stamp_ns:
                 self._late[frame.camera] = frame
-                return outcome
+                return 'late'
             outcome = 'back' if self._was_full else 'admitted'
             self._start_anew()
-        elif outcome == 'gap':
-            del self._cameras[frame.camera]
-            self._filled.discard(frame.camera)
-        if outcome in ('admitted', 'gap', 'back'):
-            kept = self._cameras.setdefault(frame.camera, deque(maxlen=self.frames))
-            kept.append(frame)
-            if len(kept) == self.frames:
-                self._filled.add(frame.camera)
-                self._was_full = True
+            self._open(frame)
+        else:
+            outcome = self._place(frame)
+        newest = self._newest.setdefault(frame.camera, frame)
+        if frame.stamp_ns > newest.stamp_ns:
+            self._newest[frame.camera] = frame
+        self._settle()
         return outcome
 
-    def _outcome(self, frame: Frame) -> str:
-        kept = self._cameras.get(frame.camera)
-        if not kept:
+    def _place(self, frame: Frame) -> str:
+        """Put a frame that is on time where it belongs."""
+        nearest = min(self._sets, key=lambda one: one.distance(frame), default=None)
+        if nearest is None:
+            self._open(frame)
             return 'admitted'
-        ahead_ns = frame.stamp_ns - kept[-1].stamp_ns
-        if ahead_ns == 0:
-            return 'duplicate'
-        if ahead_ns < 0:
-            return 'late'
+        if nearest.distance(frame) <= self.skew_ns and nearest.takes(frame):
+            self._admit(nearest, frame)
+            return 'admitted'
+        newest = self._sets[-1]
+        ahead_ns = frame.stamp_ns - newest.stamp_ns
         if ahead_ns > self.gap_ns:
+            self._sets.clear()
+            self._filled = False
+            self._open(frame)
             return 'gap'
-        return 'thinned' if ahead_ns < self.TOLERANCE * self.interval_ns else 'admitted'
+        if ahead_ns > 0 and ahead_ns >= self.TOLERANCE * self.interval_ns:
+            self._open(frame)
+            return 'admitted'
+        if ahead_ns < -self.gap_ns:
+            self._strays += 1
+            if self._strays >= self.STRAYS:
+                self._start_anew()
+                self._open(frame)
+                return 'admitted'
+        in_time = any(frame.camera in one.frames for one in list(self._sets)[-2:])
+        return 'thinned' if in_time else 'unmatched'
+
+    def _open(self, frame: Frame) -> None:
+        """Begin a set, with what the other cameras had at that time."""
+        if self._sets:
+            self._end(self._sets[-1])
+        opened = _Set(frame.stamp_ns)
+        self._sets.append(opened)
+        self._strays = 0
+        self._admit(opened, frame)
+        for camera, last in self._newest.items():
+            used = self._admitted.get(camera)
+            if camera != frame.camera and opened.distance(last) <= self.skew_ns and (
+                    used is None or last.stamp_ns > used.stamp_ns):
+                self._admit(opened, last)
+
+    def _admit(self, to: _Set, frame: Frame) -> None:
+        to.frames[frame.camera] = frame
+        newest = self._admitted.setdefault(frame.camera, frame)
+        if frame.stamp_ns > newest.stamp_ns:
+            self._admitted[frame.camera] = frame
+
+    def _settle(self) -> None:
+        """End the newest set if no camera can have a nearer frame for it."""
+        newest = self._sets[-1]
+        last_ns = [frame.stamp_ns for frame in self._newest.values()]
+        # A camera that was silent for a whole spacing is not waited for.
+        waited_for = [one for one in last_ns if one >= newest.stamp_ns - self.interval_ns]
+        if max(last_ns) > newest.stamp_ns + self.skew_ns or min(waited_for) >= newest.stamp_ns:
+            self._end(newest)
+
+    def _end(self, one: _Set) -> None:
+        if not one.settled:
+            one.settled = True
+            self.settled += 1
+            if sum(each.settled for each in self._sets) >= self.frames:
+                self._filled = self._was_full = True
 
     def _start_anew(self) -> None:
-        self._cameras.clear()
-        self._late.clear()
-        self._filled.clear()
-        self._was_full = False
+        for held in (self._sets, self._newest, self._admitted, self._late):
+            held.clear()
+        self._filled = self._was_full = False
+        self._strays = 0
 
     def clear(self) -> None:
         """Forget all frames; the counters stay."""
@@ -222,9 +336,9 @@ class FrameBuffer:
     def discard(self, frame: Frame) -> None:
         """Forget one frame, for instance because it turned out to be broken."""
         with self._lock:
-            kept = self._cameras.get(frame.camera)
-            if kept and frame in kept:
-                kept.remove(frame)
+            for one in self._sets:
+                if one.frames.get(frame.camera) is frame:
+                    del one.frames[frame.camera]
 
     def window(self, full: bool = True) -> list[Frame] | None:
         """
@@ -233,16 +347,13 @@ class FrameBuffer:
         Parameters
         ----------
         full
-            Whether to return nothing before every camera that is alive has had all its frames.
+            Whether to return nothing before there were enough sets, and to leave out a set that
+            is still waiting for a camera.
 
         """
         with self._lock:
-            cameras = [list(kept) for kept in self._cameras.values() if kept]
-            filled = set(self._filled)
-        newest_ns = max((kept[-1].stamp_ns for kept in cameras), default=0)
-        # A camera that has died must not silence the others.
-        alive = [kept for kept in cameras if newest_ns - kept[-1].stamp_ns <= self.gap_ns]
-        if not alive or (full and any(kept[-1].camera not in filled for kept in alive)):
-            return None
-        return sorted((frame for kept in alive for frame in kept),
-                      key=lambda frame: (frame.stamp_ns, frame.camera))
+            if full and not self._filled:
+                return None
+            sets = [one for one in self._sets if one.settled or not full][-self.frames:]
+            found = [frame for one in sets for frame in one.frames.values()]
+        return sorted(found, key=lambda frame: (frame.stamp_ns, frame.camera)) or None

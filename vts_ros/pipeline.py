@@ -178,6 +178,8 @@ class Pipeline:
         self.calibration = calibration
         #: Why the engine is the one it is.
         self.engine_choice = ''
+        #: Length of the last answer in tokens.
+        self.answer_tokens = 0
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
 
@@ -338,6 +340,12 @@ class Pipeline:
         self.select([Frame('blank', number, blank) for number in range(frames)])
         self.clear()
 
+    def set_prompts(self, language: str, prompts: str) -> None:
+        """Change what is asked, from the next window on; raises as :meth:`load` does."""
+        if (language, prompts) != (self.config.language, self.config.prompts):
+            self.prompts = Prompts.load(language, prompts)
+            self.config = replace(self.config, language=language, prompts=prompts)
+
     def clear(self) -> None:
         """Forget all frames, for instance after time jumped back."""
         self._seen.clear()
@@ -374,6 +382,7 @@ class Pipeline:
             [one.prepared for one in pruned], [one.selection.keep for one in pruned],
             max_new_tokens=self.config.max_new_tokens, stop=stop, **options)
         watch.ms.update(generations[0].latency_ms)
+        self.answer_tokens = len(generations[-1].token_ids)
         return pruned, generations
 
     def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch) -> Pruned:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 import textwrap
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, Pose, Vector3
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.duration import Duration
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
@@ -18,10 +21,6 @@ from visualization_msgs.msg import Marker, MarkerArray
 from vts_ros.frames import Frame, FrameError
 from vts_ros.images import raw_rgb
 from vts_ros.report import RISK_COLOURS, RISK_STATUS_LEVELS, RiskLevel, SceneReport
-
-#: The status of ``~/risk`` in the form of rclpy.
-RISK_STATUS: dict[RiskLevel, bytes] = {
-    risk: bytes([level]) for risk, level in RISK_STATUS_LEVELS.items()}
 
 #: RViz cannot wrap text. Width in characters, height of a letter and place in metres (REP 103).
 MARKER_WIDTH = 60
@@ -68,6 +67,13 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
     return Frame(camera, stamp_ns, raw_rgb(message))
 
 
+def to_image(rgb: NDArray[np.uint8], header: Header) -> Image:
+    """Return a picture, uint8 (height, width, 3), as a message."""
+    height, width, channels = rgb.shape
+    return Image(header=header, height=height, width=width, encoding='rgb8',
+                 step=width * channels, data=array('B', rgb.tobytes()))
+
+
 def to_status(name: str, level: bytes, message: str, hardware_id: str,
               values: Mapping[str, object]) -> DiagnosticStatus:
     """Return a diagnostic status; floats are shown with two decimals."""
@@ -78,10 +84,15 @@ def to_status(name: str, level: bytes, message: str, hardware_id: str,
         values=[KeyValue(key=key, value=text) for key, text in texts.items()])
 
 
+def risk_level(risk: RiskLevel) -> bytes:
+    """Return the level of a status about the risk, in the form of rclpy."""
+    return bytes([RISK_STATUS_LEVELS[risk]])
+
+
 def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
     """Return level and reason of the risk, stamped with the newest picture."""
     answer = report.answer
-    status = to_status(name, RISK_STATUS[answer.risk], answer.explanation,
+    status = to_status(name, risk_level(answer.risk), answer.explanation,
                        report.frames[-1].camera, report.risk_values)
     return DiagnosticArray(
         header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), status=[status])
@@ -89,7 +100,7 @@ def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
 
 def to_unknown_risk(reason: str, name: str, hardware_id: str, now_ns: int) -> DiagnosticArray:
     """Return what takes the place of a risk that no longer holds."""
-    status = to_status(name, RISK_STATUS['unknown'], reason, hardware_id,
+    status = to_status(name, risk_level('unknown'), reason, hardware_id,
                        {'level': 'unknown', 'object': '', 'action': ''})
     return DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=[status])
 

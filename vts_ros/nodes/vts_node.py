@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from copy import copy
 from dataclasses import replace
 from functools import partial, wraps
 import os
@@ -22,7 +21,7 @@ import time
 import traceback
 from typing import NoReturn, TypeVar
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
@@ -30,26 +29,18 @@ from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
 from vts_ros.engines import EngineError
 from vts_ros.frames import Frame, FrameBuffer, FrameError
-from vts_ros.nodes.conversions import (
-    to_frame,
-    to_markers,
-    to_risk,
-    to_stamp,
-    to_unknown_risk,
-)
-from vts_ros.nodes.health import CameraHealth, HARDWARE_ID, PipelineHealth
+from vts_ros.nodes.cameras import Camera
+from vts_ros.nodes.conversions import to_markers, to_risk, to_stamp, to_unknown_risk
+from vts_ros.nodes.health import gpu_status, HARDWARE_ID, PipelineHealth
 from vts_ros.nodes.logs import forward_logs
-from vts_ros.nodes.parameters import Parameters
+from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
+from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.pipeline import BrokenFrame, OnBroken, Pipeline, Stop
 from vts_ros.sparsify.graphs import picture_size
 from vts_ros.vlm import VlmError
@@ -58,14 +49,6 @@ from vts_ros.vlm.prompts import PromptError
 T = TypeVar('T')
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
 Run = Callable[[Pipeline, list[Frame], OnBroken, Stop], T | None]
-
-#: Sensor data as in REP 2003: a picture that is late is of no use.
-INPUT_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
-                       reliability=ReliabilityPolicy.BEST_EFFORT)
-OUTPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-#: Who joins late gets the last answer at once.
-LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
-                         durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
 #: How long the end of the node waits for the step of the model that is being computed.
@@ -96,22 +79,29 @@ def logged(transition: Transition) -> Transition:
         try:
             return transition(self, state)
         except Exception as error:
+            self._health.failed(error)
             self.get_logger().error(f'{transition.__name__} failed: {told(error)}')
             return TransitionCallbackReturn.FAILURE
     return wrapper
 
 
 class VtsNode(LifecycleNode):
-    """Lifecycle node around the pipeline: models are loaded on configure, topics on activate."""
+    """
+    Lifecycle node around the pipeline.
+
+    On configure the models are loaded, which finds out what is wrong with them. On activate the
+    cameras are subscribed; on deactivate the memory of the models is free for others.
+    """
 
     def __init__(self) -> None:
         super().__init__('vts_node')
         forward_logs(self.get_logger())
         self._pipeline: Pipeline | None = None
-        self._settings = Parameters(self, lambda: self._pipeline is not None)
+        self._is_configured = False
+        self._settings = VtsParameters(self, lambda: self._is_configured)
         self._buffer = FrameBuffer()
-        self._cameras: list[CameraHealth] = []
-        self._subscriptions_of_cameras: list[Subscription] = []
+        self._settled = 0
+        self._cameras: list[Camera] = []
         self._health = PipelineHealth()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='pipeline')
         # Set to end what the worker is doing; every stretch of time has an event of its own.
@@ -139,7 +129,7 @@ class VtsNode(LifecycleNode):
         self.create_service(SetBool, '~/enable', self._on_enable)
         self.create_subscription(String, '~/question', self._on_question, OUTPUT_QOS)
         # A steady timer: with use_sim_time, node timers stand still until /clock ticks.
-        self.create_timer(DIAGNOSTICS_PERIOD_SEC, self._publish_diagnostics,
+        self.create_timer(DIAGNOSTICS_PERIOD_SEC, self._on_tick,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
@@ -153,14 +143,12 @@ class VtsNode(LifecycleNode):
         """Read the parameters and load the models."""
         settings = self._settings
         self._buffer = FrameBuffer(
-            settings['buffer.frames'], settings['buffer.interval_sec'])
-        self._pipeline = Pipeline.load(settings.pipeline_config())
-        if settings['engine.frame_size'] or self.builds_only:
-            self._pipeline.warm_up(picture_size(settings['engine.frame_size']),
-                                   settings['buffer.frames'] * len(settings['cameras']))
+            settings['buffer.frames'], settings['buffer.interval_sec'],
+            settings['buffer.max_skew_sec'])
+        self._settled = 0
+        self._load()
         self._health = PipelineHealth()
-        self.get_logger().info('loaded: ' + ', '.join(
-            f'{name} {value}' for name, value in self._pipeline.info().items()))
+        self._is_configured = True
         return super().on_configure(state)
 
     @logged
@@ -168,8 +156,12 @@ class VtsNode(LifecycleNode):
         """Subscribe to the cameras."""
         self._interrupt = threading.Event()
         try:
+            if self._pipeline is None:
+                self._load()
             for namespace in self._settings['cameras']:
-                self._subscribe(namespace)
+                self._cameras.append(Camera(
+                    self, namespace, self._settings['image_transport'], self._on_frame))
+            self._health.due()
         except Exception:
             self._stop('the node could not be activated')
             raise
@@ -177,32 +169,41 @@ class VtsNode(LifecycleNode):
 
     @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and end what is being computed."""
+        """Unsubscribe, end what is being computed and free the models."""
         self._stop('the node was deactivated')
         return super().on_deactivate(state)
 
     @logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the models."""
+        """Let parameters be changed that are read on configure."""
         self._free()
+        self._is_configured = False
         return super().on_cleanup(state)
 
     @logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, end what is being computed and free the models."""
         self._stop('the node was shut down')
-        self._free()
         return super().on_shutdown(state)
+
+    def _load(self) -> None:
+        settings = self._settings
+        self._pipeline = Pipeline.load(settings.pipeline_config())
+        if settings['engine.frame_size'] or self.builds_only:
+            self._pipeline.warm_up(picture_size(settings['engine.frame_size']),
+                                   settings['buffer.frames'] * len(settings['cameras']))
+        self.get_logger().info('loaded: ' + ', '.join(
+            f'{name} {value}' for name, value in self._pipeline.info().items()))
 
     def _stop(self, reason: str) -> None:
         # The interrupt comes first: the worker must not take the missing cameras for silent ones.
         self._interrupt.set()
-        for subscription in self._subscriptions_of_cameras:
-            self.destroy_subscription(subscription)
-        self._subscriptions_of_cameras = []
-        self._cameras = []
+        cameras, self._cameras = self._cameras, []
+        for camera in cameras:
+            camera.close()
         self._worker.submit(self._buffer.clear).result()
         self._worker.submit(self._retract, reason).result()
+        self._free()
 
     def _free(self) -> None:
         pipeline, self._pipeline = self._pipeline, None
@@ -231,32 +232,14 @@ class VtsNode(LifecycleNode):
 
     # Pictures in
 
-    def _subscribe(self, namespace: str) -> None:
-        raw = self._settings['image_transport'] == 'raw'
-        topic = '/'.join(filter(None, (namespace, 'image_raw', '' if raw else 'compressed')))
-        camera = CameraHealth(self.resolve_topic_name(topic))
-        self._cameras.append(camera)
-        self._subscriptions_of_cameras.append(self.create_subscription(
-            Image if raw else CompressedImage, topic, partial(self._on_image, camera),
-            copy(INPUT_QOS), qos_overriding_options=QoSOverridingOptions.with_default_policies()))
-        self.get_logger().info(f'camera {camera.name}: {camera.topic}')
-
-    def _on_image(self, camera: CameraHealth, message: Image | CompressedImage) -> None:
-        camera.received(message.header.frame_id)
-        try:
-            frame = to_frame(message, camera.name, self.get_clock().now().nanoseconds)
-        except Exception as error:
-            # Whatever it holds: an exception that leaves a callback would end the node.
-            self._leave_out(camera, 'refused', str(error) if isinstance(error, FrameError)
-                            else f'{type(error).__name__}: {error}')
-            return
+    def _on_frame(self, camera: Camera, frame: Frame) -> None:
         outcome = self._buffer.push(frame)
-        camera.counters[outcome] += 1
-        if outcome != 'late':
-            camera.stamp_ns = frame.stamp_ns
+        camera.health.placed(outcome, frame.stamp_ns)
         if outcome == 'back':
             self._forget()
-        if outcome in ('admitted', 'gap', 'back'):
+        settled = self._buffer.settled
+        if settled != self._settled:
+            self._settled = settled
             self._request()
 
     def _request(self) -> None:
@@ -269,11 +252,6 @@ class VtsNode(LifecycleNode):
             return
         self._is_waiting = True
         self._worker.submit(self._describe_waiting)
-
-    def _leave_out(self, camera: CameraHealth, kind: str, reason: str) -> None:
-        if camera.unusable(kind, reason):
-            self.get_logger().warning(
-                f'{camera.topic}: {kind}: {reason} (said once, then only counted)')
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._buffer.clear()
@@ -306,8 +284,8 @@ class VtsNode(LifecycleNode):
         report = self._look(full, Pipeline.describe_good)
         age_ns = self.get_clock().now().nanoseconds - report.stamp
         report = replace(report, age_ms=age_ns * 1e-6)
-        self._health.described(report)
-        frame_ids = {camera.name: camera.frame_id for camera in self._cameras}
+        self._health.described(report, self._pipeline.answer_tokens if self._pipeline else 0)
+        frame_ids = {one.health.name: one.health.frame_id for one in self._cameras}
         frame_id = frame_ids.get(report.frames[-1].camera, '')
         self._description.publish(String(data=report.answer.description))
         self._risk.publish(to_risk(report, self._risk_name, frame_id))
@@ -329,6 +307,7 @@ class VtsNode(LifecycleNode):
         if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         pipeline.set_keep_ratio(self._settings['sparsify.keep_ratio'])
+        pipeline.set_prompts(self._settings['vlm.language'], self._settings['vlm.prompts'])
         result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
         if interrupt.is_set():
             raise UnansweredError('interrupted')
@@ -351,14 +330,15 @@ class VtsNode(LifecycleNode):
     def _missing(self) -> dict[str, str]:
         """Return the cameras that do not show the present, each with the reason."""
         now_ns, limit_sec = self.get_clock().now().nanoseconds, self._settings['max_frame_age_sec']
-        reasons = {camera.name: camera.missing(now_ns, limit_sec) for camera in self._cameras}
+        reasons = {one.health.name: one.health.missing(now_ns, limit_sec)
+                   for one in self._cameras}
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _drop(self, broken: BrokenFrame) -> None:
         self._buffer.discard(broken.frame)
         for camera in self._cameras:
-            if camera.name == broken.frame.camera:
-                self._leave_out(camera, 'broken', str(broken))
+            if camera.health.name == broken.frame.camera:
+                camera.leave_out('broken', str(broken))
 
     def _attempt(self, job: Callable[[], str]) -> tuple[bool, str]:
         """Run a job; return whether it worked, and its text or what was in the way."""
@@ -373,9 +353,9 @@ class VtsNode(LifecycleNode):
             if not self.context.ok():
                 return False, 'the node is ending'
             # The node stays up and says so. It never makes up an answer, least of all "no risk".
-            self._health.failed(error)
+            reason = self._health.failed(error)
             self.get_logger().error(f'no answer: {told(error)}', throttle_duration_sec=5.0)
-            return False, self._health.error
+            return False, reason
 
     # Services, questions, diagnostics
 
@@ -388,6 +368,7 @@ class VtsNode(LifecycleNode):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response
                    ) -> SetBool.Response:
         self._enabled = request.data
+        self._health.due()
         if not self._enabled:
             self._worker.submit(self._retract, 'the node was disabled')
         response.success, response.message = True, self._state()
@@ -420,18 +401,38 @@ class VtsNode(LifecycleNode):
             return 'not active'
         return 'enabled' if self._enabled else 'disabled'
 
-    def _publish_diagnostics(self) -> None:
-        name, now_ns = self.get_name(), self.get_clock().now().nanoseconds
-        info = self._pipeline.info() if self._pipeline else {}
-        limit_sec = self._settings['max_frame_age_sec']
-        statuses = self._health.statuses(name, info, self._state())
-        statuses += [camera.status(name, now_ns, limit_sec, self.count_publishers(camera.topic))
-                     for camera in self._cameras]
+    def _on_tick(self) -> None:
+        """Once a second: look after the cameras and tell how all of it is."""
+        for camera in self._cameras:
+            camera.watch(self._settings['no_image_warn_sec'])
         missing = self._missing()
         if missing and len(missing) == len(self._cameras):
             self._worker.submit(self._retract, _listed(missing))
-        self._diagnostics.publish(
-            DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=statuses))
+        now_ns = self.get_clock().now().nanoseconds
+        self._diagnostics.publish(DiagnosticArray(
+            header=Header(stamp=to_stamp(now_ns)), status=self._statuses(missing, now_ns)))
+
+    def _statuses(self, missing: Mapping[str, str], now_ns: int) -> list[DiagnosticStatus]:
+        name, pipeline = self.get_name(), self._pipeline
+        info = pipeline.info() if pipeline else {}
+        statuses = self._health.statuses(name, info, self._state(), self._warning(missing))
+        statuses += [one.health.status(name, now_ns, self._settings['max_frame_age_sec'],
+                                       '' if one.health.arrivals else one.publishers())
+                     for one in self._cameras]
+        gpu = gpu_status(name, info.get('device', ''))
+        return [*statuses, gpu] if gpu else statuses
+
+    def _warning(self, missing: Mapping[str, str]) -> str:
+        """Return why answers are missing that should be there, or ``''``."""
+        limit_sec = self._settings['no_answer_warn_sec']
+        if not self._cameras or not self._enabled:
+            return ''
+        if len(missing) == len(self._cameras):
+            return 'no camera shows the present'
+        if missing:
+            return f'without {_listed(missing)}'
+        since_sec = time.monotonic() - self._health.answered_at
+        return f'no answer for {since_sec:.0f} s' if 0 < limit_sec < since_sec else ''
 
 
 def _listed(reasons: Mapping[str, str]) -> str:

@@ -1,0 +1,216 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node inside of this process: what DDS could not bring about at will."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import json
+from pathlib import Path
+import re
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from bag_maker import drive
+from conftest import ROOT, Ros
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import numpy as np
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+import yaml
+
+from vts_ros.bags import BagError
+from vts_ros.nodes import cameras, health, replay, vts_node
+from vts_ros.nodes.cameras import Camera
+from vts_ros.nodes.health import CameraHealth
+from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
+from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
+from vts_ros.nodes.vts_parameters import TABLE
+
+
+@pytest.fixture
+def inside(ros: Ros, model: str) -> Iterator[VtsNode]:
+    """Return a node of this process that nothing spins."""
+    rclpy.init(domain_id=ros.domain, args=[
+        '--ros-args', '-p', f'vlm.model:={model}', '-p', 'cameras:=[camera/front, camera/rear]',
+        '-p', 'image_transport:=raw'])
+    node = VtsNode()
+    try:
+        yield node
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def test_an_unexpected_failure_is_an_error_and_no_answer(inside: VtsNode) -> None:
+    worked, reason = inside._attempt(lambda: str(np.empty(0)[1]))
+    assert not worked
+    assert reason.startswith('IndexError')
+    status = next(one for one in inside._health.statuses('vts_node', {}, 'enabled')
+                  if one.name.endswith('pipeline'))
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message == reason
+
+
+def test_questions_that_wait_are_bounded(inside: VtsNode) -> None:
+    busy = threading.Event()
+    inside._worker.submit(busy.wait)
+    for _ in range(3 * MAX_QUESTIONS):
+        inside._on_question(String(data='?' * MAX_QUESTION_CHARS))
+    refused = inside._health.counters['questions_refused']
+    busy.set()
+    inside._worker.submit(lambda: None).result()
+    assert refused == 2 * MAX_QUESTIONS
+    # Those that waited had their turn, and the places are free again.
+    assert inside._health.counters['unanswered'] == MAX_QUESTIONS
+    inside._on_question(String(data='?'))
+    assert inside._health.counters['questions_refused'] == refused
+
+
+def show_nothing(node: VtsNode) -> None:
+    node._cameras = [Camera(node, 'front', 'raw', node._on_frame)]
+    node._on_tick()
+
+
+@pytest.mark.parametrize(('event', 'reason'), [
+    (lambda node: node._describe(full=True), 'the node is not active'),
+    (lambda node: node._on_enable(SetBool.Request(), SetBool.Response()), 'the node was disabled'),
+    (lambda node: node._on_time_jump(None), 'time went back'),
+    (lambda node: node._stop('the node was deactivated'), 'the node was deactivated'),
+    (show_nothing, 'front: no picture yet')])
+def test_whatever_ends_a_risk_takes_it_back_once(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch, event: Callable[[VtsNode], None],
+        reason: str) -> None:
+    said: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._risk, 'publish', said.append)
+    inside._risk_stands = True
+    for _ in range(2):
+        event(inside)
+    inside._worker.submit(lambda: None).result()
+    assert [(one.status[0].level, one.status[0].message) for one in said] == [
+        (DiagnosticStatus.STALE, reason)]
+
+
+def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError('64 TiB')
+
+    monkeypatch.setattr(cameras, 'to_frame', fail)
+    camera = Camera(inside, '', 'compressed', inside._on_frame)
+    camera._on_image(CompressedImage())
+    assert camera.health.counters['refused'] == 1
+    assert camera.health.problem == 'MemoryError: 64 TiB'
+
+
+def test_shutdown_and_a_failed_activation_leave_nothing(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def topics() -> list[str]:
+        return [one.topic_name for one in inside.subscriptions if 'image' in one.topic_name]
+
+    def fail(node: VtsNode, namespace: str, *rest: Any) -> Camera:
+        if namespace == 'camera/rear':
+            raise RuntimeError('no such luck')
+        return Camera(node, namespace, *rest)
+
+    assert inside.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    with monkeypatch.context() as patch:
+        patch.setattr(vts_node, 'Camera', fail)
+        assert inside.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert (topics(), inside._cameras) == ([], [])
+    assert inside.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert len(topics()) == 2
+    assert inside.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+    assert (topics(), inside._cameras, inside._pipeline) == ([], [], None)
+
+
+def test_errors_nobody_foresaw_are_told_with_their_traceback() -> None:
+    with pytest.raises(IndexError) as caught:
+        np.empty(0)[1]
+    assert 'Traceback' in vts_node.told(caught.value)
+    assert vts_node.told(FileNotFoundError('no such model')) == 'no such model'
+
+
+def test_a_camera_keeps_the_name_of_its_first_picture() -> None:
+    camera = CameraHealth('/image_raw')
+    for frame_id in ('front_optical_frame', 'rear_optical_frame'):
+        camera.received(frame_id)
+    assert (camera.name, camera.frame_id) == ('front', 'rear_optical_frame')
+
+
+def test_a_problem_of_a_camera_is_news_once_and_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = CameraHealth('/front/image_raw', stamp_ns=1)
+    camera.received('front')
+    assert [camera.unusable('refused', reason) for reason in ('dark', 'torn')] == [True, False]
+    status = camera.status('vts_node', 1, 0.0, '')
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, 'torn')
+    monkeypatch.setattr(health, 'PROBLEM_SEC', 0.0)
+    assert camera.status('vts_node', 1, 0.0, '').level == DiagnosticStatus.OK
+    assert camera.counters['refused'] == 2
+
+
+@pytest.mark.parametrize(('cameras', 'reason'), [
+    ([''], None), (['camera/front', '/rear'], None), ([], 'one or more'),
+    (['a/b', 'a_b'], 'name of its own'), (['front', '/front'], 'name of its own'),
+    (['front/'], 'must not end'), (['a//b'], 'repeated'), (['a b'], 'characters'),
+    (['1st'], 'number')])
+def test_cameras_are_named_as_ros_allows(cameras: list[str], reason: str | None) -> None:
+    problem = next(spec for spec in TABLE if spec.name == 'cameras').problem(cameras)
+    assert problem is None if reason is None else problem and reason in problem
+
+
+def test_replay_waits_for_listeners_although_the_bag_is_damaged(
+        ros: Ros, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BagError('damaged')
+
+    flushed: list[bool] = []
+    monkeypatch.setattr(replay, '_play', fail)
+    monkeypatch.setattr(replay.Player, 'flush', lambda _: flushed.append(True))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain))
+    with pytest.raises(BagError, match='damaged'):
+        replay.replay_bag(drive(tmp_path / 'drive', 2), wait_sec=0.0)
+    assert flushed
+
+
+def flat(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield the parameters of a file by their full names."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f'{prefix}{name}.')
+        else:
+            yield prefix + name, value
+
+
+@pytest.mark.parametrize(('node', 'table'), [('vts_node', TABLE), ('vts_overlay', OVERLAY_TABLE)])
+def test_parameter_file_and_table_agree(node: str, table: tuple[Spec, ...]) -> None:
+    with (ROOT / 'config' / 'vts.yaml').open() as file:
+        given = yaml.safe_load(file)[f'/**/{node}']['ros__parameters']
+    assert dict(flat(given)) == {spec.name: spec.default for spec in table}
+
+
+def test_readme_and_table_agree() -> None:
+    """Every declared parameter has a row with its default, and no row is about another one."""
+    rows = re.findall(r'^\| `([a-z_.]+)` \| `([^|]*)` \| (live|configure|start) \|',
+                      (ROOT / 'README.md').read_text(), re.MULTILINE)
+    when = {'live': 'live', 'unconfigured': 'configure', 'never': 'start'}
+    declared = [(spec.name, json.dumps(spec.default), when[spec.change])
+                for spec in (*TABLE, OVERLAY_TABLE[-1])]
+    assert sorted(rows) == sorted(declared)
+
+
+def test_overlay_does_not_load_what_it_does_not_need() -> None:
+    """It runs beside the node on the same machine: no second PyTorch in memory."""
+    code = 'import sys, vts_ros.nodes.overlay; print(*sys.modules)'
+    loaded = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True,
+                            text=True).stdout.split()
+    assert not {'torch', 'transformers', 'onnxruntime', 'rosbags'} & set(loaded)
