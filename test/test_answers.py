@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import pytest
 
 from vts_ros.report import Answer, RISK_LEVELS
-from vts_ros.vlm.answers import inspect, MAX_CHARACTERS, parse, RAW_CHARACTERS, render
+from vts_ros.vlm.answers import inspect, MAX_CHARACTERS, parse, RAW_CHARACTERS, render, schema
 
 ANSWER = Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0),
                 'A child runs out.', 'brake hard')
@@ -26,6 +26,19 @@ def test_render_writes_the_form_to_the_letter() -> None:
         '{"object": null, "risk": "none", "explanation": "", "action": "keep going", '
         '"description": "Empty road."}')
     assert json.loads(render(Answer(label='car')))['object'] == {'label': 'car', 'box': None}
+
+
+def test_the_schema_asks_for_the_form_in_its_order() -> None:
+    form = schema()
+    assert list(form['properties']) == form['required'] == list(json.loads(FORM))
+    assert form['properties']['risk'] == {'enum': list(RISK_LEVELS)}
+    found, nothing = form['properties']['object']['anyOf']
+    assert found['required'] == list(json.loads(FORM)['object'])
+    assert nothing == {'type': 'null'}
+    side = {'minimum': 0, 'maximum': 1, 'type': 'number', 'multipleOf': 0.01}
+    assert found['properties']['box']['items'] == side
+    thousand = schema(1000.0)['properties']['object']['anyOf'][0]['properties']['box']['items']
+    assert thousand == {'minimum': 0, 'maximum': 1000, 'type': 'integer'}
 
 
 def test_the_form_reads_back_without_a_problem() -> None:

@@ -14,7 +14,7 @@ from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
 from vts_ros.report import RISK_LEVELS
 from vts_ros.scenes.clips import balanced_scenes, render
 from vts_ros.vlm.answers import parse
-from vts_ros.vlm.prompts import describe_prompt, Prompt, PromptError
+from vts_ros.vlm.prompts import describe_prompt, Prompt, PromptError, Vehicle
 
 INTERVAL_NS = 400_000_000
 
@@ -159,6 +159,53 @@ def test_the_cache_is_bounded(pipeline: Pipeline, frames: list[Frame]) -> None:
     for end in range(5, 9):
         pipeline.select(frames[end - 5:end])
     assert len(pipeline._seen) == 5
+
+
+@pytest.fixture
+def asked(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[Prompt]:
+    """Prompts as they were put to the language model."""
+    prompts: list[Prompt] = []
+    prepare = pipeline.vlm.prepare
+
+    def noting(features: Any, captions: Any, prompt: Prompt) -> Any:
+        prompts.append(prompt)
+        return prepare(features, captions, prompt)
+
+    monkeypatch.setattr(pipeline.vlm, 'prepare', noting)
+    return prompts
+
+
+def test_what_the_car_does_is_told_to_the_model(
+        pipeline: Pipeline, frames: list[Frame], asked: list[Prompt]) -> None:
+    fast, turning = Vehicle(speed_mps=25.0), Vehicle(turn_signal='left')
+    pipeline.describe(frames[:1], vehicle=fast)
+    pipeline.describe_good(frames[:1], lambda broken: None, vehicle=fast)
+    pipeline.ask(frames[:1], 'What is ahead?', vehicle=fast)
+    pipeline.ask_good(frames[:1], 'What is ahead?', lambda broken: None, vehicle=fast)
+    assert all(one.instruction.startswith('The car drives at 90 km/h. ') for one in asked)
+    asked.clear()
+    pipeline.describe_batch([frames[:1], frames[1:2], frames[2:3]], vehicles=[fast, None, turning])
+    beginnings = [one.instruction.partition(' Pictures')[0] for one in asked]
+    assert beginnings[0] == 'The car drives at 90 km/h.'
+    assert beginnings[1].startswith('Pictures')
+    assert beginnings[2] == 'Its left turn signal is on.'
+
+
+def test_an_answer_comes_in_pieces(pipeline: Pipeline, frames: list[Frame]) -> None:
+    pieces: list[str] = []
+    broken = Frame('front', frames[2].stamp_ns, b'no picture')
+    answer = pipeline.ask_good([*frames[:2], broken, *frames[3:5]], 'What is the main hazard?',
+                               lambda one: None, on_text=pieces.append)
+    assert answer == ''.join(pieces).strip()
+    assert len(pieces) > 2
+    assert answer == pipeline.ask([*frames[:2], *frames[3:5]], 'What is the main hazard?')
+
+
+def test_a_form_that_is_enforced_changes_nothing_for_a_model_that_keeps_to_it(
+        pipeline: Pipeline, frames: list[Frame]) -> None:
+    held = Pipeline.load(PipelineConfig(threads=2, structured=True))
+    for window in (frames[0:5], frames[3:8]):
+        assert held.describe(window).answer == pipeline.describe(window).answer
 
 
 def test_prompts_are_checked_before_models_are_loaded() -> None:

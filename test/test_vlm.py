@@ -53,6 +53,7 @@ from vts_ros.vlm.prompts import (
     PromptError,
     Prompts,
     question_prompt,
+    Vehicle,
 )
 
 FRAMES = 4
@@ -601,6 +602,44 @@ def test_a_question_is_put_in_one_line_as_it_is() -> None:
     assert prompt.system == PROMPT.system
 
 
+@pytest.mark.parametrize(('vehicle', 'said'), [
+    (None, ''), (Vehicle(), ''), (Vehicle(float('nan'), float('inf'), 'off'), ''),
+    (Vehicle(13.9), 'The car drives at 50 km/h. '), (Vehicle(0.05), 'The car stands. '),
+    (Vehicle(-1.4), 'The car drives backwards at 5 km/h. '),
+    (Vehicle(5.0, 0.3, 'left'),
+     'The car drives at 18 km/h. It turns left. Its left turn signal is on. '),
+    (Vehicle(None, -0.3, 'hazard'), 'It turns right. Its hazard lights are on. '),
+    (Vehicle(yaw_rate_radps=0.05, turn_signal='right'), 'Its right turn signal is on. ')])
+def test_what_the_car_does_is_said_before_the_instruction(
+        vehicle: Vehicle | None, said: str) -> None:
+    prompt = PROMPT.about(vehicle)
+    assert prompt.instruction == said + PROMPT.instruction
+    assert prompt.system == PROMPT.system
+
+
+def test_every_language_can_say_all_that_a_car_does() -> None:
+    facts = {fact for vehicle in (
+        Vehicle(9.0, 1.0, 'left'), Vehicle(0.0, -1.0, 'right'), Vehicle(-1.0, None, 'hazard'))
+        for fact in vehicle.facts()}
+    assert len(facts) == 8
+    for language in ('en', 'de'):
+        assert set(describe_prompt(language).vehicle) == facts
+    assert describe_prompt('de').about(Vehicle(10.0)).instruction.startswith(
+        'Das Auto fährt 36 km/h. ')
+
+
+def test_a_prompt_file_may_keep_the_car_to_itself() -> None:
+    assert Prompt('S', 'I').about(Vehicle(10.0)).instruction == 'I'
+    some = Prompt('S', 'I', vehicle={'signal_left': 'Left.'})
+    assert some.about(Vehicle(10.0, turn_signal='left')).instruction == 'Left. I'
+
+
+def test_a_part_of_a_picture_says_where_it_is() -> None:
+    box = (0.125, 0.0, 0.5, 1.0)
+    assert PROMPT.part('-0.4s', box) == 'part [0.12, 0.00, 0.50, 1.00] of -0.4s'
+    assert Prompt('S', 'I', box_scale=1000.0).part('0.0s', box) == '0.0s [125, 0, 500, 1000]'
+
+
 def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / 'prompts.yaml'
     path.write_text('fr:\n  system: S\n  caption: "{age}"\n  caption_cameras: "{camera}"\n'
@@ -615,8 +654,9 @@ def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
         Prompts.load('en', tmp_path / 'none.yaml')
     # A file that was changed is read again.
     good = path.read_text(encoding='utf-8').replace('fr', 'en')
-    for text in ('a: [', '- 1', '', 'en: 1', good.replace('{age}', '{time}'),
-                 good.replace('{question}', '')):
+    vehicle = f'{good}  vehicle: {{speed: "{{kmh}}"}}\n'
+    for text in (vehicle, vehicle.replace('{speed: "{kmh}"}', 'fast'), 'a: [', '- 1', '',
+                 'en: 1', good.replace('{age}', '{time}'), good.replace('{question}', '')):
         path.write_text(text, encoding='utf-8')
         with pytest.raises(PromptError, match=r'^prompt (file|.en. in) .*\.yaml.*$'):
             Prompts.load('en', path)

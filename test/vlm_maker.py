@@ -30,6 +30,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
@@ -155,6 +157,10 @@ KINDS = {
     'idefics3': Kind(
         Idefics3ForConditionalGeneration, Idefics3Config, Idefics3ImageProcessorPil(**TILES),
         **IDEFICS),
+    'qwen2_vl': Kind(
+        Qwen2VLForConditionalGeneration, Qwen2VLConfig, QWEN_IMAGES, QWEN_TOKENS,
+        '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,
+        {'depth': 2, 'num_heads': 2, 'embed_dim': 32, 'hidden_size': 48, 'mlp_ratio': 2}, MROPE),
     'qwen2_5_vl': Kind(
         Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLConfig, QWEN_IMAGES, QWEN_TOKENS,
         '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,

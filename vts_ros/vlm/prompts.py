@@ -83,11 +83,11 @@ class Prompt:
         Text before each picture, with ``{age}`` in seconds.
     caption_cameras
         The same with ``{camera}``, used where there are several cameras.
+    box_scale
+        Full width and height of a picture in the unit in which boxes are asked for.
     caption_part
         Text before a part of a picture, with the ``{caption}`` of the picture and the ``{box}``;
         for models to which not all of it is sent.
-    box_scale
-        Full width and height of a picture in the unit in which boxes are asked for.
     vehicle
         What is said of the car, by the keys of Vehicle.facts; ``{speed}`` is in km/h.
 
@@ -97,9 +97,9 @@ class Prompt:
     instruction: str
     caption: str = '{age}s'
     caption_cameras: str = '{camera} {age}s'
-    caption_part: str = '{caption} [{box}]'
     box_scale: float = 1.0
-    vehicle: Mapping[str, str] = field(default_factory=dict, hash=False)
+    caption_part: str = '{caption} [{box}]'
+    vehicle: Mapping[str, str] = field(default_factory=dict)
 
     def about(self, vehicle: Vehicle | None) -> Prompt:
         """Return the prompt with what the car does before the instruction, as far as known."""

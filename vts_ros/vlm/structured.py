@@ -26,6 +26,9 @@ Schema = Mapping[str, Any]
 
 #: The form is written in one line, with the spaces that models are trained on.
 _ONE_LINE = {'whitespace_flexible': False, 'item_separator': ', ', 'key_separator': ': '}
+#: Where the form leaves no choice of text, llguidance would leave none of tokens either, and shut
+#: out those that reach further than the text that is certain.
+_LARK = '%llguidance {{"no_forcing": true}}\nstart: %json {schema}'
 
 
 def check_structured() -> None:
@@ -74,8 +77,8 @@ class Grammar:
 
         try:
             self._tokenizer = from_tokenizer(tokenizer, vocab_size, end_ids)
-            self._grammar = LLMatcher.grammar_from_json_schema(
-                json.dumps(schema), defaults=_ONE_LINE)
+            self._grammar = _LARK.format(
+                schema=json.dumps({**schema, 'x-guidance': _ONE_LINE}))
             problem = LLMatcher.validate_grammar(self._grammar, self._tokenizer)
         except Exception as error:  # it raises whatever its parsers do
             problem = str(error) or type(error).__name__
