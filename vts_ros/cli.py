@@ -751,7 +751,7 @@ def bench_engines(
             model=model, engine_backend='onnxruntime', threads=threads)) if generating else None
         result = run(engines, pipeline, runs, height_width, rows_columns, status.update)
     for name, reason in missing.items():
-        console.print(f'no {name}: {reason}', highlight=False, markup=False)
+        console.print(f'no {name}: {reason}', highlight=False, markup=False, soft_wrap=True)
     console.print(_speed_table(result))
     if as_json:
         typer.echo(json.dumps(result))
@@ -762,8 +762,8 @@ def _speed_table(result: dict[str, Any]) -> Table:
     from rich.table import Table
 
     beside = result.get('while_generating', {})
-    table = Table('engine', 'ms per frame', 'ms per window', 'ms per frame, writing',
-                  'ms per window, writing', 'tokens/s of the model', title='median times')
+    table = Table('', 'frame', 'window', 'frame', 'window', 'tokens/s',
+                  title='ms, median: alone, then while the model writes')
     for name in result['proposal_ms']:
         table.add_row(name, *(
             str(part.get(step, {}).get(name, '-')) for part, step in (

@@ -105,7 +105,8 @@ def compile_engines(library: Library, target: str, precision: Precision, cache: 
         If the library cannot build one.
 
     """
-    wanted = [(model_path(FRAME), {'frame': (batch, *size, 3)}) for size in sizes]
+    wanted: list[tuple[Path, dict[str, tuple[int, ...]]]] = [
+        (model_path(FRAME), {'frame': (batch, *size, 3)}) for size in sizes]
     wanted += [(window_graph(library.name), window_shapes(frames, grid, search_radius))
                for grid in grids]
     for path, shapes in wanted:

@@ -69,10 +69,10 @@ def load_library(name: str) -> Library:
 
 def _make_log(module: Any) -> Any:
     """Return a logger in the form of the library that remembers what went wrong."""
-    base = module.ILogger
+    base: Any = module.ILogger
     errors = (base.INTERNAL_ERROR, base.ERROR)
 
-    class Log(base):  # type: ignore[misc]
+    class Log(base):
         def __init__(self) -> None:
             base.__init__(self)
             self.errors: list[str] = []
@@ -319,7 +319,8 @@ class _Run:
             if not self._context.set_input_shape(name, shape):
                 raise RuntimeError(f'input {name} of shape {shape} does not fit: '
                                    f'{self._log.last()}')
-        self._inputs, self._outputs = {}, {}
+        self._inputs: dict[str, Tensor] = {}
+        self._outputs: dict[str, Tensor] = {}
         for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             memory = torch.empty(tuple(self._context.get_tensor_shape(name)), device=device,

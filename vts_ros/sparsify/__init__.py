@@ -133,12 +133,13 @@ class Sparsifier:
     def _settings(self, grid: tuple[int, int], maps: tuple[int, int]) -> dict[str, Any]:
         """Return the inputs that stay the same from window to window, where the engine is."""
         if (found := self._settings_of.get((grid, maps))) is None:
+            values: dict[str, NDArray[Any]] = {
+                'row_weights': area_weights(grid[0], maps[0]),
+                'column_weights': area_weights(grid[1], maps[1]),
+                'neighbours': neighbours(*grid, self._radius),
+                'hysteresis': self._hysteresis, 'alpha': self._alpha}
             found = self._settings_of[grid, maps] = {
-                name: placed(value, self._window.memory) for name, value in {
-                    'row_weights': area_weights(grid[0], maps[0]),
-                    'column_weights': area_weights(grid[1], maps[1]),
-                    'neighbours': neighbours(*grid, self._radius),
-                    'hysteresis': self._hysteresis, 'alpha': self._alpha}.items()}
+                name: placed(value, self._window.memory) for name, value in values.items()}
         return found
 
 
