@@ -31,6 +31,7 @@ LAYERS = (
     ('cli demo bench',),
     ('nodes', 'annotate', 'compile', 'scenes training evaluation'),
     ('pipeline', 'bags', 'visuals'),
+    ('confidence',),
     ('sparsify', 'vlm'),
     ('engines', 'images'),
     ('frames', 'report', 'models'),

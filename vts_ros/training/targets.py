@@ -116,23 +116,25 @@ def nearness(distance_m: float) -> float:
     return 15.0 / (15.0 + max(distance_m, 0.0))
 
 
-#: How the targets are kept on disk: half of the memory, and precise enough.
-_STORED = CellTargets(np.uint8, np.float16, np.float16, np.float16, np.uint8, np.uint8, np.uint8,
-                      np.float16)  # type: ignore[arg-type]
-#: Types that losses want.
-_LOADED = CellTargets(np.int64, np.float32, np.float32, np.float32, np.int64, np.float32,
-                      np.float32, np.float32)  # type: ignore[arg-type]
+#: Types of the fields as they are kept on disk: half of the memory, and precise enough.
+_STORED = (np.uint8, np.float16, np.float16, np.float16, np.uint8, np.uint8, np.uint8, np.float16)
+#: Types of the fields that losses want.
+_LOADED = (np.int64, np.float32, np.float32, np.float32, np.int64, np.float32, np.float32,
+           np.float32)
 
 
 def stored(targets: CellTargets) -> CellTargets:
     """Return targets in the types in which they are kept."""
-    fields: list[Any] = [field.astype(kind) for field, kind in zip(targets, _STORED)]
-    return CellTargets(*fields)
+    return _as_types(targets, _STORED)
 
 
 def loaded(targets: CellTargets) -> CellTargets:
     """Return kept targets in the types of :func:`cell_targets`."""
-    fields: list[Any] = [field.astype(kind) for field, kind in zip(targets, _LOADED)]
+    return _as_types(targets, _LOADED)
+
+
+def _as_types(targets: CellTargets, kinds: Sequence[type[np.generic]]) -> CellTargets:
+    fields: list[Any] = [np.asarray(field).astype(kind) for field, kind in zip(targets, kinds)]
     return CellTargets(*fields)
 
 

@@ -99,7 +99,7 @@ class Prompt:
     caption_cameras: str = '{camera} {age}s'
     box_scale: float = 1.0
     caption_part: str = '{caption} [{box}]'
-    vehicle: Mapping[str, str] = field(default_factory=dict)
+    vehicle: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def about(self, vehicle: Vehicle | None) -> Prompt:
         """Return the prompt with what the car does before the instruction, as far as known."""
