@@ -340,6 +340,7 @@ def test_old_reports_can_still_be_read(pipeline: Pipeline) -> None:
     assert SceneReport.from_dict(data).confidence is None
 
 
+@pytest.mark.timeout(300)
 def test_calibrate_from_the_command_line(folder: Path, tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_module, '_TRAIN_DRIVES', range(0))

@@ -137,24 +137,26 @@ def test_another_graph_is_refused() -> None:
 
 
 def test_what_matters_is_learned_and_looks_stay(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
     examples = []
     for index in range(6):
         frames = np.stack([picture(9 * index + frame, 128, 224) for frame in range(2)])
         use = np.zeros((2, 8, 14), np.float32)
-        use[:, 6, int(rng.integers(2))] = 1.0  # the lower left, whatever it shows
+        use[:, 6, 2] = 1.0  # a place, whatever it shows
         examples.append(Example(frames, use, None))
     distill_module._train(examples, tmp_path / 'out', tmp_path, steps=25, batch=6, seed=0)
     before, after = Sparsifier(), load_sparsifier(tmp_path / 'out')
     rgb = picture(4, 128, 224)
     old, new = before.propose(rgb), after.propose(rgb)
-    assert new.saliency[6, :2].mean() > old.saliency[6, :2].mean() + 0.2
-    assert new.saliency[:4].mean() < 0.3
+    before_share, after_share = (one.saliency[6, 2] / one.saliency.mean() for one in (old, new))
+    assert after_share > 2.0 * before_share
+    row, column = np.unravel_index(new.saliency.argmax(), (8, 14))
+    assert max(abs(row - 6), abs(column - 2)) <= 1
     assert (new.embedding * old.embedding).sum(axis=0).mean() > 0.9
 
 
 # The whole way
 
+@pytest.mark.timeout(400)
 def test_distillation_from_the_command_line_resumes(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = drive(tmp_path / 'bag', 30, broken=20)
