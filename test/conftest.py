@@ -31,6 +31,11 @@ class Process:
                 stderr=subprocess.STDOUT, start_new_session=True)
 
     @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """Return what it has written so far."""
         return self._log.read_text(errors='replace')

@@ -33,8 +33,11 @@ from vts_ros.vlm.answers import parse
 from vts_ros.vlm.prompts import PromptError, Prompts
 
 EXAMPLES = int(os.environ.get('VTS_FUZZ_EXAMPLES', '200'))
+#: The same examples in every run of the tests, new ones where somebody asks for a number.
 fuzz = settings(max_examples=EXAMPLES, deadline=None, database=None,
+                derandomize='VTS_FUZZ_EXAMPLES' not in os.environ,
                 suppress_health_check=list(HealthCheck))
+pytestmark = pytest.mark.timeout(600)
 
 WHOLE = [jpeg(picture(3)), cv2.imencode('.png', picture(3))[1].tobytes(),
          cv2.imencode('.webp', picture(3))[1].tobytes()]

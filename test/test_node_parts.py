@@ -107,7 +107,7 @@ def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(cameras, 'to_frame', fail)
     camera = Camera(inside, '', 'compressed', inside._on_frame)
-    camera._on_image(CompressedImage())
+    camera._on_image(CompressedImage(), {'source_timestamp': 0})
     assert camera.health.counters['refused'] == 1
     assert camera.health.problem == 'MemoryError: 64 TiB'
 

@@ -12,13 +12,14 @@ from itertools import count
 from pathlib import Path
 import re
 import tempfile
+from textwrap import shorten
 from typing import Any, NamedTuple, TypeVar
 
 from mcap.records import Channel, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import Writer as McapWriter
 import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import get_typestore, Stores, TypesysError
@@ -31,6 +32,8 @@ from vts_ros.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 BAG_SUFFIXES = ('.mcap', '.db3')
+#: Readers quote what they could not read, in full.
+LONGEST_REASON = 200
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
@@ -140,7 +143,8 @@ class Bag:
         """Return the message; raise FrameError if the bytes are not one."""
         try:
             return self._reader.deserialize(data, msgtype)
-        except (AnyReaderError, ValueError, IndexError, AssertionError, KeyError) as error:
+        # What a garbled message or definition makes of it depends on the garbling.
+        except Exception as error:
             raise FrameError(f'message cannot be read: {_one_line(error)}') from error
 
     def _open(self) -> AnyReader:
@@ -183,15 +187,18 @@ class Bag:
                     raise BagError(f'{file} cannot be read: {_one_line(error)}') from error
         if not whole:
             raise BagError(f'no file of {self.path} can be read')
-        return self._enter(whole)
+        try:
+            return self._enter(whole)
+        except Exception as error:
+            raise BagError(f'{self.path} cannot be read: {_one_line(error)}') from error
 
 
 def _repair(source: Path, target: Path) -> int:
     """Copy what can be read of an MCAP file; return the number of messages."""
     try:
         return _copy_sound_records(source, target)
-    except OSError as error:
-        raise BagError(f'{source} cannot be repaired: {error.strerror}') from error
+    except Exception as error:
+        raise BagError(f'{source} cannot be repaired: {_one_line(error)}') from error
 
 
 def _copy_sound_records(source: Path, target: Path) -> int:
@@ -227,7 +234,7 @@ def _sound_records(reader: StreamReader) -> Iterator[McapRecord]:
 
 
 def _one_line(error: BaseException) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__
+    return shorten(str(error), LONGEST_REASON, placeholder=' ...') or type(error).__name__
 
 
 def camera_topics(bag: str | Path) -> list[CameraTopic]:

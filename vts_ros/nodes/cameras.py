@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 import time
+from typing import Any
 
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -125,8 +126,8 @@ class Camera:
             f'{self.health.topic}: a publisher does not offer the {policy} that this node asks '
             f'for, so nothing comes of it: {self.publishers()}; change it with qos_overrides')
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self.health.received(message.header.frame_id)
+    def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
+        self.health.received(message.header.frame_id, info['source_timestamp'])
         now_ns = self._node.get_clock().now().nanoseconds
         try:
             frame = to_frame(message, self.health.name, now_ns)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,8 @@ class CameraHealth:
         When that was, seconds on the steady clock.
     arrivals
         When the last messages came, seconds on the steady clock.
+    delivery_ms
+        Time from publication to callback of the last messages, by the clocks of both machines.
     incompatible
         QoS policy that a publisher does not offer, if there is one.
 
@@ -71,6 +73,7 @@ class CameraHealth:
     problem: str = ''
     problem_at: float = float('-inf')
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=30))
+    delivery_ms: deque[float] = field(default_factory=lambda: deque(maxlen=300))
     incompatible: str = ''
 
     def __post_init__(self) -> None:
@@ -78,13 +81,15 @@ class CameraHealth:
         self.name = self.given_name or camera_name(self.topic)
         self._unmatched = 0
 
-    def received(self, frame_id: str) -> None:
+    def received(self, frame_id: str, published_ns: int = 0) -> None:
         """Note that a message came; the first one settles the name if none is given."""
         if not (self.arrivals or self.given_name):
             self.name = camera_name(self.topic, frame_id)
         self.frame_id = frame_id
         self.counters['received'] += 1
         self.arrivals.append(time.monotonic())
+        if published_ns:
+            self.delivery_ms.append(1e-6 * (time.time_ns() - published_ns))
 
     def unusable(self, kind: str, reason: str) -> bool:
         """Count a picture as refused or broken; return whether that is news."""
@@ -149,6 +154,7 @@ class CameraHealth:
             message = 'no frame within buffer.max_skew_sec of those of the other cameras'
         return to_status(f'{node}: camera {self.name}', level, message, HARDWARE_ID, {
             'topic': self.topic, 'rate_hz': self.rate_hz(), 'age_sec': self.age_sec(now_ns),
+            'delivery_p99_ms': percentile(self.delivery_ms, 99),
             **self.counters})
 
     def placed(self, outcome: str, stamp_ns: int) -> None:
@@ -258,10 +264,10 @@ class PipelineHealth:
 
     def _vlm(self, info: Mapping[str, str]) -> Part:
         unparsed = self.report is not None and self.report.answer.risk == 'unknown'
-        p50, p95 = np.percentile(self.vlm_ms, (50, 95)) if self.vlm_ms else (0.0, 0.0)
         message = 'answers' if info else 'not loaded'
         return unparsed, 'the last answer was not understood' if unparsed else message, {
-            **info, 'p50_ms': float(p50), 'p95_ms': float(p95),
+            **info, 'p50_ms': percentile(self.vlm_ms, 50),
+            'p95_ms': percentile(self.vlm_ms, 95),
             'tokens_per_sec': self.tokens_per_sec, 'parse_failures': self.counters['unparsed']}
 
     def _whole(self, state: str, warning: str) -> Part:
@@ -272,6 +278,12 @@ class PipelineHealth:
             'since_answer_sec': time.monotonic() - self.answered_at,
             **{name: self.counters[name] for name in
                ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')}}
+
+
+def percentile(values: Iterable[float], q: float) -> float:
+    """Return a percentile; 0 of nothing."""
+    found = list(values)
+    return float(np.percentile(found, q)) if found else 0.0
 
 
 def blamed(error: BaseException) -> str:
