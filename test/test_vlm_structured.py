@@ -24,7 +24,7 @@ from vts_ros.vlm.structured import Grammar
 
 #: The form with texts so short that models of single bytes come to its end soon.
 SHORT: dict[str, Any] = json.loads(
-    re.sub(r'("maxLength"): \d+', r'\1: 6', json.dumps(schema())))
+    re.sub(r'("maxLength"): \d+', r'\1: 3', json.dumps(schema())))
 #: Greedy random models repeat one byte; drawn ones try what the form allows.
 DRAWN: dict[str, Any] = {'do_sample': True, 'temperature': 3.0}
 
@@ -62,13 +62,14 @@ def test_whatever_the_model_the_answers_are_in_the_form(
     assert {inspect(generation.text).answer.risk for generation in free} == {'unknown'}
 
 
+@pytest.mark.parametrize('vlm', ['qwen3_vl'], indirect=True)
 def test_an_answer_that_is_cut_off_still_has_its_level(
         vlm: Vlm, windows: list[Prepared]) -> None:
     torch.manual_seed(0)
     whole, = vlm.generate_batch(windows[:1], [None], 400, in_form=True, **DRAWN)
     end = whole.text.index('"explanation"')
     torch.manual_seed(0)
-    cut, = vlm.generate_batch(windows[:1], [None], len(whole.token_ids) - 20, in_form=True,
+    cut, = vlm.generate_batch(windows[:1], [None], len(whole.token_ids) - 12, in_form=True,
                               **DRAWN)
     assert whole.text.startswith(cut.text)
     assert len(cut.text) > end
@@ -113,7 +114,7 @@ def test_the_form_leaves_the_embedded_model_all_of_its_tokens() -> None:
             Answer('An empty road, "wet".', 'none', action='keep going')):
         assert refused(vlm, render(answer)) == []
     text = render(Answer('A city street.', 'none', action='keep going'))
-    assert refused(vlm, text.replace('"none"', '"no risk"')) == ['no']
+    assert refused(vlm, text.replace('"none"', '"no risk"')) == [' risk']
     assert refused(vlm, text.removesuffix('}')) == ['<|im_end|>']
 
 

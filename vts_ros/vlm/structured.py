@@ -3,9 +3,8 @@
 """
 Answers that are in a form whatever the model is: only tokens that continue it may be written.
 
-Done by llguidance. Against the schema of the answers and a vocabulary of 100,768 tokens it was
-ready in 4 ms and took 0.2 ms per token, where xgrammar took 11 s and 0.7 ms and outlines-core was
-not ready after 90 s; and it depends on nothing else.
+Done by llguidance: it is ready at once with a large vocabulary and needs no other library.
+xgrammar takes seconds and outlines-core minutes to compile texts of bounded length.
 """
 
 from __future__ import annotations
