@@ -113,7 +113,7 @@ def build_only(ros: Ros, *parameters: str) -> Process:
 def test_node_builds_and_ends(ros: Ros, model: str) -> None:
     node = build_only(ros, 'engine.frame_size:=160x96', 'engine.precision:=fp16',
                       f'vlm.model:={model}')
-    assert node.wait(100) == 0, node.output
+    assert node.wait(300) == 0, node.output
     # What the engines log is in the log of the node.
     assert '[vts_node]: engine: onnxruntime (no GPU: no NVIDIA driver' in node.output
     assert 'loaded: engine onnxruntime-cpu-fp16, engine_choice no GPU' in node.output
@@ -124,7 +124,7 @@ def test_node_builds_and_ends(ros: Ros, model: str) -> None:
     ('engine.precision:=fp8', 'expected one of fp32, fp16, int8')])
 def test_node_refuses_what_is_none(ros: Ros, model: str, parameter: str, reason: str) -> None:
     node = build_only(ros, parameter, f'vlm.model:={model}')
-    assert node.wait(100) == 1
+    assert node.wait(300) == 1
     assert reason in node.output
     assert 'Traceback' not in node.output
 

@@ -541,7 +541,8 @@ def test_keep_lists_follow_what_changes_on_a_real_road() -> None:
     for bag in real_bags():
         frames = list(read_frames(bag, counters=Counter()))
         stamps = np.array([frame.stamp_ns for frame in frames])
-        pictures = [cv2.resize(frame.rgb(), (224, 128), interpolation=cv2.INTER_AREA)
+        pictures = [np.asarray(cv2.resize(frame.rgb(), (224, 128),
+                                          interpolation=cv2.INTER_AREA), np.uint8)
                     for frame in frames]
         proposals = [sparsifier.propose(picture) for picture in pictures]
         grey = np.stack([picture.mean(-1) for picture in pictures])

@@ -301,8 +301,8 @@ class Calibration:
 
         """
         rows = certainty.rows()
-        return [self._judge(*one, row, tokenizer)
-                for *one, row in zip(reports, windows, written, rows, strict=True)]
+        return [self._judge(report, window, one, row, tokenizer) for report, window, one, row
+                in zip(reports, windows, written, rows, strict=True)]
 
     def _judge(self, report: SceneReport, proposals: Sequence[Proposal], written: Written,
                row: NDArray[np.float32], tokenizer: Tokenizer) -> SceneReport:

@@ -188,10 +188,10 @@ class VtsNode(LifecycleNode):
 
     def _load(self) -> None:
         settings = self._settings
+        size = picture_size(settings['engine.frame_size'])
         self._pipeline = Pipeline.load(settings.pipeline_config())
         if settings['engine.frame_size'] or self.builds_only:
-            self._pipeline.warm_up(picture_size(settings['engine.frame_size']),
-                                   settings['buffer.frames'] * len(settings['cameras']))
+            self._pipeline.warm_up(size, settings['buffer.frames'] * len(settings['cameras']))
         self.get_logger().info('loaded: ' + ', '.join(
             f'{name} {value}' for name, value in self._pipeline.info().items()))
 

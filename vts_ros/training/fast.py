@@ -100,7 +100,7 @@ class FastVision(nn.Module):
         hidden = functional.linear(patches(frames, self.patch, self.merge),
                                    projection.weight.flatten(1), projection.bias)
         hidden = hidden + (visual.pos_embed(self.corners) * self.weights).sum(1)
-        deepstack = []
+        deepstack: list[Tensor] = []
         for number, block in enumerate(visual.blocks):
             hidden = hidden + self._attention(block.attn, block.norm1(hidden))
             hidden = hidden + block.mlp(block.norm2(hidden))
@@ -115,7 +115,8 @@ class FastVision(nn.Module):
             batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
         attended = _attend(self._rotate(query), self._rotate(key), value, False,
                            attention.scaling)
-        return attention.proj(attended.reshape(batch, length, width))  # type: ignore[no-any-return]
+        projected: Tensor = attention.proj(attended.reshape(batch, length, width))
+        return projected
 
     def _rotate(self, heads: Tensor) -> Tensor:
         first, second = heads.chunk(2, -1)
