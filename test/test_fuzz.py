@@ -76,7 +76,8 @@ def test_compressed_pictures(data: bytes) -> None:
     except FrameError as error:
         check_reason(error)
     else:
-        assert (rgb.dtype, rgb.shape[2]) == (np.uint8, 3)
+        assert rgb.dtype == np.uint8
+        assert rgb.shape[2] == 3
 
 
 @fuzz
