@@ -21,7 +21,7 @@ pytest.importorskip('launch_ros', reason='launch_ros is not in this environment;
 from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 from car import Car
 from conftest import DOMAINS
-from launch import LaunchDescription
+from launch import LaunchDescription  # type: ignore[attr-defined]
 from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
 from launch_cases import CASES
 import launch_testing

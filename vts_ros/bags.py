@@ -197,6 +197,8 @@ def _repair(source: Path, target: Path) -> int:
     """Copy what can be read of an MCAP file; return the number of messages."""
     try:
         return _copy_sound_records(source, target)
+    except OSError as error:
+        raise BagError(f'{source} cannot be repaired: {error.strerror}') from error
     except Exception as error:
         raise BagError(f'{source} cannot be repaired: {_one_line(error)}') from error
 

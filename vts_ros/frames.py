@@ -336,9 +336,11 @@ class FrameBuffer:
     def discard(self, frame: Frame) -> None:
         """Forget one frame, for instance because it turned out to be broken."""
         with self._lock:
-            for one in self._sets:
+            for one in list(self._sets):
                 if one.frames.get(frame.camera) is frame:
                     del one.frames[frame.camera]
+                    if not one.frames:
+                        self._sets.remove(one)
 
     def window(self, full: bool = True) -> list[Frame] | None:
         """
