@@ -230,7 +230,7 @@ class World:
     def distance(self, one: NDArray[np.float64]) -> float:
         """Return the Mahalanobis distance of a signature."""
         apart = one - self.mean
-        return float(np.sqrt(max(apart @ self.precision @ apart, 0.0)))
+        return float(max(float(apart @ self.precision @ apart), 0.0) ** 0.5)
 
     def holds(self, proposals: Sequence[Proposal]) -> bool:
         """Return whether a window is inside."""
