@@ -31,6 +31,9 @@ from vts_ros.pipeline import Pipeline, PipelineConfig
 from vts_ros.report import Answer
 from vts_ros.vlm import VlmError
 
+SPLITS: tuple[drama_module.Split, ...] = ('train', 'val', 'test', 'all')
+#: METEOR reads 60 MB first, and the judge and the model run beside it.
+pytestmark = pytest.mark.timeout(400)
 needs_java = pytest.mark.skipif(shutil.which('java') is None, reason='no Java here')
 
 
@@ -148,6 +151,13 @@ def test_answers_need_references(answers: list[str], references: list[list[str]]
 
 # Lingo-Judge
 
+def classifier(words: int, outputs: int) -> BertForSequenceClassification:
+    config = BertConfig(vocab_size=words, hidden_size=16, num_hidden_layers=1,
+                        num_attention_heads=2, intermediate_size=32, initializer_range=2.0)
+    config.num_labels = outputs
+    return BertForSequenceClassification(config)
+
+
 @pytest.fixture(scope='module')
 def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a classifier of the form of Lingo-Judge that has learned nothing."""
@@ -163,9 +173,7 @@ def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer_object=tokenizer, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]',
         sep_token='[SEP]').save_pretrained(folder)
     torch.manual_seed(1)
-    BertForSequenceClassification(BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, num_labels=1, initializer_range=2.0)).save_pretrained(folder)
+    classifier(len(words), 1).save_pretrained(folder)
     return folder
 
 
@@ -199,9 +207,7 @@ def test_other_classifiers_are_no_judge(tmp_path: Path, judge_folder: Path) -> N
     with pytest.raises(VlmError, match='cannot be loaded'):
         LingoJudge.load(tmp_path)
     shutil.copytree(judge_folder, tmp_path / 'two')
-    BertForSequenceClassification(BertConfig(
-        vocab_size=15, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=32, num_labels=2)).save_pretrained(tmp_path / 'two')
+    classifier(15, 2).save_pretrained(tmp_path / 'two')
     with pytest.raises(VlmError, match='has 2 outputs'):
         LingoJudge.load(tmp_path / 'two')
 
@@ -327,7 +333,7 @@ def test_the_annotated_picture_is_the_newest(risks: Path) -> None:
 def test_splits_are_made_of_complete_rows_in_order(risks: Path) -> None:
     samples = drama_module.load(risks).rows
     parts = [[sample.id for sample in drama_module.choose(samples, split)]
-             for split in ('train', 'val', 'test', 'all')]  # type: ignore[arg-type]
+             for split in SPLITS]
     assert [len(part) for part in parts] == [3, 0, 1, 4]
     assert parts[0] + parts[1] + parts[2] == parts[3]
     wanted = ['clip_calm_000003', 'clip_0_000017']

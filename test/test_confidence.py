@@ -129,7 +129,7 @@ def test_certainty_is_the_probability_of_what_was_written(vlm: Vlm) -> None:
     assert vlm.generate(prepared, keep, max_new_tokens=12).token_ids == generation.token_ids
     row = certainty.rows()[0]
     # The whole text at once, as in training.
-    inputs = vlm.batch([prepared], [keep], [vlm.tokenizer.decode(generation.token_ids)])
+    inputs = vlm.batch([prepared], [keep], [str(vlm.tokenizer.decode(list(generation.token_ids)))])
     with torch.inference_mode():
         output = vlm.model(**inputs, use_cache=False).logits[0].log_softmax(-1)
     labels = inputs['labels'][0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import json
 from pathlib import Path
+from typing import Any
 
 from bag_maker import drive, picture
 import numpy as np
@@ -179,10 +180,13 @@ def test_distillation_from_the_command_line_resumes(
 
     # Only what is missing is asked again.
     examples[0].unlink()
-    asked = []
-    original = distill_module.use_of_tokens
-    monkeypatch.setattr(distill_module, 'use_of_tokens',
-                        lambda *given: asked.append(given) or original(*given))
+    asked: list[Any] = []
+
+    def use(*given: Any) -> NDArray[np.float32]:
+        asked.append(given)
+        return use_of_tokens(*given)
+
+    monkeypatch.setattr(distill_module, 'use_of_tokens', use)
     assert CliRunner().invoke(app, command).exit_code == 0
     assert len(asked) == 1
     np.testing.assert_allclose(Example.load(examples[0]).use, example.use, atol=1e-4)

@@ -104,7 +104,7 @@ def test_a_page_says_where_it_is_behind(written: tuple[dict[str, Any], Path],
 
 
 def test_intervals_are_those_of_the_theory() -> None:
-    values = np.random.default_rng(0).random(400) < 0.7
+    values = (np.random.default_rng(0).random(400) < 0.7).astype(float)
     low, high = Bootstrap(400).mean(values)
     error = 1.96 * np.sqrt(values.mean() * (1 - values.mean()) / 400)
     assert (low, high) == pytest.approx(

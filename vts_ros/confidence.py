@@ -25,7 +25,7 @@ import re
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
@@ -124,7 +124,8 @@ def fact_log_probability(written: Written, log_probabilities: NDArray[np.floatin
     start = 0
     for index in range(len(written.token_ids)):
         # Decoded from the first token on: pieces of their own may lose a space or half a letter.
-        end = len(tokenizer.decode(written.token_ids[:index + 1], skip_special_tokens=True))
+        end = len(tokenizer.decode(list(written.token_ids[:index + 1]),
+                                   skip_special_tokens=True))
         for fact, (first, last) in enumerate(spans):
             if start < last and end > first:
                 facts[fact] += log_probabilities[index]
@@ -152,7 +153,7 @@ class Scale:
         return 1.0 / (1.0 + math.exp(-odds))
 
     @classmethod
-    def fit(cls, log_probabilities: Sequence[float], right: Sequence[bool]) -> Scale:
+    def fit(cls, log_probabilities: ArrayLike, right: ArrayLike) -> Scale:
         """
         Fit to answers of which it is known whether they are right.
 
@@ -166,9 +167,9 @@ class Scale:
             If there are no answers.
 
         """
-        if not len(right):
-            raise CalibrationError('no answers to fit a confidence to')
         truth = np.asarray(right, bool)
+        if not len(truth):
+            raise CalibrationError('no answers to fit a confidence to')
         good, bad = int(truth.sum()), int((~truth).sum())
         target = np.where(truth, (good + 1) / (good + 2), 1 / (bad + 2))
         rate = (good + 1) / (good + bad + 2)
@@ -230,7 +231,7 @@ class World:
     def distance(self, one: NDArray[np.float64]) -> float:
         """Return the Mahalanobis distance of a signature."""
         apart = one - self.mean
-        return float(max(float(apart @ self.precision @ apart), 0.0) ** 0.5)
+        return math.sqrt(max(float(apart @ self.precision @ apart), 0.0))
 
     def holds(self, proposals: Sequence[Proposal]) -> bool:
         """Return whether a window is inside."""
@@ -301,7 +302,7 @@ class Calibration:
 
         """
         rows = certainty.rows()
-        return [self._judge(report, window, one, row, tokenizer) for report, window, one, row
+        return [self._judge(report, window, said, row, tokenizer) for report, window, said, row
                 in zip(reports, windows, written, rows, strict=True)]
 
     def _judge(self, report: SceneReport, proposals: Sequence[Proposal], written: Written,

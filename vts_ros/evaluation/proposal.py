@@ -71,8 +71,8 @@ def find_rate(sparsifier: Sparsifier, windows: Iterable[Wanted], grid: tuple[int
         n += 1
         for index, ratio in enumerate(budgets):
             selection = sparsifier.select(window.proposals, grid, ratio)
-            kept = np.isin(np.arange(window.object.size), selection.keep).reshape(
-                window.object.shape)
+            kept = np.zeros(window.object.shape, bool)
+            np.put(kept, selection.keep, True)
             # The key frame is the same at every budget.
             if index == 0 and window.worth.max() > 0.0:
                 hits.append(bool(window.worth[selection.key] >= HIT_SHARE * window.worth.max()))

@@ -155,7 +155,7 @@ def distill(bags: Sequence[Path], model: str, out: Path, work: Path, windows: in
     torch.manual_seed(seed)
     _train(train, out, work, steps, batch, seed)
     shipped = load_sparsifier(model_path('proposal/frame.onnx').parent)
-    report = {'n': len(held_out), 'train': len(train)}
+    report: dict[str, Any] = {'n': len(held_out), 'train': len(train)}
     for name, sparsifier in (('shipped', shipped), ('trained', load_sparsifier(out))):
         report[name] = find_rate(sparsifier, (_wanted(one, sparsifier) for one in held_out),
                                  held_out[0].use.shape[1:], BUDGETS)
