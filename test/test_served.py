@@ -174,7 +174,7 @@ def frames() -> list[Frame]:
     still = cv2.resize(random.integers(0, 120, (9, 16, 3), np.uint8), (WIDTH, HEIGHT))
     found = []
     for index in range(FRAMES):
-        rgb = still.copy()
+        rgb = np.asarray(still, np.uint8).copy()
         rgb[200:280, 80 + 100 * index:180 + 100 * index] = 250
         found.append(Frame('front', index * 400_000_000, rgb))
     return found

@@ -75,7 +75,8 @@ class Grammar:
         from llguidance.hf import from_tokenizer
 
         try:
-            self._tokenizer = from_tokenizer(tokenizer, vocab_size, end_ids)
+            fast: Any = tokenizer
+            self._tokenizer = from_tokenizer(fast, vocab_size, end_ids)
             self._grammar = _LARK.format(
                 schema=json.dumps({**schema, 'x-guidance': _ONE_LINE}))
             problem = LLMatcher.validate_grammar(self._grammar, self._tokenizer)
