@@ -57,8 +57,7 @@ def _show_all(car: Car, publishers: list[Publisher]) -> None:
     header = Header(stamp=car.node.get_clock().now().to_msg(), frame_id='front')
     rgb = picture(to_ns(header.stamp) // STEP_NS % 30)
     for publisher in publishers:
-        is_raw = publisher.msg_type is Image
-        if is_raw:
+        if publisher.topic_name.endswith('/image_raw'):
             publisher.publish(Image(header=header, height=rgb.shape[0], width=rgb.shape[1],
                                     encoding='rgb8', step=3 * rgb.shape[1], data=rgb.tobytes()))
         else:

@@ -111,9 +111,11 @@ class Camera:
 
     def _subscribe(self, transport: str) -> None:
         topic = self._topics[transport]
+        # rclpy's annotation knows callbacks of one argument only; it looks at how many there are.
+        on_image: Any = self._on_image
         self.health.topic = self._node.resolve_topic_name(topic)
         self._subscription = self._node.create_subscription(
-            Image if transport == 'raw' else CompressedImage, topic, self._on_image,
+            Image if transport == 'raw' else CompressedImage, topic, on_image,
             copy(INPUT_QOS),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())

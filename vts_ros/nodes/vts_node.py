@@ -353,9 +353,9 @@ class VtsNode(LifecycleNode):
             if not self.context.ok():
                 return False, 'the node is ending'
             # The node stays up and says so. It never makes up an answer, least of all "no risk".
-            reason = self._health.failed(error)
+            failure = self._health.failed(error)
             self.get_logger().error(f'no answer: {told(error)}', throttle_duration_sec=5.0)
-            return False, reason
+            return False, failure
 
     # Services, questions, diagnostics
 
