@@ -22,6 +22,7 @@ from bag_maker import COMPRESSED_TOPIC, drive, jpeg, picture, START_NS, times
 from car import CAMERA, Car, LOSSLESS, start_node, STATUS
 from conftest import Process, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
@@ -132,6 +133,7 @@ def test_describe_now_answers_about_the_newest_window(car: Car) -> None:
 def test_a_question_is_answered(node: Process, car: Car) -> None:
     car.show_window()
     answers = car.listen(String, '/vts_node/answer')
+    pieces = car.listen(String, '/vts_node/answer_partial')
     refused = car.counter('pipeline', 'questions_refused')
     asks = car.publisher(String, '/vts_node/question')
     for text in ('', ' ', '?' * (MAX_QUESTION_CHARS + 1), 'Is the road clear?'):
@@ -139,7 +141,29 @@ def test_a_question_is_answered(node: Process, car: Car) -> None:
     car.until(lambda: answers)
     car.wait_for_counters('pipeline', questions_refused=refused + 3)
     assert len(answers) == 1
+    car.until(lambda: ''.join(piece.data for piece in pieces).strip() == answers[0].data)
+    assert len(pieces) > 1
     assert 'expected 1 to 500 characters' in node.output
+
+
+def test_the_speed_of_the_car_is_told_where_it_is_wanted(car: Car) -> None:
+    def told() -> str | None:
+        status = car.statuses.get(f'{STATUS}vlm', DiagnosticStatus())
+        return {one.key: one.value for one in status.values}.get('vehicle_speed_mps')
+
+    twist = car.publisher(TwistStamped, '/twist')
+    message = TwistStamped()
+    message.twist.linear.x = 12.5
+
+    def drive() -> bool:
+        twist.publish(message)
+        return told() == '12.5'
+
+    with car.parameter('vlm.tell_vehicle', True):
+        car.until(drive)
+        car.show_window()
+    # Who says nothing more is not quoted any longer.
+    car.until(lambda: told() is None)
 
 
 def test_a_silent_camera_takes_the_risk_back_once(car: Car) -> None:

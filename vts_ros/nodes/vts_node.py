@@ -22,6 +22,7 @@ import traceback
 from typing import NoReturn, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TwistStamped
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
@@ -39,12 +40,12 @@ from vts_ros.nodes.cameras import Camera
 from vts_ros.nodes.conversions import to_markers, to_risk, to_stamp, to_unknown_risk
 from vts_ros.nodes.health import gpu_status, HARDWARE_ID, PipelineHealth
 from vts_ros.nodes.logs import forward_logs
-from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
+from vts_ros.nodes.qos import INPUT_QOS, LATCHED_QOS, OUTPUT_QOS
 from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.pipeline import BrokenFrame, OnBroken, Pipeline, Stop
 from vts_ros.sparsify.graphs import picture_size
 from vts_ros.vlm import VlmError
-from vts_ros.vlm.prompts import PromptError
+from vts_ros.vlm.prompts import PromptError, Vehicle
 
 T = TypeVar('T')
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
@@ -55,6 +56,8 @@ DIAGNOSTICS_PERIOD_SEC = 1.0
 CLOSE_TIMEOUT_SEC = 2.0
 #: So many questions may wait; each holds up the descriptions for as long as its answer takes.
 MAX_QUESTIONS = 8
+#: What the car said of itself longer ago is not said to the model.
+VEHICLE_SEC = 1.0
 MAX_QUESTION_CHARS = 500
 
 #: Their messages say in one line what is missing or does not fit: no traceback says more.
@@ -103,6 +106,8 @@ class VtsNode(LifecycleNode):
         self._settled = 0
         self._cameras: list[Camera] = []
         self._health = PipelineHealth()
+        # What the car does, and when it was told.
+        self._vehicle, self._told_at = Vehicle(), float('-inf')
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='pipeline')
         # Set to end what the worker is doing; every stretch of time has an event of its own.
         self._interrupt = threading.Event()
@@ -120,6 +125,7 @@ class VtsNode(LifecycleNode):
         self._markers = self.create_lifecycle_publisher(MarkerArray, '~/markers', LATCHED_QOS)
         self._report = self.create_lifecycle_publisher(String, '~/report', OUTPUT_QOS)
         self._answer = self.create_lifecycle_publisher(String, '~/answer', OUTPUT_QOS)
+        self._partial = self.create_lifecycle_publisher(String, '~/answer_partial', OUTPUT_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', OUTPUT_QOS)
 
         # What waits for the worker has a group of its own, so that it holds up nothing else.
@@ -128,6 +134,7 @@ class VtsNode(LifecycleNode):
                             callback_group=waits)
         self.create_service(SetBool, '~/enable', self._on_enable)
         self.create_subscription(String, '~/question', self._on_question, OUTPUT_QOS)
+        self.create_subscription(TwistStamped, 'twist', self._on_twist, INPUT_QOS)
         # A steady timer: with use_sim_time, node timers stand still until /clock ticks.
         self.create_timer(DIAGNOSTICS_PERIOD_SEC, self._on_tick,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -281,7 +288,8 @@ class VtsNode(LifecycleNode):
         return done, text
 
     def _describe_newest(self, full: bool) -> str:
-        report = self._look(full, Pipeline.describe_good)
+        report = self._look(full, lambda pipeline, window, on_broken, stop: pipeline.describe_good(
+            window, on_broken, stop, self._vehicle_now()))
         age_ns = self.get_clock().now().nanoseconds - report.stamp
         report = replace(report, age_ms=age_ns * 1e-6)
         self._health.described(report, self._pipeline.answer_tokens if self._pipeline else 0)
@@ -382,6 +390,16 @@ class VtsNode(LifecycleNode):
         else:
             self._worker.submit(self._reply_waiting, question.data)
 
+    def _on_twist(self, message: TwistStamped) -> None:
+        self._vehicle = Vehicle(speed_mps=message.twist.linear.x,
+                                yaw_rate_radps=message.twist.angular.z)
+        self._told_at = time.monotonic()
+
+    def _vehicle_now(self) -> Vehicle | None:
+        """Return what the car does, for models that are to know; None if nobody tells."""
+        is_known = time.monotonic() - self._told_at < VEHICLE_SEC
+        return self._vehicle if is_known and self._settings['vlm.tell_vehicle'] else None
+
     def _refuse_question(self, reason: str) -> None:
         self._health.counters['questions_refused'] += 1
         self.get_logger().warning(f'question refused: {reason}', throttle_duration_sec=5.0)
@@ -392,7 +410,8 @@ class VtsNode(LifecycleNode):
 
     def _reply(self, question: str) -> str:
         answer = self._look(False, lambda pipeline, window, on_broken, stop: pipeline.ask_good(
-            window, question, on_broken, stop))
+            window, question, on_broken, stop, self._vehicle_now(),
+            lambda text: self._partial.publish(String(data=text))))
         self._answer.publish(String(data=answer))
         return answer
 
@@ -415,6 +434,9 @@ class VtsNode(LifecycleNode):
     def _statuses(self, missing: Mapping[str, str], now_ns: int) -> list[DiagnosticStatus]:
         name, pipeline = self.get_name(), self._pipeline
         info = pipeline.info() if pipeline else {}
+        vehicle = self._vehicle_now()
+        if info and vehicle:
+            info['vehicle_speed_mps'] = f'{vehicle.speed_mps:.1f}'
         statuses = self._health.statuses(name, info, self._state(), self._warning(missing))
         statuses += [one.health.status(name, now_ns, self._settings['max_frame_age_sec'],
                                        '' if one.health.arrivals else one.publishers())

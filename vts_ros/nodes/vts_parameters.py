@@ -75,6 +75,8 @@ TABLE: tuple[Spec, ...] = (
                  'retries included', span=(0.1, 600.0)),
     _of_pipeline('vlm.retries', 'retries', 'How often a request is repeated when the server '
                  'cannot be reached or has no room', span=(0, 10)),
+    Spec('vlm.tell_vehicle', False, 'Tell the model the speed of the car and whether it turns, '
+         'from `twist`; the embedded model does not know such sentences', change='live'),
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
                  'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
