@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 import os
 from pathlib import Path
@@ -80,13 +81,15 @@ def test_colcon_builds_and_installs(checkout: Path) -> None:
 
 
 def test_pip_installs_executables_and_data(checkout: Path, tmp_path: Path) -> None:
+    # Without --ignore-installed, pip would first remove the installation that runs this test.
     run(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation',
-        '--prefix', tmp_path, '.', cwd=checkout)
+        '--ignore-installed', '--prefix', tmp_path, '.', cwd=checkout)
     for executable in EXECUTABLES:
         assert os.access(tmp_path / 'bin' / executable, os.X_OK)
     for name in SHARED:
         assert (tmp_path / 'share' / 'vts_ros' / name).is_file(), name
     assert (tmp_path / MARKER).is_file()
+    version('vts_ros')  # is still installed here, or this raises
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'launch').glob('*.launch.py')),
