@@ -174,8 +174,8 @@ def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
     Return Muon for the matrices inside the networks and AdamW for the rest.
 
     Muon (Jordan et al., 2024) is there to need fewer steps; it was not compared with AdamW alone
-    here. With the update scaled to that of AdamW, both take one learning rate. Norms, biases and scales do not decay:
-    they are to stay free.
+    here. With the update scaled to that of AdamW, both take one learning rate. Norms, biases and
+    scales do not decay: they are to stay free.
     """
     named = [(name, p) for name, p in modules.named_parameters() if p.requires_grad]
     inner = [p for name, p in named
