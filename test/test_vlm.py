@@ -35,6 +35,7 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 from transformers.generation.streamers import BaseStreamer
+from vlm_maker import shake
 
 from vts_ros.frames import Frame
 from vts_ros.models import share_path
@@ -104,17 +105,6 @@ def make_older(directory: Path, model_class: Any, config_class: Any,
     model.save_pretrained(directory)
     Qwen2VLImageProcessorPil(size={'shortest_edge': 4 * 28 * 28, 'longest_edge': 20 * 28 * 28}
                              ).save_pretrained(directory)
-
-
-def shake(model: Any) -> Any:
-    """Give the weights a spread at which answers differ and every part of the model counts."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                fan_in = weight[0].numel()
-                weight.copy_(1.5 * fan_in ** -0.5 * torch.randn(weight.shape, generator=generator))
-    return model
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {

@@ -35,6 +35,7 @@ from vts_ros.bags import read_frames, until_damage
 from vts_ros.evaluation.proposal import find_rate, load_sparsifier, Wanted
 from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.models import model_path
+from vts_ros.pipeline import checkpoint
 from vts_ros.report import Box
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.export import export_frame, export_window
@@ -240,7 +241,7 @@ def _watch(bags: Sequence[Path], model: str, folder: Path, windows: int, passes:
                             completed=len(plan) - len(missing))
         if not missing:
             return
-        vlm, prompt = Vlm.load(_checkpoint(model), device=device), Prompts.load().description
+        vlm, prompt = Vlm.load(checkpoint(model), device=device), Prompts.load().description
         for bag in bags:
             for end, window in enumerate(_windows(bag)):
                 path = missing.get((bag, end))
@@ -288,13 +289,6 @@ def _plan(bags: Sequence[Path], windows: int) -> list[tuple[Path, int]]:
     if len(found) <= windows:
         return found
     return [found[round(index)] for index in np.linspace(0, len(found) - 1, windows)]
-
-
-def _checkpoint(model: str) -> str:
-    try:
-        return str(model_path(model))
-    except FileNotFoundError:
-        return model
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:

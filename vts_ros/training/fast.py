@@ -96,7 +96,7 @@ class FastVision(nn.Module):
         """
         visual, count = self.visual, len(frames)
         projection = visual.patch_embed.proj
-        # The convolution has no overlap: as a matrix product it is four times as fast.
+        # The convolution has no overlap, and CPUs are faster at matrix products.
         hidden = functional.linear(patches(frames, self.patch, self.merge),
                                    projection.weight.flatten(1), projection.bias)
         hidden = hidden + (visual.pos_embed(self.corners) * self.weights).sum(1)
