@@ -389,14 +389,17 @@ def test_vidcom2_keeps_more_of_an_unusual_frame_and_what_is_unlike_it() -> None:
 
 @pytest.mark.parametrize(('name', 'key'), [
     ('vts-key-newest', 4), ('vts-key-oldest', 0), ('vts-key-oracle', 2)])
-def test_the_key_frame_is_kept_whole(known: dict[str, Method], name: str, key: int) -> None:
+def test_the_key_frame_is_kept_whole_or_takes_half(known: dict[str, Method], name: str, key: int) -> None:
     window = evidence(by_lot(5, 28), (4, 7), object_area=(0.1, 0.2, 0.4, 0.3, 0.0))
     keep = known[name].keep(window, 60)
     assert keep is not None
     assert np.bincount(keep // 28, minlength=5)[key] == 28
     few = known[name].keep(window, 9)
     assert few is not None
-    assert set(few // 28) == {key}
+    of_frames = np.bincount(few // 28, minlength=5)
+    assert of_frames[key] >= 5
+    assert of_frames[4] >= 2
+    assert of_frames[key] < 9 or key == 4
 
 
 def test_the_oracle_takes_the_newest_of_equals_and_needs_the_truth(
@@ -404,7 +407,7 @@ def test_the_oracle_takes_the_newest_of_equals_and_needs_the_truth(
     nothing = evidence(by_lot(5, 28), (4, 7), object_area=[0.0] * 5)
     keep = known['vts-key-oracle'].keep(nothing, 28)
     assert keep is not None
-    assert set(keep // 28) == {4}
+    assert np.bincount(keep // 28, minlength=5)[4] >= 14
     with pytest.raises(ValueError, match='needs the truth'):
         known['vts-key-oracle'].keep(nothing._replace(object_area=None), 28)
 
@@ -414,27 +417,34 @@ def test_every_frame_is_a_random_key_at_times(known: dict[str, Method]) -> None:
     for seed in range(40):
         keep = known['vts-key-random'].keep(evidence(by_lot(5, 28), (4, 7), seed), 28)
         assert keep is not None
-        keys |= set(keep // 28)
+        keys.add(int(np.bincount(keep // 28, minlength=5).argmax()))
     assert keys == {0, 1, 2, 3, 4}
 
 
 @pytest.mark.parametrize(('name', 'settings_of'), [
     ('vts', {}), ('vts-score-similarity', {'alpha': 1.0}),
     ('vts-score-importance', {'alpha': 0.0}), ('vts-radius-0', {'search_radius': 0}),
-    ('vts-radius-2', {'search_radius': 2})])
+    ('vts-radius-2', {'search_radius': 2}),
+    ('vts-share-whole', {'key_share': 1.0, 'newest_share': 0.0}),
+    ('vts-share-key', {'newest_share': 0.0}),
+    ('vts-share-none', {'key_share': 0.0, 'newest_share': 0.0})])
 def test_variants_are_the_sparsifier_with_other_settings(
         known: dict[str, Method], name: str, settings_of: dict[str, float]) -> None:
     window = evidence(by_lot(5, 112), (8, 14), seed=3)
-    expected = Sparsifier(**settings_of).select(window.proposals, (8, 14), 0.6)  # type: ignore[arg-type]
-    keep = known[name].keep(window, 336)
-    assert keep is not None
-    assert keep.tolist() == expected.keep.tolist()
+    sparsifier = Sparsifier(**settings_of)  # type: ignore[arg-type]
+    for ratio, budget in ((0.6, 336), (0.2, 112)):
+        expected = sparsifier.select(window.proposals, (8, 14), ratio)
+        keep = known[name].keep(window, budget)
+        assert keep is not None
+        assert keep.tolist() == expected.keep.tolist()
 
 
 def test_a_variant_keeps_the_other_settings() -> None:
     window = evidence(by_lot(5, 112), (8, 14), seed=4)
-    changed = Sparsifier(alpha=0.9, search_radius=2).variant(hysteresis=0.0)
-    expected = Sparsifier(alpha=0.9, search_radius=2, hysteresis=0.0)
+    changed = Sparsifier(
+        alpha=0.9, search_radius=2, key_share=0.7, newest_share=0.1).variant(hysteresis=0.0)
+    expected = Sparsifier(
+        alpha=0.9, search_radius=2, hysteresis=0.0, key_share=0.7, newest_share=0.1)
     for previous in (None, 1):
         found, wanted = (one.select(window.proposals, (8, 14), 0.6, previous)
                          for one in (changed, expected))

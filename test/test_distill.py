@@ -231,8 +231,9 @@ def test_rates_by_hand() -> None:
         _window(saliency, (1.0, 0.9), [(0, 2)]),
         _window(saliency, (0.0, 0.0), []),
     ]
-    # Frame 1 is the key frame, and at a half and 5 % ten more tokens are kept.
-    found = find_rate(Sparsifier(search_radius=0), windows, (8, 14), (0.5 + 10 / 224, 0.5))
+    # Frame 1 is the key frame and whole; at a half and 5 %, ten more tokens are kept.
+    whole = Sparsifier(search_radius=0, key_share=1.0, newest_share=0.0)
+    found = find_rate(whole, windows, (8, 14), (0.5 + 10 / 224, 0.5))
     assert found['n'] == 4
     assert found['key_frame_hit_rate'] == pytest.approx(2 / 3, abs=1e-4)
     high, low = found['object_recall'].values()

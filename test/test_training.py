@@ -175,7 +175,7 @@ def test_features_are_computed_once(vlm: Vlm, folder: Path, tmp_path: Path) -> N
                                atol=0.05, rtol=0.05)
     sparsifier = Sparsifier()
     proposals = [sparsifier.propose(frame) for frame in data.frames(5)]
-    for ratio in (0.3, 0.6):
+    for ratio in (0.1, 0.2, 0.3, 0.6):
         expected = sparsifier.select(proposals, (4, 7), ratio)
         np.testing.assert_array_equal(first.keep(5, len(expected.keep)), expected.keep)
     again = Features(tmp_path, data, cast(FastVision, SimpleNamespace(

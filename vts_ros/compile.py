@@ -81,7 +81,7 @@ def window_shapes(frames: int, grid: tuple[int, int], search_radius: int
             'embedding': (frames, EMBEDDING_CHANNELS, *MAP_SIZE),
             'row_weights': (grid[0], MAP_SIZE[0]), 'column_weights': (grid[1], MAP_SIZE[1]),
             'neighbours': (*grid, (2 * search_radius + 1) ** 2), 'budget': (1,),
-            'previous_key': (1,), 'hysteresis': (1,), 'alpha': (1,)}
+            'reserves': (2,), 'previous_key': (1,), 'hysteresis': (1,), 'alpha': (1,)}
 
 
 def compile_engines(library: Library, target: str, precision: Precision, cache: EngineCache, *,

@@ -29,7 +29,7 @@ PAGE, METHODS_PLOT, ABLATIONS_PLOT = 'quality.md', 'quality_methods.png', 'quali
 _METRICS = {'risk_accuracy': 'Risk level right', 'object_accuracy': 'Risk object right'}
 _PARTS = {'all': 'All windows', 'hard': 'Hard windows'}
 _ABLATIONS: dict[Group, str] = {
-    'key': 'Key frame', 'score': 'Score', 'radius': 'Search radius'}
+    'key': 'Key frame', 'share': 'Shares', 'score': 'Score', 'radius': 'Search radius'}
 
 
 class _Line(NamedTuple):
@@ -57,6 +57,9 @@ _LINES: dict[str, _Line] = {
     'vts-key-oldest': _Line('#E69F00', marker='v'),
     'vts-key-random': _Line('#999999', '--', 's'),
     'vts-key-oracle': _Line('#0072B2', marker='*'),
+    'vts-share-whole': _Line('#D55E00', marker='^'),
+    'vts-share-key': _Line('#009E73', marker='D'),
+    'vts-share-none': _Line('#56B4E9', marker='v'),
     'vts-score-similarity': _Line('#009E73', marker='D'),
     'vts-score-importance': _Line('#E0559A', marker='P'),
     'vts-radius-0': _Line('#56B4E9', marker='v'),
@@ -172,8 +175,8 @@ def _page(result: Mapping[str, Any], baselines: Sequence[Method], ablations: Seq
     if ablations:
         vts = [method for method in baselines if method.group == 'vts']
         yield '\n## Ablations of `vts`\n'
-        yield ('One thing is changed at a time: the key frame, the score or the search radius. '
-               'With no more tokens\nthan one frame has, only the key frame counts.\n')
+        yield ('One thing is changed at a time: the key frame, the shares of key and newest frame, '
+               'the score or the\nsearch radius.\n')
         yield f'![Quality over budget, one line per variant]({ABLATIONS_PLOT})\n'
         yield from _tables(parts, [*vts, *ablations])
     yield '\n## What each method keeps, and how it comes to exactly the budget\n'

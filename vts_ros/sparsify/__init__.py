@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ class Sparsifier:
     """
     Choose tokens by what the proposal network sees: the method of this project.
 
-    The frame with the highest mean saliency is the key frame and is kept whole; of the other
-    frames those tokens are kept that are salient or show what the key frame does not.
+    The frame with the highest mean saliency is the key frame. It has a share of the budget, which
+    keeps it whole where that is enough, and so has the newest frame; both spend it on what is most
+    salient. The rest goes to the tokens of any frame that are salient or show what the key frame
+    does not.
 
     Parameters
     ----------
@@ -39,6 +42,9 @@ class Sparsifier:
         moved a little is not new. 0 for the same place only.
     hysteresis
         Share by which the saliency of another frame must exceed that of the key frame so far.
+    key_share, newest_share
+        Shares of the budget for the key frame and for the newest frame, at most 1 together. With
+        a key share of 1, a budget of one frame is spent on one moment, in which nothing moves.
 
     Raises
     ------
@@ -50,19 +56,23 @@ class Sparsifier:
     """
 
     def __init__(self, frame_engine: Engine | None = None, window_engine: Engine | None = None, *,
-                 alpha: float = 0.5, search_radius: int = 1, hysteresis: float = 0.05) -> None:
+                 alpha: float = 0.5, search_radius: int = 1, hysteresis: float = 0.05,
+                 key_share: float = 0.5, newest_share: float = 0.25) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f'alpha must be 0 to 1, not {alpha}')
         if search_radius < 0:
             raise ValueError(f'search_radius must not be negative, not {search_radius}')
         if not 0.0 <= hysteresis < float('inf'):
             raise ValueError(f'hysteresis must not be negative, not {hysteresis}')
+        if not (key_share >= 0.0 and newest_share >= 0.0 and key_share + newest_share <= 1.0):
+            raise ValueError('key_share and newest_share must not be negative and at most 1 '
+                             f'together, not {key_share} and {newest_share}')
         if frame_engine is None or window_engine is None:
             shipped = make_engines()
             frame_engine = frame_engine or shipped.frame
             window_engine = window_engine or shipped.window
         self._frame, self._window = frame_engine, window_engine
-        self._radius = search_radius
+        self._radius, self._shares = search_radius, (key_share, newest_share)
         self._alpha = np.array([alpha], np.float32)
         self._hysteresis = np.array([hysteresis], np.float32)
         self._settings_of: dict[tuple[tuple[int, int], tuple[int, int]], dict[str, Any]] = {}
@@ -73,13 +83,15 @@ class Sparsifier:
         return self._frame.name
 
     def variant(self, *, alpha: float | None = None, search_radius: int | None = None,
-                hysteresis: float | None = None) -> Sparsifier:
+                hysteresis: float | None = None,
+                shares: tuple[float, float] | None = None) -> Sparsifier:
         """Return one with some other settings that runs the same graphs."""
         return Sparsifier(
             self._frame, self._window,
             alpha=float(self._alpha[0]) if alpha is None else alpha,
             search_radius=self._radius if search_radius is None else search_radius,
-            hysteresis=float(self._hysteresis[0]) if hysteresis is None else hysteresis)
+            hysteresis=float(self._hysteresis[0]) if hysteresis is None else hysteresis,
+            key_share=(shares or self._shares)[0], newest_share=(shares or self._shares)[1])
 
     @property
     def info(self) -> dict[str, str]:
@@ -87,6 +99,12 @@ class Sparsifier:
         return {**{f'engine_{name}': value for name, value in self._frame.info.items()},
                 **{f'engine_window_{name}': value for name, value in self._window.info.items()
                    if value != self._frame.info.get(name)}}
+
+    def reserves(self, budget: int, tokens: int) -> tuple[int, int]:
+        """Return how many tokens of the key frame and of the newest frame are kept in any case."""
+        key_share, newest_share = self._shares
+        return (min(tokens, math.ceil(key_share * budget)),
+                min(tokens, math.floor(newest_share * budget)))
 
     def propose(self, rgb: NDArray[np.uint8] | Tensor) -> Proposal:
         """
@@ -124,6 +142,7 @@ class Sparsifier:
             'embedding': stacked([proposal.embedding for proposal in proposals], memory),
             **self._settings(grid, proposals[0].saliency.shape),
             'budget': placed(np.array([budget]), memory),
+            'reserves': placed(np.array(self.reserves(budget, grid[0] * grid[1])), memory),
             'previous_key': placed(np.array([-1 if previous_key is None else previous_key]),
                                    memory)})
         key, frame_scores, order, score = (

@@ -115,7 +115,7 @@ def window_example(frames: int, grid: tuple[int, int], search_radius: int) -> tu
         torch.tensor(area_weights(rows, MAP_SIZE[0])),
         torch.tensor(area_weights(columns, MAP_SIZE[1])),
         torch.tensor(neighbours(rows, columns, search_radius)),
-        torch.tensor([frames * rows * columns]), torch.tensor([-1]),
+        torch.tensor([frames * rows * columns]), torch.tensor([0, 0]), torch.tensor([-1]),
         torch.tensor([0.0]), torch.tensor([0.5]))
 
 
@@ -146,7 +146,7 @@ def export_window(path: Path, frames: int | None = None, grid: tuple[int, int] |
         rows, columns = Dim('rows', min=1, max=1024), Dim('columns', min=1, max=1024)
         near = Dim('near', min=1, max=1024 ** 2)
         shapes = ({0: time}, {0: time}, {0: rows}, {0: columns}, {0: rows, 1: columns, 2: near},
-                  None, None, None, None)
+                  None, None, None, None, None)
         metadata = {'frames': 'any', 'grid': 'any', 'search_radius': 'any'}
     elif frames is not None and grid is not None and search_radius is not None:
         example, shapes = window_example(frames, grid, search_radius), None
@@ -160,7 +160,8 @@ def export_window(path: Path, frames: int | None = None, grid: tuple[int, int] |
 
 def _stable_sort(values: Any, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
     """Translate a stable sort: ONNX promises that TopK puts equal values in their order."""
-    return opset18.TopK(values, opset18.Shape(values), axis=dim, largest=int(descending), sorted=1)
+    return opset18.TopK(values, opset18.Shape(values, start=-1), axis=dim, largest=int(descending),
+                        sorted=1)
 
 
 def _export(module: nn.Module, example: tuple[Tensor, ...], path: Path,

@@ -17,7 +17,7 @@ from vts_ros.sparsify.types import Evidence
 
 #: Evidence and budget B in; ascending int32 [B] out, or None where B cannot be met.
 Choose = Callable[[Evidence, int], NDArray[np.int32] | None]
-Group = Literal['baseline', 'vts', 'key', 'score', 'radius']
+Group = Literal['baseline', 'vts', 'key', 'share', 'score', 'radius']
 
 RANDOM_SEEDS = 5
 #: So large a hysteresis that no frame takes over from the key frame so far.
@@ -34,8 +34,8 @@ class Method:
     name
         As the command line and the results call it.
     group
-        What it is compared as: a baseline, VTS, or an ablation of its key frame, its score or
-        its search radius.
+        What it is compared as: a baseline, VTS, or an ablation of its key frame, of the shares of
+        frames, of its score or of its search radius.
     about
         What it keeps, in a few words, with the source.
     fit
@@ -116,6 +116,7 @@ class _Variant(NamedTuple):
     key: Callable[[Evidence], int] | None = None
     alpha: float | None = None
     search_radius: int | None = None
+    shares: tuple[float, float] | None = None
 
 
 def _newest_key(evidence: Evidence) -> int:
@@ -145,6 +146,10 @@ _VARIANTS: dict[str, _Variant] = {
     'vts-key-oracle': _Variant(
         'key', 'the frame that shows most of the risk object is the key frame, by the truth',
         _oracle_key),
+    'vts-share-whole': _Variant(
+        'share', 'the key frame is whole before anything else is kept', shares=(1.0, 0.0)),
+    'vts-share-key': _Variant('share', 'no share for the newest frame', shares=(0.5, 0.0)),
+    'vts-share-none': _Variant('share', 'no shares, the ranking alone', shares=(0.0, 0.0)),
     'vts-score-similarity': _Variant('score', 'novelty alone, without saliency', alpha=1.0),
     'vts-score-importance': _Variant('score', 'saliency alone, without novelty', alpha=0.0),
     'vts-radius-0': _Variant(
@@ -176,7 +181,7 @@ def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES) -> list
 
 def vts_methods(sparsifier: Sparsifier) -> list[Method]:
     """Return VTS with the settings of a sparsifier, and its ablations, one change in each."""
-    fit = 'the key frame, then the ranking of the others, cut at the budget'
+    fit = 'half for the key frame, a quarter for the newest; the ranking of the others, cut'
     return [Method(name, variant.group, variant.about, fit if name == 'vts' else 'as `vts`',
                    (_choose(sparsifier, variant),))
             for name, variant in _VARIANTS.items()]
@@ -184,7 +189,7 @@ def vts_methods(sparsifier: Sparsifier) -> list[Method]:
 
 def _choose(sparsifier: Sparsifier, variant: _Variant) -> Choose:
     changed = sparsifier.variant(
-        alpha=variant.alpha, search_radius=variant.search_radius,
+        alpha=variant.alpha, search_radius=variant.search_radius, shares=variant.shares,
         hysteresis=None if variant.key is None else _NEVER)
 
     def choose(evidence: Evidence, budget: int) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 #: Names in the exported graph.
 WINDOW_INPUTS = ('saliency', 'embedding', 'row_weights', 'column_weights', 'neighbours',
-                 'budget', 'previous_key', 'hysteresis', 'alpha')
+                 'budget', 'reserves', 'previous_key', 'hysteresis', 'alpha')
 WINDOW_OUTPUTS = ('key', 'frame_scores', 'score', 'order')
 
 
@@ -62,8 +62,8 @@ class WindowStep(nn.Module):
         self._order = _order_by_counting if by_counting else _order_by_sorting
 
     def forward(self, saliency: Tensor, embedding: Tensor, row_weights: Tensor,
-                column_weights: Tensor, neighbours: Tensor, budget: Tensor, previous_key: Tensor,
-                hysteresis: Tensor, alpha: Tensor) -> WindowResult:
+                column_weights: Tensor, neighbours: Tensor, budget: Tensor, reserves: Tensor,
+                previous_key: Tensor, hysteresis: Tensor, alpha: Tensor) -> WindowResult:
         """
         Run the step.
 
@@ -78,6 +78,9 @@ class WindowStep(nn.Module):
             Tokens of the key frame each token is compared with, int64 [rows, columns, K].
         budget
             Tokens to keep, int64 [1].
+        reserves
+            Tokens of the key frame and of the newest frame, by saliency, that are kept whatever
+            the scores are; together at most the budget, int64 [2].
         previous_key
             Index of the key frame so far, -1 for none, int64 [1].
         hysteresis
@@ -100,36 +103,35 @@ class WindowStep(nn.Module):
         similarity = _similarity(cells, key, neighbours.flatten(0, 1))
         score = alpha * (1.0 - similarity) + (1.0 - alpha) * salient
 
-        order = self._order(salient, score, key, budget)
+        reserve = torch.where(frame == key, reserves[:1], torch.zeros_like(frame))
+        newest = torch.where(frame == frames - 1, reserves[1:], torch.zeros_like(frame))
+        reserve = torch.maximum(reserve, newest).transpose(0, 1)
+        order = self._order(salient, score, reserve, budget)
         return WindowResult(key, frame_scores, score, order)
 
 
-def _order_by_sorting(salient: Tensor, score: Tensor, key: Tensor, budget: Tensor) -> Tensor:
+def _order_by_sorting(salient: Tensor, score: Tensor, reserve: Tensor, budget: Tensor) -> Tensor:
     """
-    Return the order of ``WindowResult`` by three sorts; salient and score [T, N].
+    Return the order of ``WindowResult`` by three sorts; salient, score [T, N], reserve [T, 1].
 
-    The key frame by saliency, then the others by score: whatever the budget is, its first entries
-    are what the definition keeps. Two sorts, because adding an offset to put one before the other
-    would cost bits of the scores and so make ties.
+    The most salient tokens of each frame as far as they are reserved, then all others by score.
+    The former come first by an infinite score: an offset would cost bits and so make ties.
     """
     frames, tokens = score.shape
     total = frames * tokens
-    first = _descending(salient.index_select(0, key).flatten()) + key * tokens
-    others = _descending(torch.where(_is(key, frames), -torch.inf, score).flatten())
-    ranked = torch.cat((first, others[:total - tokens]))
+    place = torch.arange(tokens, device=score.device).expand(frames, tokens)
+    rank = torch.zeros_like(place).scatter(1, _descending(salient), place)
+    ranked = _descending(torch.where(rank < reserve, torch.inf, score).flatten())
     dropped = torch.arange(total, device=score.device) >= budget
     ascending = torch.sort(torch.where(dropped, ranked + total, ranked), stable=True).values
     return torch.where(dropped, ascending - total, ascending).to(torch.int32)
 
 
-def _order_by_counting(salient: Tensor, score: Tensor, key: Tensor, budget: Tensor) -> Tensor:
+def _order_by_counting(salient: Tensor, score: Tensor, reserve: Tensor, budget: Tensor) -> Tensor:
     """Return the same as ``_order_by_sorting`` from comparisons of all tokens with all."""
     frames, tokens = score.shape
     index = torch.arange(frames * tokens, device=score.device)
-    is_key = _is(key, frames)
-    in_key = _before(salient.index_select(0, key).flatten()).unsqueeze(0)
-    in_others = _before(torch.where(is_key, -torch.inf, score).flatten())
-    rank = torch.where(is_key, in_key, tokens + in_others.reshape(frames, tokens)).flatten()
+    rank = _before(torch.where(_before(salient) < reserve, torch.inf, score).flatten())
     kept = (rank < budget).to(torch.int32)
     # How many tokens with a lower index are kept: the place of a token that is kept, and what the
     # others move down by.
@@ -138,22 +140,17 @@ def _order_by_counting(salient: Tensor, score: Tensor, key: Tensor, budget: Tens
     return torch.zeros_like(kept).scatter(0, place, index.to(torch.int32))
 
 
-def _is(key: Tensor, frames: int) -> Tensor:
-    """Return bool [T, 1], true for the key frame."""
-    return (torch.arange(frames, device=key.device) == key).unsqueeze(1)
-
-
 def _before(values: Tensor) -> Tensor:
-    """Return for each value how many come before it from large to small, int64 [N]."""
-    index = torch.arange(values.shape[0], device=values.device)
-    mine, other = values.unsqueeze(1), values.unsqueeze(0)
+    """Return for each value of a row [..., N] how many come before it from large to small."""
+    index = torch.arange(values.shape[-1], device=values.device)
+    mine, other = values.unsqueeze(-1), values.unsqueeze(-2)
     return _count((other > mine)
                   | ((other == mine) & (index.unsqueeze(0) < index.unsqueeze(1))))
 
 
 def _count(flags: Tensor) -> Tensor:
-    """Return the number of true flags of each row, int64."""
-    return flags.to(torch.int32).sum(dim=1, dtype=torch.int32).to(torch.int64)
+    """Return the number of true flags over the last axis, int64."""
+    return flags.to(torch.int32).sum(dim=-1, dtype=torch.int32).to(torch.int64)
 
 
 def _resample_saliency(saliency: Tensor, row_weights: Tensor, column_weights: Tensor) -> Tensor:
@@ -177,5 +174,5 @@ def _similarity(cells: Tensor, key: Tensor, neighbours: Tensor) -> Tensor:
 
 
 def _descending(values: Tensor) -> Tensor:
-    """Return the positions of the values from large to small, equal ones in their order."""
+    """Return positions over the last axis from large to small, equal ones in their order."""
     return torch.sort(values, descending=True, stable=True).indices

@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 import torch
 
 from vts_ros.sparsify import Sparsifier
+from vts_ros.sparsify.ranking import ascending, ranked
 from vts_ros.training.fast import FastVision, products_in_bfloat16
 from vts_ros.training.shards import Shards
 from vts_ros.vlm import FrameFeatures
 
-#: Share of the tokens at which a window is ranked; the ranking holds for every other share.
+#: Share of the tokens at which a window is scored; the scores hold for every other share.
 _RATIO = 0.6
 
 
 class Features:
     """
-    Features and token rankings of windows; several processes may use one folder.
+    Features and token scores of windows; several processes may use one folder.
 
     Parameters
     ----------
@@ -48,9 +49,11 @@ class Features:
         folder.mkdir(parents=True, exist_ok=True)
         self._features = _array(folder / 'features.npy', np.float16, (
             len(data), frames, levels, tokens, config.out_hidden_size))
-        self._ranks = _array(folder / 'ranks.npy', np.int16, (len(data), frames * tokens))
+        #: Score and saliency.
+        self._scores = _array(folder / 'scores.npy', np.float32, (len(data), 2, frames, tokens))
         self._have = _array(folder / 'have.npy', np.uint8, (len(data),))
-        self._ranked = _array(folder / 'ranked.npy', np.uint8, (len(data),))
+        #: Key frame of each window, from 1; 0 where its tokens have no scores yet.
+        self._keys = _array(folder / 'keys.npy', np.uint8, (len(data),))
 
     def windows(self, indices: Sequence[int]) -> list[list[FrameFeatures]]:
         """Return the features of the frames of windows."""
@@ -62,9 +65,13 @@ class Features:
 
     def keep(self, index: int, budget: int) -> NDArray[np.int32]:
         """Return the tokens that the sparsifier keeps of a window, ascending int32 [budget]."""
-        if not self._ranked[index]:
-            self._rank(index)
-        return np.sort(self._ranks[index, :budget]).astype(np.int32)
+        if not self._keys[index]:
+            self._score(index)
+        score, salient = self._scores[index].copy()
+        reserves = self._sparsifier.reserves(budget, score.shape[1])
+        for frame, reserve in zip((int(self._keys[index]) - 1, -1), reserves):
+            score[frame, ranked(salient[frame])[:reserve]] = np.inf
+        return ascending(ranked(score)[:budget])
 
     def _frame(self, levels: torch.Tensor) -> FrameFeatures:
         return FrameFeatures(levels[0], tuple(levels[1:]), self._vision.grid)
@@ -79,14 +86,13 @@ class Features:
             self._features[index] = window
             self._have[index] = 1
 
-    def _rank(self, index: int) -> None:
-        """Rank the key frame first, then the others by score; within each, the best first."""
+    def _score(self, index: int) -> None:
         proposals = [self._sparsifier.propose(frame) for frame in self._data.frames(index)]
         selection = self._sparsifier.select(proposals, self._vision.grid, _RATIO)
-        score = selection.score.copy()
-        score[selection.key] += 1e3
-        self._ranks[index] = np.argsort(-score.ravel(), kind='stable')
-        self._ranked[index] = 1
+        # Without novelty the score is the saliency.
+        salient = self._sparsifier.variant(alpha=0.0).select(proposals, self._vision.grid, _RATIO)
+        self._scores[index] = selection.score, salient.score
+        self._keys[index] = selection.key + 1
 
 
 def _array(path: Path, kind: Any, shape: tuple[int, ...]) -> NDArray[Any]:
