@@ -389,7 +389,8 @@ def test_vidcom2_keeps_more_of_an_unusual_frame_and_what_is_unlike_it() -> None:
 
 @pytest.mark.parametrize(('name', 'key'), [
     ('vts-key-newest', 4), ('vts-key-oldest', 0), ('vts-key-oracle', 2)])
-def test_the_key_frame_is_kept_whole_or_takes_half(known: dict[str, Method], name: str, key: int) -> None:
+def test_the_key_frame_is_whole_or_takes_half(known: dict[str, Method], name: str,
+                                              key: int) -> None:
     window = evidence(by_lot(5, 28), (4, 7), object_area=(0.1, 0.2, 0.4, 0.3, 0.0))
     keep = known[name].keep(window, 60)
     assert keep is not None

@@ -399,7 +399,8 @@ def test_small_object_survives_a_coarse_grid(frame_engine: OnnxRuntimeEngine,
     still = random_window(2, 1)[0]
     window = [Proposal(np.full((8, 14), 0.6, np.float32), still.embedding),
               Proposal(saliency, still.embedding)]
-    found = Sparsifier(frame_engine, window_engine, alpha=0.0).select(window, (4, 7), 0.52)
+    sparsifier = Sparsifier(frame_engine, window_engine, alpha=0.0, newest_share=0.0)
+    found = sparsifier.select(window, (4, 7), 0.52)
     assert found.score[1, 2 * 7 + 4] == pytest.approx(((1.0 + 3 * 0.3 ** 4) / 4) ** 0.25, abs=1e-5)
     assert np.delete(found.score[1], 2 * 7 + 4) == pytest.approx(0.3, abs=1e-5)
     assert found.keep.tolist() == [*range(28), 28 + 2 * 7 + 4]

@@ -265,6 +265,9 @@ def eval_scenes(
     brief: Annotated[bool, typer.Option(
         '--brief', help='Compare methods by object, risk and box alone: answers end after them, '
                         'which takes less than half the time.')] = False,
+    workers: Annotated[int, typer.Option(
+        min=1, help='Processes for --methods, each with a model of its own; as many as cores '
+                    'where a small model runs on the CPU.')] = 1,
     report: Annotated[Path | None, typer.Option(
         help='Folder in which to write a page about the methods, with plots.',
         show_default=False)] = None,
@@ -283,13 +286,14 @@ def eval_scenes(
 
     ratios = _shares(budgets)
     names = _method_names(methods)
-    if not names and (brief or report):
-        raise typer.BadParameter('--brief and --report are about --methods')
+    if not names and (brief or report or workers > 1):
+        raise typer.BadParameter('--brief, --report and --workers are about --methods')
     console = Console(stderr=as_json)
     with console.status(f'loading {model}'):
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
     if names:
-        result = _compare(pipeline, console, names, split, n, ratios, brief, report)
+        result = _compare(pipeline, console, names, split, n, ratios, brief, workers,
+                          report)
     else:
         with Progress(console=console) as bar:
             task = bar.add_task(f'{n} windows of {split}', total=n)
@@ -561,7 +565,8 @@ def _method_names(text: str) -> list[str]:
 
 
 def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str, n: int,
-             ratios: list[float], brief: bool, report: Path | None) -> dict[str, Any]:
+             ratios: list[float], brief: bool, workers: int,
+             report: Path | None) -> dict[str, Any]:
     """Compare methods, show the accuracy of all, and write the page if there is a folder."""
     from datetime import date
     import shlex
@@ -575,7 +580,7 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
     with Progress(console=console) as bar:
         task = bar.add_task(f'{n} windows of {split}', total=1.0)
         result = compare(
-            pipeline, names, split, n, ratios, brief,
+            pipeline, names, split, n, ratios, brief, workers,
             lambda share, what: bar.update(task, completed=share, description=what))
     for title, part in ((f'{n} windows of {split}', result),
                         (f'{result["hard"]["n"]} hard ones of them', result['hard'])):

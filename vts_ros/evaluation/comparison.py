@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import as_completed, ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 import itertools
+from multiprocessing import get_context
 import time
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from vts_ros.evaluation.bootstrap import Bootstrap
 from vts_ros.evaluation.hard import is_hard, object_area
 from vts_ros.evaluation.metrics import Score, score, summary
 from vts_ros.evaluation.scenes import frames_of
-from vts_ros.pipeline import Pipeline
+from vts_ros.pipeline import Pipeline, PipelineConfig
 from vts_ros.report import Answer
 from vts_ros.scenes.clips import balanced_scenes, render
 from vts_ros.scenes.types import WindowTruth
@@ -42,6 +44,8 @@ Metrics = dict[str, Any]
 #: Told the share that is done, 0 to 1, and what is being done.
 Progress = Callable[[float, str], None]
 Keep = NDArray[np.int32]
+#: Name of a method, number of its choice, keep ratio.
+EntryId = tuple[str, int, float]
 
 
 class Looked(NamedTuple):
@@ -60,6 +64,11 @@ class Entry(NamedTuple):
     choice: int
     ratio: float
 
+    @property
+    def id(self) -> EntryId:
+        """Return what names it in other processes, too."""
+        return self.method.name, self.choice, self.ratio
+
 
 @dataclass
 class _Tally:
@@ -67,13 +76,33 @@ class _Tally:
 
     hard: list[bool] = field(default_factory=list)
     dense: list[Score] = field(default_factory=list)
-    scores: dict[Entry, list[Score]] = field(default_factory=dict)
+    scores: dict[EntryId, list[Score]] = field(default_factory=dict)
     select_sec: dict[str, list[float]] = field(default_factory=dict)
+    grid: tuple[int, int] = (0, 0)
+
+    def add(self, later: _Tally) -> None:
+        """Append the windows of another one."""
+        self.hard += later.hard
+        self.dense += later.dense
+        self.grid = later.grid
+        for entry, scores in later.scores.items():
+            self.scores.setdefault(entry, []).extend(scores)
+        for name, seconds in later.select_sec.items():
+            self.select_sec.setdefault(name, []).extend(seconds)
+
+
+class _Task(NamedTuple):
+    """What is asked about every window."""
+
+    names: tuple[str, ...]
+    split: str
+    budgets: tuple[float, ...]
+    brief: bool
 
 
 def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str = 'test',
             n: int = 500, budgets: Sequence[float] = (0.6, 0.4), brief: bool = False,
-            progress: Progress = lambda share, what: None) -> dict[str, Any]:
+            workers: int = 1, progress: Progress = lambda share, what: None) -> dict[str, Any]:
     """
     Answer windows of a split with the tokens that each method keeps, and compare with the truth.
 
@@ -92,6 +121,9 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         Keep ratios beside 1.0, which is ``dense``.
     brief
         End answers after object and risk; there are ``BRIEF_METRICS`` only.
+    workers
+        Processes, each with a model of its own. On a CPU, as many as cores are faster than one
+        with as many threads where the model is small.
 
     Returns
     -------
@@ -110,35 +142,90 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         If a name is not known.
 
     """
-    budgets = list(dict.fromkeys(budgets))
-    wanted = methods(pipeline.sparsifier, names)
-    entries = [Entry(method, choice, ratio) for ratio in budgets for method in wanted
-               for choice in range(len(method.choices))]
+    task = _Task(tuple(names), split, tuple(dict.fromkeys(budgets)), brief)
+    entries = _entries(pipeline, task)
     tally = _Tally()
-    grid = (0, 0)
-    scenes = balanced_scenes(split, n)
-    while chunk := list(itertools.islice(scenes, _CHUNK)):
-        first = len(tally.hard)
-        where = f'windows {first + 1} to {first + len(chunk)} of {n}'
-        progress(first / n, f'{where}: frames and features')
-        windows = [look(pipeline, scene) for scene in chunk]
-        grid = windows[0].evidence.grid
-        tally.hard += [window.hard for window in windows]
-        for ratio in dict.fromkeys((1.0, *budgets)):
-            now = [entry for entry in entries if entry.ratio == ratio]
-            step = (ratio != 1.0) + sum(entry.ratio > ratio for entry in entries)
-            done = first + len(chunk) * step / (1 + len(entries))
-            progress(done / n, f'{where}: {ratio:.0%} of the tokens')
-            _answer(pipeline, windows, now, ratio == 1.0, tally, brief)
+    for part in _tallies(pipeline, task, n, workers, progress):
+        tally.add(part)
     progress(1.0, f'{n} windows')
     return {
-        'n': n, 'split': split, 'model': pipeline.vlm.name, 'brief': brief, 'grid': list(grid),
-        **_part(tally, entries, [True] * n, brief),
+        'n': n, 'split': split, 'model': pipeline.vlm.name, 'brief': brief,
+        'grid': list(tally.grid), **_part(tally, entries, [True] * n, brief),
         'hard': {'n': sum(tally.hard), **_part(tally, entries, tally.hard, brief)},
         'slice': {'n': min(n, SLICE_WINDOWS),
                   **_part(tally, entries, [i < SLICE_WINDOWS for i in range(n)], brief)},
         'select_ms': {name: round(1e3 * float(np.mean(seconds)), 3)
                       for name, seconds in tally.select_sec.items()}}
+
+
+def _entries(pipeline: Pipeline, task: _Task) -> list[Entry]:
+    wanted = methods(pipeline.sparsifier, task.names)
+    return [Entry(method, choice, ratio) for ratio in task.budgets for method in wanted
+            for choice in range(len(method.choices))]
+
+
+def _tallies(pipeline: Pipeline, task: _Task, n: int, workers: int,
+             progress: Progress) -> Iterator[_Tally]:
+    """Yield the scores of all windows, some at a time, in their order."""
+    ranges = [(first, min(_CHUNK, n - first)) for first in range(0, n, _CHUNK)]
+    if workers == 1:
+        entries = _entries(pipeline, task)
+        for first, count in ranges:
+            def tell(share: float, what: str, first: int = first, count: int = count) -> None:
+                progress((first + share * count) / n,
+                         f'windows {first + 1} to {first + count} of {n}: {what}')
+
+            yield _tally(pipeline, task, entries, first, count, tell)
+        return
+    config = replace(pipeline.config, threads=1)
+    progress(0.0, f'{n} windows, {workers} processes')
+    with ProcessPoolExecutor(workers, get_context('spawn'), _begin, (config, task)) as pool:
+        futures = [pool.submit(_work, *one) for one in ranges]
+        done = 0
+        try:
+            for future in as_completed(futures):
+                done += len(future.result().hard)
+                progress(done / n, f'{done} of {n} windows')
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    yield from (future.result() for future in futures)
+
+
+class _Worker(NamedTuple):
+    """What a process keeps from one piece of work to the next."""
+
+    pipeline: Pipeline
+    task: _Task
+    entries: list[Entry]
+
+
+_worker: _Worker | None = None
+
+
+def _begin(config: PipelineConfig, task: _Task) -> None:
+    global _worker
+    pipeline = Pipeline.load(config)
+    _worker = _Worker(pipeline, task, _entries(pipeline, task))
+
+
+def _work(first: int, count: int) -> _Tally:
+    assert _worker is not None
+    return _tally(*_worker, first, count)
+
+
+def _tally(pipeline: Pipeline, task: _Task, entries: Sequence[Entry], first: int, count: int,
+           progress: Progress = lambda share, what: None) -> _Tally:
+    """Return the scores of some windows."""
+    progress(0.0, 'frames and features')
+    windows = [look(pipeline, scene) for scene in balanced_scenes(task.split, count, first)]
+    tally = _Tally(hard=[window.hard for window in windows], grid=windows[0].evidence.grid)
+    for ratio in dict.fromkeys((1.0, *task.budgets)):
+        now = [entry for entry in entries if entry.ratio == ratio]
+        step = (ratio != 1.0) + sum(entry.ratio > ratio for entry in entries)
+        progress(step / (1 + len(entries)), f'{ratio:.0%} of the tokens')
+        _answer(pipeline, windows, now, ratio == 1.0, tally, task.brief)
+    return tally
 
 
 def look(pipeline: Pipeline, scene: Scene) -> Looked:
@@ -174,8 +261,8 @@ def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Ent
                 wanted.append((entry, job))
     answers = dict(zip(asked, _generate(
         pipeline, [windows[index].prepared for index, _ in asked], list(asked.values()), brief)))
-    for method, job in wanted:
-        scores = tally.dense if method is None else tally.scores.setdefault(method, [])
+    for asker, job in wanted:
+        scores = tally.dense if asker is None else tally.scores.setdefault(asker.id, [])
         scores.append(score(answers[job], windows[job[0]].truth))
 
 
@@ -233,9 +320,9 @@ def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],
 
 def _runs(tally: _Tally, entries: Sequence[Entry], entry: Entry) -> list[list[Score]]:
     """Return the scores of all choices of a method at a budget."""
-    return [tally.scores[other] for other in entries
+    return [tally.scores[other.id] for other in entries
             if other.method is entry.method and other.ratio == entry.ratio
-            and other in tally.scores]
+            and other.id in tally.scores]
 
 
 def _values(runs: Sequence[Sequence[Score]], metric: str) -> NDArray[np.float64]:
@@ -258,7 +345,7 @@ def _against(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],
         share = f'{entry.ratio:g}'
         rivals = {other.method.name: other for other in entries
                   if other.method.group == 'baseline' and other.ratio == entry.ratio
-                  and other.choice == 0 and other in tally.scores}
+                  and other.choice == 0 and other.id in tally.scores}
         found[share] = {}
         for metric in MAIN_METRICS:
             vts = values(_runs(tally, entries, entry), metric)

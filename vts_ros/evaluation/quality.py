@@ -175,8 +175,8 @@ def _page(result: Mapping[str, Any], baselines: Sequence[Method], ablations: Seq
     if ablations:
         vts = [method for method in baselines if method.group == 'vts']
         yield '\n## Ablations of `vts`\n'
-        yield ('One thing is changed at a time: the key frame, the shares of key and newest frame, '
-               'the score or the\nsearch radius.\n')
+        yield ('One thing is changed at a time: the key frame, the shares of key and newest frame '
+               'in the budget, the\nscore or the search radius.\n')
         yield f'![Quality over budget, one line per variant]({ABLATIONS_PLOT})\n'
         yield from _tables(parts, [*vts, *ablations])
     yield '\n## What each method keeps, and how it comes to exactly the budget\n'
