@@ -68,6 +68,21 @@ def test_the_form_of_the_result(written: tuple[dict[str, Any], Path]) -> None:
     assert set(result['slice']['methods']) == set(NAMES)
 
 
+def test_several_processes_find_the_same(written: tuple[dict[str, Any], Path],
+                                         pipeline: Pipeline,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, 'SLICE_WINDOWS', 2)
+    # Pieces of four and of two windows.
+    monkeypatch.setattr(comparison, '_CHUNK', 4)
+    shares: list[float] = []
+    found = compare(pipeline, NAMES, 'test', 6, (1.0, 0.4, 0.1), True, 2,
+                    lambda share, what: shares.append(share))
+    for name in ('dense', 'hard', 'methods', 'against', 'slice'):
+        assert found[name] == written[0][name], name
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
 def test_rivals_are_baselines_on_the_same_windows(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
     for budget, metrics in result['against'].items():

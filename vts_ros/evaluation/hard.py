@@ -19,8 +19,8 @@ SMALL_TOKENS, SMALL_SHARE = 2, 0.8
 BRIEF_FRAMES = 2
 HIDDEN_SHARE = 0.9
 HARD_TEXT = (
-    f'one or {SMALL_TOKENS} visual tokens hold {SMALL_SHARE:.0%} of the risk object in the newest '
-    f'frame, or it is seen ({SEEN_SHARE:.0%} of it or more) in at most {BRIEF_FRAMES} frames of '
+    f'{SMALL_TOKENS} visual tokens hold {SMALL_SHARE:.0%} or more of the risk object in the '
+    f'newest frame, or it is seen ({SEEN_SHARE:.0%} of it or more) in at most {BRIEF_FRAMES} frames of '
     f'the window, or less than {HIDDEN_SHARE:.0%} of it is visible in the newest frame')
 
 

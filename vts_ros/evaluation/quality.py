@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator
 import torch
 
 from vts_ros.evaluation.hard import HARD_TEXT
@@ -317,7 +317,7 @@ def _ablations_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Fig
     groups = {group: [method for method in known if method.group == group]
               for group in _ABLATIONS}
     groups = {group: members for group, members in groups.items() if members}
-    figure = _figure(1.0 + 3.6 * len(groups), 7.6)
+    figure = _figure(1.0 + 3.4 * len(groups), 8.6)
     axes = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey='row')
     for row, (metric, title) in zip(axes, _METRICS.items()):
         for axis, (group, members) in zip(row, groups.items()):
@@ -325,8 +325,10 @@ def _ablations_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Fig
             if 'vts' in result['methods']:
                 _draw_line(axis, result, 'vts', metric)
             axis.set_title(f'{_ABLATIONS[group]}: {title.lower()}', fontsize=11)
-            axis.legend(frameon=False, fontsize=9, loc='lower right')
     _finish(axes[-1])
+    for axis in axes[-1]:
+        # Below the plot: within it there is always a line in the way.
+        axis.legend(frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -346,7 +348,9 @@ def _draw(axis: Axes, part: Mapping[str, Any], known: Sequence[Method], metric: 
     axis.grid(color='0.92')
     axis.set_axisbelow(True)
     axis.spines[['top', 'right']].set_visible(False)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    # No steps of 2.5, which need a decimal.
+    axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_formatter(lambda value, position: f'{100.0 * value:g}%')
     shares = sorted({float(share) for method in known for share in part['methods'][method.name]})
     axis.set_xticks(shares, [f'{share:.0%}' for share in shares])
 

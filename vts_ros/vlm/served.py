@@ -4,7 +4,8 @@
 A vision language model in another process or box, behind the protocol of OpenAI.
 
 Such a server takes pictures, not visual tokens. So what is kept of a window is sent as pictures:
-frames of which everything is kept (the key frame) whole, of the others the regions that are kept.
+frames of which everything is kept (the key frame, unless few cells are kept) whole, of the others
+the regions that are kept.
 """
 
 from __future__ import annotations
