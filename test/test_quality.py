@@ -77,6 +77,7 @@ def test_several_processes_find_the_same(written: tuple[dict[str, Any], Path],
     shares: list[float] = []
     found = compare(pipeline, NAMES, 'test', 6, (1.0, 0.4, 0.1), True, 2,
                     lambda share, what: shares.append(share))
+    found = json.loads(json.dumps(found))
     for name in ('dense', 'hard', 'methods', 'against', 'slice'):
         assert found[name] == written[0][name], name
     assert shares == sorted(shares)
