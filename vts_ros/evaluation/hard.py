@@ -20,8 +20,8 @@ BRIEF_FRAMES = 2
 HIDDEN_SHARE = 0.9
 HARD_TEXT = (
     f'{SMALL_TOKENS} visual tokens hold {SMALL_SHARE:.0%} or more of the risk object in the '
-    f'newest frame, or it is seen ({SEEN_SHARE:.0%} of it or more) in at most {BRIEF_FRAMES} frames '
-    f'of the window, or less than {HIDDEN_SHARE:.0%} of it is visible in the newest frame')
+    f'newest frame, or it is seen ({SEEN_SHARE:.0%} of it or more) in at most {BRIEF_FRAMES} '
+    f'frames of the window, or less than {HIDDEN_SHARE:.0%} of it is visible in the newest frame')
 
 
 def risk_object(frames: Sequence[FrameTruth]) -> list[Actor | None]:
