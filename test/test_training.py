@@ -227,9 +227,22 @@ def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, workers: int) -> None:
-    train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 2, 2), batch=2,
+    train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 2, 2, 1), batch=2,
               workers=workers)
     vlm = Vlm.load(tmp_path / 'out')
     assert vlm.model.num_parameters() < 6_000_000
     text = language.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
     assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text
+
+
+def test_the_vision_encoder_rests_until_all_learns_together(tmp_path: Path,
+                                                            folder: Path) -> None:
+    def first_weights(together: int) -> torch.Tensor:
+        train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 1, 1, together), batch=2)
+        visual = Vlm.load(tmp_path / 'out').model.model.visual
+        return visual.patch_embed.proj.weight.detach()
+
+    rested = first_weights(0)
+    seen = torch.load(tmp_path / 'work' / 'seeing.pt', weights_only=True)['modules']
+    torch.testing.assert_close(rested, seen['0.patch_embed.proj.weight'])
+    assert not torch.equal(first_weights(1), rested)

@@ -865,7 +865,9 @@ def train_vlm(
     understanding_steps: Annotated[int, typer.Option(
         min=0, help='Steps in which the first text layers learn what moves and matters.')] = 2400,
     answering_steps: Annotated[int, typer.Option(
-        min=0, help='Steps in which the language model learns to answer.')] = 3000,
+        min=0, help='Steps in which the language model learns to answer.')] = 1600,
+    together_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which vision encoder and language model learn together.')] = 1200,
     batch: Annotated[int, typer.Option(min=1, help='Windows per step and worker.')] = 16,
     workers: Annotated[int, typer.Option(min=1, help='Processes that learn together.')] = 2,
     seed: SeedOption = 0,
@@ -877,8 +879,8 @@ def train_vlm(
     from vts_ros.training.vlm import Steps
     from vts_ros.training.vlm import train_vlm as train
 
-    train(shards, out, work, Steps(seeing_steps, understanding_steps, answering_steps), batch,
-          seed, workers, start)
+    steps = Steps(seeing_steps, understanding_steps, answering_steps, together_steps)
+    train(shards, out, work, steps, batch, seed, workers, start)
 
 
 def _score_table(title: str, result: dict[str, Any]) -> Table:

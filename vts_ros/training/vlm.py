@@ -3,10 +3,11 @@
 """
 Train the embedded vision language model from scratch on rendered windows.
 
-Three stages, from cheap to dear. The vision encoder alone learns to see, from dense targets on
+Four stages, from cheap to dear. The vision encoder alone learns to see, from dense targets on
 single frames. With its features kept on disk, the first layers of the language model learn to
 understand what moves and what is dangerous, from dense targets on windows. Then all of the
-language model learns to answer.
+language model learns to answer. In the end, all of it learns together: what an answer needs of
+a picture is not quite what the dense targets asked for.
 
 Windows are laid out and pruned by the very code that serves them: some stay whole, some are
 pruned by the sparsifier, some at random, at ever new keep ratios, because a model that never saw
@@ -15,8 +16,9 @@ a pruned window fails on one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 import shutil
 from typing import Any, NamedTuple
@@ -67,6 +69,10 @@ _WORTH_COMPILING = 100
 _UNDERSTANDING_LAYER = 4
 
 
+#: Returns the features of the frames of windows.
+_Encode = Callable[[Sequence[int]], list[list[FrameFeatures]]]
+
+
 class Dialogue(NamedTuple):
     """A prompt and what is to be answered, more turns included."""
 
@@ -75,11 +81,12 @@ class Dialogue(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Optimiser steps of the three stages."""
+    """Optimiser steps of the four stages."""
 
     seeing: int = 2400
     understanding: int = 2400
-    answering: int = 3200
+    answering: int = 1600
+    together: int = 1200
 
 
 def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, batch: int = 16,
@@ -125,16 +132,19 @@ def _train(shards: Path, start: Path, out: Path, work: Path, steps: Steps, batch
     fit([visual, seeing], see.losses, Schedule(steps.seeing, learning_rate=3e-3),
         work / 'seeing.pt', 'seeing')
     visual.requires_grad_(False)
-    many = steps.understanding + steps.answering
+    many = steps.understanding + steps.answering + steps.together
     prepare_text(language_model, compiled=many >= _WORTH_COMPILING and bool(shutil.which('c++')))
     features = Features(work / 'features', data, vision, Sparsifier())
-    windows = _Windows(vlm, data, features, understanding, batch, seed)
+    windows = _Windows(vlm, data, vision, features, understanding, batch, seed)
     layers = language_model.layers[:_UNDERSTANDING_LAYER]
     fit([layers, understanding], windows.understand,
         Schedule(steps.understanding, learning_rate=3e-3), work / 'understanding.pt',
         'understanding')
     fit([language_model, understanding], windows.answer,
         Schedule(steps.answering, learning_rate=2e-3), work / 'answering.pt', 'answering')
+    visual.requires_grad_(True)
+    fit([visual, language_model, understanding], windows.together,
+        Schedule(steps.together, learning_rate=1e-3), work / 'together.pt', 'together')
     if rank() == 0:
         _save(vlm, out)
 
@@ -158,13 +168,13 @@ class _Order:
         self._workers = distributed.get_world_size() if distributed.is_initialized() else 1
         self._shuffled = lru_cache(2)(self._shuffle)
 
-    def _shuffle(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self._seed, 3, epoch]).permutation(self._count)
+    def _shuffle(self, stream: int, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._seed, 3, stream, epoch]).permutation(self._count)
 
-    def __call__(self, step: int) -> list[int]:
-        """Return the windows of a step in this process."""
+    def __call__(self, step: int, stream: int) -> list[int]:
+        """Return the windows of a step of a stage in this process."""
         first = (step * self._workers + rank()) * self._batch
-        return [int(self._shuffled(place // self._count)[place % self._count])
+        return [int(self._shuffled(stream, place // self._count)[place % self._count])
                 for place in range(first, first + self._batch)]
 
 
@@ -179,7 +189,7 @@ class _Seeing:
     def losses(self, step: int) -> Losses:
         """Return the losses of a step."""
         rng = np.random.default_rng([self._seed, 0, step, rank()])
-        samples = [self._data[index] for index in self._order(step)]
+        samples = [self._data[index] for index in self._order(step, 0)]
         picks = rng.integers([len(sample.truths) for sample in samples])
         frames = np.stack([sample.frames[pick] for sample, pick in zip(samples, picks)])
         cells = _merge(by_token(loaded(_row(stack([sample.cells for sample in samples]),
@@ -192,9 +202,10 @@ class _Seeing:
 class _Windows:
     """Losses of the language model on windows; what a step draws depends on its number only."""
 
-    def __init__(self, vlm: Vlm, data: Shards, features: Features, heads: UnderstandingHeads,
-                 batch: int, seed: int) -> None:
+    def __init__(self, vlm: Vlm, data: Shards, vision: FastVision, features: Features,
+                 heads: UnderstandingHeads, batch: int, seed: int) -> None:
         self._vlm, self._data, self._features, self._heads = vlm, data, features, heads
+        self._vision = vision
         self._seed = seed
         self._order = _Order(len(data), batch, seed)
         self._text: Any = vlm.model.model.language_model
@@ -206,7 +217,7 @@ class _Windows:
 
     def understand(self, step: int) -> Losses:
         """Return the dense losses of a step: no question is asked yet."""
-        drawn = self._draw(step, 4)
+        drawn = self._draw(step, 4, self._features.windows)
         prepared = [self._prepare(window, describe_prompt()) for window in drawn.features]
         inputs = self._vlm.batch(prepared, drawn.keeps)
         # Up to the last picture: nothing that comes after has to be known.
@@ -218,8 +229,15 @@ class _Windows:
 
     def answer(self, step: int) -> Losses:
         """Return the losses of a step on answers, and the dense ones."""
-        drawn = self._draw(step, 5)
-        rng = np.random.default_rng([self._seed, 6, step, rank()])
+        return self._answer(step, 5, self._features.windows)
+
+    def together(self, step: int) -> Losses:
+        """Return the same losses on other windows, from features through which gradients flow."""
+        return self._answer(step, 7, self._encode)
+
+    def _answer(self, step: int, stream: int, encode: _Encode) -> Losses:
+        drawn = self._draw(step, stream, encode)
+        rng = np.random.default_rng([self._seed, 6, stream, step, rank()])
         # All of one kind in a step: padding would be computed in vain.
         asking = _question_dialogue if rng.random() < _QUESTION_SHARE else _description_dialogue
         dialogues = [asking(sample.window, rng) for sample in drawn.samples]
@@ -247,10 +265,19 @@ class _Windows:
                                       _captions(prompt, len(features)), prompt)
         return Prepared.join(layout, features)
 
-    def _draw(self, step: int, stream: int) -> _Drawn:
+    def _encode(self, indices: Sequence[int]) -> list[list[FrameFeatures]]:
+        """Return the features of windows as they are now; gradients flow."""
+        pictures = [self._data.frames(index) for index in indices]
+        with products_in_bfloat16():
+            tokens, deepstack = self._vision(torch.from_numpy(np.concatenate(pictures)))
+        frames = iter(zip(tokens, *deepstack))
+        return [[FrameFeatures(rows, tuple(levels), self._vision.grid)
+                 for rows, *levels in islice(frames, len(window))] for window in pictures]
+
+    def _draw(self, step: int, stream: int, encode: _Encode) -> _Drawn:
         rng = np.random.default_rng([self._seed, stream, step, rank()])
-        indices = self._order(step)
-        features = self._features.windows(indices)
+        indices = self._order(step, stream)
+        features = encode(indices)
         frames, grid = len(features[0]), features[0][0].grid
         total = frames * grid[0] * grid[1]
         if rng.random() < _WHOLE_SHARE:
