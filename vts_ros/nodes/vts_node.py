@@ -3,8 +3,8 @@
 """
 The node: camera topics in; scene description, risk, report and markers out.
 
-Callbacks only store pictures. One worker thread runs the pipeline, always on the newest window,
-and publishes what it finds.
+Callbacks only store pictures, all in one thread. One worker thread runs the pipeline, always on
+the newest window, and publishes what it finds.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
 from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
@@ -128,7 +129,7 @@ class VtsNode(LifecycleNode):
         self._partial = self.create_lifecycle_publisher(String, '~/answer_partial', OUTPUT_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', OUTPUT_QOS)
 
-        # What waits for the worker has a group of its own, so that it holds up nothing else.
+        # What awaits the worker has a group of its own, so that it holds up nothing else.
         waits = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, '~/describe_now', self._on_describe_now,
                             callback_group=waits)
@@ -367,10 +368,14 @@ class VtsNode(LifecycleNode):
 
     # Services, questions, diagnostics
 
-    def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
-                         ) -> Trigger.Response:
-        job = self._worker.submit(self._describe, full=False)
-        response.success, response.message = job.result()
+    async def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
+                               ) -> Trigger.Response:
+        # Awaited, not waited for: pictures come in the meantime, in the same thread.
+        described = Future()
+        described.add_done_callback(lambda _: self.executor.wake())
+        self._worker.submit(self._describe, full=False).add_done_callback(
+            lambda job: described.set_result(job.result()))
+        response.success, response.message = await described
         return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response
@@ -477,7 +482,9 @@ def main(args: list[str] | None = None) -> NoReturn:
     code = 0
     try:
         node = VtsNode()
-        executor = MultiThreadedExecutor(num_threads=2)
+        # One thread: that of several threads hands every callback from one to another, which
+        # takes them several times as long (`bench/receive.py`).
+        executor = SingleThreadedExecutor()
         executor.add_node(node)
         if not node.start():
             code = 1
