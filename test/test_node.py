@@ -310,12 +310,13 @@ def test_managed_start_with_raw_pictures(own_ros: Ros, model: str, own_car: Car)
     car.wait_until_seen(car.raw)
 
     bad = [('rgb8', 0, 0, 0), ('bgr8', 0, 0, 0), ('mono8', 0, 0, 0), ('yuv422', 63, 64, 8064),
-           ('mono16', 64, 64, 8192), ('rgb8', 64, 64, 5000), ('sonar', 64, 64, 4096)]
+           ('16UC1', 64, 64, 8192), ('rgb8', 64, 64, 5000), ('sonar', 64, 64, 4096)]
     for encoding, width, height, size in bad:
         car.show_raw(encoding, width, height, size)
-    for encoding, channels in (('rgb8', 3), ('bgr8', 3), ('bgra8', 4), ('mono8', 1)):
-        car.show_raw(encoding, 64, 64, 64 * 64 * channels)
-    car.wait_for_counters(CAMERA, refused=len(bad), admitted=4)
+    good = (('rgb8', 3), ('bgr8', 3), ('bgra8', 4), ('mono8', 1), ('mono16', 2))
+    for encoding, pixel_bytes in good:
+        car.show_raw(encoding, 64, 64, 64 * 64 * pixel_bytes)
+    car.wait_for_counters(CAMERA, refused=len(bad), admitted=len(good))
     # The first reason is in the log, the last one in the diagnostics.
     assert '0x0' in process.output
     assert process.output.count('said once') == 1
