@@ -108,9 +108,9 @@ setup(
     entry_points={
         'console_scripts': [
             'vts = vts_ros.cli:main',
-            'vts_node = vts_ros.nodes.vts_node:main',
-            'vts_overlay = vts_ros.nodes.overlay:main',
-            'vts_replay = vts_ros.nodes.replay:main',
+            'vts_node = vts_ros.nodes.executables:vts_node',
+            'vts_overlay = vts_ros.nodes.executables:vts_overlay',
+            'vts_replay = vts_ros.nodes.executables:vts_replay',
         ],
     },
 )

@@ -77,7 +77,8 @@ def test_16_bit_grey_is_scaled_from_black_to_white(is_bigendian: int, padding: i
 
 
 @pytest.mark.parametrize('encoding', [
-    'rgb8', 'bgr8', 'mono8', 'mono16', 'rgba8', 'bgra8', 'bayer_rggb8', 'yuv422', 'nv12', 'secret9', ''])
+    'rgb8', 'bgr8', 'mono8', 'mono16', 'rgba8', 'bgra8', 'bayer_rggb8', 'yuv422', 'nv12',
+    'secret9', ''])
 @pytest.mark.parametrize('size', [(0, 0), (32, 5000), (33, 47), (2**32 - 1, 2**32 - 1)])
 def test_pictures_that_lie_are_refused_in_one_line(encoding: str, size: tuple[int, int]) -> None:
     """Empty, too few bytes, and odd sizes where colours come in pairs."""

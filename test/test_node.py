@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+import json
 from pathlib import Path
 import signal
 
@@ -20,13 +21,16 @@ pytest.importorskip('rclpy')
 
 from bag_maker import COMPRESSED_TOPIC, drive, jpeg, picture, START_NS, times
 from car import CAMERA, Car, LOSSLESS, start_node, STATUS
-from conftest import Process, Ros
+from conftest import Process, ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
+from test_served import Server
+from test_served import server as chat_server  # noqa: F401 (a fixture)
+import yaml
 
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
 from vts_ros.nodes.vts_node import LATCHED_QOS, MAX_QUESTION_CHARS
@@ -213,6 +217,38 @@ def test_keep_ratio_changes_live(car: Car) -> None:
         assert len(report.keep) == round(0.3 * report.tokens_total)
     report = car.wait_for_report(car.show_good()[-1])
     assert len(report.keep) == round(0.6 * report.tokens_total)
+
+
+def test_prompt_and_language_change_live(
+        own_ros: Ros, own_car: Car, chat_server: Server, tmp_path: Path) -> None:  # noqa: F811
+    """What the model is really asked is seen by the server on which it runs."""
+    pytest.importorskip('openai')
+    texts = yaml.safe_load((ROOT / 'config' / 'prompts.yaml').read_text())['en']
+    own = tmp_path / 'prompts.yaml'
+    own.write_text(yaml.safe_dump({'en': {**texts, 'system': 'Look out for tractors.'}}))
+    process = start_node(own_ros, 'embedded', 'vlm.backend:=openai',
+                         f'vlm.url:={chat_server.url}', *LOSSLESS)
+    process.wait_for_output('camera camera_front')
+    own_car.wait_until_seen()
+
+    def asked() -> str:
+        own_car.show_window()
+        return json.dumps(chat_server.chats[-1]['messages'], ensure_ascii=False)
+
+    before = asked()
+    assert 'You watch the road' in before
+    with own_car.parameter('vlm.language', 'de'):
+        assert 'Du beobachtest die Straße' in asked()
+    with own_car.parameter('vlm.prompts', str(own)):
+        assert 'Look out for tractors.' in asked()
+        refused = own_car.set_parameter('vlm.language', 'de')
+        assert not refused.successful
+        assert f"no prompt in language 'de' in {own}" in refused.reason
+    for name, value in (('vlm.language', 'xx'), ('vlm.prompts', str(tmp_path / 'none.yaml'))):
+        refused = own_car.set_parameter(name, value)
+        assert not refused.successful
+        assert value in refused.reason
+    assert 'You watch the road' in asked()
 
 
 def test_broken_pictures_are_counted_and_left_out(node: Process, car: Car) -> None:

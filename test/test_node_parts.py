@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 import json
 from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -206,6 +208,26 @@ def test_readme_and_table_agree() -> None:
     declared = [(spec.name, json.dumps(spec.default), when[spec.change])
                 for spec in (*TABLE, OVERLAY_TABLE[-1])]
     assert sorted(rows) == sorted(declared)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_importing_ends_without_a_word(number: int) -> None:
+    """Of all places it is where somebody is most likely to press Ctrl-C again."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', 'from vts_ros.nodes.executables import vts_node; vts_node()'],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        maps = Path(f'/proc/{process.pid}/maps')
+        deadline = time.monotonic() + 100.0
+        # In the middle: PyTorch is being loaded, and what needs it comes after.
+        while 'libtorch' not in maps.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30.0)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (0, '')
 
 
 def test_overlay_does_not_load_what_it_does_not_need() -> None:
