@@ -26,7 +26,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool
 from test_served import Server
 from test_served import server as chat_server  # noqa: F401 (a fixture)
@@ -114,6 +114,15 @@ def test_risk_and_markers_belong_to_the_report(car: Car) -> None:
     assert risk.status[0].message == report.answer.explanation
     assert marker.header.frame_id == 'base_link'
     assert report.answer.risk.upper() in marker.text
+
+
+def test_times_can_be_plotted(car: Car) -> None:
+    processing, latency = (car.listen(Float64, f'/vts_node/debug/{name}_ms')
+                           for name in ('processing_time', 'pipeline_latency'))
+    report = car.show_window()
+    car.until(lambda: processing and latency)
+    assert processing[-1].data == pytest.approx(report.latency_ms['total'], abs=0.01)
+    assert latency[-1].data == pytest.approx(report.age_ms, abs=0.01)
 
 
 def test_who_joins_late_gets_the_last_answer(car: Car) -> None:

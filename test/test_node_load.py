@@ -96,16 +96,19 @@ def test_cameras_are_heard_while_the_model_writes(
     car.until(lambda: all('sent' in rig.output for rig in rigs), LOAD_SEC + PATIENCE_SEC)
     told = [json.loads(rig.output) for rig in rigs]
     late_ms = max(one['late_p99_ms'] for one in told)
-    received, delivery_ms = [], []
+    received, lost, delivery_ms = [], [], []
     for name in CAMERAS:
         values = {one.key: one.value for one in car.status(f'camera {name}').values}
         received.append(int(values['received']))
+        lost.append(int(values.get('lost', 0)))
         delivery_ms.append(float(values['delivery_p99_ms']))
     print(f'{processes} processes, profile {profile or "none"}: {told[0]["sent"]} pictures sent '
-          f'per camera, {late_ms:.1f} ms late (p99); received {received}, after {delivery_ms} ms '
-          f'(p99); {len(car.reports)} answers')
+          f'per camera, {late_ms:.1f} ms late (p99); received {received}, lost {lost}, after '
+          f'{delivery_ms} ms (p99); {len(car.reports)} answers')
     if late_ms > LIMIT_MS / 2:
         pytest.skip(f'this machine is busy: who only sleeps wakes up {late_ms:.1f} ms late')
     assert len(car.reports) >= LOAD_SEC / 4
     assert ({*received} == {told[0]['sent']}) == all_arrive
+    # The node tells what it never saw.
+    assert any(lost) != all_arrive
     assert max(delivery_ms) < LIMIT_MS

@@ -25,12 +25,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
 import yaml
 
 from vts_ros.bags import BagError
+from vts_ros.frames import Frame, FrameBuffer
 from vts_ros.nodes import cameras, health, replay, vts_node
 from vts_ros.nodes.cameras import Camera
 from vts_ros.nodes.health import CameraHealth
@@ -77,6 +79,35 @@ def test_questions_that_wait_are_bounded(inside: VtsNode) -> None:
     assert inside._health.counters['unanswered'] == MAX_QUESTIONS
     inside._on_question(String(data='?'))
     assert inside._health.counters['questions_refused'] == refused
+
+
+def test_lazy_describes_only_for_those_who_listen(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = threading.Event()
+    retracted: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside, '_describe_waiting', described.set)
+    monkeypatch.setattr(inside._risk, 'publish', retracted.append)
+    inside._risk_stands = True
+    inside.set_parameters([Parameter('pipeline.lazy', value=True)])
+    inside._buffer = FrameBuffer(frames=1)
+    inside._buffer.push(Frame('front', 1, b''))
+
+    inside._request()
+    inside._worker.submit(lambda: None).result()
+    assert not described.is_set()
+    assert [one.status[0].message for one in retracted] == ['nobody was listening']
+
+    listener = rclpy.create_node('listener')
+    try:
+        listener.create_subscription(String, '/vts_node/report', print, 10)
+        deadline = time.monotonic() + 60.0
+        while not inside._is_heard():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        inside._request()
+        assert described.wait(60.0)
+    finally:
+        listener.destroy_node()
 
 
 def show_nothing(node: VtsNode) -> None:

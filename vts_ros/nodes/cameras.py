@@ -9,7 +9,11 @@ from copy import copy
 import time
 from typing import Any
 
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.event_handler import (
+    QoSMessageLostInfo,
+    QoSRequestedIncompatibleQoSInfo,
+    SubscriptionEventCallbacks,
+)
 from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -117,7 +121,8 @@ class Camera:
         self._subscription = self._node.create_subscription(
             Image if transport == 'raw' else CompressedImage, topic, on_image,
             copy(INPUT_QOS),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible, message_lost=self._on_lost),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._node.get_logger().info(f'camera {self.health.name}: {self.health.topic}')
 
@@ -127,6 +132,10 @@ class Camera:
         self._node.get_logger().warning(
             f'{self.health.topic}: a publisher does not offer the {policy} that this node asks '
             f'for, so nothing comes of it: {self.publishers()}; change it with qos_overrides')
+
+    def _on_lost(self, event: QoSMessageLostInfo) -> None:
+        self.leave_out('lost', 'pictures are lost between their publisher and this node: see "DDS '
+                       'and large pictures" in the README', event.total_count_change)
 
     def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.health.received(message.header.frame_id, info['source_timestamp'])
@@ -147,9 +156,9 @@ class Camera:
             return
         self._on_frame(self, frame)
 
-    def leave_out(self, kind: str, reason: str) -> None:
-        """Count a picture that cannot be used; the first of a row is told."""
-        if self.health.unusable(kind, reason):
+    def leave_out(self, kind: str, reason: str, count: int = 1) -> None:
+        """Count pictures that cannot be used; the first of a row is told."""
+        if self.health.unusable(kind, reason, count):
             self._node.get_logger().warning(
                 f'{self.health.topic}: {kind}: {reason} (said once, then only counted)')
 

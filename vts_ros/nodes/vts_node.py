@@ -31,7 +31,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
-from std_msgs.msg import Header, String
+from std_msgs.msg import Float64, Header, String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
@@ -127,6 +127,9 @@ class VtsNode(LifecycleNode):
         self._report = self.create_lifecycle_publisher(String, '~/report', OUTPUT_QOS)
         self._answer = self.create_lifecycle_publisher(String, '~/answer', OUTPUT_QOS)
         self._partial = self.create_lifecycle_publisher(String, '~/answer_partial', OUTPUT_QOS)
+        self._processing_ms, self._latency_ms = (
+            self.create_lifecycle_publisher(Float64, f'~/debug/{name}_ms', OUTPUT_QOS)
+            for name in ('processing_time', 'pipeline_latency'))
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', OUTPUT_QOS)
 
         # What awaits the worker has a group of its own, so that it holds up nothing else.
@@ -254,12 +257,23 @@ class VtsNode(LifecycleNode):
         """Have the newest window described; one that is still waiting gives way to it."""
         if not self._enabled or self._buffer.window() is None:
             return
+        if not self._is_heard():
+            # The last answer reaches who listens later: it must not be taken for a new one.
+            self._worker.submit(self._retract, 'nobody was listening')
+            self._health.due()
+            return
         idle_sec = time.monotonic() - self._last_start
         if self._is_waiting or idle_sec < self._settings['pipeline.period_sec']:
             self._health.counters['skipped'] += 1
             return
         self._is_waiting = True
         self._worker.submit(self._describe_waiting)
+
+    def _is_heard(self) -> bool:
+        """Return whether somebody listens to descriptions, or nobody has to."""
+        outputs = (self._description, self._risk, self._markers, self._report)
+        return not self._settings['pipeline.lazy'] or any(
+            one.get_subscription_count() for one in outputs)
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._buffer.clear()
@@ -301,6 +315,8 @@ class VtsNode(LifecycleNode):
         self._risk_stands = True
         self._report.publish(String(data=report.to_json()))
         self._markers.publish(to_markers(report, self._settings['markers.frame_id']))
+        self._processing_ms.publish(Float64(data=report.latency_ms['total']))
+        self._latency_ms.publish(Float64(data=report.age_ms))
         return report.answer.description
 
     def _retract(self, reason: str) -> None:
@@ -423,7 +439,9 @@ class VtsNode(LifecycleNode):
     def _state(self) -> str:
         if not self._cameras:
             return 'not active'
-        return 'enabled' if self._enabled else 'disabled'
+        if not self._enabled:
+            return 'disabled'
+        return 'enabled' if self._is_heard() else 'idle: nobody listens'
 
     def _on_tick(self) -> None:
         """Once a second: look after the cameras and tell how all of it is."""
