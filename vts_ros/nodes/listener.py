@@ -42,8 +42,10 @@ class Listener(Node):
 
     def watch(self, topic: str, on_picture: Callable[[int, bytes], None]) -> None:
         """Hand over the compressed pictures of a topic as well, each with its stamp."""
-        self.create_subscription(CompressedImage, topic, lambda message: on_picture(
-            to_ns(message.header.stamp), message.data.tobytes()), QOS)
+        def take(message: CompressedImage) -> None:
+            on_picture(to_ns(message.header.stamp), message.data.tobytes())
+
+        self.create_subscription(CompressedImage, topic, take, QOS)
 
     def listen(self, timeout_sec: float) -> None:
         """Wait for what comes and hand it over."""
