@@ -314,10 +314,10 @@ def test_overlay_has_one_size_whatever_comes(shape: tuple[int, int], box: tuple 
     (12, 11, [5, 6, 7, 8, 9, 10])])
 def test_the_strip_never_leaves_out_the_key_frame(count: int, key: int, shown: list[int]) -> None:
     """However long the window is: it is what the others were compared with."""
-    frames = [Frame('camera', i, np.full((90, 160, 3), 90, np.uint8)) for i in range(count)]
+    rgb = np.full((90, 160, 3), 90, np.uint8)
+    frames = [Frame('camera', i, rgb) for i in range(count)]
     assert visuals._strip_frames(count, key) == shown
-    drawn = visuals.overlay(frames[-1].data, report(frames, answer('low'), key=key),
-                            [frame.data for frame in frames])
+    drawn = visuals.overlay(rgb, report(frames, answer('low'), key=key), [rgb] * count)
     strip = drawn[-visuals.STRIP_HEIGHT - visuals.FOOTER_HEIGHT:-visuals.FOOTER_HEIGHT]
     assert (strip == visuals.KEY).all(axis=2).any() == (key < count - 1)
 

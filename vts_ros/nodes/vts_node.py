@@ -387,8 +387,9 @@ class VtsNode(LifecycleNode):
     async def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
                                ) -> Trigger.Response:
         # Awaited, not waited for: pictures come in the meantime, in the same thread.
-        described = Future()
-        described.add_done_callback(lambda _: self.executor.wake())
+        executor, described = self.executor, Future()
+        if executor:
+            described.add_done_callback(lambda _: executor.wake())
         self._worker.submit(self._describe, full=False).add_done_callback(
             lambda job: described.set_result(job.result()))
         response.success, response.message = await described
