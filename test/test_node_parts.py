@@ -24,10 +24,12 @@ from conftest import ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool
 import yaml
 
@@ -35,8 +37,10 @@ from vts_ros.bags import BagError
 from vts_ros.frames import Frame, FrameBuffer
 from vts_ros.nodes import cameras, health, replay, vts_node
 from vts_ros.nodes.cameras import Camera
+from vts_ros.nodes.conversions import to_stamp
 from vts_ros.nodes.health import CameraHealth
 from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
+from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
 
@@ -143,6 +147,38 @@ def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPat
     camera._on_image(CompressedImage(), {'source_timestamp': 0})
     assert camera.health.counters['refused'] == 1
     assert camera.health.problem == 'MemoryError: 64 TiB'
+
+
+def test_pictures_that_are_lost_are_counted_and_told(inside: VtsNode) -> None:
+    camera = Camera(inside, 'front', 'compressed', inside._on_frame)
+    driver = rclpy.create_node('driver')
+    executor = SingleThreadedExecutor()
+    executor.add_node(inside)
+    try:
+        front = driver.create_publisher(CompressedImage, '/front/image_raw/compressed', 50)
+        deadline = time.monotonic() + 60.0
+        while not front.get_subscription_count():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        # The queue is shorter than what comes while nobody takes anything.
+        depth, received, stamp_ns = INPUT_QOS.depth, 0, 0
+        for count in (1, 50):
+            for _ in range(count):
+                stamp_ns += 1
+                header = Header(stamp=to_stamp(stamp_ns))
+                front.publish(CompressedImage(header=header, data=b'x'))
+            assert front.wait_for_all_acked(Duration(seconds=10))
+            received += min(count, depth)
+            while camera.health.counters['received'] < received:
+                assert time.monotonic() < deadline
+                executor.spin_once(timeout_sec=0.1)
+    finally:
+        executor.shutdown()
+        driver.destroy_node()
+    assert camera.health.counters['lost'] == 50 - depth
+    status = camera.health.status('vts_node', stamp_ns, 0.0, '')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'pictures are lost between' in status.message
 
 
 def test_shutdown_and_a_failed_activation_leave_nothing(

@@ -9,11 +9,7 @@ from copy import copy
 import time
 from typing import Any
 
-from rclpy.event_handler import (
-    QoSMessageLostInfo,
-    QoSRequestedIncompatibleQoSInfo,
-    SubscriptionEventCallbacks,
-)
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -57,6 +53,7 @@ class Camera:
         self._on_frame = on_frame
         self._subscription: Subscription | None = None
         self._warned = self._saw_raw = False
+        self._number: int | None = None
         self._began = time.monotonic()
         self.health = CameraHealth(
             node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']),
@@ -121,8 +118,7 @@ class Camera:
         self._subscription = self._node.create_subscription(
             Image if transport == 'raw' else CompressedImage, topic, on_image,
             copy(INPUT_QOS),
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._on_incompatible, message_lost=self._on_lost),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._node.get_logger().info(f'camera {self.health.name}: {self.health.topic}')
 
@@ -133,12 +129,9 @@ class Camera:
             f'{self.health.topic}: a publisher does not offer the {policy} that this node asks '
             f'for, so nothing comes of it: {self.publishers()}; change it with qos_overrides')
 
-    def _on_lost(self, event: QoSMessageLostInfo) -> None:
-        self.leave_out('lost', 'pictures are lost between their publisher and this node: see "DDS '
-                       'and large pictures" in the README', event.total_count_change)
-
     def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.health.received(message.header.frame_id, info['source_timestamp'])
+        self._count_lost(info.get('publication_sequence_number'))
         now_ns = self._node.get_clock().now().nanoseconds
         try:
             frame = to_frame(message, self.health.name, now_ns)
@@ -155,6 +148,15 @@ class Camera:
                                      'synchronise the clocks, or use_sim_time')
             return
         self._on_frame(self, frame)
+
+    def _count_lost(self, number: int | None) -> None:
+        """Count what was published since the last picture; not every middleware numbers."""
+        before, self._number = self._number, number
+        missing = number - before - 1 if number and before else 0
+        # One that starts again numbers from the beginning, and several each for themselves.
+        if missing > 0 and self._node.count_publishers(self.health.topic) == 1:
+            self.leave_out('lost', 'pictures are lost between their publisher and this node: see '
+                           '"DDS and large pictures" in the README', missing)
 
     def leave_out(self, kind: str, reason: str, count: int = 1) -> None:
         """Count pictures that cannot be used; the first of a row is told."""

@@ -52,7 +52,7 @@ class CameraHealth:
     counters
         Messages ``received``, ``refused``, from the ``future`` and with ``no_stamp``, what the
         buffer did with the others, pictures that turned out ``broken`` when decoded, and those
-        that DDS has ``lost``.
+        ``lost`` on their way.
     problem
         Why the last picture that could not be used could not.
     problem_at
