@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass, field
 import importlib.util
@@ -164,10 +164,11 @@ def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
     if not reports:
         raise DemoError(f'no answer arrived; {_last_line(node_log)}; {_last_line(replay_log)}')
     if picture:
-        if not drawn:
+        shown = [report for report in reports.values() if report.stamp in drawn]
+        if not shown:
             raise DemoError(f'the overlay has drawn nothing; {_last_line(overlay_log)}')
-        picture.write_bytes(_best_picture(drawn, reports.values(), hazards))
-        console.print(f'{picture}: one of {len(drawn)} pictures of the overlay node',
+        picture.write_bytes(drawn[_telling(shown, hazards).stamp])
+        console.print(f'{picture}: one of {len(shown)} pictures of the overlay node',
                       highlight=False, markup=False)
     frames = until_damage(read_frames(bag, topics), Counter())
     summary = write_outputs(_with_frames(frames, reports.values()), out, source=bag,
@@ -178,16 +179,14 @@ def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
     return summary
 
 
-def _best_picture(drawn: Mapping[int, bytes], reports: Iterable[SceneReport],
-                  hazards: Sequence[Hazard]) -> bytes:
-    """Return the first picture, by stamp of the answer, of a right answer of the highest risk."""
+def _telling(reports: Sequence[SceneReport], hazards: Sequence[Hazard]) -> SceneReport:
+    """Return the first right answer of the highest risk; without one, the first of that."""
     def worth(report: SceneReport) -> tuple[bool, int]:
         right = any(is_right(report, hazard.truths[report.stamp])
                     for hazard in hazards if hazard.covers(report.stamp))
         return right, RISK_LEVELS.index(report.answer.risk) % RISK_LEVELS.index('unknown')
 
-    shown = [report for report in reports if report.stamp in drawn]
-    return drawn[max(shown, key=worth).stamp]
+    return max(reports, key=worth)
 
 
 def _info(reports: Reports) -> dict[str, str]:

@@ -501,8 +501,8 @@ def main(args: list[str] | None = None) -> NoReturn:
     code = 0
     try:
         node = VtsNode()
-        # One thread: that of several threads hands every callback from one to another, which
-        # takes them several times as long (`bench/receive.py`).
+        # One thread: the executor of several hands every callback from one to another, and under
+        # load (test/test_node_load.py) loses pictures and starves the model.
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         if not node.start():
