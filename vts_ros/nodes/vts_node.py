@@ -269,12 +269,6 @@ class VtsNode(LifecycleNode):
         self._is_waiting = True
         self._worker.submit(self._describe_waiting)
 
-    def _is_heard(self) -> bool:
-        """Return whether somebody listens to descriptions, or nobody has to."""
-        outputs = (self._description, self._risk, self._markers, self._report)
-        return not self._settings['pipeline.lazy'] or any(
-            one.get_subscription_count() for one in outputs)
-
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._buffer.clear()
         self._forget()
@@ -443,6 +437,12 @@ class VtsNode(LifecycleNode):
         if not self._enabled:
             return 'disabled'
         return 'enabled' if self._is_heard() else 'idle: nobody listens'
+
+    def _is_heard(self) -> bool:
+        """Return whether somebody listens to descriptions, or nobody has to."""
+        outputs = (self._description, self._risk, self._markers, self._report)
+        return not self._settings['pipeline.lazy'] or any(
+            one.get_subscription_count() for one in outputs)
 
     def _on_tick(self) -> None:
         """Once a second: look after the cameras and tell how all of it is."""
