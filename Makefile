@@ -14,7 +14,7 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo picture test lint clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ $(READY): setup.py constraints.txt
 
 demo: $(READY)  ## Describe a drive and write an annotated video; DEMO_BAG=<folder> takes your own bag
 	@DEMO_BAG='$(DEMO_BAG)' $(BIN)/python -m vts_ros.demo
+
+picture: $(READY)  ## Make docs/overlay.jpg again: the demo with the overlay node, and one of its pictures
+	@$(BIN)/python -m vts_ros.demo --picture docs/overlay.jpg
 
 lint: $(READY)  ## Check style and types
 	@$(BIN)/ruff check .

@@ -17,7 +17,8 @@ def share_files() -> list[tuple[str, list[str]]]:
         'share/ament_index/resource_index/packages': [f'resource/{PACKAGE}'],
         str(share): ['package.xml'],
     })
-    for pattern in ('launch/*.launch.py', 'config/*.yaml', 'config/*.rviz', 'models/**/*'):
+    for pattern in ('launch/*.launch.py', 'config/*.yaml', 'config/*.rviz', 'config/*.xml',
+                    'models/**/*'):
         for path in sorted(Path().glob(pattern)):
             if path.is_file():
                 folders[str(share / path.parent)].append(str(path))
@@ -107,9 +108,9 @@ setup(
     entry_points={
         'console_scripts': [
             'vts = vts_ros.cli:main',
-            'vts_node = vts_ros.nodes.vts_node:main',
-            'vts_overlay = vts_ros.nodes.overlay:main',
-            'vts_replay = vts_ros.nodes.replay:main',
+            'vts_node = vts_ros.nodes.executables:vts_node',
+            'vts_overlay = vts_ros.nodes.executables:vts_overlay',
+            'vts_replay = vts_ros.nodes.executables:vts_replay',
         ],
     },
 )

@@ -21,6 +21,8 @@ PARAMETERS = {
     'prompts': ('vlm.prompts', 'Prompt file of your own'),
 }
 OF_TYPE = {'cameras': lambda text: text.split(','), 'keep_ratio': float}
+#: A node that crashes at once must not take the machine along.
+RESPAWN_DELAY_SEC = 5.0
 #: Those that the overlay has as well.
 SHARED = ('cameras', 'image_transport', 'use_sim_time')
 
@@ -35,7 +37,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     given['use_sim_time'] = value('use_sim_time') == 'true'
     common = {
         'package': 'vts_ros', 'namespace': value('namespace'), 'output': 'screen',
-        'emulate_tty': True, 'arguments': ['--ros-args', '--log-level', value('log_level')]}
+        'emulate_tty': True,
+        'respawn': value('respawn') == 'true', 'respawn_delay': RESPAWN_DELAY_SEC,
+        'arguments': ['--ros-args', '--log-level', value('log_level')]}
     nodes = [Node(executable='vts_node', name='vts_node',
                   parameters=[value('params_file'), given], **common)]
     if 'true' in (value('overlay'), value('rviz')):
@@ -63,6 +67,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('log_level', default_value='info',
                               choices=['debug', 'info', 'warn', 'error'],
                               description='How much the nodes say'),
+        DeclareLaunchArgument('respawn', default_value='false', choices=['true', 'false'],
+                              description='Start a node again when it ends, as after a crash of '
+                                          'the GPU'),
         DeclareLaunchArgument('overlay', default_value='false', choices=['true', 'false'],
                               description='Publish pictures with the answers drawn over them'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],

@@ -309,6 +309,19 @@ def test_overlay_has_one_size_whatever_comes(shape: tuple[int, int], box: tuple 
     assert drawn.shape == (908, 960, 3)
 
 
+@pytest.mark.parametrize(('count', 'key', 'shown'), [
+    (1, 0, []), (5, 2, [0, 1, 2, 3]), (5, 4, [0, 1, 2, 3]), (12, 3, [3, 6, 7, 8, 9, 10]),
+    (12, 11, [5, 6, 7, 8, 9, 10])])
+def test_the_strip_never_leaves_out_the_key_frame(count: int, key: int, shown: list[int]) -> None:
+    """However long the window is: it is what the others were compared with."""
+    rgb = np.full((90, 160, 3), 90, np.uint8)
+    frames = [Frame('camera', i, rgb) for i in range(count)]
+    assert visuals._strip_frames(count, key) == shown
+    drawn = visuals.overlay(rgb, report(frames, answer('low'), key=key), [rgb] * count)
+    strip = drawn[-visuals.STRIP_HEIGHT - visuals.FOOTER_HEIGHT:-visuals.FOOTER_HEIGHT]
+    assert (strip == visuals.KEY).all(axis=2).any() == (key < count - 1)
+
+
 def test_risk_box_is_drawn_where_the_object_is() -> None:
     """The edge of the box has the colour of the risk, at the place that the answer names."""
     rgb = picture(0, 540, 960)

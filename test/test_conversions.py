@@ -77,7 +77,7 @@ def test_bayer_colours_are_not_swapped() -> None:
 
 @pytest.mark.parametrize(('message', 'reason'), [
     (image('sonar', RGB), 'sonar'),
-    (image('mono16', RGB[:, :, :2]), 'mono16'),
+    (image('16UC1', RGB[:, :, :2]), '16UC1'),
     *((Image(encoding=encoding), '0x0') for encoding in ('rgb8', 'bgr8', 'mono8', 'yuv422')),
     (image('yuv422', RGB[:, :29, :2]), '29x20'),
     (Image(encoding='rgb8', height=20, width=30, step=90, data=bytes(100)), '100'),

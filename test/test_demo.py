@@ -11,23 +11,26 @@ import sys
 
 from bag_maker import COMPRESSED_TOPIC, drive, times, write
 from conftest import ROOT, Ros
+import numpy as np
 import pytest
 
 from vts_ros.annotate import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, VIDEO
 from vts_ros.bags import COMPRESSED_IMAGE, read_frames
 from vts_ros.demo import _with_frames, find_hazards, Truth
-from vts_ros.report import Answer, FrameRef, KeyFrame, SceneReport
+from vts_ros.frames import decode_image
+from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_COLOURS, SceneReport
 from vts_ros.scenes.clips import make_scene, write_bag
 from vts_ros.scenes.types import Actor
 
 pytest.importorskip('rclpy', reason='ROS 2 is not here')
 
 
-def demo(ros: Ros, folder: Path, bag: Path, models: Path) -> subprocess.CompletedProcess[str]:
+def demo(ros: Ros, folder: Path, bag: Path, models: Path, *arguments: str
+         ) -> subprocess.CompletedProcess[str]:
     """Run the demonstration in a folder of its own."""
     return subprocess.run(
-        [sys.executable, '-m', 'vts_ros.demo'], check=False, capture_output=True, text=True,
-        timeout=280, cwd=folder, env={
+        [sys.executable, '-m', 'vts_ros.demo', *arguments], check=False, capture_output=True,
+        text=True, timeout=280, cwd=folder, env={
             **ros.env, 'PYTHONPATH': f'{ROOT}:{ros.env.get("PYTHONPATH", "")}',
             'DEMO_BAG': str(bag), 'VTS_MODELS_DIR': str(models), 'COLUMNS': '120'})
 
@@ -41,7 +44,7 @@ def test_demo_on_an_own_bag(tmp_path: Path, ros: Ros, model: str) -> None:
         (models / 'embedded').symlink_to(model)
     bag = tmp_path / 'bag'
     write_bag(bag, make_scene(3, 'lead braking', frames=26, interval_sec=0.2), 480, 270)
-    done = demo(ros, tmp_path, bag, models)
+    done = demo(ros, tmp_path, bag, models, '--picture', 'overlay.jpg')
     assert done.returncode == 0, done.stdout + done.stderr
     out = tmp_path / 'out' / 'demo'
     told = [SceneReport.from_dict(json.loads(line))
@@ -53,6 +56,11 @@ def test_demo_on_an_own_bag(tmp_path: Path, ros: Ros, model: str) -> None:
     for name in (PAGE, SHEET, VIDEO, ANNOTATED_BAG):
         assert (out / name).exists()
     assert 'What was there, and what was said' in done.stdout
+    # Drawn by the overlay node: a band in the colour of one of the answers.
+    drawn = decode_image((tmp_path / 'overlay.jpg').read_bytes())
+    distance = [np.abs(drawn[3, 3].astype(int) - RISK_COLOURS[one.answer.risk]).max()
+                for one in told]
+    assert min(distance) < 12
 
 
 @pytest.mark.timeout(200)

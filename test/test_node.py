@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+import json
 from pathlib import Path
 import signal
 
@@ -20,13 +21,16 @@ pytest.importorskip('rclpy')
 
 from bag_maker import COMPRESSED_TOPIC, drive, jpeg, picture, START_NS, times
 from car import CAMERA, Car, LOSSLESS, start_node, STATUS
-from conftest import Process, Ros
+from conftest import Process, ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool
+from test_served import Server
+from test_served import server as chat_server  # noqa: F401 (a fixture)
+import yaml
 
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
 from vts_ros.nodes.vts_node import LATCHED_QOS, MAX_QUESTION_CHARS
@@ -110,6 +114,15 @@ def test_risk_and_markers_belong_to_the_report(car: Car) -> None:
     assert risk.status[0].message == report.answer.explanation
     assert marker.header.frame_id == 'base_link'
     assert report.answer.risk.upper() in marker.text
+
+
+def test_times_can_be_plotted(car: Car) -> None:
+    processing, latency = (car.listen(Float64, f'/vts_node/debug/{name}_ms')
+                           for name in ('processing_time', 'pipeline_latency'))
+    report = car.show_window()
+    car.until(lambda: processing and latency)
+    assert processing[-1].data == pytest.approx(report.latency_ms['total'], abs=0.01)
+    assert latency[-1].data == pytest.approx(report.age_ms, abs=0.01)
 
 
 def test_who_joins_late_gets_the_last_answer(car: Car) -> None:
@@ -215,6 +228,38 @@ def test_keep_ratio_changes_live(car: Car) -> None:
     assert len(report.keep) == round(0.6 * report.tokens_total)
 
 
+def test_prompt_and_language_change_live(
+        own_ros: Ros, own_car: Car, chat_server: Server, tmp_path: Path) -> None:  # noqa: F811
+    """What the model is really asked is seen by the server on which it runs."""
+    pytest.importorskip('openai')
+    texts = yaml.safe_load((ROOT / 'config' / 'prompts.yaml').read_text())['en']
+    own = tmp_path / 'prompts.yaml'
+    own.write_text(yaml.safe_dump({'en': {**texts, 'system': 'Look out for tractors.'}}))
+    process = start_node(own_ros, 'embedded', 'vlm.backend:=openai',
+                         f'vlm.url:={chat_server.url}', *LOSSLESS)
+    process.wait_for_output('camera camera_front')
+    own_car.wait_until_seen()
+
+    def asked() -> str:
+        own_car.show_window()
+        return json.dumps(chat_server.chats[-1]['messages'], ensure_ascii=False)
+
+    before = asked()
+    assert 'You watch the road' in before
+    with own_car.parameter('vlm.language', 'de'):
+        assert 'Du beobachtest die Straße' in asked()
+    with own_car.parameter('vlm.prompts', str(own)):
+        assert 'Look out for tractors.' in asked()
+        refused = own_car.set_parameter('vlm.language', 'de')
+        assert not refused.successful
+        assert f"no prompt in language 'de' in {own}" in refused.reason
+    for name, value in (('vlm.language', 'xx'), ('vlm.prompts', str(tmp_path / 'none.yaml'))):
+        refused = own_car.set_parameter(name, value)
+        assert not refused.successful
+        assert value in refused.reason
+    assert 'You watch the road' in asked()
+
+
 def test_broken_pictures_are_counted_and_left_out(node: Process, car: Car) -> None:
     car.show_window()
     whole = jpeg(picture(1))
@@ -310,12 +355,13 @@ def test_managed_start_with_raw_pictures(own_ros: Ros, model: str, own_car: Car)
     car.wait_until_seen(car.raw)
 
     bad = [('rgb8', 0, 0, 0), ('bgr8', 0, 0, 0), ('mono8', 0, 0, 0), ('yuv422', 63, 64, 8064),
-           ('mono16', 64, 64, 8192), ('rgb8', 64, 64, 5000), ('sonar', 64, 64, 4096)]
+           ('16UC1', 64, 64, 8192), ('rgb8', 64, 64, 5000), ('sonar', 64, 64, 4096)]
     for encoding, width, height, size in bad:
         car.show_raw(encoding, width, height, size)
-    for encoding, channels in (('rgb8', 3), ('bgr8', 3), ('bgra8', 4), ('mono8', 1)):
-        car.show_raw(encoding, 64, 64, 64 * 64 * channels)
-    car.wait_for_counters(CAMERA, refused=len(bad), admitted=4)
+    good = (('rgb8', 3), ('bgr8', 3), ('bgra8', 4), ('mono8', 1), ('mono16', 2))
+    for encoding, pixel_bytes in good:
+        car.show_raw(encoding, 64, 64, 64 * 64 * pixel_bytes)
+    car.wait_for_counters(CAMERA, refused=len(bad), admitted=len(good))
     # The first reason is in the log, the last one in the diagnostics.
     assert '0x0' in process.output
     assert process.output.count('said once') == 1

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import json
 import os
 import time
 
@@ -12,18 +13,10 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from bag_maker import jpeg
-from car import Car, start_node
-from conftest import Process, Ros
-import cv2
+from car import Car, PATIENCE_SEC, start_node
+from conftest import Process, ROOT, Ros
 from lifecycle_msgs.msg import Transition
-import numpy as np
 import psutil
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Header
-
-from vts_ros.nodes.conversions import to_stamp
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -86,26 +79,36 @@ def test_soak(own_ros: Ros, model: str, car: Car) -> None:
     assert memory[-1] - memory[0] < 40.0, sizes
 
 
-@pytest.mark.skipif(not LOAD_SEC, reason='set VTS_LOAD_SEC=20 on an idle machine')
-def test_cameras_are_heard_while_the_model_writes(own_ros: Ros, model: str, car: Car) -> None:
+@pytest.mark.skipif(not LOAD_SEC, reason='set VTS_LOAD_SEC=10 on an idle machine')
+@pytest.mark.parametrize(('processes', 'profile', 'all_arrive'), [
+    # What the process that publishes loses is beyond the node; it is shown here what helps.
+    (4, '', True), (1, 'config/fastdds.xml', True), (1, '', False)])
+def test_cameras_are_heard_while_the_model_writes(
+        own_ros: Ros, model: str, car: Car, processes: int, profile: str,
+        all_arrive: bool) -> None:
     start_node(own_ros, model, f'cameras:=[{", ".join(CAMERAS)}]', 'vlm.max_new_tokens:=64',
-               'buffer.interval_sec:=0.4')
-    noise = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
-    data = jpeg(np.asarray(cv2.resize(noise, (1280, 720)), np.uint8))
-    qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-    publishers = [car.publisher(CompressedImage, f'/{name}/image_raw/compressed', qos)
-                  for name in CAMERAS]
-    sent = 0
-    begin = time.monotonic()
-    while time.monotonic() < begin + LOAD_SEC:
-        now = car.node.get_clock().now().nanoseconds
-        for publisher, name in zip(publishers, CAMERAS):
-            publisher.publish(CompressedImage(
-                header=Header(stamp=to_stamp(now), frame_id=name), format='jpeg', data=data))
-        sent += 1
-        car.spin(max(0.0, begin + sent / RATE_HZ - time.monotonic()))
-    assert car.reports
+               'buffer.interval_sec:=0.4').wait_for_output('loaded')
+    own_ros.env['PYTHONPATH'] = os.pathsep.join((str(ROOT), str(ROOT / 'test')))
+    if profile:
+        own_ros.env['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(ROOT / profile)
+    rigs = [own_ros.start('camera_rig', str(RATE_HZ), str(LOAD_SEC), *CAMERAS[first::processes])
+            for first in range(processes)]
+    car.until(lambda: all('sent' in rig.output for rig in rigs), LOAD_SEC + PATIENCE_SEC)
+    told = [json.loads(rig.output) for rig in rigs]
+    late_ms = max(one['late_p99_ms'] for one in told)
+    received, lost, delivery_ms = [], [], []
     for name in CAMERAS:
         values = {one.key: one.value for one in car.status(f'camera {name}').values}
-        assert int(values['received']) == sent, values
-        assert float(values['delivery_p99_ms']) < LIMIT_MS, values
+        received.append(int(values['received']))
+        lost.append(int(values.get('lost', 0)))
+        delivery_ms.append(float(values['delivery_p99_ms']))
+    print(f'{processes} processes, profile {profile or "none"}: {told[0]["sent"]} pictures sent '
+          f'per camera, {late_ms:.1f} ms late (p99); received {received}, lost {lost}, after '
+          f'{delivery_ms} ms (p99); {len(car.reports)} answers')
+    if late_ms > LIMIT_MS / 2:
+        pytest.skip(f'this machine is busy: who only sleeps wakes up {late_ms:.1f} ms late')
+    assert len(car.reports) >= LOAD_SEC / 4
+    assert ({*received} == {told[0]['sent']}) == all_arrive
+    # The node tells what it never saw.
+    assert any(lost) != all_arrive
+    assert max(delivery_ms) < LIMIT_MS

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 import json
 from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -22,17 +24,23 @@ from conftest import ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool
 import yaml
 
 from vts_ros.bags import BagError
+from vts_ros.frames import Frame, FrameBuffer
 from vts_ros.nodes import cameras, health, replay, vts_node
 from vts_ros.nodes.cameras import Camera
+from vts_ros.nodes.conversions import to_stamp
 from vts_ros.nodes.health import CameraHealth
 from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
+from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
 
@@ -77,6 +85,35 @@ def test_questions_that_wait_are_bounded(inside: VtsNode) -> None:
     assert inside._health.counters['questions_refused'] == refused
 
 
+def test_lazy_describes_only_for_those_who_listen(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = threading.Event()
+    retracted: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside, '_describe_waiting', described.set)
+    monkeypatch.setattr(inside._risk, 'publish', retracted.append)
+    inside._risk_stands = True
+    inside.set_parameters([Parameter('pipeline.lazy', value=True)])
+    inside._buffer = FrameBuffer(frames=1)
+    inside._buffer.push(Frame('front', 1, b''))
+
+    inside._request()
+    inside._worker.submit(lambda: None).result()
+    assert not described.is_set()
+    assert [one.status[0].message for one in retracted] == ['nobody was listening']
+
+    listener = rclpy.create_node('listener')
+    try:
+        listener.create_subscription(String, '/vts_node/report', print, 10)
+        deadline = time.monotonic() + 60.0
+        while not inside._is_heard():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        inside._request()
+        assert described.wait(60.0)
+    finally:
+        listener.destroy_node()
+
+
 def show_nothing(node: VtsNode) -> None:
     node._cameras = [Camera(node, 'front', 'raw', node._on_frame)]
     node._on_tick()
@@ -110,6 +147,38 @@ def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPat
     camera._on_image(CompressedImage(), {'source_timestamp': 0})
     assert camera.health.counters['refused'] == 1
     assert camera.health.problem == 'MemoryError: 64 TiB'
+
+
+def test_pictures_that_are_lost_are_counted_and_told(inside: VtsNode) -> None:
+    camera = Camera(inside, 'front', 'compressed', inside._on_frame)
+    driver = rclpy.create_node('driver')
+    executor = SingleThreadedExecutor()
+    executor.add_node(inside)
+    try:
+        front = driver.create_publisher(CompressedImage, '/front/image_raw/compressed', 50)
+        deadline = time.monotonic() + 60.0
+        while not front.get_subscription_count():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        # The queue is shorter than what comes while nobody takes anything.
+        depth, received, stamp_ns = INPUT_QOS.depth, 0, 0
+        for count in (1, 50):
+            for _ in range(count):
+                stamp_ns += 1
+                header = Header(stamp=to_stamp(stamp_ns))
+                front.publish(CompressedImage(header=header, data=b'x'))
+            assert front.wait_for_all_acked(Duration(seconds=10))
+            received += min(count, depth)
+            while camera.health.counters['received'] < received:
+                assert time.monotonic() < deadline
+                executor.spin_once(timeout_sec=0.1)
+    finally:
+        executor.shutdown()
+        driver.destroy_node()
+    assert camera.health.counters['lost'] == 50 - depth
+    status = camera.health.status('vts_node', stamp_ns, 0.0, '')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'pictures are lost between' in status.message
 
 
 def test_shutdown_and_a_failed_activation_leave_nothing(
@@ -206,6 +275,26 @@ def test_readme_and_table_agree() -> None:
     declared = [(spec.name, json.dumps(spec.default), when[spec.change])
                 for spec in (*TABLE, OVERLAY_TABLE[-1])]
     assert sorted(rows) == sorted(declared)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_importing_ends_without_a_word(number: int) -> None:
+    """Of all places it is where somebody is most likely to press Ctrl-C again."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', 'from vts_ros.nodes.executables import vts_node; vts_node()'],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        maps = Path(f'/proc/{process.pid}/maps')
+        deadline = time.monotonic() + 100.0
+        # In the middle: PyTorch is being loaded, and what needs it comes after.
+        while 'libtorch' not in maps.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30.0)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (0, '')
 
 
 def test_overlay_does_not_load_what_it_does_not_need() -> None:

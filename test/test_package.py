@@ -24,7 +24,7 @@ import vts_ros
 EXECUTABLES = ('vts', 'vts_node', 'vts_overlay', 'vts_replay')
 SHARED = ('package.xml', 'launch/vts.launch.py', 'launch/replay.launch.py',
           'launch/multi_camera.launch.py', 'config/vts.yaml', 'config/vts.rviz',
-          'config/prompts.yaml', 'models/proposal/frame.onnx')
+          'config/prompts.yaml', 'config/fastdds.xml', 'models/proposal/frame.onnx')
 MARKER = 'share/ament_index/resource_index/packages/vts_ros'
 
 #: Groups of modules from the top down. Imports stay in a group or go to a lower layer.

@@ -9,9 +9,10 @@ ROS, as any other node would, and writes them down as ``vts annotate`` does.
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass, field
 import importlib.util
 import json
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 OUT = Path('out/demo')
 NODE = 'vts_node'
+OVERLAY_TOPIC = '/vts_overlay/image_annotated/compressed'
 TRUTH_TOPIC = '/vts/truth'
 DRIVE_SEED = 1_100_000_000
 #: About a minute; the red light would make it longer without showing more.
@@ -71,8 +73,12 @@ class DemoError(Exception):
 
 def main() -> None:
     """Run the demonstration; the exit code is 0 if answers arrived."""
+    parser = argparse.ArgumentParser(prog='python -m vts_ros.demo', description=main.__doc__)
+    parser.add_argument('--picture', type=Path, help='start the overlay node as well, and save '
+                        'one of its pictures here (.jpg)')
+    picture = parser.parse_args().picture
     try:
-        run(OUT, os.environ.get('DEMO_BAG') or None)
+        run(OUT, os.environ.get('DEMO_BAG') or None, picture)
     except (DemoError, BagError, AnnotateError) as error:
         print(f'demo: {error}', file=sys.stderr)
         sys.exit(1)
@@ -81,7 +87,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def run(out: Path, own_bag: str | None) -> Summary:
+def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
     """
     Show the node at work on a drive.
 
@@ -91,6 +97,8 @@ def run(out: Path, own_bag: str | None) -> Summary:
         Folder for the drive, the logs and the results.
     own_bag
         A recorded drive; by default one is rendered.
+    picture
+        Where to save a picture of the overlay node; without, that is not started.
 
     Raises
     ------
@@ -124,10 +132,19 @@ def run(out: Path, own_bag: str | None) -> Summary:
         reports[report.frames[-1]] = report
         console.print(cli.answer_row(report, min(stamps)))
 
-    node_log, replay_log = out / 'node.log', out / 'replay.log'
-    with _process(node_log, 'vts_ros.nodes.vts_node', *node_arguments(inputs)) as node, \
-            listening(NODE, take) as listener:
-        _wait_for_node(listener, topics, node, node_log)
+    node_log, overlay_log, replay_log = (
+        out / f'{name}.log' for name in ('node', 'overlay', 'replay'))
+    drawn: dict[int, bytes] = {}
+    with ExitStack() as stack:
+        node = stack.enter_context(
+            _process(node_log, 'vts_ros.nodes.vts_node', *node_arguments(inputs)))
+        if picture:
+            stack.enter_context(
+                _process(overlay_log, 'vts_ros.nodes.overlay', *node_arguments(inputs)))
+        listener = stack.enter_context(listening(NODE, take))
+        if picture:
+            listener.watch(OVERLAY_TOPIC, drawn.__setitem__)
+        _wait_for_node(listener, topics, node, node_log, listeners=2 if picture else 1)
         for rate in RATES:
             reports.clear()
             console.print(f'\nreplay at {rate:g} times the speed', style='bold')
@@ -146,6 +163,13 @@ def run(out: Path, own_bag: str | None) -> Summary:
             console.print('not every hazard has an answer: this machine is slow, once more')
     if not reports:
         raise DemoError(f'no answer arrived; {_last_line(node_log)}; {_last_line(replay_log)}')
+    if picture:
+        shown = [report for report in reports.values() if report.stamp in drawn]
+        if not shown:
+            raise DemoError(f'the overlay has drawn nothing; {_last_line(overlay_log)}')
+        picture.write_bytes(drawn[_telling(shown, hazards).stamp])
+        console.print(f'{picture}: one of {len(shown)} pictures of the overlay node',
+                      highlight=False, markup=False)
     frames = until_damage(read_frames(bag, topics), Counter())
     summary = write_outputs(_with_frames(frames, reports.values()), out, source=bag,
                             counters=counters, info=_info(reports))
@@ -153,6 +177,16 @@ def run(out: Path, own_bag: str | None) -> Summary:
         console.print(hazard_table(hazards, summary.start_ns))
     console.print(cli.results(summary), highlight=False, markup=False)
     return summary
+
+
+def _telling(reports: Sequence[SceneReport], hazards: Sequence[Hazard]) -> SceneReport:
+    """Return the first right answer of the highest risk; without one, the first of that."""
+    def worth(report: SceneReport) -> tuple[bool, int]:
+        right = any(is_right(report, hazard.truths[report.stamp])
+                    for hazard in hazards if hazard.covers(report.stamp))
+        return right, RISK_LEVELS.index(report.answer.risk) % RISK_LEVELS.index('unknown')
+
+    return max(reports, key=worth)
 
 
 def _info(reports: Reports) -> dict[str, str]:
@@ -223,11 +257,11 @@ def _last_line(log: Path) -> str:
 
 
 def _wait_for_node(listener: Listener, topics: Sequence[str],
-                   node: subprocess.Popen[bytes], log: Path) -> None:
+                   node: subprocess.Popen[bytes], log: Path, listeners: int) -> None:
     """Wait until the node listens to every camera, which it does once its models are loaded."""
     deadline = time.monotonic() + START_SEC
     with console.status('starting the node'):
-        while not all(map(listener.count_subscribers, topics)):
+        while min(map(listener.count_subscribers, topics)) < listeners:
             if node.poll() is not None:
                 raise DemoError(f'the node ended with code {node.returncode}; {_last_line(log)}')
             if time.monotonic() > deadline:

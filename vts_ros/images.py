@@ -1,6 +1,11 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What image messages of any origin mean: the name of the camera, and the picture. No ROS."""
+"""
+What image messages of any origin mean: the name of the camera, and the picture. No ROS.
+
+Not cv_bridge: it would convert the same encodings by the same functions of OpenCV, but that of apt
+is built against NumPy 1 and fails beside NumPy 2, and offline there is none.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +71,8 @@ def raw_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     Raises
     ------
     FrameError
-        If encoding, sizes or number of bytes do not go together, or the encoding is not one of
-        8-bit colour or grey; in one line.
+        If encoding, sizes or number of bytes do not go together, or the encoding is neither one
+        of 8-bit colour or grey nor mono16; in one line.
 
     """
     encoding = _ALIASES.get(message.encoding, message.encoding)
@@ -76,6 +81,8 @@ def raw_rgb(message: ImageMessage) -> NDArray[np.uint8]:
             channels, to_rgb = _PLAIN[encoding]
             rgb = to_rgb(_packed(message, channels).reshape(
                 message.height, message.width, channels))
+        elif encoding == 'mono16':
+            rgb = _grey16_rgb(message)
         elif encoding in _PLANAR:
             rgb = _planar_rgb(message, _PLANAR[encoding])
         else:
@@ -98,6 +105,17 @@ def _packed(message: ImageMessage, pixel_bytes: int, rows: int | None = None
     return np.ascontiguousarray(packed)
 
 
+def _grey16_rgb(message: ImageMessage) -> NDArray[np.uint8]:
+    """
+    Scale 16-bit grey linearly, 65535 to 255, as cv_bridge does.
+
+    Not by the brightest pixel: then what a pixel means would change from frame to frame.
+    """
+    pixels = _packed(message, 2).view('>u2' if message.is_bigendian else '<u2')
+    grey = cv2.convertScaleAbs(pixels.astype(np.uint16), alpha=255 / 65535)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
 def _planar_rgb(message: ImageMessage, conversion: int) -> NDArray[np.uint8]:
     planes = _packed(message, 1, rows=message.height * 3 // 2)
     return np.asarray(cv2.cvtColor(planes, conversion), np.uint8)
@@ -111,7 +129,7 @@ def _other_rgb(message: ImageMessage, encoding: str) -> NDArray[np.uint8]:
     try:
         _, _, pixel_type, channels = to_cvtype(encoding)
         if pixel_type != 'uint8':
-            raise ValueError('only encodings of 8 bits are supported')
+            raise ValueError('only encodings of 8 bits and mono16 are supported')
         plain = SimpleNamespace(
             height=message.height, width=message.width, encoding=encoding,
             is_bigendian=message.is_bigendian, data=_packed(message, channels))

@@ -38,6 +38,8 @@ DARK: Colour = (12, 14, 18)
 WIDTH, PICTURE_HEIGHT = 960, 540
 BAND_HEIGHT, TEXT_HEIGHT, STRIP_HEIGHT, FOOTER_HEIGHT = 48, 138, 150, 32
 MARGIN = 16
+#: Most frames beside the newest that are shown.
+STRIP_FRAMES = 6
 
 
 @lru_cache(maxsize=32)
@@ -169,6 +171,10 @@ def overlay(rgb: Picture, report: SceneReport, window: Sequence[Picture | None] 
     """
     Draw an answer: the newest frame, what was kept of it, the risk and the words.
 
+    The large picture is the newest frame, not the key frame: the box says where the object is
+    now, and in a key frame of a second ago it would lie beside it. The key frame is marked in the
+    strip, which always holds it.
+
     Parameters
     ----------
     rgb
@@ -250,9 +256,10 @@ def _words(canvas: _Canvas, report: SceneReport, top: int) -> None:
 
 def _strip(canvas: _Canvas, report: SceneReport, window: Sequence[Picture | None],
            kept: NDArray[np.bool_], top: int) -> None:
-    """Draw the frames before the newest, as many of the last as fit."""
+    """Draw the frames before the newest: the key frame, and as many of the last as fit."""
     canvas.draw.rectangle((0, top, WIDTH, top + STRIP_HEIGHT), fill=PANEL)
-    others = list(range(len(window) - 1))[-6:]
+    others = _strip_frames(len(window), report.key_frame.index)
+    has_several = len({frame.camera for frame in report.frames}) > 1
     gap, slots = 10, max(4, len(others))
     width = (WIDTH - 2 * MARGIN - (slots - 1) * gap) // slots
     height = min(STRIP_HEIGHT - 34, width * 9 // 16)
@@ -268,9 +275,18 @@ def _strip(canvas: _Canvas, report: SceneReport, window: Sequence[Picture | None
             area = x + dx, y + dy, small.shape[1], small.shape[0]
         if index == report.key_frame.index:
             _key_frame(canvas, area, 12)
+        if has_several:
+            canvas.chip(area[0], area[1] + area[3] - 17, report.frames[index].camera, 11, DARK,
+                        TEXT)
         age = 1e-9 * (report.frames[index].stamp - report.stamp)
         note = f'{age:+.1f} s   {int(kept[index].sum())} of {kept[index].size} tokens'
         canvas.text(x + width / 2, top + 8 + height + 5, note, 13, TEXT, anchor='ma')
+
+
+def _strip_frames(count: int, key: int) -> list[int]:
+    """Return the places of the frames in the strip of a window of so many, ascending."""
+    last = list(range(count - 1))[-STRIP_FRAMES:]
+    return [key, *last[1:]] if last and key < last[0] else last
 
 
 def _footer(canvas: _Canvas, report: SceneReport, top: int) -> None:

@@ -53,6 +53,7 @@ class Camera:
         self._on_frame = on_frame
         self._subscription: Subscription | None = None
         self._warned = self._saw_raw = False
+        self._number: int | None = None
         self._began = time.monotonic()
         self.health = CameraHealth(
             node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']),
@@ -130,6 +131,7 @@ class Camera:
 
     def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.health.received(message.header.frame_id, info['source_timestamp'])
+        self._count_lost(info.get('publication_sequence_number'))
         now_ns = self._node.get_clock().now().nanoseconds
         try:
             frame = to_frame(message, self.health.name, now_ns)
@@ -147,9 +149,18 @@ class Camera:
             return
         self._on_frame(self, frame)
 
-    def leave_out(self, kind: str, reason: str) -> None:
-        """Count a picture that cannot be used; the first of a row is told."""
-        if self.health.unusable(kind, reason):
+    def _count_lost(self, number: int | None) -> None:
+        """Count what was published since the last picture; not every middleware numbers."""
+        before, self._number = self._number, number
+        missing = number - before - 1 if number and before else 0
+        # One that starts again numbers from the beginning, and several each for themselves.
+        if missing > 0 and self._node.count_publishers(self.health.topic) == 1:
+            self.leave_out('lost', 'pictures are lost between their publisher and this node: see '
+                           '"DDS and large pictures" in the README', missing)
+
+    def leave_out(self, kind: str, reason: str, count: int = 1) -> None:
+        """Count pictures that cannot be used; the first of a row is told."""
+        if self.health.unusable(kind, reason, count):
             self._node.get_logger().warning(
                 f'{self.health.topic}: {kind}: {reason} (said once, then only counted)')
 

@@ -49,7 +49,7 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
     Parameters
     ----------
     message
-        Raw pictures in any 8-bit encoding, rows padded or not.
+        Raw pictures in any encoding of 8 bits or in mono16, rows padded or not.
     now_ns
         Stamp of a picture that has none.
 

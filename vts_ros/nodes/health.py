@@ -51,7 +51,8 @@ class CameraHealth:
         Time of the newest picture.
     counters
         Messages ``received``, ``refused``, from the ``future`` and with ``no_stamp``, what the
-        buffer did with the others, and pictures that turned out ``broken`` when decoded.
+        buffer did with the others, pictures that turned out ``broken`` when decoded, and those
+        ``lost`` on their way.
     problem
         Why the last picture that could not be used could not.
     problem_at
@@ -91,10 +92,10 @@ class CameraHealth:
         if published_ns:
             self.delivery_ms.append(1e-6 * (time.time_ns() - published_ns))
 
-    def unusable(self, kind: str, reason: str) -> bool:
-        """Count a picture as refused or broken; return whether that is news."""
+    def unusable(self, kind: str, reason: str, count: int = 1) -> bool:
+        """Count pictures as lost, refused or broken; return whether that is news."""
         is_news = not self.has_problem()
-        self.counters[kind] += 1
+        self.counters[kind] += count
         self.problem, self.problem_at = reason, time.monotonic()
         return is_news
 

@@ -12,8 +12,10 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
+from vts_ros.nodes.conversions import to_ns
 from vts_ros.report import SceneReport
 
 #: Deep enough for all answers of a while in which nobody listens.
@@ -38,8 +40,15 @@ class Listener(Node):
         self._on_report = on_report
         self.create_subscription(String, f'/{reporter}/report', self._take, QOS)
 
+    def watch(self, topic: str, on_picture: Callable[[int, bytes], None]) -> None:
+        """Hand over the compressed pictures of a topic as well, each with its stamp."""
+        def take(message: CompressedImage) -> None:
+            on_picture(to_ns(message.header.stamp), message.data.tobytes())
+
+        self.create_subscription(CompressedImage, topic, take, QOS)
+
     def listen(self, timeout_sec: float) -> None:
-        """Wait for a report and hand it over."""
+        """Wait for what comes and hand it over."""
         rclpy.spin_once(self, timeout_sec=timeout_sec)
 
     def _take(self, message: String) -> None:

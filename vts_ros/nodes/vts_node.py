@@ -3,8 +3,8 @@
 """
 The node: camera topics in; scene description, risk, report and markers out.
 
-Callbacks only store pictures. One worker thread runs the pipeline, always on the newest window,
-and publishes what it finds.
+Callbacks only store pictures, all in one thread. One worker thread runs the pipeline, always on
+the newest window, and publishes what it finds.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from std_msgs.msg import Header, String
+from rclpy.task import Future
+from std_msgs.msg import Float64, Header, String
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
@@ -126,9 +127,12 @@ class VtsNode(LifecycleNode):
         self._report = self.create_lifecycle_publisher(String, '~/report', OUTPUT_QOS)
         self._answer = self.create_lifecycle_publisher(String, '~/answer', OUTPUT_QOS)
         self._partial = self.create_lifecycle_publisher(String, '~/answer_partial', OUTPUT_QOS)
+        self._processing_ms, self._latency_ms = (
+            self.create_lifecycle_publisher(Float64, f'~/debug/{name}_ms', OUTPUT_QOS)
+            for name in ('processing_time', 'pipeline_latency'))
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', OUTPUT_QOS)
 
-        # What waits for the worker has a group of its own, so that it holds up nothing else.
+        # What awaits the worker has a group of its own, so that it holds up nothing else.
         waits = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, '~/describe_now', self._on_describe_now,
                             callback_group=waits)
@@ -253,6 +257,11 @@ class VtsNode(LifecycleNode):
         """Have the newest window described; one that is still waiting gives way to it."""
         if not self._enabled or self._buffer.window() is None:
             return
+        if not self._is_heard():
+            # The last answer reaches who listens later: it must not be taken for a new one.
+            self._worker.submit(self._retract, 'nobody was listening')
+            self._health.due()
+            return
         idle_sec = time.monotonic() - self._last_start
         if self._is_waiting or idle_sec < self._settings['pipeline.period_sec']:
             self._health.counters['skipped'] += 1
@@ -300,6 +309,8 @@ class VtsNode(LifecycleNode):
         self._risk_stands = True
         self._report.publish(String(data=report.to_json()))
         self._markers.publish(to_markers(report, self._settings['markers.frame_id']))
+        self._processing_ms.publish(Float64(data=report.latency_ms['total']))
+        self._latency_ms.publish(Float64(data=report.age_ms))
         return report.answer.description
 
     def _retract(self, reason: str) -> None:
@@ -367,10 +378,15 @@ class VtsNode(LifecycleNode):
 
     # Services, questions, diagnostics
 
-    def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
-                         ) -> Trigger.Response:
-        job = self._worker.submit(self._describe, full=False)
-        response.success, response.message = job.result()
+    async def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
+                               ) -> Trigger.Response:
+        # Awaited, not waited for: pictures come in the meantime, in the same thread.
+        executor, described = self.executor, Future()
+        if executor:
+            described.add_done_callback(lambda _: executor.wake())
+        self._worker.submit(self._describe, full=False).add_done_callback(
+            lambda job: described.set_result(job.result()))
+        response.success, response.message = await described
         return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response
@@ -418,7 +434,15 @@ class VtsNode(LifecycleNode):
     def _state(self) -> str:
         if not self._cameras:
             return 'not active'
-        return 'enabled' if self._enabled else 'disabled'
+        if not self._enabled:
+            return 'disabled'
+        return 'enabled' if self._is_heard() else 'idle: nobody listens'
+
+    def _is_heard(self) -> bool:
+        """Return whether somebody listens to descriptions, or nobody has to."""
+        outputs = (self._description, self._risk, self._markers, self._report)
+        return not self._settings['pipeline.lazy'] or any(
+            one.get_subscription_count() for one in outputs)
 
     def _on_tick(self) -> None:
         """Once a second: look after the cameras and tell how all of it is."""
@@ -477,7 +501,9 @@ def main(args: list[str] | None = None) -> NoReturn:
     code = 0
     try:
         node = VtsNode()
-        executor = MultiThreadedExecutor(num_threads=2)
+        # One thread: the executor of several hands every callback from one to another, and under
+        # load (test/test_node_load.py) loses pictures and starves the model.
+        executor = SingleThreadedExecutor()
         executor.add_node(node)
         if not node.start():
             code = 1

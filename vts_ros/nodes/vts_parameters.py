@@ -32,6 +32,8 @@ TABLE: tuple[Spec, ...] = (
     Spec('buffer.interval_sec', 0.4, 'Spacing of the frames of a window', span=(0.0, 60.0)),
     Spec('buffer.max_skew_sec', 0.1, 'How far apart the frames of several cameras may be to be '
          'taken as of one moment; at most half of buffer.interval_sec is used', span=(0.0, 10.0)),
+    Spec('pipeline.lazy', False, 'Describe only while somebody subscribes to what is described',
+         change='live'),
     Spec('pipeline.period_sec', 0.0, 'Shortest time between the starts of two descriptions; '
          '0 describes as often as the machine can', change='live', span=(0.0, 3600.0)),
     _of_pipeline('sparsify.keep_ratio', 'keep_ratio', 'Share of the visual tokens that the '

@@ -1,0 +1,43 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What ``ros2 run`` starts.
+
+Imports take seconds. A signal that comes meanwhile ends the process at once and in silence: there
+is nothing to clean up yet. Afterwards signals are the business of each program.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+
+def vts_node() -> NoReturn:
+    """Run the node that describes."""
+    _run('vts_node')
+
+
+def vts_overlay() -> NoReturn:
+    """Run the node that draws."""
+    _run('overlay')
+
+
+def vts_replay() -> NoReturn:
+    """Run the player of recordings."""
+    _run('replay')
+
+
+def _run(module: str) -> NoReturn:
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    main = import_module(f'vts_ros.nodes.{module}').main
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    sys.exit(main())
+
+
+def _leave(number: int, frame: Any) -> NoReturn:
+    os._exit(0)
