@@ -5,7 +5,9 @@ Which share of the visual tokens and how long an answer a window gets, to be ans
 
 The time of an answer is taken as what comes before the language model, reading so many tokens,
 and writing so many. What each of them costs is measured on the answers so far, and counted at a
-high quantile of them, so that the plan holds for slow ones, too.
+high quantile of them, so that the plan holds for slow ones, too. A margin grows with every answer
+that is late all the same and shrinks with the others, so that few are late in the long run (as in
+adaptive conformal inference, Gibbs and Candès, 2021, arXiv 2106.00170).
 
 Where all of it does not fit, tokens are dropped first, fewer where the proposal network sees a
 risk; then the answer is cut, never before object and risk; then tokens again, down to the floor.
@@ -23,6 +25,9 @@ import numpy as np
 QUANTILE = 0.95
 #: So many answers are looked back on.
 MEMORY = 32
+#: Share of the answers that may be late; how fast the margin follows, and the widest it gets, both
+#: as shares of the deadline.
+MAY_BE_LATE, FOLLOWS, WIDEST = 0.03, 0.05, 0.3
 
 
 class Plan(NamedTuple):
@@ -123,9 +128,16 @@ class Deadline:
         self._spent: deque[Spent] = deque(maxlen=MEMORY)
         self._lengths: deque[int] = deque(maxlen=MEMORY)
         self._is_cold = True
+        self._margin = 0.0
+        # The deadline of the last plan that was to hold it.
+        self._held_ms: float | None = None
 
     def note(self, spent: Spent) -> None:
-        """Learn from an answer."""
+        """Learn from the answer to the window that was planned last."""
+        if self._held_ms is not None:
+            is_late = spent.total_ms > self._held_ms
+            self._margin = float(np.clip(
+                self._margin + FOLLOWS * (is_late - MAY_BE_LATE), 0.0, WIDEST))
         if len(self._spent) == 1 and self._is_cold:
             # The first answer also paid for what is set up once: it only stands in for a better.
             self._spent.clear()
@@ -154,10 +166,12 @@ class Deadline:
         At most what is wanted. Before the first answer that is what it gets: nothing is known.
 
         """
+        self._held_ms = None
         if not deadline_ms or not self._spent:
             return most
         costs = Costs.of(self._spent, self._lengths)
-        for_model_ms = deadline_ms - costs.before_ms - costs.token_ms * costs.text_tokens
+        for_model_ms = (deadline_ms * (1.0 - self._margin) - costs.before_ms
+                        - costs.token_ms * costs.text_tokens)
         picture_ms = costs.token_ms * visual_tokens
         floor = min(self.min_keep_ratio, most.keep_ratio)
         facts = min(costs.facts, float(most.max_new_tokens))
@@ -176,5 +190,7 @@ class Deadline:
         ratio = float(np.clip(ratio_for(wanted), where_risky, most.keep_ratio))
         if length_for(ratio) < facts:
             ratio = float(np.clip(ratio_for(facts), floor, ratio))
-        length = int(np.clip(length_for(ratio), max(facts, 1.0), most.max_new_tokens))
-        return Plan(ratio, length)
+        time_left = length_for(ratio)
+        if time_left >= facts:
+            self._held_ms = deadline_ms
+        return Plan(ratio, int(np.clip(time_left, max(facts, 1.0), most.max_new_tokens)))

@@ -9,6 +9,7 @@ ROS nor which engine or which language model it drives.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.confidence import Calibration, Certainty
+from vts_ros.confidence import Calibration, Certainty, Tokenizer
+from vts_ros.deadline import Deadline, Plan, Spent
 from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
@@ -32,7 +34,7 @@ from vts_ros.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
 from vts_ros.sparsify.graphs import make_engines
 from vts_ros.vlm import Encoded, Generation, LanguageModel, OnText, Vlm, VlmError
-from vts_ros.vlm.answers import parse, schema
+from vts_ros.vlm.answers import has_facts, parse, schema
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.structured import check_structured
 
@@ -74,6 +76,11 @@ class PipelineConfig:
         Cells around a token in which the key frame is searched for the like.
     hysteresis
         How much more salient a frame must be to take over from the last key frame.
+    deadline_ms
+        Time for a description. Keep ratio and length of the answer are lowered as far as that
+        takes; 0 leaves them as they are.
+    min_keep_ratio
+        With a deadline: never keeps less.
     language
         Language of prompt and answer.
     prompts
@@ -103,6 +110,8 @@ class PipelineConfig:
     alpha: float = 0.5
     search_radius: int = 1
     hysteresis: float = 0.05
+    deadline_ms: float = 0.0
+    min_keep_ratio: float = 0.2
     language: str = 'en'
     prompts: str = ''
     max_new_tokens: int = 160
@@ -137,27 +146,32 @@ class Pruned(NamedTuple):
     selection: Selection
     prepared: Any
     grid: tuple[int, int]
+    plan: Plan
 
 
 @dataclass
 class Stopwatch:
     """Milliseconds per stage of one report."""
 
+    clock: Callable[[], float] = time.perf_counter
     ms: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        """Start."""
+        self.started = self.clock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time of the block to the stage."""
-        begin = time.perf_counter()
+        begin = self.clock()
         try:
             yield
         finally:
-            self.ms[name] = self.ms.get(name, 0.0) + 1e3 * (time.perf_counter() - begin)
+            self.ms[name] = self.ms.get(name, 0.0) + 1e3 * (self.clock() - begin)
 
     def total(self) -> dict[str, float]:
         """Return the stages and the time since the start as ``total``."""
-        return {**self.ms, 'total': 1e3 * (time.perf_counter() - self.started)}
+        return {**self.ms, 'total': 1e3 * (self.clock() - self.started)}
 
 
 class Pipeline:
@@ -180,6 +194,9 @@ class Pipeline:
         self.engine_choice = ''
         #: Length of the last answer in tokens.
         self.answer_tokens = 0
+        #: Seconds; replaced where time is simulated.
+        self.clock = time.perf_counter
+        self._deadline = Deadline(config.min_keep_ratio)
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
 
@@ -266,15 +283,22 @@ class Pipeline:
 
     def describe_batch(self, windows: Sequence[Window], stop: Stop | None = None,
                        vehicles: Sequence[Vehicle | None] | None = None) -> list[SceneReport]:
-        """Describe several windows at once; the latencies are those of the whole batch."""
-        watch = Stopwatch()
+        """
+        Describe several windows at once; the latencies are those of the whole batch.
+
+        A deadline is for windows that come one by one.
+        """
+        watch = Stopwatch(self.clock)
+        is_timed = len(windows) == 1 and self.config.deadline_ms > 0.0
         prompts = [self.prompts.description.about(vehicle)
                    for vehicle in vehicles or [None] * len(windows)]
         certainty = None if self.calibration is None else Certainty()
         noted = {} if certainty is None else {'logits_processor': [certainty]}
         pruned, generations = self._generate(
-            windows, prompts, watch, stop, in_form=self.config.structured, **noted)
+            windows, prompts, watch, stop, is_timed, in_form=self.config.structured, **noted)
         latency_ms = watch.total()
+        if is_timed and not (stop and stop()):
+            self._note(pruned[0].plan, generations[0], latency_ms)
         reports = [self._report(window, one, generation, latency_ms)
                    for window, one, generation in zip(windows, pruned, generations)]
         if self.calibration is None or certainty is None:
@@ -305,7 +329,7 @@ class Pipeline:
 
         """
         _, (generation,) = self._generate(
-            [window], [self.prompts.ask(question).about(vehicle)], Stopwatch(), stop,
+            [window], [self.prompts.ask(question).about(vehicle)], Stopwatch(self.clock), stop,
             on_text=on_text)
         return generation.text.strip()
 
@@ -318,11 +342,16 @@ class Pipeline:
 
     def select(self, window: Window) -> Selection:
         """Return key frame and keep list alone, without asking the language model."""
-        return self._select(self._look_at_all(window, Stopwatch()), window)
+        return self._select(self._look_at_all(window, Stopwatch()), window,
+                            self.config.keep_ratio)
 
     def set_keep_ratio(self, keep_ratio: float) -> None:
         """Change the share of visual tokens that is kept, from the next window on."""
         self.config = replace(self.config, keep_ratio=keep_ratio)
+
+    def set_deadline(self, deadline_ms: float) -> None:
+        """Change the time for a description, from the next window on."""
+        self.config = replace(self.config, deadline_ms=deadline_ms)
 
     def warm_up(self, size: tuple[int, int], frames: int) -> None:
         """
@@ -375,31 +404,56 @@ class Pipeline:
         return None
 
     def _generate(self, windows: Sequence[Window], prompts: Sequence[Prompt], watch: Stopwatch,
-                  stop: Stop | None, **options: Any) -> tuple[list[Pruned], list[Generation]]:
-        pruned = [self._prune(window, prompt, watch)
+                  stop: Stop | None, is_timed: bool = False, **options: Any
+                  ) -> tuple[list[Pruned], list[Generation]]:
+        pruned = [self._prune(window, prompt, watch, is_timed)
                   for window, prompt in zip(windows, prompts, strict=True)]
         generations = self.language_model.generate_batch(
             [one.prepared for one in pruned], [one.selection.keep for one in pruned],
-            max_new_tokens=self.config.max_new_tokens, stop=stop, **options)
+            max_new_tokens=max(one.plan.max_new_tokens for one in pruned), stop=stop, **options)
         watch.ms.update(generations[0].latency_ms)
         self.answer_tokens = len(generations[-1].token_ids)
         return pruned, generations
 
-    def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch) -> Pruned:
+    def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch, is_timed: bool) -> Pruned:
         seen = self._look_at_all(window, watch)
+        plan = self._plan(window, seen, is_timed)
         with watch.stage('select'):
-            selection = self._select(seen, window)
+            selection = self._select(seen, window, plan.keep_ratio)
         with watch.stage('prepare'):
             prepared = self.language_model.prepare(
                 [one.features for one in seen], prompt.captions(window), prompt)
         return Pruned(tuple(one.proposal for one in seen), selection, prepared,
-                      seen[-1].features.grid)
+                      seen[-1].features.grid, plan)
 
-    def _select(self, seen: Sequence[Seen], window: Window) -> Selection:
+    def _plan(self, window: Window, seen: Sequence[Seen], is_timed: bool) -> Plan:
+        most = Plan(self.config.keep_ratio, self.config.max_new_tokens)
+        if not is_timed:
+            return most
+        newest = {frame.camera: one for frame, one in zip(window, seen)}
+        rows, columns = seen[-1].features.grid
+        return self._deadline.plan(
+            self.config.deadline_ms, most, len(seen) * rows * columns,
+            risk=max(float(one.proposal.saliency.max()) for one in newest.values()))
+
+    def _note(self, plan: Plan, generation: Generation, latency_ms: dict[str, float]) -> None:
+        """Have the deadline learn from an answer; without its tokens there is nothing to learn."""
+        written = len(generation.token_ids)
+        if not written:
+            return
+        is_whole = written < plan.max_new_tokens or \
+            plan.max_new_tokens == self.config.max_new_tokens
+        self._deadline.note(Spent(
+            generation.visual_tokens, generation.prompt_tokens, written,
+            facts=_facts_length(generation, getattr(self.language_model, 'tokenizer', None)),
+            whole=is_whole, prefill_ms=latency_ms['prefill'], decode_ms=latency_ms['decode'],
+            total_ms=latency_ms['total']))
+
+    def _select(self, seen: Sequence[Seen], window: Window, keep_ratio: float) -> Selection:
         keys = [frame.key for frame in window]
         previous = keys.index(self._key) if self._key in keys else None
         selection = self.sparsifier.select(
-            [one.proposal for one in seen], seen[-1].features.grid, self.config.keep_ratio,
+            [one.proposal for one in seen], seen[-1].features.grid, keep_ratio,
             previous_key=previous)
         self._key = keys[selection.key]
         return selection
@@ -428,6 +482,18 @@ class Pipeline:
         seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features)
         self._seen[frame.key] = seen
         return seen
+
+
+def _facts_length(generation: Generation, tokenizer: Tokenizer | None) -> int:
+    """Return after how many tokens an answer has its facts, all of them where nobody can tell."""
+    ids = generation.token_ids
+    if tokenizer is None:
+        return len(ids)
+    if not has_facts(generation.text):
+        # Cut too early, or not in the form: so much was too little.
+        return 2 * len(ids)
+    return bisect_left(range(1, len(ids)), True,
+                       key=lambda length: has_facts(str(tokenizer.decode(ids[:length])))) + 1
 
 
 def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:
