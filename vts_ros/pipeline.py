@@ -300,14 +300,14 @@ class Pipeline:
         self._shrink(len(frames))
         return watch.total()
 
-    def arrive_good(self, window: Window, on_broken: OnBroken) -> None:
+    def arrive_good(self, window: Window, on_broken: OnBroken) -> dict[str, float] | None:
         """Take in what is new of a window, as :meth:`describe_good` describes it."""
         def take_in(good: Window) -> dict[str, float]:
             if self._stream is not None:
                 self._stream.missing(good)
             return self.arrive(*good)
 
-        self._with_good(window, on_broken, take_in)
+        return self._with_good(window, on_broken, take_in)
 
     def describe(self, window: Window, stop: Stop | None = None,
                  vehicle: Vehicle | None = None) -> SceneReport:
@@ -452,6 +452,10 @@ class Pipeline:
         self._seen.clear()
         self._key = None
         self._draft = ()
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget what the language model has read, not what was computed of frames."""
         if self._stream is not None:
             self._stream.clear()
         elif self._reader is not None:
