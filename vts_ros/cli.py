@@ -46,6 +46,12 @@ ModelOption = Annotated[str, typer.Option(
 ServedPanel = 'Language model on a server'
 DeviceOption = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 
+ModeOption = Annotated[Literal['window', 'causal'], typer.Option(
+    help='window: choose tokens anew in every window; causal: choose from and read every frame '
+         'once, when it comes.')]
+DraftOption = Annotated[bool, typer.Option(
+    '--draft', help='Guess answers from the last one: the same answers, sooner.')]
+
 
 def _share(text: str) -> float:
     """Return a share of the visual tokens; zero is none, it would be an answer about nothing."""
@@ -101,6 +107,8 @@ def annotate(
     structured: Annotated[bool, typer.Option(
         '--structured', help='Hold answers to their form while they are written; needs '
                              'llguidance.')] = False,
+    mode: ModeOption = 'window',
+    draft: DraftOption = False,
     device: DeviceOption = 'auto',
     dtype: Annotated[str, typer.Option(
         help='Floats of the model: auto, float32, bfloat16 or float16.')] = 'auto',
@@ -148,7 +156,7 @@ def annotate(
             max_new_tokens=max_new_tokens, structured=structured, device=device, dtype=dtype,
             attn_implementation=attn_implementation, quantization=quantization,
             vlm_backend=backend, url=url, timeout_sec=timeout_sec, retries=retries,
-            engine_backend=engine, threads=threads))
+            engine_backend=engine, threads=threads, mode=mode, draft=draft))
     start_ns: list[int] = []
 
     def progress(report: SceneReport) -> None:
@@ -271,6 +279,7 @@ def eval_scenes(
     report: Annotated[Path | None, typer.Option(
         help='Folder in which to write a page about the methods, with plots.',
         show_default=False)] = None,
+    mode: ModeOption = 'window',
     device: DeviceOption = 'auto',
     as_json: Annotated[bool, typer.Option(
         '--json', help='Print one JSON object on the last line.')] = False,
@@ -288,9 +297,11 @@ def eval_scenes(
     names = _method_names(methods)
     if not names and (brief or report):
         raise typer.BadParameter('--brief and --report are about --methods')
+    if names and mode == 'causal':
+        raise typer.BadParameter('--methods choose among the frames of a window: no --mode causal')
     console = Console(stderr=as_json)
     with console.status(f'loading {model}'):
-        pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
+        pipeline = Pipeline.load(PipelineConfig(model=model, device=device, mode=mode))
     if names:
         result = _compare(pipeline, console, names, split, n, ratios, brief, report)
     else:
