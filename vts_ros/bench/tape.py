@@ -61,6 +61,8 @@ class Tape:
 
     def __call__(self, **inputs: Any) -> Tensor:
         """Generate, as ``model.generate`` does."""
+        # What was run before, to read pictures, wrote nothing.
+        self.passes = 0
         processors = LogitsProcessorList(inputs.pop('logits_processor', None) or [])
         if self.script:
             processors.insert(0, _Held(self.script, inputs['input_ids'].shape[1]))
