@@ -203,6 +203,8 @@ class Pipeline:
         self.engine_choice = ''
         #: Length of the last answer in tokens.
         self.answer_tokens = 0
+        #: Frames that the last answer was about.
+        self.answer_frames: Window = ()
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
         self._reader = Reader(language_model) if isinstance(language_model, Vlm) else None
@@ -526,6 +528,7 @@ class Pipeline:
             max_new_tokens=self.config.max_new_tokens, stop=stop, **options)
         watch.ms.update(generations[0].latency_ms)
         self.answer_tokens = len(generations[-1].token_ids)
+        self.answer_frames = pruned[-1].frames
         for generation in generations:
             self._counters['drafted'] += generation.drafted
             self._counters['accepted'] += generation.accepted
