@@ -172,7 +172,7 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
         # Without its newest frame a window has been told about already.
         if report and report.frames[-1] != newest:
             newest = report.frames[-1]
-            yield window, report
+            yield list(pipeline.answer_frames), report
 
 
 def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,

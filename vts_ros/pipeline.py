@@ -220,6 +220,8 @@ class Pipeline:
         #: Seconds; replaced where time is simulated.
         self.clock = time.perf_counter
         self._deadline = Deadline(config.min_keep_ratio)
+        #: Frames that the last answer was about.
+        self.answer_frames: Window = ()
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
         self._reader = Reader(language_model) if isinstance(language_model, Vlm) else None
@@ -390,6 +392,8 @@ class Pipeline:
         latency_ms = watch.total()
         if is_timed and not (stop and stop()):
             self._note(pruned[0], generations[0], latency_ms)
+            self._counters['deadline_windows'] += 1
+            self._counters['deadline_misses'] += latency_ms['total'] > self.config.deadline_ms
         reports = [self._report(one, generation, latency_ms)
                    for one, generation in zip(pruned, generations)]
         if self.calibration is None or certainty is None:
@@ -496,7 +500,9 @@ class Pipeline:
         ``frames_new`` and ``frames_cached``: how often a frame was looked at, and was known
         already; ``tokens_read`` and ``tokens_reused``: how many tokens of pictures and before
         them were read, and were known already; ``drafted`` and ``accepted``: tokens that were
-        guessed, and guessed right, ``draft_acceptance``: their ratio. In causal mode also
+        guessed, and guessed right, ``draft_acceptance``: their ratio. With a deadline
+        ``deadline_windows`` and ``deadline_misses``: how many windows had one, and how many were
+        late. In causal mode also
         ``groups``, ``kv_frames``, ``kv_tokens`` and ``kv_bytes`` that are held, ``groups_evicted``
         and how many groups began for which reason (``groups_first``, ``groups_full``,
         ``groups_key``, ``groups_scene``).
@@ -506,6 +512,8 @@ class Pipeline:
         found: dict[str, float] = {
             name: count[name] for name in ('frames_new', 'frames_cached', 'drafted', 'accepted')}
         found['draft_acceptance'] = count['accepted'] / max(count['drafted'], 1)
+        if self.config.deadline_ms:
+            found.update({name: count[name] for name in ('deadline_windows', 'deadline_misses')})
         if self._reader is not None:
             found.update({f'tokens_{name}': self._reader.counters[name]
                           for name in ('read', 'reused')})
@@ -552,6 +560,7 @@ class Pipeline:
             max_new_tokens=max(one.plan.max_new_tokens for one in pruned), stop=stop, **options)
         watch.ms.update(generations[0].latency_ms)
         self.answer_tokens = len(generations[-1].token_ids)
+        self.answer_frames = pruned[-1].frames
         for generation in generations:
             self._counters['drafted'] += generation.drafted
             self._counters['accepted'] += generation.accepted

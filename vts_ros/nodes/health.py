@@ -285,7 +285,8 @@ class PipelineHealth:
             'total_ms': report.latency_ms.get('total', 0.0) if report else 0.0,
             'since_answer_sec': time.monotonic() - self.answered_at,
             **{name: self.counters[name] for name in
-               ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')}}
+               ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')},
+            **self._stats_of('deadline')}
 
 
 def percentile(values: Iterable[float], q: float) -> float:

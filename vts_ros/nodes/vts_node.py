@@ -332,6 +332,7 @@ class VtsNode(LifecycleNode):
         if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         pipeline.set_keep_ratio(self._settings['sparsify.keep_ratio'])
+        pipeline.set_deadline(self._settings['pipeline.deadline_ms'])
         pipeline.set_prompts(self._settings['vlm.language'], self._settings['vlm.prompts'])
         result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
         if interrupt.is_set():

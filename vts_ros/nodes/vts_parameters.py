@@ -34,8 +34,13 @@ TABLE: tuple[Spec, ...] = (
          'taken as of one moment; at most half of buffer.interval_sec is used', span=(0.0, 10.0)),
     Spec('pipeline.period_sec', 0.0, 'Shortest time between the starts of two descriptions; '
          '0 describes as often as the machine can', change='live', span=(0.0, 3600.0)),
+    _of_pipeline('pipeline.deadline_ms', 'deadline_ms', 'Time for a description: fewer visual '
+                 'tokens and shorter answers keep it, more tokens where risk is; 0 is without',
+                 change='live', span=(0.0, 600_000.0)),
     _of_pipeline('sparsify.keep_ratio', 'keep_ratio', 'Share of the visual tokens that the '
                  'language model gets; 1 keeps all', change='live', span=(0.01, 1.0)),
+    _of_pipeline('sparsify.min_keep_ratio', 'min_keep_ratio', 'Share of the visual tokens that is '
+                 'kept whatever the deadline', span=(0.01, 1.0)),
     _of_pipeline('sparsify.alpha', 'alpha', 'Weight of dissimilarity to the key frame against '
                  'saliency', span=(0.0, 1.0)),
     _of_pipeline('sparsify.search_radius', 'search_radius', 'Cells around a token in which the '
