@@ -20,7 +20,8 @@ SPEED_PLOT, STAGES_PLOT, GROWTH_PLOT = (
     'performance_speed.png', 'performance_stages.png', 'performance_growth.png')
 
 #: In the order of the work.
-STAGES = ('read', 'propose', 'encode', 'select', 'prepare', 'prefix', 'prefill', 'decode')
+STAGES = ('read', 'propose', 'encode', 'select', 'prepare', 'prefill_pictures', 'prefill',
+          'decode')
 #: After the palette of Okabe and Ito.
 _COLOURS = ('#56b4e9', '#cc79a7', '#009e73', '#f0e442', '#999999', '#0072b2', '#e69f00', '#d55e00')
 
