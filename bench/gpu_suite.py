@@ -49,19 +49,20 @@ def measure(tiny: bool, bar: Progress) -> dict[str, Any]:
         replace(common, model=model, frames=frames, budget_sec=budget_sec,
                 size=(0, 0) if model == 'embedded' else SIZE)
         for model, frames, budget_sec in PLAN]
-    lengths, cameras, growing, windows, device = (5, 8, 16, 32), (1, 2, 4, 6), replace(
-        common, model='qwen2.5-vl-3b', windows=3, budget_sec=5.0,
-        size=(16 * TOKEN_PX, 9 * TOKEN_PX)), 30, 'cuda'
+    lengths, cameras, windows = [5, 8, 16, 32], [1, 2, 4, 6], 30
+    growing = replace(common, model='qwen2.5-vl-3b', windows=3, budget_sec=5.0,
+                      size=(16 * TOKEN_PX, 9 * TOKEN_PX))
     if tiny:
         small = Workload('tiny', frames=2, windows=2, budget_sec=1.0, answer_tokens=4,
                          size=(4 * TOKEN_PX, 2 * TOKEN_PX), device='cpu')
         workloads, growing = [small], small
-        lengths, cameras, windows, device = (2, 3), (1, 2), 2, 'cpu'
+        lengths, cameras, windows = [2, 3], [1, 2], 2
     result = {'suite': suite(workloads, tell),
               'growth': grow(growing, lengths, cameras, tell)}
     if not tiny:
         torch.cuda.empty_cache()
-    return {**result, 'deadline': keep_deadline(windows=windows, device=device, progress=tell)}
+    return {**result, 'deadline': keep_deadline(
+        windows=windows, device=growing.device, progress=tell)}
 
 
 def main(

@@ -126,7 +126,7 @@ def test_a_model_is_left_as_it_was() -> None:
     found = Bench(SMALL)
     model = found.vlm.model
     found.close()
-    assert 'generate' not in vars(model) or model.generate.__func__ is type(model).generate
+    assert 'generate' not in vars(model)
     assert not model.model.visual._forward_hooks
 
 
@@ -146,9 +146,8 @@ def test_the_cache_is_measured(bench: Bench) -> None:
 
 
 def test_shapes_are_those_of_the_published_models(bench: Bench) -> None:
-    with torch.device('meta'):
-        parameters = {name: make(name, bench.vlm.tokenizer, 'meta').model.num_parameters()
-                      for name in ('qwen2.5-vl-3b', 'qwen2.5-vl-7b')}
+    parameters = {name: make(name, bench.vlm.tokenizer, 'meta').model.num_parameters()
+                  for name in ('qwen2.5-vl-3b', 'qwen2.5-vl-7b')}
     # By their model cards: 3.75 and 8.29 billion.
     assert parameters['qwen2.5-vl-3b'] == pytest.approx(3.75e9, rel=0.01)
     assert parameters['qwen2.5-vl-7b'] == pytest.approx(8.29e9, rel=0.01)

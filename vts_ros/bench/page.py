@@ -32,8 +32,9 @@ before. Every window is answered by each of
 | `causal_0.4` | the same, and the kept tokens of a frame are read into the KV cache once |
 | `drafted_0.4` | the same, and the last answer is the draft of the next; the words stay the same |
 
-The first three keep nothing from earlier windows. The cases take turns at every window of one
-run. Ratios are those of one window to the same window, dense; the tables have their median and, in
+The first three keep nothing from earlier windows. Causal answers are about the pictures that were
+read: as many as the window has, and up to twice as many. The cases take turns at every window of
+one run. Ratios are those of one window to the same window, dense; the tables have their median and, in
 brackets, the least and the most. The first window of each case is a warm-up and not counted.
 
 *First token* is the time from the arrival of the newest picture to the first token of the answer:
@@ -41,7 +42,8 @@ reading, looking at and encoding that picture are in it. *Per pass* is how many 
 answer one run of the language model gave. *KV* are keys and values at the end of the answer.
 *Peak* is the most that tensors take above the weights, in a first window and the next: on the CPU
 by the record of PyTorch's profiler of all that it allocates and frees, on a GPU by
-`torch.cuda.max_memory_allocated`.
+`torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it: what
+they have started may end in a later one.
 
 Models with random weights have the real shapes and so the real cost, and nothing to say. In every
 case they are held, token by token, to what the embedded model answers about the same pictures,

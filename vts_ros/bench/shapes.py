@@ -21,6 +21,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
 )
+from transformers.initialization import no_init_weights
 
 from vts_ros.vlm import Vlm
 
@@ -121,8 +122,11 @@ def make(name: str, tokenizer: PreTrainedTokenizerBase, device: str = 'cpu', see
         image_token_id=vocab['<|image_pad|>'], video_token_id=vocab['<|video_pad|>'],
         vision_start_token_id=vocab['<|vision_start|>'],
         vision_end_token_id=vocab['<|vision_end|>'], tie_word_embeddings=shape.is_tied)
-    with _made_as(shape.dtype, device, seed):
+    # Weights are drawn once: the usual way draws them twice, which takes longer than the rest.
+    with _made_as(shape.dtype, device), no_init_weights():
         model: Any = Qwen2_5_VLForConditionalGeneration(config).eval()
+    model.tie_weights()
+    _draw_weights(model, seed)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     # Pictures keep their size.
@@ -132,13 +136,23 @@ def make(name: str, tokenizer: PreTrainedTokenizerBase, device: str = 'cpu', see
     return Vlm(name, model, tokenizer, images)
 
 
+@torch.no_grad()
+def _draw_weights(model: torch.nn.Module, seed: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                weight.normal_(0.0, 0.02)
+            else:
+                weight.fill_(0.0 if name.endswith('bias') else 1.0)
+
+
 @contextmanager
-def _made_as(dtype: torch.dtype, device: str, seed: int) -> Iterator[None]:
+def _made_as(dtype: torch.dtype, device: str) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.random.fork_rng(), torch.device(device):
-            torch.manual_seed(seed)
+        with torch.device(device):
             yield
     finally:
         torch.set_default_dtype(before)

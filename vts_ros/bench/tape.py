@@ -51,7 +51,7 @@ class Tape:
 
     def close(self) -> None:
         """Leave the model as it was."""
-        self._model.generate = self._generate
+        del self._model.generate
         for hook in self._hooks:
             hook.remove()
 

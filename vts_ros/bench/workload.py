@@ -445,21 +445,23 @@ def suite(workloads: Sequence[Workload], progress: Progress = lambda *_: None) -
 
             tell(0.0, 'loading')
             if bench is None or bench.workload.model != workload.model:
-                bench = _freed(bench)
+                # The old model is gone before there is a new one.
+                if bench is not None:
+                    bench.close()
+                    bench = None
+                _collect()
                 bench = Bench(workload)
             bench.workload = workload
             results.append({**measured_here(str(bench.vlm.model.device)),
                             **summary(workload, bench.run(tell))})
     finally:
-        _freed(bench)
+        if bench is not None:
+            bench.close()
     return {**results[0], 'more': results[1:]}
 
 
-def _freed(bench: Bench | None) -> None:
-    """Leave a model as it was, and have its memory back before there is another."""
-    if bench is not None:
-        bench.close()
-        del bench
+def _collect() -> None:
+    """Have the memory back of what is not used any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
