@@ -753,7 +753,7 @@ def bench(
         min=1.0, help='Time for the windows of each model and length; at least two are '
                       'measured.')] = 150.0,
     answer_tokens: Annotated[int, typer.Option(
-        min=2, help='Answers of random weights are cut there.')] = 32,
+        min=2, help='Answers of random weights are cut there.')] = 24,
     quick: Annotated[bool, typer.Option(
         '--quick', help='Windows of 5 small pictures, short answers: less than 3 minutes on two '
                         'cores.')] = False,

@@ -34,8 +34,8 @@ before. Every window is answered by each of
 
 The first three keep nothing from earlier windows. Causal answers are about the pictures that were
 read: as many as the window has, and up to twice as many. The cases take turns at every window of
-one run. Ratios are those of one window to the same window, dense; the tables have their median and, in
-brackets, the least and the most. The first window of each case is a warm-up and not counted.
+one run. Ratios are those of one window to the same window, dense; the tables have their median
+and, in brackets, the least and the most. Windows of the warm-up are not counted.
 
 *First token* is the time from the arrival of the newest picture to the first token of the answer:
 reading, looking at and encoding that picture are in it. *Per pass* is how many tokens of the
@@ -254,7 +254,10 @@ def add(folder: Path, part: str, measured: Any) -> list[Path]:
     """
     path = folder / report.DATA
     data: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    data[part] = {**data.get(part, {}), **measured} if part == report.WORKLOADS else measured
+    if part == report.WORKLOADS:
+        measured = dict(sorted({**data.get(part, {}), **measured}.items(), key=lambda one: (
+            one[1]['workload']['model'], one[1]['workload']['frames'])))
+    data[part] = measured
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1) + '\n')
     drawn = report.draw(data, folder)

@@ -114,7 +114,7 @@ class Workload:
     windows: int = 12
     budget_sec: float = 120.0
     is_told: bool = False
-    answer_tokens: int = 32
+    answer_tokens: int = 24
     size: tuple[int, int] = (0, 0)
     seed: int = 7
     device: str = 'auto'
@@ -415,8 +415,8 @@ def default_models(device: str) -> list[str]:
 
 def quick_workloads(common: Workload, models: Sequence[str]) -> list[Workload]:
     """Return workloads of windows of five small pictures, for a first look."""
-    small = replace(common, frames=TOLD_FRAMES, windows=4, answer_tokens=16)
-    return [replace(small, model=model, budget_sec=45.0 if model in SHAPES else 15.0,
+    small = replace(common, frames=TOLD_FRAMES, windows=4, answer_tokens=10)
+    return [replace(small, model=model, budget_sec=45.0 if model in SHAPES else 8.0,
                     size=QUICK_SIZE if model in SHAPES else (0, 0)) for model in models]
 
 
