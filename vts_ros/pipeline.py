@@ -215,11 +215,6 @@ class Pipeline:
     def _make_stream(self) -> Stream | None:
         """Return what takes frames in as they come, in causal mode."""
         config = self.config
-        if config.mode not in MODES:
-            raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
-        if self._reader is None and (config.draft or config.mode == 'causal'):
-            raise VlmError('causal mode and drafts need the language model in this process: set '
-                           'sparsify.mode to window and vlm.draft to false')
         if self._reader is None or config.mode == 'window':
             return None
         why_not = why_not_streamed(self.vlm, self.prompts.description)
@@ -241,6 +236,7 @@ class Pipeline:
 
         """
         config = config or PipelineConfig()
+        _check_mode(config)
         if config.threads:
             torch.set_num_threads(config.threads)
         prompts = Prompts.load(config.language, config.prompts)
@@ -624,6 +620,16 @@ def _moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
         moment.append(frame)
     if moment:
         yield moment
+
+
+def _check_mode(config: PipelineConfig) -> None:
+    """See that mode and draft are possible, before anything large is loaded."""
+    if config.mode not in MODES:
+        raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
+    if config.vlm_backend == 'openai' and (config.draft or config.mode == 'causal'):
+        raise VlmError('causal mode and drafts need the language model in this process: set '
+                       'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '
+                       'to false')
 
 
 def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:

@@ -159,8 +159,9 @@ class Prefix:
     @property
     def kv_bytes(self) -> int:
         """Return the size of the cache."""
-        return sum(part.nbytes for layer in self.cache.layers
-                   for part in (layer.keys, layer.values) if part is not None)
+        layers: Sequence[Any] = self.cache.layers
+        parts = [part for layer in layers for part in (layer.keys, layer.values)]
+        return sum(int(part.nbytes) for part in parts if part is not None)
 
 
 class _Progress(StoppingCriteria):
