@@ -436,7 +436,9 @@ class Pipeline:
 
         """
         blank = np.zeros((*size, 3), np.uint8)
-        self.select([Frame('blank', number, blank) for number in range(frames)])
+        # In causal mode a frame is looked at alone or beside its key frame.
+        for count in (frames,) if self._stream is None else (1, 2):
+            self.select([Frame('blank', number, blank) for number in range(count)])
         self.clear()
 
     def set_prompts(self, language: str, prompts: str) -> None:
@@ -499,7 +501,8 @@ class Pipeline:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
         self.clear()
         self.language_model.close()
-        del self.language_model, self.sparsifier, self._reader, self._stream
+        self._reader = self._stream = None
+        del self.language_model, self.sparsifier
 
     def _with_good(self, window: Window, on_broken: OnBroken,
                    run: Callable[[list[Frame]], Result]) -> Result | None:
