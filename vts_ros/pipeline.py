@@ -232,11 +232,6 @@ class Pipeline:
     def _make_stream(self) -> Stream | None:
         """Return what takes frames in as they come, in causal mode."""
         config = self.config
-        if config.mode not in MODES:
-            raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
-        if self._reader is None and (config.draft or config.mode == 'causal'):
-            raise VlmError('causal mode and drafts need the language model in this process: set '
-                           'sparsify.mode to window and vlm.draft to false')
         if self._reader is None or config.mode == 'window':
             return None
         why_not = why_not_streamed(self.vlm, self.prompts.description)
@@ -258,6 +253,7 @@ class Pipeline:
 
         """
         config = config or PipelineConfig()
+        _check_mode(config)
         if config.threads:
             torch.set_num_threads(config.threads)
         prompts = Prompts.load(config.language, config.prompts)
@@ -468,7 +464,9 @@ class Pipeline:
 
         """
         blank = np.zeros((*size, 3), np.uint8)
-        self.select([Frame('blank', number, blank) for number in range(frames)])
+        # In causal mode a frame is looked at alone or beside its key frame.
+        for count in (frames,) if self._stream is None else (1, 2):
+            self.select([Frame('blank', number, blank) for number in range(count)])
         self.clear()
 
     def set_prompts(self, language: str, prompts: str) -> None:
@@ -535,7 +533,8 @@ class Pipeline:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
         self.clear()
         self.language_model.close()
-        del self.language_model, self.sparsifier, self._reader, self._stream
+        self._reader = self._stream = None
+        del self.language_model, self.sparsifier
 
     def _with_good(self, window: Window, on_broken: OnBroken,
                    run: Callable[[list[Frame]], Result]) -> Result | None:
@@ -696,6 +695,16 @@ def _moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
         moment.append(frame)
     if moment:
         yield moment
+
+
+def _check_mode(config: PipelineConfig) -> None:
+    """See that mode and draft are possible, before anything large is loaded."""
+    if config.mode not in MODES:
+        raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
+    if config.vlm_backend == 'openai' and (config.draft or config.mode == 'causal'):
+        raise VlmError('causal mode and drafts need the language model in this process: set '
+                       'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '
+                       'to false')
 
 
 def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:

@@ -140,7 +140,11 @@ class Stream:
 
         """
         self._add(moment, keep_ratio)
-        while self._length(prompt) > self._max_tokens:
+        while True:
+            prepared, keep = self._prepare(prompt), self.selection().keep
+            length = prepared.layout.length_to_last_picture(len(keep))
+            if length <= self._max_tokens:
+                break
             if self.groups.evict():
                 self._trim()
             elif len(self._taken) > len(moment):
@@ -148,11 +152,10 @@ class Stream:
                 self.clear()
                 self._add(moment, keep_ratio)
             else:
-                length = self._length(prompt)
                 self.clear()
                 raise VlmError(f'a picture and its prompt have {length} tokens, more than '
                                f'vlm.kv_tokens ({self._max_tokens}) allows')
-        self.read(prompt)
+        self._reader.read(prepared, keep)
 
     def read(self, prompt: Prompt) -> tuple[Prepared, Prefix, Selection]:
         """
@@ -196,6 +199,3 @@ class Stream:
     def _prepare(self, prompt: Prompt) -> Prepared:
         features: list[Any] = [one.features for one in self.seen]
         return self._vlm.prepare(features, prompt.captions_on_arrival(self.frames), prompt)
-
-    def _length(self, prompt: Prompt) -> int:
-        return self._prepare(prompt).layout.length_to_last_picture(len(self.selection().keep))

@@ -146,10 +146,15 @@ class Prefix:
 
     def begins(self, prompt: Pruned) -> bool:
         """Return whether a prompt begins with what was read."""
-        return (self.length == self.cache.get_seq_length()
+        return (self.is_whole
                 and torch.equal(self.read.input_ids, prompt.input_ids[:self.length])
                 and torch.equal(self.read.position_ids, prompt.position_ids[:, :self.length])
                 and torch.equal(self.read.tokens, prompt.tokens[:len(self.read.tokens)]))
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the cache holds what was read, not less and not more."""
+        return self.length == self.cache.get_seq_length()
 
     @property
     def length(self) -> int:
@@ -159,8 +164,9 @@ class Prefix:
     @property
     def kv_bytes(self) -> int:
         """Return the size of the cache."""
-        return sum(part.nbytes for layer in self.cache.layers
-                   for part in (layer.keys, layer.values) if part is not None)
+        layers: Sequence[Any] = self.cache.layers
+        parts = [part for layer in layers for part in (layer.keys, layer.values)]
+        return sum(int(part.nbytes) for part in parts if part is not None)
 
 
 class _Progress(StoppingCriteria):
@@ -481,7 +487,7 @@ class Vlm:
             Visual tokens to keep, ascending int32 [B]; None keeps all.
         begun
             What was read before. Where this prompt begins with it, only the rest is read, into
-            its cache: it cannot be used by itself any more then.
+            its cache; where not, its memory is freed first. It cannot be used any more after.
 
         Returns
         -------
@@ -490,7 +496,8 @@ class Vlm:
         Raises
         ------
         VlmError
-            If the keep list does not fit, or memory runs out; what was begun stays as it was.
+            If the keep list does not fit, or memory runs out; what was begun stays as it was
+            where this prompt begins with it.
 
         """
         prompt = prepared.prune(keep)
@@ -498,7 +505,10 @@ class Vlm:
         length = prepared.layout.length_to_last_picture(kept)
         to_read = prompt._replace(input_ids=prompt.input_ids[:length],
                                   position_ids=prompt.position_ids[:, :length])
-        if begun is None or begun.length > length or not begun.begins(to_read):
+        if begun is not None and not begun.begins(to_read):
+            begun.cache.reset()
+            begun = None
+        if begun is None:
             nothing = Pruned(prompt.input_ids[:0], prompt.position_ids[:, :0],
                              prompt.tokens[:0], ())
             begun = Prefix(nothing, DynamicCache(

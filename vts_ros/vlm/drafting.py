@@ -146,7 +146,7 @@ class Drafting:
         return ids
 
 
-def _accepted(trial: Tensor, logits: Tensor, guess: Sequence[int],
+def _accepted(trial: Any, logits: Any, guess: Sequence[int],
               processors: LogitsProcessorList, ends: set[int]) -> list[int]:
     """Return the tokens that greedy decoding writes, up to the first that was not guessed."""
     before = trial.shape[1] - len(guess)

@@ -47,11 +47,9 @@ class Reader:
             As ``Vlm.prefix`` does.
 
         """
-        if self._prefix is not None and not self._prefix.begins(prepared.prune(keep)):
-            # Freed before there is another: never two at a time.
-            self.forget()
-        reused = self.tokens
-        self._prefix = self._vlm.prefix(prepared, keep, self._prefix)
+        before, held = self._prefix, self.tokens
+        self._prefix = self._vlm.prefix(prepared, keep, before)
+        reused = held if before and before.cache is self._prefix.cache else 0
         self.counters['began'] += not reused
         self.counters['reused'] += reused
         self.counters['read'] += self.tokens - reused
@@ -64,7 +62,7 @@ class Reader:
     @property
     def tokens(self) -> int:
         """Return how many tokens are held."""
-        return self._prefix.length if self._prefix else 0
+        return self._prefix.length if self._prefix and self._prefix.is_whole else 0
 
     @property
     def kv_bytes(self) -> int:
