@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import typer
 
-from vts_ros.bench import FRAMES, median_ms, sparsifiers
+from vts_ros.bench.engines import FRAMES, median_ms, sparsifiers
 from vts_ros.engines import Engine, EngineError, ON_GPU
 from vts_ros.engines.gpu import find_gpu
 from vts_ros.engines.pytorch import TorchEngine

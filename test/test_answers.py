@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 import pytest
 
 from vts_ros.report import Answer, RISK_LEVELS
-from vts_ros.vlm.answers import inspect, MAX_CHARACTERS, parse, RAW_CHARACTERS, render, schema
+from vts_ros.vlm.answers import (
+    has_facts,
+    inspect,
+    MAX_CHARACTERS,
+    parse,
+    RAW_CHARACTERS,
+    render,
+    schema,
+)
 
 ANSWER = Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0),
                 'A child runs out.', 'brake hard')
@@ -96,10 +104,31 @@ def test_broken_json_is_repaired_and_counted(text: str) -> None:
 @pytest.mark.parametrize('length', range(len(FORM)))
 def test_a_cut_off_answer_never_gains_a_level(length: int) -> None:
     answer = parse(FORM[:length])
-    said = FORM.index('"high') + len('"high')
+    said = FORM.index('"high"') + len('"high"')
     assert answer.risk == ('high' if length >= said else 'unknown')
+    assert answer.label in (None, 'child')
+    assert answer.box in (None, ANSWER.box)
+    if has_facts(FORM[:length]):
+        assert (answer.risk, answer.label, answer.box) == ('high', 'child', ANSWER.box)
     assert (ANSWER.description.startswith(answer.description)
             or answer.description == FORM[:length].strip())
+
+
+@pytest.mark.parametrize('text', [
+    '{"object": null, "risk": "none', '{"object": null, "risk": none', '{"object": n',
+    '{"object": null, "risk": "n', '{"object": "no', "{'object': null, 'risk': 'none",
+    '{"risk": "none'])
+def test_a_cut_is_never_no_risk(text: str) -> None:
+    answer = parse(text)
+    assert (answer.risk, answer.label) == ('unknown', None)
+    assert not has_facts(text)
+
+
+def test_the_facts_are_there_as_soon_as_both_are_written() -> None:
+    lengths = [length for length in range(len(FORM) + 1) if has_facts(FORM[:length])]
+    assert lengths[0] == FORM.index('"high"') + len('"high"')
+    assert has_facts('{"risk": "none", "object": null')
+    assert not has_facts('{"risk": "none", "object": {"label": "car", "box": [0.1, 0.2, 0.3, 0.4]')
 
 
 @pytest.mark.parametrize('level', [

@@ -44,7 +44,8 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize('command', ['annotate', 'replay', 'render', 'eval scenes', 'compile',
-                                     'bench engines'])
+                                     'bench', 'bench engines', 'bench growth',
+                                     'bench deadline'])
 def test_every_command_has_an_example(command: str) -> None:
     """The help of a command ends with a line that can be copied."""
     done = vts(*command.split(), '--help')

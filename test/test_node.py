@@ -379,6 +379,30 @@ def test_managed_start_with_raw_pictures(own_ros: Ros, model: str, own_car: Car)
     car.until(lambda: 'time went back' in process.output, doing=lambda: tick(50))
 
 
+def test_in_causal_mode_pictures_are_read_as_they_come(
+        own_ros: Ros, model: str, own_car: Car) -> None:
+    car = own_car
+    process = start_node(own_ros, model, 'sparsify.mode:=causal', 'sparsify.group_frames:=4',
+                         'vlm.draft:=true', 'vlm.max_new_tokens:=16', *LOSSLESS)
+    process.wait_for_output('camera camera_front')
+    car.wait_until_seen()
+    car.show_window()
+    with car.parameter('pipeline.period_sec', 3600.0):
+        read, reports = car.counter('vlm', 'tokens_read'), len(car.reports)
+        car.show_good(3)
+        # Nothing is described, but all is read.
+        car.until(lambda: car.counter('vlm', 'tokens_read') > read)
+        assert len(car.reports) == reports
+    report = car.wait_for_report(car.show_good()[-1])
+    assert len(report.frames) > 5
+    assert car.counter('sparsifier', 'groups') >= 2
+    assert car.counter('sparsifier', 'groups_full') >= 1
+    assert car.counter('vlm', 'kv_tokens') > len(report.keep)
+    assert car.counter('vlm', 'tokens_reused') > 0
+    assert car.counter('vlm', 'drafted') >= 15
+    assert 0 <= car.counter('vlm', 'accepted') <= car.counter('vlm', 'drafted')
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_generating_ends_the_node(
         own_ros: Ros, model: str, own_car: Car, number: int) -> None:

@@ -32,7 +32,7 @@ LAYERS = (
     ('cli demo bench',),
     ('nodes', 'annotate', 'compile', 'scenes training evaluation'),
     ('pipeline', 'bags', 'visuals'),
-    ('confidence',),
+    ('confidence', 'deadline', 'stream'),
     ('sparsify', 'vlm'),
     ('engines', 'images'),
     ('frames', 'report', 'models'),

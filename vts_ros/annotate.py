@@ -158,19 +158,21 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
         if (window := buffer.window()) is None:
             continue
         full += 1
-        if (full - 1) % every:
-            continue
 
         def leave_out(broken: BrokenFrame, window: list[Frame] = window) -> None:
             counters['broken'] += 1
             window.remove(broken.frame)
             buffer.discard(broken.frame)
 
+        if (full - 1) % every:
+            if pipeline.config.mode == 'causal':
+                pipeline.arrive_good(tuple(window), leave_out)
+            continue
         report = pipeline.describe_good(tuple(window), leave_out)
         # Without its newest frame a window has been told about already.
         if report and report.frames[-1] != newest:
             newest = report.frames[-1]
-            yield window, report
+            yield list(pipeline.answer_frames), report
 
 
 def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,

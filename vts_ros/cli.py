@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 import sys
 from typing import Annotated, Any, Literal, TYPE_CHECKING
@@ -30,7 +33,7 @@ app = typer.Typer(
            '[bold]vts annotate --bag drive[/bold] explains it. Any rosbag2 bag with a camera '
            'will do.')
 eval_app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
-bench_app = typer.Typer(no_args_is_help=True, help='Measure how fast it is on this machine.')
+bench_app = typer.Typer()
 train_app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
 app.add_typer(eval_app, name='eval')
 app.add_typer(bench_app, name='bench')
@@ -42,6 +45,12 @@ ModelOption = Annotated[str, typer.Option(
     help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
 ServedPanel = 'Language model on a server'
 DeviceOption = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
+
+ModeOption = Annotated[Literal['window', 'causal'], typer.Option(
+    help='window: choose tokens anew in every window; causal: choose from and read every frame '
+         'once, when it comes.')]
+DraftOption = Annotated[bool, typer.Option(
+    '--draft', help='Guess answers from the last one: the same answers, sooner.')]
 
 
 def _share(text: str) -> float:
@@ -98,6 +107,8 @@ def annotate(
     structured: Annotated[bool, typer.Option(
         '--structured', help='Hold answers to their form while they are written; needs '
                              'llguidance.')] = False,
+    mode: ModeOption = 'window',
+    draft: DraftOption = False,
     device: DeviceOption = 'auto',
     dtype: Annotated[str, typer.Option(
         help='Floats of the model: auto, float32, bfloat16 or float16.')] = 'auto',
@@ -145,7 +156,7 @@ def annotate(
             max_new_tokens=max_new_tokens, structured=structured, device=device, dtype=dtype,
             attn_implementation=attn_implementation, quantization=quantization,
             vlm_backend=backend, url=url, timeout_sec=timeout_sec, retries=retries,
-            engine_backend=engine, threads=threads))
+            engine_backend=engine, threads=threads, mode=mode, draft=draft))
     start_ns: list[int] = []
 
     def progress(report: SceneReport) -> None:
@@ -271,6 +282,7 @@ def eval_scenes(
     report: Annotated[Path | None, typer.Option(
         help='Folder in which to write a page about the methods, with plots.',
         show_default=False)] = None,
+    mode: ModeOption = 'window',
     device: DeviceOption = 'auto',
     as_json: Annotated[bool, typer.Option(
         '--json', help='Print one JSON object on the last line.')] = False,
@@ -288,9 +300,11 @@ def eval_scenes(
     names = _method_names(methods)
     if not names and (brief or report or workers > 1):
         raise typer.BadParameter('--brief, --report and --workers are about --methods')
+    if names and mode == 'causal':
+        raise typer.BadParameter('--methods choose among the frames of a window: no --mode causal')
     console = Console(stderr=as_json)
     with console.status(f'loading {model}'):
-        pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
+        pipeline = Pipeline.load(PipelineConfig(model=model, device=device, mode=mode))
     if names:
         result = _compare(pipeline, console, names, split, n, ratios, brief, workers,
                           report)
@@ -722,6 +736,151 @@ def _comparison_table(title: str, columns: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+ReportOption = Annotated[Path | None, typer.Option(
+    help='Folder with performance.md: what was measured is added to its tables and plots.',
+    show_default=False)]
+
+
+@bench_app.callback(
+    invoke_without_command=True,
+    epilog='Example: [bold]vts bench --quick[/bold], or [bold]vts bench --report docs[/bold] for '
+           'the page in the documentation. Models: embedded; qwen2.5-0.5b, qwen2.5-vl-3b and '
+           'qwen2.5-vl-7b have the shapes of these and random weights, which cost as much; or a '
+           'checkpoint of the class Qwen-VL.')
+def bench(
+    context: typer.Context,
+    model: Annotated[list[str] | None, typer.Option(
+        help='Model to measure; may be given several times. Default: qwen2.5-0.5b and embedded, '
+             'on a GPU also qwen2.5-vl-3b and qwen2.5-vl-7b.', show_default=False)] = None,
+    frames: Annotated[str, typer.Option(help='Lengths of the windows.')] = '5,8',
+    windows: Annotated[int, typer.Option(min=2, help='Windows to measure, at most.')] = 12,
+    budget_sec: Annotated[float, typer.Option(
+        min=1.0, help='Time for the windows of each model and length; at least two are '
+                      'measured.')] = 150.0,
+    answer_tokens: Annotated[int, typer.Option(
+        min=2, help='Answers of random weights are cut there.')] = 24,
+    quick: Annotated[bool, typer.Option(
+        '--quick', help='Windows of 5 small pictures, short answers: less than 3 minutes on two '
+                        'cores.')] = False,
+    seed: Annotated[int, typer.Option(help='Of the drive and of random weights.')] = 7,
+    device: DeviceOption = 'auto',
+    threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
+    plots: Annotated[Path | None, typer.Option(
+        help='Folder for the plots alone.', show_default=False)] = None,
+    report: ReportOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Measure how fast it is on this machine: the same windows in stock transformers and here.
+
+    Every window of a rendered drive is answered by stock transformers with all tokens, from
+    nothing, and by the pipeline with fewer tokens, then with features of frames kept, with frames
+    read once (causal), and with the last answer as a draft. All take turns at every window, so
+    ratios are those of one window of one run.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from vts_ros.bench import report as shown
+    from vts_ros.bench.page import add
+    from vts_ros.bench.workload import default_models, quick_workloads, suite, Workload
+
+    common = Workload(windows=windows, budget_sec=budget_sec, answer_tokens=answer_tokens,
+                      seed=seed, device=device, threads=threads)
+    models = model or default_models(device)
+    workloads = quick_workloads(common, models) if quick else [
+        replace(common, model=one, frames=length)
+        for one in models for length in _lengths(frames)]
+    with _bar(as_json) as (console, progress):
+        result = suite(workloads, progress)
+    results = [result, *result['more']]
+    for one in results:
+        console.print(shown.table(one))
+    by_name = {shown.name_of(one): {**one, 'more': []} for one in results}
+    written = shown.draw({shown.WORKLOADS: by_name}, plots) if plots else []
+    written += add(report, shown.WORKLOADS, by_name) if report else []
+    _finish(console, written, result, as_json)
+
+
+@bench_app.command('growth', epilog='Example: [bold]vts bench growth --report docs[/bold].')
+def bench_growth(
+    model: Annotated[str, typer.Option(help='Model, as for vts bench.')] = 'embedded',
+    frames: Annotated[str, typer.Option(help='Lengths of the windows of one camera.')] = (
+        '5,8,16,32,64'),
+    cameras: Annotated[str, typer.Option(
+        help='Numbers of cameras; windows have 5 instants then.')] = '1,2,4,6',
+    windows: Annotated[int, typer.Option(min=2, help='Windows of each kind, at most.')] = 4,
+    seed: Annotated[int, typer.Option(help='Of the drive.')] = 7,
+    device: DeviceOption = 'auto',
+    report: ReportOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what an answer costs as windows grow, in stock transformers and here."""
+    from vts_ros.bench import report as shown
+    from vts_ros.bench.growth import grow
+    from vts_ros.bench.page import add
+    from vts_ros.bench.workload import Workload
+
+    work = Workload(model=model, windows=windows, budget_sec=60.0, seed=seed, device=device)
+    with _bar(as_json) as (console, progress):
+        result = grow(work, _lengths(frames), _lengths(cameras), progress)
+    console.print(shown.growth_table(result))
+    _finish(console, add(report, shown.GROWTH, result) if report else [], result, as_json)
+
+
+@bench_app.command('deadline', epilog='Example: [bold]vts bench deadline --share 0.6[/bold].')
+def bench_deadline(
+    model: ModelOption = 'embedded',
+    windows: Annotated[int, typer.Option(min=1, help='Windows that count.')] = 60,
+    share: Annotated[float, typer.Option(
+        parser=_share, metavar='SHARE',
+        help='The deadline, of the median time without one.')] = 0.6,
+    seed: Annotated[int, typer.Option(help='Of the drive.')] = 7,
+    device: DeviceOption = 'auto',
+    report: ReportOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how often answers are late under a deadline, with a fixed setting and a plan."""
+    from vts_ros.bench import report as shown
+    from vts_ros.bench.deadline import keep_deadline
+    from vts_ros.bench.page import add
+
+    with _bar(as_json) as (console, progress):
+        result = keep_deadline(model, windows, share, seed, device, progress=progress)
+    console.print(shown.deadline_table(result))
+    _finish(console, add(report, shown.DEADLINE, result) if report else [], result, as_json)
+
+
+def _lengths(text: str) -> list[int]:
+    """Return the numbers in a list with commas, each once."""
+    found = [part.strip() for part in text.split(',')]
+    if not all(part.isdigit() and int(part) > 0 for part in found):
+        raise typer.BadParameter(f'{text!r} is no list of numbers such as 5,8')
+    return list(dict.fromkeys(map(int, found)))
+
+
+@contextmanager
+def _bar(as_json: bool) -> Iterator[tuple[Console, Callable[[float, str], None]]]:
+    """Show a bar on stderr where stdout is for JSON; yields what tells how far a work is."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=as_json)
+    with Progress(console=console) as bar:
+        task = bar.add_task('loading', total=1.0)
+        yield console, lambda share, what: bar.update(task, completed=share, description=what)
+        bar.update(task, completed=1.0)
+
+
+def _finish(console: Console, written: list[Path], result: dict[str, Any], as_json: bool) -> None:
+    """Tell which files were written, and print the JSON object last."""
+    import json
+
+    for path in written:
+        console.print(f'wrote {path}', highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(result))
+
+
 @bench_app.command('engines', epilog='Example: [bold]vts bench engines --json[/bold].')
 def bench_engines(
     runs: Annotated[int, typer.Option(min=1, help='Repetitions of each step.')] = 200,
@@ -743,8 +902,8 @@ def bench_engines(
 
     from rich.console import Console
 
-    from vts_ros.bench import bench_engines as run
-    from vts_ros.bench import sparsifiers
+    from vts_ros.bench.engines import bench_engines as run
+    from vts_ros.bench.engines import sparsifiers
     from vts_ros.pipeline import Pipeline, PipelineConfig
     from vts_ros.sparsify.graphs import picture_size
 

@@ -9,7 +9,8 @@ ROS nor which engine or which language model it drives.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from bisect import bisect_left
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,20 +25,27 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.confidence import Calibration, Certainty
+from vts_ros.confidence import Calibration, Certainty, Tokenizer
+from vts_ros.deadline import Deadline, Plan, Spent
 from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
 from vts_ros.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
+from vts_ros.sparsify.causal import CLEARLY, Groups
 from vts_ros.sparsify.graphs import make_engines
-from vts_ros.vlm import Encoded, Generation, LanguageModel, OnText, Vlm, VlmError
-from vts_ros.vlm.answers import parse, schema
+from vts_ros.stream import Seen, Stream
+from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm, VlmError
+from vts_ros.vlm.adaptor import Prefix
+from vts_ros.vlm.answers import has_facts, parse, schema
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
+from vts_ros.vlm.streaming import Reader, why_not_streamed
 from vts_ros.vlm.structured import check_structured
 
 #: Where the language model runs: in this process, or behind a server with the OpenAI protocol.
 VLM_BACKENDS = ('transformers', 'openai')
+#: When tokens are chosen: anew for every window, or once for every frame when it comes.
+MODES = ('window', 'causal')
 #: The default model; a server has none of this name, and is then asked for its first.
 EMBEDDED = 'embedded'
 
@@ -74,6 +82,11 @@ class PipelineConfig:
         Cells around a token in which the key frame is searched for the like.
     hysteresis
         How much more salient a frame must be to take over from the last key frame.
+    deadline_ms
+        Time for a description. Keep ratio and length of the answer are lowered as far as that
+        takes; 0 leaves them as they are.
+    min_keep_ratio
+        With a deadline: never keeps less.
     language
         Language of prompt and answer.
     prompts
@@ -95,6 +108,16 @@ class PipelineConfig:
         Threads of the proposal engine and of PyTorch on the CPU; 0 leaves both alone.
     cache_frames
         Frames whose features are kept.
+    mode
+        One of MODES: ``window`` chooses among all frames of a window and has the language model
+        read it whole; ``causal`` prunes and reads a frame once, when it comes.
+    group_frames
+        Causal mode: frames per camera that are compared with one key frame, at most; an answer is
+        about as many at least where the scene has not changed, and about twice as many at most.
+    kv_tokens
+        Causal mode: most tokens whose keys and values are kept; question and answer come on top.
+    draft
+        Whether the last description is the draft of the next one: the same answers, sooner.
 
     """
 
@@ -103,6 +126,8 @@ class PipelineConfig:
     alpha: float = 0.5
     search_radius: int = 1
     hysteresis: float = 0.05
+    deadline_ms: float = 0.0
+    min_keep_ratio: float = 0.2
     language: str = 'en'
     prompts: str = ''
     max_new_tokens: int = 160
@@ -120,44 +145,47 @@ class PipelineConfig:
     engine_precision: Precision = 'fp32'
     threads: int = 0
     cache_frames: int = 64
-
-
-class Seen(NamedTuple):
-    """What is computed once per frame and used in every window that holds it."""
-
-    size: tuple[int, int]
-    proposal: Proposal
-    features: Encoded
+    mode: str = 'window'
+    group_frames: int = 5
+    kv_tokens: int = 8192
+    draft: bool = False
 
 
 class Pruned(NamedTuple):
-    """A window that is ready for the language model, and which of its tokens that gets."""
+    """Frames that are ready for the language model, and which of their tokens that gets."""
 
+    frames: Window
     proposals: tuple[Proposal, ...]
     selection: Selection
     prepared: Any
     grid: tuple[int, int]
+    plan: Plan
+    prefix: Prefix | None = None
 
 
 @dataclass
 class Stopwatch:
     """Milliseconds per stage of one report."""
 
+    clock: Callable[[], float] = time.perf_counter
     ms: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        """Start."""
+        self.started = self.clock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time of the block to the stage."""
-        begin = time.perf_counter()
+        begin = self.clock()
         try:
             yield
         finally:
-            self.ms[name] = self.ms.get(name, 0.0) + 1e3 * (time.perf_counter() - begin)
+            self.ms[name] = self.ms.get(name, 0.0) + 1e3 * (self.clock() - begin)
 
     def total(self) -> dict[str, float]:
         """Return the stages and the time since the start as ``total``."""
-        return {**self.ms, 'total': 1e3 * (time.perf_counter() - self.started)}
+        return {**self.ms, 'total': 1e3 * (self.clock() - self.started)}
 
 
 class Pipeline:
@@ -166,6 +194,15 @@ class Pipeline:
 
     Frames are looked at once: proposal maps and vision features are cached by camera and stamp
     and used again while the window slides. One caller at a time.
+
+    In causal mode an answer is about what the language model has read, see ``vts_ros.stream``:
+    the newest frames of the window, and some before them. Its report names them all.
+
+    Raises
+    ------
+    VlmError
+        If mode or draft are not possible with the language model.
+
     """
 
     def __init__(self, sparsifier: Sparsifier, language_model: LanguageModel, prompts: Prompts,
@@ -180,8 +217,29 @@ class Pipeline:
         self.engine_choice = ''
         #: Length of the last answer in tokens.
         self.answer_tokens = 0
+        #: Seconds; replaced where time is simulated.
+        self.clock = time.perf_counter
+        self._deadline = Deadline(config.min_keep_ratio)
+        #: Frames that the last answer was about.
+        self.answer_frames: Window = ()
         self._seen: OrderedDict[tuple[str, int], Seen] = OrderedDict()
         self._key: tuple[str, int] | None = None
+        self._reader = Reader(language_model) if isinstance(language_model, Vlm) else None
+        self._stream = self._make_stream()
+        self._draft: tuple[int, ...] = ()
+        self._counters: Counter[str] = Counter()
+
+    def _make_stream(self) -> Stream | None:
+        """Return what takes frames in as they come, in causal mode."""
+        config = self.config
+        if self._reader is None or config.mode == 'window':
+            return None
+        why_not = why_not_streamed(self.vlm, self.prompts.description)
+        if why_not is not None:
+            raise VlmError(f'{self.vlm.name} cannot be used in causal mode: {why_not}')
+        compares = self.sparsifier.variant(hysteresis=CLEARLY * config.hysteresis)
+        return Stream(self.vlm, self._reader, Groups(compares, config.group_frames),
+                      config.kv_tokens)
 
     @classmethod
     def load(cls, config: PipelineConfig | None = None) -> Pipeline:
@@ -195,6 +253,7 @@ class Pipeline:
 
         """
         config = config or PipelineConfig()
+        _check_mode(config)
         if config.threads:
             torch.set_num_threads(config.threads)
         prompts = Prompts.load(config.language, config.prompts)
@@ -225,6 +284,45 @@ class Pipeline:
         if not isinstance(self.language_model, Vlm):
             raise VlmError('this needs a language model in this process, not on a server')
         return self.language_model
+
+    def arrive(self, *frames: Frame) -> dict[str, float]:
+        """
+        Look at frames that have just come, so that an answer need not wait for that.
+
+        In causal mode the language model reads them, too.
+
+        Parameters
+        ----------
+        frames
+            In the order of time. Those that came before are passed over.
+
+        Returns
+        -------
+        Milliseconds per stage.
+
+        Raises
+        ------
+        BrokenFrame
+            If a frame cannot be decoded; those before it were taken in.
+
+        """
+        watch = Stopwatch()
+        if self._stream is None:
+            for frame in frames:
+                self._look(frame, None, watch)
+        else:
+            self._take_in(self._stream, self._stream.new(frames), watch)
+        self._shrink(len(frames))
+        return watch.total()
+
+    def arrive_good(self, window: Window, on_broken: OnBroken) -> dict[str, float] | None:
+        """Take in what is new of a window, as :meth:`describe_good` describes it."""
+        def take_in(good: Window) -> dict[str, float]:
+            if self._stream is not None:
+                self._stream.missing(good)
+            return self.arrive(*good)
+
+        return self._with_good(window, on_broken, take_in)
 
     def describe(self, window: Window, stop: Stop | None = None,
                  vehicle: Vehicle | None = None) -> SceneReport:
@@ -266,24 +364,42 @@ class Pipeline:
 
     def describe_batch(self, windows: Sequence[Window], stop: Stop | None = None,
                        vehicles: Sequence[Vehicle | None] | None = None) -> list[SceneReport]:
-        """Describe several windows at once; the latencies are those of the whole batch."""
-        watch = Stopwatch()
+        """
+        Describe several windows at once; the latencies are those of the whole batch.
+
+        In causal mode one comes after the other. A deadline is for windows that come one by one.
+        """
+        if self._stream is not None and len(windows) > 1:
+            return [self.describe(window, stop, vehicle) for window, vehicle in zip(
+                windows, vehicles or [None] * len(windows), strict=True)]
+        watch = Stopwatch(self.clock)
+        is_timed = len(windows) == 1 and self.config.deadline_ms > 0.0
         prompts = [self.prompts.description.about(vehicle)
                    for vehicle in vehicles or [None] * len(windows)]
         certainty = None if self.calibration is None else Certainty()
-        noted = {} if certainty is None else {'logits_processor': [certainty]}
+        options: dict[str, Any] = {'in_form': self.config.structured}
+        if certainty is not None:
+            options['logits_processor'] = [certainty]
+        if self.config.draft and len(windows) == 1:
+            options['draft'] = self._draft
         pruned, generations = self._generate(
-            windows, prompts, watch, stop, in_form=self.config.structured, **noted)
+            windows, prompts, watch, stop, is_timed=is_timed, **options)
+        self._draft = generations[-1].token_ids
         latency_ms = watch.total()
-        reports = [self._report(window, one, generation, latency_ms)
-                   for window, one, generation in zip(windows, pruned, generations)]
+        if is_timed and not (stop and stop()):
+            self._note(pruned[0], generations[0], latency_ms)
+            self._counters['deadline_windows'] += 1
+            self._counters['deadline_misses'] += latency_ms['total'] > self.config.deadline_ms
+        reports = [self._report(one, generation, latency_ms)
+                   for one, generation in zip(pruned, generations)]
         if self.calibration is None or certainty is None:
             return reports
         return self.calibration.judge(reports, [one.proposals for one in pruned], generations,
                                       certainty, self.vlm.tokenizer)
 
-    def _report(self, window: Window, pruned: Pruned, generation: Generation,
+    def _report(self, pruned: Pruned, generation: Generation,
                 latency_ms: dict[str, float]) -> SceneReport:
+        window = pruned.frames
         key = window[pruned.selection.key]
         return SceneReport(
             stamp=window[-1].stamp_ns,
@@ -298,6 +414,8 @@ class Pipeline:
         """
         Answer a free question about the window; parameters and errors as in :meth:`describe`.
 
+        The pictures are read once for all questions about a window until one is described.
+
         Parameters
         ----------
         on_text
@@ -305,8 +423,8 @@ class Pipeline:
 
         """
         _, (generation,) = self._generate(
-            [window], [self.prompts.ask(question).about(vehicle)], Stopwatch(), stop,
-            on_text=on_text)
+            [window], [self.prompts.ask(question).about(vehicle)], Stopwatch(self.clock), stop,
+            share=self._reader is not None, on_text=on_text)
         return generation.text.strip()
 
     def ask_good(self, window: Window, question: str, on_broken: OnBroken,
@@ -317,12 +435,21 @@ class Pipeline:
             good, question, stop, vehicle, on_text))
 
     def select(self, window: Window) -> Selection:
-        """Return key frame and keep list alone, without asking the language model."""
-        return self._select(self._look_at_all(window, Stopwatch()), window)
+        """
+        Return key frame and keep list alone, without asking the language model.
+
+        Always those of window mode.
+        """
+        return self._select(self._look_at_all(window, Stopwatch()), window,
+                            self.config.keep_ratio)
 
     def set_keep_ratio(self, keep_ratio: float) -> None:
         """Change the share of visual tokens that is kept, from the next window on."""
         self.config = replace(self.config, keep_ratio=keep_ratio)
+
+    def set_deadline(self, deadline_ms: float) -> None:
+        """Change the time for a description, from the next window on."""
+        self.config = replace(self.config, deadline_ms=deadline_ms)
 
     def warm_up(self, size: tuple[int, int], frames: int) -> None:
         """
@@ -337,7 +464,9 @@ class Pipeline:
 
         """
         blank = np.zeros((*size, 3), np.uint8)
-        self.select([Frame('blank', number, blank) for number in range(frames)])
+        # In causal mode a frame is looked at alone or beside its key frame.
+        for count in (frames,) if self._stream is None else (1, 2):
+            self.select([Frame('blank', number, blank) for number in range(count)])
         self.clear()
 
     def set_prompts(self, language: str, prompts: str) -> None:
@@ -350,6 +479,49 @@ class Pipeline:
         """Forget all frames, for instance after time jumped back."""
         self._seen.clear()
         self._key = None
+        self._draft = ()
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget what the language model has read, not what was computed of frames."""
+        if self._stream is not None:
+            self._stream.clear()
+        elif self._reader is not None:
+            self._reader.forget()
+
+    def stats(self) -> dict[str, float]:
+        """
+        Return what was not computed again so far, for diagnostics and benchmarks.
+
+        Returns
+        -------
+        ``frames_new`` and ``frames_cached``: how often a frame was looked at, and was known
+        already; ``tokens_read`` and ``tokens_reused``: how many tokens of pictures and before
+        them were read, and were known already; ``drafted`` and ``accepted``: tokens that were
+        guessed, and guessed right, ``draft_acceptance``: their ratio. With a deadline
+        ``deadline_windows`` and ``deadline_misses``: how many windows had one, and how many were
+        late. In causal mode also
+        ``groups``, ``kv_frames``, ``kv_tokens`` and ``kv_bytes`` that are held, ``groups_evicted``
+        and how many groups began for which reason (``groups_first``, ``groups_full``,
+        ``groups_key``, ``groups_scene``).
+
+        """
+        count = self._counters
+        found: dict[str, float] = {
+            name: count[name] for name in ('frames_new', 'frames_cached', 'drafted', 'accepted')}
+        found['draft_acceptance'] = count['accepted'] / max(count['drafted'], 1)
+        if self.config.deadline_ms:
+            found.update({name: count[name] for name in ('deadline_windows', 'deadline_misses')})
+        if self._reader is not None:
+            found.update({f'tokens_{name}': self._reader.counters[name]
+                          for name in ('read', 'reused')})
+        if self._reader is not None and self._stream is not None:
+            groups = self._stream.groups
+            found.update(groups=groups.count, kv_frames=groups.frames,
+                         kv_tokens=self._reader.tokens, kv_bytes=self._reader.kv_bytes)
+            found.update({f'groups_{name}': groups.counters[name]
+                          for name in ('first', 'full', 'key', 'scene', 'evicted')})
+        return found
 
     def info(self) -> dict[str, str]:
         """Return what runs where, for logs and diagnostics."""
@@ -361,6 +533,7 @@ class Pipeline:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
         self.clear()
         self.language_model.close()
+        self._reader = self._stream = None
         del self.language_model, self.sparsifier
 
     def _with_good(self, window: Window, on_broken: OnBroken,
@@ -375,31 +548,95 @@ class Pipeline:
         return None
 
     def _generate(self, windows: Sequence[Window], prompts: Sequence[Prompt], watch: Stopwatch,
-                  stop: Stop | None, **options: Any) -> tuple[list[Pruned], list[Generation]]:
-        pruned = [self._prune(window, prompt, watch)
+                  stop: Stop | None, *, share: bool = False, is_timed: bool = False,
+                  **options: Any) -> tuple[list[Pruned], list[Generation]]:
+        pruned = [self._prune(window, prompt, watch, share, is_timed)
                   for window, prompt in zip(windows, prompts, strict=True)]
+        if pruned[0].prefix is not None:
+            options['prefix'] = pruned[0].prefix
         generations = self.language_model.generate_batch(
             [one.prepared for one in pruned], [one.selection.keep for one in pruned],
-            max_new_tokens=self.config.max_new_tokens, stop=stop, **options)
+            max_new_tokens=max(one.plan.max_new_tokens for one in pruned), stop=stop, **options)
         watch.ms.update(generations[0].latency_ms)
         self.answer_tokens = len(generations[-1].token_ids)
+        self.answer_frames = pruned[-1].frames
+        for generation in generations:
+            self._counters['drafted'] += generation.drafted
+            self._counters['accepted'] += generation.accepted
         return pruned, generations
 
-    def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch) -> Pruned:
+    def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch, share: bool,
+               is_timed: bool) -> Pruned:
+        if self._stream is not None:
+            return self._prune_stream(self._stream, window, prompt, watch, is_timed)
         seen = self._look_at_all(window, watch)
+        plan = self._plan(window, seen, is_timed)
         with watch.stage('select'):
-            selection = self._select(seen, window)
+            selection = self._select(seen, window, plan.keep_ratio)
         with watch.stage('prepare'):
             prepared = self.language_model.prepare(
                 [one.features for one in seen], prompt.captions(window), prompt)
-        return Pruned(tuple(one.proposal for one in seen), selection, prepared,
-                      seen[-1].features.grid)
+        prefix = None
+        if self._reader is not None and share:
+            with watch.stage('prefill_pictures'):
+                prefix = self._reader.read(prepared, selection.keep)
+        elif self._reader is not None:
+            self._reader.forget()
+        return Pruned(window, tuple(one.proposal for one in seen), selection, prepared,
+                      seen[-1].features.grid, plan, prefix)
 
-    def _select(self, seen: Sequence[Seen], window: Window) -> Selection:
+    def _prune_stream(self, stream: Stream, window: Window, prompt: Prompt, watch: Stopwatch,
+                      is_timed: bool) -> Pruned:
+        self._take_in(stream, stream.missing(window), watch)
+        self._shrink(len(window))
+        with watch.stage('prefill_pictures'):
+            prepared, prefix, selection = stream.read(prompt)
+        plan = self._plan(stream.frames, stream.seen, is_timed)
+        return Pruned(stream.frames, tuple(one.proposal for one in stream.seen), selection,
+                      prepared, stream.seen[-1].features.grid, plan, prefix)
+
+    def _take_in(self, stream: Stream, frames: Sequence[Frame], watch: Stopwatch) -> None:
+        """Have the language model read frames that it has not read."""
+        for moment in _moments(frames):
+            seen: list[Seen] = []
+            for frame in moment:
+                # The first frame sets the size: all frames share one token grid.
+                size = seen[0].size if seen else stream.size
+                seen.append(self._look(frame, size, watch))
+            with watch.stage('prefill_pictures'):
+                stream.take(list(zip(moment, seen)), self.prompts.description,
+                            self.config.keep_ratio)
+
+    def _plan(self, window: Window, seen: Sequence[Seen], is_timed: bool) -> Plan:
+        most = Plan(self.config.keep_ratio, self.config.max_new_tokens)
+        if not is_timed:
+            return most
+        newest = {frame.camera: one for frame, one in zip(window, seen)}
+        rows, columns = seen[-1].features.grid
+        return self._deadline.plan(
+            self.config.deadline_ms, most,
+            # What was read when it came takes no time now.
+            visual_tokens=0 if self._stream is not None else len(seen) * rows * columns,
+            risk=max(float(one.proposal.saliency.max()) for one in newest.values()))
+
+    def _note(self, pruned: Pruned, generation: Generation, latency_ms: dict[str, float]) -> None:
+        """Have the deadline learn from an answer; without its tokens there is nothing to learn."""
+        written, longest = len(generation.token_ids), pruned.plan.max_new_tokens
+        if not written:
+            return
+        read = pruned.prefix.length if pruned.prefix is not None else 0
+        self._deadline.note(Spent(
+            0 if read else generation.visual_tokens, generation.prompt_tokens - read, written,
+            facts=_facts_length(generation, getattr(self.language_model, 'tokenizer', None)),
+            whole=written < longest or longest == self.config.max_new_tokens,
+            prefill_ms=latency_ms['prefill'], decode_ms=latency_ms['decode'],
+            total_ms=latency_ms['total']))
+
+    def _select(self, seen: Sequence[Seen], window: Window, keep_ratio: float) -> Selection:
         keys = [frame.key for frame in window]
         previous = keys.index(self._key) if self._key in keys else None
         selection = self.sparsifier.select(
-            [one.proposal for one in seen], seen[-1].features.grid, self.config.keep_ratio,
+            [one.proposal for one in seen], seen[-1].features.grid, keep_ratio,
             previous_key=previous)
         self._key = keys[selection.key]
         return selection
@@ -410,14 +647,19 @@ class Pipeline:
         # The newest frame sets the size: all frames of a window share one token grid.
         newest = self._look(window[-1], None, watch)
         seen = [*(self._look(frame, newest.size, watch) for frame in window[:-1]), newest]
-        while len(self._seen) > max(self.config.cache_frames, len(window)):
-            self._seen.popitem(last=False)
+        self._shrink(len(window))
         return seen
+
+    def _shrink(self, needed: int) -> None:
+        """Keep the cache of frames within its bound, or so many of them."""
+        while len(self._seen) > max(self.config.cache_frames, needed):
+            self._seen.popitem(last=False)
 
     def _look(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> Seen:
         cached = self._seen.get(frame.key)
         if cached is not None and size in (None, cached.size):
             self._seen.move_to_end(frame.key)
+            self._counters['frames_cached'] += 1
             return cached
         with watch.stage('read'):
             rgb = _read(frame, size)
@@ -427,7 +669,42 @@ class Pipeline:
             features = self.language_model.encode(rgb)
         seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features)
         self._seen[frame.key] = seen
+        self._counters['frames_new'] += 1
         return seen
+
+
+def _facts_length(generation: Generation, tokenizer: Tokenizer | None) -> int:
+    """Return after how many tokens an answer has its facts, all of them where nobody can tell."""
+    ids = generation.token_ids
+    if tokenizer is None:
+        return len(ids)
+    if not has_facts(generation.text):
+        # Cut too early, or not in the form: so much was too little.
+        return 2 * len(ids)
+    return bisect_left(range(1, len(ids)), True,
+                       key=lambda length: has_facts(str(tokenizer.decode(ids[:length])))) + 1
+
+
+def _moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """Yield the frames in stretches that hold no camera twice."""
+    moment: list[Frame] = []
+    for frame in frames:
+        if any(one.camera == frame.camera for one in moment):
+            yield moment
+            moment = []
+        moment.append(frame)
+    if moment:
+        yield moment
+
+
+def _check_mode(config: PipelineConfig) -> None:
+    """See that mode and draft are possible, before anything large is loaded."""
+    if config.mode not in MODES:
+        raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
+    if config.vlm_backend == 'openai' and (config.draft or config.mode == 'causal'):
+        raise VlmError('causal mode and drafts need the language model in this process: set '
+                       'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '
+                       'to false')
 
 
 def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:

@@ -64,6 +64,8 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         truths += found
         for ratio in ratios:
             pipeline.set_keep_ratio(ratio)
+            # What was read was chosen at another ratio.
+            pipeline.start_anew()
             for report, truth in zip(pipeline.describe_batch(windows), found):
                 scores[ratio].append(score(report.answer, truth))
                 if ratio == 1.0:

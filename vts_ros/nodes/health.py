@@ -189,6 +189,8 @@ class PipelineHealth:
         When that was, or since when one is due; seconds on the steady clock.
     errors
         What went wrong in each part since it last went well.
+    stats
+        What was not computed again, see ``Pipeline.stats``.
 
     """
 
@@ -198,6 +200,7 @@ class PipelineHealth:
     report: SceneReport | None = None
     answered_at: float = field(default_factory=time.monotonic)
     errors: dict[str, str] = field(default_factory=dict)
+    stats: Mapping[str, float] = field(default_factory=dict)
 
     def described(self, report: SceneReport, tokens: int = 0) -> None:
         """Note an answer and of how many tokens it was."""
@@ -261,7 +264,8 @@ class PipelineHealth:
             'keeps the tokens that matter'
         return drops_nothing, message, {
             'tokens_in': total, 'tokens_out': kept,
-            'select_ms': report.latency_ms.get('select', 0.0) if report else 0.0}
+            'select_ms': report.latency_ms.get('select', 0.0) if report else 0.0,
+            **self._stats_of('frames', 'groups')}
 
     def _vlm(self, info: Mapping[str, str]) -> Part:
         unparsed = self.report is not None and self.report.answer.risk == 'unknown'
@@ -269,7 +273,11 @@ class PipelineHealth:
         return unparsed, 'the last answer was not understood' if unparsed else message, {
             **info, 'p50_ms': percentile(self.vlm_ms, 50),
             'p95_ms': percentile(self.vlm_ms, 95),
-            'tokens_per_sec': self.tokens_per_sec, 'parse_failures': self.counters['unparsed']}
+            'tokens_per_sec': self.tokens_per_sec, 'parse_failures': self.counters['unparsed'],
+            **self._stats_of('tokens', 'kv', 'draft', 'accepted')}
+
+    def _stats_of(self, *beginnings: str) -> dict[str, object]:
+        return {name: value for name, value in self.stats.items() if name.startswith(beginnings)}
 
     def _whole(self, state: str, warning: str) -> Part:
         report = self.report
@@ -278,7 +286,8 @@ class PipelineHealth:
             'total_ms': report.latency_ms.get('total', 0.0) if report else 0.0,
             'since_answer_sec': time.monotonic() - self.answered_at,
             **{name: self.counters[name] for name in
-               ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')}}
+               ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')},
+            **self._stats_of('deadline')}
 
 
 def percentile(values: Iterable[float], q: float) -> float:

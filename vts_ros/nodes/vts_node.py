@@ -113,7 +113,7 @@ class VtsNode(LifecycleNode):
         # Set to end what the worker is doing; every stretch of time has an event of its own.
         self._interrupt = threading.Event()
         self._enabled = True
-        self._is_waiting = False
+        self._is_waiting = self._is_arriving = False
         self._last_start = float('-inf')
         self._question_slots = threading.Semaphore(MAX_QUESTIONS)
         self._risk_name = f'{self.get_name()}: risk'
@@ -265,9 +265,17 @@ class VtsNode(LifecycleNode):
         idle_sec = time.monotonic() - self._last_start
         if self._is_waiting or idle_sec < self._settings['pipeline.period_sec']:
             self._health.counters['skipped'] += 1
+            self._have_read()
             return
         self._is_waiting = True
         self._worker.submit(self._describe_waiting)
+
+    def _have_read(self) -> None:
+        """In causal mode, have new pictures read although no answer is due."""
+        if self._settings['sparsify.mode'] == 'causal' and not (
+                self._is_waiting or self._is_arriving):
+            self._is_arriving = True
+            self._worker.submit(self._read_waiting)
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._buffer.clear()
@@ -288,6 +296,15 @@ class VtsNode(LifecycleNode):
         self._is_waiting = False
         self._last_start = time.monotonic()
         self._describe(full=True)
+
+    def _read_waiting(self) -> None:
+        self._is_arriving = False
+        self._attempt(self._read_newest)
+
+    def _read_newest(self) -> str:
+        self._look(True, lambda pipeline, window, on_broken, stop: pipeline.arrive_good(
+            window, on_broken))
+        return 'read'
 
     def _describe(self, full: bool) -> tuple[bool, str]:
         """Describe and publish the newest window; return as :meth:`_attempt` does."""
@@ -326,6 +343,7 @@ class VtsNode(LifecycleNode):
         if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         pipeline.set_keep_ratio(self._settings['sparsify.keep_ratio'])
+        pipeline.set_deadline(self._settings['pipeline.deadline_ms'])
         pipeline.set_prompts(self._settings['vlm.language'], self._settings['vlm.prompts'])
         result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
         if interrupt.is_set():
@@ -458,6 +476,7 @@ class VtsNode(LifecycleNode):
     def _statuses(self, missing: Mapping[str, str], now_ns: int) -> list[DiagnosticStatus]:
         name, pipeline = self.get_name(), self._pipeline
         info = pipeline.info() if pipeline else {}
+        self._health.stats = pipeline.stats() if pipeline else {}
         vehicle = self._vehicle_now()
         if info and vehicle:
             info['vehicle_speed_mps'] = f'{vehicle.speed_mps:.1f}'

@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from vts_ros.engines import BACKENDS, PRECISIONS
 from vts_ros.nodes.parameters import CAMERAS, Parameters, Spec
-from vts_ros.pipeline import PipelineConfig, VLM_BACKENDS
+from vts_ros.pipeline import MODES, PipelineConfig, VLM_BACKENDS
 from vts_ros.vlm.prompts import PromptError, Prompts
 
 
@@ -36,14 +36,25 @@ TABLE: tuple[Spec, ...] = (
          change='live'),
     Spec('pipeline.period_sec', 0.0, 'Shortest time between the starts of two descriptions; '
          '0 describes as often as the machine can', change='live', span=(0.0, 3600.0)),
+    _of_pipeline('pipeline.deadline_ms', 'deadline_ms', 'Time for a description: fewer visual '
+                 'tokens and shorter answers keep it, more tokens where risk is; 0 is without',
+                 change='live', span=(0.0, 600_000.0)),
     _of_pipeline('sparsify.keep_ratio', 'keep_ratio', 'Share of the visual tokens that the '
                  'language model gets; 1 keeps all', change='live', span=(0.01, 1.0)),
+    _of_pipeline('sparsify.min_keep_ratio', 'min_keep_ratio', 'Share of the visual tokens that is '
+                 'kept whatever the deadline', span=(0.01, 1.0)),
     _of_pipeline('sparsify.alpha', 'alpha', 'Weight of dissimilarity to the key frame against '
                  'saliency', span=(0.0, 1.0)),
     _of_pipeline('sparsify.search_radius', 'search_radius', 'Cells around a token in which the '
                  'key frame is searched for the like', span=(0, 8)),
     _of_pipeline('sparsify.hysteresis', 'hysteresis', 'How much more salient a frame must be to '
                  'take over as key frame', span=(0.0, 1.0)),
+    _of_pipeline('sparsify.mode', 'mode', 'window: choose anew among all frames of every window; '
+                 'causal: choose once for every frame when it comes, and read it at once, so that '
+                 'an answer pays for question and answer only', choices=MODES),
+    _of_pipeline('sparsify.group_frames', 'group_frames', 'Causal mode: frames per camera that '
+                 'are compared with one key frame; an answer is about one to two times as many',
+                 span=(1, 64)),
     _of_pipeline('engine.backend', 'engine_backend', 'What runs the proposal network',
                  choices=('auto', *BACKENDS)),
     _of_pipeline('engine.precision', 'engine_precision', 'Precision of the proposal network; int8 '
@@ -59,6 +70,10 @@ TABLE: tuple[Spec, ...] = (
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
+    _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
+                 'are kept; question and answer come on top', span=(64, 1048576)),
+    _of_pipeline('vlm.draft', 'draft', 'Guess descriptions from the last one, token by token '
+                 'checked by the model: the same answers, sooner where scenes stay alike'),
     _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
                  'written, so that any model gives a report that can be read; needs llguidance'),
     _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '

@@ -133,7 +133,12 @@ class Sparsifier:
     def select(self, proposals: Sequence[Proposal], grid: tuple[int, int], keep_ratio: float,
                previous_key: int | None = None) -> Selection:
         """Choose the tokens of a window; see ``TokenSelector``."""
-        budget = token_budget(len(proposals), grid, keep_ratio, previous_key)
+        return self.choose(proposals, grid, token_budget(
+            len(proposals), grid, keep_ratio, previous_key), previous_key)
+
+    def choose(self, proposals: Sequence[Proposal], grid: tuple[int, int], budget: int,
+               previous_key: int | None = None) -> Selection:
+        """Choose so many tokens of a window; otherwise as :meth:`select`."""
         if len({proposal.embedding.shape for proposal in proposals}) > 1:
             raise ValueError('proposals of different shapes in one window')
         memory = self._window.memory

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import json
 from pathlib import Path
 import time
@@ -31,6 +30,7 @@ from transformers import (
     AutoTokenizer,
     BatchFeature,
     Cache,
+    DynamicCache,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -42,6 +42,7 @@ from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from vts_ros.vlm.decoder import why_inexact
+from vts_ros.vlm.drafting import crop, Drafting
 from vts_ros.vlm.errors import VlmError
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.interface import Generation, OnText
@@ -88,6 +89,10 @@ class Layout:
         stays[self.visual_slots] = False
         stays[self.visual_slots[keep]] = True
         return stays.nonzero()[:, 0]
+
+    def length_to_last_picture(self, kept: int) -> int:
+        """Return the length of the prompt up to its last picture with so many visual tokens."""
+        return int(self.image_slots[-1]) + 1 - len(self.visual_slots) + kept
 
 
 class Pruned(NamedTuple):
@@ -141,10 +146,27 @@ class Prefix:
 
     def begins(self, prompt: Pruned) -> bool:
         """Return whether a prompt begins with what was read."""
-        length = len(self.read.input_ids)
-        return (torch.equal(self.read.input_ids, prompt.input_ids[:length])
-                and torch.equal(self.read.position_ids, prompt.position_ids[:, :length])
-                and torch.equal(self.read.tokens, prompt.tokens))
+        return (self.is_whole
+                and torch.equal(self.read.input_ids, prompt.input_ids[:self.length])
+                and torch.equal(self.read.position_ids, prompt.position_ids[:, :self.length])
+                and torch.equal(self.read.tokens, prompt.tokens[:len(self.read.tokens)]))
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the cache holds what was read, not less and not more."""
+        return self.length == self.cache.get_seq_length()
+
+    @property
+    def length(self) -> int:
+        """Return how many tokens were read."""
+        return len(self.read.input_ids)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Return the size of the cache."""
+        layers: Sequence[Any] = self.cache.layers
+        parts = [part for layer in layers for part in (layer.keys, layer.values)]
+        return sum(int(part.nbytes) for part in parts if part is not None)
 
 
 class _Progress(StoppingCriteria):
@@ -432,10 +454,14 @@ class Vlm:
         if answers is not None:
             inputs['labels'] = _pad(label_rows, _IGNORED_LABEL, pad_left)
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
-        inputs['mm_encoder_outputs'] = {'image': self._family.encoder_outputs(
+        inputs.update(self._visual(
             torch.cat([one.tokens for one in pruned]),
-            [torch.cat(level) for level in zip(*(one.deepstack for one in pruned), strict=True)])}
+            [torch.cat(level) for level in zip(*(one.deepstack for one in pruned), strict=True)]))
         return inputs
+
+    def _visual(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> dict[str, Any]:
+        """Return the argument of the model for features [I, D] of pictures."""
+        return {'mm_encoder_outputs': {'image': self._family.encoder_outputs(tokens, deepstack)}}
 
     def _answer_ids(self, answer: str) -> Tensor:
         ids = self.tokenizer(answer, add_special_tokens=False)['input_ids']
@@ -448,7 +474,8 @@ class Vlm:
         return output.logits[0]
 
     @torch.inference_mode()
-    def prefix(self, prepared: Prepared, keep: NDArray[np.int32] | None = None) -> Prefix:
+    def prefix(self, prepared: Prepared, keep: NDArray[np.int32] | None = None,
+               begun: Prefix | None = None) -> Prefix:
         """
         Read a pruned prompt up to its last picture, to ask several questions about it.
 
@@ -458,6 +485,9 @@ class Vlm:
             A prompt with these pictures; its instruction does not count.
         keep
             Visual tokens to keep, ascending int32 [B]; None keeps all.
+        begun
+            What was read before. Where this prompt begins with it, only the rest is read, into
+            its cache; where not, its memory is freed first. It cannot be used any more after.
 
         Returns
         -------
@@ -466,22 +496,44 @@ class Vlm:
         Raises
         ------
         VlmError
-            If the keep list does not fit, or memory runs out.
+            If the keep list does not fit, or memory runs out; what was begun stays as it was
+            where this prompt begins with it.
 
         """
-        prompt, inputs = prepared.prune(keep), self.batch([prepared], [keep])
-        after = len(prepared.layout.input_ids) - 1 - int(prepared.layout.image_slots[-1])
-        length = len(prompt.input_ids) - after
+        prompt = prepared.prune(keep)
+        kept = len(prepared.layout.visual_slots) if keep is None else len(keep)
+        length = prepared.layout.length_to_last_picture(kept)
+        to_read = prompt._replace(input_ids=prompt.input_ids[:length],
+                                  position_ids=prompt.position_ids[:, :length])
+        if begun is not None and not begun.begins(to_read):
+            begun.cache.reset()
+            begun = None
+        if begun is None:
+            nothing = Pruned(prompt.input_ids[:0], prompt.position_ids[:, :0],
+                             prompt.tokens[:0], ())
+            begun = Prefix(nothing, DynamicCache(
+                config=self.model.config.get_text_config(decoder=True)))
+        if begun.length == length:
+            return begun
         with _memory(f'{self.name} cannot read the pictures'):
-            output = self.model(
-                input_ids=inputs['input_ids'][:, :length],
-                position_ids=inputs['position_ids'][..., :length],
-                attention_mask=inputs['attention_mask'][:, :length],
-                mm_encoder_outputs=inputs['mm_encoder_outputs'], use_cache=True,
-                logits_to_keep=1)
-        read = prompt._replace(input_ids=prompt.input_ids[:length],
-                               position_ids=prompt.position_ids[:, :length])
-        return Prefix(read, output.past_key_values)
+            try:
+                self._read_on(to_read, begun)
+            except BaseException:
+                crop(begun.cache, begun.length)
+                raise
+        return Prefix(to_read, begun.cache)
+
+    def _read_on(self, prompt: Pruned, begun: Prefix) -> None:
+        """Read what comes in a prompt after what was read, into the same cache."""
+        start, seen, device = begun.length, len(begun.read.tokens), self.model.device
+        positions = prompt.position_ids[:, None, start:].to(device)
+        visual = {} if seen == len(prompt.tokens) else self._visual(
+            prompt.tokens[seen:], [level[seen:] for level in prompt.deepstack])
+        self.model(
+            input_ids=prompt.input_ids[None, start:].to(device),
+            position_ids=positions[0] if len(positions) == 1 else positions,
+            attention_mask=torch.ones_like(prompt.input_ids[None], device=device),
+            past_key_values=begun.cache, use_cache=True, logits_to_keep=1, **visual)
 
     def generate(
         self,
@@ -491,6 +543,7 @@ class Vlm:
         stop: Callable[[], bool] | None = None,
         streamer: BaseStreamer | None = None,
         prefix: Prefix | None = None,
+        draft: Sequence[int] = (),
         **options: Any,
     ) -> Generation:
         """
@@ -510,6 +563,8 @@ class Vlm:
             Given every token as it comes, see transformers.
         prefix
             The beginning of this prompt with this keep list, read before.
+        draft
+            Tokens of an answer that this one may be like: makes it faster, not another one.
         options
             Further options of the generation, see transformers.
 
@@ -520,7 +575,7 @@ class Vlm:
             runs out.
 
         """
-        return self._generate([prepared], [keep], max_new_tokens, stop, prefix,
+        return self._generate([prepared], [keep], max_new_tokens, stop, prefix, draft,
                               streamer=streamer, **options)[0]
 
     def generate_batch(
@@ -532,6 +587,8 @@ class Vlm:
         *,
         in_form: bool = False,
         on_text: OnText | None = None,
+        prefix: Prefix | None = None,
+        draft: Sequence[int] = (),
         **options: Any,
     ) -> list[Generation]:
         """
@@ -544,6 +601,8 @@ class Vlm:
             is the beginning of the form.
         on_text
             Given the answer piece by piece while it is written, if there is one prompt only.
+        prefix, draft
+            As in generate, if there is one prompt only.
 
         Raises
         ------
@@ -558,25 +617,27 @@ class Vlm:
                 self._grammar.processor(len(prepared)), *options.get('logits_processor', ())])
         if on_text is not None:
             options['streamer'] = _Pieces(self.tokenizer, on_text)
-        return self._generate(prepared, keeps, max_new_tokens, stop, None, **options)
+        return self._generate(prepared, keeps, max_new_tokens, stop, prefix, draft, **options)
 
     @torch.inference_mode()
     def _generate(
         self, prepared: Sequence[Prepared], keeps: Sequence[NDArray[np.int32] | None],
         max_new_tokens: int, stop: Callable[[], bool] | None, prefix: Prefix | None,
-        **options: Any,
+        draft: Sequence[int], **options: Any,
     ) -> list[Generation]:
         progress = _Progress(stop)
         greedy = {'do_sample': False, 'temperature': None, 'top_p': None, 'top_k': None}
         start_sec = time.perf_counter()
         inputs = self.batch(prepared, keeps)
         if prefix is not None:
-            if not prefix.begins(prepared[0].prune(keeps[0])):
-                raise VlmError('the prompt does not begin with what was read before')
+            _check_prefix(prefix, [one.prune(keep) for one, keep in zip(prepared, keeps)])
             del inputs['mm_encoder_outputs']
-            # A copy: generation writes into it.
-            inputs['past_key_values'] = deepcopy(prefix.cache)
-        with _memory(f'{self.name} cannot generate'):
+            inputs['past_key_values'] = prefix.cache
+        drafting = None
+        if draft and len(prepared) == 1 and not options.get('do_sample'):
+            drafting = options['custom_generate'] = Drafting(
+                draft, options.get('streamer'))
+        with _memory(f'{self.name} cannot generate'), _given_back(prefix):
             output = self.model.generate(
                 **inputs, max_new_tokens=max_new_tokens, pad_token_id=self._pad_id,
                 eos_token_id=self._end_ids, stopping_criteria=StoppingCriteriaList([progress]),
@@ -589,8 +650,10 @@ class Vlm:
         lengths = inputs['attention_mask'].sum(1).tolist()
         visual = [len(_keep_tensor(keep, len(one.layout.visual_slots)))
                   for one, keep in zip(prepared, keeps)]
-        return [self._generation(written, length, count, latency_ms) for written, length, count
-                in zip(output[:, width:].tolist(), lengths, visual, strict=True)]
+        found = [self._generation(written, length, count, latency_ms) for written, length, count
+                 in zip(output[:, width:].tolist(), lengths, visual, strict=True)]
+        return found if drafting is None else [replace(
+            found[0], drafted=drafting.drafted, accepted=drafting.accepted)]
 
     def _generation(self, written: list[int], prompt_tokens: int, visual_tokens: int,
                     latency_ms: dict[str, float]) -> Generation:
@@ -600,6 +663,22 @@ class Vlm:
             text=str(self.tokenizer.decode(token_ids, skip_special_tokens=True)),
             token_ids=tuple(token_ids), prompt_tokens=prompt_tokens,
             visual_tokens=visual_tokens, latency_ms=dict(latency_ms))
+
+
+def _check_prefix(prefix: Prefix, prompts: Sequence[Pruned]) -> None:
+    if (len(prompts) > 1 or not prefix.begins(prompts[0])
+            or len(prefix.read.tokens) < len(prompts[0].tokens)):
+        raise VlmError('the prompt does not begin with what was read before')
+
+
+@contextmanager
+def _given_back(prefix: Prefix | None) -> Iterator[None]:
+    """Lend the cache of a prefix: what an answer adds to it is gone afterwards."""
+    try:
+        yield
+    finally:
+        if prefix is not None:
+            crop(prefix.cache, prefix.length)
 
 
 def _keep_tensor(keep: NDArray[np.int32] | None, total: int) -> Tensor:

@@ -23,6 +23,13 @@ RAW_CHARACTERS = 300
 _MAX_TEXTS = {'label': 60, 'explanation': 200, 'action': 100, 'description': 200}
 #: Coordinates may lie so far outside of the picture; they are clipped.
 _MARGIN = 0.05
+#: A key, or a fact from its key on, at which an answer was cut: half of it may say something else.
+_HALF = re.compile(
+    r"""(?<=[{,])\s*["']?(?:\w*["']?|(?:object|label|box|risk)["']?\s*"""
+    r""":\s*(?:"[^"]*|'[^']*|\[[^\]]*|[^\s"'\[\]{}][^"'\[\]{},]*)?)$""", re.IGNORECASE)
+#: The two facts of an answer, wholly written.
+_FACTS = (re.compile(r'"object"\s*:\s*(?:null|"[^"]*"|\{[^{}]*\})'),
+          re.compile(r'"risk"\s*:\s*"[^"]*"'))
 
 
 class Parsed(NamedTuple):
@@ -106,6 +113,11 @@ def parse(text: str, box_scale: float = 1.0) -> Answer:
     return inspect(text, box_scale).answer
 
 
+def has_facts(text: str) -> bool:
+    """Return whether the beginning of an answer already says the object and the risk."""
+    return all(fact.search(text) for fact in _FACTS)
+
+
 def inspect(text: str, box_scale: float = 1.0) -> Parsed:
     """Read an answer like parse, and say what was wrong with it."""
     text = text[:MAX_CHARACTERS].rpartition('</think>')[2]
@@ -151,7 +163,7 @@ def _repaired(text: str) -> dict[str, Any] | None:
     if start < 0:
         return None
     try:
-        return _fields(json_repair.loads(text[start:]))
+        return _fields(json_repair.loads(_HALF.sub('', text[start:].rstrip())))
     except (ValueError, RecursionError):
         return None
 

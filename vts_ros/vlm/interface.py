@@ -33,6 +33,8 @@ class Generation:
         visual tokens of the window were kept.
     latency_ms
         ``prefill`` until the first token, ``decode`` for the rest; of the whole batch.
+    drafted, accepted
+        Tokens that were guessed from a draft, and how many of these are in the answer.
 
     """
 
@@ -41,6 +43,8 @@ class Generation:
     prompt_tokens: int
     visual_tokens: int
     latency_ms: dict[str, float]
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Encoded(Protocol):

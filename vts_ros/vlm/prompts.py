@@ -85,6 +85,9 @@ class Prompt:
         The same with ``{camera}``, used where there are several cameras.
     box_scale
         Full width and height of a picture in the unit in which boxes are asked for.
+    caption_causal, caption_causal_cameras
+        The same in causal mode, where a text has to be known when its picture comes: with
+        ``{time}`` in seconds since the first picture of the prompt.
     caption_part
         Text before a part of a picture, with the ``{caption}`` of the picture and the ``{box}``;
         for models to which not all of it is sent.
@@ -98,6 +101,8 @@ class Prompt:
     caption: str = '{age}s'
     caption_cameras: str = '{camera} {age}s'
     box_scale: float = 1.0
+    caption_causal: str = '{time}s'
+    caption_causal_cameras: str = '{camera} {time}s'
     caption_part: str = '{caption} [{box}]'
     vehicle: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -121,6 +126,14 @@ class Prompt:
         template = self.caption_cameras if several else self.caption
         return [template.format(camera=frame.camera,
                                 age=_age_text((newest_ns - frame.stamp_ns) * 1e-9))
+                for frame in frames]
+
+    def captions_on_arrival(self, frames: Sequence[Frame]) -> list[str]:
+        """Return the text before each picture that stays the same when others follow."""
+        several = len({frame.camera for frame in frames}) > 1
+        template = self.caption_causal_cameras if several else self.caption_causal
+        return [template.format(camera=frame.camera,
+                                time=f'{(frame.stamp_ns - frames[0].stamp_ns) * 1e-9:.1f}')
                 for frame in frames]
 
 
@@ -198,10 +211,15 @@ def _prompt(task: str, texts: dict[str, Any]) -> Prompt:
     prompt = Prompt(system=texts['system'].strip(), instruction=texts[task].strip(),
                     caption=texts['caption'], caption_cameras=texts['caption_cameras'],
                     box_scale=float(texts['box_scale']),
+                    caption_causal=texts.get('caption_causal', Prompt.caption_causal),
+                    caption_causal_cameras=texts.get('caption_causal_cameras',
+                                                     Prompt.caption_causal_cameras),
                     caption_part=texts.get('caption_part', Prompt.caption_part),
                     vehicle=dict(texts.get('vehicle', {})))
     for template in (prompt.caption, prompt.caption_cameras):
         template.format(camera='', age='')
+    for template in (prompt.caption_causal, prompt.caption_causal_cameras):
+        template.format(camera='', time='')
     prompt.caption_part.format(caption='', box='')
     for text in prompt.vehicle.values():
         text.format(speed='')

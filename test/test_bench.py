@@ -1,0 +1,240 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark: every case is what it says, and what is noted is what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any
+
+from conftest import ROOT
+import pytest
+import torch
+
+from vts_ros.bench import page, report, workload
+from vts_ros.bench.shapes import make
+from vts_ros.bench.tape import cache_bytes, tensor_peak
+from vts_ros.bench.workload import Bench, CASES, drive_frames, ROOFLINE, windows_of, Workload
+from vts_ros.pipeline import Pipeline, PipelineConfig
+from vts_ros.vlm.answers import parse
+
+SMALL = Workload('tiny', frames=3, windows=2, budget_sec=1.0, answer_tokens=6, size=(112, 56),
+                 device='cpu', threads=1)
+#: Of the model tiny: layers, keys and values, heads, sides of a head, bytes of a float.
+KV_BYTES_PER_TOKEN = 2 * 2 * 1 * 32 * 4
+
+
+@pytest.fixture(scope='module')
+def bench() -> Iterator[Bench]:
+    found = Bench(SMALL)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope='module')
+def result(bench: Bench) -> dict[str, Any]:
+    return {'date': '2026-11-24', 'machine': 'here', 'more': [],
+            **workload.summary(SMALL, bench.run())}
+
+
+@pytest.fixture(scope='module')
+def embedded() -> Iterator[Bench]:
+    found = Bench(Workload(device='cpu', threads=2))
+    yield found
+    found.close()
+
+
+def test_windows_slide_over_a_drive_by_one() -> None:
+    instants = drive_frames(6, (64, 36), seed=7, cameras=3)
+    windows = windows_of(instants, 4)
+    assert [len(window) for window in windows] == [12, 12, 12]
+    assert windows[1][:9] == windows[0][3:]
+    stamps = [instant[0].stamp_ns for instant in instants]
+    assert {late - early for early, late in pairwise(stamps)} == {400_000_000}
+    first, second, third = (frame.rgb() for frame in instants[0])
+    assert (first[:, ::-1] == second).all()
+    assert not (first == third).all()
+    assert not (first == instants[1][0].rgb()).all()
+
+
+def test_the_result_has_the_form_that_is_promised(result: dict[str, Any]) -> None:
+    assert list(result['cases']) == list(CASES)
+    assert set(result['ratio_to_dense']) == set(CASES) - {'dense'}
+    for case in result['cases'].values():
+        assert {'windows_per_s', 'ttft_ms', 'stages_ms', 'kv_bytes',
+                'peak_bytes_above_weights'} <= set(case)
+        assert case['windows_per_s'] > 0
+        assert 0 < case['ttft_ms'] < case['total_ms']['p95']
+        assert all(set(stage) == {'p50', 'p95'} for stage in case['stages_ms'].values())
+    assert result['workload']['n'] == 2
+    assert ROOFLINE not in result['cases']
+    json.dumps(result)
+
+
+def test_keys_and_values_are_those_of_the_tokens(result: dict[str, Any]) -> None:
+    cells = 3 * 2 * 4
+    kv_bytes = {name: case['kv_bytes'] for name, case in result['cases'].items()}
+    dropped = {name: (kv_bytes['dense'] - kv_bytes[name]) / KV_BYTES_PER_TOKEN
+               for name in ('window_0.6', 'window_0.4', 'cached_0.4')}
+    assert dropped == {'window_0.6': cells - round(0.6 * cells),
+                       'window_0.4': cells - round(0.4 * cells),
+                       'cached_0.4': cells - round(0.4 * cells)}
+    assert result['roofline']['kv_bytes'] < kv_bytes['window_0.4']
+
+
+def test_all_cases_say_what_they_are_told(result: dict[str, Any], bench: Bench) -> None:
+    for case in result['cases'].values():
+        assert case['answer_tokens'] == SMALL.answer_tokens
+    assert result['cases']['dense']['tokens_per_pass'] == 1.0
+    assert result['cases']['causal_0.4']['tokens_per_pass'] == 1.0
+    assert result['cases']['drafted_0.4']['tokens_per_pass'] > 1.0
+    window = windows_of(drive_frames(3, SMALL.picture_size, 7), 3)[0]
+    for script in ([40, 41, 42, 43, 44, 45], [45, 44, 43, 42, 41, 40]):
+        bench.tape.script = script
+        stock: Any = bench.cases(['dense'])['dense']
+        stock.answer(window)
+        assert stock.text == bench.vlm.tokenizer.decode(script)
+        # Two of the last answer are right in the middle; the rest must not be believed.
+        for case in bench.cases(['drafted_0.4']).values():
+            drafted: Any = case
+            drafted._pipeline._draft = (40, 41, 42, 99, 98, 97)
+            drafted.answer(window)
+            assert drafted._pipeline._draft == tuple(script)
+
+
+def test_stock_transformers_say_what_the_pipeline_says_with_all_tokens(embedded: Bench) -> None:
+    window = windows_of(drive_frames(5, (224, 128), 7), 5)[0]
+    stock: Any = embedded.cases(['dense'])['dense']
+    sample = stock.answer(window)
+    whole = Pipeline(embedded._writer.sparsifier, embedded.vlm, embedded._writer.prompts,
+                     PipelineConfig(keep_ratio=1.0))
+    assert whole.describe(window).answer == parse(stock.text)
+    assert stock.text.startswith('{"object"')
+    assert sample.passes == sample.written
+    prompt = embedded._writer.prompts.description
+    layout = embedded.vlm.layout([(4, 7)] * 5, prompt.captions(window), prompt)
+    assert stock.inputs(window)['input_ids'][0].tolist() == layout.input_ids.tolist()
+
+
+def test_a_model_is_left_as_it_was() -> None:
+    found = Bench(SMALL)
+    model = found.vlm.model
+    found.close()
+    assert 'generate' not in vars(model)
+    assert not model.model.visual._forward_hooks
+
+
+def test_the_peak_is_that_of_what_is_held_at_once() -> None:
+    with tensor_peak(torch.device('cpu')) as peak:
+        held = torch.ones(1000, 250)
+        for _ in range(3):
+            other = held + 1.0
+            del other
+    assert 2_000_000 <= peak() < 2_100_000
+
+
+def test_the_cache_is_measured(bench: Bench) -> None:
+    ids = torch.zeros(1, 10, dtype=torch.long)
+    cache = bench.vlm.model.model.language_model(input_ids=ids, use_cache=True).past_key_values
+    assert cache_bytes(cache) == 10 * KV_BYTES_PER_TOKEN
+
+
+def test_shapes_are_those_of_the_published_models(bench: Bench) -> None:
+    parameters = {name: make(name, bench.vlm.tokenizer, 'meta').model.num_parameters()
+                  for name in ('qwen2.5-vl-3b', 'qwen2.5-vl-7b')}
+    # By their model cards: 3.75 and 8.29 billion.
+    assert parameters['qwen2.5-vl-3b'] == pytest.approx(3.75e9, rel=0.01)
+    assert parameters['qwen2.5-vl-7b'] == pytest.approx(8.29e9, rel=0.01)
+
+
+def grown() -> dict[str, Any]:
+    one = {'total_ms': 100.0, 'ttft_ms': 50.0, 'kv_bytes': 1, 'n': 3}
+    both = {'dense': one, 'drafted_0.4': one}
+    return {'date': '2026-11-24', 'machine': 'here', 'workload': {
+        'model': 'tiny', 'frames': 5, 'size': [64, 32], 'seed': 7},
+        'frames': {'5': both, '8': both}, 'cameras': {'1': both, '2': both}}
+
+
+def test_a_page_is_added_to(result: dict[str, Any], tmp_path: Path) -> None:
+    page.add(tmp_path, report.WORKLOADS, {'one': result})
+    first = (tmp_path / report.PAGE).read_text()
+    other = {**result, 'workload': {**result['workload'], 'frames': 8}}
+    page.add(tmp_path, report.WORKLOADS, {'two': other})
+    written = page.add(tmp_path, report.GROWTH, grown())
+    text = (tmp_path / report.PAGE).read_text()
+    assert '## tiny, 3 frames' in first
+    assert '## tiny, 8 frames' not in first
+    assert all(f'## {part}' in text for part in (
+        'tiny, 3 frames', 'tiny, 8 frames', 'Goals', 'As windows grow', 'Not measured'))
+    for path in written:
+        assert path.stat().st_size > 0
+    assert {path.name for path in written} == {
+        report.PAGE, report.DATA, report.SPEED_PLOT, report.STAGES_PLOT, report.GROWTH_PLOT}
+    assert all(f'({name})' in text for name in (report.SPEED_PLOT, report.GROWTH_PLOT))
+
+
+def test_goals_are_met_or_missed_by_the_ratios(result: dict[str, Any]) -> None:
+    good = json.loads(json.dumps(result))
+    ratios = good['ratio_to_dense']
+    ratios['window_0.6'].update(windows_per_s={'median': 1.33, 'low': 1, 'high': 2},
+                                peak_bytes_above_weights=0.72)
+    ratios['drafted_0.4'].update(windows_per_s={'median': 4.0, 'low': 1, 'high': 5},
+                                 ttft_ms={'median': 0.15, 'low': 0.1, 'high': 0.2})
+    text = page.page({report.WORKLOADS: {'good': good}})
+    assert text.count('| met |') == 4
+    assert 'What bounds' not in text
+    ratios['drafted_0.4']['windows_per_s']['median'] = 3.99
+    ratios['drafted_0.4']['ttft_ms']['median'] = 0.151
+    text = page.page({report.WORKLOADS: {'good': good}})
+    assert (text.count('| met |'), text.count('| missed |')) == (2, 2)
+    assert text.count('of the time. Prompt and answer alone') == 2
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, check=False, capture_output=True,
+        text=True, timeout=600, env={**os.environ, 'OMP_NUM_THREADS': '1', 'COLUMNS': '160'})
+
+
+@pytest.mark.timeout(600)
+def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
+    done = run('-m', 'vts_ros.cli', 'bench', '--model', 'tiny', '--quick', '--json', '--plots',
+               tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    result = json.loads(done.stdout)
+    assert list(result['cases']) == list(CASES)
+    assert 'drafted_0.4' in done.stderr
+    assert (tmp_path / report.SPEED_PLOT).is_file()
+
+
+@pytest.mark.timeout(600)
+def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
+    done = run('bench/gpu_suite.py', '--tiny', '--json', '--report', tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert list(result['suite']['cases']) == list(CASES)
+    assert list(result['growth']['frames']) == ['2', '3']
+    assert list(result['growth']['cameras']) == ['1', '2']
+    assert 0.0 <= result['deadline']['planned']['late'] <= 1.0
+    assert '## Under a deadline' in (tmp_path / report.PAGE).read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_the_suite_says_what_is_missing() -> None:
+    done = run('bench/gpu_suite.py')
+    assert done.returncode == 1
+    assert done.stderr.startswith('nothing to measure: PyTorch')
+    assert '--tiny' in done.stderr
+
+
+def test_lengths_are_numbers() -> None:
+    done = run('-m', 'vts_ros.cli', 'bench', '--frames', '5,x')
+    assert done.returncode == 2
+    assert "'5,x' is no list of numbers" in done.stderr

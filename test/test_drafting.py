@@ -1,0 +1,154 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Answers written with a draft are those written without, whatever the draft is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from vlm_maker import make, names, PROMPT
+
+from vts_ros.confidence import Certainty
+from vts_ros.pipeline import checkpoint
+from vts_ros.vlm import Prepared, Vlm
+from vts_ros.vlm.answers import schema
+from vts_ros.vlm.drafting import Draft
+
+#: Random models repeat themselves; answers of different tokens prove more when compared.
+LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
+LENGTH = 40
+
+
+@pytest.fixture(scope='module', params=names('qwen2_5_vl', 'qwen3_vl', 'internvl'))
+def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
+    return Vlm.load(make(request.param, tmp_path_factory.mktemp('models') / request.param),
+                    device='cpu')
+
+
+@pytest.fixture(scope='module')
+def prepared(vlm: Vlm) -> Prepared:
+    return three_pictures(vlm)
+
+
+def three_pictures(vlm: Vlm) -> Prepared:
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (90, 150, 3), np.uint8) for _ in range(3)]
+    return vlm.prepare([vlm.encode(one) for one in pictures], ['0.0s', '0.4s', '0.8s'], PROMPT)
+
+
+@pytest.fixture
+def passes(vlm: Vlm) -> Iterator[list[int]]:
+    """Tokens of every forward pass of the model."""
+    yield from forward_tokens(vlm)
+
+
+def forward_tokens(vlm: Vlm) -> Iterator[list[int]]:
+    counted: list[int] = []
+    hook = vlm.model.register_forward_pre_hook(
+        lambda module, args, kwargs: counted.append(kwargs['input_ids'].shape[1]),
+        with_kwargs=True)
+    yield counted
+    hook.remove()
+
+
+@pytest.mark.parametrize('options', [{}, LIVELY])
+def test_any_draft_gives_the_same_answer(vlm: Vlm, prepared: Prepared, options: Any) -> None:
+    keep = np.arange(0, len(prepared.layout.visual_slots), 2, dtype=np.int32)
+    expected = vlm.generate(prepared, keep, LENGTH, **options)
+    right = list(expected.token_ids)
+    changed = [*right[:9], right[9] + 1, *right[10:]]
+    random = np.random.default_rng(1).integers(8, 200, LENGTH).tolist()
+    drafts = {'right': right, 'too long': right * 2, 'too short': right[:5], 'changed': changed,
+              'one more': [*right[:7], 9, *right[7:]], 'one less': [*right[:7], *right[8:]],
+              'random': random, 'end at once': [vlm._end_ids[0], *right]}
+    prefix = vlm.prefix(prepared, keep)
+    for name, draft in drafts.items():
+        for begun in (None, prefix):
+            found = vlm.generate(prepared, keep, LENGTH, draft=draft, prefix=begun, **options)
+            assert found.token_ids == expected.token_ids, name
+            assert 0 <= found.accepted <= min(found.drafted, len(found.token_ids)), name
+
+
+def test_a_right_draft_saves_passes_and_a_wrong_one_costs_none(
+        vlm: Vlm, prepared: Prepared, passes: list[int]) -> None:
+    expected = vlm.generate(prepared, None, LENGTH, **LIVELY)
+    length = len(expected.token_ids)
+    plain = len(passes)
+    assert plain == length > 20
+    passes.clear()
+    found = vlm.generate(prepared, None, LENGTH, draft=expected.token_ids, **LIVELY)
+    # 16 tokens are guessed in the first pass, then twice as many.
+    assert len(passes) <= 3
+    assert found.accepted >= length - 3
+    passes.clear()
+    wrong = [int(token) + 1 for token in expected.token_ids]
+    found = vlm.generate(prepared, None, LENGTH, draft=wrong, **LIVELY)
+    assert len(passes) <= plain
+    assert found.token_ids == expected.token_ids
+
+
+def test_a_draft_goes_on_after_what_was_changed_put_in_or_left_out() -> None:
+    earlier = list(range(100, 140))
+    for new in ([*earlier[:10], 7, *earlier[11:]], [*earlier[:10], 7, 8, *earlier[10:]],
+                [*earlier[:10], *earlier[14:]]):
+        draft, written, passes = Draft(earlier), list[int](), 0
+        while len(written) < len(new):
+            guess = draft.guess(8)
+            rest = new[len(written):]
+            matched = next((index for index, (one, other) in enumerate(zip(guess, rest))
+                            if one != other), min(len(guess), len(rest) - 1))
+            written += rest[:matched + 1]
+            draft.follow(written, matched)
+            passes += 1
+        assert passes < 15  # of about 40 tokens
+
+
+class _Pieces:
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.has_ended = False
+
+    def put(self, value: torch.Tensor) -> None:
+        self.ids += value.flatten().tolist()
+
+    def end(self) -> None:
+        self.has_ended = True
+
+
+def test_tokens_come_one_after_the_other_and_stop_is_heard(
+        vlm: Vlm, prepared: Prepared) -> None:
+    expected = vlm.generate(prepared, None, LENGTH, **LIVELY)
+    pieces: Any = _Pieces()
+    vlm.generate(prepared, None, LENGTH, draft=expected.token_ids, streamer=pieces, **LIVELY)
+    assert pieces.ids[expected.prompt_tokens:] == list(expected.token_ids)
+    assert pieces.has_ended
+    stopped = vlm.generate(prepared, None, LENGTH, stop=lambda: True,
+                           draft=expected.token_ids, **LIVELY)
+    assert stopped.token_ids == expected.token_ids[:len(stopped.token_ids)]
+    assert len(stopped.token_ids) < len(expected.token_ids)
+
+
+def test_answers_held_to_their_form_and_certainties_are_those_without_a_draft() -> None:
+    """Processors with a state see every token of the answer once, in order."""
+    vlm = Vlm.load(checkpoint('embedded'), device='cpu', schema=schema(1.0))
+    prepared = three_pictures(vlm)
+    without = Certainty()
+    (expected,) = vlm.generate_batch([prepared], [None], 120, in_form=True,
+                                     logits_processor=[without])
+    right = list(expected.token_ids)
+    for draft in ([*right[:12], right[5], *right[12:]], right[20:], [3] * 50):
+        with_draft = Certainty()
+        (found,) = vlm.generate_batch([prepared], [None], 120, in_form=True, draft=draft,
+                                      logits_processor=[with_draft])
+        assert found.token_ids == expected.token_ids
+        np.testing.assert_allclose(with_draft.rows(), without.rows(), atol=1e-4)
+
+
+def test_a_batch_is_written_without_a_draft(vlm: Vlm, prepared: Prepared) -> None:
+    alone = vlm.generate(prepared, None, 8, **LIVELY)
+    both = vlm.generate_batch([prepared, prepared], [None, None], 8, draft=alone.token_ids,
+                              **LIVELY)
+    assert [one.token_ids for one in both] == [alone.token_ids] * 2
+    assert [one.drafted for one in both] == [0, 0]

@@ -1,0 +1,178 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Speculative decoding with an earlier answer as the draft.
+
+What a scene is described as changes little from one window to the next. So the last answer is a
+guess at the next one, and the model checks many guessed tokens in the time of one step (after
+Leviathan et al., 2023, arXiv 2211.17192, here for greedy decoding). The answer is that without
+a draft; a bad draft costs time only.
+
+The assisted generation of transformers drafts with another model or from the prompt, and hands
+logits to processors for tokens that are then dropped. Processors with a state, such as those that
+hold answers to a form or note certainties, go wrong with that. Here a processor sees each token
+of the answer once, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+#: Tokens that are guessed at first, and the bounds between which that follows the success.
+_FIRST, _FEWEST, _MOST = 16, 8, 64
+#: So many tokens in a row must be alike for a draft to go on elsewhere, and so near.
+_ALIKE, _NEAR = 3, 32
+
+
+class Draft:
+    """
+    An earlier answer, and where in it the new answer is.
+
+    Parameters
+    ----------
+    tokens
+        Of the earlier answer.
+
+    """
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = list(tokens)
+        self._at = 0
+
+    def guess(self, most: int) -> list[int]:
+        """Return what may come next, so many tokens at most."""
+        return self._tokens[self._at:self._at + max(0, most)]
+
+    def follow(self, written: Sequence[int], matched: int) -> None:
+        """
+        Go on after more of the answer is known.
+
+        Parameters
+        ----------
+        written
+            All of the new answer so far; its last token is the one after those that matched.
+        matched
+            How many tokens of the last guess were right.
+
+        """
+        # If nothing speaks against it, the wrong token took the place of one of the draft.
+        self._at += matched + 1
+        tail = list(written[-_ALIKE:])
+        if len(tail) < _ALIKE or tail == self._tokens[max(0, self._at - _ALIKE):self._at]:
+            return
+        ends = range(max(_ALIKE, self._at - _NEAR),
+                     min(len(self._tokens), self._at + _NEAR) + 1)
+        found = [end for end in ends if self._tokens[end - _ALIKE:end] == tail]
+        self._at = min(found, key=lambda end: abs(end - self._at), default=self._at)
+
+
+class Drafting:
+    """
+    Writes an answer with a draft; for ``custom_generate`` of transformers, one prompt at a time.
+
+    Attributes
+    ----------
+    drafted, accepted
+        Tokens that were guessed, and how many of these are in the answer.
+    steps
+        Forward passes of the model.
+
+    """
+
+    def __init__(self, draft: Sequence[int], streamer: BaseStreamer | None = None) -> None:
+        self._draft = Draft(draft)
+        # transformers hand a streamer the prompt, but do not hand it on.
+        self._streamer = streamer
+        self.drafted = self.accepted = self.steps = 0
+
+    def __call__(self, model: Any, input_ids: Tensor, logits_processor: LogitsProcessorList,
+                 stopping_criteria: StoppingCriteriaList, generation_config: GenerationConfig,
+                 **inputs: Any) -> Tensor:
+        """
+        Write greedily.
+
+        Parameters
+        ----------
+        model, input_ids, logits_processor, stopping_criteria, generation_config, inputs
+            As ``generate`` of transformers hands them to a way of decoding. The cache may hold
+            the beginning of the prompt already.
+
+        Returns
+        -------
+        Prompt and answer, int64 [1, S].
+
+        """
+        cache, positions = inputs['past_key_values'], inputs['position_ids']
+        visual = {name: value for name, value in inputs.items() if name == 'mm_encoder_outputs'}
+        ends = set(_end_ids(generation_config))
+        begin, reach, ids, finished = input_ids.shape[1], _FIRST, input_ids, False
+        while not finished:
+            # One token more than is guessed is written.
+            room = int(generation_config.max_length) - ids.shape[1] - 1
+            guess = self._draft.guess(min(reach, room))
+            trial = torch.cat([ids, ids.new_tensor([guess])], dim=1)
+            ahead = torch.arange(1, trial.shape[1] - begin + 1, device=ids.device)
+            known = cache.get_seq_length()
+            output = model(
+                input_ids=trial[:, known:],
+                position_ids=torch.cat([positions, positions[..., -1:] + ahead], -1)[..., known:],
+                attention_mask=torch.ones_like(trial), past_key_values=cache, use_cache=True,
+                logits_to_keep=len(guess) + 1, **visual)
+            visual = {}
+            logits = output.logits[:, -len(guess) - 1:].float()
+            tokens = _accepted(trial, logits, guess, logits_processor, ends)
+            ids = torch.cat([ids, ids.new_tensor([tokens])], dim=1)
+            # The last token was not read yet.
+            crop(cache, ids.shape[1] - 1)
+            matched = len(tokens) - 1 + (len(tokens) <= len(guess)
+                                         and tokens[-1] == guess[len(tokens) - 1])
+            self.steps += 1
+            self.drafted += len(guess)
+            self.accepted += matched
+            self._draft.follow(ids[0, begin:].tolist(), len(tokens) - 1)
+            reach = min(max(2 * matched, _FEWEST), _MOST)
+            if self._streamer is not None:
+                self._streamer.put(ids[0, -len(tokens):].cpu())
+            nothing: Any = None
+            finished = bool(stopping_criteria(ids, nothing).all())
+        if self._streamer is not None:
+            self._streamer.end()
+        return ids
+
+
+def _accepted(trial: Any, logits: Any, guess: Sequence[int],
+              processors: LogitsProcessorList, ends: set[int]) -> list[int]:
+    """Return the tokens that greedy decoding writes, up to the first that was not guessed."""
+    before = trial.shape[1] - len(guess)
+    picked = [] if processors else logits[0].argmax(-1).tolist()
+    tokens: list[int] = []
+    for index in range(len(guess) + 1):
+        if processors:
+            scores = processors(trial[:, :before + index], logits[:, index])
+            tokens.append(int(scores.argmax(-1)))
+        else:
+            tokens.append(picked[index])
+        if tokens[-1] in ends or index == len(guess) or tokens[-1] != guess[index]:
+            break
+    return tokens
+
+
+def _end_ids(config: GenerationConfig) -> list[int]:
+    found: Any = config.eos_token_id
+    return [] if found is None else [found] if isinstance(found, int) else list(found)
+
+
+def crop(cache: Any, length: int) -> None:
+    """Forget what a cache holds beyond so many tokens, in whatever state it was left."""
+    for layer in cache.layers:
+        # Layers without attention hold nothing and have no length.
+        held = getattr(layer, 'keys', None)
+        extra = 0 if held is None or not held.numel() else held.shape[-2] - length
+        if extra > 0:
+            layer.crop(-extra)
