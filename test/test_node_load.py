@@ -74,6 +74,7 @@ def test_soak(own_ros: Ros, model: str, car: Car) -> None:
             car.spin(0.1)
         assert len(car.reports) > before
         sizes.append(size(process))
+    print(f'{len(car.reports)} answers; MiB and threads at ten moments: {sizes}')
     memory, threads = zip(*sizes[2:])
     assert max(threads) - min(threads) <= 2, sizes
     assert memory[-1] - memory[0] < 40.0, sizes
