@@ -101,7 +101,8 @@ def test_what_was_read_piece_by_piece_is_what_is_read_at_once(
         at_once = vlm.prefix(prepared, selection.keep)
         assert at_once.cache is not prefix.cache
         assert at_once.read.input_ids.tolist() == prefix.read.input_ids.tolist()
-        for one, other in zip(prefix.cache.layers, at_once.cache.layers, strict=True):
+        layers: Any = zip(prefix.cache.layers, at_once.cache.layers, strict=True)
+        for one, other in layers:
             assert one.keys.shape == other.keys.shape
             torch.testing.assert_close(one.keys, other.keys, atol=EXACT, rtol=0.0)
             torch.testing.assert_close(one.values, other.values, atol=EXACT, rtol=0.0)

@@ -55,7 +55,7 @@ class Stream:
         Chooses the tokens.
     max_tokens
         Of all that is held, text between the pictures included. Question and answer come on top
-        of it while an answer is written.
+        while an answer is written; their memory is free when the next frame is read.
 
     """
 
