@@ -35,7 +35,8 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     Parameters
     ----------
     pipeline
-        Its keep ratio is changed and put back.
+        Its keep ratio is changed and put back. Its calibration is not used: measured is what the
+        language model says, not which pictures it is not asked about.
     split
         ``val`` or ``test``; risk levels are balanced.
     n
@@ -56,6 +57,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     truths: list[WindowTruth] = []
     confusion = {level: dict.fromkeys(RISK_LEVELS, 0) for level in RISK_LEVELS[:-1]}
     before = pipeline.config.keep_ratio
+    calibration, pipeline.calibration = pipeline.calibration, None
     scenes = balanced_scenes(split, n)
     while chunk := list(itertools.islice(scenes, _BATCH)):
         clips = [render(scene) for scene in chunk]
@@ -73,6 +75,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         pipeline.clear()
         progress(len(chunk))
     pipeline.set_keep_ratio(before)
+    pipeline.calibration = calibration
     return {
         'n': len(truths), 'split': split, 'model': pipeline.vlm.name,
         'dense': summary(scores[1.0]),
