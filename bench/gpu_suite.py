@@ -1,7 +1,7 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Run the benchmark on a machine with CUDA, in less than 8 minutes and without ROS.
+Run the benchmark on a machine with CUDA, within 8 minutes and without ROS.
 
 The shapes of Qwen2.5-VL-3B and -7B with random weights in bfloat16, and the embedded model:
 windows of 5 and 8 frames through every case of ``vts bench``, then how the time of an answer grows

@@ -35,7 +35,8 @@ before. Every window is answered by each of
 The first three keep nothing from earlier windows. Causal answers are about the pictures that were
 read: as many as the window has, and up to twice as many. The cases take turns at every window of
 one run. Ratios are those of one window to the same window, dense; the tables have their median
-and, in brackets, the least and the most. Windows of the warm-up are not counted.
+and, in brackets, the least and the most, which also show what else the machine did meanwhile.
+Windows of the warm-up are not counted.
 
 *First token* is the time from the arrival of the newest picture to the first token of the answer:
 reading, looking at and encoding that picture are in it. *Per pass* is how many tokens of the
@@ -208,8 +209,9 @@ def _not_measured(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield '## Not measured'
     yield ''
     if missing:
-        yield (f'- {", ".join(missing)}: `python bench/gpu_suite.py --report docs` on a machine '
-               'with CUDA measures them in less than 8 minutes, without ROS.')
+        yield (f'- {", ".join(missing)}: `python bench/gpu_suite.py --report docs` adds them on a '
+               'machine with CUDA. Its budgets are made for 8 minutes; it has only been '
+               'run on a CPU, with a tiny model.')
     yield '- Quality: it does not depend on the machine, and is in the README.'
     yield '- Real checkpoints, quantised weights, batches of several windows, served models.'
     yield '- Memory that libraries below PyTorch take for themselves.'
