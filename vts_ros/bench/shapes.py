@@ -56,6 +56,9 @@ class Shape:
 
 
 _SECTIONS_128 = [16, 24, 24]
+#: The vision encoder of both sizes of Qwen2.5-VL here.
+_VISION = {'depth': 32, 'hidden_size': 1280, 'intermediate_size': 3420, 'num_heads': 16,
+           'fullatt_block_indexes': [7, 15, 23, 31]}
 SHAPES: dict[str, Shape] = {
     # No published model: the text model of Qwen2.5-0.5B, and a vision encoder in the proportion
     # to it that the one of Qwen2.5-VL-3B has, in work per picture.
@@ -70,15 +73,13 @@ SHAPES: dict[str, Shape] = {
         {'hidden_size': 2048, 'intermediate_size': 11_008, 'num_hidden_layers': 36,
          'num_attention_heads': 16, 'num_key_value_heads': 2, 'vocab_size': 151_936,
          'mrope_section': _SECTIONS_128},
-        {'depth': 32, 'hidden_size': 1280, 'intermediate_size': 3420, 'num_heads': 16,
-         'fullatt_block_indexes': [7, 15, 23, 31]},
+        _VISION,
         torch.bfloat16, True, 'Qwen2.5-VL-3B, random weights'),
     'qwen2.5-vl-7b': Shape(
         {'hidden_size': 3584, 'intermediate_size': 18_944, 'num_hidden_layers': 28,
          'num_attention_heads': 28, 'num_key_value_heads': 4, 'vocab_size': 152_064,
          'mrope_section': _SECTIONS_128},
-        {'depth': 32, 'hidden_size': 1280, 'intermediate_size': 3420, 'num_heads': 16,
-         'fullatt_block_indexes': [7, 15, 23, 31]},
+        _VISION,
         torch.bfloat16, False, 'Qwen2.5-VL-7B, random weights'),
     'tiny': Shape(
         {'hidden_size': 64, 'intermediate_size': 96, 'num_hidden_layers': 2,

@@ -205,7 +205,7 @@ class PipelineHealth:
     def described(self, report: SceneReport, tokens: int = 0) -> None:
         """Note an answer and of how many tokens it was."""
         self.counters['described'] += 1
-        self.counters['unparsed'] += report.answer.risk == 'unknown'
+        self.counters['unparsed'] += is_unparsed(report)
         vlm_ms = sum(report.latency_ms.get(one, 0.0) for one in ('prefill', 'decode'))
         self.vlm_ms.append(vlm_ms)
         self.tokens_per_sec = 1e3 * tokens / vlm_ms if vlm_ms else 0.0
@@ -268,7 +268,7 @@ class PipelineHealth:
             **self._stats_of('frames', 'groups')}
 
     def _vlm(self, info: Mapping[str, str]) -> Part:
-        unparsed = self.report is not None and self.report.answer.risk == 'unknown'
+        unparsed = self.report is not None and is_unparsed(self.report)
         message = 'answers' if info else 'not loaded'
         return unparsed, 'the last answer was not understood' if unparsed else message, {
             **info, 'p50_ms': percentile(self.vlm_ms, 50),
@@ -288,6 +288,11 @@ class PipelineHealth:
             **{name: self.counters[name] for name in
                ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')},
             **self._stats_of('deadline')}
+
+
+def is_unparsed(report: SceneReport) -> bool:
+    """Return whether an answer was not understood; one about an unknown world was."""
+    return report.answer.risk == 'unknown' and report.in_world is not False
 
 
 def percentile(values: Iterable[float], q: float) -> float:
