@@ -291,8 +291,9 @@ class PipelineHealth:
 
 
 def is_unparsed(report: SceneReport) -> bool:
-    """Return whether an answer was not understood; one about an unknown world was."""
-    return report.answer.risk == 'unknown' and report.in_world is not False
+    """Return whether an answer was not understood; one that is only marked has its action."""
+    is_marked = report.in_world is False and bool(report.answer.action)
+    return report.answer.risk == 'unknown' and not is_marked
 
 
 def percentile(values: Iterable[float], q: float) -> float:
