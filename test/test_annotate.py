@@ -46,8 +46,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     model = tmp_path_factory.mktemp('model') / 'tiny'
     create_checkpoint(
         model, ['a road'], vocab_size=512, text_hidden=64, text_layers=2, text_heads=2,
-        text_intermediate=64, vision_hidden=32, vision_layers=2, vision_heads=2,
-        vision_intermediate=64)
+        text_intermediate=64, hidden_size=32, depth=2, num_heads=2,
+        intermediate_size=64)
     return Pipeline.load(PipelineConfig(model=str(model), max_new_tokens=4, threads=1))
 
 

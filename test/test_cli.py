@@ -129,8 +129,8 @@ def test_annotate_prints_every_answer(tmp_path: Path) -> None:
     model = tmp_path / 'tiny'
     create_checkpoint(
         model, ['a road'], vocab_size=512, text_hidden=64, text_layers=2, text_heads=2,
-        text_intermediate=64, vision_hidden=32, vision_layers=2, vision_heads=2,
-        vision_intermediate=64)
+        text_intermediate=64, hidden_size=32, depth=2, num_heads=2,
+        intermediate_size=64)
     out = tmp_path / 'out'
     done = vts('annotate', '--bag', drive(tmp_path / 'bag', 16), '--out', out, '--model', model,
                '--max-new-tokens', 4, '--keep-ratio', 0.5, '--every', 2, '--threads', 1)

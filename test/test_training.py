@@ -230,7 +230,8 @@ def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, worke
     train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 2, 2, 1), batch=2,
               workers=workers)
     vlm = Vlm.load(tmp_path / 'out')
-    assert vlm.model.num_parameters() < 6_000_000
+    # 60 MB of float32, with room for the other weights.
+    assert vlm.model.num_parameters() < 10_000_000
     text = language.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
     assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text
 

@@ -64,8 +64,8 @@ ANSWER = render(Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0)
                        'A child runs out.', 'brake hard'))
 SMALL: dict[str, Any] = {
     'text_hidden': 64, 'text_layers': 3, 'text_heads': 2, 'text_intermediate': 96,
-    'vision_hidden': 32, 'vision_layers': 3, 'vision_heads': 2, 'vision_intermediate': 48,
-    'deepstack': (0, 1)}
+    'hidden_size': 32, 'depth': 3, 'num_heads': 2, 'intermediate_size': 48,
+    'deepstack_visual_indexes': [0, 1]}
 #: Random models repeat themselves; answers of different tokens prove more when compared.
 LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
 

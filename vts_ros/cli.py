@@ -1033,13 +1033,16 @@ def train_vlm(
     start: Annotated[Path | None, typer.Option(
         help='Checkpoint to go on from, such as models/embedded; by default random weights.',
         show_default=False)] = None,
+    new_vision: Annotated[bool, typer.Option(
+        help='Take only the language model of --start, for a vision encoder of another '
+             'shape.')] = False,
 ) -> None:
     """Train the embedded language model; needs the proposal network."""
     from vts_ros.training.vlm import Steps
     from vts_ros.training.vlm import train_vlm as train
 
     steps = Steps(seeing_steps, understanding_steps, answering_steps, together_steps)
-    train(shards, out, work, steps, batch, seed, workers, start)
+    train(shards, out, work, steps, batch, seed, workers, start, new_vision)
 
 
 def _score_table(title: str, result: dict[str, Any]) -> Table:

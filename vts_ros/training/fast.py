@@ -33,10 +33,11 @@ def products_in_bfloat16() -> AbstractContextManager[Any]:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float) -> Tensor:
-    """Attend in float32; [B, heads, S, width] to [B, S, heads, width]."""
+    """Attend, in float32 if there will be gradients; [B, heads, S, w] to [B, S, heads, w]."""
+    kind = torch.float32 if torch.is_grad_enabled() else value.dtype
     with torch.autocast('cpu', enabled=False):
         attended = functional.scaled_dot_product_attention(
-            query.float(), key.float(), value.float(), is_causal=causal, scale=scale)
+            query.to(kind), key.to(kind), value.to(kind), is_causal=causal, scale=scale)
     return attended.transpose(1, 2)
 
 

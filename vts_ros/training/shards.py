@@ -22,8 +22,9 @@ from vts_ros.scenes.world import Scene
 from vts_ros.training.targets import cell_targets, CellTargets, stack, stored
 
 WIDTH, HEIGHT = 224, 128
-#: Rows and columns of the cells of 16 px that have targets.
-CELLS = 8, 14
+#: Side, rows and columns of the cells that have targets.
+CELL_PX = 16
+CELLS = HEIGHT // CELL_PX, WIDTH // CELL_PX
 FRAMES = 5
 SHARD_WINDOWS = 250
 #: Share of the windows that are drawn larger and scaled down, as a camera picture is.

@@ -37,11 +37,17 @@ from vts_ros.training.fast import FastVision, prepare_text, products_in_bfloat16
 from vts_ros.training.features import Features
 from vts_ros.training.heads import Outlook, SeeingHeads, UnderstandingHeads
 from vts_ros.training.loop import fit, in_processes, Losses, rank, Schedule
-from vts_ros.training.shards import HEIGHT, Sample, Shards, WIDTH
+from vts_ros.training.shards import CELL_PX, HEIGHT, Sample, Shards, WIDTH
 from vts_ros.training.targets import by_token, CellTargets, loaded, stack
 from vts_ros.vlm import FrameFeatures, Layout, Prepared, Vlm
 from vts_ros.vlm.answers import render
-from vts_ros.vlm.checkpoint import create_checkpoint, FORM_TOKENS, MERGE, NUMBER_TOKENS
+from vts_ros.vlm.checkpoint import (
+    create_checkpoint,
+    FORM_TOKENS,
+    NUMBER_TOKENS,
+    renew_vision,
+    TOKEN_PX,
+)
 from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
 
 #: Windows whose texts the tokenizer is trained on.
@@ -60,6 +66,8 @@ _FACT_WEIGHT, _DESCRIPTION_WEIGHT = 3.0, 0.3
 _DENSE_WEIGHT = 0.3
 #: Standard deviation of a number of a box in training, in hundredths.
 _NUMBER_SPREAD = 1.5
+#: Side of a visual token in cells that have targets.
+_CELLS = TOKEN_PX // CELL_PX
 _IGNORED = -100
 _BLANK = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 #: Steps from which on compiling the language model, half a minute, saves more than it takes.
@@ -90,7 +98,8 @@ class Steps(NamedTuple):
 
 
 def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, batch: int = 16,
-              seed: int = 0, workers: int = 1, start: Path | None = None) -> None:
+              seed: int = 0, workers: int = 1, start: Path | None = None,
+              new_vision: bool = False) -> None:
     """
     Train the embedded model and write it as a Hugging Face checkpoint.
 
@@ -110,12 +119,25 @@ def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, b
         Processes that learn together.
     start
         Checkpoint to go on from; by default one with random weights is made.
+    new_vision
+        Take only the language model of ``start``.
+
+    Raises
+    ------
+    ValueError
+        If a new vision encoder is asked for without a start.
 
     """
-    if start is None and not (work / 'start' / 'config.json').exists():
-        create_checkpoint(work / 'start', _texts(Shards(shards), seed), seed=seed)
-    in_processes(workers, _train, shards, start or work / 'start', out, work, steps or Steps(),
-                 batch, seed)
+    if new_vision and start is None:
+        raise ValueError('a new vision encoder alone needs a checkpoint to start from (--start)')
+    made = work / 'start'
+    if (start is None or new_vision) and not (made / 'config.json').exists():
+        if start is None:
+            create_checkpoint(made, _texts(Shards(shards), seed), seed=seed)
+        else:
+            renew_vision(start, made, seed)
+    begin = made if start is None or new_vision else start
+    in_processes(workers, _train, shards, begin, out, work, steps or Steps(), batch, seed)
 
 
 def _train(shards: Path, start: Path, out: Path, work: Path, steps: Steps, batch: int,
@@ -127,7 +149,7 @@ def _train(shards: Path, start: Path, out: Path, work: Path, steps: Steps, batch
     visual, language_model = vlm.model.model.visual, vlm.model.model.language_model
     vision = FastVision(visual, HEIGHT, WIDTH)
     width = vlm.model.config.text_config.hidden_size
-    seeing, understanding = SeeingHeads(width, MERGE ** 2), UnderstandingHeads(width, MERGE ** 2)
+    seeing, understanding = SeeingHeads(width, _CELLS ** 2), UnderstandingHeads(width, _CELLS ** 2)
     see = _Seeing(data, vision, seeing, 3 * batch, seed)
     fit([visual, seeing], see.losses, Schedule(steps.seeing, learning_rate=3e-3),
         work / 'seeing.pt', 'seeing')
@@ -193,7 +215,7 @@ class _Seeing:
         picks = rng.integers([len(sample.truths) for sample in samples])
         frames = np.stack([sample.frames[pick] for sample, pick in zip(samples, picks)])
         cells = _merge(by_token(loaded(_row(stack([sample.cells for sample in samples]),
-                                           np.arange(len(samples)), picks)), MERGE))
+                                           np.arange(len(samples)), picks)), _CELLS))
         with products_in_bfloat16():
             tokens, _ = self._vision(torch.from_numpy(frames))
         return self._heads.losses(tokens, cells, [sample.window for sample in samples])
@@ -296,7 +318,8 @@ class _Windows:
         return lots.select([lots.propose(_BLANK)] * frames, grid, ratio).keep
 
     def _dense(self, drawn: _Drawn, states: Tensor) -> Losses:
-        cells = by_token(loaded(_merge(stack([sample.cells for sample in drawn.samples]))), MERGE)
+        cells = by_token(loaded(_merge(stack([sample.cells for sample in drawn.samples]))),
+                         _CELLS)
         total = len(drawn.samples[0].truths) * cells.label.shape[1]
         rows = np.concatenate([number * total + keep.astype(np.int64)
                                for number, keep in enumerate(drawn.keeps)])

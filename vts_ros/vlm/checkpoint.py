@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 import re
+from typing import Any
 
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, Regex, Tokenizer, trainers
 import torch
@@ -47,10 +49,14 @@ CHAT_TEMPLATE = (
 #: numbers with their sign and unit (a caption is '-0.4s'), punctuation, white space.
 _WORDS = r'[^\s\p{L}\d]+\s+(?!\S)| ?\p{L}+| ?-?\d[\d.]*s?| ?[^\s\p{L}\d]+|\s+'
 
-#: A visual token is four patches: 28 of them in a picture of 224x128 px.
-PATCH_PX = 16
-MERGE = 2
-_TOKEN_PX = (PATCH_PX * MERGE) ** 2
+#: A visual token is sixteen patches: 28 of them in a picture of 224x128 px. Patches are small
+#: because hazards are: to a patch of 16 px, a child of 10 px is one number among many.
+PATCH_PX = 8
+MERGE = 4
+#: Side of a visual token.
+TOKEN_PX = PATCH_PX * MERGE
+#: Least and most visual tokens of a picture.
+TOKENS_PER_FRAME = 24, 32
 
 
 def create_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
@@ -103,13 +109,9 @@ def create_checkpoint(
     text_layers: int = 6,
     text_heads: int = 6,
     text_intermediate: int = 512,
-    vision_hidden: int = 160,
-    vision_layers: int = 4,
-    vision_heads: int = 5,
-    vision_intermediate: int = 480,
-    deepstack: Sequence[int] = (1,),
-    tokens_per_frame: tuple[int, int] = (24, 32),
+    tokens_per_frame: tuple[int, int] = TOKENS_PER_FRAME,
     seed: int = 0,
+    **vision: Any,
 ) -> Qwen3VLForConditionalGeneration:
     """
     Create and save a Hugging Face checkpoint with random weights.
@@ -122,15 +124,14 @@ def create_checkpoint(
         For the tokenizer, see create_tokenizer.
     text_hidden, text_layers, text_heads, text_intermediate
         Size of the language model.
-    vision_hidden, vision_layers, vision_heads, vision_intermediate
-        Size of the vision encoder.
-    deepstack
-        Vision layers whose output is also fed to the first layers of the language model.
     tokens_per_frame
         Least and most visual tokens of a picture. Pictures are scaled, at their own aspect
         ratio, to at most so many blocks of 32x32 px; 224x128 px (28 tokens) stays as it is.
     seed
         For the weights.
+    vision
+        Fields of the configuration of the vision encoder that are to differ from those of the
+        embedded model.
 
     Returns
     -------
@@ -151,29 +152,64 @@ def create_checkpoint(
             'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0,
                                 'mrope_interleaved': True,
                                 'mrope_section': _mrope_section(head_dim // 2)}},
-        vision_config={
-            'depth': vision_layers, 'hidden_size': vision_hidden, 'num_heads': vision_heads,
-            'intermediate_size': vision_intermediate, 'out_hidden_size': text_hidden,
-            'patch_size': PATCH_PX, 'spatial_merge_size': MERGE, 'temporal_patch_size': 1,
-            'num_position_embeddings': 256, 'deepstack_visual_indexes': list(deepstack)},
+        vision_config=_vision_config(**{'out_hidden_size': text_hidden} | vision),
         image_token_id=token_id['<|image_pad|>'], video_token_id=token_id['<|video_pad|>'],
         vision_start_token_id=token_id['<|vision_start|>'],
         vision_end_token_id=token_id['<|vision_end|>'], tie_word_embeddings=True)
+    model = _model(config, seed)
+    model.generation_config = GenerationConfig(
+        do_sample=False, pad_token_id=token_id['<|endoftext|>'],
+        eos_token_id=[token_id['<|im_end|>'], token_id['<|endoftext|>']])
+    for part in (model, tokenizer, _images(tokens_per_frame)):
+        part.save_pretrained(directory)
+    return model
+
+
+def renew_vision(start: str | Path, directory: str | Path, seed: int = 0) -> None:
+    """
+    Save a checkpoint made here with a new vision encoder of the present shape, untrained.
+
+    Parameters
+    ----------
+    start
+        Checkpoint whose language model and tokenizer are taken over.
+    directory
+        Where the new one goes; made if it is not there.
+    seed
+        For the weights of the vision encoder.
+
+    """
+    trained = Qwen3VLForConditionalGeneration.from_pretrained(start)
+    config = deepcopy(trained.config)
+    config.vision_config = Qwen3VLConfig(vision_config=_vision_config(
+        out_hidden_size=config.text_config.hidden_size)).vision_config
+    model = _model(config, seed)
+    model.model.language_model.load_state_dict(trained.model.language_model.state_dict())
+    model.generation_config = trained.generation_config
+    for part in (model, PreTrainedTokenizerFast.from_pretrained(start), _images()):
+        part.save_pretrained(directory)
+
+
+def _vision_config(**changes: Any) -> dict[str, Any]:
+    return {'depth': 4, 'hidden_size': 96, 'num_heads': 3, 'intermediate_size': 288,
+            'patch_size': PATCH_PX, 'spatial_merge_size': MERGE, 'temporal_patch_size': 1,
+            'num_position_embeddings': 28 ** 2, 'deepstack_visual_indexes': [1]} | changes
+
+
+def _model(config: Qwen3VLConfig, seed: int) -> Qwen3VLForConditionalGeneration:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3VLForConditionalGeneration(config).eval()
         _mimic_trained_attention(model)
-    model.generation_config = GenerationConfig(
-        do_sample=False, pad_token_id=token_id['<|endoftext|>'],
-        eos_token_id=[token_id['<|im_end|>'], token_id['<|endoftext|>']])
-    images = Qwen2VLImageProcessorPil(
+    return model
+
+
+def _images(tokens_per_frame: tuple[int, int] = TOKENS_PER_FRAME) -> Qwen2VLImageProcessorPil:
+    least, most = tokens_per_frame
+    return Qwen2VLImageProcessorPil(
         patch_size=PATCH_PX, merge_size=MERGE, temporal_patch_size=1,
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
-        size={'shortest_edge': tokens_per_frame[0] * _TOKEN_PX,
-              'longest_edge': tokens_per_frame[1] * _TOKEN_PX})
-    for part in (model, tokenizer, images):
-        part.save_pretrained(directory)
-    return model
+        size={'shortest_edge': least * TOKEN_PX ** 2, 'longest_edge': most * TOKEN_PX ** 2})
 
 
 @torch.no_grad()
