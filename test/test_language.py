@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 import re
 from typing import Any, TypeVar
 
@@ -32,6 +31,7 @@ from vts_ros.scenes.types import (
 
 T = TypeVar('T')
 Asked = list[tuple[WindowTruth, language.Question]]
+Phrasings = dict[str, dict[frozenset[tuple[str, str]], set[str]]]
 
 NUMBER_OF_TRUTHS = 600
 FIXED = ('traffic light', 'barrier')
@@ -211,17 +211,110 @@ def test_own_answers_are_right(asked: Asked) -> None:
         assert language.answer_right(question.text, truth, question.answer), question
 
 
-def test_answers_for_another_value_are_wrong(truths: list[WindowTruth], asked: Asked) -> None:
-    """Every answer is offered to the next truth that has another value of the asked fact."""
-    kinds = defaultdict(list)
-    for truth, question in asked:
-        kinds[question.kind].append((language.KINDS[question.kind].value(truth), truth, question))
-    assert set(kinds) == set(language.KINDS)
-    for pairs in kinds.values():
-        assert len({value for value, _, _ in pairs}) > 1
-        for (value, _, question), (other, truth, _) in pairwise(pairs):
-            assert language.answer_right(question.kind, truth, question.answer) == (
-                value == other), (question, other)
+@pytest.fixture(scope='module')
+def phrasings(truths: list[WindowTruth]) -> Phrasings:
+    """Map kinds to what is true, and that to the answers that were drawn for it."""
+    found: Phrasings = defaultdict(lambda: defaultdict(set))
+    truck = a_truth().actors[0]
+    queues = [a_truth(actors=(truck,) * count) for count in range(8)]
+    for truth in (*truths, *queues):
+        for number in range(8):
+            for question in language.questions(
+                    truth, np.random.default_rng((truth.seed, len(truth.actors), number)), n=99):
+                found[question.kind][frozenset(question.facts.items())].add(question.answer)
+    return found
+
+
+def as_sentence(text: str) -> str:
+    return f'{text[0].upper()}{text[1:]}.'
+
+
+@pytest.mark.parametrize('kind', language.KINDS)
+def test_every_phrasing_is_judged(kind: str, phrasings: Phrasings) -> None:
+    """All phrasings for what is true are right, and those for all else that could be wrong."""
+    by_facts = phrasings[kind]
+    assert {value for facts in by_facts for name, value in facts if name == kind} == (
+        {'yes', 'no'} if language.KINDS[kind].fact == 'verdict'
+        else set(language.FACTS[language.KINDS[kind].fact]) | (
+            {'none'} if 'none' in language.KINDS[kind].answers else set()))
+    # Of the actions with their reasons there are too many to try each with each.
+    for facts in list(by_facts)[:60]:
+        question = language.Question(kind, '', '', dict(facts))
+        for others, answers in by_facts.items():
+            for answer in answers:
+                assert question.is_right(answer) == (facts == others), (facts, answer)
+
+
+@pytest.mark.parametrize('kind', language.KINDS)
+def test_no_phrasing_is_left_out(kind: str, phrasings: Phrasings) -> None:
+    answers = set().union(*phrasings[kind].values())
+    said = '\n'.join(answers).lower()
+    plain = {as_sentence(text) for texts in language.KINDS[kind].answers.values()
+             for text in texts if '{' not in text}
+    assert plain <= answers
+    phrases = {phrase for several in language.FACTS[language.KINDS[kind].fact].values()
+               for phrase in several}
+    assert [phrase for phrase in phrases if phrase not in said] == []
+
+
+@pytest.mark.parametrize(('kind', 'text'), [
+    ('object', 'The main hazard is a truck or a car.'),
+    ('object', 'A truck ahead, but there is no hazard.'),
+    ('place', 'It is on the left and in our lane.'),
+    ('motion', 'It brakes and stands still.'),
+    ('action', 'Brake hard or keep going, because a truck ahead brakes.'),
+    ('action', 'Brake hard.'),
+    ('action', 'Brake hard, because a bus ahead brakes.'),
+    ('action', 'Brake hard, because a truck on the left brakes.'),
+    ('action', 'Brake hard, because a truck ahead waits.'),
+    ('action', 'Brake hard, because nobody gets too close to us.'),
+    ('safety', 'No, there is no conflict.'),
+    ('safety', 'No, the gap is short but safe for now.'),
+    ('weather', 'There is rain in dry weather.'),
+    ('light', 'By day, after dark.'),
+    ('count', 'I see one vehicle or two vehicles.'),
+    ('risk', 'The risk is high or low.'),
+    ('distance', 'It is near and far.'),
+    ('signal', 'It is red and green.'),
+    ('braking', 'Yes, it stands still.'),
+    ('presence of truck', 'Yes, there is no truck.'),
+    ('presence of truck', 'Yes, no truck is in sight.'),
+    ('presence of truck', 'Yes, there is a bus.'),
+    ('presence of bus', 'No, there is a bus.'),
+    ('presence of bus', 'Yes. No.')])
+def test_contradictions_are_wrong(kind: str, text: str) -> None:
+    truck = a_truth().actors[0]
+    light = replace(truck, label='traffic light', detail='green', is_risk=False)
+    assert not language.answer_right(kind, a_truth(actors=(truck, light)), text)
+
+
+@pytest.mark.parametrize(('kind', 'text'), [
+    ('count', 'There is 1 vehicle.'),
+    ('object', 'truck'),
+    ('safety', 'No'),
+    ('safety', 'No, there is no time to lose, and no way around it.'),
+    ('presence of truck', 'There is a lorry.'),
+    ('presence of truck', 'Yes, I see a truck and no bus.'),
+    ('presence of bus', 'There is no coach.'),
+    ('weather', 'It is a day with rain.')])
+def test_other_words_for_what_is_true_are_right(kind: str, text: str) -> None:
+    assert language.answer_right(kind, a_truth(), text)
+
+
+def test_a_reason_can_contradict_its_verdict() -> None:
+    low, slower = a_truth(risk='low'), a_truth(motion='slower')
+    assert language.answer_right('safety', low, 'Yes, some care is enough for now.')
+    assert not language.answer_right('safety', low, 'Yes, a crash is only moments away.')
+    assert language.answer_right('braking', slower, 'No, it moves slower than us.')
+    assert not language.answer_right('braking', slower, 'No, it brakes.')
+    assert language.answer_right('braking', a_truth(), 'Yes, it brakes.')
+    assert not language.answer_right('braking', a_truth(), 'Yes, it moves slower than us.')
+
+
+def test_what_is_not_clear_cannot_be_right() -> None:
+    unclear = a_truth(place='left')
+    assert not language.answer_right('braking', unclear, 'Yes, it brakes.')
+    assert not language.answer_right('braking', unclear, 'No, it stands still.')
 
 
 def test_empty_answers_are_wrong_and_unknown_questions_refused() -> None:
@@ -239,6 +332,8 @@ def test_questions_are_different_kinds(truths: list[WindowTruth]) -> None:
         assert len({question.kind for question in several}) == 5
         assert sum(question.kind in language.PRESENCE for question in several) <= 1
         seen.update(question.kind for question in several)
+        assert {question.topic for question in several if question.kind in language.PRESENCE} <= {
+            'presence'}
     assert set(seen) == set(language.KINDS)
     texts = [text.lower() for kind in language.KINDS.values() for text in kind.texts]
     assert len(texts) == len(set(texts))
@@ -254,7 +349,8 @@ def test_presence_is_asked_in_balance(asked: Asked) -> None:
     ('object', 'A lorry ahead.', 'The main hazard is a car ahead.'),
     ('place', 'It is in our lane.', 'It is on the left.'),
     ('motion', 'It slows down.', 'It moves slower than us.'),
-    ('action', 'We should brake fully.', 'Brake now, as a truck ahead brakes.'),
+    ('action', 'We should brake fully, as a lorry in our lane slows down.',
+     'Brake now, as a truck ahead brakes.'),
     ('safety', 'No, a crash is only moments away.', 'Yes, there is no conflict.'),
     ('weather', 'There is falling rain.', 'There is dry weather.'),
     ('light', 'We drive in daylight.', 'At night.'),

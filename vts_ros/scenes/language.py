@@ -10,8 +10,9 @@ texts are scored by what they state, not by how they are worded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 import re
 
@@ -280,21 +281,28 @@ FACTS: Mapping[str, Table] = {
 }
 
 
+#: What makes a verdict of 'yes' and 'no': the latter is also part of much else.
+_PAUSE = r'(?=\s*(?:[,;:.!]|$))'
+
+
 class _Reader:
-    """Finds the value that a text states: the first phrase in it, the longest one there."""
+    """Finds the values that a text states: where phrases overlap, the first and longest."""
 
     def __init__(self, table: Table) -> None:
-        self._values = {phrase: value for value, phrases in table.items()
+        self._values = {phrase.lower(): value for value, phrases in table.items()
                         for phrase in (value, *phrases)}
         longest_first = sorted(self._values, key=len, reverse=True)
-        self._pattern = re.compile(rf'\b(?:{"|".join(map(re.escape, longest_first))})\b')
+        words = (re.escape(phrase) + (_PAUSE if phrase in FACTS['verdict'] else r'\b')
+                 for phrase in longest_first)
+        self._pattern = re.compile(rf'\b(?:{"|".join(words)})')
 
-    def __call__(self, text: str) -> str | None:
-        found = self._pattern.search(' '.join(text.lower().split()))
-        return self._values[found[0]] if found else None
+    def __call__(self, text: str) -> list[str]:
+        found = self._pattern.findall(' '.join(text.lower().split()))
+        return [self._values[phrase] for phrase in found]
 
 
-_READ: Mapping[str, _Reader] = {fact: _Reader(table) for fact, table in FACTS.items()}
+_READ: Mapping[str, _Reader] = {
+    fact: _Reader(FACTS[fact]) for fact in ('object', 'place', 'motion', 'action')}
 
 
 def facts(text: str) -> dict[str, str | None]:
@@ -309,10 +317,11 @@ def facts(text: str) -> dict[str, str | None]:
     Returns
     -------
     dict
-        ``object``, ``place``, ``motion`` and ``action``; None where the text does not say.
+        ``object``, ``place``, ``motion`` and ``action``: what the text states first, None where
+        it does not say.
 
     """
-    return {fact: _READ[fact](text) for fact in ('object', 'place', 'motion', 'action')}
+    return {fact: next(iter(read(text)), None) for fact, read in _READ.items()}
 
 
 def answer(truth: WindowTruth, rng: np.random.Generator) -> Answer:
@@ -330,11 +339,33 @@ def answer(truth: WindowTruth, rng: np.random.Generator) -> Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a window, its kind (a key of ``KINDS``) and a right answer."""
+    """
+    A question about a window.
+
+    Attributes
+    ----------
+    kind
+        Key of ``KINDS``.
+    answer
+        A right one.
+    facts
+        What a right answer states: true values by kind, that of the question first.
+
+    """
 
     kind: str
     text: str
     answer: str
+    facts: Mapping[str, str]
+
+    @property
+    def topic(self) -> str:
+        """Return the kind, or 'presence' whatever is looked for."""
+        return 'presence' if self.kind in PRESENCE else self.kind
+
+    def is_right(self, text: str) -> bool:
+        """Grade a free answer as ``answer_right`` does."""
+        return _states(self.facts, text)
 
 
 @dataclass(frozen=True)
@@ -352,6 +383,11 @@ class Kind:
         Ways to ask.
     answers
         Templates by value; '*' for all other values.
+    claims
+        What states a value in such an answer, beside the phrases of the fact. A value that is
+        never true may be among them.
+    reasons
+        Kinds of which an answer must state the facts, too.
 
     """
 
@@ -359,11 +395,18 @@ class Kind:
     value: Callable[[WindowTruth], str | None]
     texts: tuple[str, ...]
     answers: Mapping[str, tuple[str, ...]]
+    claims: Table = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
 
-    def right(self, truth: WindowTruth, text: str) -> bool:
-        """Tell whether a text states the true value."""
-        stated = _READ[self.fact](text) or _READ['nothing'](text)
-        return stated is not None and stated == self.value(truth)
+    def stated(self, text: str) -> set[str]:
+        """Return all values that a text states."""
+        return set(self._reader(text))
+
+    @cached_property
+    def _reader(self) -> _Reader:
+        table = FACTS[self.fact]
+        return _Reader({value: (*table.get(value, ()), *self.claims.get(value, ()))
+                        for value in {**table, **self.claims}})
 
 
 def questions(truth: WindowTruth, rng: np.random.Generator, n: int = 5) -> list[Question]:
@@ -377,7 +420,10 @@ def questions(truth: WindowTruth, rng: np.random.Generator, n: int = 5) -> list[
 
 def answer_right(question: str, truth: WindowTruth, text: str) -> bool:
     """
-    Grade a free answer by the fact that it states.
+    Grade a free answer by the facts that it states.
+
+    It is right if it states the true value of what is asked, and no other value of that, in
+    whatever words of this grammar. What else it says is not graded.
 
     Parameters
     ----------
@@ -391,7 +437,8 @@ def answer_right(question: str, truth: WindowTruth, text: str) -> bool:
     Returns
     -------
     bool
-        False also where the answer states nothing that can be read.
+        False also where the answer states nothing that can be read, and where the truth is not
+        clear enough to ask.
 
     Raises
     ------
@@ -402,14 +449,27 @@ def answer_right(question: str, truth: WindowTruth, text: str) -> bool:
     name = question if question in KINDS else _KIND_BY_TEXT.get(question.strip().lower())
     if name is None:
         raise ValueError(f'unknown question {question!r}')
-    return KINDS[name].right(truth, text)
+    return _states(_asked(name, truth), text)
+
+
+def _states(values: Mapping[str, str], text: str) -> bool:
+    """Tell whether a text states these values of kinds, and no others of them."""
+    return bool(values) and all(
+        KINDS[name].stated(text) == {value} for name, value in values.items())
+
+
+def _asked(name: str, truth: WindowTruth) -> dict[str, str]:
+    """Return what an answer must state; nothing where the truth is not clear enough."""
+    values = {one: KINDS[one].value(truth) for one in (name, *KINDS[name].reasons)}
+    return {one: value for one, value in values.items() if value is not None}
 
 
 def _question(name: str, truth: WindowTruth, rng: np.random.Generator) -> Question:
     kind = KINDS[name]
-    value = kind.value(truth) or '*'
-    templates = kind.answers[value if value in kind.answers else '*']
-    return Question(name, _pick(rng, kind.texts), _write(_pick(rng, templates), truth, rng))
+    facts = _asked(name, truth)
+    templates = kind.answers[facts[name] if facts[name] in kind.answers else '*']
+    return Question(name, _pick(rng, kind.texts), _write(_pick(rng, templates), truth, rng),
+                    facts)
 
 
 def _presence_kind(truth: WindowTruth, rng: np.random.Generator) -> str:
@@ -569,6 +629,19 @@ def _yes_if(condition: bool) -> str:
     return 'yes' if condition else 'no'
 
 
+def _sightings(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return ways to say that there is one of these labels."""
+    things = [_with_article(phrase) for label in labels for phrase in OBJECT_PHRASES[label]]
+    return tuple(template.format(thing) for thing in things
+                 for template in ('there is {}', '{} is in sight', 'I see {}'))
+
+
+def _absences(label: str) -> tuple[str, ...]:
+    return tuple(text for phrase in OBJECT_PHRASES[label] for text in (
+        f'there is no {phrase}', f'no {phrase} is in sight',
+        f'I do not see {_with_article(phrase)}'))
+
+
 def _presence(label: str) -> Kind:
     thing = _with_article(label)
     return Kind(
@@ -577,7 +650,10 @@ def _presence(label: str) -> Kind:
          f'Can {thing} be seen?'),
         {'yes': (f'yes, there is {thing}', f'yes, {thing} is in sight', f'yes, I see {thing}'),
          'no': (f'no, there is no {label}', f'no, no {label} is in sight',
-                f'no, I do not see {thing}')})
+                f'no, I do not see {thing}')},
+        # To have seen something else is no answer.
+        claims={'yes': _sightings([label]), 'no': _absences(label),
+                'other': _sightings(other for other in OBJECT_PHRASES if other != label)})
 
 
 def _without_hazard(*templates: str) -> Mapping[str, tuple[str, ...]]:
@@ -589,6 +665,26 @@ def _always(*templates: str) -> Mapping[str, tuple[str, ...]]:
     return {'*': templates}
 
 
+def _reasons_at(*levels: str) -> tuple[str, ...]:
+    return tuple(chain.from_iterable(
+        reasons for (level, _), reasons in REASONS.items() if level in levels))
+
+
+def _motions(*motions: str) -> tuple[str, ...]:
+    return tuple(chain.from_iterable((motion, *FACTS['motion'][motion]) for motion in motions))
+
+
+#: What tells that there is no hazard, where one is asked for.
+_NO_HAZARD: Table = {'none': (*NOTHING, *CLEAR, *chain.from_iterable(WHY_CLEAR.values()))}
+
+_SAFE = ('no crash is coming', 'there is no conflict', 'for now it is',
+         'nothing is on a crash course with us')
+
+#: Models that were not trained on this grammar count in numerals.
+_NUMERALS: Table = {
+    word: tuple(str(count) for count in range(100) if min(count, len(COUNT_WORDS) - 1) == index)
+    for index, word in enumerate(COUNT_WORDS)}
+
 #: Presence of each label, asked about at most once per window.
 PRESENCE: Mapping[str, Kind] = {f'presence of {label}': _presence(label) for label in LABELS}
 
@@ -598,32 +694,38 @@ KINDS: Mapping[str, Kind] = {
         ('What is the main hazard?', 'What is the biggest danger here?',
          'What should we watch out for?', 'Which object matters most?'),
         _without_hazard('the main hazard is {an_object} {place}', '{an_object} {place}',
-                        'we should watch {an_object} {place}', 'it is {an_object} {place}')),
+                        'we should watch {an_object} {place}', 'it is {an_object} {place}'),
+        claims=_NO_HAZARD),
     'place': Kind(
         'place', lambda truth: truth.place or 'none',
         ('Where is the hazard?', 'Where is the danger?', 'On which side is the hazard?',
          'Where should we look?'),
         _without_hazard('it is {place}', 'the {object} is {place}', '{place}',
-                        'the hazard is {place}')),
+                        'the hazard is {place}'),
+        claims=_NO_HAZARD),
     'motion': Kind(
         'motion', lambda truth: truth.motion or 'none',
         ('What is the hazard doing?', 'How does the hazard move?',
          'What does the main object do?', 'What is it doing?'),
-        _without_hazard('it {does}', 'the {object} {does}', 'the {object} {place} {does}')),
+        _without_hazard('it {does}', 'the {object} {does}', 'the {object} {place} {does}'),
+        claims=_NO_HAZARD),
     'action': Kind(
         'action', lambda truth: truth.action,
         ('What should the driver do and why?', 'What should we do now and why?',
          'How should we react and why?', 'What is the right action and why?'),
         _always('{action}, because {why}', '{action}, as {why}',
-                'the driver should {action}, because {why}', 'we should {action}, as {why}')),
+                'the driver should {action}, because {why}', 'we should {action}, as {why}'),
+        reasons=('object', 'place', 'motion')),
     'safety': Kind(
         'verdict', lambda truth: _yes_if(truth.risk in ('none', 'low')),
         ('Is it safe to keep going?', 'Is it safe to drive on?', 'Is it safe to go on?',
          'Can we safely go on?'),
-        {'yes': ('yes, no crash is coming', 'yes, there is no conflict', 'yes, for now it is',
-                 'yes, nothing is on a crash course with us'),
+        {'yes': tuple(f'yes, {why}' for why in _SAFE),
          'no': ('no, because {an_object} {place} {does}', 'no, {reason}',
-                'no, {an_object} {does} {place}')}),
+                'no, {an_object} {does} {place}')},
+        claims={'yes': (*_SAFE, *_NO_HAZARD['none'], *RISK_PHRASES['none'],
+                        *_reasons_at('low')),
+                'no': _reasons_at('medium', 'high')}),
     'weather': Kind(
         'weather', lambda truth: truth.weather,
         ('What is the weather?', 'How is the weather?', 'What is the weather like?',
@@ -649,20 +751,23 @@ KINDS: Mapping[str, Kind] = {
         'count', _vehicle_count,
         ('How many vehicles are in sight?', 'How many vehicles do you see?',
          'How many vehicles are there?', 'Count the vehicles.'),
-        _always('I see {count}', '{count}', 'I can see {count}')),
+        _always('I see {count}', '{count}', 'I can see {count}'),
+        claims=_NUMERALS),
     'risk': Kind(
         'risk', lambda truth: truth.risk,
         ('What is the risk level?', 'How high is the risk?', 'How dangerous is this?',
          'How big is the risk?'),
         {'none': ('there is {risk}', 'I see {risk} here', 'there is {risk} at the moment'),
          '*': ('the risk is {risk}', 'the risk level is {risk}', 'it is a {risk} risk',
-               'the danger is {risk}')}),
+               'the danger is {risk}')},
+        claims={'none': NOTHING}),
     'distance': Kind(
         'distance', _hazard_distance,
         ('How close is the hazard?', 'How far away is the hazard?', 'Is the hazard near or far?',
          'How near is the danger?'),
         _without_hazard('it is {distance}', 'the {object} is {distance}',
-                        'the hazard is {distance}')),
+                        'the hazard is {distance}'),
+        claims=_NO_HAZARD),
     'signal': Kind(
         'signal', _signal,
         ('What does the traffic light show?', 'Which colour is the traffic light?',
@@ -673,7 +778,9 @@ KINDS: Mapping[str, Kind] = {
         ('Is the vehicle ahead braking?', 'Does the vehicle ahead brake?',
          'Is the one in front slowing down?', 'Is the vehicle in front braking?'),
         {'yes': ('yes, the {object} {does}', 'yes, it {does}', 'yes, the {object} ahead {does}'),
-         'no': ('no, the {object} {does}', 'no, it {does}', 'no, the {object} ahead {does}')}),
+         'no': ('no, the {object} {does}', 'no, it {does}', 'no, the {object} ahead {does}')},
+        claims={'yes': _motions('braking'),
+                'no': _motions(*(motion for motion in MOTION_PHRASES if motion != 'braking'))}),
     **PRESENCE,
 }
 
