@@ -189,6 +189,14 @@ def test_questions_share_the_pictures(loaded: Pipeline, frames: list[Frame], pas
     assert all(count < 40 for count in long[-3:])
 
 
+def test_questions_at_once_are_asked_about_what_was_read(
+        loaded: Pipeline, frames: list[Frame]) -> None:
+    questions = ['What is the main hazard?', 'How is the light?']
+    answers = causal(loaded, mode='causal').ask_batch([frames[:5]] * 2, questions)
+    pipeline = causal(loaded, mode='causal')
+    assert answers == [pipeline.ask(frames[:5], question) for question in questions]
+
+
 def test_a_description_of_a_window_is_read_whole(loaded: Pipeline, frames: list[Frame],
                                                  passes: list[int]) -> None:
     """What was read for questions is freed, and changes nothing about descriptions."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -76,6 +77,7 @@ def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
     (('annotate', '--bag', '/nowhere', '--keep-ratio', 0), '0 is not above 0'),
     (('eval', 'scenes', '--budgets', '0.6,0'), '0 is not above 0'),
     (('eval', 'scenes', '--split', 'train'), "'train' is not one of"),
+    (('eval', 'scenes', '--methods', 'vts', '--questions'), 'not asked about --methods'),
 ])
 def test_impossible_options_are_refused_before_anything_is_loaded(
         arguments: tuple[object, ...], reason: str) -> None:
@@ -90,13 +92,21 @@ def test_impossible_options_are_refused_before_anything_is_loaded(
                     reason='the language model is not in this checkout')
 def test_eval_ends_with_json() -> None:
     """The last line is for programs: the metrics with all tokens and with fewer."""
-    done = vts('eval', 'scenes', '--n', 4, '--budgets', '0.5', '--json', timeout_sec=300)
+    done = vts('eval', 'scenes', '--n', 4, '--budgets', '0.5', '--questions', '--json',
+               timeout_sec=300)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result['n'] == 4
     assert result['split'] == 'test'
     assert set(result['vts']) == {'0.5'}
     assert set(result['vts']['0.5']) == set(result['dense'])
+    for metrics in (result['dense'], result['vts']['0.5']):
+        assert metrics['questions']['n'] == 20
+        assert 0.0 < metrics['questions']['accuracy'] <= 1.0
+    # People read the same figures in the table.
+    assert re.search(r'questions \(20, guess [01]\.\d\d\) +[│|] +'
+                     rf'{result["dense"]["questions"]["accuracy"]:.3f}', done.stderr)
+    assert 'facts_accuracy' in done.stderr
 
 
 def test_debug_shows_the_traceback() -> None:

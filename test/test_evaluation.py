@@ -7,7 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vts_ros.evaluation.metrics import intersection_over_union, score, summary
+from vts_ros.evaluation.metrics import (
+    intersection_over_union,
+    question_summary,
+    score,
+    summary,
+)
 from vts_ros.report import Answer, Box
 from vts_ros.scenes import language
 from vts_ros.scenes.clips import balanced_scenes, render
@@ -33,7 +38,7 @@ def test_perfect_answers_score_one(truths: list[WindowTruth]) -> None:
     means = summary([score(language.answer(truth, rng), truth) for truth in truths])
     assert {name: value for name, value in means.items() if name != 'box_miou'} == dict.fromkeys(
         ('risk_accuracy', 'object_accuracy', 'place_accuracy', 'motion_accuracy',
-         'action_accuracy'), 1.0)
+         'action_accuracy', 'facts_accuracy'), 1.0)
     assert (means['box_miou'] or 0.0) > 0.8  # two decimals
 
 
@@ -49,6 +54,34 @@ def test_each_wrong_fact_costs_its_own_score(truths: list[WindowTruth]) -> None:
     assert silent.risk
     assert not silent.place
     assert not silent.motion
+
+
+def test_accuracy_of_facts_is_the_mean_of_four(truths: list[WindowTruth]) -> None:
+    rng = np.random.default_rng(3)
+    answers = [language.answer(truth, rng) for truth in truths]
+    # The risk is no fact of the explanation: it has a figure of its own.
+    found = summary([score(replace(answer, risk='unknown', action='Nothing.'), truth)
+                     for answer, truth in zip(answers, truths)])
+    assert found['facts_accuracy'] == 0.75
+    clear = [truth for truth in truths if truth.risk == 'none']
+    assert summary([score(language.answer(truth, rng), truth)
+                    for truth in clear])['facts_accuracy'] == 1.0
+
+
+def test_questions_are_graded_by_topic(truths: list[WindowTruth]) -> None:
+    asked = [question for truth in truths
+             for question in language.questions(truth, np.random.default_rng(truth.seed))]
+    right = question_summary([(question, question.answer) for question in asked])
+    assert (right['n'], right['accuracy']) == (200, 1.0)
+    assert sum(part['n'] for part in right['by_topic'].values()) == 200
+    assert all(part['accuracy'] == 1.0 for part in right['by_topic'].values())
+    # The same answer to all: as good as the best guess, or a worse one.
+    days = question_summary([(question, 'By day.') for question in asked])
+    light = days['by_topic']['light']
+    assert 0.0 < light['accuracy'] <= light['guess'] < 1.0
+    assert days['accuracy'] == pytest.approx(light['accuracy'] * light['n'] / 200, abs=1e-4)
+    assert right['guess'] == days['guess'] == pytest.approx(sum(
+        part['guess'] * part['n'] for part in right['by_topic'].values()) / 200, abs=1e-3)
 
 
 def test_an_unknown_answer_is_wrong_at_every_level(truths: list[WindowTruth]) -> None:

@@ -201,6 +201,18 @@ def test_an_answer_comes_in_pieces(pipeline: Pipeline, frames: list[Frame]) -> N
     assert answer == pipeline.ask([*frames[:2], *frames[3:5]], 'What is the main hazard?')
 
 
+def test_questions_at_once_are_answered_like_one_by_one(
+        pipeline: Pipeline, frames: list[Frame], encoded: list[tuple[int, ...]]) -> None:
+    windows = [frames[:5], frames[:5], frames[3:8]]
+    questions = ['What is the main hazard?', 'How is the light?', 'Count the vehicles.']
+    answers = pipeline.ask_batch(windows, questions)
+    # What the windows share is looked at once.
+    assert len(encoded) == 8
+    assert answers == [pipeline.ask(window, question)
+                       for window, question in zip(windows, questions)]
+    assert len(set(answers)) == 3
+
+
 def test_a_form_that_is_enforced_changes_nothing_for_a_model_that_keeps_to_it(
         pipeline: Pipeline, frames: list[Frame]) -> None:
     held = Pipeline.load(PipelineConfig(threads=2, structured=True))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -276,6 +276,9 @@ def eval_scenes(
     brief: Annotated[bool, typer.Option(
         '--brief', help='Compare methods by object, risk and box alone: answers end after them, '
                         'which takes less than half the time.')] = False,
+    questions: Annotated[bool, typer.Option(
+        '--questions', help='Ask free questions about each window, too, and grade the answers by '
+                            'the facts that they state.')] = False,
     workers: Annotated[int, typer.Option(
         min=1, help='Processes for --methods, each with a model of its own; as many as cores '
                     'where a small model runs on the CPU.')] = 1,
@@ -293,13 +296,15 @@ def eval_scenes(
     from rich.console import Console
     from rich.progress import Progress
 
-    from vts_ros.evaluation.scenes import evaluate
+    from vts_ros.evaluation.scenes import evaluate, QUESTIONS
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
     ratios = _shares(budgets)
     names = _method_names(methods)
     if not names and (brief or report or workers > 1):
         raise typer.BadParameter('--brief, --report and --workers are about --methods')
+    if names and questions:
+        raise typer.BadParameter('--questions are not asked about --methods')
     if names and mode == 'causal':
         raise typer.BadParameter('--methods choose among the frames of a window: no --mode causal')
     console = Console(stderr=as_json)
@@ -312,7 +317,8 @@ def eval_scenes(
         with Progress(console=console) as bar:
             task = bar.add_task(f'{n} windows of {split}', total=n)
             result = evaluate(pipeline, split=split, n=n, budgets=ratios,
-                              progress=lambda windows: bar.advance(task, windows))
+                              progress=lambda windows: bar.advance(task, windows),
+                              questions=QUESTIONS if questions else 0)
         console.print(_score_table(f'{result["model"]}: {n} windows of {split}', result))
     if as_json:
         typer.echo(json.dumps(result))
@@ -1055,12 +1061,27 @@ def _score_table(title: str, result: dict[str, Any]) -> Table:
     table.add_column('')
     for name in columns:
         table.add_column(name, justify='right')
-    for metric in result['dense']:
-        values = [found[metric] for found in columns.values()]
-        table.add_row(metric, *(
+
+    def add(name: str, values: Iterable[Any]) -> None:
+        table.add_row(name, *(
             f'{value:.3f}' if isinstance(value, float) else '-' if value is None else str(value)
             for value in values))
+
+    for metric in result['dense']:
+        if metric != 'questions':
+            add(metric, (found[metric] for found in columns.values()))
+    if 'questions' in result['dense']:
+        asked = [found['questions'] for found in columns.values()]
+        table.add_section()
+        add(_about('questions', asked[0]), (found['accuracy'] for found in asked))
+        for topic, dense in asked[0]['by_topic'].items():
+            add(_about(f'  {topic}', dense),
+                (found['by_topic'][topic]['accuracy'] for found in asked))
     return table
+
+
+def _about(name: str, asked: dict[str, Any]) -> str:
+    return f'{name} ({asked["n"]}, guess {asked["guess"]:.2f})'
 
 
 def _rate_table(title: str, rates: dict[str, dict[str, Any]]) -> Table:

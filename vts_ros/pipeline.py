@@ -427,6 +427,22 @@ class Pipeline:
             share=self._reader is not None, on_text=on_text)
         return generation.text.strip()
 
+    def ask_batch(self, windows: Sequence[Window], questions: Sequence[str],
+                  stop: Stop | None = None) -> list[str]:
+        """
+        Answer a free question about each of several windows at once; see :meth:`describe_batch`.
+
+        A window may come several times: its frames are looked at once, and read with each of its
+        questions, which is faster than :meth:`ask` where the language model is small.
+        """
+        if self._stream is not None:
+            return [self.ask(window, question, stop)
+                    for window, question in zip(windows, questions, strict=True)]
+        _, generations = self._generate(
+            windows, [self.prompts.ask(question) for question in questions],
+            Stopwatch(self.clock), stop)
+        return [generation.text.strip() for generation in generations]
+
     def ask_good(self, window: Window, question: str, on_broken: OnBroken,
                  stop: Stop | None = None, vehicle: Vehicle | None = None,
                  on_text: OnText | None = None) -> str | None:

@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from vts_ros.report import Answer, Box
-from vts_ros.scenes.language import facts
+from vts_ros.scenes.language import facts, Question
 from vts_ros.scenes.types import WindowTruth
 
 
@@ -55,15 +58,53 @@ def score(answer: Answer, truth: WindowTruth) -> Score:
 
 
 def summary(scores: Sequence[Score]) -> dict[str, float | None]:
-    """Return the mean of each score, None where it applies to no answer."""
-    return {
-        'risk_accuracy': _mean(one.risk for one in scores),
+    """
+    Return the mean of each score, None where it applies to no answer.
+
+    ``facts_accuracy`` is the mean of those of object, place, motion and action.
+    """
+    known = {
         'object_accuracy': _mean(one.object for one in scores),
         'place_accuracy': _mean(one.place for one in scores),
         'motion_accuracy': _mean(one.motion for one in scores),
         'action_accuracy': _mean(one.action for one in scores),
+    }
+    return {
+        'risk_accuracy': _mean(one.risk for one in scores), **known,
+        'facts_accuracy': _mean(known.values()),
         'box_miou': _mean(one.iou for one in scores),
     }
+
+
+def question_summary(answered: Sequence[tuple[Question, str]]) -> dict[str, Any]:
+    """
+    Return how many free answers state what is true, in all and by topic.
+
+    Parameters
+    ----------
+    answered
+        Questions, one or more, and what was answered.
+
+    Returns
+    -------
+    ``{'n', 'accuracy', 'guess', 'by_topic': {topic: {'n', 'accuracy', 'guess'}}}``. The guess is
+    what comes of one and the same answer to all questions of a topic, that which is right most
+    often: nothing that is below was seen in the pictures.
+
+    """
+    grades: dict[str, list[bool]] = defaultdict(list)
+    truths: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+    for question, text in answered:
+        grades[question.topic].append(question.is_right(text))
+        truths[question.topic][tuple(question.facts.values())] += 1
+    commonest = {topic: max(count.values()) for topic, count in truths.items()}
+    return {
+        'n': len(answered), 'accuracy': _mean(chain.from_iterable(grades.values())),
+        'guess': round(sum(commonest.values()) / len(answered), 4),
+        'by_topic': {topic: {
+            'n': len(graded), 'accuracy': _mean(graded),
+            'guess': round(commonest[topic] / len(graded), 4)}
+            for topic, graded in sorted(grades.items())}}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -5,19 +5,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import itertools
 from typing import Any
 
-from vts_ros.evaluation.metrics import Score, score, summary
+import numpy as np
+
+from vts_ros.evaluation.metrics import question_summary, Score, score, summary
 from vts_ros.frames import Frame
 from vts_ros.pipeline import Pipeline
 from vts_ros.report import RISK_LEVELS
+from vts_ros.scenes import language
 from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.scenes.language import Question
 from vts_ros.scenes.types import Clip, WindowTruth
 
-#: Windows that are answered at once; their frames fit the cache of the pipeline.
+#: Prompts that are answered at once; the frames of so many windows fit the cache of the pipeline.
 _BATCH = 12
+#: Questions about a window, as many as the training asks.
+QUESTIONS = 5
 
 
 def frames_of(clip: Clip, camera: str) -> list[Frame]:
@@ -28,9 +34,10 @@ def frames_of(clip: Clip, camera: str) -> list[Frame]:
 
 def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
              budgets: Sequence[float] = (0.6, 0.4),
-             progress: Callable[[int], None] = lambda windows: None) -> dict[str, Any]:
+             progress: Callable[[int], None] = lambda windows: None,
+             questions: int = 0) -> dict[str, Any]:
     """
-    Answer windows of a split at every token budget and compare with the truth.
+    Describe windows of a split at every token budget and compare with the truth.
 
     Parameters
     ----------
@@ -45,15 +52,21 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         Keep ratios beside 1.0, which is ``dense``.
     progress
         Called with the number of windows that were answered since the last call.
+    questions
+        Free questions about each window, asked besides at every budget; the seed of the window
+        draws them.
 
     Returns
     -------
     ``{'n', 'split', 'model', 'dense': metrics, 'vts': {budget: metrics}, 'families', 'levels'}``;
-    the last two are risk and object accuracy by family and the confusion of levels, both dense.
+    the last two are the metrics by family and the confusion of levels, both dense. Metrics are
+    those of ``vts_ros.evaluation.metrics.summary``, and with questions ``question_summary`` as
+    ``questions``.
 
     """
     ratios = (1.0, *budgets)
     scores: dict[float, list[Score]] = {ratio: [] for ratio in ratios}
+    answered: dict[float, list[tuple[Question, str]]] = {ratio: [] for ratio in ratios}
     truths: list[WindowTruth] = []
     confusion = {level: dict.fromkeys(RISK_LEVELS, 0) for level in RISK_LEVELS[:-1]}
     before = pipeline.config.keep_ratio
@@ -64,6 +77,9 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         windows = [frames_of(clip, f'scene {scene.seed}') for scene, clip in zip(chunk, clips)]
         found = [clip.window_truth() for clip in clips]
         truths += found
+        asked = [(window, question) for window, truth in zip(windows, found)
+                 for question in language.questions(
+                     truth, np.random.default_rng(truth.seed), questions)]
         for ratio in ratios:
             pipeline.set_keep_ratio(ratio)
             # What was read was chosen at another ratio.
@@ -72,16 +88,29 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
                 scores[ratio].append(score(report.answer, truth))
                 if ratio == 1.0:
                     confusion[truth.risk][report.answer.risk] += 1
+            answered[ratio] += _ask(pipeline, asked)
         pipeline.clear()
         progress(len(chunk))
     pipeline.set_keep_ratio(before)
     pipeline.calibration = calibration
+    metrics = {ratio: {
+        **summary(scores[ratio]),
+        **({'questions': question_summary(answered[ratio])} if questions else {})}
+        for ratio in ratios}
     return {
         'n': len(truths), 'split': split, 'model': pipeline.vlm.name,
-        'dense': summary(scores[1.0]),
-        'vts': {f'{ratio:g}': summary(scores[ratio]) for ratio in budgets},
+        'dense': metrics[1.0], 'vts': {f'{ratio:g}': metrics[ratio] for ratio in budgets},
         'families': _by_family(scores[1.0], truths), 'levels': confusion,
     }
+
+
+def _ask(pipeline: Pipeline,
+         asked: Sequence[tuple[Sequence[Frame], Question]]) -> Iterator[tuple[Question, str]]:
+    """Yield questions with their answers."""
+    for start in range(0, len(asked), _BATCH):
+        windows, questions = zip(*asked[start:start + _BATCH])
+        texts = pipeline.ask_batch(windows, [question.text for question in questions])
+        yield from zip(questions, texts)
 
 
 def _by_family(scores: Sequence[Score], truths: Sequence[WindowTruth]) -> dict[str, Any]:
