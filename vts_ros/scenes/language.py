@@ -277,7 +277,6 @@ FACTS: Mapping[str, Table] = {
     'count': COUNT_PHRASES,
     'signal': SIGNAL_PHRASES,
     'verdict': {'yes': (), 'no': ()},
-    'nothing': {'none': NOTHING},
 }
 
 
@@ -423,7 +422,8 @@ def answer_right(question: str, truth: WindowTruth, text: str) -> bool:
     Grade a free answer by the facts that it states.
 
     It is right if it states the true value of what is asked, and no other value of that, in
-    whatever words of this grammar. What else it says is not graded.
+    whatever words of this grammar. Where a reason is asked for, too, that must be true in object,
+    place and motion. What else an answer says is not graded.
 
     Parameters
     ----------
