@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from vts_ros.cli import app
 from vts_ros.evaluation.hard import object_area, risk_object
-from vts_ros.evaluation.networks import DATA, PAGE, page, PLOT
+from vts_ros.evaluation.networks import compare_networks, DATA, PAGE, page, PLOT
 from vts_ros.evaluation.proposal import find_rate, load_sparsifier, Wanted
 from vts_ros.evaluation.quality import Run
 from vts_ros.models import model_path
@@ -101,3 +101,11 @@ def test_the_page_is_made_of_its_data(written: tuple[dict[str, Any], Path]) -> N
     result = json.loads(json.dumps(result))
     result['ahead']['copy']['0.1'].update(risk_accuracy=-0.1, risk_accuracy_ci=[-0.15, -0.05])
     assert '| `copy` | 10% | -10.0 [-15.0, -5.0] | behind |' in page(result, run)
+
+
+def test_names_are_given_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='name of a reference'):
+        compare_networks(None, {'random': SHIPPED})  # type: ignore[arg-type]
+    done = CliRunner().invoke(app, ['eval', 'proposal', '--against', f'shipped={tmp_path}'])
+    assert done.exit_code == 2
+    assert 'two networks are called shipped' in done.output

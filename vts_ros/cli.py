@@ -512,6 +512,8 @@ def eval_proposal(
         networks = {str(proposal) if proposal else 'shipped': folder}
         for text in against or ():
             name, _, path = text.rpartition('=')
+            if (name or path) in networks:
+                raise typer.BadParameter(f'two networks are called {name or path}')
             networks[name or path] = Path(path)
         _compare_networks(networks, model, split, n, ratios, device, report, as_json)
         return

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,51 +101,85 @@ def compare_networks(pipeline: Pipeline, networks: Mapping[str, Path], split: st
     ------
     EngineError, FileNotFoundError
         If a network cannot be loaded.
+    ValueError
+        If a network has the name of a reference.
 
     """
     rows = _rows({name: load_sparsifier(folder) for name, folder in networks.items()},
                  {name: _about(folder) for name, folder in networks.items()})
-    dense: list[Values] = []
-    values: dict[tuple[str, float], list[Values]] = {
-        (name, ratio): [] for name in rows for ratio in budgets}
-    shares: list[Values] = []
-    keys: dict[str, list[int]] = {name: [] for name, row in rows.items() if row.sparsifier}
-    grid = (0, 0)
+    ratios = tuple(dict.fromkeys(budgets))
+    tally = _Tally()
     for first in range(0, n, _CHUNK):
         progress(first / n, f'windows {first + 1} to {min(first + _CHUNK, n)} of {n}')
-        windows = [look(pipeline, scene) for scene in balanced_scenes(
-            split, min(_CHUNK, n - first), first)]
-        seen = {name: [row.evidence(window) for window in windows]
-                for name, row in rows.items()}
-        grid = windows[0].evidence.grid
-        dense += _judge(pipeline, windows, [None] * len(windows))
-        for ratio in budgets:
-            budget = token_budget(len(windows[0].frames), grid, ratio)
-            keeps = {name: [row.method.keep(one, budget) for one in seen[name]]
-                     for name, row in rows.items()}
-            found = _judge(pipeline, windows * len(rows),
-                           [keep for kept in keeps.values() for keep in kept])
-            for index, name in enumerate(rows):
-                values[name, ratio] += found[index * len(windows):(index + 1) * len(windows)]
-        shares += [_area_shares(window) for window in windows]
-        for name in keys:
-            sparsifier = rows[name].sparsifier
-            assert sparsifier is not None
-            keys[name] += [sparsifier.select(one.proposals, grid, 1.0).key for one in seen[name]]
+        scenes = balanced_scenes(split, min(_CHUNK, n - first), first)
+        _add(tally, pipeline, [look(pipeline, scene) for scene in scenes], rows, ratios)
     progress(1.0, f'{n} windows')
-    means = _Means(np.stack(dense))
-    by_row = {key: np.stack(found) for key, found in values.items()}
-    main = next(iter(networks))
+    return {'n': n, 'split': split, 'model': pipeline.vlm.name, 'grid': list(tally.grid),
+            **_figures(tally, rows, ratios)}
+
+
+@dataclass
+class _Tally:
+    """
+    What was found in all windows so far, in their order.
+
+    Attributes
+    ----------
+    dense
+        What is right with all tokens, as of ``_judge``.
+    values
+        The same by row and keep ratio.
+    areas
+        As of ``_area_shares``.
+    keys
+        Index of the key frame, by row.
+
+    """
+
+    dense: list[Values] = field(default_factory=list)
+    values: dict[tuple[str, float], list[Values]] = field(default_factory=dict)
+    areas: list[Values] = field(default_factory=list)
+    keys: dict[str, list[int]] = field(default_factory=dict)
+    grid: tuple[int, int] = (0, 0)
+
+
+def _add(tally: _Tally, pipeline: Pipeline, windows: Sequence[Looked], rows: Mapping[str, Row],
+         ratios: Sequence[float]) -> None:
+    """Add some windows."""
+    count, tally.grid = len(windows), windows[0].evidence.grid
+    tally.dense += _judge(pipeline, windows, [None] * count)
+    tally.areas += [_area_shares(window) for window in windows]
+    seen = {name: [row.evidence(window) for window in windows] for name, row in rows.items()}
+    for name, row in rows.items():
+        if row.sparsifier is not None:
+            tally.keys.setdefault(name, []).extend(
+                row.sparsifier.select(one.proposals, one.grid, 1.0).key for one in seen[name])
+    for ratio in ratios:
+        budget = token_budget(len(windows[0].frames), tally.grid, ratio)
+        # All rows together: what several of them keep alike is asked once.
+        found = _judge(pipeline, [*windows] * len(rows), [
+            row.method.keep(one, budget) for name, row in rows.items() for one in seen[name]])
+        for index, name in enumerate(rows):
+            tally.values.setdefault((name, ratio), []).extend(
+                found[index * count:(index + 1) * count])
+
+
+def _figures(tally: _Tally, rows: Mapping[str, Row], ratios: Sequence[float]) -> dict[str, Any]:
+    """Return means, differences and intervals."""
+    dense = np.stack(tally.dense)
+    values = {key: np.stack(found) for key, found in tally.values.items()}
+    means = _Means(dense)
+    main, *others = rows
     return {
-        'n': n, 'objects': int(means.has_object.sum()), 'split': split,
-        'model': pipeline.vlm.name, 'grid': list(grid), 'dense': means.of(np.stack(dense)),
+        'objects': int(means.has_object.sum()), 'dense': means.of(dense),
         'rows': {name: {'about': row.about, 'is_network': row.is_network, 'budgets': {
-            f'{ratio:g}': means.of(by_row[name, ratio]) for ratio in budgets}}
+            f'{ratio:g}': means.of(values[name, ratio]) for ratio in ratios}}
             for name, row in rows.items()},
-        'ahead': {name: {f'{ratio:g}': means.of(by_row[main, ratio] - by_row[name, ratio])
-                         for ratio in budgets} for name in rows if name != main},
-        'keys': _keys(np.stack(shares)[means.has_object], {
-            name: np.array(found)[means.has_object] for name, found in keys.items()}, means)}
+        'ahead': {name: {f'{ratio:g}': means.of(values[main, ratio] - values[name, ratio])
+                         for ratio in ratios} for name in others},
+        'keys': _keys(np.stack(tally.areas)[means.has_object], {
+            name: np.array(found)[means.has_object] for name, found in tally.keys.items()},
+            means)}
 
 
 def _rows(networks: Mapping[str, Sparsifier], about: Mapping[str, str]) -> dict[str, Row]:
@@ -158,8 +192,7 @@ def _rows(networks: Mapping[str, Sparsifier], about: Mapping[str, str]) -> dict[
     def see(window: Looked) -> Evidence:
         return _seen_by(main, window)
 
-    return {
-        **rows,
+    references = {
         'oracle saliency': Row(
             'saliency from the truth, as the training on the truth aims at', False,
             by_name['vts'], lambda window: _as_it_is(see(window), window), main),
@@ -169,6 +202,9 @@ def _rows(networks: Mapping[str, Sparsifier], about: Mapping[str, str]) -> dict[
                               'most of the risk object', False, by_name['vts-key-oracle'], see),
         'random': Row('by lot, equally many of every frame', False, by_name['random'],
                       lambda window: window.evidence)}
+    for name in rows.keys() & references.keys():
+        raise ValueError(f'{name!r} is the name of a reference: name the network otherwise')
+    return {**rows, **references}
 
 
 def _network(sparsifier: Sparsifier, about: str) -> Row:
@@ -191,18 +227,18 @@ def _as_it_is(evidence: Evidence, window: Looked) -> Evidence:
 def _about(folder: Path) -> str:
     """Return how a network was trained, as far as it is noted beside it."""
     path = folder / REPORT
-    if not path.is_file():
-        return 'trained by `vts train proposal` on the truth about rendered windows'
-    report = json.loads(path.read_text(encoding='utf-8'))
-    how = report.get('settings', {})
-    bags = ', '.join(f'`{bag}`' for bag in how.get('bags', ()))
+    report = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    how = report.get('settings')
+    if how is None:
+        return 'the truth about rendered windows: `vts train proposal`, which leaves no note'
+    bags = ', '.join(f'`{bag}`' for bag in how['bags'])
     windows = f'{report["train"]} windows of {bags}' if bags else (
         f'{report["train"]} rendered windows')
-    what = (f'the truth about {windows}' if how.get('targets') == 'truth' else
-            f'what `{how.get("model")}` uses of {windows}, each hidden by halves '
-            f'{how.get("passes")} times')
-    start = 'its saliency begun anew' if how.get('anew') else 'begun with the shipped network'
-    return f'{what}; {how.get("steps")} steps of {how.get("batch")} frames, {start}'
+    what = (f'the truth about {windows}' if how['targets'] == 'truth' else
+            f'what `{how["model"]}` uses of {windows}, each hidden by halves '
+            f'{how["passes"]} times')
+    start = 'its saliency begun anew' if how['anew'] else 'begun with the shipped network'
+    return f'{what}; {how["steps"]} steps of {how["batch"]} frames, {start}'
 
 
 def _judge(pipeline: Pipeline, windows: Sequence[Looked],
@@ -212,7 +248,7 @@ def _judge(pipeline: Pipeline, windows: Sequence[Looked],
     jobs = [(id(window), b'' if keep is None else keep.tobytes())
             for window, keep in zip(windows, keeps)]
     for index, job in enumerate(jobs):
-        # What several keep alike is asked once: decoding is greedy.
+        # The same tokens of a window give the same answer: decoding is greedy.
         asked.setdefault(job, index)
     answers = dict(zip(asked, answer_all(
         pipeline, [windows[index].prepared for index in asked.values()],
