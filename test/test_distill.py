@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from vts_ros.cli import app
 from vts_ros.evaluation.proposal import find_rate, load_sparsifier, rendered, Wanted
 from vts_ros.models import model_path
+from vts_ros.scenes.clips import balanced_scenes
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.training import distill as distill_module
 from vts_ros.training.distill import (
@@ -27,8 +28,11 @@ from vts_ros.training.distill import (
     from_onnx,
     log_likelihoods,
     saliency_targets,
+    Targets,
     use_of_tokens,
 )
+from vts_ros.training.proposal import saliency_target
+from vts_ros.training.shards import render_window
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.prompts import describe_prompt
 
@@ -137,14 +141,17 @@ def test_another_graph_is_refused() -> None:
         from_onnx(FRAME.with_name('window.onnx'))
 
 
-def test_what_matters_is_learned_and_looks_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize('targets', ['use', 'truth'])
+def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets) -> None:
     examples = []
     for index in range(6):
         frames = np.stack([picture(9 * index + frame, 128, 224) for frame in range(2)])
-        use = np.zeros((2, 8, 14), np.float32)
-        use[:, 6, 2] = 1.0  # a place, whatever it shows
-        examples.append(Example(frames, use, None))
-    distill_module._train(examples, tmp_path / 'out', tmp_path, steps=25, batch=6, seed=0)
+        matters, other = np.zeros((2, 2, 8, 14), np.float32)
+        matters[:, 6, 2] = 1.0  # a place, whatever it shows
+        other[:, 1, 11] = 1.0
+        use, truth = (matters, other) if targets == 'use' else (other, matters)
+        examples.append(Example(frames, use, None, truth))
+    distill_module._train(examples, tmp_path / 'out', tmp_path, 25, 6, 0, targets)
     before, after = Sparsifier(), load_sparsifier(tmp_path / 'out')
     rgb = picture(4, 128, 224)
     old, new = before.propose(rgb), after.propose(rgb)
@@ -153,6 +160,17 @@ def test_what_matters_is_learned_and_looks_stay(tmp_path: Path) -> None:
     row, column = np.unravel_index(new.saliency.argmax(), (8, 14))
     assert max(abs(row - 6), abs(column - 2)) <= 1
     assert (new.embedding * old.embedding).sum(axis=0).mean() > 0.9
+
+
+def test_a_saliency_begun_anew_has_forgotten_the_shipped_one() -> None:
+    frames = torch.from_numpy(np.stack([picture(index, 128, 224) for index in range(4)]))
+    shipped, anew = from_onnx(FRAME), from_onnx(FRAME)
+    distill_module._forget_saliency(anew)
+    with torch.no_grad():
+        (before, looks), (after, same) = shipped(frames), anew(frames)
+    assert torch.equal(looks, same)
+    together = np.corrcoef(before.numpy().ravel(), after.numpy().ravel())[0, 1]
+    assert abs(together) < 0.5
 
 
 # The whole way
@@ -194,6 +212,49 @@ def test_distillation_from_the_command_line_resumes(
     other = CliRunner().invoke(app, [*command[:-4], '--passes', '6', '--work', str(work)])
     assert isinstance(other.exception, DistillationError)
     assert 'a run with other passes' in str(other.exception)
+
+
+@pytest.mark.timeout(400)
+def test_rendered_windows_are_distilled_and_compared_with_their_truth(
+        model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = tmp_path / 'work'
+    command = ['train', 'proposal', '--vlm', model, '--windows', '5', '--passes', '4', '--steps',
+               '2', '--work', str(work), '--anew']
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    examples = [Example.load(path) for path in sorted((work / 'use').glob('*.npz'))]
+    assert len(examples) == 5
+    for number, example in enumerate(examples):
+        scene = next(balanced_scenes('train', 1, 10_000_000 + number))
+        sample = render_window(scene)
+        assert (example.frames == sample.frames).all()
+        assert example.truth is not None
+        assert (example.truth == np.stack([saliency_target(one) for one in sample.truths])).all()
+        assert np.abs(example.use).max() > 0.0
+    report = json.loads((work / 'models' / 'proposal' / 'holdout.json').read_text())
+    # All but the ones held out are learned from: no two of them share a frame.
+    assert (report['n'], report['train']) == (1, 4)
+    assert report['settings']['targets'] == 'use'
+
+    # What the model uses is known, so the truth is learned without it, and is something else.
+    def load(*given: Any, **options: Any) -> Vlm:
+        raise AssertionError('the model was asked again')
+
+    monkeypatch.setattr(Vlm, 'load', load)
+    taught = tmp_path / 'taught'
+    done = CliRunner().invoke(app, [*command, '--targets', 'truth', '--out', str(taught)])
+    assert done.exit_code == 0, done.output
+    frames = [(folder / 'frame.onnx').read_bytes()
+              for folder in (work / 'models' / 'proposal', taught)]
+    assert frames[0] != frames[1]
+
+
+def test_a_recording_has_no_truth(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ['train', 'proposal', '--bag', str(tmp_path), '--targets',
+                                    'truth', '--work', str(tmp_path / 'work')])
+    assert isinstance(done.exception, DistillationError)
+    assert 'truth about a recording' in str(done.exception)
+    assert CliRunner().invoke(app, ['train', 'proposal', '--anew']).exit_code == 2
 
 
 def test_a_short_recording_is_too_little(model: str, tmp_path: Path) -> None:

@@ -475,22 +475,32 @@ def eval_calibrate(
 
 
 @eval_app.command('proposal', epilog='Example: [bold]vts eval proposal --proposal '
-                                     'out/train/models/proposal --json[/bold].')
+                                     'out/train/models/proposal --json[/bold]; [bold]vts eval '
+                                     'proposal --against distilled=out/train/models/proposal '
+                                     '--report docs[/bold] compares the answers, too.')
 def eval_proposal(
     proposal: Annotated[Path | None, typer.Option(
         help='Folder with frame.onnx and window.onnx; by default the shipped ones.',
+        show_default=False)] = None,
+    against: Annotated[list[str] | None, typer.Option(
+        metavar='[NAME=]FOLDER', help='Another network to compare by the answers at every budget; '
+                                      'may be given several times.', show_default=False)] = None,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the comparison, with a plot.',
         show_default=False)] = None,
     model: ModelOption = 'embedded',
     split: Annotated[Literal['val', 'test'], typer.Option(
         help='Neither was trained on.')] = 'test',
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
     budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
+    device: DeviceOption = 'auto',
     as_json: JsonOption = False,
 ) -> None:
     """
     Measure how often the key frame is a good one, and how much of the risk object is kept.
 
     On rendered windows with known truth; the language model gives the grid of the tokens alone.
+    With --against or --report it also answers, with the tokens that each network keeps.
     """
     import json
 
@@ -503,8 +513,18 @@ def eval_proposal(
     from vts_ros.vlm import Vlm
 
     ratios = _shares(budgets)
+    folder = proposal or model_path('proposal/frame.onnx').parent
+    if against or report:
+        networks = {str(proposal) if proposal else 'shipped': folder}
+        for text in against or ():
+            name, _, path = text.rpartition('=')
+            if (name or path) in networks:
+                raise typer.BadParameter(f'two networks are called {name or path}')
+            networks[name or path] = Path(path)
+        _compare_networks(networks, model, split, n, ratios, device, report, as_json)
+        return
     console = Console(stderr=as_json)
-    sparsifier = load_sparsifier(proposal or model_path('proposal/frame.onnx').parent)
+    sparsifier = load_sparsifier(folder)
     grid = Vlm.load(model_path(model), device='cpu').token_grid(HEIGHT, WIDTH)
     with Progress(console=console) as bar:
         task = bar.add_task(f'{n} windows of {split}', total=n)
@@ -514,6 +534,46 @@ def eval_proposal(
     console.print(_rate_table(f'{n} windows of {split}', {'': result}))
     if as_json:
         typer.echo(json.dumps({'split': split, 'grid': list(grid), **result}))
+
+
+def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
+                      ratios: list[float], device: str, report: Path | None,
+                      as_json: bool) -> None:
+    """Compare proposal networks, show what they find, and write the page if there is a folder."""
+    from datetime import date
+    import shlex
+    import time
+
+    from vts_ros.evaluation.networks import compare_networks, write_networks
+    from vts_ros.evaluation.quality import machine, Run
+    from vts_ros.pipeline import Pipeline, PipelineConfig
+
+    start_sec = time.monotonic()
+    with _bar(as_json) as (console, progress):
+        pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
+        result = compare_networks(pipeline, networks, split, n, ratios, progress)
+    console.print(_network_table(result))
+    written = [] if report is None else write_networks(result, Run(
+        shlex.join(['vts', *sys.argv[1:]]), date.today(), machine(pipeline.vlm.info['device']),
+        time.monotonic() - start_sec), report)
+    _finish(console, written, result, as_json)
+
+
+def _network_table(result: dict[str, Any]) -> Table:
+    """Return what is right and kept with each network, a row for each."""
+    from rich.table import Table
+
+    budgets = list(next(iter(result['rows'].values()))['budgets'])
+    table = Table('', 'key frame good', *(f'{float(share):.0%}' for share in budgets),
+                  title=f'{result["n"]} windows of {result["split"]}: risk / object right, tokens '
+                        'of the object kept')
+    for name, row in result['rows'].items():
+        key = result['keys'].get(name)
+        table.add_row(name, '-' if key is None else f'{key["good"]:.2f}', *(
+            f'{found["risk_accuracy"]:.2f} / {found["object_accuracy"]:.2f}, '
+            + ('-' if found['object_recall'] is None else f'{found["object_recall"]:.2f}')
+            for found in row['budgets'].values()))
+    return table
 
 
 class _Benchmark:
@@ -971,33 +1031,44 @@ def train_windows(
         render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows))
 
 
-@train_app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from '
-                                      'rendered windows, [bold]vts train proposal --bag my_drive '
-                                      '--vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] from what a '
-                                      'language model uses of a recording.')
+@train_app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from the '
+                                      'truth about rendered windows, [bold]vts train proposal '
+                                      '--bag my_drive --vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] '
+                                      'from what a language model uses of a recording, [bold]vts '
+                                      'train proposal --vlm embedded[/bold] from what it uses of '
+                                      'rendered windows.')
 def train_proposal(
     bag: Annotated[list[Path] | None, typer.Option(
         '--bag', help='Recording to learn from instead of rendered windows; may be given several '
                       'times.', show_default=False)] = None,
     vlm: Annotated[str, typer.Option(
-        help='With --bag: the language model to learn from.')] = 'embedded',
+        help='Learn from what this language model uses; with --bag, embedded by default.',
+        show_default=False)] = '',
     windows: Annotated[int, typer.Option(
-        min=1, help='With --bag: windows to take, at most.')] = 400,
+        min=1, help='With --bag or --vlm: windows to take, at most.')] = 400,
     passes: Annotated[int, typer.Option(
-        min=2, help='With --bag: how often half of a window is hidden.')] = 96,
+        min=2, help='With --bag or --vlm: how often half of a window is hidden.')] = 96,
+    targets: Annotated[Literal['use', 'truth'], typer.Option(
+        help='With --vlm on rendered windows: learn what it uses, or the truth about the same '
+             'windows, to compare.')] = 'use',
+    anew: Annotated[bool, typer.Option(
+        '--anew', help='With --bag or --vlm: begin with a saliency of random weights, not with '
+                       'the shipped one, which has learned the truth.')] = False,
     device: DeviceOption = 'auto',
     shards: ShardsOption = SHARDS,
     out: Annotated[Path | None, typer.Option(
-        help='Folder for the ONNX graphs; by default models/proposal, and with --bag a folder '
-             'of its own.', show_default=False)] = None,
+        help='Folder for the ONNX graphs; by default models/proposal, and with --bag or --vlm a '
+             'folder of its own.', show_default=False)] = None,
     work: WorkOption = WORK,
     steps: Annotated[int | None, typer.Option(
-        min=1, help='Optimiser steps; by default 1200, and 600 with --bag.',
+        min=1, help='Optimiser steps; by default 1200, and 600 with --bag or --vlm.',
         show_default=False)] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Train the proposal network, which finds the key frame and what to keep."""
-    if not bag:
+    if not bag and not vlm:
+        if targets != 'use' or anew:
+            raise typer.BadParameter('--targets and --anew need --vlm')
         from vts_ros.training.proposal import train_proposal as train
 
         train(shards, out or Path('models/proposal'), work, steps or 1200, seed=seed)
@@ -1009,8 +1080,8 @@ def train_proposal(
     console = Console()
     models = work / 'models'
     target = out or models / 'proposal'
-    result = distill(bag, vlm, target, work, windows, passes, steps or 600, seed=seed,
-                     device=device, console=console)
+    result = distill(bag or (), vlm or 'embedded', target, work, windows, passes, steps or 600,
+                     seed=seed, device=device, console=console, targets=targets, anew=anew)
     console.print(_rate_table(
         f'{result["n"]} windows held out, {result["train"]} learned from',
         {'shipped': result['shipped'], 'trained': result['trained']}))

@@ -22,7 +22,7 @@ from vts_ros.evaluation.scenes import frames_of
 from vts_ros.pipeline import Pipeline, PipelineConfig
 from vts_ros.report import Answer
 from vts_ros.scenes.clips import balanced_scenes, render
-from vts_ros.scenes.types import WindowTruth
+from vts_ros.scenes.types import FrameTruth, WindowTruth
 from vts_ros.scenes.world import Scene
 from vts_ros.sparsify import Evidence, token_budget
 from vts_ros.sparsify.methods import Method, METHOD_NAMES, methods
@@ -33,7 +33,7 @@ from vts_ros.vlm.answers import parse
 _CHUNK, _BATCH = 16, 32
 #: Metrics that are there when answers end after the risk, and what comes next in an answer.
 BRIEF_METRICS = ('risk_accuracy', 'object_accuracy', 'box_miou')
-_AFTER_RISK = '"explanation"'
+AFTER_RISK = '"explanation"'
 
 #: What intervals are given of.
 MAIN_METRICS = ('risk_accuracy', 'object_accuracy')
@@ -55,6 +55,7 @@ class Looked(NamedTuple):
     prepared: Prepared
     truth: WindowTruth
     hard: bool
+    frames: tuple[FrameTruth, ...]
 
 
 class Entry(NamedTuple):
@@ -240,7 +241,8 @@ def look(pipeline: Pipeline, scene: Scene) -> Looked:
         tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in features]),
         grid=grid, object_area=object_area(clip.truths))
     prepared = vlm.prepare(features, prompt.captions(frames_of(clip, 'front')), prompt)
-    return Looked(evidence, prepared, clip.window_truth(), is_hard(clip.truths, grid))
+    return Looked(evidence, prepared, clip.window_truth(), is_hard(clip.truths, grid),
+                  clip.truths)
 
 
 def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Entry], dense: bool,
@@ -259,7 +261,7 @@ def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Ent
                 job = (index, keep.tobytes())
                 asked[job] = keep
                 wanted.append((entry, job))
-    answers = dict(zip(asked, _generate(
+    answers = dict(zip(asked, answer_all(
         pipeline, [windows[index].prepared for index, _ in asked], list(asked.values()), brief)))
     for asker, job in wanted:
         scores = tally.dense if asker is None else tally.scores.setdefault(asker.id, [])
@@ -276,19 +278,19 @@ def _select(evidence: Evidence, entry: Entry, tally: _Tally) -> Keep | None:
     return keep
 
 
-def _generate(pipeline: Pipeline, prepared: Sequence[Prepared], keeps: Sequence[Keep | None],
-              brief: bool) -> Iterator[Answer]:
-    """Yield the answers to prompts of equal length, so that none is padded."""
+def answer_all(pipeline: Pipeline, prepared: Sequence[Prepared], keeps: Sequence[Keep | None],
+               brief: bool) -> Iterator[Answer]:
+    """Yield the answers to prompts of equal length, so that none is padded; see ``compare``."""
     vlm = pipeline.vlm
     options: dict[str, Any] = {}
     if brief:
-        options = {'stop_strings': [_AFTER_RISK], 'tokenizer': vlm.tokenizer}
+        options = {'stop_strings': [AFTER_RISK], 'tokenizer': vlm.tokenizer}
     scale = pipeline.prompts.description.box_scale
     for start in range(0, len(prepared), _BATCH):
         batch = slice(start, start + _BATCH)
         for generation in vlm.generate_batch(
                 prepared[batch], keeps[batch], pipeline.config.max_new_tokens, **options):
-            yield parse(generation.text.removesuffix(_AFTER_RISK), scale)
+            yield parse(generation.text.removesuffix(AFTER_RISK), scale)
 
 
 def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],

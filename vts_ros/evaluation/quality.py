@@ -242,12 +242,13 @@ def _goals(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             for metric, found in metrics.items():
                 yield (f'| {float(share):.0%} | {_METRICS[metric]} | '
                        f'{"-" if found["best"] is None else "`" + found["best"] + "`"} | '
-                       f'{_between(found["ahead"], found["ahead_ci"], "+.1f")} | '
-                       f'{_place(found["ahead_ci"])} | '
-                       f'{_between(found["kept"], found["kept_ci"], ".1f")} |')
+                       f'{between(found["ahead"], found["ahead_ci"], "+.1f")} | '
+                       f'{place(found["ahead_ci"])} | '
+                       f'{between(found["kept"], found["kept_ci"], ".1f")} |')
 
 
-def _between(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+def between(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+    """Return a share in percent with its interval in brackets."""
     if value is None:
         return '-'
     text = f'{100.0 * value:{form}}'
@@ -256,7 +257,8 @@ def _between(value: float | None, interval: Sequence[float] | None, form: str) -
     return f'{text} [{100.0 * interval[0]:{form}}, {100.0 * interval[1]:{form}}]'
 
 
-def _place(interval: Sequence[float] | None) -> str:
+def place(interval: Sequence[float] | None) -> str:
+    """Return whether something is ahead, by the interval of the difference."""
     if interval is None:
         return ''
     return 'first' if interval[0] > 0.0 else 'behind' if interval[1] < 0.0 else 'within noise'
@@ -299,7 +301,7 @@ def _methods_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Figur
     parts = {'all': result, 'hard': result['hard']}
     if not result['hard']['n']:
         del parts['hard']
-    figure = _figure(11.0, 1.2 + 3.6 * len(parts))
+    figure = new_figure(11.0, 1.2 + 3.6 * len(parts))
     axes = figure.subplots(len(parts), 2, squeeze=False, sharex=True, sharey='row')
     for row, (name, part) in zip(axes, parts.items()):
         for axis, (metric, title) in zip(row, _METRICS.items()):
@@ -317,7 +319,7 @@ def _ablations_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Fig
     groups = {group: [method for method in known if method.group == group]
               for group in _ABLATIONS}
     groups = {group: members for group, members in groups.items() if members}
-    figure = _figure(1.0 + 3.4 * len(groups), 8.6)
+    figure = new_figure(1.0 + 3.4 * len(groups), 8.6)
     axes = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey='row')
     for row, (metric, title) in zip(axes, _METRICS.items()):
         for axis, (group, members) in zip(row, groups.items()):
@@ -332,7 +334,8 @@ def _ablations_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Fig
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
     figure = Figure(figsize=(width, height), dpi=110, layout='constrained', facecolor='white')
     FigureCanvasAgg(figure)
     return figure
@@ -345,14 +348,18 @@ def _draw(axis: Axes, part: Mapping[str, Any], known: Sequence[Method], metric: 
         axis.axhline(dense, color='0.35', linewidth=1.0, linestyle=':', label='all tokens')
     for method in known:
         _draw_line(axis, part, method.name, metric)
+    style(axis, {float(share) for method in known for share in part['methods'][method.name]})
+
+
+def style(axis: Axes, shares: Iterable[float]) -> None:
+    """Give an axis of quality over budget its grid, percents and ticks."""
     axis.grid(color='0.92')
     axis.set_axisbelow(True)
     axis.spines[['top', 'right']].set_visible(False)
     # No steps of 2.5, which need a decimal.
     axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     axis.yaxis.set_major_formatter(lambda value, position: f'{100.0 * value:g}%')
-    shares = sorted({float(share) for method in known for share in part['methods'][method.name]})
-    axis.set_xticks(shares, [f'{share:.0%}' for share in shares])
+    axis.set_xticks(sorted(shares), [f'{share:.0%}' for share in sorted(shares)])
 
 
 def _draw_line(axis: Axes, part: Mapping[str, Any], name: str, metric: str) -> None:

@@ -1,25 +1,26 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Teach the proposal network what a language model itself uses, on recordings without a truth.
+Teach the proposal network what a language model itself uses, on recordings or rendered windows.
 
 The language model answers each window with all of its tokens. Then half of the picture is hidden
 at random, over and over, and the log-likelihood of that answer is taken each time; hiding is
 dropping, as in use. A linear fit over all of these gives what each place adds to the likelihood
 while about half of the others is there (the Banzhaf value, estimated from random halves: Wang and
 Jia, 2023, arXiv 2205.15466). Hiding one place at a time would find nothing: what is hidden in one
-frame still shows in the next.
+frame still shows in the next. This needs no truth. Rendered windows have one, so that the network
+can be taught the truth of the same windows instead, to compare.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 import json
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,16 +33,20 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.bags import read_frames, until_damage
+from vts_ros.evaluation.comparison import AFTER_RISK
 from vts_ros.evaluation.proposal import find_rate, load_sparsifier, Wanted
 from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.models import model_path
 from vts_ros.pipeline import checkpoint
 from vts_ros.report import Box
+from vts_ros.scenes.clips import balanced_scenes
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.export import export_frame, export_window
 from vts_ros.sparsify.grids import area_weights
 from vts_ros.sparsify.network import MAP_SIZE, ProposalNet, resample
 from vts_ros.training.loop import fit, Losses, Schedule
+from vts_ros.training.proposal import saliency_target
+from vts_ros.training.shards import render_window
 from vts_ros.training.targets import overlaps
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.answers import parse
@@ -57,8 +62,23 @@ _FACTS = re.compile(r'.*?"risk"\s*:\s*"[^"]*"', re.DOTALL)
 _HOLDOUT_SHARE, _GAP_WINDOWS = 0.2, 5
 #: A cell of the newest frame belongs to the risk object if its box covers so much of the cell.
 _OBJECT_SHARE = 0.2
-_SETTINGS, _REPORT = 'settings.json', 'holdout.json'
+#: Number of the first rendered window in the split ``train``: so far behind those of ``vts train
+#: windows`` that neither the shipped network nor the language model has learned from it.
+_FIRST_RENDERED = 10_000_000
+_SETTINGS, REPORT = 'settings.json', 'holdout.json'
 BUDGETS = (0.8, 0.6, 0.4, 0.2, 0.1)
+#: What the network learns: what the language model used, or the truth about rendered windows.
+Targets = Literal['use', 'truth']
+#: Number of a rendered window, or recording and number of a window in it.
+Place = int | tuple[Path, int]
+
+
+class Taken(NamedTuple):
+    """A window to learn from, where its example goes, and the truth about it if known."""
+
+    path: Path
+    window: Sequence[Frame]
+    truth: NDArray[np.float32] | None = None
 
 
 class DistillationError(ValueError):
@@ -78,19 +98,23 @@ class Example:
         float32 [T, rows, columns], change of the log-likelihood of the answer; may be negative.
     box
         Risk object in the newest frame, as the model answered it.
+    truth
+        float32 [T, 8, 14], how much each cell really matters; None of a recording.
 
     """
 
     frames: NDArray[np.uint8]
     use: NDArray[np.float32]
     box: Box | None
+    truth: NDArray[np.float32] | None = None
 
     def save(self, path: Path) -> None:
         """Write the example; it is there whole, or not at all."""
         partial = path.with_suffix('.part')
         with partial.open('wb') as file:
             np.savez_compressed(file, frames=self.frames, use=self.use,
-                                box=np.array(self.box or (), np.float64))
+                                box=np.array(self.box or (), np.float64),
+                                truth=np.array([] if self.truth is None else self.truth))
         partial.replace(path)
 
     @classmethod
@@ -98,14 +122,18 @@ class Example:
         """Read an example."""
         with np.load(path) as data:
             box = tuple(data['box'].tolist())
-            return cls(data['frames'], data['use'], box if len(box) == 4 else None)
+            # Examples of earlier versions have no truth.
+            truth = data['truth'] if 'truth' in data else np.array([])
+            return cls(data['frames'], data['use'], box if len(box) == 4 else None,
+                       truth if truth.size else None)
 
 
 def distill(bags: Sequence[Path], model: str, out: Path, work: Path, windows: int = 400,
             passes: int = 96, steps: int = 600, batch: int = 16, seed: int = 0,
-            device: str = 'auto', console: Console | None = None) -> dict[str, Any]:
+            device: str = 'auto', console: Console | None = None, targets: Targets = 'use',
+            anew: bool = False) -> dict[str, Any]:
     """
-    Train the proposal network on recordings, with a language model as the teacher.
+    Train the proposal network with a language model as the teacher.
 
     Begins with the shipped network and keeps its embedding, which says what looks alike; only
     what matters is learned anew.
@@ -113,7 +141,8 @@ def distill(bags: Sequence[Path], model: str, out: Path, work: Path, windows: in
     Parameters
     ----------
     bags
-        Recordings; windows are taken from each at even distances.
+        Recordings; windows are taken from each at even distances. None at all for rendered
+        windows, which neither the shipped models nor any test have seen.
     model
         Checkpoint of the language model.
     out
@@ -128,39 +157,52 @@ def distill(bags: Sequence[Path], model: str, out: Path, work: Path, windows: in
     steps, batch
         Optimiser steps and frames in each.
     seed
-        Of the halves and of the order of the data.
+        Of the halves, of the order of the data and of new layers.
+    targets
+        ``truth`` learns the truth about the rendered windows instead, with all else the same.
+    anew
+        Begin with a saliency of random weights; the shipped one has learned the truth about
+        rendered scenes.
 
     Returns
     -------
-    ``{'n', 'train', 'shipped': rates, 'trained': rates}``, rates as of ``find_rate`` on the
-    windows held out.
+    ``{'n', 'train', 'settings', 'shipped': rates, 'trained': rates}``, rates as of ``find_rate``
+    on the windows held out.
 
     Raises
     ------
     BagError, VlmError
         If a recording or the model cannot be used.
     DistillationError
-        If there are too few windows, or the folder is of another run.
+        If there are too few windows, the folder is of another run, or the truth about a
+        recording is asked for.
 
     """
+    if targets == 'truth' and bags:
+        raise DistillationError('nobody knows the truth about a recording: targets must be use')
     console = console or Console()
     folder = work / 'use'
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, {'bags': [str(bag.resolve()) for bag in bags], 'model': model,
-                    'windows': windows, 'passes': passes, 'seed': seed})
+    settings = {'bags': [str(bag.resolve()) for bag in bags], 'model': model,
+                'windows': windows, 'passes': passes, 'seed': seed}
+    _claim(folder, settings)
     _watch(bags, model, folder, windows, passes, seed, device, console)
-    train, held_out = _split(folder)
+    # Windows of a recording share frames with the next ones, rendered ones do not.
+    train, held_out = _split(folder, _GAP_WINDOWS if bags else 0)
     if not train or not held_out:
         raise DistillationError(f'{len(train) + len(held_out)} windows are too few to learn from '
                                 'and to hold some out')
     torch.manual_seed(seed)
-    _train(train, out, work, steps, batch, seed)
+    _train(train, out, work, steps, batch, seed, targets, anew)
     shipped = load_sparsifier(model_path('proposal/frame.onnx').parent)
-    report: dict[str, Any] = {'n': len(held_out), 'train': len(train)}
+    report: dict[str, Any] = {
+        'n': len(held_out), 'train': len(train),
+        'settings': {**settings, 'bags': [bag.name for bag in bags], 'model': Path(model).name,
+                     'steps': steps, 'batch': batch, 'targets': targets, 'anew': anew}}
     for name, sparsifier in (('shipped', shipped), ('trained', load_sparsifier(out))):
         report[name] = find_rate(sparsifier, (_wanted(one, sparsifier) for one in held_out),
                                  held_out[0].use.shape[1:], BUDGETS)
-    (out / _REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
+    (out / REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return report
 
 
@@ -232,9 +274,9 @@ def log_likelihoods(vlm: Vlm, prepared: Prepared, keeps: Sequence[NDArray[np.int
 def _watch(bags: Sequence[Path], model: str, folder: Path, windows: int, passes: int, seed: int,
            device: str, console: Console) -> None:
     """Write an example for each window that has none yet."""
-    plan = {place: folder / f'{number:05d}.npz'
-            for number, place in enumerate(_plan(bags, windows))}
-    missing = {place: path for place, path in plan.items() if not path.exists()}
+    plan = _plan(bags, windows) if bags else list(range(windows))
+    paths = {place: folder / f'{number:05d}.npz' for number, place in enumerate(plan)}
+    missing = {place: path for place, path in paths.items() if not path.exists()}
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(),
                   TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task('what the model uses', total=len(plan),
@@ -242,16 +284,31 @@ def _watch(bags: Sequence[Path], model: str, folder: Path, windows: int, passes:
         if not missing:
             return
         vlm, prompt = Vlm.load(checkpoint(model), device=device), Prompts.load().description
-        for bag in bags:
-            for end, window in enumerate(_windows(bag)):
-                path = missing.get((bag, end))
-                if path is None:
-                    continue
-                rng = np.random.default_rng([seed, int(path.stem)])
-                example = _example(vlm, prompt, window, passes, rng)
-                if example is not None:
-                    example.save(path)
-                bar.advance(task)
+        found = _recorded(bags, missing) if bags else _rendered(missing)
+        for path, window, truth in found:
+            rng = np.random.default_rng([seed, int(path.stem)])
+            example = _example(vlm, prompt, window, passes, rng)
+            if example is not None:
+                replace(example, truth=truth).save(path)
+            bar.advance(task)
+
+
+def _recorded(bags: Sequence[Path], wanted: Mapping[Place, Path]) -> Iterator[Taken]:
+    """Yield the windows of recordings that are wanted."""
+    for bag in bags:
+        for end, window in enumerate(_windows(bag)):
+            if (bag, end) in wanted:
+                yield Taken(wanted[bag, end], window)
+
+
+def _rendered(wanted: Mapping[Place, Path]) -> Iterator[Taken]:
+    """Yield the rendered windows of these numbers, with the truth."""
+    for number, path in wanted.items():
+        assert isinstance(number, int)
+        sample = render_window(next(balanced_scenes('train', 1, _FIRST_RENDERED + number)))
+        window = [Frame('front', truth.stamp_ns, picture)
+                  for picture, truth in zip(sample.frames, sample.truths)]
+        yield Taken(path, window, np.stack([saliency_target(one) for one in sample.truths]))
 
 
 def _example(vlm: Vlm, prompt: Prompt, window: Sequence[Frame], passes: int,
@@ -266,12 +323,12 @@ def _example(vlm: Vlm, prompt: Prompt, window: Sequence[Frame], passes: int,
     features = [vlm.encode(picture) for picture in pictures]
     grid = features[0].grid
     prepared = vlm.prepare(features, prompt.captions(window), prompt)
-    written = vlm.generate(prepared).text
+    written = vlm.generate(prepared, stop_strings=[AFTER_RISK], tokenizer=vlm.tokenizer).text
     facts = _FACTS.match(written)
-    use = use_of_tokens(vlm, prepared, facts[0] if facts else written, grid, len(window),
-                        passes, rng)
+    answer = facts[0] if facts else written
+    use = use_of_tokens(vlm, prepared, answer, grid, len(window), passes, rng)
     small = resample(torch.from_numpy(np.stack(pictures))).round().to(torch.uint8).numpy()
-    return Example(small, use, parse(written, prompt.box_scale).box)
+    return Example(small, use, parse(answer, prompt.box_scale).box)
 
 
 def _windows(bag: Path) -> Iterator[list[Frame]]:
@@ -283,9 +340,10 @@ def _windows(bag: Path) -> Iterator[list[Frame]]:
                 yield window
 
 
-def _plan(bags: Sequence[Path], windows: int) -> list[tuple[Path, int]]:
+def _plan(bags: Sequence[Path], windows: int) -> list[Place]:
     """Return recording and number of the windows to take, at even distances over all of them."""
-    found = [(bag, end) for bag in bags for end in range(sum(1 for _ in _windows(bag)))]
+    found: list[Place] = [(bag, end) for bag in bags
+                          for end in range(sum(1 for _ in _windows(bag)))]
     if len(found) <= windows:
         return found
     return [found[round(index)] for index in np.linspace(0, len(found) - 1, windows)]
@@ -303,14 +361,14 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     path.write_text(json.dumps(settings), encoding='utf-8')
 
 
-def _split(folder: Path) -> tuple[list[Example], list[Example]]:
-    """Return examples to learn from, and the last ones, which are held out."""
+def _split(folder: Path, gap: int) -> tuple[list[Example], list[Example]]:
+    """Return examples to learn from, and the last ones after a gap, which are held out."""
     examples = [Example.load(path) for path in sorted(folder.glob('*.npz'))]
     if len({one.use.shape[1:] for one in examples}) > 1:
         raise DistillationError('the recordings have pictures of different shapes, so different '
                                 'grids of tokens: take one camera at a time')
     end = len(examples) - round(_HOLDOUT_SHARE * len(examples))
-    return examples[:end - min(_GAP_WINDOWS, end // 4)], examples[end:]
+    return examples[:end - min(gap, end // 4)], examples[end:]
 
 
 # --- the network ---------------------------------------------------------------------------
@@ -364,21 +422,33 @@ def saliency_targets(examples: Sequence[Example]) -> list[NDArray[np.float32]]:
 
 
 def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch: int,
-           seed: int) -> None:
+           seed: int, targets: Targets = 'use', anew: bool = False) -> None:
     path = model_path('proposal/frame.onnx')
     net, teacher = from_onnx(path), from_onnx(path)
+    if anew:
+        _forget_saliency(net)
     frames = torch.from_numpy(np.concatenate([one.frames for one in examples]))
-    targets = torch.from_numpy(np.concatenate(saliency_targets(examples)))
+    wanted = torch.from_numpy(np.concatenate(
+        saliency_targets(examples) if targets == 'use' else
+        [one.truth for one in examples if one.truth is not None]))
 
     def losses(step: int) -> Losses:
         rng = np.random.default_rng([seed, step])
         picks = torch.from_numpy(rng.integers(len(frames), size=batch))
-        return _losses(net, teacher, frames[picks], targets[picks])
+        return _losses(net, teacher, frames[picks], wanted[picks])
 
     fit([net], losses, Schedule(steps, learning_rate=3e-4, warmup=min(50, steps // 4)),
-        work / 'distilled.pt', 'proposal network')
+        work / f'{targets}{"_anew" if anew else ""}.pt', 'proposal network')
     export_frame(net, out / 'frame.onnx')
     export_window(out / 'window.onnx')
+
+
+def _forget_saliency(net: ProposalNet) -> None:
+    """Give the layers of the saliency the weights of a network that has not learned."""
+    fresh = ProposalNet().eval()
+    for name in ('saliency_hidden', 'saliency_head'):
+        getattr(net, name).load_state_dict(getattr(fresh, name).state_dict())
+    net.place.data.copy_(fresh.place)
 
 
 def _losses(net: ProposalNet, teacher: ProposalNet, frames: Tensor, wanted: Tensor) -> Losses:
