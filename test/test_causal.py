@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.cache_utils import DynamicLayer
 from vlm_maker import make
 
 from vts_ros.frames import Frame
@@ -20,6 +22,7 @@ from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.causal import Groups
 from vts_ros.sparsify.network import EMBEDDING_CHANNELS, MAP_SIZE
 from vts_ros.vlm import Vlm, VlmError
+from vts_ros.vlm.cache import GrowingLayer
 from vts_ros.vlm.streaming import Reader, why_not_streamed
 
 INTERVAL_NS = 400_000_000
@@ -174,6 +177,61 @@ def test_a_frame_is_read_once_and_an_answer_reads_its_question(
     assert pipeline.stats()['kv_tokens'] > 2 * passes[0] / 3
 
 
+class Copies(TorchDispatchMode):
+    """Counts the bytes that PyTorch copies from one tensor to another."""
+
+    OPERATORS = frozenset({torch.ops.aten.cat, torch.ops.aten.clone, torch.ops.aten.copy_,
+                           torch.ops.aten.index, torch.ops.aten.index_select})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in self.OPERATORS:
+            self.bytes += result.numel() * result.element_size()
+        return result
+
+
+def test_a_frame_and_an_answer_cost_the_same_however_much_was_read(
+        loaded: Pipeline, frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is laid out, and next to nothing copied, of what was there before."""
+    pipeline, laid_out, lay_out = causal(loaded, group_frames=64, draft=True), [0], Vlm.lay_out
+
+    def count(*args: Any) -> Any:
+        layout = lay_out(*args)
+        laid_out[0] += len(layout.input_ids)
+        return layout
+
+    monkeypatch.setattr(Vlm, 'lay_out', count)
+    there_and_back = [*frames, *frames[::-1]] * 2
+    drive = [Frame('front', index * INTERVAL_NS, frame.data)
+             for index, frame in enumerate(there_and_back)]
+    cost: dict[str, list[tuple[int, int]]] = {'frame': [], 'answer': []}
+    held = []
+    for end in (8, 32):
+        pipeline.arrive(*drive[:end - 3])
+        # The memory of a cache grows now and then, so the least of three counts.
+        tries: dict[str, list[tuple[int, int]]] = {'frame': [], 'answer': []}
+        for index in range(end - 3, end):
+            window = drive[index - 4:index + 1]
+            for what, run in (('frame', pipeline.arrive_good), ('answer', pipeline.describe_good)):
+                laid_out[0] = 0
+                with Copies() as copies:
+                    run(window, pytest.fail)
+                tries[what].append((laid_out[0], copies.bytes))
+        for what, found in tries.items():
+            cost[what].append((min(one for one, _ in found), min(one for _, one in found)))
+        stats = pipeline.stats()
+        assert stats['kv_frames'] == end
+        held.append(stats['kv_bytes'])
+    for (laid_early, copied_early), (laid_late, copied_late) in cost.values():
+        # The time in a caption has a digit more.
+        assert 0 < laid_late <= laid_early + 2
+        assert copied_late - copied_early < 0.1 * (held[1] - held[0])
+
+
 @pytest.mark.parametrize('mode', ['window', 'causal'])
 def test_questions_share_the_pictures(loaded: Pipeline, frames: list[Frame], passes: list[int],
                                       mode: str) -> None:
@@ -224,6 +282,27 @@ def test_drafts_save_passes_and_change_nothing(loaded: Pipeline, frames: list[Fr
 
 
 # Memory
+
+
+def test_keys_and_values_grow_in_place_as_those_of_transformers_do() -> None:
+    random, other = torch.Generator().manual_seed(0), DynamicLayer()
+    layer, moves = GrowingLayer(), 0
+    for new, gone in ((40, 0), (3, 2), (1, 0), (5, 6), (1, 0), (1, 1), (200, 0), (1, 40), (1, 0)):
+        keys, values = (torch.randn(1, 2, new, 4, generator=random) for _ in range(2))
+        place = None if layer.keys is None else layer.keys.data_ptr()
+        for one in (layer, other):
+            found = one.update(keys, values)
+            assert found == (one.keys, one.values)
+            one.crop(-gone)
+        moves += layer.keys.data_ptr() != place
+        assert torch.equal(layer.keys, other.keys)
+        assert torch.equal(layer.values, other.values)
+        assert layer.get_seq_length() == other.get_seq_length()
+    assert moves == 2  # at the first tokens, and where 200 came at a time
+    layer.reset()
+    assert layer.get_seq_length() == 0
+    layer.update(keys, values)
+    assert torch.equal(layer.keys, keys)
 
 
 @pytest.mark.parametrize('bound', [80, 120, 200])

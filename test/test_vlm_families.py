@@ -9,6 +9,7 @@ The weights are random: what is proven here is arithmetic, not eyesight.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,9 +39,11 @@ from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
 from vlm_maker import ANSWER, KINDS, make, names, ONE_TILE, OTHER, PROMPT
 
 from vts_ros.vlm import Prepared, Vlm, VlmError
+from vts_ros.vlm.adaptor import Question
 from vts_ros.vlm.decoder import why_inexact
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.requirements import check_transformers, LATER, MINIMUM_TRANSFORMERS
+from vts_ros.vlm.streaming import Picture, Reader
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 4
@@ -381,6 +384,38 @@ def test_two_questions_on_one_prefix_are_two_fresh_runs(
             assert (found.token_ids, found.prompt_tokens, found.visual_tokens) == (
                 expected.token_ids, expected.prompt_tokens, expected.visual_tokens)
             assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+
+
+def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
+        vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]]) -> None:
+    features = [vlm.encode(picture) for picture in pictures]
+    cells = len(features[0].tokens)
+    held = [Picture(one, np.arange(index, cells, index + 2, dtype=np.int32))
+            for index, one in enumerate(features)]
+    reader = Reader(vlm)
+    for count in range(1, FRAMES + 1):
+        texts = vlm.texts(CAPTIONS[:count], PROMPT)
+        prefix = reader.read_on(reader.part(texts[:-1], held[:count]))
+    assert reader.counters['began'] == 1
+    keep = np.concatenate([one.keep + cells * index for index, one in enumerate(held)])
+    for prompt in (OTHER, PROMPT):
+        whole = vlm.prepare(features, CAPTIONS, prompt)
+        end = reader.end(vlm.texts(CAPTIONS, prompt)[-1])
+        question = Question(prefix, keep, end, partial(vlm.prepare, features, CAPTIONS, prompt))
+        pruned = whole.prune(keep)
+        ids, positions = question.after(prefix, keep)
+        assert torch.equal(ids, pruned.input_ids)
+        assert torch.equal(positions, pruned.position_ids)
+        assert torch.equal(torch.cat(prefix.read.tokens), pruned.tokens)
+        fresh, after = Notes(), Notes()
+        expected = vlm.generate(whole, keep, 6, logits_processor=LogitsProcessorList([fresh]))
+        found = vlm.generate(question, keep, 6, prefix=prefix,
+                             logits_processor=LogitsProcessorList([after]))
+        assert found == replace(expected, latency_ms=found.latency_ms)
+        assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+    for kept in (keep[1:], None):
+        with pytest.raises(VlmError, match='does not begin with what was read before'):
+            vlm.generate(question, kept, 2, prefix=prefix)
 
 
 def test_a_prefix_of_other_pictures_is_refused(vlm: Vlm, prepared: Prepared) -> None:

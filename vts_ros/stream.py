@@ -12,6 +12,7 @@ pictures would give.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,9 @@ from vts_ros.frames import Frame
 from vts_ros.sparsify import Proposal, Selection
 from vts_ros.sparsify.causal import Choice, Groups
 from vts_ros.vlm import Encoded, Vlm, VlmError
-from vts_ros.vlm.adaptor import Prefix, Prepared
+from vts_ros.vlm.adaptor import Prefix, Question
 from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.streaming import Reader
+from vts_ros.vlm.streaming import Part, Picture, Reader
 
 
 class Seen(NamedTuple):
@@ -34,11 +35,12 @@ class Seen(NamedTuple):
 
 
 class _Taken(NamedTuple):
-    """A frame that was read."""
+    """A frame, and what the language model is shown of it."""
 
     frame: Frame
     seen: Seen
     choice: Choice
+    picture: Picture
 
 
 class Stream:
@@ -55,7 +57,7 @@ class Stream:
         Chooses the tokens.
     max_tokens
         Of all that is held, text between the pictures included. Question and answer come on top
-        while an answer is written; their memory is free when the next frame is read.
+        while an answer is written; the next frame is read into their place.
 
     """
 
@@ -141,8 +143,8 @@ class Stream:
         """
         self._add(moment, keep_ratio)
         while True:
-            prepared, keep = self._prepare(prompt), self.selection().keep
-            length = prepared.layout.length_to_last_picture(len(keep))
+            part = self._part(self._texts(prompt))
+            length = self._reader.tokens + part.length
             if length <= self._max_tokens:
                 break
             if self.groups.evict():
@@ -155,9 +157,9 @@ class Stream:
                 self.clear()
                 raise VlmError(f'a picture and its prompt have {length} tokens, more than '
                                f'vlm.kv_tokens ({self._max_tokens}) allows')
-        self._reader.read(prepared, keep)
+        self._reader.read_on(part)
 
-    def read(self, prompt: Prompt) -> tuple[Prepared, Prefix, Selection]:
+    def read(self, prompt: Prompt) -> tuple[Question, Prefix, Selection]:
         """
         Put a question about the frames that are held.
 
@@ -171,8 +173,13 @@ class Stream:
             If memory runs out.
 
         """
-        prepared, selection = self._prepare(prompt), self.selection()
-        return prepared, self._reader.read(prepared, selection.keep), selection
+        texts, selection = self._texts(prompt), self.selection()
+        prefix = self._reader.read_on(self._part(texts))
+        features: list[Any] = [one.features for one in self.seen]
+        whole = partial(
+            self._vlm.prepare, features, prompt.captions_on_arrival(self.frames), prompt)
+        question = Question(prefix, selection.keep, self._reader.end(texts[-1]), whole)
+        return question, prefix, selection
 
     def selection(self) -> Selection:
         """Return the tokens that are kept of the frames that are held."""
@@ -188,7 +195,10 @@ class Stream:
     def _add(self, moment: Sequence[tuple[Frame, Seen]], keep_ratio: float) -> None:
         choices = self.groups.take({frame.camera: seen.proposal for frame, seen in moment},
                                    moment[-1][1].features.grid, keep_ratio)
-        self._taken += [_Taken(frame, seen, choices[frame.camera]) for frame, seen in moment]
+        for frame, seen in moment:
+            features: Any = seen.features
+            choice = choices[frame.camera]
+            self._taken.append(_Taken(frame, seen, choice, Picture(features, choice.keep)))
         self._newest_ns.update((frame.camera, frame.stamp_ns) for frame, _ in moment)
         self._trim()
 
@@ -196,6 +206,10 @@ class Stream:
         """Forget the frames of groups that are gone."""
         del self._taken[:len(self._taken) - self.groups.frames]
 
-    def _prepare(self, prompt: Prompt) -> Prepared:
-        features: list[Any] = [one.features for one in self.seen]
-        return self._vlm.prepare(features, prompt.captions_on_arrival(self.frames), prompt)
+    def _texts(self, prompt: Prompt) -> list[str]:
+        """Return what stands before each picture that is held, and after the last."""
+        return self._vlm.texts(prompt.captions_on_arrival(self.frames), prompt)
+
+    def _part(self, texts: Sequence[str]) -> Part:
+        """Lay out what was not read of the pictures that are held."""
+        return self._reader.part(texts[:-1], [one.picture for one in self._taken])

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 import json
 from pathlib import Path
 import time
@@ -30,7 +31,6 @@ from transformers import (
     AutoTokenizer,
     BatchFeature,
     Cache,
-    DynamicCache,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -41,8 +41,9 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils.logging import disable_progress_bar
 
+from vts_ros.vlm.cache import crop, growing_cache
 from vts_ros.vlm.decoder import why_inexact
-from vts_ros.vlm.drafting import crop, Drafting
+from vts_ros.vlm.drafting import Drafting
 from vts_ros.vlm.errors import VlmError
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.interface import Generation, OnText
@@ -62,7 +63,7 @@ _SAFE: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
 @dataclass(frozen=True, eq=False)
 class Layout:
     """
-    A prompt with all of its visual tokens: what each token is and where it stands.
+    A prompt, or a part of one, with all of its visual tokens: what each is and where it stands.
 
     Attributes
     ----------
@@ -94,9 +95,14 @@ class Layout:
         """Return the length of the prompt up to its last picture with so many visual tokens."""
         return int(self.image_slots[-1]) + 1 - len(self.visual_slots) + kept
 
+    @property
+    def next_position(self) -> int:
+        """Return the position of what comes next, in time, height and width."""
+        return int(self.position_ids.max()) + 1
+
 
 class Pruned(NamedTuple):
-    """What is left of a prompt: ids [S'], positions [..., S'] and features [I', D]."""
+    """What is left of a prompt or a part: ids [S'], positions [..., S'] and features [I', D]."""
 
     input_ids: Tensor
     position_ids: Tensor
@@ -126,6 +132,39 @@ class Prepared:
         return cls(layout, torch.cat([frame.rows for frame in features]),
                    tuple(torch.cat(level) for level in levels))
 
+    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
+        """
+        Return ids [S'] and positions [..., S'] of the pruned prompt, whose pictures were read.
+
+        Raises
+        ------
+        VlmError
+            If it does not begin with what was read, or has other pictures.
+
+        """
+        prompt = self.prune(keep)
+        if not prefix.begins(prompt) or prefix.features < len(prompt.tokens):
+            raise VlmError('the prompt does not begin with what was read before')
+        return prompt.input_ids, prompt.position_ids
+
+
+class Read(NamedTuple):
+    """
+    What was read of a prompt: ids [S'], positions [..., S'] and features [I', D].
+
+    The features are as many tensors as there were parts: nothing is joined that was read before.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    tokens: tuple[Tensor, ...]
+
+    def then(self, part: Pruned) -> Read:
+        """Return what was read when a part was read after this."""
+        return Read(torch.cat([self.input_ids, part.input_ids]),
+                    torch.cat([self.position_ids, part.position_ids], dim=1),
+                    (*self.tokens, part.tokens))
+
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
@@ -141,7 +180,7 @@ class Prefix:
 
     """
 
-    read: Pruned
+    read: Read
     cache: Cache
 
     def begins(self, prompt: Pruned) -> bool:
@@ -149,7 +188,12 @@ class Prefix:
         return (self.is_whole
                 and torch.equal(self.read.input_ids, prompt.input_ids[:self.length])
                 and torch.equal(self.read.position_ids, prompt.position_ids[:, :self.length])
-                and torch.equal(self.read.tokens, prompt.tokens[:len(self.read.tokens)]))
+                and torch.equal(torch.cat(self.read.tokens), prompt.tokens[:self.features]))
+
+    @property
+    def features(self) -> int:
+        """Return how many features of pictures were read."""
+        return sum(map(len, self.read.tokens))
 
     @property
     def is_whole(self) -> bool:
@@ -163,10 +207,54 @@ class Prefix:
 
     @property
     def kv_bytes(self) -> int:
-        """Return the size of the cache."""
+        """Return the size of the keys and values that are held, without room for more."""
         layers: Sequence[Any] = self.cache.layers
         parts = [part for layer in layers for part in (layer.keys, layer.values)]
         return sum(int(part.nbytes) for part in parts if part is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """
+    A prompt whose pictures were read when they came: no more than its end is laid out.
+
+    Attributes
+    ----------
+    prefix
+        What was read.
+    keep
+        Visual tokens that were kept of it, int32 [B].
+    end
+        Layout of what comes after it.
+    whole
+        Prepares all of the prompt, for those who want it at once.
+
+    """
+
+    prefix: Prefix
+    keep: NDArray[np.int32]
+    end: Layout
+    whole: Callable[[], Prepared]
+
+    @property
+    def layout(self) -> Layout:
+        """Return the layout of the whole prompt."""
+        return self.whole().layout
+
+    def prune(self, keep: NDArray[np.int32] | None) -> Pruned:
+        """Return what is left of the whole prompt, see Prepared."""
+        return self.whole().prune(keep)
+
+    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
+        """Return ids and positions where the pictures were read, see Prepared."""
+        if prefix is not self.prefix or keep is not self.keep or not prefix.is_whole:
+            return self.whole().after(prefix, keep)
+        read, end = prefix.read, self.end
+        return (torch.cat([read.input_ids, end.input_ids]),
+                torch.cat([read.position_ids, end.position_ids], dim=1))
+
+
+Prompted = Prepared | Question
 
 
 class _Progress(StoppingCriteria):
@@ -360,26 +448,66 @@ class Vlm:
         Raises
         ------
         VlmError
-            If a text holds a special token of the model, or the chat template of the checkpoint
-            does not place the pictures or the texts.
+            If there are not as many captions as frames, and as :meth:`texts` does.
 
         """
         if not grids:
             raise VlmError('a prompt needs at least one frame')
-        text = self._text(captions, prompt)
-        *parts, end = text.split(self._image_token)
-        if len(parts) != len(grids) or len(captions) != len(grids):
-            raise VlmError(f'{len(grids)} frames, {len(captions)} captions, but the chat '
-                           f'template of {self.name} places {len(parts)} pictures')
+        if len(grids) != len(captions):
+            raise VlmError(f'{len(grids)} frames, {len(captions)} captions')
+        return self.lay_out(self.texts(captions, prompt), grids)
+
+    def texts(self, captions: Sequence[str], prompt: Prompt) -> list[str]:
+        """
+        Return what stands before each picture of a prompt, marks included, and after the last.
+
+        Parameters
+        ----------
+        captions, prompt
+            As for :meth:`layout`.
+
+        Raises
+        ------
+        VlmError
+            If a text holds a special token of the model, or the chat template of the checkpoint
+            does not place the pictures or the texts.
+
+        """
+        text, image = self._text(captions, prompt), self._image_token
+        texts = text.replace(image, self._family.frame(image)).split(image)
+        if len(texts) != len(captions) + 1:
+            raise VlmError(f'{len(captions)} captions, but the chat template of {self.name} '
+                           f'places {len(texts) - 1} pictures')
+        return texts
+
+    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], position: int = 0) -> Layout:
+        """
+        Lay out a prompt, or a part of one that begins after a picture.
+
+        Parameters
+        ----------
+        texts
+            What stands before each frame, and after the last unless another follows.
+        grids
+            Rows and columns of visual tokens of each frame.
+        position
+            Of the first token; above 0 where a picture comes before.
+
+        """
         cells = [rows * columns for rows, columns in grids]
         pinned = self._family.pinned
-        text = ''.join(part + self._family.frame(self._image_token * (count + pinned))
-                       for part, count in zip(parts, cells)) + end
-        ids = torch.tensor(self.tokenizer(text, add_special_tokens=False)['input_ids'])
+        text = ''.join(text + self._image_token * count for text, count in zip_longest(
+            texts, [count + pinned for count in cells], fillvalue=0))
+        # A picture ends what the tokenizer takes together; of the one before only that is said.
+        before = [self._image_token] if position else []
+        ids = torch.tensor(self.tokenizer(''.join([*before, text]), add_special_tokens=False)[
+            'input_ids'], dtype=torch.int64)[len(before):]
         is_image = ids == self._image_id
         slots = is_image.nonzero()[:, 0]
-        in_grid = torch.cat([torch.arange(count + pinned) < count for count in cells])
-        return Layout(ids, self._family.positions(ids, is_image, grids), slots[in_grid], slots)
+        in_grid = torch.tensor([cell < count for count in cells for cell in range(count + pinned)],
+                               dtype=torch.bool)
+        return Layout(ids, self._family.positions(ids, is_image, grids) + position,
+                      slots[in_grid], slots)
 
     def _text(self, captions: Sequence[str], prompt: Prompt) -> str:
         """Return the prompt as the chat template writes it, an image token for each picture."""
@@ -412,7 +540,7 @@ class Vlm:
         return Prepared.join(self.layout([frame.grid for frame in features], captions, prompt),
                              features)
 
-    def batch(self, prepared: Sequence[Prepared], keeps: Sequence[NDArray[np.int32] | None],
+    def batch(self, prepared: Sequence[Prompted], keeps: Sequence[NDArray[np.int32] | None],
               answers: Sequence[str] | None = None) -> dict[str, Any]:
         """
         Return the arguments of the model for several pruned prompts.
@@ -434,8 +562,18 @@ class Vlm:
 
         """
         pruned = [one.prune(keep) for one, keep in zip(prepared, keeps, strict=True)]
+        return {
+            **self._texts([(one.input_ids, one.position_ids) for one in pruned], answers),
+            **self._visual(
+                torch.cat([one.tokens for one in pruned]),
+                [torch.cat(level) for level in zip(*(one.deepstack for one in pruned),
+                                                   strict=True)])}
+
+    def _texts(self, prompts: Sequence[tuple[Tensor, Tensor]],
+               answers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Return the arguments of the model for ids [S'] and positions [..., S'] of prompts."""
         rows: list[tuple[Tensor, Tensor, Tensor]] = []
-        for index, (ids, positions, *_) in enumerate(pruned):
+        for index, (ids, positions) in enumerate(prompts):
             answer = self._answer_ids(answers[index]) if answers is not None else ids[:0]
             steps = torch.arange(1, len(answer) + 1)
             rows.append((torch.cat([ids, answer]),
@@ -444,7 +582,7 @@ class Vlm:
         pad_left = answers is None
         ids_rows, position_rows, label_rows = zip(*rows, strict=True)
         position_ids = _pad(position_rows, 0, pad_left).transpose(0, 1)
-        inputs: dict[str, Any] = {
+        inputs = {
             'input_ids': _pad(ids_rows, self._pad_id, pad_left),
             # Always given: from positions with gaps alone, transformers infers packed sequences.
             'attention_mask': _pad([torch.ones_like(ids) for ids in ids_rows], 0, pad_left),
@@ -453,11 +591,7 @@ class Vlm:
         }
         if answers is not None:
             inputs['labels'] = _pad(label_rows, _IGNORED_LABEL, pad_left)
-        inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
-        inputs.update(self._visual(
-            torch.cat([one.tokens for one in pruned]),
-            [torch.cat(level) for level in zip(*(one.deepstack for one in pruned), strict=True)]))
-        return inputs
+        return {name: value.to(self.model.device) for name, value in inputs.items()}
 
     def _visual(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> dict[str, Any]:
         """Return the argument of the model for features [I, D] of pictures."""
@@ -468,13 +602,13 @@ class Vlm:
         return torch.tensor([*ids, self._end_ids[0]])
 
     @torch.inference_mode()
-    def logits(self, prepared: Prepared, keep: NDArray[np.int32] | None = None) -> Tensor:
+    def logits(self, prepared: Prompted, keep: NDArray[np.int32] | None = None) -> Tensor:
         """Return the logits [S', V] of every token of the pruned prompt."""
         output = self.model(**self.batch([prepared], [keep]), use_cache=False)
         return output.logits[0]
 
     @torch.inference_mode()
-    def prefix(self, prepared: Prepared, keep: NDArray[np.int32] | None = None,
+    def prefix(self, prepared: Prompted, keep: NDArray[np.int32] | None = None,
                begun: Prefix | None = None) -> Prefix:
         """
         Read a pruned prompt up to its last picture, to ask several questions about it.
@@ -508,36 +642,52 @@ class Vlm:
         if begun is not None and not begun.begins(to_read):
             begun.cache.reset()
             begun = None
-        if begun is None:
-            nothing = Pruned(prompt.input_ids[:0], prompt.position_ids[:, :0],
-                             prompt.tokens[:0], ())
-            begun = Prefix(nothing, DynamicCache(
-                config=self.model.config.get_text_config(decoder=True)))
-        if begun.length == length:
+        start, seen = (begun.length, begun.features) if begun is not None else (0, 0)
+        if begun is not None and start == length:
             return begun
+        return self.read(Pruned(
+            to_read.input_ids[start:], to_read.position_ids[:, start:], prompt.tokens[seen:],
+            tuple(level[seen:] for level in prompt.deepstack)), begun)
+
+    @torch.inference_mode()
+    def read(self, part: Pruned, begun: Prefix | None = None) -> Prefix:
+        """
+        Read a part of a prompt after what was read before, into its cache.
+
+        Parameters
+        ----------
+        part
+            With positions that follow.
+        begun
+            What was read before. It cannot be used any more after.
+
+        Raises
+        ------
+        VlmError
+            If memory runs out; what was begun stays as it was.
+
+        """
+        if begun is None:
+            begun = Prefix(Read(part.input_ids[:0], part.position_ids[:, :0], ()),
+                           growing_cache(self.model.config.get_text_config(decoder=True)))
+        read = begun.read.then(part)
+        device, positions = self.model.device, part.position_ids[:, None]
+        visual = self._visual(part.tokens, part.deepstack) if len(part.tokens) else {}
         with _memory(f'{self.name} cannot read the pictures'):
             try:
-                self._read_on(to_read, begun)
+                self.model(
+                    input_ids=part.input_ids[None].to(device),
+                    position_ids=(positions[0] if len(positions) == 1 else positions).to(device),
+                    attention_mask=torch.ones_like(read.input_ids[None], device=device),
+                    past_key_values=begun.cache, use_cache=True, logits_to_keep=1, **visual)
             except BaseException:
                 crop(begun.cache, begun.length)
                 raise
-        return Prefix(to_read, begun.cache)
-
-    def _read_on(self, prompt: Pruned, begun: Prefix) -> None:
-        """Read what comes in a prompt after what was read, into the same cache."""
-        start, seen, device = begun.length, len(begun.read.tokens), self.model.device
-        positions = prompt.position_ids[:, None, start:].to(device)
-        visual = {} if seen == len(prompt.tokens) else self._visual(
-            prompt.tokens[seen:], [level[seen:] for level in prompt.deepstack])
-        self.model(
-            input_ids=prompt.input_ids[None, start:].to(device),
-            position_ids=positions[0] if len(positions) == 1 else positions,
-            attention_mask=torch.ones_like(prompt.input_ids[None], device=device),
-            past_key_values=begun.cache, use_cache=True, logits_to_keep=1, **visual)
+        return Prefix(read, begun.cache)
 
     def generate(
         self,
-        prepared: Prepared,
+        prepared: Prompted,
         keep: NDArray[np.int32] | None = None,
         max_new_tokens: int = 160,
         stop: Callable[[], bool] | None = None,
@@ -580,7 +730,7 @@ class Vlm:
 
     def generate_batch(
         self,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[Prompted],
         keeps: Sequence[NDArray[np.int32] | None],
         max_new_tokens: int = 160,
         stop: Callable[[], bool] | None = None,
@@ -621,22 +771,23 @@ class Vlm:
 
     @torch.inference_mode()
     def _generate(
-        self, prepared: Sequence[Prepared], keeps: Sequence[NDArray[np.int32] | None],
+        self, prepared: Sequence[Prompted], keeps: Sequence[NDArray[np.int32] | None],
         max_new_tokens: int, stop: Callable[[], bool] | None, prefix: Prefix | None,
         draft: Sequence[int], **options: Any,
     ) -> list[Generation]:
         progress = _Progress(stop)
         greedy = {'do_sample': False, 'temperature': None, 'top_p': None, 'top_k': None}
         start_sec = time.perf_counter()
-        inputs = self.batch(prepared, keeps)
-        if prefix is not None:
-            _check_prefix(prefix, [one.prune(keep) for one, keep in zip(prepared, keeps)])
-            del inputs['mm_encoder_outputs']
-            inputs['past_key_values'] = prefix.cache
+        inputs: dict[str, Any]
+        if prefix is None:
+            inputs = self.batch(prepared, keeps)
+        else:
+            (one,), (kept,) = prepared, keeps
+            inputs = {**self._texts([one.after(prefix, kept)]), 'past_key_values': prefix.cache}
         drafting = None
         if draft and len(prepared) == 1 and not options.get('do_sample'):
             drafting = options['custom_generate'] = Drafting(
-                draft, options.get('streamer'))
+                draft, self._end_ids, options.get('streamer'))
         with _memory(f'{self.name} cannot generate'), _given_back(prefix):
             output = self.model.generate(
                 **inputs, max_new_tokens=max_new_tokens, pad_token_id=self._pad_id,
@@ -648,7 +799,7 @@ class Vlm:
                       'decode': (end_sec - first_sec) * 1e3}
         width = inputs['input_ids'].shape[1]
         lengths = inputs['attention_mask'].sum(1).tolist()
-        visual = [len(_keep_tensor(keep, len(one.layout.visual_slots)))
+        visual = [len(one.layout.visual_slots) if keep is None else len(keep)
                   for one, keep in zip(prepared, keeps)]
         found = [self._generation(written, length, count, latency_ms) for written, length, count
                  in zip(output[:, width:].tolist(), lengths, visual, strict=True)]
@@ -663,12 +814,6 @@ class Vlm:
             text=str(self.tokenizer.decode(token_ids, skip_special_tokens=True)),
             token_ids=tuple(token_ids), prompt_tokens=prompt_tokens,
             visual_tokens=visual_tokens, latency_ms=dict(latency_ms))
-
-
-def _check_prefix(prefix: Prefix, prompts: Sequence[Pruned]) -> None:
-    if (len(prompts) > 1 or not prefix.begins(prompts[0])
-            or len(prefix.read.tokens) < len(prompts[0].tokens)):
-        raise VlmError('the prompt does not begin with what was read before')
 
 
 @contextmanager

@@ -16,13 +16,15 @@ of the answer once, in order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
+
+from vts_ros.vlm.cache import crop
 
 #: Tokens that are guessed at first, and the bounds between which that follows the success.
 _FIRST, _FEWEST, _MOST = 16, 8, 64
@@ -76,6 +78,15 @@ class Drafting:
     """
     Writes an answer with a draft; for ``custom_generate`` of transformers, one prompt at a time.
 
+    Parameters
+    ----------
+    draft
+        Tokens of an earlier answer.
+    ends
+        Tokens that end an answer.
+    streamer
+        Given every token as it comes.
+
     Attributes
     ----------
     drafted, accepted
@@ -85,8 +96,10 @@ class Drafting:
 
     """
 
-    def __init__(self, draft: Sequence[int], streamer: BaseStreamer | None = None) -> None:
+    def __init__(self, draft: Sequence[int], ends: Collection[int],
+                 streamer: BaseStreamer | None = None) -> None:
         self._draft = Draft(draft)
+        self._ends = ends
         # transformers hand a streamer the prompt, but do not hand it on.
         self._streamer = streamer
         self.drafted = self.accepted = self.steps = 0
@@ -110,7 +123,6 @@ class Drafting:
         """
         cache, positions = inputs['past_key_values'], inputs['position_ids']
         visual = {name: value for name, value in inputs.items() if name == 'mm_encoder_outputs'}
-        ends = set(_end_ids(generation_config))
         begin, reach, ids, finished = input_ids.shape[1], _FIRST, input_ids, False
         while not finished:
             # One token more than is guessed is written.
@@ -126,7 +138,7 @@ class Drafting:
                 logits_to_keep=len(guess) + 1, **visual)
             visual = {}
             logits = output.logits[:, -len(guess) - 1:].float()
-            tokens = _accepted(trial, logits, guess, logits_processor, ends)
+            tokens = _accepted(trial, logits, guess, logits_processor, self._ends)
             ids = torch.cat([ids, ids.new_tensor([tokens])], dim=1)
             # The last token was not read yet.
             crop(cache, ids.shape[1] - 1)
@@ -147,7 +159,7 @@ class Drafting:
 
 
 def _accepted(trial: Any, logits: Any, guess: Sequence[int],
-              processors: LogitsProcessorList, ends: set[int]) -> list[int]:
+              processors: LogitsProcessorList, ends: Collection[int]) -> list[int]:
     """Return the tokens that greedy decoding writes, up to the first that was not guessed."""
     before = trial.shape[1] - len(guess)
     picked = [] if processors else logits[0].argmax(-1).tolist()
@@ -161,18 +173,3 @@ def _accepted(trial: Any, logits: Any, guess: Sequence[int],
         if tokens[-1] in ends or index == len(guess) or tokens[-1] != guess[index]:
             break
     return tokens
-
-
-def _end_ids(config: GenerationConfig) -> list[int]:
-    found: Any = config.eos_token_id
-    return [] if found is None else [found] if isinstance(found, int) else list(found)
-
-
-def crop(cache: Any, length: int) -> None:
-    """Forget what a cache holds beyond so many tokens, in whatever state it was left."""
-    for layer in cache.layers:
-        # Layers without attention hold nothing and have no length.
-        held = getattr(layer, 'keys', None)
-        extra = 0 if held is None or not held.numel() else held.shape[-2] - length
-        if extra > 0:
-            layer.crop(-extra)
