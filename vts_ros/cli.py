@@ -408,7 +408,7 @@ def eval_calibrate(
     n: Annotated[int, typer.Option(
         '--n', min=1, help='Windows of the split val to fit the confidence to.')] = 1000,
     train_n: Annotated[int, typer.Option(
-        min=1, help='Windows of the split train that say what the model knows.')] = 2000,
+        min=1, help='Windows of the split train that say what the model knows.')] = 1000,
     test_n: Annotated[int, typer.Option(
         min=1, help='Windows of the split test to check the result on.')] = 1000,
     world: Annotated[bool, typer.Option(
@@ -465,7 +465,9 @@ def eval_calibrate(
         files += write_page(found, run, report)
     console.print(f'expected calibration error {found["without"]["ece"]} before, '
                   f'{found["calibrated"]["ece"]} after', highlight=False)
-    for name, part in (('rendered windows', found), *found['bags'].items()):
+    parts = [('rendered windows', found), *found['drives'].items(), *found['bags'].items()] \
+        if world else []
+    for name, part in parts:
         console.print(f'outside what the model knows: {part["marked"]} of {part["n"]} {name}',
                       highlight=False, markup=False)
     for path in files:

@@ -8,8 +8,9 @@ Both are fitted by ``vts eval calibrate`` and lie beside the weights of a checkp
 
 The confidence is the probability that object and risk level of an answer are right: the mean
 log-probability of these two facts, as the model wrote them, put on the scale of what came true on
-windows of known truth (Platt, 1999). The other check takes the Mahalanobis distance of the window
-to what the proposal network saw in training windows (after Lee et al., 2018, arXiv 1807.03888).
+windows of known truth (Platt, 1999). The other check takes the Mahalanobis distance of a window
+to windows of training, in statistics of its pictures that no network computes: whatever a trained
+network was never shown, it need not tell apart.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 import re
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 import torch
@@ -31,16 +33,24 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from vts_ros.report import SceneReport
-from vts_ros.sparsify import Proposal
 
 FILE = 'calibration.json'
-_SCHEMA = 1
+_SCHEMA = 2
 #: Put before the text of an answer about pictures that the model cannot judge.
 MARK = '(unlike all that the model was trained on) '
 #: So near to certain, log-probabilities are not told apart.
 _CERTAIN = -1e-6
 #: Added to the covariance of standardised features, so that rare directions do not explode.
 _SHRINKAGE = 0.01
+#: Width and height at which the structure of a picture is measured, and how often that is halved.
+_SIZE, _SCALES = (224, 128), 3
+#: Places are weak, middling or strong by the mean square of the gradient around them, in grey
+#: levels per pixel; those below the first limit are left out, as nothing can be measured there.
+_STRENGTHS = (0.25, 4.0, 64.0)
+#: Radii over which gradients are compared, in pixels.
+_RADII = (1.0, 2.0)
+#: A picture with few such places counts as if it had so many more, of this coherence.
+_PRIOR, _PRIOR_COHERENCE = 20.0, 0.75
 #: Bytes at either end of a file of weights that stand for it.
 _PRINT_BYTES = 4 << 20
 
@@ -195,23 +205,55 @@ def _log_odds(log_probability: NDArray[np.float64]) -> NDArray[np.float64]:
     return odds
 
 
-def signature(proposals: Sequence[Proposal]) -> NDArray[np.float64]:
+def structure(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     """
-    Return what a window looks like as a whole, [2 * channels].
+    Return how far the brightness of a picture changes in one direction, from place to place.
 
-    Mean and standard deviation of the embedding over the cells, and of these the mean over the
-    frames.
+    The mean coherence of the structure tensor (Bigün and Granlund, 1987), 0 where gradients have
+    no common direction and 1 where all have the same: at three scales, over two radii, for weak,
+    middling and strong gradients by themselves. Large areas of a drawn picture have one colour
+    and even grain, those of a camera's are shaded; drawn edges are straight, leaves are not. How
+    much of the picture a thing fills matters little, as these are means over like places.
+
+    Parameters
+    ----------
+    rgb
+        uint8 [H, W, 3]; brought to one size first.
+
+    Returns
+    -------
+    [scales * radii * strengths], each 0 to 1.
+
     """
-    cells = [proposal.embedding.reshape(len(proposal.embedding), -1).astype(np.float64)
-             for proposal in proposals]
-    return np.mean([np.concatenate([frame.mean(axis=1), frame.std(axis=1)]) for frame in cells],
-                   axis=0)
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    image = cv2.resize(grey, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    found = []
+    for _ in range(_SCALES):
+        across, down = (cv2.Scharr(image, cv2.CV_32F, *axis, scale=1 / 32)
+                        for axis in ((1, 0), (0, 1)))
+        products = across * across, down * down, across * down
+        found += [_coherence(*(cv2.GaussianBlur(one, (0, 0), radius) for one in products))
+                  for radius in _RADII]
+        image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return np.concatenate(found)
+
+
+def _coherence(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean coherence of structure tensors for each strength, [strengths]."""
+    strength = xx + yy
+    coherence = np.sqrt((xx - yy) ** 2 + 4.0 * xy * xy) / (strength + 1e-3)
+    kind = sum((strength >= limit).astype(np.intp) for limit in _STRENGTHS)
+    kinds = len(_STRENGTHS) + 1
+    total, count = (np.bincount(np.ravel(kind), weights, kinds)[1:]
+                    for weights in (coherence.ravel(), None))
+    mean: NDArray[np.float64] = (total + _PRIOR * _PRIOR_COHERENCE) / (count + _PRIOR)
+    return mean
 
 
 @dataclass(frozen=True)
 class World:
     """
-    The windows that a model was trained on, as a normal distribution of their signatures.
+    The windows that a model was trained on, as a normal distribution of their structure.
 
     Attributes
     ----------
@@ -228,42 +270,42 @@ class World:
     precision: NDArray[np.float64]
     limit: float
 
-    def distance(self, one: NDArray[np.float64]) -> float:
-        """Return the Mahalanobis distance of a signature."""
-        apart = one - self.mean
+    def distance(self, structures: ArrayLike) -> float:
+        """Return the Mahalanobis distance of a window by the structures of its pictures [T, D]."""
+        apart = np.mean(structures, axis=0) - self.mean
         return math.sqrt(max(float(apart @ self.precision @ apart), 0.0))
 
-    def holds(self, proposals: Sequence[Proposal]) -> bool:
+    def holds(self, structures: ArrayLike) -> bool:
         """Return whether a window is inside."""
-        return self.distance(signature(proposals)) <= self.limit
+        return self.distance(structures) <= self.limit
 
     @classmethod
     def fit(cls, train: NDArray[np.float64], held_out: NDArray[np.float64],
             outside: float) -> World:
         """
-        Fit to signatures of training windows [N, D].
+        Fit to the structures of training windows [N, T, D].
 
         Parameters
         ----------
         held_out
-            Signatures of windows of the same kind [M, D], not trained on, that set the limit.
+            Structures of windows of the same kind [M, T, D], not fitted to, that set the limit.
         outside
             Share of them that is left outside.
 
         Raises
         ------
         CalibrationError
-            If there are fewer training windows than twice the length of a signature.
+            If there are fewer training windows than twice the length of a structure.
 
         """
-        if len(train) < 2 * train.shape[1]:
-            raise CalibrationError(f'{len(train)} windows are too few for what the model was '
-                                   f'trained on; {2 * train.shape[1]} are needed')
-        spread = train.std(axis=0) + 1e-9
-        standard = (train - train.mean(axis=0)) / spread
-        covariance = np.cov(standard.T) + _SHRINKAGE * np.eye(train.shape[1])
-        precision = np.linalg.inv(covariance) / np.outer(spread, spread)
-        free = cls(train.mean(axis=0), precision, math.inf)
+        windows = train.mean(axis=1)
+        needed = 2 * windows.shape[1]
+        if len(windows) < needed:
+            raise CalibrationError(f'{len(windows)} windows are too few for what the model was '
+                                   f'trained on; {needed} are needed')
+        mean, spread = windows.mean(axis=0), windows.std(axis=0) + 1e-9
+        covariance = np.cov(((windows - mean) / spread).T) + _SHRINKAGE * np.eye(len(mean))
+        free = cls(mean, np.linalg.inv(covariance) / np.outer(spread, spread), math.inf)
         limit = float(np.quantile([free.distance(one) for one in held_out], 1.0 - outside))
         return replace(free, limit=limit)
 
@@ -285,7 +327,7 @@ class Calibration:
     scale: Scale
     world: World | None = None
 
-    def judge(self, reports: Sequence[SceneReport], windows: Sequence[Sequence[Proposal]],
+    def judge(self, reports: Sequence[SceneReport], windows: Sequence[ArrayLike | None],
               written: Sequence[Written], certainty: Certainty,
               tokenizer: Tokenizer) -> list[SceneReport]:
         """
@@ -294,7 +336,8 @@ class Calibration:
         Parameters
         ----------
         reports, windows, written
-            The reports, what the proposal network saw in their frames, and what the model wrote.
+            The reports, the structures of their pictures [T, D] (None without a world), and what
+            the model wrote.
         certainty
             That has seen the generation of all of them.
         tokenizer
@@ -305,11 +348,12 @@ class Calibration:
         return [self._judge(report, window, said, row, tokenizer) for report, window, said, row
                 in zip(reports, windows, written, rows, strict=True)]
 
-    def _judge(self, report: SceneReport, proposals: Sequence[Proposal], written: Written,
+    def _judge(self, report: SceneReport, structures: ArrayLike | None, written: Written,
                row: NDArray[np.float32], tokenizer: Tokenizer) -> SceneReport:
         facts = fact_log_probability(written, row, tokenizer)
         confidence = None if facts is None else self.scale(facts)
-        inside = None if self.world is None else self.world.holds(proposals)
+        inside = (None if self.world is None or structures is None
+                  else self.world.holds(structures))
         answer = report.answer
         if inside is False:
             answer = replace(answer, risk='unknown', description=MARK + answer.description,
@@ -330,7 +374,7 @@ class Calibration:
     @classmethod
     def load(cls, checkpoint: Path, proposal: Path) -> Calibration | None:
         """
-        Read the file of a checkpoint; None if there is none, or if it is of other weights.
+        Read the file of a checkpoint; None if there is none, or it is older or of other weights.
 
         Raises
         ------
@@ -343,6 +387,10 @@ class Calibration:
             return None
         try:
             data = json.loads(path.read_text(encoding='utf-8'))
+            if data['schema'] < _SCHEMA:
+                _logger.warning('%s is of an older version: answers get no confidence; '
+                                'run vts eval calibrate', path)
+                return None
             if data['schema'] != _SCHEMA:
                 raise ValueError(f'schema {data["schema"]}, expected {_SCHEMA}')
             world = data['world']

@@ -36,6 +36,7 @@ from vts_ros.bags import Bag, BagError, node_inputs, NodeInputs, read_frames, un
 from vts_ros.evaluation.metrics import intersection_over_union
 from vts_ros.frames import Frame
 from vts_ros.report import FrameRef, RISK_LEVELS, RiskLevel, SceneReport
+from vts_ros.scenes.drive import DEMO_HAZARDS, DEMO_SEED
 from vts_ros.scenes.types import Actor
 from vts_ros.visuals import seconds
 
@@ -46,9 +47,6 @@ OUT = Path('out/demo')
 NODE = 'vts_node'
 OVERLAY_TOPIC = '/vts_overlay/image_annotated/compressed'
 TRUTH_TOPIC = '/vts/truth'
-DRIVE_SEED = 1_100_000_000
-#: About a minute; the red light would make it longer without showing more.
-DRIVE_HAZARDS = ('lead braking', 'pedestrian crossing', 'cyclist ahead', 'hidden child')
 DRIVE_INTERVAL_SEC = 0.2
 #: Loading the models on a slow disk takes a while.
 START_SEC = 120.0
@@ -214,7 +212,7 @@ def render_drive(path: Path) -> Path:
 
     with console.status('rendering a drive'):
         shutil.rmtree(path, ignore_errors=True)
-        write_bag(path, make_drive(DRIVE_SEED, DRIVE_HAZARDS, interval_sec=DRIVE_INTERVAL_SEC))
+        write_bag(path, make_drive(DEMO_SEED, DEMO_HAZARDS, interval_sec=DRIVE_INTERVAL_SEC))
     return path
 
 

@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.confidence import Calibration, Certainty, Tokenizer
+from vts_ros.confidence import Calibration, Certainty, structure, Tokenizer
 from vts_ros.deadline import Deadline, Plan, Spent
 from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
 from vts_ros.models import model_path
 from vts_ros.report import FrameRef, KeyFrame, SceneReport
-from vts_ros.sparsify import Proposal, Selection, Sparsifier
+from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.sparsify.causal import CLEARLY, Groups
 from vts_ros.sparsify.graphs import make_engines
 from vts_ros.stream import Seen, Stream
@@ -155,7 +155,7 @@ class Pruned(NamedTuple):
     """Frames that are ready for the language model, and which of their tokens that gets."""
 
     frames: Window
-    proposals: tuple[Proposal, ...]
+    seen: Sequence[Seen]
     selection: Selection
     prepared: Any
     grid: tuple[int, int]
@@ -211,8 +211,6 @@ class Pipeline:
         self.language_model = language_model
         self.prompts = prompts
         self.config = config
-        #: Without, reports have no confidence.
-        self.calibration = calibration
         #: Why the engine is the one it is.
         self.engine_choice = ''
         #: Length of the last answer in tokens.
@@ -228,6 +226,18 @@ class Pipeline:
         self._stream = self._make_stream()
         self._draft: tuple[int, ...] = ()
         self._counters: Counter[str] = Counter()
+        self.calibration = calibration
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Return what judges the answers; without, reports have no confidence."""
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | None) -> None:
+        """Change it, and forget all frames: it may need more of them than was computed."""
+        self._calibration = calibration
+        self.clear()
 
     def _make_stream(self) -> Stream | None:
         """Return what takes frames in as they come, in causal mode."""
@@ -394,8 +404,9 @@ class Pipeline:
                    for one, generation in zip(pruned, generations)]
         if self.calibration is None or certainty is None:
             return reports
-        return self.calibration.judge(reports, [one.proposals for one in pruned], generations,
-                                      certainty, self.vlm.tokenizer)
+        return self.calibration.judge(
+            reports, [_structures(one.seen) for one in pruned], generations, certainty,
+            self.vlm.tokenizer)
 
     def _report(self, pruned: Pruned, generation: Generation,
                 latency_ms: dict[str, float]) -> SceneReport:
@@ -598,7 +609,7 @@ class Pipeline:
                 prefix = self._reader.read(prepared, selection.keep)
         elif self._reader is not None:
             self._reader.forget()
-        return Pruned(window, tuple(one.proposal for one in seen), selection, prepared,
+        return Pruned(window, seen, selection, prepared,
                       seen[-1].features.grid, plan, prefix)
 
     def _prune_stream(self, stream: Stream, window: Window, prompt: Prompt, watch: Stopwatch,
@@ -608,8 +619,8 @@ class Pipeline:
         with watch.stage('prefill_pictures'):
             prepared, prefix, selection = stream.read(prompt)
         plan = self._plan(stream.frames, stream.seen, is_timed)
-        return Pruned(stream.frames, tuple(one.proposal for one in stream.seen), selection,
-                      prepared, stream.seen[-1].features.grid, plan, prefix)
+        return Pruned(stream.frames, stream.seen, selection, prepared,
+                      stream.seen[-1].features.grid, plan, prefix)
 
     def _take_in(self, stream: Stream, frames: Sequence[Frame], watch: Stopwatch) -> None:
         """Have the language model read frames that it has not read."""
@@ -679,14 +690,21 @@ class Pipeline:
             return cached
         with watch.stage('read'):
             rgb = _read(frame, size)
+        is_judged = self.calibration is not None and self.calibration.world is not None
         with watch.stage('propose'):
             proposal = self.sparsifier.propose(rgb)
+            found = structure(rgb) if is_judged else None
         with watch.stage('encode'):
             features = self.language_model.encode(rgb)
-        seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features)
+        seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features, found)
         self._seen[frame.key] = seen
         self._counters['frames_new'] += 1
         return seen
+
+
+def _structures(seen: Sequence[Seen]) -> list[NDArray[np.float64]] | None:
+    """Return the structures of the pictures of a window, None where none were computed."""
+    return [one.structure for one in seen if one.structure is not None] or None
 
 
 def _facts_length(generation: Generation, tokenizer: Tokenizer | None) -> int:

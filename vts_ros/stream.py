@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vts_ros.frames import Frame
 from vts_ros.sparsify import Proposal, Selection
@@ -27,11 +28,20 @@ from vts_ros.vlm.streaming import Part, Picture, Reader
 
 
 class Seen(NamedTuple):
-    """What is computed once per frame and used in every window that holds it."""
+    """
+    What is computed once per frame and used in every window that holds it.
+
+    Attributes
+    ----------
+    structure
+        See :func:`vts_ros.confidence.structure`; None where nobody asks for it.
+
+    """
 
     size: tuple[int, int]
     proposal: Proposal
     features: Encoded
+    structure: NDArray[np.float64] | None = None
 
 
 class _Taken(NamedTuple):

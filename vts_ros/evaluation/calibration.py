@@ -11,6 +11,7 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -18,27 +19,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.bags import read_frames, until_damage
-from vts_ros.confidence import Calibration, Scale, signature, World
+from vts_ros.confidence import Calibration, Scale, structure, World
 from vts_ros.evaluation.benchmark import Progress
 from vts_ros.evaluation.metrics import score
 from vts_ros.evaluation.quality import Run
 from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.pipeline import Pipeline
 from vts_ros.report import SceneReport
-from vts_ros.scenes.clips import balanced_scenes, render
-from vts_ros.scenes.drive import make_drive
-from vts_ros.sparsify import Proposal
-from vts_ros.training.shards import render_window
+from vts_ros.scenes.clips import balanced_scenes, SPLITS
+from vts_ros.scenes.drive import DEMO_HAZARDS, DEMO_SEED, draw_drive, make_drive
+from vts_ros.scenes.render import Renderer
+from vts_ros.scenes.world import Scene
+from vts_ros.training.shards import FRAMES, HEIGHT, render_window, through_jpeg, WIDTH
 
 PAGE, PLOT = 'confidence.md', 'confidence.png'
 _BATCH, _BINS = 12, 10
 #: Share of the held-out windows of training kind that is left outside; the aim is 2 % of others.
-OUTSIDE = 0.015
-#: Drives beside the scenes, because what is met along a street looks more alike than scenes do:
-#: their seeds, for the fit and for the limit, and every how many frames a window ends.
-_TRAIN_DRIVES, _VAL_DRIVES, _DRIVE_STEP = range(1000, 1006), range(2000, 2002), 2
-_CAMERA_SIZE = (480, 270)
-_WINDOW, _INTERVAL_SEC = 5, 0.4
+OUTSIDE = 0.005
+#: Drives beside the scenes, because there a vehicle may fill the picture for long: their seeds,
+#: for the fit, for the limit and for the check, and every how many frames a window ends.
+_DRIVES = {'train': SPLITS['train'][-12:], 'val': SPLITS['val'][-6:], 'test': SPLITS['test'][-5:]}
+_DRIVE_STEP = 2
+_INTERVAL_SEC = 0.4
+#: Sizes at which drives of the fit are drawn, as cameras have them, and the JPEG quality of those
+#: of the check, as ``vts render`` has it.
+_SIZES, _QUALITY = ((WIDTH, HEIGHT), (480, 270), (960, 540)), 92
+
+Picture = NDArray[np.uint8]
+Structure = NDArray[np.float64]
 
 
 class Judged(NamedTuple):
@@ -49,18 +57,17 @@ class Judged(NamedTuple):
     ----------
     right
         Whether object and risk level are.
-    inside
-        Whether the window is within the world, None if none was given.
+    structures
+        Of its pictures, [T, D].
 
     """
 
     report: SceneReport
     right: bool
-    inside: bool | None
+    structures: Structure
 
 
-def calibrate(pipeline: Pipeline, n: int, train_n: int, drives: bool = True,
-              world: bool = True,
+def calibrate(pipeline: Pipeline, n: int, train_n: int, world: bool = True,
               progress: Progress = lambda share, what: None) -> Calibration:
     """
     Fit confidence and world on rendered windows.
@@ -72,9 +79,7 @@ def calibrate(pipeline: Pipeline, n: int, train_n: int, drives: bool = True,
     n
         Windows of the split ``val``: for the confidence, and for the limit of the world.
     train_n
-        Windows of the split ``train``, for the world.
-    drives
-        Whether windows of drives count as windows of training, too.
+        Windows of the split ``train``, for the world; drives come on top.
     world
         Whether to fit a world at all: a model that was not trained on rendered windows has none.
 
@@ -91,14 +96,19 @@ def calibrate(pipeline: Pipeline, n: int, train_n: int, drives: bool = True,
     scale = Scale.fit([_log(one.report) for one in known], [one.right for one in known])
     if not world:
         return Calibration(scale)
-    signatures: dict[str, list[NDArray[np.float64]]] = {'train': [], 'val': []}
-    for split, count, seeds in (('train', train_n, _TRAIN_DRIVES), ('val', n, _VAL_DRIVES)):
-        for pictures in _pictures(split, count, seeds if drives else ()):
-            signatures[split].append(_signature(pipeline, pictures))
-            done = sum(map(len, signatures.values()))
-            progress(min(1.0, 0.6 + 0.4 * done / (n + train_n)), f'{done} windows looked at')
-    return Calibration(scale, World.fit(
-        np.stack(signatures['train']), np.stack(signatures['val']), OUTSIDE))
+    train = [_structures(render_window(scene).frames)
+             for scene in _counted(balanced_scenes('train', train_n), train_n, progress)]
+    train += itertools.chain.from_iterable(map(_drive_windows, _DRIVES['train']))
+    held_out = [one.structures for one in judged]
+    held_out += itertools.chain.from_iterable(map(_drive_windows, _DRIVES['val']))
+    return Calibration(scale, World.fit(np.stack(train), np.stack(held_out), OUTSIDE))
+
+
+def _counted(scenes: Iterator[Scene], n: int, progress: Progress) -> Iterator[Scene]:
+    for done, scene in enumerate(scenes):
+        progress(0.6 + 0.3 * done / n, f'{done} windows of train looked at')
+        yield scene
+    progress(0.9, 'looking at drives')
 
 
 def check(pipeline: Pipeline, n: int, bags: Sequence[Path] = (),
@@ -109,9 +119,11 @@ def check(pipeline: Pipeline, n: int, bags: Sequence[Path] = (),
     Returns
     -------
     ``{'n', 'model', 'right', 'without': {'ece', 'brier'}, 'calibrated': {'ece', 'brier',
-    'bins'}, 'marked': share of test windows or None, 'bags': {name: {'n', 'marked'}}}``; ECE is
-    the expected calibration error over ten bins of equal width, a bin is ``[confidence, share
-    right, answers]``.
+    'bins'}}``, and with a world also ``'marked'``, the share of the windows that is outside,
+    ``'drives'`` and ``'bags'``, each ``{name: {'n', 'marked'}}``, and ``'changed': {name:
+    share}``, that of windows of the bags whose pictures were changed. ECE is the expected
+    calibration error over ten bins of equal width, a bin is ``[confidence, share right,
+    answers]``.
 
     """
     calibration = pipeline.calibration
@@ -120,20 +132,38 @@ def check(pipeline: Pipeline, n: int, bags: Sequence[Path] = (),
     # Without the world: a risk that it makes unknown is not what the confidence is about.
     with _calibration(pipeline, Calibration(Scale())):
         judged = list(_judge(pipeline, 'test', n, lambda done: progress(
-            done / n, f'{done} of {n} windows of test'), calibration.world))
+            0.7 * done / n, f'{done} of {n} windows of test')))
     known = [one for one in judged if one.report.confidence is not None]
     raw = np.array([one.report.confidence for one in known], np.float64)
     fitted = np.array([calibration.scale(_log(one.report)) for one in known], np.float64)
     right = np.array([one.right for one in known], np.float64)
-    marked = [one.inside is False for one in judged]
-    return {
+    found = {
         'n': n, 'model': pipeline.vlm.name, 'keep_ratio': pipeline.config.keep_ratio,
         'right': round(float(np.mean([one.right for one in judged])), 4),
         'without': _errors(raw, right),
-        'calibrated': {**_errors(fitted, right), 'bins': reliability(fitted, right)},
-        'marked': None if calibration.world is None else round(float(np.mean(marked)), 4),
-        'bags': {} if calibration.world is None else {
-            bag.name: _marked(pipeline, calibration.world, bag) for bag in bags}}
+        'calibrated': {**_errors(fitted, right), 'bins': reliability(fitted, right)}}
+    if calibration.world is not None:
+        progress(0.7, 'looking at drives and recordings')
+        found.update(_check_world(calibration.world, [one.structures for one in judged], bags))
+    return found
+
+
+def _check_world(world: World, rendered: Sequence[Structure],
+                 bags: Sequence[Path]) -> dict[str, Any]:
+    drives = {'of the demonstration': make_drive(DEMO_SEED, DEMO_HAZARDS,
+                                                 interval_sec=_INTERVAL_SEC)}
+    for scene in map(draw_drive, _DRIVES['test']):
+        drives[f'{scene.seed}, {scene.look.light}, {scene.look.weather}'] = scene
+    bag_windows = {bag.name: list(_bag_windows(bag)) for bag in bags}
+    every = [window for windows in bag_windows.values() for window in windows]
+    return {
+        'marked': _marked(world, rendered)['marked'],
+        'drives': {name: _marked(world, _windows(_filmed(scene, _SIZES[-1], _QUALITY)))
+                   for name, scene in drives.items()},
+        'bags': {name: _marked(world, (window[_AS_IT_IS] for window in windows))
+                 for name, windows in bag_windows.items()},
+        'changed': {name: _marked(world, (window[name] for window in every))['marked']
+                    for name in CHANGES if every and name != _AS_IT_IS}}
 
 
 def reliability(confidence: NDArray[np.float64],
@@ -170,7 +200,7 @@ def _calibration(pipeline: Pipeline, calibration: Calibration) -> Iterator[None]
 
 
 def _judge(pipeline: Pipeline, split: str, n: int,
-           progress: Callable[[int], None], world: World | None = None) -> Iterator[Judged]:
+           progress: Callable[[int], None]) -> Iterator[Judged]:
     """Yield a report for each window of a split, and whether it is right."""
     scenes = balanced_scenes(split, n)
     done = 0
@@ -182,49 +212,88 @@ def _judge(pipeline: Pipeline, split: str, n: int,
             for scene, sample in zip(chunk, samples)])
         for report, sample in zip(reports, samples):
             found = score(report.answer, sample.window)
-            inside = None if world is None else world.holds(
-                [pipeline.sparsifier.propose(picture) for picture in sample.frames])
-            yield Judged(report, found.risk and found.object, inside)
+            yield Judged(report, found.risk and found.object, _structures(sample.frames))
         pipeline.clear()
         done += len(chunk)
         progress(done)
 
 
-def _pictures(split: str, n: int, drives: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pictures of windows of a split, and then of windows along drives."""
-    for scene in balanced_scenes(split, n):
-        yield render_window(scene).frames
-    for seed in drives:
-        pictures = render(make_drive(seed, interval_sec=_INTERVAL_SEC), *_CAMERA_SIZE).frames
-        for end in range(_WINDOW, len(pictures), _DRIVE_STEP):
-            yield pictures[end - _WINDOW:end]
+def _structures(pictures: Iterable[Picture]) -> Structure:
+    return np.stack([structure(picture) for picture in pictures])
 
 
-def _signature(pipeline: Pipeline, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    return signature([pipeline.sparsifier.propose(picture) for picture in pictures])
+def _drive_windows(seed: int) -> Iterator[Structure]:
+    """Yield windows of a drive, as some camera may have filmed it."""
+    rng = np.random.default_rng((seed, 4))
+    size = _SIZES[int(rng.integers(len(_SIZES)))]
+    quality = int(rng.integers(60, 96)) if rng.random() < 0.7 else None
+    windows = _windows(_filmed(draw_drive(seed, _INTERVAL_SEC), size, quality))
+    return itertools.islice(windows, 0, None, _DRIVE_STEP)
 
 
-def _marked(pipeline: Pipeline, world: World, bag: Path) -> dict[str, Any]:
-    """Return how many windows of a recording there are, and which share of them is outside."""
-    outside = [not world.holds(proposals) for proposals in _bag_proposals(pipeline, bag)]
+def _filmed(scene: Scene, size: tuple[int, int], quality: int | None) -> Iterator[Picture]:
+    renderer = Renderer(scene, *size)
+    for index in range(len(scene.times)):
+        picture = renderer.frame(index)
+        yield picture if quality is None else _through_jpeg(picture, quality)
+
+
+def _through_jpeg(rgb: Picture, quality: int) -> Picture:
+    return np.ascontiguousarray(through_jpeg(rgb[..., ::-1], quality)[..., ::-1])
+
+
+def _windows(pictures: Iterable[Picture]) -> Iterator[Structure]:
+    """Yield the structures of all windows of a drive."""
+    found = _structures(pictures)
+    for end in range(FRAMES, len(found) + 1):
+        yield found[end - FRAMES:end]
+
+
+def _marked(world: World, windows: Iterable[Structure]) -> dict[str, Any]:
+    """Return how many windows there are, and which share of them is outside."""
+    outside = [not world.holds(one) for one in windows]
     return {'n': len(outside),
             'marked': round(float(np.mean(outside)), 4) if outside else None}
 
 
-def _bag_proposals(pipeline: Pipeline, bag: Path) -> Iterator[list[Proposal]]:
+def _noisy(picture: Picture) -> Picture:
+    noise = np.random.default_rng(0).normal(0.0, 10.0, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def _blurred(picture: Picture) -> Picture:
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), picture.shape[1] / WIDTH), np.uint8)
+
+
+_AS_IT_IS = 'none'
+#: What the check of a recording should not depend on.
+CHANGES: dict[str, Callable[[Picture], Picture]] = {
+    _AS_IT_IS: lambda picture: picture,
+    'noise of standard deviation 10': _noisy,
+    f'blurred by 1/{WIDTH} of the width': _blurred,
+    'a quarter as bright': lambda picture: picture // 4,
+    'half the contrast': lambda picture: picture // 2 + 64,
+    'JPEG of quality 30': lambda picture: _through_jpeg(picture, 30),
+}
+
+
+def _bag_windows(bag: Path) -> Iterator[dict[str, Structure]]:
+    """Yield the structures of each window of a recording for each of the changes."""
     buffer = FrameBuffer()
-    known: dict[tuple[str, int], Proposal] = {}
+    known: dict[tuple[str, int], list[Structure]] = {}
     for frame in until_damage(read_frames(bag), Counter()):
         if buffer.push(frame) not in ('admitted', 'gap', 'back'):
             continue
         try:
-            known[frame.key] = pipeline.sparsifier.propose(frame.rgb())
+            picture = frame.rgb()
         except FrameError:
             buffer.discard(frame)
             continue
+        known[frame.key] = [structure(change(picture)) for change in CHANGES.values()]
         window = buffer.window()
         if window is not None:
-            yield [known[one.key] for one in window]
+            yield {name: np.stack([known[one.key][index] for one in window])
+                   for index, name in enumerate(CHANGES)}
 
 
 def write_page(result: Mapping[str, Any], run: Run, folder: Path) -> list[Path]:
@@ -249,16 +318,24 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield '| | expected calibration error | Brier score |\n|---|---|---|'
     for name, title in (('without', 'as the model has it'), ('calibrated', 'calibrated')):
         yield f'| {title} | {result[name]["ece"]:.3f} | {result[name]["brier"]:.3f} |'
-    if result['marked'] is None:
+    if 'marked' not in result:
         return
     yield '\n## Pictures that the model does not know\n'
     yield ('A window that looks unlike those of the training gets the risk `unknown`; its text is '
-           'kept and marked.\n')
+           'kept and marked.')
+    yield ('Compared is how far brightness changes in one direction from place to place. It is '
+           'fitted to rendered windows\nalone.\n')
     yield '| windows | number | marked |\n|---|---|---|'
     yield f'| rendered, split `test` | {result["n"]} | {result["marked"]:.1%} |'
-    for name, found in result['bags'].items():
-        marked = '-' if found['marked'] is None else f'{found["marked"]:.1%}'
-        yield f'| recording `{name}` | {found["n"]} | {marked} |'
+    for kind, title in (('drives', 'all of the rendered drive {}'), ('bags', 'recording `{}`')):
+        for name, found in result[kind].items():
+            marked = '-' if found['marked'] is None else f'{found["marked"]:.1%}'
+            yield f'| {title.format(name)} | {found["n"]} | {marked} |'
+    if result['changed']:
+        yield '\nOf all windows of the recordings, changed:\n'
+        yield '| change | marked |\n|---|---|'
+        for name, marked in result['changed'].items():
+            yield f'| {name} | {marked:.1%} |'
 
 
 def _reliability_figure(result: Mapping[str, Any]) -> Figure:

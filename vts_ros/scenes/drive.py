@@ -12,7 +12,7 @@ import numpy as np
 
 from vts_ros.report import RiskLevel
 from vts_ros.scenes import truth
-from vts_ros.scenes.clips import draw_shake, is_clear, no_crash
+from vts_ros.scenes.clips import draw_look, draw_shake, is_clear, no_crash
 from vts_ros.scenes.driver import drive_on, REACTION_SEC
 from vts_ros.scenes.families import FAMILIES, footprint, keeps_apart, scenery, Stage
 from vts_ros.scenes.world import Body, Floats, Knot, Look, Prop, Road, Scene, SIDEWALK_M, Track
@@ -21,12 +21,18 @@ from vts_ros.scenes.world import Body, Floats, Knot, Look, Prop, Road, Scene, SI
 DRIVE_FAMILIES = ('following', 'lead braking', 'oncoming drift', 'pedestrian crossing',
                   'pedestrian waiting', 'hidden child', 'cyclist ahead', 'red light',
                   'stopped queue', 'animal')
+#: The drive of the demonstration: about a minute; the red light would make it longer without
+#: showing more.
+DEMO_SEED = 1_100_000_000
+DEMO_HAZARDS = ('lead braking', 'pedestrian crossing', 'cyclist ahead', 'hidden child')
 CRUISE_MPS = 10.0
 #: Between the end of a hazard and the next one at its head.
 LEAD_IN_SEC = (5.0, 6.5)
 #: How long before its head a hazard counts as the one that is met.
 APPROACH_SEC = 2.5
 _ATTEMPTS, _PLANS = 200, 10
+#: Hazards of a drive that is drawn.
+_DRAWN = 3
 _START_S = 30.0
 
 
@@ -64,6 +70,22 @@ def make_drive(seed: int, hazards: Sequence[str] = ('lead braking', 'pedestrian 
             if scene is not None:
                 return scene
     raise RuntimeError(f'no drive for seed {seed}, {", ".join(hazards)}')
+
+
+def draw_drive(seed: int, interval_sec: float = 0.4) -> Scene:
+    """Return a drive with hazards, light and weather drawn from the seed."""
+    names = [name for name in DRIVE_FAMILIES if 'high' in FAMILIES[name].levels]
+    for attempt in range(_PLANS):
+        rng = np.random.default_rng((seed, 3, attempt))
+        look = draw_look(rng)
+        hazards = rng.choice(names, _DRAWN, replace=False).tolist()
+        try:
+            return make_drive(seed, hazards, interval_sec=interval_sec, light=look.light,
+                              weather=look.weather)
+        except RuntimeError:
+            # Not all hazards have a place on every street.
+            continue
+    raise RuntimeError(f'no drive for seed {seed}')
 
 
 def _draw_road(rng: np.random.Generator, length_m: float) -> Road:

@@ -140,7 +140,7 @@ def render_window(scene: Scene) -> Sample:
     clip = render(scene, *(_CAMERA_SIZE if scaled else (WIDTH, HEIGHT)))
     frames = clip.frames
     if rng.random() < _JPEG_SHARE:
-        frames = np.stack([_through_jpeg(frame, int(rng.integers(60, 96))) for frame in frames])
+        frames = np.stack([through_jpeg(frame, int(rng.integers(60, 96))) for frame in frames])
     if scaled:
         frames = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
                            for frame in frames])
@@ -168,7 +168,8 @@ def _render_shard(job: tuple[Path, str, int]) -> None:
     partial.rename(path)
 
 
-def _through_jpeg(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+def through_jpeg(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Return a picture, in whatever order of colours, as it comes out of a JPEG."""
     _, data = cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
