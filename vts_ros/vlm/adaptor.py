@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 import json
 from pathlib import Path
 import time
@@ -496,8 +495,8 @@ class Vlm:
         """
         cells = [rows * columns for rows, columns in grids]
         pinned = self._family.pinned
-        text = ''.join(text + self._image_token * count for text, count in zip_longest(
-            texts, [count + pinned for count in cells], fillvalue=0))
+        text = ''.join(text + self._image_token * count for text, count in zip(
+            texts, [*(count + pinned for count in cells), 0]))
         # A picture ends what the tokenizer takes together; of the one before only that is said.
         before = [self._image_token] if position else []
         ids = torch.tensor(self.tokenizer(''.join([*before, text]), add_special_tokens=False)[

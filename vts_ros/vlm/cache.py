@@ -34,7 +34,8 @@ class GrowingLayer(DynamicLayer):
         """Append keys and values; return all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        held, new = (self.keys, self.values), (key_states, value_states)
+        held: tuple[Any, ...] = self.keys, self.values
+        new = key_states, value_states
         start = self.get_seq_length()
         length = start + key_states.shape[-2]
         if not self._room or self._room[0].shape[-2] < length:

@@ -180,7 +180,7 @@ def renew_vision(start: str | Path, directory: str | Path, seed: int = 0) -> Non
 
     """
     trained = Qwen3VLForConditionalGeneration.from_pretrained(start)
-    config = deepcopy(trained.config)
+    config: Any = deepcopy(trained.config)
     config.vision_config = Qwen3VLConfig(vision_config=_vision_config(
         out_hidden_size=config.text_config.hidden_size)).vision_config
     model = _model(config, seed)
