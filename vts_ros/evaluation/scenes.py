@@ -88,7 +88,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
                 scores[ratio].append(score(report.answer, truth))
                 if ratio == 1.0:
                     confusion[truth.risk][report.answer.risk] += 1
-            answered[1.0] += _ask(pipeline, asked)
+            answered[ratio] += _ask(pipeline, asked)
         pipeline.clear()
         progress(len(chunk))
     pipeline.set_keep_ratio(before)
