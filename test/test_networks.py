@@ -11,6 +11,8 @@ import shutil
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 import pytest
 from typer.testing import CliRunner
 
@@ -27,6 +29,16 @@ N, BUDGETS = 8, ('1', '0.4', '0.1')
 SHIPPED = model_path('proposal/frame.onnx').parent
 
 
+def _turn_saliency(path: Path) -> None:
+    """Make a network find salient what is not."""
+    network = onnx.load(path)
+    for weight in network.graph.initializer:
+        if weight.name.startswith('saliency_head.'):
+            turned = -numpy_helper.to_array(weight)
+            weight.CopyFrom(numpy_helper.from_array(turned, weight.name))
+    onnx.save(network, path)
+
+
 @pytest.fixture(scope='module')
 def written(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """Return the JSON that the command prints, and the folder of its page."""
@@ -36,9 +48,13 @@ def written(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     (copy / 'holdout.json').write_text(json.dumps({'train': 320, 'settings': {
         'bags': [], 'model': 'teacher', 'passes': 96, 'steps': 600, 'batch': 16,
         'targets': 'use', 'anew': True}}))
+    blind = folder / 'blind'
+    shutil.copytree(SHIPPED, blind)
+    _turn_saliency(blind / 'frame.onnx')
     done = CliRunner().invoke(app, [
-        'eval', 'proposal', '--model', model, '--against', f'copy={copy}', '--n', str(N),
-        '--budgets', ','.join(BUDGETS), '--report', str(folder), '--json'])
+        'eval', 'proposal', '--model', model, '--against', f'copy={copy}', '--against',
+        f'blind={blind}', '--n', str(N), '--budgets', ','.join(BUDGETS), '--report', str(folder),
+        '--json'])
     assert done.exit_code == 0, done.output
     return json.loads(done.output.splitlines()[-1]), folder
 
@@ -68,7 +84,7 @@ def test_figures_are_those_of_the_same_windows(written: tuple[dict[str, Any], Pa
 def test_rows_are_what_they_say(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
     rows = result['rows']
-    assert list(rows) == ['shipped', 'copy', 'oracle saliency', 'newest key frame',
+    assert list(rows) == ['shipped', 'copy', 'blind', 'oracle saliency', 'newest key frame',
                           'oracle key frame', 'random']
     # The same network finds the same, so nothing is ahead.
     assert rows['copy']['budgets'] == rows['shipped']['budgets']
@@ -84,6 +100,9 @@ def test_rows_are_what_they_say(written: tuple[dict[str, Any], Path]) -> None:
     recall = {name: row['budgets']['0.1']['object_recall'] for name, row in rows.items()}
     assert recall['random'] < 0.4 < recall['shipped']
     assert recall['oracle saliency'] > recall['random'] + 0.3
+    # Each network looks for itself.
+    assert recall['blind'] < recall['shipped'] - 0.2
+    assert result['keys']['blind'] != result['keys']['shipped']
     random = result['ahead']['random']['0.1']['object_recall']
     assert random == pytest.approx(recall['shipped'] - recall['random'], abs=2e-4)
 
