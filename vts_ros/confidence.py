@@ -226,7 +226,10 @@ def structure(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
 
     """
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    image = cv2.resize(grey, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    if min(grey.shape) >= 2 * _SIZE[0]:
+        # Halving by area is far faster than other ratios.
+        grey = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    image: Any = cv2.resize(grey, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     found = []
     for _ in range(_SCALES):
         across, down = (cv2.Scharr(image, cv2.CV_32F, *axis, scale=1 / 32)
@@ -272,7 +275,7 @@ class World:
 
     def distance(self, structures: ArrayLike) -> float:
         """Return the Mahalanobis distance of a window by the structures of its pictures [T, D]."""
-        apart = np.mean(structures, axis=0) - self.mean
+        apart = np.asarray(structures, np.float64).mean(axis=0) - self.mean
         return math.sqrt(max(float(apart @ self.precision @ apart), 0.0))
 
     def holds(self, structures: ArrayLike) -> bool:
