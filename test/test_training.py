@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards_module, 'SHARD_WINDOWS', 8)
         # In this process, so that the smaller shards hold there, too.
-        shards_module._render_shard((folder / 'train-0000.npy', 'train', 0))
+        shards_module._render_shard(shards_module._Job(folder / 'train-0000.npy', 'train', 0))
     return folder
 
 

@@ -285,6 +285,9 @@ def eval_scenes(
     report: Annotated[Path | None, typer.Option(
         help='Folder in which to write a page about the methods, with plots.',
         show_default=False)] = None,
+    over: Annotated[list[Path] | None, typer.Option(
+        help='Recording of an empty, straight road over which to draw the hazards, too; may be '
+             'given several times.', show_default=False)] = None,
     mode: ModeOption = 'window',
     device: DeviceOption = 'auto',
     as_json: Annotated[bool, typer.Option(
@@ -296,7 +299,7 @@ def eval_scenes(
     from rich.console import Console
     from rich.progress import Progress
 
-    from vts_ros.evaluation.scenes import evaluate, QUESTIONS
+    from vts_ros.evaluation.scenes import evaluate, evaluate_over, QUESTIONS
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
     ratios = _shares(budgets)
@@ -307,10 +310,22 @@ def eval_scenes(
         raise typer.BadParameter('--questions are not asked about --methods')
     if names and mode == 'causal':
         raise typer.BadParameter('--methods choose among the frames of a window: no --mode causal')
+    if names and over:
+        raise typer.BadParameter('--over is not about --methods')
+    if over and questions:
+        raise typer.BadParameter('--questions are not asked about --over')
     console = Console(stderr=as_json)
     with console.status(f'loading {model}'):
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device, mode=mode))
-    if names:
+    if over:
+        with Progress(console=console) as bar:
+            task = bar.add_task(f'{n} windows of {split}, twice', total=2 * n)
+            result = evaluate_over(pipeline, over, split, n, ratios,
+                                   lambda windows: bar.advance(task, windows))
+        for kind, title in (('rendered', 'rendered'), ('over', 'over recordings')):
+            console.print(_score_table(f'{result[kind]["n"]} windows, {title}', result[kind]))
+        console.print(f'outside what the model knows: {result["over"]["marked"]}', highlight=False)
+    elif names:
         result = _compare(pipeline, console, names, split, n, ratios, brief, workers,
                           report)
     else:
@@ -1022,6 +1037,9 @@ def train_windows(
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 20000,
     shards: ShardsOption = SHARDS,
     workers: Annotated[int, typer.Option(min=1, help='Processes that render.')] = 2,
+    over: Annotated[list[Path] | None, typer.Option(
+        help='Recording of an empty, straight road over which to draw the hazards; may be given '
+             'several times. The windows come beside those without.', show_default=False)] = None,
 ) -> None:
     """Render the windows to learn from; what is there already stays."""
     from rich.progress import Progress
@@ -1030,7 +1048,8 @@ def train_windows(
 
     with Progress() as bar:
         task = bar.add_task(f'{n} windows', total=n)
-        render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows))
+        render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows),
+                      over or ())
 
 
 @train_app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from the '

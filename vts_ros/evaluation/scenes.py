@@ -5,20 +5,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vts_ros.bags import BagError
+from vts_ros.confidence import structure
 from vts_ros.evaluation.metrics import question_summary, Score, score, summary
 from vts_ros.frames import Frame
 from vts_ros.pipeline import Pipeline
 from vts_ros.report import RISK_LEVELS
 from vts_ros.scenes import language
 from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.scenes.composite import Backdrop, render_over, scenes_over
 from vts_ros.scenes.language import Question
 from vts_ros.scenes.types import Clip, WindowTruth
+from vts_ros.scenes.world import Scene
 
 #: Prompts that are answered at once; the frames of so many windows fit the cache of the pipeline.
 _BATCH = 12
@@ -35,7 +40,8 @@ def frames_of(clip: Clip, camera: str) -> list[Frame]:
 def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
              budgets: Sequence[float] = (0.6, 0.4),
              progress: Callable[[int], None] = lambda windows: None,
-             questions: int = 0) -> dict[str, Any]:
+             questions: int = 0,
+             clips: Iterable[tuple[Scene, Clip]] | None = None) -> dict[str, Any]:
     """
     Describe windows of a split at every token budget and compare with the truth.
 
@@ -55,6 +61,8 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     questions
         Free questions about each window, asked besides at every budget; the seed of the window
         draws them.
+    clips
+        What to show instead of these windows.
 
     Returns
     -------
@@ -71,11 +79,11 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     confusion = {level: dict.fromkeys(RISK_LEVELS, 0) for level in RISK_LEVELS[:-1]}
     before = pipeline.config.keep_ratio
     calibration, pipeline.calibration = pipeline.calibration, None
-    scenes = balanced_scenes(split, n)
-    while chunk := list(itertools.islice(scenes, _BATCH)):
-        clips = [render(scene) for scene in chunk]
-        windows = [frames_of(clip, f'scene {scene.seed}') for scene, clip in zip(chunk, clips)]
-        found = [clip.window_truth() for clip in clips]
+    shown = iter(((scene, render(scene)) for scene in balanced_scenes(split, n))
+                 if clips is None else clips)
+    while chunk := list(itertools.islice(shown, _BATCH)):
+        windows = [frames_of(clip, f'scene {scene.seed}') for scene, clip in chunk]
+        found = [clip.window_truth() for _, clip in chunk]
         truths += found
         asked = [(window, question) for window, truth in zip(windows, found)
                  for question in language.questions(
@@ -111,6 +119,45 @@ def _ask(pipeline: Pipeline,
         windows, questions = zip(*asked[start:start + _BATCH])
         texts = pipeline.ask_batch(windows, [question.text for question in questions])
         yield from zip(questions, texts)
+def evaluate_over(pipeline: Pipeline, bags: Sequence[Path], split: str, n: int,
+                  budgets: Sequence[float],
+                  progress: Callable[[int], None] = lambda windows: None) -> dict[str, Any]:
+    """
+    Compare answers to hazards over recordings with those to the same ones on rendered ground.
+
+    Both are on a straight road by day without scenery, drawn at the same size.
+
+    Returns
+    -------
+    ``{'rendered', 'over'}``, each as :func:`evaluate` gives it, ``over`` with ``marked``, the
+    share of its windows that is outside the world of the model (None without one), and ``bags``.
+
+    Raises
+    ------
+    BagError
+        If a recording has no picture.
+
+    """
+    backdrops = [Backdrop.load(bag) for bag in bags]
+    both = list(scenes_over(backdrops, split, n))
+    if not both:
+        raise BagError('the recordings are too short for any scene')
+    world = pipeline.calibration.world if pipeline.calibration is not None else None
+    outside: list[bool] = []
+
+    def over() -> Iterator[tuple[Scene, Clip]]:
+        for scene, behind in both:
+            clip = render_over(scene, behind)
+            if world is not None:
+                outside.append(not world.holds([structure(one) for one in clip.frames]))
+            yield scene, clip
+
+    found = {'rendered': evaluate(pipeline, split, len(both), budgets, progress,
+                                  clips=((scene, render(scene)) for scene, _ in both)),
+             'over': evaluate(pipeline, split, len(both), budgets, progress, clips=over())}
+    found['over'].update(marked=round(float(np.mean(outside)), 4) if outside else None,
+                         bags=[bag.name for bag in bags])
+    return found
 
 
 def _by_family(scores: Sequence[Score], truths: Sequence[WindowTruth]) -> dict[str, Any]:

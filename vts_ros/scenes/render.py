@@ -252,6 +252,14 @@ class Renderer:
         dx, dy = (int(n) for n in rng.integers(0, 32, 2))
         return cv2.add(image, field[dy:dy + self.height, dx:dx + self.width], dtype=cv2.CV_8U)
 
+    def over(self, picture: Picture, index: int) -> Picture:
+        """Return a picture, uint8 (h, w, 3), RGB, with the actors of a frame drawn over it."""
+        image = cv2.resize(picture, (self.w, self.h), interpolation=cv2.INTER_AREA)
+        view = self.scene.view(index)
+        self._draw_stop_lines(image, view)
+        self._draw_objects(image, view, index)
+        return cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
+
     def _draw_skyline(self, image: Picture, view: View) -> None:
         heading = view.road.heading(view.s)
         for points, colour in self._skyline.layers(heading, view):

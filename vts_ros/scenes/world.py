@@ -11,6 +11,7 @@ is the double integral of its curvature, which holds for the bends of real roads
 from __future__ import annotations
 
 from bisect import bisect_right
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 import math
@@ -130,6 +131,13 @@ class Road:
         self._curvature = np.interp(self._s, where, curvature)
         self._heading = np.cumsum(self._curvature) * self.STEP_M
         self._offset = np.cumsum(self._heading) * self.STEP_M
+
+    def straight(self) -> Road:
+        """Return the road without its bends."""
+        found = copy(self)
+        for name in ('_curvature', '_heading', '_offset'):
+            setattr(found, name, np.zeros_like(self._s))
+        return found
 
     def curvature(self, s: float) -> float:
         """Return the curvature in 1/m."""

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 import json
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.scenes.composite import Backdrop, render_over, scenes_over
 from vts_ros.scenes.types import Actor, FrameTruth, WindowTruth
 from vts_ros.scenes.world import Scene
 from vts_ros.training.targets import cell_targets, CellTargets, stack, stored
@@ -104,7 +105,8 @@ class Shards:
 
 
 def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
-                  progress: Callable[[int], None] = lambda windows: None) -> None:
+                  progress: Callable[[int], None] = lambda windows: None,
+                  over: Sequence[Path] = ()) -> None:
     """
     Render windows of a split with balanced risk levels; what is there already stays.
 
@@ -120,24 +122,36 @@ def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
         Processes.
     progress
         Called with the number of windows that were done since the last call.
+    over
+        Recordings over which to draw the hazards, see ``vts_ros.scenes.composite``.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-windows // SHARD_WINDOWS)
-    jobs = [(folder / f'{split}-{number:04d}.npy', split, number * SHARD_WINDOWS)
+    name = f'{split}-over' if over else split
+    jobs = [_Job(folder / f'{name}-{number:04d}.npy', split, number * SHARD_WINDOWS, tuple(over))
             for number in range(count)]
-    missing = [job for job in jobs if not job[0].exists()]
+    missing = [job for job in jobs if not job.path.exists()]
     progress(SHARD_WINDOWS * (count - len(missing)))
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
         for _ in pool.map(_render_shard, missing):
             progress(SHARD_WINDOWS)
 
 
-def render_window(scene: Scene) -> Sample:
-    """Render a scene at model size, some by way of a larger or a compressed picture."""
+def render_window(scene: Scene, behind: Sequence[NDArray[np.uint8]] | None = None) -> Sample:
+    """
+    Render a scene at model size, some by way of a larger or a compressed picture.
+
+    Parameters
+    ----------
+    behind
+        Pictures to draw it over, one per frame.
+
+    """
     rng = np.random.default_rng([scene.seed, 2])
     scaled = rng.random() < _SCALED_SHARE
-    clip = render(scene, *(_CAMERA_SIZE if scaled else (WIDTH, HEIGHT)))
+    size = _CAMERA_SIZE if scaled else (WIDTH, HEIGHT)
+    clip = render(scene, *size) if behind is None else render_over(scene, behind, *size)
     frames = clip.frames
     if rng.random() < _JPEG_SHARE:
         frames = np.stack([through_jpeg(frame, int(rng.integers(60, 96))) for frame in frames])
@@ -152,11 +166,23 @@ def _cells(truths: Sequence[FrameTruth]) -> CellTargets:
                          for truth, before in zip(truths, (None, *truths))]))
 
 
-def _render_shard(job: tuple[Path, str, int]) -> None:
+class _Job(NamedTuple):
+    path: Path
+    split: str
+    first: int
+    over: tuple[Path, ...] = ()
+
+
+def _render_shard(job: _Job) -> None:
     cv2.setNumThreads(1)
-    path, split, first = job
-    samples = [render_window(scene)
-               for scene in balanced_scenes(split, SHARD_WINDOWS, first, FRAMES)]
+    path = job.path
+    if job.over:
+        backdrops = [Backdrop.load(bag) for bag in job.over]
+        samples = [render_window(scene, behind) for scene, behind in scenes_over(
+            backdrops, job.split, SHARD_WINDOWS, job.first)]
+    else:
+        samples = [render_window(scene) for scene in balanced_scenes(
+            job.split, SHARD_WINDOWS, job.first, FRAMES)]
     path.with_suffix('.jsonl').write_text(''.join(
         json.dumps([[asdict(truth) for truth in sample.truths], asdict(sample.window)]) + '\n'
         for sample in samples))
