@@ -22,6 +22,8 @@ def grow(workload: Workload, frames: Sequence[int] = FRAMES, cameras: Sequence[i
     """
     Measure windows of more and more instants of one camera, and of more and more cameras.
 
+    All of them end at the same instants.
+
     Parameters
     ----------
     workload
@@ -49,7 +51,8 @@ def grow(workload: Workload, frames: Sequence[int] = FRAMES, cameras: Sequence[i
                 progress((index + share) / len(points),
                          f'{length} instants of {count} cameras, {what}')
 
-            bench.workload = replace(workload, frames=length, cameras=count)
+            bench.workload = replace(
+                workload, frames=length, cameras=count, longest=max(frames))
             found = bench.run(tell, COMPARED)
             part, key = ('frames', length) if index < len(frames) else ('cameras', count)
             result[part][str(key)] = {

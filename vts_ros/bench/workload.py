@@ -92,6 +92,9 @@ class Workload:
         ``embedded``, a key of SHAPES, or a checkpoint of the class Qwen-VL.
     frames, cameras
         Instants of a window, and pictures of each.
+    longest
+        The windows end where those of so many instants would, if that is more: windows of any
+        length are then answered alike, and their drafts are as good.
     windows
         How many windows are measured; fewer when the time is over, but at least two.
     budget_sec
@@ -111,6 +114,7 @@ class Workload:
     model: str = EMBEDDED
     frames: int = 5
     cameras: int = 1
+    longest: int = 0
     windows: int = 12
     budget_sec: float = 120.0
     is_told: bool = False
@@ -370,9 +374,10 @@ class Bench:
             names: Sequence[str] = (*CASES, ROOFLINE)) -> dict[str, Measured]:
         """Return the answers of every case, and the memory that it took."""
         work = self.workload
-        instants = drive_frames(
-            work.frames + work.windows + WARM_UP - 1, work.picture_size, work.seed, work.cameras)
-        windows = windows_of(instants, work.frames)
+        before = max(work.longest - work.frames, 0)
+        instants = drive_frames(before + work.frames + work.windows + WARM_UP - 1,
+                                work.picture_size, work.seed, work.cameras)
+        windows = windows_of(instants[before:], work.frames)
         scripts = self._scripts(windows, progress)
         cases, found = self.cases(names), {name: Measured() for name in names}
         for index, (name, case) in enumerate(cases.items()):
