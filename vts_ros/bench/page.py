@@ -162,7 +162,8 @@ def _growth(result: dict[str, Any]) -> Iterator[str]:
     yield ''
     yield (f'{work["model"]}, {work["size"][0]}x{work["size"][1]} px, all answers held to those '
            f'of the embedded model, seed {work["seed"]}, {result["date"]}, {result["machine"]}. '
-           f'Medians in ms. Several cameras: windows of {work["frames"]} instants.')
+           f'Medians in ms. Several cameras: windows of {work["frames"]} instants. '
+           'All windows end at the same instants.')
     yield ''
     yield ('| window | `dense`, answer | `drafted_0.4`, answer | `dense`, first token | '
            '`drafted_0.4`, first token | n |')
