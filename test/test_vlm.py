@@ -47,6 +47,8 @@ from vts_ros.vlm.checkpoint import (
     create_tokenizer,
     FORM_TOKENS,
     NUMBER_TOKENS,
+    PATCH_PX,
+    renew_vision,
 )
 from vts_ros.vlm.prompts import (
     describe_prompt,
@@ -474,6 +476,16 @@ def test_the_embedded_size_is_as_promised(tmp_path: Path) -> None:
     again = create_checkpoint(tmp_path / 'again', [ANSWER, 'many other words'] * 5)
     for name, weight in again.state_dict().items():
         assert torch.equal(weight, model.state_dict()[name]), name
+
+
+def test_a_new_vision_encoder_leaves_the_language_model(checkpoint: Path, tmp_path: Path) -> None:
+    renew_vision(checkpoint, tmp_path)
+    old, new = (Vlm.load(path).model.model for path in (checkpoint, tmp_path))
+    assert new.visual.config.patch_size == PATCH_PX
+    assert len(new.visual.blocks) != len(old.visual.blocks)
+    kept = old.language_model.state_dict()
+    for name, weight in new.language_model.state_dict().items():
+        assert torch.equal(weight, kept[name]), name
 
 
 def test_answers_cost_few_tokens_and_decode_exactly(checkpoint: Path) -> None:

@@ -27,13 +27,12 @@ from vts_ros.scenes.world import Scene
 from vts_ros.sparsify import Evidence, token_budget
 from vts_ros.sparsify.methods import Method, METHOD_NAMES, methods
 from vts_ros.vlm import Prepared
-from vts_ros.vlm.answers import parse
+from vts_ros.vlm.answers import AFTER_RISK, parse
 
 #: Windows of which features are held at once, and prompts that are answered at once.
 _CHUNK, _BATCH = 16, 32
-#: Metrics that are there when answers end after the risk, and what comes next in an answer.
+#: Metrics that are there when answers end after the risk.
 BRIEF_METRICS = ('risk_accuracy', 'object_accuracy', 'box_miou')
-AFTER_RISK = '"explanation"'
 
 #: What intervals are given of.
 MAIN_METRICS = ('risk_accuracy', 'object_accuracy')

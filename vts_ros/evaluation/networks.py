@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 import json
 from pathlib import Path
@@ -52,18 +52,21 @@ class Row(NamedTuple):
         Whether it is one of the networks that are compared, not a reference.
     method
         How it chooses.
-    evidence
-        What it looks at, of a window.
     sparsifier
-        What finds its key frame by saliency; None where the key frame is given.
+        Of the network that looks at the frames; None where none does.
+    is_key_found
+        Whether the key frame is the most salient one; otherwise it is given.
+    is_saliency_true
+        Whether the truth stands in the place of the saliency.
 
     """
 
     about: str
     is_network: bool
     method: Method
-    evidence: Callable[[Looked], Evidence]
-    sparsifier: Sparsifier | None = None
+    sparsifier: Sparsifier | None
+    is_key_found: bool = False
+    is_saliency_true: bool = False
 
 
 def compare_networks(pipeline: Pipeline, networks: Mapping[str, Path], split: str = 'test',
@@ -149,9 +152,9 @@ def _add(tally: _Tally, pipeline: Pipeline, windows: Sequence[Looked], rows: Map
     count, tally.grid = len(windows), windows[0].evidence.grid
     tally.dense += _judge(pipeline, windows, [None] * count)
     tally.areas += [_area_shares(window) for window in windows]
-    seen = {name: [row.evidence(window) for window in windows] for name, row in rows.items()}
+    seen = _see(windows, rows)
     for name, row in rows.items():
-        if row.sparsifier is not None:
+        if row.is_key_found and row.sparsifier is not None:
             tally.keys.setdefault(name, []).extend(
                 row.sparsifier.select(one.proposals, one.grid, 1.0).key for one in seen[name])
     for ratio in ratios:
@@ -185,31 +188,36 @@ def _figures(tally: _Tally, rows: Mapping[str, Row], ratios: Sequence[float]) ->
 def _rows(networks: Mapping[str, Sparsifier], about: Mapping[str, str]) -> dict[str, Row]:
     """Return the networks, and what they are to be seen against."""
     main = next(iter(networks.values()))
-    rows = {name: _network(sparsifier, about[name]) for name, sparsifier in networks.items()}
+    rows = {name: Row(about[name], True, methods(sparsifier, ('vts',))[0], sparsifier,
+                      is_key_found=True) for name, sparsifier in networks.items()}
     by_name = {one.name: one for one in methods(
         main, ('vts', 'vts-key-newest', 'vts-key-oracle', 'random'))}
-
-    def see(window: Looked) -> Evidence:
-        return _seen_by(main, window)
 
     references = {
         'oracle saliency': Row(
             'saliency from the truth, as the training on the truth aims at', False,
-            by_name['vts'], lambda window: _as_it_is(see(window), window), main),
+            by_name['vts'], main, is_key_found=True, is_saliency_true=True),
         'newest key frame': Row('the first network; the newest frame is the key frame', False,
-                                by_name['vts-key-newest'], see),
+                                by_name['vts-key-newest'], main),
         'oracle key frame': Row('the first network; the key frame is the one that really shows '
-                              'most of the risk object', False, by_name['vts-key-oracle'], see),
-        'random': Row('by lot, equally many of every frame', False, by_name['random'],
-                      lambda window: window.evidence)}
+                                'most of the risk object', False, by_name['vts-key-oracle'], main),
+        'random': Row('by lot, equally many of every frame', False, by_name['random'], None)}
     for name in rows.keys() & references.keys():
         raise ValueError(f'{name!r} is the name of a reference: name the network otherwise')
     return {**rows, **references}
 
 
-def _network(sparsifier: Sparsifier, about: str) -> Row:
-    return Row(about, True, methods(sparsifier, ('vts',))[0],
-               lambda window: _seen_by(sparsifier, window), sparsifier)
+def _see(windows: Sequence[Looked], rows: Mapping[str, Row]) -> dict[str, list[Evidence]]:
+    """Return what each row looks at; several rows share a network, which looks once."""
+    looked: dict[int, list[Evidence]] = {id(None): [window.evidence for window in windows]}
+    seen = {}
+    for name, row in rows.items():
+        eyes = row.sparsifier
+        if eyes is not None and id(eyes) not in looked:
+            looked[id(eyes)] = [_seen_by(eyes, window) for window in windows]
+        found = looked[id(eyes)]
+        seen[name] = (list(map(_as_it_is, found, windows)) if row.is_saliency_true else found)
+    return seen
 
 
 def _seen_by(sparsifier: Sparsifier, window: Looked) -> Evidence:

@@ -119,6 +119,8 @@ def _ask(pipeline: Pipeline,
         windows, questions = zip(*asked[start:start + _BATCH])
         texts = pipeline.ask_batch(windows, [question.text for question in questions])
         yield from zip(questions, texts)
+
+
 def evaluate_over(pipeline: Pipeline, bags: Sequence[Path], split: str, n: int,
                   budgets: Sequence[float],
                   progress: Callable[[int], None] = lambda windows: None) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.bags import read_frames, until_damage
-from vts_ros.evaluation.comparison import AFTER_RISK
 from vts_ros.evaluation.proposal import find_rate, load_sparsifier, Wanted
 from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.models import model_path
@@ -49,7 +48,7 @@ from vts_ros.training.proposal import saliency_target
 from vts_ros.training.shards import render_window
 from vts_ros.training.targets import overlaps
 from vts_ros.vlm import Prepared, Vlm
-from vts_ros.vlm.answers import parse
+from vts_ros.vlm.answers import AFTER_RISK, parse
 from vts_ros.vlm.prompts import Prompt, Prompts
 
 #: Places per frame that are hidden or shown as one, at most.

@@ -562,13 +562,13 @@ class Vlm:
         """
         pruned = [one.prune(keep) for one, keep in zip(prepared, keeps, strict=True)]
         return {
-            **self._texts([(one.input_ids, one.position_ids) for one in pruned], answers),
+            **self._padded([(one.input_ids, one.position_ids) for one in pruned], answers),
             **self._visual(
                 torch.cat([one.tokens for one in pruned]),
                 [torch.cat(level) for level in zip(*(one.deepstack for one in pruned),
                                                    strict=True)])}
 
-    def _texts(self, prompts: Sequence[tuple[Tensor, Tensor]],
+    def _padded(self, prompts: Sequence[tuple[Tensor, Tensor]],
                answers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return the arguments of the model for ids [S'] and positions [..., S'] of prompts."""
         rows: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -782,7 +782,7 @@ class Vlm:
             inputs = self.batch(prepared, keeps)
         else:
             (one,), (kept,) = prepared, keeps
-            inputs = {**self._texts([one.after(prefix, kept)]), 'past_key_values': prefix.cache}
+            inputs = {**self._padded([one.after(prefix, kept)]), 'past_key_values': prefix.cache}
         drafting = None
         if draft and len(prepared) == 1 and not options.get('do_sample'):
             drafting = options['custom_generate'] = Drafting(

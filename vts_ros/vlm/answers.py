@@ -19,6 +19,9 @@ _KEYS = frozenset({'description', 'object', 'risk', 'explanation', 'action'})
 MAX_CHARACTERS = 8000
 #: So much of an answer that is not in the form is kept as the description.
 RAW_CHARACTERS = 300
+#: What follows the two facts, object and risk, in the form: where answers end that are about
+#: them alone.
+AFTER_RISK = '"explanation"'
 #: Longest texts where the form is enforced: all of them take about 150 tokens.
 _MAX_TEXTS = {'label': 60, 'explanation': 200, 'action': 100, 'description': 200}
 #: Coordinates may lie so far outside of the picture; they are clipped.
