@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vts_ros import cli
 from vts_ros.annotate import AnnotateError, Summary, write_outputs
 from vts_ros.bags import Bag, BagError, node_inputs, NodeInputs, read_frames, until_damage
+from vts_ros.cli.terminal import answer_head, answer_row, results
 from vts_ros.evaluation.metrics import intersection_over_union
 from vts_ros.frames import Frame
 from vts_ros.report import FrameRef, RISK_LEVELS, RiskLevel, SceneReport
@@ -128,7 +128,7 @@ def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
 
     def take(report: SceneReport) -> None:
         reports[report.frames[-1]] = report
-        console.print(cli.answer_row(report, min(stamps)))
+        console.print(answer_row(report, min(stamps)))
 
     node_log, overlay_log, replay_log = (
         out / f'{name}.log' for name in ('node', 'overlay', 'replay'))
@@ -146,7 +146,7 @@ def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
         for rate in RATES:
             reports.clear()
             console.print(f'\nreplay at {rate:g} times the speed', style='bold')
-            console.print(cli.answer_head())
+            console.print(answer_head())
             with _process(replay_log, 'vts_ros.cli', 'replay', str(bag),
                           '--clock', '--rate', str(rate)) as player:
                 _listen(listener, player, node, reports, max(stamps))
@@ -173,7 +173,7 @@ def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
                             counters=counters, info=_info(reports))
     if hazards:
         console.print(hazard_table(hazards, summary.start_ns))
-    console.print(cli.results(summary), highlight=False, markup=False)
+    console.print(results(summary), highlight=False, markup=False)
     return summary
 
 
