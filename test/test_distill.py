@@ -17,9 +17,11 @@ import torch
 from typer.testing import CliRunner
 
 from vts_ros.cli import app
-from vts_ros.evaluation.proposal import find_rate, load_sparsifier, rendered, Wanted
+from vts_ros.evaluation.proposal import find_rate, rendered, Wanted
 from vts_ros.models import model_path
+from vts_ros.scenes.cells import true_saliency
 from vts_ros.scenes.clips import balanced_scenes
+from vts_ros.scenes.windows import render_window
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.network import ProposalNet
 from vts_ros.training import distill as distill_module
@@ -32,8 +34,6 @@ from vts_ros.training.distill import (
     Targets,
     use_of_tokens,
 )
-from vts_ros.training.proposal import saliency_target
-from vts_ros.training.shards import render_window
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.prompts import describe_prompt
 
@@ -153,7 +153,7 @@ def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets
         use, truth = (matters, other) if targets == 'use' else (other, matters)
         examples.append(Example(frames, use, None, truth))
     distill_module._train(examples, tmp_path / 'out', tmp_path, 25, 6, 0, targets)
-    before, after = Sparsifier(), load_sparsifier(tmp_path / 'out')
+    before, after = Sparsifier(), Sparsifier.load(tmp_path / 'out')
     rgb = picture(4, 128, 224)
     old, new = before.propose(rgb), after.propose(rgb)
     before_share, after_share = (one.saliency[6, 2] / one.saliency.mean() for one in (old, new))
@@ -230,10 +230,11 @@ def test_rendered_windows_are_distilled_and_compared_with_their_truth(
     assert len(examples) == 5
     for number, example in enumerate(examples):
         scene = next(balanced_scenes('train', 1, 10_000_000 + number))
-        sample = render_window(scene)
-        assert (example.frames == sample.frames).all()
+        clip = render_window(scene)
+        assert (example.frames == clip.frames).all()
         assert example.truth is not None
-        assert (example.truth == np.stack([saliency_target(one) for one in sample.truths])).all()
+        assert (example.truth == np.stack(
+            [true_saliency(one, 8, 14) for one in clip.truths])).all()
         assert np.abs(example.use).max() > 0.0
     report = json.loads((work / 'models' / 'proposal' / 'holdout.json').read_text())
     # All but the ones held out are learned from: no two of them share a frame.

@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 from vts_ros.cli import app
 from vts_ros.evaluation.hard import object_area, risk_object
 from vts_ros.evaluation.networks import compare_networks, DATA, PAGE, page, PLOT
-from vts_ros.evaluation.proposal import find_rate, load_sparsifier, Wanted
+from vts_ros.evaluation.proposal import find_rate, Wanted
 from vts_ros.evaluation.quality import Run
 from vts_ros.models import model_path
+from vts_ros.scenes.cells import claimed
 from vts_ros.scenes.clips import balanced_scenes, render
-from vts_ros.training.targets import claimed
+from vts_ros.sparsify import Sparsifier
 
 N, BUDGETS = 8, ('1', '0.4', '0.1')
 SHIPPED = model_path('proposal/frame.onnx').parent
@@ -61,7 +62,7 @@ def written(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
 
 def test_figures_are_those_of_the_same_windows(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
-    sparsifier, grid = load_sparsifier(SHIPPED), tuple(result['grid'])
+    sparsifier, grid = Sparsifier.load(SHIPPED), tuple(result['grid'])
     windows = []
     for scene in balanced_scenes('test', N):
         clip = render(scene)

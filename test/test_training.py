@@ -15,15 +15,16 @@ import torch
 from torch import nn
 
 from vts_ros.scenes import language
+from vts_ros.scenes.cells import overlaps, true_saliency
 from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
 from vts_ros.sparsify import Sparsifier
 from vts_ros.training import shards as shards_module
 from vts_ros.training.fast import FastVision, patches, prepare_text, read
 from vts_ros.training.features import Features
 from vts_ros.training.loop import fit, Losses, Schedule
-from vts_ros.training.proposal import saliency_target, train_proposal
+from vts_ros.training.proposal import train_proposal
 from vts_ros.training.shards import render_shards, Shards
-from vts_ros.training.targets import by_token, cell_targets, CellTargets, overlaps
+from vts_ros.training.targets import by_token, cell_targets, CellTargets
 from vts_ros.training.vlm import Steps, train_vlm
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.checkpoint import create_checkpoint
@@ -80,7 +81,7 @@ def test_approach_is_measured_against_the_picture_before() -> None:
 def test_saliency_is_highest_at_the_risk_object() -> None:
     risk = _actor('pedestrian', (0.5, 0.4, 0.56, 0.7), 10.0, is_risk=True)
     other = _actor('car', (0.0, 0.4, 0.2, 0.6), 10.0)
-    target = saliency_target(FrameTruth(0, 10.0, (risk, other)))
+    target = true_saliency(FrameTruth(0, 10.0, (risk, other)), 8, 14)
     assert target.shape == (8, 14)
     assert target.max() == 1.0
     assert 0.0 < target[4, 1] < 1.0

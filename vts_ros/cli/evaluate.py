@@ -393,9 +393,10 @@ def eval_proposal(
     from rich.console import Console
     from rich.progress import Progress
 
-    from vts_ros.evaluation.proposal import find_rate, load_sparsifier, rendered
+    from vts_ros.evaluation.proposal import find_rate, rendered
     from vts_ros.models import model_path
-    from vts_ros.training.shards import HEIGHT, WIDTH
+    from vts_ros.scenes.windows import HEIGHT, WIDTH
+    from vts_ros.sparsify import Sparsifier
     from vts_ros.vlm import Vlm
 
     ratios = token_shares(budgets)
@@ -410,7 +411,7 @@ def eval_proposal(
         _compare_networks(networks, model, split, n, ratios, device, report, as_json)
         return
     console = Console(stderr=as_json)
-    sparsifier = load_sparsifier(folder)
+    sparsifier = Sparsifier.load(folder)
     grid = Vlm.load(model_path(model), device='cpu').token_grid(HEIGHT, WIDTH)
     with Progress(console=console) as bar:
         task = bar.add_task(f'{n} windows of {split}', total=n)

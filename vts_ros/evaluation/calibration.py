@@ -29,8 +29,8 @@ from vts_ros.report import SceneReport
 from vts_ros.scenes.clips import balanced_scenes, SPLITS
 from vts_ros.scenes.drive import DEMO_HAZARDS, DEMO_SEED, draw_drive, make_drive
 from vts_ros.scenes.render import Renderer
+from vts_ros.scenes.windows import FRAMES, HEIGHT, render_window, through_jpeg, WIDTH
 from vts_ros.scenes.world import Scene
-from vts_ros.training.shards import FRAMES, HEIGHT, render_window, through_jpeg, WIDTH
 
 PAGE, PLOT = 'confidence.md', 'confidence.png'
 _BATCH, _BINS = 12, 10
@@ -205,14 +205,14 @@ def _judge(pipeline: Pipeline, split: str, n: int,
     scenes = balanced_scenes(split, n)
     done = 0
     while chunk := list(itertools.islice(scenes, _BATCH)):
-        samples = [render_window(scene) for scene in chunk]
+        clips = [render_window(scene) for scene in chunk]
         reports = pipeline.describe_batch([
             [Frame(f'scene {scene.seed}', truth.stamp_ns, picture)
-             for picture, truth in zip(sample.frames, sample.truths)]
-            for scene, sample in zip(chunk, samples)])
-        for report, sample in zip(reports, samples):
-            found = score(report.answer, sample.window)
-            yield Judged(report, found.risk and found.object, _structures(sample.frames))
+             for picture, truth in zip(clip.frames, clip.truths)]
+            for scene, clip in zip(chunk, clips)])
+        for report, clip in zip(reports, clips):
+            found = score(report.answer, clip.window_truth())
+            yield Judged(report, found.risk and found.object, _structures(clip.frames))
         pipeline.clear()
         done += len(chunk)
         progress(done)

@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 
 from vts_ros.evaluation.bootstrap import Bootstrap
 from vts_ros.evaluation.comparison import answer_all, look, Looked, Progress
-from vts_ros.evaluation.hard import object_area, risk_object
+from vts_ros.evaluation.hard import object_area
 from vts_ros.evaluation.metrics import score
-from vts_ros.evaluation.proposal import HIT_SHARE, load_sparsifier
+from vts_ros.evaluation.proposal import HIT_SHARE, object_tokens, REPORT
 from vts_ros.evaluation.quality import between, new_figure, place, Run, style
 from vts_ros.pipeline import Pipeline
+from vts_ros.scenes.cells import true_saliency
 from vts_ros.scenes.clips import balanced_scenes
 from vts_ros.sparsify import Evidence, Sparsifier, token_budget
 from vts_ros.sparsify.methods import Method, methods
-from vts_ros.training.distill import REPORT
-from vts_ros.training.proposal import saliency_target
-from vts_ros.training.targets import claimed
 
 PAGE, PLOT, DATA = 'proposal.md', 'proposal.png', 'proposal.json'
 METRICS = {'risk_accuracy': 'Risk level right', 'object_accuracy': 'Risk object right',
@@ -108,7 +106,7 @@ def compare_networks(pipeline: Pipeline, networks: Mapping[str, Path], split: st
         If a network has the name of a reference.
 
     """
-    rows = _rows({name: load_sparsifier(folder) for name, folder in networks.items()},
+    rows = _rows({name: Sparsifier.load(folder) for name, folder in networks.items()},
                  {name: _about(folder) for name, folder in networks.items()})
     ratios = tuple(dict.fromkeys(budgets))
     tally = _Tally()
@@ -228,7 +226,7 @@ def _seen_by(sparsifier: Sparsifier, window: Looked) -> Evidence:
 def _as_it_is(evidence: Evidence, window: Looked) -> Evidence:
     """Put the truth in the place of the saliency."""
     return evidence._replace(proposals=tuple(
-        proposal._replace(saliency=saliency_target(truth))
+        proposal._replace(saliency=true_saliency(truth, *proposal.saliency.shape))
         for proposal, truth in zip(evidence.proposals, window.frames)))
 
 
@@ -270,9 +268,7 @@ def _judge(pipeline: Pipeline, windows: Sequence[Looked],
 
 def _recall(window: Looked, keep: NDArray[np.int32] | None) -> float:
     """Return which share of the tokens of the risk object is kept; NaN without one."""
-    grid = window.evidence.grid
-    tokens = np.stack([np.zeros(grid, bool) if actor is None else claimed(actor, *grid)
-                       for actor in risk_object(window.frames)]).ravel()
+    tokens = object_tokens(window.frames, window.evidence.grid).ravel()
     if not tokens.any():
         return float('nan')
     return 1.0 if keep is None else float(tokens[keep].sum() / tokens.sum())

@@ -5,19 +5,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.engines import make_engine
 from vts_ros.evaluation.hard import object_area, risk_object
+from vts_ros.scenes.cells import claimed
 from vts_ros.scenes.clips import balanced_scenes
+from vts_ros.scenes.types import FrameTruth
+from vts_ros.scenes.windows import render_window
 from vts_ros.sparsify import Proposal, Sparsifier
-from vts_ros.training.shards import render_window
-from vts_ros.training.targets import claimed
 
+#: Beside the graphs of a network that learned from a language model: what it finds in windows
+#: held out, and how it was trained.
+REPORT = 'holdout.json'
 #: A key frame is a hit if it is worth at least this share of the best frame.
 HIT_SHARE = 0.9
 
@@ -43,12 +45,6 @@ class Wanted(NamedTuple):
     worth: NDArray[np.float32]
     object: NDArray[np.bool_]
     use: NDArray[np.float32] | None = None
-
-
-def load_sparsifier(folder: Path) -> Sparsifier:
-    """Return a sparsifier that runs ``frame.onnx`` and ``window.onnx`` of a folder."""
-    return Sparsifier(*(make_engine('onnxruntime', folder / f'{graph}.onnx')
-                        for graph in ('frame', 'window')))
 
 
 def find_rate(sparsifier: Sparsifier, windows: Iterable[Wanted], grid: tuple[int, int],
@@ -90,12 +86,17 @@ def rendered(sparsifier: Sparsifier, split: str, n: int, grid: tuple[int, int],
              progress: Callable[[int], None] = lambda windows: None) -> Iterator[Wanted]:
     """Yield windows of a split; worth is the visible area of the risk object in each frame."""
     for scene in balanced_scenes(split, n):
-        sample = render_window(scene)
-        tokens = [np.zeros(grid, bool) if actor is None else claimed(actor, *grid)
-                  for actor in risk_object(sample.truths)]
-        yield Wanted(tuple(sparsifier.propose(picture) for picture in sample.frames),
-                     object_area(sample.truths), np.stack(tokens).reshape(len(tokens), -1))
+        clip = render_window(scene)
+        yield Wanted(tuple(sparsifier.propose(picture) for picture in clip.frames),
+                     object_area(clip.truths), object_tokens(clip.truths, grid))
         progress(1)
+
+
+def object_tokens(frames: Sequence[FrameTruth], grid: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which tokens of a window show its risk object, bool [T, N]."""
+    return np.stack([
+        (np.zeros(grid, bool) if actor is None else claimed(actor, *grid)).ravel()
+        for actor in risk_object(frames)])
 
 
 def _mean(values: Sequence[float]) -> float | None:

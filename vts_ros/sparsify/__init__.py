@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
-from vts_ros.engines import Engine
+from vts_ros.engines import Engine, make_engine
 from vts_ros.frames import check_rgb
 from vts_ros.sparsify.graphs import make_engines
 from vts_ros.sparsify.grids import area_weights, neighbours
@@ -76,6 +77,12 @@ class Sparsifier:
         self._alpha = np.array([alpha], np.float32)
         self._hysteresis = np.array([hysteresis], np.float32)
         self._settings_of: dict[tuple[tuple[int, int], tuple[int, int]], dict[str, Any]] = {}
+
+    @classmethod
+    def load(cls, folder: Path) -> Sparsifier:
+        """Return one that runs ``frame.onnx`` and ``window.onnx`` of a folder."""
+        return cls(*(make_engine('onnxruntime', folder / f'{graph}.onnx')
+                     for graph in ('frame', 'window')))
 
     @property
     def engine(self) -> str:

@@ -33,20 +33,19 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.bags import read_frames, until_damage
-from vts_ros.evaluation.proposal import find_rate, load_sparsifier, Wanted
+from vts_ros.evaluation.proposal import find_rate, REPORT, Wanted
 from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.models import model_path
 from vts_ros.pipeline import checkpoint
 from vts_ros.report import Box
+from vts_ros.scenes.cells import overlaps, true_saliency
 from vts_ros.scenes.clips import balanced_scenes
+from vts_ros.scenes.windows import render_window
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.export import export_frame, export_window
 from vts_ros.sparsify.grids import area_weights
 from vts_ros.sparsify.network import MAP_SIZE, ProposalNet, resample
 from vts_ros.training.loop import fit, Losses, Schedule
-from vts_ros.training.proposal import saliency_target
-from vts_ros.training.shards import render_window
-from vts_ros.training.targets import overlaps
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.answers import AFTER_RISK, parse
 from vts_ros.vlm.prompts import Prompt, Prompts
@@ -64,7 +63,7 @@ _OBJECT_SHARE = 0.2
 #: Number of the first rendered window in the split ``train``: so far behind those of ``vts train
 #: windows`` that neither the shipped network nor the language model has learned from it.
 _FIRST_RENDERED = 10_000_000
-_SETTINGS, REPORT = 'settings.json', 'holdout.json'
+_SETTINGS = 'settings.json'
 BUDGETS = (0.8, 0.6, 0.4, 0.2, 0.1)
 #: What the network learns: what the language model used, or the truth about rendered windows.
 Targets = Literal['use', 'truth']
@@ -193,12 +192,12 @@ def distill(bags: Sequence[Path], model: str, out: Path, work: Path, windows: in
                                 'and to hold some out')
     torch.manual_seed(seed)
     _train(train, out, work, steps, batch, seed, targets, anew)
-    shipped = load_sparsifier(model_path('proposal/frame.onnx').parent)
+    shipped = Sparsifier.load(model_path('proposal/frame.onnx').parent)
     report: dict[str, Any] = {
         'n': len(held_out), 'train': len(train),
         'settings': {**settings, 'bags': [bag.name for bag in bags], 'model': Path(model).name,
                      'steps': steps, 'batch': batch, 'targets': targets, 'anew': anew}}
-    for name, sparsifier in (('shipped', shipped), ('trained', load_sparsifier(out))):
+    for name, sparsifier in (('shipped', shipped), ('trained', Sparsifier.load(out))):
         report[name] = find_rate(sparsifier, (_wanted(one, sparsifier) for one in held_out),
                                  held_out[0].use.shape[1:], BUDGETS)
     (out / REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
@@ -304,10 +303,11 @@ def _rendered(wanted: Mapping[Place, Path]) -> Iterator[Taken]:
     """Yield the rendered windows of these numbers, with the truth."""
     for number, path in wanted.items():
         assert isinstance(number, int)
-        sample = render_window(next(balanced_scenes('train', 1, _FIRST_RENDERED + number)))
+        clip = render_window(next(balanced_scenes('train', 1, _FIRST_RENDERED + number)))
         window = [Frame('front', truth.stamp_ns, picture)
-                  for picture, truth in zip(sample.frames, sample.truths)]
-        yield Taken(path, window, np.stack([saliency_target(one) for one in sample.truths]))
+                  for picture, truth in zip(clip.frames, clip.truths)]
+        yield Taken(path, window, np.stack(
+            [true_saliency(truth, *MAP_SIZE) for truth in clip.truths]))
 
 
 def _example(vlm: Vlm, prompt: Prompt, window: Sequence[Frame], passes: int,

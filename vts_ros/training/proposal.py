@@ -8,41 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-from vts_ros.scenes.types import Actor, FrameTruth, LABELS
+from vts_ros.scenes.cells import true_saliency
+from vts_ros.scenes.types import LABELS
 from vts_ros.sparsify.export import export_frame, export_window
 from vts_ros.sparsify.network import EMBEDDING_CHANNELS, MAP_SIZE, ProposalNet, STRIDE
 from vts_ros.training.loop import fit, Losses, Schedule
 from vts_ros.training.shards import Sample, Shards
-from vts_ros.training.targets import cell_targets, claimed, nearness
+from vts_ros.training.targets import cell_targets
 
 #: Side of the small picture of a cell that its embedding has to be able to draw.
 _THUMBNAIL = 4
-
-
-def saliency_target(truth: FrameTruth) -> NDArray[np.float32]:
-    """
-    Return how much each cell of a frame matters, float32 of shape ``MAP_SIZE``.
-
-    1 for the risk object, less for what could become one, by nearness; the road itself is 0.
-    """
-    target = np.zeros(MAP_SIZE, np.float32)
-    for actor in truth.actors:
-        cells = claimed(actor, *MAP_SIZE)
-        target[cells] = np.maximum(target[cells], _importance(actor))
-    return target
-
-
-def _importance(actor: Actor) -> float:
-    if actor.is_risk:
-        return 1.0
-    if actor.visible < 0.2:
-        return 0.0
-    return (0.15 if actor.parked else 0.3) + 0.3 * nearness(actor.distance_m)
 
 
 class EmbeddingHeads(nn.Module):
@@ -110,7 +89,7 @@ def _losses(net: ProposalNet, heads: EmbeddingHeads, samples: Sequence[Sample],
     truths = [sample.truths[pick] for sample, pick in zip(samples, picks)]
     frames = torch.from_numpy(np.stack(
         [sample.frames[pick] for sample, pick in zip(samples, picks)]))
-    wanted = torch.from_numpy(np.stack([saliency_target(truth) for truth in truths]))
+    wanted = torch.from_numpy(np.stack([true_saliency(truth, *MAP_SIZE) for truth in truths]))
     labels = torch.from_numpy(np.stack(
         [cell_targets(truth, *MAP_SIZE).label for truth in truths]))
     raw = net.raw(frames)

@@ -16,22 +16,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.scenes.clips import balanced_scenes, render
-from vts_ros.scenes.composite import Backdrop, render_over, scenes_over
-from vts_ros.scenes.types import Actor, FrameTruth, WindowTruth
-from vts_ros.scenes.world import Scene
+from vts_ros.scenes.clips import balanced_scenes
+from vts_ros.scenes.composite import Backdrop, scenes_over
+from vts_ros.scenes.types import Actor, Clip, FrameTruth, WindowTruth
+from vts_ros.scenes.windows import FRAMES, HEIGHT, render_window, WIDTH
 from vts_ros.training.targets import cell_targets, CellTargets, stack, stored
 
-WIDTH, HEIGHT = 224, 128
 #: Side, rows and columns of the cells that have targets.
 CELL_PX = 16
 CELLS = HEIGHT // CELL_PX, WIDTH // CELL_PX
-FRAMES = 5
 SHARD_WINDOWS = 250
-#: Share of the windows that are drawn larger and scaled down, as a camera picture is.
-_SCALED_SHARE = 0.35
-_CAMERA_SIZE = (480, 270)
-_JPEG_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -138,32 +132,10 @@ def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
             progress(SHARD_WINDOWS)
 
 
-def render_window(scene: Scene, behind: Sequence[NDArray[np.uint8]] | None = None) -> Sample:
-    """
-    Render a scene at model size, some by way of a larger or a compressed picture.
-
-    Parameters
-    ----------
-    behind
-        Pictures to draw it over, one per frame.
-
-    """
-    rng = np.random.default_rng([scene.seed, 2])
-    scaled = rng.random() < _SCALED_SHARE
-    size = _CAMERA_SIZE if scaled else (WIDTH, HEIGHT)
-    clip = render(scene, *size) if behind is None else render_over(scene, behind, *size)
-    frames = clip.frames
-    if rng.random() < _JPEG_SHARE:
-        frames = np.stack([through_jpeg(frame, int(rng.integers(60, 96))) for frame in frames])
-    if scaled:
-        frames = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-                           for frame in frames])
-    return Sample(frames, clip.truths, clip.window_truth(), _cells(clip.truths))
-
-
-def _cells(truths: Sequence[FrameTruth]) -> CellTargets:
-    return stored(stack([cell_targets(truth, *CELLS, before)
-                         for truth, before in zip(truths, (None, *truths))]))
+def _sample(clip: Clip) -> Sample:
+    cells = stack([cell_targets(truth, *CELLS, before)
+                   for truth, before in zip(clip.truths, (None, *clip.truths))])
+    return Sample(clip.frames, clip.truths, clip.window_truth(), stored(cells))
 
 
 class _Job(NamedTuple):
@@ -178,10 +150,10 @@ def _render_shard(job: _Job) -> None:
     path = job.path
     if job.over:
         backdrops = [Backdrop.load(bag) for bag in job.over]
-        samples = [render_window(scene, behind) for scene, behind in scenes_over(
+        samples = [_sample(render_window(scene, behind)) for scene, behind in scenes_over(
             backdrops, job.split, SHARD_WINDOWS, job.first)]
     else:
-        samples = [render_window(scene) for scene in balanced_scenes(
+        samples = [_sample(render_window(scene)) for scene in balanced_scenes(
             job.split, SHARD_WINDOWS, job.first, FRAMES)]
     path.with_suffix('.jsonl').write_text(''.join(
         json.dumps([[asdict(truth) for truth in sample.truths], asdict(sample.window)]) + '\n'
@@ -192,12 +164,6 @@ def _render_shard(job: _Job) -> None:
     with partial.open('wb') as file:
         np.save(file, np.stack([sample.frames for sample in samples]))
     partial.rename(path)
-
-
-def through_jpeg(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Return a picture, in whatever order of colours, as it comes out of a JPEG."""
-    _, data = cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def _read_truths(line: bytes) -> tuple[tuple[FrameTruth, ...], WindowTruth]:

@@ -16,13 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.report import Box
+from vts_ros.scenes.cells import claimed
 from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
 
 #: Details that decide about the risk and have to be seen: lamps, above all.
 DETAILS = ('red', 'green', 'braking')
-#: An actor claims a cell that it covers by this share, or that holds this share of the actor.
-_CELL_SHARE, _ACTOR_SHARE = 0.2, 0.25
 
 
 class CellTargets(NamedTuple):
@@ -62,22 +60,6 @@ class CellTargets(NamedTuple):
     approach: NDArray[np.float32]
 
 
-def overlaps(box: Box, rows: int, columns: int) -> tuple[NDArray[np.float64], float]:
-    """Return the area shared by the box and each cell, in cells, and the area of the box."""
-    left, top, right, bottom = box
-    x = np.clip(np.minimum(right * columns, np.arange(1, columns + 1))
-                - np.maximum(left * columns, np.arange(columns)), 0, None)
-    y = np.clip(np.minimum(bottom * rows, np.arange(1, rows + 1))
-                - np.maximum(top * rows, np.arange(rows)), 0, None)
-    return np.outer(y, x), max((right - left) * columns * (bottom - top) * rows, 1e-9)
-
-
-def claimed(actor: Actor, rows: int, columns: int) -> NDArray[np.bool_]:
-    """Return which cells of the grid the actor claims."""
-    shared, area = overlaps(actor.box, rows, columns)
-    return np.asarray((shared >= _CELL_SHARE) | (shared >= _ACTOR_SHARE * area))
-
-
 def cell_targets(truth: FrameTruth, rows: int, columns: int,
                  before: FrameTruth | None = None) -> CellTargets:
     """Return the targets of a picture; nearer actors hide the ones behind them."""
@@ -109,11 +91,6 @@ def cell_targets(truth: FrameTruth, rows: int, columns: int,
 def _approach(before: Actor, now: Actor, seconds: float) -> tuple[float, float]:
     closing = (before.distance_m - now.distance_m) / seconds / max(now.distance_m, 2.0)
     return min(max(closing, -1.0), 1.5), (now.lateral_m - before.lateral_m) / seconds / 5.0
-
-
-def nearness(distance_m: float) -> float:
-    """Return 1 at the bumper and 0.5 at 15 m, so that near differences weigh more."""
-    return 15.0 / (15.0 + max(distance_m, 0.0))
 
 
 #: Types of the fields as they are kept on disk: half of the memory, and precise enough.

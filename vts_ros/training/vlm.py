@@ -31,13 +31,14 @@ from torch import distributed, Tensor
 from vts_ros.frames import Frame
 from vts_ros.scenes import language
 from vts_ros.scenes.types import TRUE_LEVELS, WindowTruth
+from vts_ros.scenes.windows import HEIGHT, WIDTH
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.baselines import RandomSelector
 from vts_ros.training.fast import FastVision, prepare_text, products_in_bfloat16, read
 from vts_ros.training.features import Features
 from vts_ros.training.heads import Outlook, SeeingHeads, UnderstandingHeads
 from vts_ros.training.loop import fit, in_processes, Losses, rank, Schedule
-from vts_ros.training.shards import CELL_PX, HEIGHT, Sample, Shards, WIDTH
+from vts_ros.training.shards import CELL_PX, Sample, Shards
 from vts_ros.training.targets import by_token, CellTargets, loaded, stack
 from vts_ros.vlm import FrameFeatures, Layout, Prepared, Vlm
 from vts_ros.vlm.answers import render
