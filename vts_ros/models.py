@@ -40,6 +40,14 @@ def share_path(name: str) -> Path:
     return _first(Path(name), list(_share_directories()))
 
 
+def checkpoint(model: str) -> str:
+    """Return where a shipped or local checkpoint is; anything else is left for the hub."""
+    try:
+        return str(model_path(model))
+    except FileNotFoundError:
+        return model
+
+
 def _first(name: Path, places: list[Path]) -> Path:
     for place in places:
         if (place / name).exists():

@@ -29,7 +29,7 @@ from vts_ros.confidence import Calibration, Certainty, structure, Tokenizer
 from vts_ros.deadline import Deadline, Plan, Spent
 from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
-from vts_ros.models import model_path
+from vts_ros.models import checkpoint, model_path
 from vts_ros.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.sparsify.causal import CLEARLY, Groups
@@ -771,14 +771,6 @@ def _quantization(text: str) -> dict[str, Any] | None:
         raise VlmError('quantization is no JSON object with a quant_method, such as '
                        '{"quant_method": "bitsandbytes", "load_in_4bit": true}')
     return settings
-
-
-def checkpoint(model: str) -> str:
-    """Return where a shipped or local checkpoint is; anything else is left for the hub."""
-    try:
-        return str(model_path(model))
-    except FileNotFoundError:
-        return model
 
 
 def _read(frame: Frame, size: tuple[int, int] | None) -> NDArray[np.uint8]:

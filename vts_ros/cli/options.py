@@ -42,7 +42,7 @@ def token_grids(text: str, sizes: list[tuple[int, int]], model: str) -> list[tup
         return [(rows, columns)]
     if text:
         raise typer.BadParameter(f'{text!r} is no grid, expected rows and columns such as 4x7')
-    from vts_ros.pipeline import checkpoint
+    from vts_ros.models import checkpoint
     from vts_ros.vlm import Vlm
 
     vlm = Vlm.load(checkpoint(model), device='cpu')

@@ -35,8 +35,7 @@ from torch.nn import functional
 from vts_ros.bags import read_frames, until_damage
 from vts_ros.evaluation.proposal import find_rate, REPORT, Wanted
 from vts_ros.frames import Frame, FrameBuffer, FrameError
-from vts_ros.models import model_path
-from vts_ros.pipeline import checkpoint
+from vts_ros.models import checkpoint, model_path
 from vts_ros.report import Box
 from vts_ros.scenes.cells import overlaps, true_saliency
 from vts_ros.scenes.clips import balanced_scenes
