@@ -31,6 +31,7 @@ from vts_ros.cli.terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vts_ros.evaluation.quality import Run
     from vts_ros.pipeline import Pipeline
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
@@ -140,8 +141,6 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
              ratios: list[float], brief: bool, workers: int,
              report: Path | None) -> dict[str, Any]:
     """Compare methods, show the accuracy of all, and write the page if there is a folder."""
-    from datetime import date
-    import shlex
     import time
 
     from rich.progress import Progress
@@ -158,12 +157,11 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
                         (f'{result["hard"]["n"]} hard ones of them', result['hard'])):
         console.print(method_table(title, part, ratios))
     if report is not None:
-        from vts_ros.evaluation.quality import machine, Run, write_quality
+        from vts_ros.evaluation.quality import write_quality
         from vts_ros.sparsify.methods import methods
 
-        run = Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
-                  machine(pipeline.vlm.info['device']), time.monotonic() - start_sec)
-        for path in write_quality(result, methods(pipeline.sparsifier, names), run, report):
+        for path in write_quality(result, methods(pipeline.sparsifier, names),
+                                  _this_run(pipeline, start_sec), report):
             console.print(f'wrote {path}', highlight=False, markup=False)
     return result
 
@@ -314,16 +312,13 @@ def eval_calibrate(
 
     The result lies beside the weights, in calibration.json.
     """
-    from datetime import date
     import json
-    import shlex
     import time
 
     from rich.console import Console
     from rich.progress import Progress
 
     from vts_ros.evaluation.calibration import calibrate, check, write_page
-    from vts_ros.evaluation.quality import machine, Run
     from vts_ros.models import model_path
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
@@ -344,9 +339,7 @@ def eval_calibrate(
             lambda share, what: bar.update(task, completed=1.0 + share, description=what))
     files = [written]
     if report is not None:
-        run = Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
-                  machine(pipeline.vlm.info['device']), time.monotonic() - start_sec)
-        files += write_page(found, run, report)
+        files += write_page(found, _this_run(pipeline, start_sec), report)
     console.print(f'expected calibration error {found["without"]["ece"]} before, '
                   f'{found["calibrated"]["ece"]} after', highlight=False)
     parts = [('rendered windows', found), *found['drives'].items(), *found['bags'].items()] \
@@ -427,12 +420,9 @@ def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
                       ratios: list[float], device: str, report: Path | None,
                       as_json: bool) -> None:
     """Compare proposal networks, show what they find, and write the page if there is a folder."""
-    from datetime import date
-    import shlex
     import time
 
     from vts_ros.evaluation.networks import compare_networks, write_networks
-    from vts_ros.evaluation.quality import machine, Run
     from vts_ros.pipeline import Pipeline, PipelineConfig
 
     start_sec = time.monotonic()
@@ -440,7 +430,18 @@ def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
         result = compare_networks(pipeline, networks, split, n, ratios, progress)
     console.print(network_table(result))
-    written = [] if report is None else write_networks(result, Run(
-        shlex.join(['vts', *sys.argv[1:]]), date.today(), machine(pipeline.vlm.info['device']),
-        time.monotonic() - start_sec), report)
+    written = [] if report is None else write_networks(
+        result, _this_run(pipeline, start_sec), report)
     finish(console, written, result, as_json)
+
+
+def _this_run(pipeline: Pipeline, start_sec: float) -> Run:
+    """Return what a page says about how it was made: command, day, machine and time."""
+    from datetime import date
+    import shlex
+    import time
+
+    from vts_ros.evaluation.quality import machine, Run
+
+    return Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
+               machine(pipeline.vlm.info['device']), time.monotonic() - start_sec)
