@@ -20,6 +20,7 @@ from vts_ros.scenes import risk, truth
 from vts_ros.scenes.clips import (
     balanced_scenes,
     CLEAR_PX,
+    CLEAR_PX2,
     CLEAR_SHARE,
     hazard_frame,
     is_clear,
@@ -153,8 +154,9 @@ def test_verdicts_near_a_threshold_are_not_clear() -> None:
     for near, clear in ((16.0, True), (19.0, False), (21.0, False), (29.0, True), (38.0, False)):
         items = [mover(near=near)]
         assert risk.is_clear(10.0, items, assess(10.0, items)) is clear, near
-    beside = [mover(near=12.0, d=2.0)]
-    assert not risk.is_clear(10.0, beside, assess(10.0, beside))
+    for lateral, clear in ((1.7, True), (2.0, False), (2.25, False), (2.6, True)):
+        beside = [mover(near=12.0, d=lateral)]
+        assert risk.is_clear(10.0, beside, assess(10.0, beside)) is clear, lateral
 
 
 def test_red_light_counts_at_its_stop_line_and_green_does_not() -> None:
@@ -203,7 +205,9 @@ def test_every_family_comes_to_all_its_levels(family: str, level: RiskLevel) -> 
     assert actor.motion in MOTIONS
     assert window.place in PLACES
     assert actor.visible >= CLEAR_SHARE
-    assert (actor.box[3] - actor.box[1]) * 128 >= CLEAR_PX
+    width, height = (actor.box[2] - actor.box[0]) * 224, (actor.box[3] - actor.box[1]) * 128
+    assert height >= CLEAR_PX
+    assert actor.visible * width * height >= CLEAR_PX2 or actor.label == 'traffic light'
 
 
 def test_plain_seeds_reach_every_level_label_and_place() -> None:

@@ -198,10 +198,10 @@ def is_clear(ego_mps: float, movers: Sequence[Mover], verdict: Verdict) -> bool:
     """
     Return whether a verdict is far from every threshold of the rule.
 
-    It is if time limits 18 % shorter or longer and widths 0.2 m smaller or larger lead to the
+    It is if time limits 18 % shorter or longer and widths 0.3 m smaller or larger lead to the
     same level and object, and no second actor is nearly as urgent as the first.
     """
-    for time_scale, widen_m in ((0.82, 0.0), (1.18, 0.0), (1.0, -0.2), (1.0, 0.2)):
+    for time_scale, widen_m in ((0.82, 0.0), (1.18, 0.0), (1.0, -0.3), (1.0, 0.3)):
         other = assess(ego_mps, movers, time_scale=time_scale, widen_m=widen_m)
         if (other.level, other.id) != (verdict.level, verdict.id):
             return False

@@ -17,9 +17,9 @@ from vts_ros.scenes.shapes import draw, Drawing, sketch, sketch_prop
 from vts_ros.scenes.types import Actor, FrameTruth, WindowTruth
 from vts_ros.scenes.world import Body, HORIZON, Scene, State
 
-#: Height over width of the model-size picture, for which scenes are accepted.
-MODEL_ASPECT = 128 / 224
-MODEL_HEIGHT_PX = 128
+#: Size of the model-size picture, for which scenes are accepted, and its height over width.
+MODEL_WIDTH_PX, MODEL_HEIGHT_PX = 224, 128
+MODEL_ASPECT = MODEL_HEIGHT_PX / MODEL_WIDTH_PX
 #: An actor counts from this visible share and this height in the model-size picture on.
 SEEN_SHARE, SEEN_PX = 0.2, 4.0
 #: Usual length of a window.
