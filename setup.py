@@ -20,8 +20,7 @@ def share_files() -> list[tuple[str, list[str]]]:
     for pattern in ('launch/*.launch.py', 'config/*.yaml', 'config/*.rviz', 'config/*.xml',
                     'models/**/*'):
         for path in sorted(Path().glob(pattern)):
-            # One that is still in training is for `vts train` only.
-            if path.is_file() and path.parts[:2] != ('models', 'next'):
+            if path.is_file():
                 folders[str(share / path.parent)].append(str(path))
     return list(folders.items())
 

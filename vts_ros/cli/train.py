@@ -110,13 +110,13 @@ def train_vlm(
         'models/embedded'),
     work: WorkOption = WORK,
     seeing_steps: Annotated[int, typer.Option(
-        min=0, help='Steps in which the vision encoder learns from single frames.')] = 2800,
+        min=0, help='Steps in which the vision encoder learns from single frames.')] = 2400,
     understanding_steps: Annotated[int, typer.Option(
-        min=0, help='Steps in which the first text layers learn what moves and matters.')] = 2400,
+        min=0, help='Steps in which the first text layers learn what moves and matters.')] = 5500,
     answering_steps: Annotated[int, typer.Option(
-        min=0, help='Steps in which the language model learns to answer.')] = 1600,
+        min=0, help='Steps in which the language model learns to answer.')] = 2400,
     together_steps: Annotated[int, typer.Option(
-        min=0, help='Steps in which vision encoder and language model learn together.')] = 1200,
+        min=0, help='Steps in which vision encoder and language model learn together.')] = 0,
     batch: Annotated[int, typer.Option(min=1, help='Windows per step and worker.')] = 16,
     workers: Annotated[int, typer.Option(min=1, help='Processes that learn together.')] = 2,
     seed: SeedOption = 0,

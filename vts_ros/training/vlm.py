@@ -3,11 +3,12 @@
 """
 Train the embedded vision language model from scratch on rendered windows.
 
-Four stages, from cheap to dear. The vision encoder alone learns to see, from dense targets on
+Three stages, from cheap to dear. The vision encoder alone learns to see, from dense targets on
 single frames. With its features kept on disk, the first layers of the language model learn to
 understand what moves and what is dangerous, from dense targets on windows. Then all of the
-language model learns to answer. In the end, all of it learns together: what an answer needs of
-a picture is not quite what the dense targets asked for.
+language model learns to answer. A fourth, in which all of it learns together, is there for those
+who have the steps for it: in short it costs the language model more than it gives the vision
+encoder (models/README.md has the figures).
 
 Windows are laid out and pruned by the very code that serves them: some stay whole, some are
 pruned by the sparsifier, some at random, at ever new keep ratios, because a model that never saw
@@ -93,9 +94,9 @@ class Steps(NamedTuple):
     """Optimiser steps of the four stages."""
 
     seeing: int = 2400
-    understanding: int = 2400
-    answering: int = 1600
-    together: int = 1200
+    understanding: int = 5500
+    answering: int = 2400
+    together: int = 0
 
 
 def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, batch: int = 16,
