@@ -3,6 +3,7 @@
 """The pipeline with the shipped models."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from vts_ros.frames import Frame
 from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
-from vts_ros.report import RISK_LEVELS
+from vts_ros.report import Answer, RISK_LEVELS
 from vts_ros.scenes.clips import balanced_scenes, render
 from vts_ros.vlm.answers import parse
 from vts_ros.vlm.prompts import describe_prompt, Prompt, PromptError, Vehicle
@@ -218,6 +219,17 @@ def test_a_form_that_is_enforced_changes_nothing_for_a_model_that_keeps_to_it(
     held = Pipeline.load(PipelineConfig(threads=2, structured=True))
     for window in (frames[0:5], frames[3:8]):
         assert held.describe(window).answer == pipeline.describe(window).answer
+
+
+def test_what_follows_a_thought_that_the_template_opens_is_no_answer_before_its_end(
+        frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Pipeline.load(PipelineConfig(threads=1, structured=True, max_new_tokens=40))
+    monkeypatch.setattr(held.vlm.tokenizer, 'chat_template',
+                        f'{held.vlm.tokenizer.chat_template}<think>\n')
+    assert held.describe(frames[:1]).answer.risk != 'unknown'
+    # Without, the model writes the form all the same, which may be a draft for all one knows.
+    held.config = replace(held.config, structured=False)
+    assert held.describe(frames[:1]).answer == Answer()
 
 
 def test_prompts_are_checked_before_models_are_loaded() -> None:
