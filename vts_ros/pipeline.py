@@ -507,7 +507,10 @@ class Pipeline:
     def set_prompts(self, language: str, prompts: str) -> None:
         """Change what is asked, from the next window on; raises as :meth:`load` does."""
         if (language, prompts) != (self.config.language, self.config.prompts):
-            self.prompts = Prompts.load(language, prompts)
+            asked = Prompts.load(language, prompts)
+            if self.config.structured:
+                self.language_model.set_schema(schema(asked.description.box_scale))
+            self.prompts = asked
             self.config = replace(self.config, language=language, prompts=prompts)
 
     def clear(self) -> None:
