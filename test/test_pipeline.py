@@ -231,7 +231,10 @@ def test_what_follows_a_thought_that_the_template_opens_is_no_answer_before_its_
     monkeypatch.setattr(held.vlm.tokenizer, 'chat_template',
                         f'{held.vlm.tokenizer.chat_template}<think>\n')
     assert held.describe(frames[:1]).answer.risk != 'unknown'
-    # Without, the model writes the form all the same, which may be a draft for all one knows.
+    # The same text of a model that is free to think may be a draft.
+    generate = held.vlm.generate_batch
+    monkeypatch.setattr(held.vlm, 'generate_batch', lambda *args, **options: generate(
+        *args, **{**options, 'in_form': True}))
     held.config = replace(held.config, structured=False)
     assert held.describe(frames[:1]).answer == Answer()
 
