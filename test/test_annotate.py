@@ -334,6 +334,16 @@ def test_risk_box_is_drawn_where_the_object_is() -> None:
     assert edges.max() == pytest.approx(0.6 * 960, abs=5)
 
 
+def test_no_box_is_drawn_where_nobody_knows_in_which_camera_it_lies() -> None:
+    rgb = picture(0)
+    frames = [Frame('front', 0, rgb), Frame('rear', 0, rgb)]
+    said = answer('high')
+    told, bare = report(frames, said), report(frames, replace(said, box=None))
+    assert np.array_equal(visuals.overlay(rgb, told), visuals.overlay(rgb, bare))
+    sheets = [visuals.contact_sheet([rgb], [one], ['1.0 s'], 'a drive') for one in (told, bare)]
+    assert np.array_equal(sheets[0], sheets[1])
+
+
 def test_wrap_breaks_and_cuts() -> None:
     """No line is wider than allowed, and a cut shows."""
     font = visuals._font(20)

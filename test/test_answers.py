@@ -174,6 +174,29 @@ def test_text_beyond_the_limit_is_not_looked_at() -> None:
     assert parse(' ' * MAX_CHARACTERS + FORM).risk == 'unknown'
 
 
+_DRAFT = 'The user wants {"object": null, "risk": "none"}. In the last picture a child runs'
+
+
+@pytest.mark.parametrize('text', [
+    f'<think>\n{_DRAFT}', f'<think>{FORM}', f'<think>{_DRAFT}</think><think>{FORM}',
+    f'<think>{" " * MAX_CHARACTERS}{FORM}'])
+def test_a_thought_without_an_end_is_no_answer(text: str) -> None:
+    assert inspect(text) == (Answer(), ('unfinished thought',))
+    assert not has_facts(text)
+    assert inspect(f'{text}</think>{FORM}') == (ANSWER, ())
+    assert has_facts(f'{text}</think>{FORM}')
+
+
+def test_a_thought_that_the_prompt_opened_has_to_end() -> None:
+    assert inspect(_DRAFT, is_thought=True) == (Answer(), ('unfinished thought',))
+    assert inspect(f'{_DRAFT}.</think>\n{FORM}', is_thought=True) == (ANSWER, ())
+    assert inspect(FORM).answer == ANSWER
+
+
+def test_a_long_thought_takes_nothing_of_the_answer() -> None:
+    assert inspect(f'<think>{_DRAFT * MAX_CHARACTERS}</think>{FORM}') == (ANSWER, ())
+
+
 @pytest.mark.parametrize('box', [
     '[0.1, 0.2, 0.3]', '[0.1, 0.2, 0.3, 0.4, 0.5]', '[0.5, 0.2, 0.3, 0.4]', '[0.1, 0.9, 0.3, 0.4]',
     '[100, 200, 300, 400]', '[NaN, 0.2, 0.3, 0.4]', '[0.1, 0.2, 0.3, Infinity]', '"left"',

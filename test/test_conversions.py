@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -107,6 +109,12 @@ def test_risk_is_a_level_with_the_reason(risk: RiskLevel, level: bytes) -> None:
         'level': risk, 'object': 'car', 'action': 'brake'}
     assert to_ns(message.header.stamp) == STAMP_NS
     assert message.header.frame_id == 'front_frame'
+
+
+def test_the_risk_names_every_camera_that_it_may_be_seen_by() -> None:
+    several = replace(report('high'), frames=(FrameRef('rear', 0), FrameRef('front', STAMP_NS)))
+    assert to_risk(report('high'), 'vts_node: risk', '').status[0].hardware_id == 'front'
+    assert to_risk(several, 'vts_node: risk', '').status[0].hardware_id == 'front, rear'
 
 
 def test_a_risk_that_no_longer_holds_is_stale_with_the_reason() -> None:

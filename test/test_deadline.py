@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,6 +162,9 @@ class SlowModel:
         decode_ms = sum(self._pass(self.step_ms) for _ in ids[1:])
         return [Generation(self.decode(ids), tuple(ids), prompt_tokens, len(keep),
                            {'prefill': prefill_ms, 'decode': decode_ms})]
+
+    def set_schema(self, schema: Mapping[str, Any]) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -3,16 +3,21 @@
 """The pipeline with the shipped models."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from vts_ros.frames import Frame
+from vts_ros.models import share_path
 from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
-from vts_ros.report import RISK_LEVELS
+from vts_ros.report import Answer, RISK_LEVELS
 from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import parse
 from vts_ros.vlm.prompts import describe_prompt, Prompt, PromptError, Vehicle
 
@@ -218,6 +223,43 @@ def test_a_form_that_is_enforced_changes_nothing_for_a_model_that_keeps_to_it(
     held = Pipeline.load(PipelineConfig(threads=2, structured=True))
     for window in (frames[0:5], frames[3:8]):
         assert held.describe(window).answer == pipeline.describe(window).answer
+
+
+def test_what_follows_a_thought_that_the_template_opens_is_no_answer_before_its_end(
+        frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Pipeline.load(PipelineConfig(threads=1, structured=True, max_new_tokens=40))
+    monkeypatch.setattr(held.vlm.tokenizer, 'chat_template',
+                        f'{held.vlm.tokenizer.chat_template}<think>\n')
+    assert held.describe(frames[:1]).answer.risk != 'unknown'
+    # The same text of a model that is free to think may be a draft.
+    generate = held.vlm.generate_batch
+    monkeypatch.setattr(held.vlm, 'generate_batch', lambda *args, **options: generate(
+        *args, **{**options, 'in_form': True}))
+    held.config = replace(held.config, structured=False)
+    assert held.describe(frames[:1]).answer == Answer()
+
+
+def test_other_prompts_bring_the_form_of_their_boxes(
+        tmp_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = yaml.safe_load(share_path('config/prompts.yaml').read_text(encoding='utf-8'))
+    path = tmp_path / 'prompts.yaml'
+    path.write_text(yaml.safe_dump({'en': {**texts['en'], 'box_scale': 1000}}), encoding='utf-8')
+    held = Pipeline.load(PipelineConfig(threads=1, structured=True, max_new_tokens=40))
+    generate, written = held.vlm.generate_batch, []
+
+    def noting(*args: Any, **options: Any) -> list[Generation]:
+        found = generate(*args, **options)
+        written.append(found[0].text)
+        return found
+
+    monkeypatch.setattr(held.vlm, 'generate_batch', noting)
+    for prompts, side in (('', r'\d\.\d+'), (str(path), r'\d+')):
+        held.set_prompts('en', prompts)
+        box = held.describe(frames[4:5]).answer.box
+        sides = re.search(r'"box": \[(.*?)\]', written[-1])
+        assert sides is not None
+        assert all(re.fullmatch(side, one) for one in sides[1].split(', '))
+        assert box == parse(written[-1], 1000.0 if prompts else 1.0).box
 
 
 def test_prompts_are_checked_before_models_are_loaded() -> None:

@@ -3,6 +3,7 @@
 """The scene report and its JSON form."""
 
 from collections.abc import Callable
+from dataclasses import replace
 import json
 from typing import Any
 
@@ -33,6 +34,15 @@ def test_schema_names_what_the_interface_promises() -> None:
     assert data['tokens']['total'] == 8
     assert data['tokens']['kept'] == 6
     assert data['key_frame'] == {'camera': 'front', 'stamp': 3, 'index': 1}
+
+
+def test_of_several_cameras_none_is_said_to_show_the_object() -> None:
+    several = replace(REPORT, frames=(FrameRef('rear', 1), *REPORT.frames, FrameRef('rear', 3)))
+    assert several.cameras == ('front', 'rear')
+    data = json.loads(several.to_json())
+    assert data['object'] == {'label': 'car', 'camera': None, 'box': None}
+    assert data['risk'] == {'level': 'high'}
+    assert json.loads(SceneReport.from_dict(data).to_json()) == data
 
 
 def test_an_empty_answer_is_unknown_not_harmless() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import itertools
 import json
+from pathlib import Path
 import sys
 import threading
 import time
@@ -21,8 +22,10 @@ from hypothesis import strategies as st
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+import yaml
 
 from vts_ros.frames import Frame
+from vts_ros.models import share_path
 from vts_ros.pipeline import Pipeline, PipelineConfig
 from vts_ros.report import Answer
 from vts_ros.vlm import VlmError
@@ -257,6 +260,21 @@ def test_the_form_is_left_to_the_server(
     assert described['response_format'] == {'type': 'json_schema', 'json_schema': {
         'name': 'report', 'strict': True, 'schema': schema()}}
     assert 'response_format' not in asked
+
+
+def test_the_server_is_told_the_form_of_other_prompts(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame], tmp_path: Path
+        ) -> None:
+    texts = yaml.safe_load(share_path('config/prompts.yaml').read_text(encoding='utf-8'))
+    path = tmp_path / 'prompts.yaml'
+    path.write_text(yaml.safe_dump({'en': {**texts['en'], 'box_scale': 1000}}), encoding='utf-8')
+    server.text = lambda chat: render(ANSWER).replace(
+        '[0.40, 0.40, 0.60, 0.70]', '[400, 400, 600, 700]')
+    pipeline = load(structured=True)
+    pipeline.set_prompts('en', str(path))
+    assert pipeline.describe(frames[:2]).answer == ANSWER
+    sent, = server.chats
+    assert sent['response_format']['json_schema']['schema'] == schema(1000.0)
 
 
 def test_an_answer_comes_in_pieces(

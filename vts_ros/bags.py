@@ -500,7 +500,7 @@ def _serialise(answer: Answered, frame_id: str) -> dict[str, bytes]:
     said = report.answer
     status = types['diagnostic_msgs/msg/DiagnosticStatus'](
         level=RISK_STATUS_LEVELS[said.risk], name='vts_node: risk', message=said.explanation,
-        hardware_id=report.frames[-1].camera,
+        hardware_id=', '.join(report.cameras),
         values=[types['diagnostic_msgs/msg/KeyValue'](*item)
                 for item in report.risk_values.items()])
     messages = {

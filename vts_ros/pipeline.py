@@ -37,7 +37,7 @@ from vts_ros.sparsify.graphs import make_engines
 from vts_ros.stream import Seen, Stream
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm, VlmError
 from vts_ros.vlm.adaptor import Prefix
-from vts_ros.vlm.answers import has_facts, parse, schema
+from vts_ros.vlm.answers import has_facts, parse, schema, THOUGHT
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.streaming import Reader, why_not_streamed
 from vts_ros.vlm.structured import check_structured
@@ -416,9 +416,17 @@ class Pipeline:
             stamp=window[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
             key_frame=KeyFrame(key.camera, key.stamp_ns, pruned.selection.key),
-            answer=parse(generation.text, self.prompts.description.box_scale),
+            answer=parse(generation.text, self.prompts.description.box_scale,
+                         is_thought=self._begins_in_thought()),
             keep=tuple(pruned.selection.keep.tolist()), grid=pruned.grid,
             latency_ms=latency_ms, model=self.language_model.name, engine=self.sparsifier.engine)
+
+    def _begins_in_thought(self) -> bool:
+        """Return whether answers begin in a thought: an enforced form has no room for one."""
+        if self.config.structured or not isinstance(self.language_model, Vlm):
+            return False
+        *_, end = self.language_model.texts([''], self.prompts.description)
+        return end.rstrip().endswith(THOUGHT[0])
 
     def ask(self, window: Window, question: str, stop: Stop | None = None,
             vehicle: Vehicle | None = None, on_text: OnText | None = None) -> str:
@@ -499,7 +507,10 @@ class Pipeline:
     def set_prompts(self, language: str, prompts: str) -> None:
         """Change what is asked, from the next window on; raises as :meth:`load` does."""
         if (language, prompts) != (self.config.language, self.config.prompts):
-            self.prompts = Prompts.load(language, prompts)
+            asked = Prompts.load(language, prompts)
+            if self.config.structured:
+                self.language_model.set_schema(schema(asked.description.box_scale))
+            self.prompts = asked
             self.config = replace(self.config, language=language, prompts=prompts)
 
     def clear(self) -> None:

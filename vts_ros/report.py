@@ -59,10 +59,15 @@ class KeyFrame(FrameRef):
 
 @dataclass(frozen=True)
 class RiskObject:
-    """What the risk is about. The box is None where the model named no place."""
+    """
+    What the risk is about.
+
+    The box is None where the model named no place. Where the window has several cameras, so is
+    the camera: the model is not asked in which of them it saw the object.
+    """
 
     label: str
-    camera: str
+    camera: str | None
     box: Box | None
 
 
@@ -111,11 +116,18 @@ class SceneReport:
         return len(self.frames) * self.grid[0] * self.grid[1]
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Return the names of the cameras of the window, in the order of the alphabet."""
+        return tuple(sorted({frame.camera for frame in self.frames}))
+
+    @property
     def risk_object(self) -> RiskObject | None:
-        """Return the risk object, placed in the camera of the newest frame."""
+        """Return the risk object, with its place where the window has one camera only."""
         if self.answer.label is None:
             return None
-        return RiskObject(self.answer.label, self.frames[-1].camera, self.answer.box)
+        if len(self.cameras) > 1:
+            return RiskObject(self.answer.label, None, None)
+        return RiskObject(self.answer.label, self.cameras[0], self.answer.box)
 
     @property
     def risk_values(self) -> dict[str, str]:

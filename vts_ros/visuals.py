@@ -386,8 +386,9 @@ def _tile(canvas: _Canvas, x: int, y: int, height: int, picture: Picture, report
     small, (dx, dy) = fit(picture, _TILE_WIDTH, _TILE_PICTURE)
     area = x + dx, y + 40 + dy, small.shape[1], small.shape[0]
     canvas.paste(dim_dropped(small, kept_cells(report)[-1]), area[0], area[1])
-    if answer.box and answer.label:
-        canvas.risk_box(answer.box, answer.label, colour, area, size=13)
+    found = report.risk_object
+    if found and found.box:
+        canvas.risk_box(found.box, found.label, colour, area, size=13)
     inner, line_y = _TILE_WIDTH - 24, y + 40 + _TILE_PICTURE + 9.0
     text = answer.explanation or answer.description or 'No answer that can be read.'
     for line in wrap(text, _font(16), inner, 4 if not answer.action else 3):

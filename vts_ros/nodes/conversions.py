@@ -93,7 +93,7 @@ def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
     """Return level and reason of the risk, stamped with the newest picture."""
     answer = report.answer
     status = to_status(name, risk_level(answer.risk), answer.explanation,
-                       report.frames[-1].camera, report.risk_values)
+                       ', '.join(report.cameras), report.risk_values)
     return DiagnosticArray(
         header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), status=[status])
 

@@ -316,8 +316,14 @@ class Vlm:
         pad = tokenizer.pad_token_id
         self._pad_id = self._end_ids[0] if pad is None else int(pad)
         self._grids: dict[tuple[int, int], Grid] = {}
-        self._grammar = None if schema is None else Grammar(
-            schema, tokenizer, self._end_ids, model.config.get_text_config().vocab_size)
+        self._grammar: Grammar | None = None
+        if schema is not None:
+            self.set_schema(schema)
+
+    def set_schema(self, schema: Schema) -> None:
+        """Change the JSON schema of the answers, for generations with ``in_form``."""
+        self._grammar = Grammar(schema, self.tokenizer, self._end_ids,
+                                self.model.config.get_text_config().vocab_size)
 
     @classmethod
     def load(cls, model: str | Path, *, device: str = 'auto', dtype: str = 'auto',

@@ -15,6 +15,8 @@ from vts_ros.report import Answer, Box, RISK_LEVELS, RiskLevel
 
 _KEYS = frozenset({'description', 'object', 'risk', 'explanation', 'action'})
 
+#: What models that think before they answer put around the thought.
+THOUGHT = ('<think>', '</think>')
 #: Nothing after this many characters is looked at, so that no answer can keep the parser busy.
 MAX_CHARACTERS = 8000
 #: So much of an answer that is not in the form is kept as the description.
@@ -44,8 +46,8 @@ class Parsed(NamedTuple):
     answer
         What could be read; the level is ``unknown`` where none could be.
     problems
-        Any of ``repaired`` (not valid JSON), ``no json``, ``no risk``, ``bad box``; empty if the
-        text was in the form.
+        Any of ``repaired`` (not valid JSON), ``no json``, ``unfinished thought``, ``no risk``,
+        ``bad box``; empty if the text was in the form.
 
     """
 
@@ -100,7 +102,7 @@ def _all_of(properties: dict[str, Any]) -> dict[str, Any]:
             'additionalProperties': False}
 
 
-def parse(text: str, box_scale: float = 1.0) -> Answer:
+def parse(text: str, box_scale: float = 1.0, *, is_thought: bool = False) -> Answer:
     """
     Read an answer; never fails, and never says ``none`` where the model did not.
 
@@ -111,19 +113,25 @@ def parse(text: str, box_scale: float = 1.0) -> Answer:
         with other quotes, keys missing or in another order.
     box_scale
         Full width and height of the picture in the unit that the prompt asked for.
+    is_thought
+        Whether the text begins within a thought, which the prompt has opened.
 
     """
-    return inspect(text, box_scale).answer
+    return inspect(text, box_scale, is_thought=is_thought).answer
 
 
 def has_facts(text: str) -> bool:
     """Return whether the beginning of an answer already says the object and the risk."""
-    return all(fact.search(text) for fact in _FACTS)
+    said = _after_thought(text, False)
+    return said is not None and all(fact.search(said) for fact in _FACTS)
 
 
-def inspect(text: str, box_scale: float = 1.0) -> Parsed:
+def inspect(text: str, box_scale: float = 1.0, *, is_thought: bool = False) -> Parsed:
     """Read an answer like parse, and say what was wrong with it."""
-    text = text[:MAX_CHARACTERS].rpartition('</think>')[2]
+    said = _after_thought(text, is_thought)
+    if said is None:
+        return Parsed(Answer(), ('unfinished thought',))
+    text = said[:MAX_CHARACTERS]
     problems = []
     fields = _strict(text)
     if fields is None:
@@ -141,6 +149,13 @@ def inspect(text: str, box_scale: float = 1.0) -> Parsed:
         Answer(description=_line(fields.get('description')), risk=risk, label=label, box=box,
                explanation=_line(fields.get('explanation')), action=_line(fields.get('action'))),
         tuple(problems))
+
+
+def _after_thought(text: str, is_thought: bool) -> str | None:
+    """Return what is no thought, None where one has no end: a draft in it is no answer."""
+    opened, closed = THOUGHT
+    _, end, said = text.rpartition(closed)
+    return None if opened in said or (is_thought and not end) else said
 
 
 def _strict(text: str) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,6 +75,9 @@ class LanguageModel(Protocol):
                        in_form: bool = False, on_text: OnText | None = None,
                        ) -> list[Generation]:
         """Answer several prompts at once, of each with the visual tokens to keep only."""
+
+    def set_schema(self, schema: Mapping[str, Any]) -> None:
+        """Change the JSON schema of the answers, for generations with ``in_form``."""
 
     def close(self) -> None:
         """Free what it holds."""

@@ -211,6 +211,10 @@ class ServedVlm:
         """Return name and place of the model, for reports."""
         return {'name': self.name, 'family': 'openai', 'device': self._url}
 
+    def set_schema(self, schema: Mapping[str, Any]) -> None:
+        """Change the JSON schema of the answers, from the next request on."""
+        self._schema = schema
+
     def close(self) -> None:
         """Close the connections."""
         if not self._loop.is_closed():
