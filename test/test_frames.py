@@ -4,6 +4,7 @@
 
 from collections import Counter
 import io
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,10 +50,14 @@ def _grained() -> Image.Image:
     return Image.fromarray(np.clip(slope + grain, 0, 255).astype(np.uint8))
 
 
-def _saved(picture: Image.Image, kind: str = 'JPEG', **options: object) -> bytes:
+def _saved(picture: Image.Image, kind: str = 'JPEG', **options: Any) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def _by_opencv(data: bytes) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
 
 
 @pytest.mark.parametrize('size', [1400, 4000])
@@ -64,7 +69,7 @@ def test_a_jpeg_without_a_fragment_of_its_middle_is_refused(
     data = _saved(_grained(), quality=90)
     begin = round(place * len(data))
     damaged = data[:begin] + bytes(size * zeroed) + data[begin + size:]
-    assert cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR).shape == (240, 321, 3)
+    assert _by_opencv(damaged).shape == (240, 321, 3)
     with pytest.raises(FrameError, match=r'damaged JPEG of [0-9]+ bytes: '):
         decode_image(damaged)
 
@@ -73,10 +78,9 @@ def test_a_jpeg_without_a_fragment_of_its_middle_is_refused(
     ('L', {}), ('CMYK', {}), ('RGB', {'subsampling': '4:1:1'}), ('RGB', {'subsampling': 0}),
     ('RGB', {'subsampling': 1}), ('RGB', {'progressive': True}), ('RGB', {'keep_rgb': True}),
     ('RGB', {'restart_marker_blocks': 3})])
-def test_every_kind_of_jpeg_is_read(mode: str, options: dict[str, object]) -> None:
+def test_every_kind_of_jpeg_is_read(mode: str, options: dict[str, Any]) -> None:
     data = _saved(_grained().convert(mode), **options)
-    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    np.testing.assert_array_equal(decode_image(data), expected)
+    np.testing.assert_array_equal(decode_image(data), _by_opencv(data))
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
