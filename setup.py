@@ -59,6 +59,7 @@ setup(
         'rosbags-image',
         'safetensors',
         'setuptools',
+        'simplejpeg',
         'tokenizers',
         'torch',
         'transformers>=5.18.0',

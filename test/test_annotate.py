@@ -5,14 +5,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, ExitStack
 from dataclasses import replace
 from html.parser import HTMLParser
 import json
+import os
 from pathlib import Path
+import resource
 import shutil
+import signal
+import threading
+import time
 
-from bag_maker import COMPRESSED_TOPIC, drive, picture, real_bags, START_NS, STEP_NS, times
+from bag_maker import (
+    compressed,
+    COMPRESSED_TOPIC,
+    drive,
+    jpeg,
+    picture,
+    real_bags,
+    START_NS,
+    STEP_NS,
+    times,
+    write,
+)
 import cv2
 import numpy as np
 import pytest
@@ -31,13 +48,14 @@ from vts_ros.annotate import (
     VIDEO_FPS,
     write_outputs,
 )
-from vts_ros.bags import Bag, BagError, read_frames
+from vts_ros.bags import Bag, BagError, COMPRESSED_IMAGE, read_frames, TYPESTORE
 from vts_ros.frames import decode_image, Frame
 from vts_ros.pipeline import Pipeline, PipelineConfig
 from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_LEVELS, RiskLevel, SceneReport
 from vts_ros.vlm.checkpoint import create_checkpoint
 
 GRID = (2, 4)
+STRING = 'std_msgs/msg/String'
 
 
 @pytest.fixture(scope='module')
@@ -231,6 +249,66 @@ def test_error_after_an_answer_keeps_what_there_is(tmp_path: Path) -> None:
     assert 'ended with an error' in Page(out / PAGE).text
     with pytest.raises(RuntimeError):
         write_outputs(failing(0), tmp_path / 'none', source=bag)
+
+
+@contextmanager
+def no_file_above(limit: int) -> Iterator[None]:
+    """Let the system refuse larger files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def interrupt_when(condition: Callable[[], object]) -> threading.Thread:
+    """Do to this process what Ctrl-C does, as soon as the condition holds."""
+    def wait() -> None:
+        while not condition():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(('end', 'reason'), [
+    ('disk full', 'File too large'), ('bag gone', 'does not exist'), ('Ctrl-C', 'interrupted')])
+def test_without_the_annotated_bag_all_else_is_there(
+        tmp_path: Path, end: str, reason: str) -> None:
+    """It is a copy of the whole bag, and what it costs must not cost the answers."""
+    out = tmp_path / 'out'
+    text = TYPESTORE.types[STRING](np.random.default_rng(0).bytes(10_000).hex())
+    scan = bytes(TYPESTORE.serialize_cdr(text, STRING))
+    bag = write(tmp_path / 'bag', [
+        *((COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, compressed(stamp, jpeg(picture(i))))
+          for i, stamp in enumerate(times(40))),
+        *(('/scan', STRING, START_NS + i, scan) for i in range(1500))])
+    told = [answer('low'), answer('high')]
+    windows = pairs(bag, told)
+    write_outputs(windows[:1], out, source=bag)
+
+    def gone() -> Iterator[Pair]:
+        yield from windows
+        shutil.rmtree(bag)
+
+    with ExitStack() as stack:
+        if end == 'disk full':
+            stack.enter_context(no_file_above(10_000_000))
+        if end == 'Ctrl-C':
+            interrupt = interrupt_when(
+                lambda: list(out.glob('.unfinished-*/**/annotated_bag/*.mcap')))
+            stack.callback(interrupt.join)
+        with pytest.raises(AnnotateError, match=(
+                f'^2 answers, which are in .* without annotated_bag: .*{reason}[^\n]*$')):
+            write_outputs(gone() if end == 'bag gone' else windows, out, source=bag)
+    assert len((out / ANSWERS).read_text().splitlines()) == 2
+    # Nothing of the earlier run is left, and nothing half done.
+    assert {path.name for path in out.iterdir()} == {ANSWERS, PAGE, SHEET, TIMELINE, VIDEO}
+    assert Page(out / PAGE).tags['article'] == 2
+    assert 'annotated bags that could not be written' in Page(out / PAGE).text
 
 
 def test_broken_frame_of_a_window_is_not_the_end_of_the_window(tmp_path: Path,

@@ -142,15 +142,19 @@ def test_broken_jpeg_is_left_to_the_pipeline(tmp_path: Path) -> None:
         'compressed', ['camera_front'], {'camera_front/image_raw/compressed': COMPRESSED_TOPIC})),
 ])
 def test_node_hears_the_cameras_of_one_kind(
-        tmp_path: Path, topics: list[str],
-        expected: tuple[str, list[str], dict[str, str]]) -> None:
-    """Every camera has a name, the topic that goes with it, and the topic of the bag."""
+        tmp_path: Path, topics: list[str], expected: tuple[str, list[str], dict[str, str]],
+        caplog: pytest.LogCaptureFixture) -> None:
+    """Every camera has a name, its topic, and that of the bag; what is left out is told."""
     rgb = picture(0)
     bag = write(tmp_path / 'bag', [
         (topic, COMPRESSED_IMAGE, START_NS, compressed(START_NS, jpeg(rgb)))
         if topic.endswith('compressed') else (topic, IMAGE, START_NS, raw(START_NS, rgb, 'rgb8'))
         for topic in topics])
     assert node_inputs(bag) == expected
+    left_out = [topic for topic in topics if topic not in expected[2].values()]
+    assert [record.getMessage().split(': ', 1)[1] for record in caplog.records] == [
+        f'the node hears the compressed pictures only, not {topic} (vts annotate takes both)'
+        for topic in left_out]
 
 
 def test_same_camera_raw_and_compressed_is_read_once(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 """Frames and the rolling window."""
 
 from collections import Counter
+import io
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 import pytest
 
 from vts_ros.frames import check_rgb, decode_image, Frame, FrameBuffer, FrameError
@@ -38,6 +41,73 @@ def test_decoding_gives_rgb() -> None:
 def test_padding_after_a_jpeg_is_no_damage() -> None:
     data = _jpeg(np.full((64, 64, 3), 7, np.uint8)) + bytes(4096)
     assert decode_image(data).shape == (64, 64, 3)
+
+
+def _grained() -> Image.Image:
+    """Return a picture with as much detail as that of a camera."""
+    grain = np.random.default_rng(0).normal(0, 12, (240, 321, 3))
+    slope = np.linspace(40, 200, 321)[None, :, None]
+    return Image.fromarray(np.clip(slope + grain, 0, 255).astype(np.uint8))
+
+
+def _saved(picture: Image.Image, kind: str = 'JPEG', **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _by_opencv(data: bytes) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
+
+
+@pytest.mark.parametrize('size', [1400, 4000])
+@pytest.mark.parametrize('zeroed', [True, False], ids=['zeroed', 'lost'])
+@pytest.mark.parametrize('place', [0.2, 0.5, 0.8])
+def test_a_jpeg_without_a_fragment_of_its_middle_is_refused(
+        size: int, zeroed: bool, place: float) -> None:
+    """Begin and end are there, and other decoders give a picture without a word."""
+    data = _saved(_grained(), quality=90)
+    begin = round(place * len(data))
+    damaged = data[:begin] + bytes(size * zeroed) + data[begin + size:]
+    assert _by_opencv(damaged).shape == (240, 321, 3)
+    with pytest.raises(FrameError, match=r'damaged JPEG of [0-9]+ bytes: '):
+        decode_image(damaged)
+
+
+@pytest.mark.parametrize(('mode', 'options'), [
+    ('L', {}), ('CMYK', {}), ('RGB', {'subsampling': '4:1:1'}), ('RGB', {'subsampling': 0}),
+    ('RGB', {'subsampling': 1}), ('RGB', {'progressive': True}), ('RGB', {'keep_rgb': True}),
+    ('RGB', {'restart_marker_blocks': 3})])
+def test_every_kind_of_jpeg_is_read(mode: str, options: dict[str, Any]) -> None:
+    data = _saved(_grained().convert(mode), **options)
+    np.testing.assert_array_equal(decode_image(data), _by_opencv(data))
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_pictures_are_turned_as_their_exif_data_say(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    corners = np.zeros((64, 96, 3), np.uint8)
+    corners[:32, :48, 0], corners[:32, 48:, 1], corners[32:, :48, 2] = 255, 255, 255
+    stored = Image.fromarray(corners)
+    stored.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(stored), int)
+    got = decode_image(_saved(stored, kind, exif=exif))
+    assert got.shape == expected.shape
+    # Away from the edges, where compression blurs.
+    assert np.abs(got - expected)[::8, ::8].mean() < 20
+
+
+def test_webcams_may_leave_bytes_over_before_a_marker() -> None:
+    """In every picture of some; more of them are the trace of what was lost."""
+    data = _saved(_grained(), restart_marker_rows=1)
+    for marker in (b'\xff\xd3', b'\xff\xd9'):
+        before, _, after = data.partition(marker)
+        surplus = before + bytes(8) + marker + after
+        np.testing.assert_array_equal(decode_image(surplus), decode_image(data))
+        with pytest.raises(FrameError, match='damaged JPEG'):
+            decode_image(before + bytes(40) + marker + after)
 
 
 @pytest.mark.parametrize('data', [

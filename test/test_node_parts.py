@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from bag_maker import drive
+from bag_maker import compressed, COMPRESSED_TOPIC, drive, jpeg, picture, START_NS, write
 from conftest import ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
@@ -33,7 +33,7 @@ from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool
 import yaml
 
-from vts_ros.bags import BagError
+from vts_ros.bags import BagError, COMPRESSED_IMAGE, TYPESTORE
 from vts_ros.frames import Frame, FrameBuffer
 from vts_ros.nodes import cameras, health, replay, vts_node
 from vts_ros.nodes.cameras import Camera
@@ -249,6 +249,22 @@ def test_replay_waits_for_listeners_although_the_bag_is_damaged(
     with pytest.raises(BagError, match='damaged'):
         replay.replay_bag(drive(tmp_path / 'drive', 2), wait_sec=0.0)
     assert flushed
+
+
+def test_replay_plays_nothing_that_others_would_obey_or_take_for_an_answer(
+        ros: Ros, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = bytes(TYPESTORE.serialize_cdr(
+        TYPESTORE.types[replay.STRING]('stop'), replay.STRING))
+    drawn = compressed(START_NS, jpeg(picture(0)))
+    texts = ('/vts/truth', '/robot_description', '/vehicle/command', '/vts_node/report',
+             '/car/vts_node/report', '/car/vts_node/question')
+    pictures = (COMPRESSED_TOPIC, '/car/vts_node/image_annotated/compressed',
+                '/vts_overlay/image_annotated/compressed')
+    bag = write(tmp_path / 'bag', [
+        *((topic, replay.STRING, START_NS, text) for topic in texts),
+        *((topic, COMPRESSED_IMAGE, START_NS, drawn) for topic in pictures)])
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(ros.domain))
+    assert replay.replay_bag(bag, wait_sec=0.0) == {'/vts/truth': 1, COMPRESSED_TOPIC: 1}
 
 
 def flat(tree: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:

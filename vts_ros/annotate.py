@@ -7,7 +7,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 import os
 from pathlib import Path
@@ -58,6 +58,7 @@ COUNTER_TEXTS = {
     'gap': 'times that no picture came for long (the window started anew)',
     'unmatched': 'frames too far in time from those of the other cameras (left out)',
     'not_copied': 'topics of unknown type (left out of the annotated bag)',
+    'no_bag': 'annotated bags that could not be written (all other results are here)',
     'interrupted': 'times that the run was stopped by hand',
     'failed': 'times that the run ended with an error (what came before is here)',
 }
@@ -223,7 +224,8 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
 
     Everything is made beside its place and moved there when it is complete, so that a folder
     never holds half a result. An interrupt from the keyboard ends the answers, not the writing;
-    so does an error after the first answer, which is raised when everything is written.
+    so does an error after the first answer, which is raised when everything is written. The bag,
+    which is as large as its source, comes last: without it, all else is there.
 
     Parameters
     ----------
@@ -241,7 +243,8 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     Raises
     ------
     AnnotateError
-        If there is no answer, the results cannot be written, or the answers ended with an error.
+        If there is no answer, the results cannot be written, the answers ended with an error, or
+        there is no annotated bag.
 
     """
     out, source = Path(out), Path(source)
@@ -256,8 +259,10 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
                 pairs, Counter() if counters is None else counters, info or {}, progress)
     except OSError as error:
         raise AnnotateError(f'cannot write to {out}: {error.strerror or error}') from error
-    if failure := writing.failure:
-        raise AnnotateError(f'ended after {len(summary.reports)} answers, which are in {out}: '
+    if failure := writing.failure or writing.bag_failure:
+        ended = 'ended after ' if writing.failure else ''
+        without = f' without {ANNOTATED_BAG}' if writing.bag_failure else ''
+        raise AnnotateError(f'{ended}{len(summary.reports)} answers, which are in {out}{without}: '
                             f'{" ".join(str(failure).split())}') from failure
     return summary
 
@@ -270,7 +275,9 @@ class _Writing:
         self.results = folder / 'results'
         self.results.mkdir()
         self.reports: list[SceneReport] = []
+        self.timeline = b''
         self.failure: Exception | None = None
+        self.bag_failure: BaseException | None = None
         self._rgb = lru_cache(maxsize=16)(_decode)
 
     def write(self, pairs: Iterable[Pair], counters: Counter[str], info: Mapping[str, str],
@@ -292,16 +299,32 @@ class _Writing:
                 counters['interrupted'] += 1
         if not self.reports:
             raise AnnotateError(f'no answer from {self.source}: {_why_none(counters)}')
-        try:
-            write_annotated_bag(self.source, self.results / ANNOTATED_BAG, (
-                Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
-                counters=counters)
-        except BagError as error:
-            raise AnnotateError(str(error)) from error
         summary = Summary(self.out, tuple(self.reports), dict(counters), dict(info))
         self._pictures(summary)
+        self._page(summary)
         self._move()
+        self._add_bag(counters)
+        if counters != summary.counters:
+            # What the bag was like is told on the page, too.
+            summary = replace(summary, counters=dict(counters))
+            self._page(summary)
+            self._move()
         return summary
+
+    def _add_bag(self, counters: Counter[str]) -> None:
+        """Write the annotated bag and move it to its place; whatever happens, no more is lost."""
+        made, place = self.folder / ANNOTATED_BAG, self.out / ANNOTATED_BAG
+        try:
+            # That of an earlier run is about other answers, and takes room.
+            if place.exists():
+                shutil.rmtree(place)
+            write_annotated_bag(self.source, made, (
+                Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
+                counters=counters)
+            os.replace(made, place)
+        except (Exception, KeyboardInterrupt) as error:
+            self.bag_failure = error if str(error) else BagError('interrupted')
+            counters['no_bag'] += 1
 
     def _until_failure(self, pairs: Iterable[Pair], counters: Counter[str]) -> Iterator[Pair]:
         try:
@@ -338,18 +361,18 @@ class _Writing:
             newest, [reports[i] for i in chosen],
             [visuals.seconds(reports[i].stamp, summary.start_ns) for i in chosen], title)
         (self.results / SHEET).write_bytes(visuals.encode(sheet, '.png'))
-        timeline = visuals.encode(visuals.plots(reports, summary.start_ns), '.png')
-        (self.results / TIMELINE).write_bytes(timeline)
-        shown = visuals.interesting(reports, PAGE_ANSWERS)
-        page = _page(summary, name, timeline, {i: self._overlay(i).read_bytes() for i in shown})
+        self.timeline = visuals.encode(visuals.plots(reports, summary.start_ns), '.png')
+        (self.results / TIMELINE).write_bytes(self.timeline)
+
+    def _page(self, summary: Summary) -> None:
+        shown = visuals.interesting(summary.reports, PAGE_ANSWERS)
+        page = _page(summary, self.source.stem, self.timeline,
+                     {i: self._overlay(i).read_bytes() for i in shown})
         (self.results / PAGE).write_text(page, encoding='utf-8')
 
     def _move(self) -> None:
         for made in self.results.iterdir():
-            place = self.out / made.name
-            if place.is_dir():
-                shutil.rmtree(place)
-            os.replace(made, place)
+            os.replace(made, self.out / made.name)
 
 
 def _decode(frame: Frame) -> visuals.Picture | None:

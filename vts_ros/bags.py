@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 import heapq
 from itertools import count
+import logging
 from pathlib import Path
 import re
 import tempfile
@@ -39,6 +40,8 @@ TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 #: Image topics that are no camera: depth maps, and pictures that this package has drawn.
 _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
+
+LOG = logging.getLogger(__name__)
 
 Item = TypeVar('Item')
 
@@ -257,6 +260,9 @@ def node_inputs(bag: str | Path) -> NodeInputs:
     """
     Return how the node is to be started for the cameras of a bag.
 
+    All are to publish pictures of one kind, compressed ones if there are any; a warning names the
+    topics of the other kind, which the node does not hear.
+
     Raises
     ------
     BagError
@@ -264,11 +270,15 @@ def node_inputs(bag: str | Path) -> NodeInputs:
 
     """
     found = camera_topics(bag)
-    # The node takes one kind of message; compressed pictures also arrive more surely.
+    # Not `auto`, which subscribes once somebody publishes: that is when the replay has begun, and
+    # nobody could wait for the node before. Compressed pictures also arrive more surely.
     is_compressed = any(camera.msgtype == COMPRESSED_IMAGE for camera in found)
     suffix = 'image_raw/compressed' if is_compressed else 'image_raw'
     topics = {camera_name(camera.topic): camera.topic for camera in found
               if (camera.msgtype == COMPRESSED_IMAGE) == is_compressed}
+    if left_out := [camera.topic for camera in found if camera.topic not in topics.values()]:
+        LOG.warning('%s: the node hears the compressed pictures only, not %s (vts annotate takes '
+                    'both)', bag, ', '.join(left_out))
     return NodeInputs('compressed' if is_compressed else 'raw', list(topics),
                       {f'{name}/{suffix}': topic for name, topic in topics.items()})
 

@@ -8,12 +8,14 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 import io
+import re
 import threading
 import warnings
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+import simplejpeg
 
 #: Smallest side of a picture that still holds one visual token of any supported model.
 MIN_SIDE_PX = 16
@@ -23,6 +25,10 @@ MAX_ASPECT = 20
 MAX_PIXELS = 2**26
 #: What compressed pictures are in ROS. Fewer decoders are fewer doors.
 FORMATS = ('JPEG', 'PNG', 'WEBP')
+#: Some webcams leave a few bytes over before the markers of every picture, which is whole. What
+#: follows a fragment that was lost leaves more, or too little.
+MAX_SURPLUS_BYTES = 16
+_SURPLUS = re.compile(r'(\d+) extraneous bytes before marker 0xd[0-79]')
 
 
 class FrameError(ValueError):
@@ -57,7 +63,7 @@ def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """
-    Decode a compressed picture, one of ``FORMATS``, to RGB.
+    Decode a compressed picture, one of ``FORMATS``, to RGB; turned as its EXIF data say.
 
     Returns
     -------
@@ -66,16 +72,18 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     Raises
     ------
     FrameError
-        If the bytes are not a complete picture of a usable size.
+        If the bytes are not a complete picture of a usable size. A JPEG has no checksum: it is
+        found that one was cut or lacks a fragment of the size that networks send, but not that
+        a few bytes are wrong.
 
     """
     if not data:
         raise FrameError('empty picture')
-    # A JPEG that was cut off still decodes, with grey in place of what is missing: refuse it.
-    # Drivers may pad what they send with zeros.
-    if data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data.rstrip(b'\0')[-64:]:
-        raise FrameError('truncated JPEG (no end marker)')
-    _check_size(data)
+    has_exif = _check_header(data)
+    if data[:2] == b'\xff\xd8':
+        rgb = _decode_jpeg(data)
+        if not has_exif:
+            return check_rgb(rgb)
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -85,8 +93,26 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     return check_rgb(np.ascontiguousarray(bgr[:, :, ::-1]))
 
 
-def _check_size(data: bytes) -> None:
-    """Raise FrameError if the header is none, or tells of too large a picture."""
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """
+    Return the picture as it is stored; raise FrameError if some of it is missing.
+
+    OpenCV and Pillow put grey or shifted blocks in the place of what is missing, and say nothing.
+    """
+    try:
+        try:
+            return simplejpeg.decode_jpeg(data, 'RGB')
+        except ValueError as error:
+            surplus = _SURPLUS.search(str(error))
+            if not surplus or int(surplus[1]) > MAX_SURPLUS_BYTES:
+                raise
+            return simplejpeg.decode_jpeg(data, 'RGB', strict=False)
+    except ValueError as error:
+        raise FrameError(f'damaged JPEG of {len(data)} bytes: {error}') from error
+
+
+def _check_header(data: bytes) -> bool:
+    """Return whether there are EXIF data; raise FrameError without a header or if too large."""
     # Here, as raw pictures need no Pillow.
     from PIL import Image
 
@@ -95,12 +121,13 @@ def _check_size(data: bytes) -> None:
             # Pillow warns of large pictures; what is too large is decided below.
             warnings.simplefilter('ignore')
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                width, height = picture.size
+                (width, height), has_exif = picture.size, 'exif' in picture.info
     except Exception as error:
         # Whatever Pillow makes of a garbled header, the picture is of no use.
         raise FrameError(f'picture cannot be decoded ({len(data)} bytes)') from error
     if width * height > MAX_PIXELS:
         raise FrameError(f'picture of {width}x{height} px is larger than {MAX_PIXELS} px')
+    return has_exif
 
 
 @dataclass(frozen=True, eq=False)

@@ -195,7 +195,11 @@ def replay(
     wait_sec: Annotated[float, typer.Option(
         min=0.0, help='How long to wait for somebody who listens.')] = 10.0,
 ) -> None:
-    """Publish the pictures of a recorded drive on ROS topics, at its pace."""
+    """
+    Publish the pictures of a recorded drive on ROS topics, at its pace.
+
+    Their calibration goes with them, and the truth of a rendered drive; no other topic does.
+    """
     from vts_ros.nodes.replay import replay_bag
 
     replay_bag(bag, rate=rate, loop=loop, clock=clock, topic_prefix=topic_prefix,

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Play the camera topics of a recorded drive on real topics, at the pace of the recording."""
+"""Play the pictures of a recorded drive on real topics, at the pace of the recording."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+import re
 import sys
 import time
 
@@ -28,15 +29,18 @@ from std_msgs.msg import String
 from vts_ros.bags import Bag, BagError, COMPRESSED_IMAGE, IMAGE
 from vts_ros.nodes.conversions import to_stamp
 
+STRING = 'std_msgs/msg/String'
 #: What is played: pictures, their calibration, and what a rendered drive says of itself.
 TYPES = {
     IMAGE: Image,
     COMPRESSED_IMAGE: CompressedImage,
     'sensor_msgs/msg/CameraInfo': CameraInfo,
-    'std_msgs/msg/String': String,
+    STRING: String,
 }
-#: Answers in an annotated bag would be mistaken for those of the node that listens.
-NOT_PLAYED = '/vts_node/'
+#: What a rendered drive says of itself. Another text may be a command to a car: it is not played.
+TRUTH_TOPIC = '/vts/truth'
+#: Answers in a bag would be mistaken for those of the nodes that listen, in whatever namespace.
+_ANSWERS = re.compile('/vts_(node|overlay)/')
 
 #: Reliable, so that it fits any subscriber; deep enough for a second of a fast camera.
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=60,
@@ -65,8 +69,7 @@ class Player(Node):
         super().__init__('vts_replay')
         self.played: Counter[str] = Counter()
         self._wanted = {
-            one.topic: one for one in bag.connections
-            if one.msgtype in TYPES and one.msgcount and not one.topic.startswith(NOT_PLAYED)}
+            one.topic: one for one in bag.connections if one.msgcount and _is_played(one)}
         self._publishers_of: dict[str, Publisher] = {
             topic: self.create_publisher(TYPES[one.msgtype], topic_prefix + topic, QOS)
             for topic, one in self._wanted.items()}
@@ -121,11 +124,16 @@ class Player(Node):
             time.sleep(min(TICK_SEC, (received_ns - now_ns) * 1e-9 / pace.rate))
 
 
+def _is_played(one: Connection) -> bool:
+    return (one.msgtype in TYPES and not _ANSWERS.search(one.topic)
+            and (one.msgtype != STRING or one.topic == TRUTH_TOPIC))
+
+
 def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock: bool = False,
                topic_prefix: str = '', wait_sec: float = 10.0, console: Console | None = None
                ) -> Counter[str]:
     """
-    Play pictures, calibration and truth of a bag; header stamps stay as they are.
+    Play pictures, calibration and truth of a bag, nothing else; header stamps stay as they are.
 
     Parameters
     ----------
