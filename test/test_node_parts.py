@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from bag_maker import drive
+from bag_maker import drive, jpeg, picture, START_NS
 from conftest import ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
@@ -43,6 +43,7 @@ from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
+from vts_ros.pipeline import Pipeline
 
 
 @pytest.fixture
@@ -136,6 +137,56 @@ def test_whatever_ends_a_risk_takes_it_back_once(
     inside._worker.submit(lambda: None).result()
     assert [(one.status[0].level, one.status[0].message) for one in said] == [
         (DiagnosticStatus.STALE, reason)]
+
+
+def show(node: VtsNode, *pictures: bytes, stamp_ns: int = 0, camera: int = 0) -> None:
+    """Hand pictures over as a camera does, 0.4 s apart from the stamp on."""
+    one = node._cameras[camera]
+    for number, data in enumerate(pictures):
+        one.health.received(one.health.name)
+        node._on_frame(one, Frame(one.health.name, stamp_ns + number * 400_000_000, data))
+
+
+def test_diagnostics_do_not_look_into_a_pipeline_that_runs(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[str] = set()
+    stats = Pipeline.stats
+
+    def watched(pipeline: Pipeline) -> dict[str, float]:
+        threads.add(threading.current_thread().name)
+        return stats(pipeline)
+
+    monkeypatch.setattr(Pipeline, 'stats', watched)
+    told: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._diagnostics, 'publish', told.append)
+    inside.set_parameters([Parameter('max_frame_age_sec', value=0.0),
+                           Parameter('vlm.max_new_tokens', value=8)])
+    assert inside.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert inside.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    inside._on_tick()
+    show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=START_NS)
+    inside._worker.submit(lambda: None).result()
+    inside._on_tick()
+    assert threads == {'pipeline_0'}
+    values = {one.key: one.value for status in told[-1].status for one in status.values}
+    assert int(values['frames_new']) == 5
+
+
+def test_diagnostics_that_fail_do_not_end_the_node(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+        ) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError('length')
+
+    monkeypatch.setattr(inside._health, 'statuses', fail)
+    retracted: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._risk, 'publish', retracted.append)
+    inside._risk_stands = True
+    for _ in range(2):
+        show_nothing(inside)
+    inside._worker.submit(lambda: None).result()
+    assert len(retracted) == 1
+    assert capfd.readouterr().err.count('no diagnostics: ') == 1
 
 
 def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,7 @@ class VtsNode(LifecycleNode):
         pipeline, self._pipeline = self._pipeline, None
         if pipeline:
             self._worker.submit(pipeline.close).result()
+        self._health.stats = {}
 
     @property
     def builds_only(self) -> bool:
@@ -286,7 +287,7 @@ class VtsNode(LifecycleNode):
         self._interrupt.set()
         self._interrupt = threading.Event()
         if self._pipeline:
-            self._worker.submit(self._pipeline.clear)
+            self._worker.submit(self._clear, self._pipeline)
         self._worker.submit(self._retract, 'time went back')
         self.get_logger().info('time went back: starting with an empty window')
 
@@ -296,6 +297,10 @@ class VtsNode(LifecycleNode):
         self._is_waiting = False
         self._last_start = time.monotonic()
         self._describe(full=True)
+
+    def _clear(self, pipeline: Pipeline) -> None:
+        pipeline.clear()
+        self._health.stats = pipeline.stats()
 
     def _read_waiting(self) -> None:
         self._is_arriving = False
@@ -345,7 +350,11 @@ class VtsNode(LifecycleNode):
         pipeline.set_keep_ratio(self._settings['sparsify.keep_ratio'])
         pipeline.set_deadline(self._settings['pipeline.deadline_ms'])
         pipeline.set_prompts(self._settings['vlm.language'], self._settings['vlm.prompts'])
-        result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
+        try:
+            result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
+        finally:
+            # Diagnostics are told in another thread, which must not look into a pipeline that runs.
+            self._health.stats = pipeline.stats()
         if interrupt.is_set():
             raise UnansweredError('interrupted')
         if result is None:
@@ -464,11 +473,19 @@ class VtsNode(LifecycleNode):
 
     def _on_tick(self) -> None:
         """Once a second: look after the cameras and tell how all of it is."""
-        for camera in self._cameras:
-            camera.watch(self._settings['no_image_warn_sec'])
         missing = self._missing()
         if missing and len(missing) == len(self._cameras):
             self._worker.submit(self._retract, _listed(missing))
+        try:
+            for camera in self._cameras:
+                camera.watch(self._settings['no_image_warn_sec'])
+            self._diagnose(missing)
+        except Exception as error:
+            # Whatever it is: an exception that leaves a callback would end the node.
+            if self.context.ok():
+                self.get_logger().error(f'no diagnostics: {told(error)} (said once)', once=True)
+
+    def _diagnose(self, missing: Mapping[str, str]) -> None:
         now_ns = self.get_clock().now().nanoseconds
         self._diagnostics.publish(DiagnosticArray(
             header=Header(stamp=to_stamp(now_ns)), status=self._statuses(missing, now_ns)))
@@ -476,7 +493,6 @@ class VtsNode(LifecycleNode):
     def _statuses(self, missing: Mapping[str, str], now_ns: int) -> list[DiagnosticStatus]:
         name, pipeline = self.get_name(), self._pipeline
         info = pipeline.info() if pipeline else {}
-        self._health.stats = pipeline.stats() if pipeline else {}
         vehicle = self._vehicle_now()
         if info and vehicle:
             info['vehicle_speed_mps'] = f'{vehicle.speed_mps:.1f}'
