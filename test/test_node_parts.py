@@ -37,13 +37,14 @@ from vts_ros.bags import BagError
 from vts_ros.frames import Frame, FrameBuffer
 from vts_ros.nodes import cameras, health, replay, vts_node
 from vts_ros.nodes.cameras import Camera
-from vts_ros.nodes.conversions import to_stamp
+from vts_ros.nodes.conversions import to_ns, to_stamp
 from vts_ros.nodes.health import CameraHealth
 from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
 from vts_ros.pipeline import Pipeline
+from vts_ros.report import FrameRef
 
 
 @pytest.fixture
@@ -139,6 +140,13 @@ def test_whatever_ends_a_risk_takes_it_back_once(
         (DiagnosticStatus.STALE, reason)]
 
 
+def activate(node: VtsNode, **settings: object) -> None:
+    node.set_parameters([Parameter('vlm.max_new_tokens', value=8)] + [
+        Parameter(name, value=value) for name, value in settings.items()])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
 def show(node: VtsNode, *pictures: bytes, stamp_ns: int = 0, camera: int = 0) -> None:
     """Hand pictures over as a camera does, 0.4 s apart from the stamp on."""
     one = node._cameras[camera]
@@ -159,10 +167,7 @@ def test_diagnostics_do_not_look_into_a_pipeline_that_runs(
     monkeypatch.setattr(Pipeline, 'stats', watched)
     told: list[DiagnosticArray] = []
     monkeypatch.setattr(inside._diagnostics, 'publish', told.append)
-    inside.set_parameters([Parameter('max_frame_age_sec', value=0.0),
-                           Parameter('vlm.max_new_tokens', value=8)])
-    assert inside.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    assert inside.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    activate(inside, max_frame_age_sec=0.0)
     inside._on_tick()
     show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=START_NS)
     inside._worker.submit(lambda: None).result()
@@ -187,6 +192,42 @@ def test_diagnostics_that_fail_do_not_end_the_node(
     inside._worker.submit(lambda: None).result()
     assert len(retracted) == 1
     assert capfd.readouterr().err.count('no diagnostics: ') == 1
+
+
+def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    risks: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._risk, 'publish', risks.append)
+    activate(inside, max_frame_age_sec=0.0)
+    good, step_ns = [jpeg(picture(number)) for number in range(5)], 400_000_000
+    show(inside, *good, stamp_ns=START_NS)
+    assert inside._worker.submit(inside._describe, full=False).result()[0]
+    seen = len(risks)
+    for number in (5, 6):
+        show(inside, b'no picture', stamp_ns=START_NS + number * step_ns)
+        inside._worker.submit(lambda: None).result()
+    assert [(one.status[0].level, one.status[0].message) for one in risks[seen:]] == [
+        (DiagnosticStatus.STALE, vts_node.UNDECODABLE)]
+    assert inside._worker.submit(inside._describe, full=False).result() == (
+        False, vts_node.UNDECODABLE)
+    # A broken picture is no reason to say nothing of a newer one.
+    show(inside, good[0], stamp_ns=START_NS + 7 * step_ns)
+    inside._worker.submit(lambda: None).result()
+    assert to_ns(risks[-1].header.stamp) == START_NS + 7 * step_ns
+
+
+def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> None:
+    activate(inside)
+    now_ns = inside.get_clock().now().nanoseconds
+    good = jpeg(picture(0))
+    show(inside, good, *[b'no picture'] * 4, stamp_ns=now_ns - 4_000_000_000)
+    show(inside, b'no picture', stamp_ns=now_ns)
+    assert inside._worker.submit(inside._describe, full=False).result() == (
+        False, f'camera_front: {vts_node.UNDECODABLE}, camera_rear: no picture yet')
+    # What another camera shows is told.
+    show(inside, good, stamp_ns=now_ns, camera=1)
+    assert inside._worker.submit(inside._describe, full=False).result()[0]
+    assert inside._newest_told == FrameRef('camera_rear', now_ns)
 
 
 def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,14 +43,15 @@ from vts_ros.nodes.health import gpu_status, HARDWARE_ID, PipelineHealth
 from vts_ros.nodes.logs import forward_logs
 from vts_ros.nodes.qos import INPUT_QOS, LATCHED_QOS, OUTPUT_QOS
 from vts_ros.nodes.vts_parameters import VtsParameters
-from vts_ros.pipeline import BrokenFrame, OnBroken, Pipeline, Stop
+from vts_ros.pipeline import BrokenFrame, Pipeline, Stop
+from vts_ros.report import FrameRef, SceneReport
 from vts_ros.sparsify.graphs import picture_size
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.prompts import PromptError, Vehicle
 
 T = TypeVar('T')
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
-Run = Callable[[Pipeline, list[Frame], OnBroken, Stop], T | None]
+Run = Callable[[Pipeline, list[Frame], Stop], T]
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
 #: How long the end of the node waits for the step of the model that is being computed.
@@ -60,6 +61,8 @@ MAX_QUESTIONS = 8
 #: What the car said of itself longer ago is not said to the model.
 VEHICLE_SEC = 1.0
 MAX_QUESTION_CHARS = 500
+
+UNDECODABLE = 'the newest pictures cannot be decoded'
 
 #: Their messages say in one line what is missing or does not fit: no traceback says more.
 FORESEEN = (EngineError, FileNotFoundError, FrameError, PromptError, VlmError)
@@ -117,6 +120,9 @@ class VtsNode(LifecycleNode):
         self._last_start = float('-inf')
         self._question_slots = threading.Semaphore(MAX_QUESTIONS)
         self._risk_name = f'{self.get_name()}: risk'
+        # The newest picture that was told about, and by camera the newest stamp of a broken one.
+        self._newest_told: FrameRef | None = None
+        self._broken: dict[str, int] = {}
         # Whether the last message on ~/risk says what the risk is; only the worker sets it.
         self._risk_stands = False
 
@@ -213,6 +219,7 @@ class VtsNode(LifecycleNode):
         for camera in cameras:
             camera.close()
         self._worker.submit(self._buffer.clear).result()
+        self._worker.submit(self._clear, None).result()
         self._worker.submit(self._retract, reason).result()
         self._free()
 
@@ -286,8 +293,7 @@ class VtsNode(LifecycleNode):
         """Start anew after time went back: what is being computed is about another drive."""
         self._interrupt.set()
         self._interrupt = threading.Event()
-        if self._pipeline:
-            self._worker.submit(self._clear, self._pipeline)
+        self._worker.submit(self._clear, self._pipeline)
         self._worker.submit(self._retract, 'time went back')
         self.get_logger().info('time went back: starting with an empty window')
 
@@ -298,17 +304,19 @@ class VtsNode(LifecycleNode):
         self._last_start = time.monotonic()
         self._describe(full=True)
 
-    def _clear(self, pipeline: Pipeline) -> None:
-        pipeline.clear()
-        self._health.stats = pipeline.stats()
+    def _clear(self, pipeline: Pipeline | None) -> None:
+        self._newest_told = None
+        self._broken.clear()
+        if pipeline:
+            pipeline.clear()
+            self._health.stats = pipeline.stats()
 
     def _read_waiting(self) -> None:
         self._is_arriving = False
         self._attempt(self._read_newest)
 
     def _read_newest(self) -> str:
-        self._look(True, lambda pipeline, window, on_broken, stop: pipeline.arrive_good(
-            window, on_broken))
+        self._look(True, lambda pipeline, window, stop: pipeline.arrive_good(window, self._drop))
         return 'read'
 
     def _describe(self, full: bool) -> tuple[bool, str]:
@@ -319,8 +327,8 @@ class VtsNode(LifecycleNode):
         return done, text
 
     def _describe_newest(self, full: bool) -> str:
-        report = self._look(full, lambda pipeline, window, on_broken, stop: pipeline.describe_good(
-            window, on_broken, stop, self._vehicle_now()))
+        report = self._look(full, self._describe_new)
+        self._newest_told = report.frames[-1]
         age_ns = self.get_clock().now().nanoseconds - report.stamp
         report = replace(report, age_ms=age_ns * 1e-6)
         self._health.described(report, self._pipeline.answer_tokens if self._pipeline else 0)
@@ -334,6 +342,14 @@ class VtsNode(LifecycleNode):
         self._processing_ms.publish(Float64(data=report.latency_ms['total']))
         self._latency_ms.publish(Float64(data=report.age_ms))
         return report.answer.description
+
+    def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
+        newest = window[-1]
+        # Without its newest frame a window has been told about already.
+        if self._newest_told == FrameRef(*newest.key) and newest.stamp_ns < max(
+                self._broken.values(), default=0):
+            raise UnansweredError(UNDECODABLE)
+        return pipeline.describe(window, stop, self._vehicle_now())
 
     def _retract(self, reason: str) -> None:
         """Say once that the risk is no longer known: the last answer reaches who joins late."""
@@ -351,27 +367,45 @@ class VtsNode(LifecycleNode):
         pipeline.set_deadline(self._settings['pipeline.deadline_ms'])
         pipeline.set_prompts(self._settings['vlm.language'], self._settings['vlm.prompts'])
         try:
-            result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
+            result = self._run_on_good(run, pipeline, full, interrupt.is_set)
         finally:
-            # Diagnostics are told in another thread, which must not look into a pipeline that runs.
+            # For diagnostics: another thread must not look into a pipeline that runs.
             self._health.stats = pipeline.stats()
         if interrupt.is_set():
             raise UnansweredError('interrupted')
-        if result is None:
-            raise UnansweredError('no picture can be decoded')
         return result
+
+    def _run_on_good(self, run: Run[T], pipeline: Pipeline, full: bool, stop: Stop) -> T:
+        """Try until no frame is broken; nothing of the good ones is computed twice."""
+        while True:
+            # Anew each time: without the broken frames the others may be too old.
+            window = self._fresh_window(full)
+            try:
+                return run(pipeline, window, stop)
+            except BrokenFrame as broken:
+                self._drop(broken)
 
     def _fresh_window(self, full: bool) -> list[Frame]:
         window = self._buffer.window(full)
         if not window:
-            raise UnansweredError('no window of pictures yet')
+            all_broken = self._broken and not self._buffer.window(full=False)
+            raise UnansweredError(UNDECODABLE if all_broken else 'no window of pictures yet')
         if not self._settings['max_frame_age_sec']:
             return window
-        missing = self._missing()
+        missing = {**self._too_old(window), **self._missing()}
         fresh = [frame for frame in window if frame.camera not in missing]
         if not fresh:
             raise UnansweredError(_listed(missing))
         return fresh
+
+    def _too_old(self, window: list[Frame]) -> dict[str, str]:
+        """Return the cameras whose newest frame of a window is too old, each with the reason."""
+        now_ns, limit_sec = self.get_clock().now().nanoseconds, self._settings['max_frame_age_sec']
+        newest_ns = {frame.camera: frame.stamp_ns for frame in window}
+        return {
+            camera: UNDECODABLE if stamp_ns < self._broken.get(camera, 0)
+            else f'no picture of the last {limit_sec:.1f} s is in the window'
+            for camera, stamp_ns in newest_ns.items() if now_ns - stamp_ns > limit_sec * 1e9}
 
     def _missing(self) -> dict[str, str]:
         """Return the cameras that do not show the present, each with the reason."""
@@ -381,9 +415,11 @@ class VtsNode(LifecycleNode):
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _drop(self, broken: BrokenFrame) -> None:
-        self._buffer.discard(broken.frame)
+        frame = broken.frame
+        self._buffer.discard(frame)
+        self._broken[frame.camera] = max(frame.stamp_ns, self._broken.get(frame.camera, 0))
         for camera in self._cameras:
-            if camera.health.name == broken.frame.camera:
+            if camera.health.name == frame.camera:
                 camera.leave_out('broken', str(broken))
 
     def _attempt(self, job: Callable[[], str]) -> tuple[bool, str]:
@@ -452,8 +488,8 @@ class VtsNode(LifecycleNode):
         self._attempt(partial(self._reply, question))
 
     def _reply(self, question: str) -> str:
-        answer = self._look(False, lambda pipeline, window, on_broken, stop: pipeline.ask_good(
-            window, question, on_broken, stop, self._vehicle_now(),
+        answer = self._look(False, lambda pipeline, window, stop: pipeline.ask(
+            window, question, stop, self._vehicle_now(),
             lambda text: self._partial.publish(String(data=text))))
         self._answer.publish(String(data=answer))
         return answer
