@@ -44,7 +44,7 @@ from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
 from vts_ros.pipeline import Pipeline
-from vts_ros.report import FrameRef
+from vts_ros.report import FrameRef, SceneReport
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_lazy_describes_only_for_those_who_listen(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     described = threading.Event()
     retracted: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside, '_describe_waiting', described.set)
+    monkeypatch.setattr(inside, '_describe_waiting', lambda give_up: described.set())
     monkeypatch.setattr(inside._risk, 'publish', retracted.append)
     inside._risk_stands = True
     inside.set_parameters([Parameter('pipeline.lazy', value=True)])
@@ -192,6 +192,74 @@ def test_diagnostics_that_fail_do_not_end_the_node(
     inside._worker.submit(lambda: None).result()
     assert len(retracted) == 1
     assert capfd.readouterr().err.count('no diagnostics: ') == 1
+
+
+class Held:
+    """Descriptions of a node, held up while they begin."""
+
+    def __init__(self, node: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
+        self.risks: list[DiagnosticArray] = []
+        self._describe = Pipeline.describe
+        monkeypatch.setattr(Pipeline, 'describe', lambda *given: self._hold(*given))
+        monkeypatch.setattr(node._risk, 'publish', self.risks.append)
+
+    def _hold(self, *given: Any) -> SceneReport:
+        self.begun.release()
+        assert self.go_on.wait(100.0)
+        return self._describe(*given)
+
+    @property
+    def told(self) -> list[bytes]:
+        """Return the levels of the risk so far."""
+        return [one.status[0].level for one in self.risks]
+
+
+def disable(node: VtsNode) -> None:
+    assert node._on_enable(SetBool.Request(data=False), SetBool.Response()).success
+
+
+def lose_cameras(node: VtsNode) -> None:
+    node._cameras[0].health.arrivals.clear()
+    for _ in range(3):
+        node._on_tick()
+
+
+@pytest.mark.parametrize('event', [disable, lose_cameras])
+def test_what_nobody_asked_for_is_given_up_when_the_node_falls_silent(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch, event: Callable[[VtsNode], None]
+        ) -> None:
+    held = Held(inside, monkeypatch)
+    activate(inside)
+    inside._risk_stands = True
+    now_ns = inside.get_clock().now().nanoseconds
+    # The last picture comes while the others are described, and waits.
+    show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=now_ns - 1_600_000_000)
+    assert held.begun.acquire(timeout=100.0)
+    show(inside, jpeg(picture(5)), stamp_ns=now_ns + 400_000_000)
+    event(inside)
+    # At once, not when the long answer is there.
+    assert held.told == [DiagnosticStatus.STALE]
+    held.go_on.set()
+    inside._worker.submit(lambda: None).result()
+    assert held.told == [DiagnosticStatus.STALE]
+    assert not held.begun.acquire(blocking=False)
+    assert inside._health.counters['described'] == 0
+
+
+def test_what_was_asked_for_is_told_although_the_node_is_disabled(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(inside, monkeypatch)
+    activate(inside)
+    inside._risk_stands = True
+    show(inside, jpeg(picture(0)), stamp_ns=inside.get_clock().now().nanoseconds)
+    asked = inside._worker.submit(inside._describe, full=False)
+    assert held.begun.acquire(timeout=100.0)
+    disable(inside)
+    held.go_on.set()
+    assert asked.result()[0]
+    assert len(held.told) == 2
+    assert held.told[0] == DiagnosticStatus.STALE
 
 
 def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(

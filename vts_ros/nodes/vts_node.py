@@ -62,6 +62,7 @@ MAX_QUESTIONS = 8
 VEHICLE_SEC = 1.0
 MAX_QUESTION_CHARS = 500
 
+INTERRUPTED = 'interrupted'
 UNDECODABLE = 'the newest pictures cannot be decoded'
 
 #: Their messages say in one line what is missing or does not fit: no traceback says more.
@@ -115,6 +116,8 @@ class VtsNode(LifecycleNode):
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='pipeline')
         # Set to end what the worker is doing; every stretch of time has an event of its own.
         self._interrupt = threading.Event()
+        # The same for descriptions that nobody asked for.
+        self._give_up = threading.Event()
         self._enabled = True
         self._is_waiting = self._is_arriving = False
         self._last_start = float('-inf')
@@ -123,8 +126,10 @@ class VtsNode(LifecycleNode):
         # The newest picture that was told about, and by camera the newest stamp of a broken one.
         self._newest_told: FrameRef | None = None
         self._broken: dict[str, int] = {}
-        # Whether the last message on ~/risk says what the risk is; only the worker sets it.
+        # Whether the last message on ~/risk says what the risk is. With the lock, nothing is
+        # published that was taken back meanwhile.
         self._risk_stands = False
+        self._publishing = threading.RLock()
 
         self._description = self.create_lifecycle_publisher(
             String, '~/scene_description', LATCHED_QOS)
@@ -214,13 +219,14 @@ class VtsNode(LifecycleNode):
 
     def _stop(self, reason: str) -> None:
         # The interrupt comes first: the worker must not take the missing cameras for silent ones.
-        self._interrupt.set()
+        with self._publishing:
+            self._interrupt.set()
+            self._fall_silent(reason)
         cameras, self._cameras = self._cameras, []
         for camera in cameras:
             camera.close()
         self._worker.submit(self._buffer.clear).result()
         self._worker.submit(self._clear, None).result()
-        self._worker.submit(self._retract, reason).result()
         self._free()
 
     def _free(self) -> None:
@@ -267,7 +273,7 @@ class VtsNode(LifecycleNode):
             return
         if not self._is_heard():
             # The last answer reaches who listens later: it must not be taken for a new one.
-            self._worker.submit(self._retract, 'nobody was listening')
+            self._fall_silent('nobody was listening')
             self._health.due()
             return
         idle_sec = time.monotonic() - self._last_start
@@ -276,7 +282,7 @@ class VtsNode(LifecycleNode):
             self._have_read()
             return
         self._is_waiting = True
-        self._worker.submit(self._describe_waiting)
+        self._worker.submit(self._describe_waiting, self._give_up)
 
     def _have_read(self) -> None:
         """In causal mode, have new pictures read although no answer is due."""
@@ -291,18 +297,29 @@ class VtsNode(LifecycleNode):
 
     def _forget(self) -> None:
         """Start anew after time went back: what is being computed is about another drive."""
-        self._interrupt.set()
-        self._interrupt = threading.Event()
+        with self._publishing:
+            self._interrupt.set()
+            self._interrupt = threading.Event()
+            self._fall_silent('time went back')
         self._worker.submit(self._clear, self._pipeline)
-        self._worker.submit(self._retract, 'time went back')
         self.get_logger().info('time went back: starting with an empty window')
+
+    def _fall_silent(self, reason: str) -> None:
+        """Take the last answer back at once, and give up those that nobody asked for."""
+        with self._publishing:
+            self._give_up.set()
+            self._give_up = threading.Event()
+            self._is_waiting = False
+            self._retract(reason)
 
     # Answers out; everything from here to the services runs on the worker
 
-    def _describe_waiting(self) -> None:
+    def _describe_waiting(self, give_up: threading.Event) -> None:
+        if give_up.is_set():
+            return
         self._is_waiting = False
         self._last_start = time.monotonic()
-        self._describe(full=True)
+        self._describe(True, give_up)
 
     def _clear(self, pipeline: Pipeline | None) -> None:
         self._newest_told = None
@@ -316,18 +333,27 @@ class VtsNode(LifecycleNode):
         self._attempt(self._read_newest)
 
     def _read_newest(self) -> str:
-        self._look(True, lambda pipeline, window, stop: pipeline.arrive_good(window, self._drop))
+        self._look(True, lambda pipeline, window, stop: pipeline.arrive_good(window, self._drop),
+                   self._stop_at())
         return 'read'
 
-    def _describe(self, full: bool) -> tuple[bool, str]:
+    def _describe(self, full: bool, *give_up: threading.Event) -> tuple[bool, str]:
         """Describe and publish the newest window; return as :meth:`_attempt` does."""
-        done, text = self._attempt(partial(self._describe_newest, full))
+        done, text = self._attempt(partial(self._describe_newest, full, *give_up))
         if not done:
             self._retract(text)
         return done, text
 
-    def _describe_newest(self, full: bool) -> str:
-        report = self._look(full, self._describe_new)
+    def _describe_newest(self, full: bool, *give_up: threading.Event) -> str:
+        stop = self._stop_at(*give_up)
+        report = self._look(full, self._describe_new, stop)
+        with self._publishing:
+            if stop():
+                raise UnansweredError(INTERRUPTED)
+            self._publish(report)
+        return report.answer.description
+
+    def _publish(self, report: SceneReport) -> None:
         self._newest_told = report.frames[-1]
         age_ns = self.get_clock().now().nanoseconds - report.stamp
         report = replace(report, age_ms=age_ns * 1e-6)
@@ -341,7 +367,6 @@ class VtsNode(LifecycleNode):
         self._markers.publish(to_markers(report, self._settings['markers.frame_id']))
         self._processing_ms.publish(Float64(data=report.latency_ms['total']))
         self._latency_ms.publish(Float64(data=report.age_ms))
-        return report.answer.description
 
     def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
         newest = window[-1]
@@ -353,26 +378,33 @@ class VtsNode(LifecycleNode):
 
     def _retract(self, reason: str) -> None:
         """Say once that the risk is no longer known: the last answer reaches who joins late."""
-        if self._risk_stands:
+        with self._publishing:
+            if not self._risk_stands:
+                return
             self._risk_stands = False
             now_ns = self.get_clock().now().nanoseconds
             self._risk.publish(to_unknown_risk(reason, self._risk_name, HARDWARE_ID, now_ns))
 
-    def _look(self, full: bool, run: Run[T]) -> T:
+    def _stop_at(self, *give_up: threading.Event) -> Stop:
+        """Return what ends a job that begins now."""
+        events = (self._interrupt, *give_up)
+        return lambda: any(event.is_set() for event in events)
+
+    def _look(self, full: bool, run: Run[T], stop: Stop) -> T:
         """Run the pipeline on the newest window, without the frames that turn out broken."""
-        interrupt, pipeline = self._interrupt, self._pipeline
+        pipeline = self._pipeline
         if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         pipeline.set_keep_ratio(self._settings['sparsify.keep_ratio'])
         pipeline.set_deadline(self._settings['pipeline.deadline_ms'])
         pipeline.set_prompts(self._settings['vlm.language'], self._settings['vlm.prompts'])
         try:
-            result = self._run_on_good(run, pipeline, full, interrupt.is_set)
+            result = self._run_on_good(run, pipeline, full, stop)
         finally:
             # For diagnostics: another thread must not look into a pipeline that runs.
             self._health.stats = pipeline.stats()
-        if interrupt.is_set():
-            raise UnansweredError('interrupted')
+        if stop():
+            raise UnansweredError(INTERRUPTED)
         return result
 
     def _run_on_good(self, run: Run[T], pipeline: Pipeline, full: bool, stop: Stop) -> T:
@@ -457,7 +489,7 @@ class VtsNode(LifecycleNode):
         self._enabled = request.data
         self._health.due()
         if not self._enabled:
-            self._worker.submit(self._retract, 'the node was disabled')
+            self._fall_silent('the node was disabled')
         response.success, response.message = True, self._state()
         return response
 
@@ -490,7 +522,7 @@ class VtsNode(LifecycleNode):
     def _reply(self, question: str) -> str:
         answer = self._look(False, lambda pipeline, window, stop: pipeline.ask(
             window, question, stop, self._vehicle_now(),
-            lambda text: self._partial.publish(String(data=text))))
+            lambda text: self._partial.publish(String(data=text))), self._stop_at())
         self._answer.publish(String(data=answer))
         return answer
 
@@ -511,7 +543,9 @@ class VtsNode(LifecycleNode):
         """Once a second: look after the cameras and tell how all of it is."""
         missing = self._missing()
         if missing and len(missing) == len(self._cameras):
-            self._worker.submit(self._retract, _listed(missing))
+            # Where pictures of any age will do, so does what is being written about them.
+            take_back = self._fall_silent if self._settings['max_frame_age_sec'] else self._retract
+            take_back(_listed(missing))
         try:
             for camera in self._cameras:
                 camera.watch(self._settings['no_image_warn_sec'])
