@@ -38,7 +38,7 @@ from visualization_msgs.msg import MarkerArray
 from vts_ros.engines import EngineError
 from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.nodes.cameras import Camera
-from vts_ros.nodes.conversions import to_markers, to_risk, to_stamp, to_unknown_risk
+from vts_ros.nodes.conversions import to_markers, to_no_markers, to_risk, to_stamp, to_unknown_risk
 from vts_ros.nodes.health import gpu_status, HARDWARE_ID, PipelineHealth
 from vts_ros.nodes.logs import forward_logs
 from vts_ros.nodes.qos import INPUT_QOS, LATCHED_QOS, OUTPUT_QOS
@@ -377,13 +377,15 @@ class VtsNode(LifecycleNode):
         return pipeline.describe(window, stop, self._vehicle_now())
 
     def _retract(self, reason: str) -> None:
-        """Say once that the risk is no longer known: the last answer reaches who joins late."""
+        """Take the last answer back once: all that reaches who joins late."""
         with self._publishing:
             if not self._risk_stands:
                 return
             self._risk_stands = False
             now_ns = self.get_clock().now().nanoseconds
             self._risk.publish(to_unknown_risk(reason, self._risk_name, HARDWARE_ID, now_ns))
+            self._markers.publish(to_no_markers())
+            self._description.publish(String())
 
     def _stop_at(self, *give_up: threading.Event) -> Stop:
         """Return what ends a job that begins now."""
