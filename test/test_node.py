@@ -30,6 +30,7 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool
 from test_served import Server
 from test_served import server as chat_server  # noqa: F401 (a fixture)
+from visualization_msgs.msg import Marker, MarkerArray
 import yaml
 
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
@@ -189,9 +190,14 @@ def test_a_silent_camera_takes_the_risk_back_once(car: Car) -> None:
     (told,) = because_of_silence()
     assert told.level == DiagnosticStatus.STALE
     assert told.message.startswith('camera_front: ')
+    # Who joins late sees nothing of the last answer.
     late = car.listen(DiagnosticArray, '/vts_node/risk', LATCHED_QOS)
-    car.until(lambda: late)
+    texts = car.listen(String, '/vts_node/scene_description', LATCHED_QOS)
+    markers = car.listen(MarkerArray, '/vts_node/markers', LATCHED_QOS)
+    car.until(lambda: late and texts and markers)
     assert late[0].status[0] == told
+    assert texts[0].data == ''
+    assert [one.action for one in markers[0].markers] == [Marker.DELETEALL]
 
 
 def test_disabled_is_silent_until_asked(car: Car) -> None:

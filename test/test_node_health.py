@@ -88,8 +88,11 @@ def test_a_failure_is_an_error_of_the_part_it_comes_from(
     assert {name for name, level in levels(state).items() if level == ERROR} == {part, 'pipeline'}
     found = state.statuses('vts_node', {}, 'on')
     assert all(one.message == told for one in found if one.level == ERROR)
+    before = state.errors
     state.described(report)
     assert levels(state) == dict.fromkeys(PARTS, OK)
+    # Whoever tells them at this moment, in another thread, keeps what was there.
+    assert part in before
     assert state.counters['failed'] == 1
 
 

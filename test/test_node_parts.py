@@ -37,12 +37,14 @@ from vts_ros.bags import BagError, COMPRESSED_IMAGE, TYPESTORE
 from vts_ros.frames import Frame, FrameBuffer
 from vts_ros.nodes import cameras, health, replay, vts_node
 from vts_ros.nodes.cameras import Camera
-from vts_ros.nodes.conversions import to_stamp
+from vts_ros.nodes.conversions import to_ns, to_stamp
 from vts_ros.nodes.health import CameraHealth
 from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
+from vts_ros.pipeline import Pipeline
+from vts_ros.report import FrameRef, SceneReport
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_lazy_describes_only_for_those_who_listen(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     described = threading.Event()
     retracted: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside, '_describe_waiting', described.set)
+    monkeypatch.setattr(inside, '_describe_waiting', lambda give_up: described.set())
     monkeypatch.setattr(inside._risk, 'publish', retracted.append)
     inside._risk_stands = True
     inside.set_parameters([Parameter('pipeline.lazy', value=True)])
@@ -136,6 +138,164 @@ def test_whatever_ends_a_risk_takes_it_back_once(
     inside._worker.submit(lambda: None).result()
     assert [(one.status[0].level, one.status[0].message) for one in said] == [
         (DiagnosticStatus.STALE, reason)]
+
+
+def activate(node: VtsNode, **settings: object) -> None:
+    node.set_parameters([Parameter('vlm.max_new_tokens', value=8)] + [
+        Parameter(name, value=value) for name, value in settings.items()])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+def show(node: VtsNode, *pictures: bytes, stamp_ns: int = 0, camera: int = 0) -> None:
+    """Hand pictures over as a camera does, 0.4 s apart from the stamp on."""
+    one = node._cameras[camera]
+    for number, data in enumerate(pictures):
+        one.health.received(one.health.name)
+        node._on_frame(one, Frame(one.health.name, stamp_ns + number * 400_000_000, data))
+
+
+def test_diagnostics_do_not_look_into_a_pipeline_that_runs(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[str] = set()
+    stats = Pipeline.stats
+
+    def watched(pipeline: Pipeline) -> dict[str, float]:
+        threads.add(threading.current_thread().name)
+        return stats(pipeline)
+
+    monkeypatch.setattr(Pipeline, 'stats', watched)
+    told: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._diagnostics, 'publish', told.append)
+    activate(inside, max_frame_age_sec=0.0)
+    inside._on_tick()
+    show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=START_NS)
+    inside._worker.submit(lambda: None).result()
+    inside._on_tick()
+    assert threads == {'pipeline_0'}
+    values = {one.key: one.value for status in told[-1].status for one in status.values}
+    assert int(values['frames_new']) == 5
+
+
+def test_diagnostics_that_fail_do_not_end_the_node(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+        ) -> None:
+    def fail(*_: object) -> None:
+        raise AttributeError('length')
+
+    monkeypatch.setattr(inside._health, 'statuses', fail)
+    retracted: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._risk, 'publish', retracted.append)
+    inside._risk_stands = True
+    for _ in range(2):
+        show_nothing(inside)
+    inside._worker.submit(lambda: None).result()
+    assert len(retracted) == 1
+    assert capfd.readouterr().err.count('no diagnostics: ') == 1
+
+
+class Held:
+    """Descriptions of a node, held up while they begin."""
+
+    def __init__(self, node: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
+        self.risks: list[DiagnosticArray] = []
+        self._describe = Pipeline.describe
+        monkeypatch.setattr(Pipeline, 'describe', lambda *given: self._hold(*given))
+        monkeypatch.setattr(node._risk, 'publish', self.risks.append)
+
+    def _hold(self, *given: Any) -> SceneReport:
+        self.begun.release()
+        assert self.go_on.wait(100.0)
+        return self._describe(*given)
+
+    @property
+    def told(self) -> list[bytes]:
+        """Return the levels of the risk so far."""
+        return [one.status[0].level for one in self.risks]
+
+
+def disable(node: VtsNode) -> None:
+    assert node._on_enable(SetBool.Request(data=False), SetBool.Response()).success
+
+
+def lose_cameras(node: VtsNode) -> None:
+    node._cameras[0].health.arrivals.clear()
+    for _ in range(3):
+        node._on_tick()
+
+
+@pytest.mark.parametrize('event', [disable, lose_cameras])
+def test_what_nobody_asked_for_is_given_up_when_the_node_falls_silent(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch, event: Callable[[VtsNode], None]
+        ) -> None:
+    held = Held(inside, monkeypatch)
+    activate(inside)
+    inside._risk_stands = True
+    now_ns = inside.get_clock().now().nanoseconds
+    # The last picture comes while the others are described, and waits.
+    show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=now_ns - 1_600_000_000)
+    assert held.begun.acquire(timeout=100.0)
+    show(inside, jpeg(picture(5)), stamp_ns=now_ns + 400_000_000)
+    event(inside)
+    # At once, not when the long answer is there.
+    assert held.told == [DiagnosticStatus.STALE]
+    held.go_on.set()
+    inside._worker.submit(lambda: None).result()
+    assert held.told == [DiagnosticStatus.STALE]
+    assert not held.begun.acquire(blocking=False)
+    assert inside._health.counters['described'] == 0
+
+
+def test_what_was_asked_for_is_told_although_the_node_is_disabled(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(inside, monkeypatch)
+    activate(inside)
+    inside._risk_stands = True
+    show(inside, jpeg(picture(0)), stamp_ns=inside.get_clock().now().nanoseconds)
+    asked = inside._worker.submit(inside._describe, full=False)
+    assert held.begun.acquire(timeout=100.0)
+    disable(inside)
+    held.go_on.set()
+    assert asked.result()[0]
+    assert len(held.told) == 2
+    assert held.told[0] == DiagnosticStatus.STALE
+
+
+def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    risks: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._risk, 'publish', risks.append)
+    activate(inside, max_frame_age_sec=0.0)
+    good, step_ns = [jpeg(picture(number)) for number in range(5)], 400_000_000
+    show(inside, *good, stamp_ns=START_NS)
+    assert inside._worker.submit(inside._describe, full=False).result()[0]
+    seen = len(risks)
+    for number in (5, 6):
+        show(inside, b'no picture', stamp_ns=START_NS + number * step_ns)
+        inside._worker.submit(lambda: None).result()
+    assert [(one.status[0].level, one.status[0].message) for one in risks[seen:]] == [
+        (DiagnosticStatus.STALE, vts_node.UNDECODABLE)]
+    assert inside._worker.submit(inside._describe, full=False).result() == (
+        False, vts_node.UNDECODABLE)
+    # A broken picture is no reason to say nothing of a newer one.
+    show(inside, good[0], stamp_ns=START_NS + 7 * step_ns)
+    inside._worker.submit(lambda: None).result()
+    assert to_ns(risks[-1].header.stamp) == START_NS + 7 * step_ns
+
+
+def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> None:
+    activate(inside)
+    now_ns = inside.get_clock().now().nanoseconds
+    good = jpeg(picture(0))
+    show(inside, good, *[b'no picture'] * 4, stamp_ns=now_ns - 4_000_000_000)
+    show(inside, b'no picture', stamp_ns=now_ns)
+    assert inside._worker.submit(inside._describe, full=False).result() == (
+        False, f'camera_front: {vts_node.UNDECODABLE}, camera_rear: no picture yet')
+    # What another camera shows is told.
+    show(inside, good, stamp_ns=now_ns, camera=1)
+    assert inside._worker.submit(inside._describe, full=False).result()[0]
+    assert inside._newest_told == FrameRef('camera_rear', now_ns)
 
 
 def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:

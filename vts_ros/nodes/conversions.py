@@ -122,6 +122,11 @@ def to_markers(report: SceneReport, frame_id: str) -> MarkerArray:
     return MarkerArray(markers=[text, lamp])
 
 
+def to_no_markers() -> MarkerArray:
+    """Return what takes all markers away."""
+    return MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
+
+
 def _marker(report: SceneReport, frame_id: str, number: int, kind: int, place: Point) -> Marker:
     return Marker(
         header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), ns='vts', id=number,

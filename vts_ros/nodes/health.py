@@ -190,7 +190,7 @@ class PipelineHealth:
     errors
         What went wrong in each part since it last went well.
     stats
-        What was not computed again, see ``Pipeline.stats``.
+        What was not computed again, see ``Pipeline.stats``; as it was after the last job.
 
     """
 
@@ -211,7 +211,8 @@ class PipelineHealth:
         self.tokens_per_sec = 1e3 * tokens / vlm_ms if vlm_ms else 0.0
         self.report = report
         self.answered_at = time.monotonic()
-        self.errors.clear()
+        # A new one: another thread may be telling the old ones.
+        self.errors = {}
 
     def failed(self, error: Exception) -> str:
         """Note that something could not be done, and in which part; return what is told."""
@@ -242,11 +243,11 @@ class PipelineHealth:
         parts = {
             'engine': self._engine(info), 'sparsifier': self._sparsifier(),
             'vlm': self._vlm(info), 'pipeline': self._whole(state, warning)}
-        found = []
+        found, errors = [], self.errors
         for part, (problem, message, values) in parts.items():
             level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
-            if part in self.errors:
-                level, message = DiagnosticStatus.ERROR, self.errors[part]
+            if part in errors:
+                level, message = DiagnosticStatus.ERROR, errors[part]
             found.append(to_status(f'{node}: {part}', level, message, HARDWARE_ID, values))
         return found
 

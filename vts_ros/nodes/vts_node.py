@@ -38,19 +38,20 @@ from visualization_msgs.msg import MarkerArray
 from vts_ros.engines import EngineError
 from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.nodes.cameras import Camera
-from vts_ros.nodes.conversions import to_markers, to_risk, to_stamp, to_unknown_risk
+from vts_ros.nodes.conversions import to_markers, to_no_markers, to_risk, to_stamp, to_unknown_risk
 from vts_ros.nodes.health import gpu_status, HARDWARE_ID, PipelineHealth
 from vts_ros.nodes.logs import forward_logs
 from vts_ros.nodes.qos import INPUT_QOS, LATCHED_QOS, OUTPUT_QOS
 from vts_ros.nodes.vts_parameters import VtsParameters
-from vts_ros.pipeline import BrokenFrame, OnBroken, Pipeline, Stop
+from vts_ros.pipeline import BrokenFrame, Pipeline, Stop
+from vts_ros.report import FrameRef, SceneReport
 from vts_ros.sparsify.graphs import picture_size
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.prompts import PromptError, Vehicle
 
 T = TypeVar('T')
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
-Run = Callable[[Pipeline, list[Frame], OnBroken, Stop], T | None]
+Run = Callable[[Pipeline, list[Frame], Stop], T]
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
 #: How long the end of the node waits for the step of the model that is being computed.
@@ -60,6 +61,9 @@ MAX_QUESTIONS = 8
 #: What the car said of itself longer ago is not said to the model.
 VEHICLE_SEC = 1.0
 MAX_QUESTION_CHARS = 500
+
+INTERRUPTED = 'interrupted'
+UNDECODABLE = 'the newest pictures cannot be decoded'
 
 #: Their messages say in one line what is missing or does not fit: no traceback says more.
 FORESEEN = (EngineError, FileNotFoundError, FrameError, PromptError, VlmError)
@@ -112,13 +116,20 @@ class VtsNode(LifecycleNode):
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='pipeline')
         # Set to end what the worker is doing; every stretch of time has an event of its own.
         self._interrupt = threading.Event()
+        # The same for descriptions that nobody asked for.
+        self._give_up = threading.Event()
         self._enabled = True
         self._is_waiting = self._is_arriving = False
         self._last_start = float('-inf')
         self._question_slots = threading.Semaphore(MAX_QUESTIONS)
         self._risk_name = f'{self.get_name()}: risk'
-        # Whether the last message on ~/risk says what the risk is; only the worker sets it.
+        # The newest picture that was told about, and by camera the newest stamp of a broken one.
+        self._newest_told: FrameRef | None = None
+        self._broken: dict[str, int] = {}
+        # Whether the last message on ~/risk says what the risk is. With the lock, nothing is
+        # published that was taken back meanwhile.
         self._risk_stands = False
+        self._publishing = threading.RLock()
 
         self._description = self.create_lifecycle_publisher(
             String, '~/scene_description', LATCHED_QOS)
@@ -208,18 +219,21 @@ class VtsNode(LifecycleNode):
 
     def _stop(self, reason: str) -> None:
         # The interrupt comes first: the worker must not take the missing cameras for silent ones.
-        self._interrupt.set()
+        with self._publishing:
+            self._interrupt.set()
+            self._fall_silent(reason)
         cameras, self._cameras = self._cameras, []
         for camera in cameras:
             camera.close()
         self._worker.submit(self._buffer.clear).result()
-        self._worker.submit(self._retract, reason).result()
+        self._worker.submit(self._clear, None).result()
         self._free()
 
     def _free(self) -> None:
         pipeline, self._pipeline = self._pipeline, None
         if pipeline:
             self._worker.submit(pipeline.close).result()
+        self._health.stats = {}
 
     @property
     def builds_only(self) -> bool:
@@ -259,7 +273,7 @@ class VtsNode(LifecycleNode):
             return
         if not self._is_heard():
             # The last answer reaches who listens later: it must not be taken for a new one.
-            self._worker.submit(self._retract, 'nobody was listening')
+            self._fall_silent('nobody was listening')
             self._health.due()
             return
         idle_sec = time.monotonic() - self._last_start
@@ -268,7 +282,7 @@ class VtsNode(LifecycleNode):
             self._have_read()
             return
         self._is_waiting = True
-        self._worker.submit(self._describe_waiting)
+        self._worker.submit(self._describe_waiting, self._give_up)
 
     def _have_read(self) -> None:
         """In causal mode, have new pictures read although no answer is due."""
@@ -283,39 +297,64 @@ class VtsNode(LifecycleNode):
 
     def _forget(self) -> None:
         """Start anew after time went back: what is being computed is about another drive."""
-        self._interrupt.set()
-        self._interrupt = threading.Event()
-        if self._pipeline:
-            self._worker.submit(self._pipeline.clear)
-        self._worker.submit(self._retract, 'time went back')
+        with self._publishing:
+            self._interrupt.set()
+            self._interrupt = threading.Event()
+            self._fall_silent('time went back')
+        self._worker.submit(self._clear, self._pipeline)
         self.get_logger().info('time went back: starting with an empty window')
+
+    def _fall_silent(self, reason: str) -> None:
+        """Take the last answer back at once, and give up those that nobody asked for."""
+        with self._publishing:
+            self._give_up.set()
+            self._give_up = threading.Event()
+            self._is_waiting = False
+            self._retract(reason)
 
     # Answers out; everything from here to the services runs on the worker
 
-    def _describe_waiting(self) -> None:
+    def _describe_waiting(self, give_up: threading.Event) -> None:
+        if give_up.is_set():
+            return
         self._is_waiting = False
         self._last_start = time.monotonic()
-        self._describe(full=True)
+        self._describe(True, give_up)
+
+    def _clear(self, pipeline: Pipeline | None) -> None:
+        self._newest_told = None
+        self._broken.clear()
+        if pipeline:
+            pipeline.clear()
+            self._health.stats = pipeline.stats()
 
     def _read_waiting(self) -> None:
         self._is_arriving = False
         self._attempt(self._read_newest)
 
     def _read_newest(self) -> str:
-        self._look(True, lambda pipeline, window, on_broken, stop: pipeline.arrive_good(
-            window, on_broken))
+        self._look(True, lambda pipeline, window, stop: pipeline.arrive_good(window, self._drop),
+                   self._stop_at())
         return 'read'
 
-    def _describe(self, full: bool) -> tuple[bool, str]:
+    def _describe(self, full: bool, *give_up: threading.Event) -> tuple[bool, str]:
         """Describe and publish the newest window; return as :meth:`_attempt` does."""
-        done, text = self._attempt(partial(self._describe_newest, full))
+        done, text = self._attempt(partial(self._describe_newest, full, *give_up))
         if not done:
             self._retract(text)
         return done, text
 
-    def _describe_newest(self, full: bool) -> str:
-        report = self._look(full, lambda pipeline, window, on_broken, stop: pipeline.describe_good(
-            window, on_broken, stop, self._vehicle_now()))
+    def _describe_newest(self, full: bool, *give_up: threading.Event) -> str:
+        stop = self._stop_at(*give_up)
+        report = self._look(full, self._describe_new, stop)
+        with self._publishing:
+            if stop():
+                raise UnansweredError(INTERRUPTED)
+            self._publish(report)
+        return report.answer.description
+
+    def _publish(self, report: SceneReport) -> None:
+        self._newest_told = report.frames[-1]
         age_ns = self.get_clock().now().nanoseconds - report.stamp
         report = replace(report, age_ms=age_ns * 1e-6)
         self._health.described(report, self._pipeline.answer_tokens if self._pipeline else 0)
@@ -328,41 +367,79 @@ class VtsNode(LifecycleNode):
         self._markers.publish(to_markers(report, self._settings['markers.frame_id']))
         self._processing_ms.publish(Float64(data=report.latency_ms['total']))
         self._latency_ms.publish(Float64(data=report.age_ms))
-        return report.answer.description
+
+    def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
+        newest = window[-1]
+        # Without its newest frame a window has been told about already.
+        if self._newest_told == FrameRef(*newest.key) and newest.stamp_ns < max(
+                self._broken.values(), default=0):
+            raise UnansweredError(UNDECODABLE)
+        return pipeline.describe(window, stop, self._vehicle_now())
 
     def _retract(self, reason: str) -> None:
-        """Say once that the risk is no longer known: the last answer reaches who joins late."""
-        if self._risk_stands:
+        """Take the last answer back once: all that reaches who joins late."""
+        with self._publishing:
+            if not self._risk_stands:
+                return
             self._risk_stands = False
             now_ns = self.get_clock().now().nanoseconds
             self._risk.publish(to_unknown_risk(reason, self._risk_name, HARDWARE_ID, now_ns))
+            self._markers.publish(to_no_markers())
+            self._description.publish(String())
 
-    def _look(self, full: bool, run: Run[T]) -> T:
+    def _stop_at(self, *give_up: threading.Event) -> Stop:
+        """Return what ends a job that begins now."""
+        events = (self._interrupt, *give_up)
+        return lambda: any(event.is_set() for event in events)
+
+    def _look(self, full: bool, run: Run[T], stop: Stop) -> T:
         """Run the pipeline on the newest window, without the frames that turn out broken."""
-        interrupt, pipeline = self._interrupt, self._pipeline
+        pipeline = self._pipeline
         if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         pipeline.set_keep_ratio(self._settings['sparsify.keep_ratio'])
         pipeline.set_deadline(self._settings['pipeline.deadline_ms'])
         pipeline.set_prompts(self._settings['vlm.language'], self._settings['vlm.prompts'])
-        result = run(pipeline, self._fresh_window(full), self._drop, interrupt.is_set)
-        if interrupt.is_set():
-            raise UnansweredError('interrupted')
-        if result is None:
-            raise UnansweredError('no picture can be decoded')
+        try:
+            result = self._run_on_good(run, pipeline, full, stop)
+        finally:
+            # For diagnostics: another thread must not look into a pipeline that runs.
+            self._health.stats = pipeline.stats()
+        if stop():
+            raise UnansweredError(INTERRUPTED)
         return result
+
+    def _run_on_good(self, run: Run[T], pipeline: Pipeline, full: bool, stop: Stop) -> T:
+        """Try until no frame is broken; nothing of the good ones is computed twice."""
+        while True:
+            # Anew each time: without the broken frames the others may be too old.
+            window = self._fresh_window(full)
+            try:
+                return run(pipeline, window, stop)
+            except BrokenFrame as broken:
+                self._drop(broken)
 
     def _fresh_window(self, full: bool) -> list[Frame]:
         window = self._buffer.window(full)
         if not window:
-            raise UnansweredError('no window of pictures yet')
+            all_broken = self._broken and not self._buffer.window(full=False)
+            raise UnansweredError(UNDECODABLE if all_broken else 'no window of pictures yet')
         if not self._settings['max_frame_age_sec']:
             return window
-        missing = self._missing()
+        missing = {**self._too_old(window), **self._missing()}
         fresh = [frame for frame in window if frame.camera not in missing]
         if not fresh:
             raise UnansweredError(_listed(missing))
         return fresh
+
+    def _too_old(self, window: list[Frame]) -> dict[str, str]:
+        """Return the cameras whose newest frame of a window is too old, each with the reason."""
+        now_ns, limit_sec = self.get_clock().now().nanoseconds, self._settings['max_frame_age_sec']
+        newest_ns = {frame.camera: frame.stamp_ns for frame in window}
+        return {
+            camera: UNDECODABLE if stamp_ns < self._broken.get(camera, 0)
+            else f'no picture of the last {limit_sec:.1f} s is in the window'
+            for camera, stamp_ns in newest_ns.items() if now_ns - stamp_ns > limit_sec * 1e9}
 
     def _missing(self) -> dict[str, str]:
         """Return the cameras that do not show the present, each with the reason."""
@@ -372,9 +449,11 @@ class VtsNode(LifecycleNode):
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _drop(self, broken: BrokenFrame) -> None:
-        self._buffer.discard(broken.frame)
+        frame = broken.frame
+        self._buffer.discard(frame)
+        self._broken[frame.camera] = max(frame.stamp_ns, self._broken.get(frame.camera, 0))
         for camera in self._cameras:
-            if camera.health.name == broken.frame.camera:
+            if camera.health.name == frame.camera:
                 camera.leave_out('broken', str(broken))
 
     def _attempt(self, job: Callable[[], str]) -> tuple[bool, str]:
@@ -412,7 +491,7 @@ class VtsNode(LifecycleNode):
         self._enabled = request.data
         self._health.due()
         if not self._enabled:
-            self._worker.submit(self._retract, 'the node was disabled')
+            self._fall_silent('the node was disabled')
         response.success, response.message = True, self._state()
         return response
 
@@ -443,9 +522,9 @@ class VtsNode(LifecycleNode):
         self._attempt(partial(self._reply, question))
 
     def _reply(self, question: str) -> str:
-        answer = self._look(False, lambda pipeline, window, on_broken, stop: pipeline.ask_good(
-            window, question, on_broken, stop, self._vehicle_now(),
-            lambda text: self._partial.publish(String(data=text))))
+        answer = self._look(False, lambda pipeline, window, stop: pipeline.ask(
+            window, question, stop, self._vehicle_now(),
+            lambda text: self._partial.publish(String(data=text))), self._stop_at())
         self._answer.publish(String(data=answer))
         return answer
 
@@ -464,11 +543,21 @@ class VtsNode(LifecycleNode):
 
     def _on_tick(self) -> None:
         """Once a second: look after the cameras and tell how all of it is."""
-        for camera in self._cameras:
-            camera.watch(self._settings['no_image_warn_sec'])
         missing = self._missing()
         if missing and len(missing) == len(self._cameras):
-            self._worker.submit(self._retract, _listed(missing))
+            # Where pictures of any age will do, so does what is being written about them.
+            take_back = self._fall_silent if self._settings['max_frame_age_sec'] else self._retract
+            take_back(_listed(missing))
+        try:
+            for camera in self._cameras:
+                camera.watch(self._settings['no_image_warn_sec'])
+            self._diagnose(missing)
+        except Exception as error:
+            # Whatever it is: an exception that leaves a callback would end the node.
+            if self.context.ok():
+                self.get_logger().error(f'no diagnostics: {told(error)} (said once)', once=True)
+
+    def _diagnose(self, missing: Mapping[str, str]) -> None:
         now_ns = self.get_clock().now().nanoseconds
         self._diagnostics.publish(DiagnosticArray(
             header=Header(stamp=to_stamp(now_ns)), status=self._statuses(missing, now_ns)))
@@ -476,7 +565,6 @@ class VtsNode(LifecycleNode):
     def _statuses(self, missing: Mapping[str, str], now_ns: int) -> list[DiagnosticStatus]:
         name, pipeline = self.get_name(), self._pipeline
         info = pipeline.info() if pipeline else {}
-        self._health.stats = pipeline.stats() if pipeline else {}
         vehicle = self._vehicle_now()
         if info and vehicle:
             info['vehicle_speed_mps'] = f'{vehicle.speed_mps:.1f}'
