@@ -284,6 +284,21 @@ def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(
     assert to_ns(risks[-1].header.stamp) == START_NS + 7 * step_ns
 
 
+def test_one_broken_picture_does_not_take_back_what_is_of_the_present(
+        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate(inside, max_frame_age_sec=3600.0)
+    risks: list[DiagnosticArray] = []
+    monkeypatch.setattr(inside._risk, 'publish', risks.append)
+    good, now_ns = jpeg(picture(0)), inside.get_clock().now().nanoseconds
+    show(inside, *[good] * 5, b'no picture', stamp_ns=now_ns - 2_000_000_000)
+    assert inside._worker.submit(inside._describe, full=False).result() == (
+        False, vts_node.UNDECODABLE)
+    assert to_ns(risks[-1].header.stamp) == now_ns - 400_000_000
+    inside.set_parameters([Parameter('max_frame_age_sec', value=0.001)])
+    assert not inside._worker.submit(inside._describe, full=False).result()[0]
+    assert risks[-1].status[0].level == DiagnosticStatus.STALE
+
+
 def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> None:
     activate(inside)
     now_ns = inside.get_clock().now().nanoseconds

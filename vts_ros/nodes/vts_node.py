@@ -340,9 +340,15 @@ class VtsNode(LifecycleNode):
     def _describe(self, full: bool, *give_up: threading.Event) -> tuple[bool, str]:
         """Describe and publish the newest window; return as :meth:`_attempt` does."""
         done, text = self._attempt(partial(self._describe_newest, full, *give_up))
-        if not done:
+        # A camera that now and then sends a broken picture must not make the risk flicker.
+        if not (done or text == UNDECODABLE and self._last_is_of_the_present()):
             self._retract(text)
         return done, text
+
+    def _last_is_of_the_present(self) -> bool:
+        told_ns = self._newest_told.stamp if self._newest_told else 0
+        age_ns = self.get_clock().now().nanoseconds - told_ns
+        return age_ns <= self._settings['max_frame_age_sec'] * 1e9
 
     def _describe_newest(self, full: bool, *give_up: threading.Event) -> str:
         stop = self._stop_at(*give_up)
