@@ -341,7 +341,7 @@ class VtsNode(LifecycleNode):
         """Describe and publish the newest window; return as :meth:`_attempt` does."""
         done, text = self._attempt(partial(self._describe_newest, full, *give_up))
         # A camera that now and then sends a broken picture must not make the risk flicker.
-        if not (done or text == UNDECODABLE and self._last_is_of_the_present()):
+        if not (done or (text == UNDECODABLE and self._last_is_of_the_present())):
             self._retract(text)
         return done, text
 
