@@ -462,13 +462,6 @@ class Pipeline:
             Stopwatch(self.clock), stop)
         return [generation.text.strip() for generation in generations]
 
-    def ask_good(self, window: Window, question: str, on_broken: OnBroken,
-                 stop: Stop | None = None, vehicle: Vehicle | None = None,
-                 on_text: OnText | None = None) -> str | None:
-        """Answer a question as :meth:`describe_good` describes."""
-        return self._with_good(window, on_broken, lambda good: self.ask(
-            good, question, stop, vehicle, on_text))
-
     def select(self, window: Window) -> Selection:
         """
         Return key frame and keep list alone, without asking the language model.

@@ -41,6 +41,7 @@ VlmOption = Annotated[str, typer.Option(
                   'cache.')]
 LimitOption = Annotated[int | None, typer.Option(
     min=1, help='Take the first ones only.', show_default=False)]
+LengthOption = Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')]
 AnswersOption = Annotated[Path | None, typer.Option(
     '--out', help='Folder for the answers at every budget.', show_default=False)]
 
@@ -180,7 +181,7 @@ def eval_lingoqa(
         show_default=False)] = '',
     limit: LimitOption = None,
     out: AnswersOption = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    max_new_tokens: LengthOption = 160,
     device: DeviceOption = 'auto',
     as_json: JsonOption = False,
 ) -> None:
@@ -215,7 +216,7 @@ def eval_drama(
              'look first.')] = True,
     limit: LimitOption = None,
     out: AnswersOption = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
+    max_new_tokens: LengthOption = 160,
     device: DeviceOption = 'auto',
     as_json: JsonOption = False,
 ) -> None:

@@ -51,7 +51,7 @@ SHORT_FRAMES = 8
 #: visible share, and so many square pixels that show it: with less, nobody could tell what it is,
 #: and the answer would be a guess. A traffic light may be smaller, because it glows.
 CLEAR_PX, CLEAR_SHARE, CLEAR_PX2 = 10.0, 0.4, 60.0
-#: Attempts are cheap, about 2 ms; a scene of the rarest kind takes over a hundred on average.
+#: Attempts are cheap; a scene of the rarest kind takes about a hundred.
 _ATTEMPTS = 4000
 
 
@@ -158,8 +158,7 @@ def is_clear(scene: Scene, index: int, level: RiskLevel | None = None) -> bool:
     lamp = actor.label == 'traffic light'
     overlap = abs(state.d) - state.half_d - (0.5 * EGO_WIDTH_M + risk.CLEARANCE_M)
     return (height >= CLEAR_PX and actor.visible >= CLEAR_SHARE
-            and (lamp or shown >= CLEAR_PX2)
-            and (lamp or abs(overlap) > 0.2)
+            and (lamp or (shown >= CLEAR_PX2 and abs(overlap) > 0.2))
             and truth.motion_is_clear(body, state, ego_mps))
 
 
