@@ -15,9 +15,10 @@ import pytest
 from test_cli import vts
 from test_engines import WITHOUT_GPU
 
+from vts_ros.bags import read_windows
 from vts_ros.engines import EngineError
 from vts_ros.engines.cache import EngineCache
-from vts_ros.evaluation.precision import compare, windows_of_bags
+from vts_ros.evaluation.precision import compare
 
 # Each test starts processes, which import PyTorch.
 pytestmark = pytest.mark.timeout(400)
@@ -50,14 +51,14 @@ def test_compile_calibrates_int8_with_the_pictures_of_a_bag(tmp_path: Path) -> N
     assert 'built frame sm86 int8' in done.stdout
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith('int8 against fp32 on ')
-    change = compare('int8', EngineCache(tmp_path / 'cache'), windows_of_bags([bag], 5), (4, 7))
+    change = compare('int8', EngineCache(tmp_path / 'cache'), read_windows(bag), (4, 7))
     assert f'{change.windows} windows of the bags: {change.same_tokens:.1%}' in last
     assert change.windows >= 4
     assert 0.6 < change.same_tokens <= 1.0
 
 
 def test_fp32_changes_nothing(tmp_path: Path) -> None:
-    windows = list(windows_of_bags([drive(tmp_path / 'bag', 24)], 5))
+    windows = list(read_windows(drive(tmp_path / 'bag', 24)))
     change = compare('fp32', EngineCache(tmp_path), windows, (4, 7))
     assert change == (len(windows), 1.0, len(windows))
     with pytest.raises(EngineError, match='no full window'):

@@ -94,6 +94,13 @@ def test_scenes_over_a_recording_stay_in_their_split(bag: Path) -> None:
     assert np.abs(found[0][1][0][5, 5].astype(int) - picture(0)[5, 5]).max() < 12
 
 
+def test_the_begin_of_a_recording_is_enough(bag: Path) -> None:
+    whole, begin = Backdrop.load(bag), Backdrop.load(bag, first_sec=2.0)
+    assert begin.stamps[-1] - begin.stamps[0] == pytest.approx(2.0, abs=0.21)
+    assert 1 < len(begin.pictures) < len(whole.pictures)
+    np.testing.assert_array_equal(begin.pictures, whole.pictures[:len(begin.pictures)])
+
+
 def test_shards_over_recordings_come_beside_the_others(
         bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, 'SHARD_WINDOWS', 4)
@@ -101,6 +108,7 @@ def test_shards_over_recordings_come_beside_the_others(
         tmp_path / 'train-over-0000.npy', 'train', 0, (bag,)))
     shards = Shards(tmp_path)
     assert 1 <= len(shards) <= 4
+    assert shards.over == len(shards)
     assert shards[0].frames.shape == (5, 128, 224, 3)
     # Rendered skies are blue in another way than those of this recording.
     assert np.abs(np.median(shards[0].frames[0, :20], axis=(0, 1)) - (90, 140, 200)).max() < 20

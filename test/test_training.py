@@ -5,20 +5,24 @@
 import contextlib
 import copy
 from dataclasses import replace
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from vts_ros.evaluation.proposal import NOTE
 from vts_ros.scenes import language
 from vts_ros.scenes.cells import overlaps, true_saliency
 from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
 from vts_ros.sparsify import Sparsifier
 from vts_ros.training import shards as shards_module
+from vts_ros.training.augment import another_camera
 from vts_ros.training.fast import FastVision, patches, prepare_text, read
 from vts_ros.training.features import Features
 from vts_ros.training.loop import fit, Losses, Schedule
@@ -224,6 +228,31 @@ def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -
     assert (tmp_path / 'out' / 'frame.onnx').stat().st_size > 100_000
     assert (tmp_path / 'out' / 'window.onnx').exists()
     assert (tmp_path / 'out' / 'window_by_counting.onnx').exists()
+    assert json.loads((tmp_path / 'out' / NOTE).read_text()) == {
+        'windows': 8, 'over': 0, 'steps': 2, 'batch': 2, 'seed': 0}
+
+
+def test_another_camera_sees_the_same_thing_where_its_box_is() -> None:
+    """A red square on grey is found again in the box that the truth says, whatever the view."""
+    frame = np.full((128, 224, 3), 90, np.uint8)
+    frame[48:80, 96:144] = (220, 30, 30)
+    truth = FrameTruth(0, 10.0, (_actor('car', (96 / 224, 48 / 128, 144 / 224, 80 / 128), 20.0),))
+    views = []
+    for seed in range(40):
+        seen, found = another_camera(frame, truth, np.random.default_rng(seed))
+        left, top, right, bottom = found.actors[0].box
+        assert left < right
+        assert top < bottom
+        # Tone, colour and noise change, but the square stays redder than what is around it.
+        red = cv2.GaussianBlur(seen[..., 0].astype(np.float32) - seen[..., 1], (0, 0), 2.0)
+        rows, columns = np.nonzero(red > 0.5 * (red.max() + np.median(red)))
+        np.testing.assert_allclose((columns.mean() + 0.5) / 224, 0.5 * (left + right), atol=0.015)
+        np.testing.assert_allclose((rows.mean() + 0.5) / 128, 0.5 * (top + bottom), atol=0.02)
+        views.append((round(left, 3), round(top, 3)))
+    # Some pictures stay as they are, and all others differ.
+    same = views.count((round(96 / 224, 3), 48 / 128))
+    assert 3 <= same <= 20
+    assert len(set(views)) == 41 - same
 
 
 @pytest.mark.parametrize('workers', [1, 2])

@@ -26,7 +26,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import get_typestore, Stores, TypesysError
 from rosbags.typesys.store import Typestore
 
-from vts_ros.frames import Frame, FrameError
+from vts_ros.frames import Frame, FrameBuffer, FrameError
 from vts_ros.images import camera_name, raw_rgb
 from vts_ros.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
 
@@ -360,6 +360,25 @@ def until_damage(items: Iterator[Item], counters: Counter[str]) -> Iterator[Item
         if empty:
             raise
         counters['damaged'] += 1
+
+
+def read_windows(bag: str | Path, frames: int = 5, interval_sec: float = 0.4
+                 ) -> Iterator[list[Frame]]:
+    """
+    Yield the windows of a recorded drive, each one frame further than the one before.
+
+    Pictures are not decoded, so any of them may be broken; what comes after damage is left out.
+
+    Raises
+    ------
+    BagError
+        If the bag cannot be read or has no camera.
+
+    """
+    buffer = FrameBuffer(frames, interval_sec)
+    for frame in until_damage(read_frames(bag), Counter()):
+        if buffer.push(frame) in ('admitted', 'gap', 'back') and (window := buffer.window()):
+            yield window
 
 
 def _stamp_ns(message: Any) -> int:

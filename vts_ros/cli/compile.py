@@ -94,12 +94,15 @@ def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: E
                   bags: list[Path], frames: int, grid: tuple[int, int], search_radius: int
                   ) -> None:
     """Print how keep lists change against FP32, on the windows of the bags or rendered ones."""
-    from vts_ros.evaluation.precision import compare, rendered_windows, windows_of_bags
+    from itertools import chain
 
+    from vts_ros.bags import read_windows
+    from vts_ros.evaluation.precision import compare, rendered_windows
+
+    recorded = chain.from_iterable(read_windows(bag, frames) for bag in bags)
     with console.status('comparing keep lists with fp32'):
         change = compare(
-            precision, cache, windows_of_bags(bags, frames) if bags else rendered_windows(),
-            grid, search_radius)
+            precision, cache, recorded if bags else rendered_windows(), grid, search_radius)
     console.print(
         f'{precision} against fp32 on {change.windows} '
         f'{"windows of the bags" if bags else "rendered windows"}: '

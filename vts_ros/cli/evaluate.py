@@ -26,6 +26,7 @@ from vts_ros.cli.terminal import (
     progress_bar,
     rate_table,
     score_table,
+    traffic_table,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from vts_ros.evaluation.quality import Run
     from vts_ros.pipeline import Pipeline
+    from vts_ros.sparsify import Sparsifier
+    from vts_ros.vlm import Vlm
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
 
@@ -357,7 +360,9 @@ def eval_calibrate(
 @app.command('proposal', epilog='Example: [bold]vts eval proposal --proposal '
                                 'out/train/models/proposal --json[/bold]; [bold]vts eval '
                                 'proposal --against distilled=out/train/models/proposal '
-                                '--report docs[/bold] compares the answers, too.')
+                                '--report docs[/bold] compares the answers, too; [bold]vts '
+                                'eval proposal --bag my_drive --boxes boxes.json[/bold] says '
+                                'how much of the traffic of a recording is kept.')
 def eval_proposal(
     proposal: Annotated[Path | None, typer.Option(
         help='Folder with frame.onnx and window.onnx; by default the shipped ones.',
@@ -372,6 +377,13 @@ def eval_proposal(
     split: Annotated[Literal['val', 'test'], typer.Option(
         help='Neither was trained on.')] = 'test',
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
+    bag: Annotated[list[Path] | None, typer.Option(
+        help='Recording to look at instead of rendered windows; may be given several times. '
+             'Needs --boxes.', show_default=False)] = None,
+    boxes: Annotated[Path | None, typer.Option(
+        help='With --bag: boxes of vehicles, drawn by hand, as JSON: {"recordings": {BAG: '
+             '{VEHICLE: [[SECOND, LEFT, TOP, RIGHT, BOTTOM], ...]}}}, boxes in shares of the '
+             'picture; in between, a vehicle moves evenly.', show_default=False)] = None,
     budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
     device: DeviceOption = 'auto',
     as_json: JsonOption = False,
@@ -395,6 +407,10 @@ def eval_proposal(
 
     ratios = token_shares(budgets)
     folder = proposal or model_path('proposal/frame.onnx').parent
+    if (boxes is None) != (not bag):
+        raise typer.BadParameter('--bag and --boxes need each other')
+    if bag and (against or report):
+        raise typer.BadParameter('--against and --report are about rendered windows')
     if against or report:
         networks = {str(proposal) if proposal else 'shipped': folder}
         for text in against or ():
@@ -406,7 +422,11 @@ def eval_proposal(
         return
     console = Console(stderr=as_json)
     sparsifier = Sparsifier.load(folder)
-    grid = Vlm.load(model_path(model), device='cpu').token_grid(HEIGHT, WIDTH)
+    vlm = Vlm.load(model_path(model), device='cpu')
+    if bag and boxes:
+        _traffic(sparsifier, vlm, bag, boxes, ratios, console, as_json)
+        return
+    grid = vlm.token_grid(HEIGHT, WIDTH)
     with Progress(console=console) as bar:
         task = bar.add_task(f'{n} windows of {split}', total=n)
         result = find_rate(
@@ -415,6 +435,27 @@ def eval_proposal(
     console.print(rate_table(f'{n} windows of {split}', {'': result}))
     if as_json:
         typer.echo(json.dumps({'split': split, 'grid': list(grid), **result}))
+
+
+def _traffic(sparsifier: Sparsifier, vlm: Vlm, bags: list[Path], boxes: Path,
+             ratios: list[float], console: Console, as_json: bool) -> None:
+    """Show how much of the traffic of recordings is kept."""
+    import json
+
+    from vts_ros.bags import read_frames
+    from vts_ros.evaluation.traffic import read_tracks, traffic_kept, TrafficError
+
+    recordings = read_tracks(boxes)
+    result = {}
+    for bag in bags:
+        if bag.resolve().name not in recordings:
+            raise TrafficError(f'{boxes} knows no {bag.resolve().name}')
+        height, width = next(read_frames(bag)).rgb().shape[:2]
+        result[bag.resolve().name] = traffic_kept(
+            sparsifier, bag, recordings[bag.resolve().name], vlm.token_grid(height, width), ratios)
+    console.print(traffic_table(result))
+    if as_json:
+        typer.echo(json.dumps(result))
 
 
 def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,

@@ -168,6 +168,23 @@ def rate_table(title: str, rates: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+def traffic_table(result: dict[str, dict[str, Any]]) -> Table:
+    """Return how much of the vehicles of recordings is kept, a row for each recording."""
+    from rich.table import Table
+
+    budgets = list(next(iter(result.values()))['budgets'])
+    table = Table(title='Share of the vehicles that is kept',
+                  caption='older: in frames that are neither the key frame nor the newest')
+    for name in ('recording', 'boxes', 'frames', *(f'{float(share):.0%}' for share in budgets)):
+        table.add_column(name, justify='left' if name in ('recording', 'frames') else 'right')
+    for name, found in result.items():
+        for kind, title in (('kept', 'all'), ('older', 'older')):
+            shares = [one[kind] for one in found['budgets'].values()]
+            table.add_row(*((name, str(found['boxes'])) if kind == 'kept' else ('', '')), title,
+                          *('-' if share is None else f'{share:.2f}' for share in shares))
+    return table
+
+
 def network_table(result: dict[str, Any]) -> Table:
     """Return what is right and kept with each network, a row for each."""
     from rich.table import Table

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +33,9 @@ def train_windows(
     over: Annotated[list[Path] | None, typer.Option(
         help='Recording of an empty, straight road over which to draw the hazards; may be given '
              'several times. The windows come beside those without.', show_default=False)] = None,
+    over_sec: Annotated[float | None, typer.Option(
+        min=0.0, help='With --over: how much of each recording to take, from its begin.',
+        show_default=False)] = None,
 ) -> None:
     """Render the windows to learn from; what is there already stays."""
     from rich.progress import Progress
@@ -41,7 +45,7 @@ def train_windows(
     with Progress() as bar:
         task = bar.add_task(f'{n} windows', total=n)
         render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows),
-                      over or ())
+                      over or (), math.inf if over_sec is None else over_sec)
 
 
 @app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from the '
@@ -74,7 +78,7 @@ def train_proposal(
              'folder of its own.', show_default=False)] = None,
     work: WorkOption = WORK,
     steps: Annotated[int | None, typer.Option(
-        min=1, help='Optimiser steps; by default 1200, and 600 with --bag or --vlm.',
+        min=1, help='Optimiser steps; by default 1800, and 600 with --bag or --vlm.',
         show_default=False)] = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -84,7 +88,7 @@ def train_proposal(
             raise typer.BadParameter('--targets and --anew need --vlm')
         from vts_ros.training.proposal import train_proposal as train
 
-        train(shards, out or Path('models/proposal'), work, steps or 1200, seed=seed)
+        train(shards, out or Path('models/proposal'), work, steps or 1800, seed=seed)
         return
     from rich.console import Console
 

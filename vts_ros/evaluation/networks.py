@@ -18,7 +18,7 @@ from vts_ros.evaluation.bootstrap import Bootstrap
 from vts_ros.evaluation.comparison import answer_all, look, Looked, Progress
 from vts_ros.evaluation.hard import object_area
 from vts_ros.evaluation.metrics import score
-from vts_ros.evaluation.proposal import HIT_SHARE, object_tokens, REPORT
+from vts_ros.evaluation.proposal import HIT_SHARE, NOTE, object_tokens, REPORT
 from vts_ros.evaluation.quality import between, new_figure, place, Run, style
 from vts_ros.pipeline import Pipeline
 from vts_ros.scenes.cells import true_saliency
@@ -232,11 +232,13 @@ def _as_it_is(evidence: Evidence, window: Looked) -> Evidence:
 
 def _about(folder: Path) -> str:
     """Return how a network was trained, as far as it is noted beside it."""
-    path = folder / REPORT
-    report = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    note, report = _read(folder / NOTE), _read(folder / REPORT)
     how = report.get('settings')
+    if how is None and note:
+        return (f'the truth about {note["windows"]:,} rendered windows, {note["over"]:,} of them '
+                f'over a recording; {note["steps"]} steps of {note["batch"]} frames')
     if how is None:
-        return 'the truth about rendered windows: `vts train proposal`, which leaves no note'
+        return 'not known: nothing is noted beside it'
     bags = ', '.join(f'`{bag}`' for bag in how['bags'])
     windows = f'{report["train"]} windows of {bags}' if bags else (
         f'{report["train"]} rendered windows')
@@ -245,6 +247,10 @@ def _about(folder: Path) -> str:
             f'{how["passes"]} times')
     start = 'its saliency begun anew' if how['anew'] else 'begun with the shipped network'
     return f'{what}; {how["steps"]} steps of {how["batch"]} frames, {start}'
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
 
 
 def _judge(pipeline: Pipeline, windows: Sequence[Looked],

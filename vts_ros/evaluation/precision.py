@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 import itertools
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vts_ros.bags import read_frames
 from vts_ros.engines import EngineError, EngineOptions, Precision
 from vts_ros.engines.cache import EngineCache
 from vts_ros.evaluation.scenes import evaluate, frames_of
-from vts_ros.frames import Frame, FrameBuffer
+from vts_ros.frames import Frame
 from vts_ros.pipeline import Pipeline, PipelineConfig
 from vts_ros.scenes.clips import balanced_scenes, render
 from vts_ros.sparsify import Sparsifier
@@ -43,16 +41,6 @@ class Change(NamedTuple):
     windows: int
     same_tokens: float
     same_keys: int
-
-
-def windows_of_bags(bags: Sequence[Path], frames: int, interval_sec: float = 0.4
-                    ) -> Iterator[list[Frame]]:
-    """Yield the windows of recorded drives, each one frame further than the one before."""
-    for bag in bags:
-        buffer = FrameBuffer(frames, interval_sec)
-        for frame in read_frames(bag):
-            if buffer.push(frame) == 'admitted' and (window := buffer.window()):
-                yield window
 
 
 def rendered_windows() -> Iterator[list[Frame]]:

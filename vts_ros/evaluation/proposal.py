@@ -20,6 +20,8 @@ from vts_ros.sparsify import Proposal, Sparsifier
 #: Beside the graphs of a network that learned from a language model: what it finds in windows
 #: held out, and how it was trained.
 REPORT = 'holdout.json'
+#: Beside those of a network that learned from the truth: how it was trained.
+NOTE = 'training.json'
 #: A key frame is a hit if it is worth at least this share of the best frame.
 HIT_SHARE = 0.9
 

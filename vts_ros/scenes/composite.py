@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+import math
 from pathlib import Path
 
 import cv2
@@ -58,9 +59,9 @@ class Backdrop:
 
     @classmethod
     def load(cls, bag: Path, vanishing_point: tuple[float, float] = VANISHING_POINT,
-             speed_mps: float = DRIVEN_MPS) -> Backdrop:
+             speed_mps: float = DRIVEN_MPS, first_sec: float = math.inf) -> Backdrop:
         """
-        Read the first camera of a recording.
+        Read the first camera of a recording, or the first seconds of it.
 
         Raises
         ------
@@ -71,7 +72,8 @@ class Backdrop:
         frames = list(until_damage(read_frames(bag), Counter()))
         if not frames:
             raise BagError(f'{bag} has no picture to draw on')
-        frames = [frame for frame in frames if frame.camera == frames[0].camera]
+        frames = [frame for frame in frames if frame.camera == frames[0].camera
+                  and 1e-9 * (frame.stamp_ns - frames[0].stamp_ns) <= first_sec]
         return cls(np.stack([_cut(frame.rgb(), vanishing_point) for frame in frames]),
                    np.array([1e-9 * frame.stamp_ns for frame in frames]), speed_mps)
 

@@ -14,7 +14,6 @@ can be taught the truth of the same windows instead, to compare.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 import json
@@ -32,9 +31,9 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-from vts_ros.bags import read_frames, until_damage
+from vts_ros.bags import read_windows
 from vts_ros.evaluation.proposal import find_rate, REPORT, Wanted
-from vts_ros.frames import Frame, FrameBuffer, FrameError
+from vts_ros.frames import Frame, FrameError
 from vts_ros.models import checkpoint, model_path
 from vts_ros.report import Box
 from vts_ros.scenes.cells import overlaps, true_saliency
@@ -293,7 +292,7 @@ def _watch(bags: Sequence[Path], model: str, folder: Path, windows: int, passes:
 def _recorded(bags: Sequence[Path], wanted: Mapping[Place, Path]) -> Iterator[Taken]:
     """Yield the windows of recordings that are wanted."""
     for bag in bags:
-        for end, window in enumerate(_windows(bag)):
+        for end, window in enumerate(read_windows(bag)):
             if (bag, end) in wanted:
                 yield Taken(wanted[bag, end], window)
 
@@ -329,19 +328,10 @@ def _example(vlm: Vlm, prompt: Prompt, window: Sequence[Frame], passes: int,
     return Example(small, use, parse(answer, prompt.box_scale).box)
 
 
-def _windows(bag: Path) -> Iterator[list[Frame]]:
-    buffer = FrameBuffer()
-    for frame in until_damage(read_frames(bag), Counter()):
-        if buffer.push(frame) in ('admitted', 'gap', 'back'):
-            window = buffer.window()
-            if window is not None:
-                yield window
-
-
 def _plan(bags: Sequence[Path], windows: int) -> list[Place]:
     """Return recording and number of the windows to take, at even distances over all of them."""
     found: list[Place] = [(bag, end) for bag in bags
-                          for end in range(sum(1 for _ in _windows(bag)))]
+                          for end in range(sum(1 for _ in read_windows(bag)))]
     if len(found) <= windows:
         return found
     return [found[round(index)] for index in np.linspace(0, len(found) - 1, windows)]

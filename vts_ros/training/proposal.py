@@ -1,10 +1,11 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Train the proposal network on rendered frames."""
+"""Train the proposal network on rendered frames, some of them over the road of a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
+from vts_ros.evaluation.proposal import NOTE
 from vts_ros.scenes.cells import true_saliency
 from vts_ros.scenes.types import LABELS
 from vts_ros.sparsify.export import export_frame, export_window
 from vts_ros.sparsify.network import EMBEDDING_CHANNELS, MAP_SIZE, ProposalNet, STRIDE
+from vts_ros.training.augment import another_camera
 from vts_ros.training.loop import fit, Losses, Schedule
 from vts_ros.training.shards import Sample, Shards
 from vts_ros.training.targets import cell_targets
@@ -51,7 +54,7 @@ class EmbeddingHeads(nn.Module):
 def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch: int = 24,
                    seed: int = 0) -> None:
     """
-    Train the proposal network and write the ONNX graphs.
+    Train the proposal network and write the ONNX graphs, and ``NOTE`` about how.
 
     Parameters
     ----------
@@ -81,14 +84,16 @@ def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch
     export_frame(net.eval(), out / 'frame.onnx')
     export_window(out / 'window.onnx')
     export_window(out / 'window_by_counting.onnx', by_counting=True)
+    note = {'windows': len(data), 'over': data.over, 'steps': steps, 'batch': batch, 'seed': seed}
+    (out / NOTE).write_text(json.dumps(note) + '\n', encoding='utf-8')
 
 
 def _losses(net: ProposalNet, heads: EmbeddingHeads, samples: Sequence[Sample],
             rng: np.random.Generator) -> Losses:
     picks = rng.integers([len(sample.truths) for sample in samples])
-    truths = [sample.truths[pick] for sample, pick in zip(samples, picks)]
-    frames = torch.from_numpy(np.stack(
-        [sample.frames[pick] for sample, pick in zip(samples, picks)]))
+    pictures, truths = zip(*(another_camera(sample.frames[pick], sample.truths[pick], rng)
+                             for sample, pick in zip(samples, picks)))
+    frames = torch.from_numpy(np.stack(pictures))
     wanted = torch.from_numpy(np.stack([true_saliency(truth, *MAP_SIZE) for truth in truths]))
     labels = torch.from_numpy(np.stack(
         [cell_targets(truth, *MAP_SIZE).label for truth in truths]))

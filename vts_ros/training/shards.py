@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 import json
+import math
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ from vts_ros.training.targets import cell_targets, CellTargets, stack, stored
 CELL_PX = 16
 CELLS = HEIGHT // CELL_PX, WIDTH // CELL_PX
 SHARD_WINDOWS = 250
+#: In the names of shards that are drawn over recordings.
+_OVER = '-over'
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,12 @@ class Shards:
         """Return the number of windows."""
         return len(self._index)
 
+    @property
+    def over(self) -> int:
+        """Return how many of the windows are drawn over recordings."""
+        return sum(len(truths) for path, truths in zip(self._paths, self._truths)
+                   if _OVER in path.name)
+
     def __getitem__(self, index: int) -> Sample:
         """Return a window with its pictures."""
         shard, row = self._index[index]
@@ -100,7 +109,7 @@ class Shards:
 
 def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
                   progress: Callable[[int], None] = lambda windows: None,
-                  over: Sequence[Path] = ()) -> None:
+                  over: Sequence[Path] = (), first_sec: float = math.inf) -> None:
     """
     Render windows of a split with balanced risk levels; what is there already stays.
 
@@ -118,12 +127,15 @@ def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
         Called with the number of windows that were done since the last call.
     over
         Recordings over which to draw the hazards, see ``vts_ros.scenes.composite``.
+    first_sec
+        How much of each recording to take.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-windows // SHARD_WINDOWS)
-    name = f'{split}-over' if over else split
-    jobs = [_Job(folder / f'{name}-{number:04d}.npy', split, number * SHARD_WINDOWS, tuple(over))
+    name = f'{split}{_OVER}' if over else split
+    jobs = [_Job(folder / f'{name}-{number:04d}.npy', split, number * SHARD_WINDOWS, tuple(over),
+                 first_sec)
             for number in range(count)]
     missing = [job for job in jobs if not job.path.exists()]
     progress(SHARD_WINDOWS * (count - len(missing)))
@@ -143,13 +155,14 @@ class _Job(NamedTuple):
     split: str
     first: int
     over: tuple[Path, ...] = ()
+    first_sec: float = math.inf
 
 
 def _render_shard(job: _Job) -> None:
     cv2.setNumThreads(1)
     path = job.path
     if job.over:
-        backdrops = [Backdrop.load(bag) for bag in job.over]
+        backdrops = [Backdrop.load(bag, first_sec=job.first_sec) for bag in job.over]
         samples = [_sample(render_window(scene, behind)) for scene, behind in scenes_over(
             backdrops, job.split, SHARD_WINDOWS, job.first)]
     else:

@@ -61,6 +61,8 @@ _QUESTION_SHARE, _QUESTIONS = 0.25, 3
 #: is left is pruned at random.
 _WHOLE_SHARE, _SPARSIFIER_SHARE = 0.25, 0.6
 _KEEP_RATIOS = (0.15, 0.9)
+#: Share of the steps in which the captions are those of causal mode.
+_CAUSAL_SHARE = 0.3
 #: Weights of the tokens that state object, box and risk, and of those of the description, which
 #: is long and mostly a free choice of words; the others weigh 1.
 _FACT_WEIGHT, _DESCRIPTION_WEIGHT = 3.0, 0.3
@@ -242,7 +244,8 @@ class _Windows:
     def understand(self, step: int) -> Losses:
         """Return the dense losses of a step: no question is asked yet."""
         drawn = self._draw(step, 4, self._features.windows)
-        prepared = [self._prepare(window, describe_prompt()) for window in drawn.features]
+        prepared = [self._prepare(window, describe_prompt(), drawn.is_causal)
+                    for window in drawn.features]
         inputs = self._vlm.batch(prepared, drawn.keeps)
         # Up to the last picture: nothing that comes after has to be known.
         layout = prepared[0].layout
@@ -265,7 +268,7 @@ class _Windows:
         # All of one kind in a step: padding would be computed in vain.
         asking = _question_dialogue if rng.random() < _QUESTION_SHARE else _description_dialogue
         dialogues = [asking(sample.window, rng) for sample in drawn.samples]
-        prepared = [self._prepare(window, dialogue.prompt)
+        prepared = [self._prepare(window, dialogue.prompt, drawn.is_causal)
                     for window, dialogue in zip(drawn.features, dialogues)]
         inputs = self._vlm.batch(prepared, drawn.keeps, [one.answer for one in dialogues])
         states, visual = self._read(inputs, None, len(self._text.layers))
@@ -284,9 +287,10 @@ class _Windows:
                           [level[0] for level in encoded.deepstack_features], layers)
         return states, visual
 
-    def _prepare(self, features: Sequence[FrameFeatures], prompt: Prompt) -> Prepared:
+    def _prepare(self, features: Sequence[FrameFeatures], prompt: Prompt, is_causal: bool
+                 ) -> Prepared:
         layout: Layout = self._layout(tuple(frame.grid for frame in features),
-                                      _captions(prompt, len(features)), prompt)
+                                      _captions(prompt, len(features), is_causal), prompt)
         return Prepared.join(layout, features)
 
     def _encode(self, indices: Sequence[int]) -> list[list[FrameFeatures]]:
@@ -310,7 +314,8 @@ class _Windows:
             # One budget in a step: padding would be computed in vain.
             ratio = float(rng.uniform(*_KEEP_RATIOS))
             keeps = [self._keep(index, frames, grid, ratio, rng) for index in indices]
-        return _Drawn([self._data[index] for index in indices], features, keeps)
+        return _Drawn([self._data[index] for index in indices], features, keeps,
+                      bool(rng.random() < _CAUSAL_SHARE))
 
     def _keep(self, index: int, frames: int, grid: tuple[int, int], ratio: float,
               rng: np.random.Generator) -> NDArray[np.int32]:
@@ -350,11 +355,16 @@ class _Windows:
 
 
 class _Drawn(NamedTuple):
-    """Windows of a step, their features, and the visual tokens that are left of each."""
+    """
+    Windows of a step, their features, and the visual tokens that are left of each.
+
+    In causal mode the pictures have other captions; what is left of them is not chosen otherwise.
+    """
 
     samples: list[Sample]
     features: list[list[FrameFeatures]]
     keeps: list[NDArray[np.int32]]
+    is_causal: bool
 
 
 class _Weights:
@@ -423,10 +433,11 @@ def _outlook(windows: Sequence[WindowTruth], risk: NDArray[np.float32]) -> Outlo
 
 
 @lru_cache
-def _captions(prompt: Prompt, frames: int) -> tuple[str, ...]:
+def _captions(prompt: Prompt, frames: int, is_causal: bool) -> tuple[str, ...]:
     interval_ns = 400_000_000
-    return tuple(prompt.captions([Frame('camera', number * interval_ns, b'')
-                                  for number in range(frames)]))
+    captions = prompt.captions_on_arrival if is_causal else prompt.captions
+    return tuple(captions([Frame('camera', number * interval_ns, b'')
+                           for number in range(frames)]))
 
 
 def _merge(targets: CellTargets) -> CellTargets:
@@ -455,5 +466,5 @@ def _texts(data: Shards, seed: int) -> list[str]:
         texts.append(render(language.answer(window, rng)))
         texts += [f'{question.text}\n{question.answer}'
                   for question in language.questions(window, rng)]
-    captions = [f'{-tenth / 10:.1f}s'.replace('-0.0s', '0.0s') for tenth in range(31)]
+    captions = [f'{tenth / 10:.1f}s' for tenth in range(-30, 31)]
     return texts + 20 * captions
