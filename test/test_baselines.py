@@ -389,16 +389,17 @@ def test_vidcom2_keeps_more_of_an_unusual_frame_and_what_is_unlike_it() -> None:
 
 @pytest.mark.parametrize(('name', 'key'), [
     ('vts-key-newest', 4), ('vts-key-oldest', 0), ('vts-key-oracle', 2)])
-def test_the_key_frame_is_whole_or_takes_half(known: dict[str, Method], name: str,
-                                              key: int) -> None:
+def test_key_frame_and_newest_have_their_quarters(known: dict[str, Method], name: str,
+                                                  key: int) -> None:
     window = evidence(by_lot(5, 28), (4, 7), object_area=(0.1, 0.2, 0.4, 0.3, 0.0))
     keep = known[name].keep(window, 60)
     assert keep is not None
-    assert np.bincount(keep // 28, minlength=5)[key] == 28
+    of_frames = np.bincount(keep // 28, minlength=5)
+    assert of_frames[[key, 4]].min() >= 15
     few = known[name].keep(window, 9)
     assert few is not None
     of_frames = np.bincount(few // 28, minlength=5)
-    assert of_frames[key] >= 5
+    assert of_frames[key] >= 3
     assert of_frames[4] >= 2
     assert of_frames[key] < 9 or key == 4
 
@@ -406,9 +407,10 @@ def test_the_key_frame_is_whole_or_takes_half(known: dict[str, Method], name: st
 def test_the_oracle_takes_the_newest_of_equals_and_needs_the_truth(
         known: dict[str, Method]) -> None:
     nothing = evidence(by_lot(5, 28), (4, 7), object_area=[0.0] * 5)
-    keep = known['vts-key-oracle'].keep(nothing, 28)
+    keep, newest = (known[name].keep(nothing, 28) for name in ('vts-key-oracle', 'vts-key-newest'))
     assert keep is not None
-    assert np.bincount(keep // 28, minlength=5)[4] >= 14
+    assert newest is not None
+    assert keep.tolist() == newest.tolist()
     with pytest.raises(ValueError, match='needs the truth'):
         known['vts-key-oracle'].keep(nothing._replace(object_area=None), 28)
 
@@ -427,7 +429,8 @@ def test_every_frame_is_a_random_key_at_times(known: dict[str, Method]) -> None:
     ('vts-score-importance', {'alpha': 0.0}), ('vts-radius-0', {'search_radius': 0}),
     ('vts-radius-2', {'search_radius': 2}),
     ('vts-share-whole', {'key_share': 1.0, 'newest_share': 0.0}),
-    ('vts-share-key', {'newest_share': 0.0}),
+    ('vts-share-half', {'key_share': 0.5}),
+    ('vts-share-key', {'newest_share': 0.0}), ('vts-share-newest', {'key_share': 0.0}),
     ('vts-share-none', {'key_share': 0.0, 'newest_share': 0.0})])
 def test_variants_are_the_sparsifier_with_other_settings(
         known: dict[str, Method], name: str, settings_of: dict[str, float]) -> None:

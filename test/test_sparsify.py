@@ -143,7 +143,7 @@ def oracle(proposals: Sequence[Proposal], grid: tuple[int, int], budget: int, al
 
     size = len(places)
     sure: set[int] = set()
-    for t, share in ((key, math.ceil(budget / 2)), (len(proposals) - 1, budget // 4)):
+    for t, share in ((key, math.ceil(budget / 4)), (len(proposals) - 1, budget // 4)):
         own = sorted(range(size), key=lambda n: (-salient[t][n], n))
         sure |= {t * size + n for n in own[:share]}
     others = sorted(set(range(len(proposals) * size)) - sure,
@@ -315,7 +315,7 @@ def test_selection_invariants(sparsifier: Sparsifier, frames: int, rows: int, co
         assert found.frame_scores.shape == (frames,)
         if selector is sparsifier:
             of_frames = np.bincount(found.keep // tokens, minlength=frames)
-            assert of_frames[found.key] >= min(tokens, math.ceil(len(found.keep) / 2))
+            assert of_frames[found.key] >= min(tokens, math.ceil(len(found.keep) / 4))
             assert of_frames[-1] >= min(tokens, len(found.keep) // 4)
 
 
@@ -331,7 +331,7 @@ def test_ties_keep_the_lower_index(sparsifier: Sparsifier, grid: tuple[int, int]
         first = min(budget - newest, last)
         assert found.keep.tolist() == [*range(first), *range(last, last + budget - first)]
         found = sparsifier.select(constant_window(frames), grid, ratio, previous_key=2)
-        sure = [*range(2 * tokens, 2 * tokens + min(tokens, math.ceil(budget / 2))),
+        sure = [*range(2 * tokens, 2 * tokens + min(tokens, math.ceil(budget / 4))),
                 *range(3 * tokens, 3 * tokens + min(tokens, budget // 4))]
         key_first = [*sure, *(i for i in range(frames * tokens) if i not in sure)]
         assert found.key == 2
@@ -362,7 +362,7 @@ def test_few_tokens_are_not_spent_on_one_moment(frame_engine: OnnxRuntimeEngine,
     window[4] = Proposal(window[2].saliency * np.float32(0.99), still)
     newest = sparsifier.select(window, (4, 7), 4 / 140)
     assert 4 * 28 + 7 + 5 // 2 in newest.keep
-    assert np.count_nonzero(newest.keep // 28 == 2) == 2
+    assert np.count_nonzero(newest.keep // 28 == 2) >= 1
 
 
 def test_hysteresis_holds_the_key_frame(frame_engine: OnnxRuntimeEngine,
@@ -399,7 +399,8 @@ def test_small_object_survives_a_coarse_grid(frame_engine: OnnxRuntimeEngine,
     still = random_window(2, 1)[0]
     window = [Proposal(np.full((8, 14), 0.6, np.float32), still.embedding),
               Proposal(saliency, still.embedding)]
-    sparsifier = Sparsifier(frame_engine, window_engine, alpha=0.0, newest_share=0.0)
+    sparsifier = Sparsifier(frame_engine, window_engine, alpha=0.0, key_share=1.0,
+                            newest_share=0.0)
     found = sparsifier.select(window, (4, 7), 0.52)
     assert found.score[1, 2 * 7 + 4] == pytest.approx(((1.0 + 3 * 0.3 ** 4) / 4) ** 0.25, abs=1e-5)
     assert np.delete(found.score[1], 2 * 7 + 4) == pytest.approx(0.3, abs=1e-5)

@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from bag_maker import drive, real_bags
+import cv2
 import numpy as np
 import pytest
 from test_cli import vts
 
-from vts_ros.evaluation.traffic import read_tracks, Track, traffic_kept, TrafficError
+from vts_ros.evaluation.traffic import (
+    DATA,
+    draw_kept,
+    PAGE,
+    PICTURE,
+    read_tracks,
+    Track,
+    traffic_kept,
+    TrafficError,
+)
 from vts_ros.sparsify import Sparsifier
 
 #: Drawn by hand.
@@ -72,14 +82,14 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_what_is_kept_of_recordings_follows_the_traffic() -> None:
+def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
     bags = {bag.name: bag for bag in real_bags()}
     known = sorted(bags.keys() & read_tracks(BOXES).keys())
     if not known:
         pytest.skip('no recording with boxes here')
     arguments = [part for name in known for part in ('--bag', bags[name])]
     done = vts('eval', 'proposal', *arguments, '--boxes', BOXES, '--budgets', '0.6,0.4,0.2',
-               '--json', timeout_sec=240)
+               '--report', tmp_path, '--json', timeout_sec=240)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert sorted(result) == known
@@ -89,4 +99,22 @@ def test_what_is_kept_of_recordings_follows_the_traffic() -> None:
         for budget, shares in found['budgets'].items():
             # Chance keeps the budget.
             assert shares['kept'] > 1.3 * float(budget), (name, budget, shares)
-            assert shares['older'] > float(budget), (name, budget, shares)
+            assert shares['older'] > 1.3 * float(budget), (name, budget, shares)
+        assert f'| `{name}` | {found["boxes"]} | all |' in (tmp_path / PAGE).read_text()
+    assert json.loads((tmp_path / DATA).read_text())['result'] == result
+    picture = cv2.imread(str(tmp_path / PICTURE))
+    assert picture is not None
+    assert picture.shape == (136 * len(known), 1200, 3)
+
+
+def test_the_picture_shows_what_is_kept(tmp_path: Path) -> None:
+    bag, sparsifier = drive(tmp_path / 'bag', 24), Sparsifier()
+    assert draw_kept(sparsifier, bag, {}, GRID) is None
+    box = {'one': Track(np.array([0.0, 9.0]), np.array([[0.25, 0.25, 0.75, 0.75]] * 2))}
+    drawn = draw_kept(sparsifier, bag, box, GRID)
+    assert drawn is not None
+    # 60 % of the area of five frames are grey, and of the rest what is so by itself.
+    coloured = np.ptp(drawn.astype(int), axis=2) > 8
+    assert 0.1 < coloured.mean() < 0.42
+    # The upper edge of the box, in the oldest frame.
+    assert (drawn[34, 70:170] == (255, 210, 60)).all()

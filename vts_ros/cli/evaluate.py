@@ -165,7 +165,7 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
         from vts_ros.sparsify.methods import methods
 
         for path in write_quality(result, methods(pipeline.sparsifier, names),
-                                  _this_run(pipeline, start_sec), report):
+                                  _this_run(pipeline.vlm, start_sec), report):
             console.print(f'wrote {path}', highlight=False, markup=False)
     return result
 
@@ -343,7 +343,7 @@ def eval_calibrate(
             lambda share, what: bar.update(task, completed=1.0 + share, description=what))
     files = [written]
     if report is not None:
-        files += write_page(found, _this_run(pipeline, start_sec), report)
+        files += write_page(found, _this_run(pipeline.vlm, start_sec), report)
     console.print(f'expected calibration error {found["without"]["ece"]} before, '
                   f'{found["calibrated"]["ece"]} after', highlight=False)
     parts = [('rendered windows', found), *found['drives'].items(), *found['bags'].items()] \
@@ -409,9 +409,9 @@ def eval_proposal(
     folder = proposal or model_path('proposal/frame.onnx').parent
     if (boxes is None) != (not bag):
         raise typer.BadParameter('--bag and --boxes need each other')
-    if bag and (against or report):
-        raise typer.BadParameter('--against and --report are about rendered windows')
-    if against or report:
+    if bag and against:
+        raise typer.BadParameter('--against is about rendered windows')
+    if against or (report and not bag):
         networks = {str(proposal) if proposal else 'shipped': folder}
         for text in against or ():
             name, _, path = text.rpartition('=')
@@ -424,7 +424,7 @@ def eval_proposal(
     sparsifier = Sparsifier.load(folder)
     vlm = Vlm.load(model_path(model), device='cpu')
     if bag and boxes:
-        _traffic(sparsifier, vlm, bag, boxes, ratios, console, as_json)
+        _traffic(sparsifier, vlm, bag, boxes, ratios, report, console, as_json)
         return
     grid = vlm.token_grid(HEIGHT, WIDTH)
     with Progress(console=console) as bar:
@@ -438,24 +438,33 @@ def eval_proposal(
 
 
 def _traffic(sparsifier: Sparsifier, vlm: Vlm, bags: list[Path], boxes: Path,
-             ratios: list[float], console: Console, as_json: bool) -> None:
-    """Show how much of the traffic of recordings is kept."""
-    import json
+             ratios: list[float], report: Path | None, console: Console, as_json: bool) -> None:
+    """Show how much of the traffic of recordings is kept, and write the page if asked to."""
+    import time
 
     from vts_ros.bags import read_frames
-    from vts_ros.evaluation.traffic import read_tracks, traffic_kept, TrafficError
+    from vts_ros.evaluation.traffic import (
+        draw_kept,
+        read_tracks,
+        traffic_kept,
+        TrafficError,
+        write_traffic,
+    )
 
-    recordings = read_tracks(boxes)
-    result = {}
+    start_sec = time.monotonic()
+    recordings, result, pictures = read_tracks(boxes), {}, []
     for bag in bags:
-        if bag.resolve().name not in recordings:
-            raise TrafficError(f'{boxes} knows no {bag.resolve().name}')
+        name = bag.resolve().name
+        if name not in recordings:
+            raise TrafficError(f'{boxes} knows no {name}')
         height, width = next(read_frames(bag)).rgb().shape[:2]
-        result[bag.resolve().name] = traffic_kept(
-            sparsifier, bag, recordings[bag.resolve().name], vlm.token_grid(height, width), ratios)
+        grid = vlm.token_grid(height, width)
+        result[name] = traffic_kept(sparsifier, bag, recordings[name], grid, ratios)
+        if report and (picture := draw_kept(sparsifier, bag, recordings[name], grid)) is not None:
+            pictures.append(picture)
     console.print(traffic_table(result))
-    if as_json:
-        typer.echo(json.dumps(result))
+    written = write_traffic(result, pictures, _this_run(vlm, start_sec), report) if report else []
+    finish(console, written, result, as_json)
 
 
 def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
@@ -473,11 +482,11 @@ def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
         result = compare_networks(pipeline, networks, split, n, ratios, progress)
     console.print(network_table(result))
     written = [] if report is None else write_networks(
-        result, _this_run(pipeline, start_sec), report)
+        result, _this_run(pipeline.vlm, start_sec), report)
     finish(console, written, result, as_json)
 
 
-def _this_run(pipeline: Pipeline, start_sec: float) -> Run:
+def _this_run(vlm: Vlm, start_sec: float) -> Run:
     """Return what a page says about how it was made: command, day, machine and time."""
     from datetime import date
     import shlex
@@ -486,4 +495,4 @@ def _this_run(pipeline: Pipeline, start_sec: float) -> Run:
     from vts_ros.evaluation.quality import machine, Run
 
     return Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
-               machine(pipeline.vlm.info['device']), time.monotonic() - start_sec)
+               machine(vlm.info['device']), time.monotonic() - start_sec)

@@ -10,20 +10,28 @@ between two of them a vehicle moves evenly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.bags import read_windows
+from vts_ros.evaluation.quality import Run
 from vts_ros.frames import Frame
 from vts_ros.report import Box
 from vts_ros.scenes.cells import overlaps
 from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.visuals import dim_dropped, encode, Picture
+
+PAGE, PICTURE, DATA = 'recordings.md', 'recordings.jpg', 'recordings.json'
+#: Size of a frame in the picture, width and height, and the share of tokens that it shows.
+_FRAME_PX, _SHOWN = (240, 136), 0.4
+_BOX = (255, 210, 60)
 
 #: A box counts for so long before its first and after its last entry, about half a frame.
 _SLACK_SEC = 0.06
@@ -125,41 +133,132 @@ def traffic_kept(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track],
         If the recording or a picture cannot be read.
 
     """
-    seen: dict[int, Proposal] = {}
     kept: dict[float, list[float]] = {ratio: [] for ratio in budgets}
     older: dict[float, list[float]] = {ratio: [] for ratio in budgets}
-    windows, first_ns = 0, None
-    for window in read_windows(bag):
+    windows = 0
+    for window in _looked(sparsifier, bag, tracks):
         windows += 1
-        first_ns = window[0].stamp_ns if first_ns is None else first_ns
-        seen = {frame.stamp_ns: seen.get(frame.stamp_ns) or sparsifier.propose(frame.rgb())
-                for frame in window}
-        shares = _shares(window, first_ns, tracks, grid)
         for ratio in budgets:
-            chosen = sparsifier.select([seen[frame.stamp_ns] for frame in window], grid, ratio)
-            keep = np.zeros((len(window), grid[0] * grid[1]))
-            np.put(keep, chosen.keep, 1.0)
-            for index, share in shares:
-                found = float(share @ keep[index])
+            keep, key = window.keep(sparsifier, grid, ratio)
+            for index, box in window.boxes:
+                shared, area = overlaps(box, *grid)
+                found = float((shared * keep[index]).sum() / area)
                 kept[ratio].append(found)
-                if index not in (chosen.key, len(window) - 1):
+                if index not in (key, len(keep) - 1):
                     older[ratio].append(found)
     return {'windows': windows, 'boxes': len(next(iter(kept.values()), [])),
             'budgets': {f'{ratio:g}': {'kept': _mean(kept[ratio]), 'older': _mean(older[ratio])}
                         for ratio in budgets}}
 
 
-def _shares(window: Sequence[Frame], first_ns: int, tracks: Mapping[str, Track],
-            grid: tuple[int, int]) -> list[tuple[int, NDArray[np.float64]]]:
-    """Return frame and share of the area on each token [N], for each box."""
-    found = []
-    for index, frame in enumerate(window):
-        for track in tracks.values():
-            box = track.at(1e-9 * (frame.stamp_ns - first_ns))
-            if box is not None:
-                shared, area = overlaps(box, *grid)
-                found.append((index, shared.ravel() / area))
-    return found
+class _Looked(NamedTuple):
+    """
+    A window, what the network saw in its frames, and the vehicles in them.
+
+    Attributes
+    ----------
+    boxes
+        Index of a frame, and a box in it.
+
+    """
+
+    frames: list[Frame]
+    proposals: list[Proposal]
+    boxes: list[tuple[int, Box]]
+
+    def keep(self, sparsifier: Sparsifier, grid: tuple[int, int], ratio: float
+             ) -> tuple[NDArray[np.bool_], int]:
+        """Return which tokens are kept [T, rows, columns], and which is the key frame."""
+        chosen = sparsifier.select(self.proposals, grid, ratio)
+        keep = np.zeros((len(self.frames), *grid), bool)
+        np.put(keep, chosen.keep, True)
+        return keep, chosen.key
+
+
+def _looked(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track]) -> Iterator[_Looked]:
+    """Yield the windows of a recording; each frame is looked at once."""
+    seen: dict[int, Proposal] = {}
+    first_ns = None
+    for window in read_windows(bag):
+        first_ns = window[0].stamp_ns if first_ns is None else first_ns
+        seen = {frame.stamp_ns: seen.get(frame.stamp_ns) or sparsifier.propose(frame.rgb())
+                for frame in window}
+        boxes = [(index, box) for index, frame in enumerate(window) for track in tracks.values()
+                 if (box := track.at(1e-9 * (frame.stamp_ns - first_ns))) is not None]
+        yield _Looked(window, [seen[frame.stamp_ns] for frame in window], boxes)
+
+
+def draw_kept(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track],
+              grid: tuple[int, int]) -> Picture | None:
+    """
+    Draw what is kept of a window of a recording, and where the vehicles are.
+
+    Returns
+    -------
+    The window with the most boxes, of several the one in the middle, oldest frame first, uint8
+    [H, W, 3]; None where there is no box.
+
+    """
+    windows = list(_looked(sparsifier, bag, tracks))
+    most = max((len(window.boxes) for window in windows), default=0)
+    if not most:
+        return None
+    fullest = [window for window in windows if len(window.boxes) == most]
+    window = fullest[len(fullest) // 2]
+    keep, _ = window.keep(sparsifier, grid, _SHOWN)
+    pictures = [dim_dropped(np.asarray(cv2.resize(
+        frame.rgb(), _FRAME_PX, interpolation=cv2.INTER_AREA), np.uint8), kept)
+        for frame, kept in zip(window.frames, keep)]
+    for index, box in window.boxes:
+        left, top, right, bottom = (round(side * _FRAME_PX[place % 2])
+                                    for place, side in enumerate(box))
+        cv2.rectangle(pictures[index], (left, top), (right, bottom), _BOX, 1)
+    return np.hstack(pictures)
+
+
+def write_traffic(result: Mapping[str, Any], pictures: Sequence[Picture], run: Run,
+                  folder: Path) -> list[Path]:
+    """
+    Write a page about recordings, its picture and its data.
+
+    Parameters
+    ----------
+    result
+        What :func:`traffic_kept` found, by recording.
+    pictures
+        Of :func:`draw_kept`, one per recording.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / name for name in (PAGE, PICTURE, DATA)]
+    written[0].write_text('\n'.join(_page(result, run)) + '\n', encoding='utf-8')
+    written[1].write_bytes(encode(np.vstack(pictures)))
+    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'result': result}
+    written[2].write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    return written
+
+
+def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
+    budgets = list(next(iter(result.values()))['budgets'])
+    yield '# What is kept of recordings\n'
+    yield 'Made by the command below; do not edit.\n'
+    yield f'    {run.command}\n'
+    yield (f'{run.day.isoformat()}; {run.machine}. No language model takes part: this is about '
+           'what it would be given.\n')
+    yield f'![Frames of each recording with the vehicles in boxes]({PICTURE})\n'
+    yield (f'One window of each recording at {_SHOWN:.0%}, oldest frame first: what is grey is '
+           'dropped. The boxes were drawn by\nhand, and nothing was trained on them. The table '
+           'has the mean share of the area of a box that lies on tokens that are\nkept: over all '
+           'frames of all windows, and over the older ones, which are neither key frame nor '
+           'newest. A choice by\nlot keeps the budget.\n')
+    yield (f'| recording | boxes | frames | '
+           f'{" | ".join(f"{float(budget):.0%}" for budget in budgets)} |')
+    yield f'|---|---|---|{"---|" * len(budgets)}'
+    for name, found in result.items():
+        for kind, title in (('kept', 'all'), ('older', 'older')):
+            shares = ' | '.join('-' if one[kind] is None else f'{one[kind]:.2f}'
+                                for one in found['budgets'].values())
+            yield f'| `{name}` | {found["boxes"]} | {title} | {shares} |'
 
 
 def _mean(values: Sequence[float]) -> float | None:

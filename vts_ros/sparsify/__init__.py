@@ -27,10 +27,9 @@ class Sparsifier:
     """
     Choose tokens by what the proposal network sees: the method of this project.
 
-    The frame with the highest mean saliency is the key frame. It has a share of the budget, which
-    keeps it whole where that is enough, and so has the newest frame; both spend it on what is most
-    salient. The rest goes to the tokens of any frame that are salient or show what the key frame
-    does not.
+    The frame with the highest mean saliency is the key frame. It has a share of the budget, and so
+    has the newest frame; both spend it on what is most salient. The rest goes to the tokens of any
+    frame that are salient or show what the key frame does not.
 
     Parameters
     ----------
@@ -58,7 +57,7 @@ class Sparsifier:
 
     def __init__(self, frame_engine: Engine | None = None, window_engine: Engine | None = None, *,
                  alpha: float = 0.5, search_radius: int = 1, hysteresis: float = 0.05,
-                 key_share: float = 0.5, newest_share: float = 0.25) -> None:
+                 key_share: float = 0.25, newest_share: float = 0.25) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f'alpha must be 0 to 1, not {alpha}')
         if search_radius < 0:

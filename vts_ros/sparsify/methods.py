@@ -148,7 +148,10 @@ _VARIANTS: dict[str, _Variant] = {
         _oracle_key),
     'vts-share-whole': _Variant(
         'share', 'the key frame is whole before anything else is kept', shares=(1.0, 0.0)),
-    'vts-share-key': _Variant('share', 'no share for the newest frame', shares=(0.5, 0.0)),
+    'vts-share-half': _Variant('share', 'half of the budget for the key frame, not a quarter',
+                               shares=(0.5, 0.25)),
+    'vts-share-key': _Variant('share', 'no share for the newest frame', shares=(0.25, 0.0)),
+    'vts-share-newest': _Variant('share', 'no share for the key frame', shares=(0.0, 0.25)),
     'vts-share-none': _Variant('share', 'no shares, the ranking alone', shares=(0.0, 0.0)),
     'vts-score-similarity': _Variant('score', 'novelty alone, without saliency', alpha=1.0),
     'vts-score-importance': _Variant('score', 'saliency alone, without novelty', alpha=0.0),
@@ -181,7 +184,7 @@ def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES) -> list
 
 def vts_methods(sparsifier: Sparsifier) -> list[Method]:
     """Return VTS with the settings of a sparsifier, and its ablations, one change in each."""
-    fit = 'half for the key frame, a quarter for the newest; the ranking of the others, cut'
+    fit = 'a quarter each for the key frame and the newest; the ranking of the others, cut'
     return [Method(name, variant.group, variant.about, fit if name == 'vts' else 'as `vts`',
                    (_choose(sparsifier, variant),))
             for name, variant in _VARIANTS.items()]
