@@ -21,7 +21,7 @@ from vts_ros.scenes import language
 from vts_ros.scenes.cells import overlaps, true_saliency
 from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
 from vts_ros.sparsify import Sparsifier
-from vts_ros.training import shards as shards_module
+from vts_ros.training import shards as shards_module, vlm as vlm_module
 from vts_ros.training.augment import another_camera
 from vts_ros.training.fast import FastVision, patches, prepare_text, read
 from vts_ros.training.features import Features
@@ -253,6 +253,11 @@ def test_another_camera_sees_the_same_thing_where_its_box_is() -> None:
     same = views.count((round(96 / 224, 3), 48 / 128))
     assert 3 <= same <= 20
     assert len(set(views)) == 41 - same
+
+
+def test_captions_are_those_of_either_mode() -> None:
+    assert vlm_module._captions(describe_prompt(), 3, False) == ('-0.8s', '-0.4s', '0.0s')
+    assert vlm_module._captions(describe_prompt(), 3, True) == ('0.0s', '0.4s', '0.8s')
 
 
 @pytest.mark.parametrize('workers', [1, 2])
