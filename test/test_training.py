@@ -21,7 +21,8 @@ from vts_ros.scenes import language
 from vts_ros.scenes.cells import overlaps, true_saliency
 from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
 from vts_ros.sparsify import Sparsifier
-from vts_ros.training import shards as shards_module, vlm as vlm_module
+from vts_ros.training import shards as shards_module
+from vts_ros.training import vlm as vlm_module
 from vts_ros.training.augment import another_camera
 from vts_ros.training.fast import FastVision, patches, prepare_text, read
 from vts_ros.training.features import Features
