@@ -6,17 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bag_maker import drive, real_bags
+from bag_maker import compressed, drive, jpeg, picture, real_bags, times, write
 import cv2
 import numpy as np
 import pytest
 from test_cli import vts
 
+from vts_ros.bags import COMPRESSED_IMAGE, read_windows
 from vts_ros.evaluation.traffic import (
     DATA,
     draw_kept,
     PAGE,
     PICTURE,
+    picture_size,
     read_tracks,
     Track,
     traffic_kept,
@@ -62,6 +64,7 @@ def test_the_share_is_that_of_the_area(tmp_path: Path) -> None:
     '{"recordings": {"a": {"b": [[0, 0.5, 0, 0.4, 1]]}}}',
     '{"recordings": {"a": {"b": [[0, 0, 0, 960, 540]]}}}',
     '{"recordings": {"a": {"b": [[1, 0, 0, 1, 1], [0, 0, 0, 1, 1]]}}}',
+    '{"recordings": {"a": {"b": [[NaN, 0, 0, 1, 1]]}}}',
     '{"recordings": {"a": {"b": [["x", 0, 0, 1, 1]]}}}'])
 def test_a_file_that_holds_no_boxes_is_named(content: str, tmp_path: Path) -> None:
     path = tmp_path / 'boxes.json'
@@ -69,6 +72,26 @@ def test_a_file_that_holds_no_boxes_is_named(content: str, tmp_path: Path) -> No
     with pytest.raises(TrafficError, match=r'boxes\.json does not hold boxes') as caught:
         read_tracks(path)
     assert '\n' not in str(caught.value)
+
+
+def test_broken_pictures_cost_their_windows_and_several_cameras_are_refused(tmp_path: Path
+                                                                            ) -> None:
+    sparsifier = Sparsifier()
+    everything = {'all': Track(np.array([0.0, 9.0]), np.array([[0.0, 0.0, 1.0, 1.0]] * 2))}
+    sound = traffic_kept(sparsifier, drive(tmp_path / 'sound', 24), everything, GRID, (0.5,))
+    bag = drive(tmp_path / 'broken', 24, broken=0)
+    assert picture_size(bag) == (96, 160)
+    broken = traffic_kept(sparsifier, bag, everything, GRID, (0.5,))
+    assert broken['windows'] == sound['windows'] - 1
+    times_ns = times(24)
+    both = write(tmp_path / 'both', [
+        (f'/{name}/image_raw/compressed', COMPRESSED_IMAGE, stamp,
+         compressed(stamp, jpeg(picture(number)), name))
+        for number, stamp in enumerate(times_ns) for name in ('left', 'right')])
+    with pytest.raises(TrafficError, match='several cameras'):
+        traffic_kept(sparsifier, both, everything, GRID, (0.5,))
+    # Each moment gives one window, however many cameras it has.
+    assert len(list(read_windows(both))) == len(list(read_windows(tmp_path / 'sound')))
 
 
 def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
@@ -109,10 +132,10 @@ def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
 
 def test_the_picture_shows_what_is_kept(tmp_path: Path) -> None:
     bag, sparsifier = drive(tmp_path / 'bag', 24), Sparsifier()
-    assert draw_kept(sparsifier, bag, {}, GRID) is None
+    with pytest.raises(TrafficError, match='no box lies in any full window'):
+        draw_kept(sparsifier, bag, {}, GRID)
     box = {'one': Track(np.array([0.0, 9.0]), np.array([[0.25, 0.25, 0.75, 0.75]] * 2))}
     drawn = draw_kept(sparsifier, bag, box, GRID)
-    assert drawn is not None
     # 60 % of the area of five frames are grey, and of the rest what is so by itself.
     coloured = np.ptp(drawn.astype(int), axis=2) > 8
     assert 0.1 < coloured.mean() < 0.42

@@ -247,8 +247,8 @@ def test_another_camera_sees_the_same_thing_where_its_box_is() -> None:
         # Tone, colour and noise change, but the square stays redder than what is around it.
         red = cv2.GaussianBlur(seen[..., 0].astype(np.float32) - seen[..., 1], (0, 0), 2.0)
         rows, columns = np.nonzero(red > 0.5 * (red.max() + np.median(red)))
-        np.testing.assert_allclose((columns.mean() + 0.5) / 224, 0.5 * (left + right), atol=0.015)
-        np.testing.assert_allclose((rows.mean() + 0.5) / 128, 0.5 * (top + bottom), atol=0.02)
+        np.testing.assert_allclose((columns.mean() + 0.5) / 224, 0.5 * (left + right), atol=0.005)
+        np.testing.assert_allclose((rows.mean() + 0.5) / 128, 0.5 * (top + bottom), atol=0.008)
         views.append((round(left, 3), round(top, 3)))
     # Some pictures stay as they are, and all others differ.
     same = views.count((round(96 / 224, 3), 48 / 128))

@@ -371,8 +371,8 @@ def eval_proposal(
         metavar='[NAME=]FOLDER', help='Another network to compare by the answers at every budget; '
                                       'may be given several times.', show_default=False)] = None,
     report: Annotated[Path | None, typer.Option(
-        help='Folder in which to write a page about the comparison, with a plot.',
-        show_default=False)] = None,
+        help='Folder in which to write a page about the comparison or the recordings, with a '
+             'picture.', show_default=False)] = None,
     model: ModelOption = 'embedded',
     split: Annotated[Literal['val', 'test'], typer.Option(
         help='Neither was trained on.')] = 'test',
@@ -381,7 +381,7 @@ def eval_proposal(
         help='Recording to look at instead of rendered windows; may be given several times. '
              'Needs --boxes.', show_default=False)] = None,
     boxes: Annotated[Path | None, typer.Option(
-        help='With --bag: boxes of vehicles, drawn by hand, as JSON: {"recordings": {BAG: '
+        help='With --bag: boxes of vehicles, drawn by hand, as JSON: {"recordings": {NAME OF BAG: '
              '{VEHICLE: [[SECOND, LEFT, TOP, RIGHT, BOTTOM], ...]}}}, boxes in shares of the '
              'picture; in between, a vehicle moves evenly.', show_default=False)] = None,
     budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
@@ -392,7 +392,8 @@ def eval_proposal(
     Measure how often the key frame is a good one, and how much of the risk object is kept.
 
     On rendered windows with known truth; the language model gives the grid of the tokens alone.
-    With --against or --report it also answers, with the tokens that each network keeps.
+    With --against or --report it also answers, with the tokens that each network keeps. With --bag
+    and --boxes, how much of the vehicles of recordings is kept; --split and --n do not count then.
     """
     import json
 
@@ -442,9 +443,9 @@ def _traffic(sparsifier: Sparsifier, vlm: Vlm, bags: list[Path], boxes: Path,
     """Show how much of the traffic of recordings is kept, and write the page if asked to."""
     import time
 
-    from vts_ros.bags import read_frames
     from vts_ros.evaluation.traffic import (
         draw_kept,
+        picture_size,
         read_tracks,
         traffic_kept,
         TrafficError,
@@ -454,14 +455,15 @@ def _traffic(sparsifier: Sparsifier, vlm: Vlm, bags: list[Path], boxes: Path,
     start_sec = time.monotonic()
     recordings, result, pictures = read_tracks(boxes), {}, []
     for bag in bags:
-        name = bag.resolve().name
+        name = bag.absolute().name
         if name not in recordings:
             raise TrafficError(f'{boxes} knows no {name}')
-        height, width = next(read_frames(bag)).rgb().shape[:2]
-        grid = vlm.token_grid(height, width)
+        if name in result:
+            raise TrafficError(f'two recordings are called {name}')
+        grid = vlm.token_grid(*picture_size(bag))
         result[name] = traffic_kept(sparsifier, bag, recordings[name], grid, ratios)
-        if report and (picture := draw_kept(sparsifier, bag, recordings[name], grid)) is not None:
-            pictures.append(picture)
+        if report:
+            pictures.append(draw_kept(sparsifier, bag, recordings[name], grid))
     console.print(traffic_table(result))
     written = write_traffic(result, pictures, _this_run(vlm, start_sec), report) if report else []
     finish(console, written, result, as_json)

@@ -34,13 +34,17 @@ def train_windows(
         help='Recording of an empty, straight road over which to draw the hazards; may be given '
              'several times. The windows come beside those without.', show_default=False)] = None,
     over_sec: Annotated[float | None, typer.Option(
-        min=0.0, help='With --over: how much of each recording to take, from its begin.',
+        min=0.0, help='With --over: how much of each recording to take, from its begin; what is '
+                      'there already stays as it is.',
         show_default=False)] = None,
 ) -> None:
     """Render the windows to learn from; what is there already stays."""
     from rich.progress import Progress
 
     from vts_ros.training.shards import render_shards
+
+    if over_sec is not None and not over:
+        raise typer.BadParameter('--over-sec needs --over')
 
     with Progress() as bar:
         task = bar.add_task(f'{n} windows', total=n)

@@ -10,7 +10,9 @@ between two of them a vehicle moves evenly.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
@@ -20,9 +22,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.bags import read_windows
+from vts_ros.bags import read_frames, read_windows, until_damage
 from vts_ros.evaluation.quality import Run
-from vts_ros.frames import Frame
+from vts_ros.frames import Frame, FrameError
 from vts_ros.report import Box
 from vts_ros.scenes.cells import overlaps
 from vts_ros.sparsify import Proposal, Sparsifier
@@ -38,7 +40,7 @@ _SLACK_SEC = 0.06
 
 
 class TrafficError(ValueError):
-    """A file of boxes that cannot be used; the message says why in one line."""
+    """Boxes that cannot be used, alone or with a recording; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,33 @@ def _track(rows: Sequence[Sequence[float]]) -> Track:
     table = np.array(rows, np.float64)
     if table.ndim != 2 or table.shape[1] != 5 or not len(table):
         raise ValueError('a vehicle needs rows of second, left, top, right, bottom')
+    if not np.isfinite(table).all():
+        raise ValueError('every entry must be a finite number')
     if (np.diff(table[:, 0]) <= 0.0).any():
         raise ValueError('the seconds of a vehicle must rise')
     if (table[:, 1:] < 0.0).any() or (table[:, 1:] > 1.0).any() or (
             table[:, 1:3] >= table[:, 3:]).any():
         raise ValueError('a box must be left, top, right, bottom in shares of the picture')
     return Track(table[:, 0], table[:, 1:])
+
+
+def picture_size(bag: Path) -> tuple[int, int]:
+    """
+    Return height and width of the first picture of a recording that can be read.
+
+    Raises
+    ------
+    BagError
+        If the recording cannot be read.
+    TrafficError
+        If none of its pictures can.
+
+    """
+    for frame in until_damage(read_frames(bag), Counter()):
+        with suppress(FrameError):
+            height, width = frame.rgb().shape[:2]
+            return height, width
+    raise TrafficError(f'{bag} has no picture that can be read')
 
 
 def traffic_kept(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track],
@@ -124,13 +147,16 @@ def traffic_kept(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track],
     -------
     ``{'windows', 'boxes', 'budgets': {budget: {'kept', 'older'}}}``: the mean share of the area
     of a box that lies on kept tokens, over the boxes in all frames of all windows, and over those
-    in frames that are neither the key frame nor the newest. Chance is the budget for the former,
-    and less for the latter. None where there is no box.
+    in frames that are neither the key frame nor the newest. By lot, the former would be the
+    budget, and the latter less, because key frame and newest have their shares first. None where
+    there is no box. Windows with a picture that cannot be read are left out.
 
     Raises
     ------
-    BagError, FrameError
-        If the recording or a picture cannot be read.
+    BagError
+        If the recording cannot be read.
+    TrafficError
+        If it has several cameras: boxes are of one.
 
     """
     kept: dict[float, list[float]] = {ratio: [] for ratio in budgets}
@@ -178,33 +204,41 @@ class _Looked(NamedTuple):
 def _looked(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track]) -> Iterator[_Looked]:
     """Yield the windows of a recording; each frame is looked at once."""
     seen: dict[int, Proposal] = {}
-    first_ns = None
+    first_ns = next(read_frames(bag)).stamp_ns
     for window in read_windows(bag):
-        first_ns = window[0].stamp_ns if first_ns is None else first_ns
-        seen = {frame.stamp_ns: seen.get(frame.stamp_ns) or sparsifier.propose(frame.rgb())
-                for frame in window}
+        if len({frame.camera for frame in window}) > 1:
+            raise TrafficError(f'{bag} has several cameras, and boxes are of one')
+        try:
+            seen = {frame.stamp_ns: seen.get(frame.stamp_ns) or sparsifier.propose(frame.rgb())
+                    for frame in window}
+        except FrameError:
+            continue
         boxes = [(index, box) for index, frame in enumerate(window) for track in tracks.values()
                  if (box := track.at(1e-9 * (frame.stamp_ns - first_ns))) is not None]
         yield _Looked(window, [seen[frame.stamp_ns] for frame in window], boxes)
 
 
 def draw_kept(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track],
-              grid: tuple[int, int]) -> Picture | None:
+              grid: tuple[int, int]) -> Picture:
     """
     Draw what is kept of a window of a recording, and where the vehicles are.
 
     Returns
     -------
-    The window with the most boxes, of several the one in the middle, oldest frame first, uint8
-    [H, W, 3]; None where there is no box.
+    The last window with the most boxes, oldest frame first, uint8 [H, W, 3].
+
+    Raises
+    ------
+    TrafficError
+        If there is no box in any window; otherwise as :func:`traffic_kept`.
 
     """
-    windows = list(_looked(sparsifier, bag, tracks))
-    most = max((len(window.boxes) for window in windows), default=0)
-    if not most:
-        return None
-    fullest = [window for window in windows if len(window.boxes) == most]
-    window = fullest[len(fullest) // 2]
+    window: _Looked | None = None
+    for one in _looked(sparsifier, bag, tracks):
+        if one.boxes and (window is None or len(one.boxes) >= len(window.boxes)):
+            window = one
+    if window is None:
+        raise TrafficError(f'no box lies in any full window of {bag}')
     keep, _ = window.keep(sparsifier, grid, _SHOWN)
     pictures = [dim_dropped(np.asarray(cv2.resize(
         frame.rgb(), _FRAME_PX, interpolation=cv2.INTER_AREA), np.uint8), kept)
@@ -246,11 +280,13 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield (f'{run.day.isoformat()}; {run.machine}. No language model takes part: this is about '
            'what it would be given.\n')
     yield f'![Frames of each recording with the vehicles in boxes]({PICTURE})\n'
-    yield (f'One window of each recording at {_SHOWN:.0%}, oldest frame first: what is grey is '
-           'dropped. The boxes were drawn by\nhand, and nothing was trained on them. The table '
-           'has the mean share of the area of a box that lies on tokens that are\nkept: over all '
-           'frames of all windows, and over the older ones, which are neither key frame nor '
-           'newest. A choice by\nlot keeps the budget.\n')
+    yield (f'One window of each recording at {_SHOWN:.0%}, in the order of the table, oldest '
+           'frame first: what is grey is\ndropped. The boxes were drawn by hand, and nothing was '
+           'trained on them; whether the network was trained over\nthe road of a recording is told where '
+           'the network is described. The table has the mean share of the area of a box\nthat '
+           'lies on tokens that are kept: over all frames of all windows, for which a choice by '
+           'lot would give the budget,\nand over the older ones, which are neither key frame nor '
+           'newest, for which it would give less, because those two\nhave their shares first.\n')
     yield (f'| recording | boxes | frames | '
            f'{" | ".join(f"{float(budget):.0%}" for budget in budgets)} |')
     yield f'|---|---|---|{"---|" * len(budgets)}'

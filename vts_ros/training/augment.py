@@ -55,12 +55,13 @@ def _another_view(frame: NDArray[np.uint8], truth: FrameTruth, rng: np.random.Ge
     height, width = frame.shape[:2]
     zoom = 2.0 ** rng.uniform(-_ZOOM, _ZOOM)
     x_scale = zoom if rng.random() < 0.5 else -zoom
-    # About the middle of the picture, in shares of it.
+    # Zoomed about the middle of the picture; in shares of it.
     x, y = 0.5 - 0.5 * x_scale + rng.uniform(-_SHIFT[0], _SHIFT[0]), \
         0.5 - 0.5 * zoom + rng.uniform(-_SHIFT[1], _SHIFT[1])
-    moved = cv2.warpAffine(
-        frame, np.array([[x_scale, 0.0, x * width], [0.0, zoom, y * height]]), (width, height),
-        flags=cv2.INTER_AREA if zoom < 1.0 else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # OpenCV counts from the middle of the first pixel, boxes from its edge.
+    matrix = np.array([[x_scale, 0.0, x * width + 0.5 * (x_scale - 1.0)],
+                       [0.0, zoom, y * height + 0.5 * (zoom - 1.0)]])
+    moved = cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
     actors = []
     for actor in truth.actors:
         left, top, right, bottom = actor.box

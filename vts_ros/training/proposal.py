@@ -13,7 +13,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-from vts_ros.evaluation.proposal import NOTE
+from vts_ros.evaluation.proposal import NOTE, REPORT
 from vts_ros.scenes.cells import true_saliency
 from vts_ros.scenes.types import LABELS
 from vts_ros.sparsify.export import export_frame, export_window
@@ -51,7 +51,7 @@ class EmbeddingHeads(nn.Module):
                 'look': functional.smooth_l1_loss(self.thumbnail(direction), wanted)}
 
 
-def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch: int = 24,
+def train_proposal(shards: Path, out: Path, work: Path, steps: int = 1800, batch: int = 24,
                    seed: int = 0) -> None:
     """
     Train the proposal network and write the ONNX graphs, and ``NOTE`` about how.
@@ -61,7 +61,7 @@ def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch
     shards
         Rendered windows of the training split.
     out
-        Folder for ``frame.onnx``, ``window.onnx`` and ``window_by_counting.onnx``.
+        Folder for ``frame.onnx``, ``window.onnx``, ``window_by_counting.onnx`` and ``NOTE``.
     work
         Folder for checkpoints; a run with the same folder goes on where the last one stopped.
     steps, batch
@@ -85,6 +85,8 @@ def train_proposal(shards: Path, out: Path, work: Path, steps: int = 3000, batch
     export_window(out / 'window.onnx')
     export_window(out / 'window_by_counting.onnx', by_counting=True)
     note = {'windows': len(data), 'over': data.over, 'steps': steps, 'batch': batch, 'seed': seed}
+    # What an earlier network there had learned from says nothing of this one.
+    (out / REPORT).unlink(missing_ok=True)
     (out / NOTE).write_text(json.dumps(note) + '\n', encoding='utf-8')
 
 

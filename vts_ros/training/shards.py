@@ -165,6 +165,8 @@ def _render_shard(job: _Job) -> None:
         backdrops = [Backdrop.load(bag, first_sec=job.first_sec) for bag in job.over]
         samples = [_sample(render_window(scene, behind)) for scene, behind in scenes_over(
             backdrops, job.split, SHARD_WINDOWS, job.first)]
+        if not samples:
+            raise ValueError('what is taken of the recordings is too short for any scene')
     else:
         samples = [_sample(render_window(scene)) for scene in balanced_scenes(
             job.split, SHARD_WINDOWS, job.first, FRAMES)]
