@@ -282,11 +282,12 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield f'![Frames of each recording with the vehicles in boxes]({PICTURE})\n'
     yield (f'One window of each recording at {_SHOWN:.0%}, in the order of the table, oldest '
            'frame first: what is grey is\ndropped. The boxes were drawn by hand, and nothing was '
-           'trained on them; whether the network was trained over\nthe road of a recording is told where '
-           'the network is described. The table has the mean share of the area of a box\nthat '
-           'lies on tokens that are kept: over all frames of all windows, for which a choice by '
-           'lot would give the budget,\nand over the older ones, which are neither key frame nor '
-           'newest, for which it would give less, because those two\nhave their shares first.\n')
+           'trained on them; whether the network was trained over\nthe road of a recording is '
+           'told where the network is described. The table has the mean share of the area of a '
+           'box\nthat lies on tokens that are kept: over all frames of all windows, for which a '
+           'choice by lot would give the budget,\nand over the older ones, which are neither key '
+           'frame nor newest, for which it would give less, because those two\nhave their shares '
+           'first.\n')
     yield (f'| recording | boxes | frames | '
            f'{" | ".join(f"{float(budget):.0%}" for budget in budgets)} |')
     yield f'|---|---|---|{"---|" * len(budgets)}'
