@@ -71,8 +71,9 @@ def test_report_is_complete(pipeline: Pipeline, frames: list[Frame]) -> None:
         report.latency_ms)
     key = report.key_frame
     assert key.stamp == frames[key.index].stamp_ns
-    whole = set(range(28 * key.index, 28 * (key.index + 1)))
-    assert whole <= set(report.keep)
+    # Key frame and newest have a quarter of the budget each, at least.
+    of_frames = np.bincount(np.array(report.keep) // 28, minlength=5)
+    assert of_frames[[key.index, 4]].min() >= 84 // 4
 
 
 def test_a_sliding_window_encodes_new_frames_only(
