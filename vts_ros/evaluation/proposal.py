@@ -79,9 +79,9 @@ def find_rate(sparsifier: Sparsifier, windows: Iterable[Wanted], grid: tuple[int
             if window.use is not None and window.use.sum() > 0.0:
                 uses[f'{ratio:g}'].append(
                     float((window.use * kept).sum() / window.use.sum()))
-    return {'n': n, 'key_frame_hit_rate': _mean(hits),
-            'object_recall': {ratio: _mean(shares) for ratio, shares in objects.items()},
-            'use_recall': {ratio: _mean(shares) for ratio, shares in uses.items()}}
+    return {'n': n, 'key_frame_hit_rate': mean(hits),
+            'object_recall': {ratio: mean(shares) for ratio, shares in objects.items()},
+            'use_recall': {ratio: mean(shares) for ratio, shares in uses.items()}}
 
 
 def rendered(sparsifier: Sparsifier, split: str, n: int, grid: tuple[int, int],
@@ -101,5 +101,6 @@ def object_tokens(frames: Sequence[FrameTruth], grid: tuple[int, int]) -> NDArra
         for actor in risk_object(frames)])
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean as it is reported; None of nothing."""
     return round(float(np.mean(values)), 4) if values else None

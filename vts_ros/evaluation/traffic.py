@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.bags import read_frames, read_windows, until_damage
+from vts_ros.evaluation.proposal import mean
 from vts_ros.evaluation.quality import Run
 from vts_ros.frames import Frame, FrameError
 from vts_ros.report import Box
@@ -173,7 +174,7 @@ def traffic_kept(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track],
                 if index not in (key, len(keep) - 1):
                     older[ratio].append(found)
     return {'windows': windows, 'boxes': len(next(iter(kept.values()), [])),
-            'budgets': {f'{ratio:g}': {'kept': _mean(kept[ratio]), 'older': _mean(older[ratio])}
+            'budgets': {f'{ratio:g}': {'kept': mean(kept[ratio]), 'older': mean(older[ratio])}
                         for ratio in budgets}}
 
 
@@ -296,7 +297,3 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
             shares = ' | '.join('-' if one[kind] is None else f'{one[kind]:.2f}'
                                 for one in found['budgets'].values())
             yield f'| `{name}` | {found["boxes"]} | {title} | {shares} |'
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 4) if values else None
