@@ -27,9 +27,10 @@ from vts_ros.confidence import (
     Certainty,
     fact_log_probability,
     FILE,
-    MARK,
+    NOTHING_KNOWN,
     Scale,
     structure,
+    UNLIKE_TRAINING,
     World,
 )
 from vts_ros.evaluation import calibration as calibration_module
@@ -37,7 +38,7 @@ from vts_ros.evaluation.calibration import check, reliability
 from vts_ros.frames import Frame
 from vts_ros.models import model_path
 from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import SceneReport
+from vts_ros.report import Answer, SceneReport, UNKNOWN_ACTION
 from vts_ros.scenes.clips import SPLITS
 from vts_ros.scenes.drive import draw_drive
 from vts_ros.vlm import Vlm
@@ -294,8 +295,8 @@ def anywhere() -> World:
 def test_without_a_file_all_is_off(pipeline: Pipeline) -> None:
     assert pipeline.calibration is None
     report = pipeline.describe(window())
-    assert report.confidence is report.in_world is None
-    assert {'confidence', 'in_world'}.isdisjoint(report.risk_values)
+    assert report.confidence is report.in_distribution is None
+    assert {'confidence', 'in_distribution'}.isdisjoint(report.risk_values)
 
 
 def test_calibrations_survive_the_disk(folder: Path) -> None:
@@ -358,7 +359,7 @@ def test_reports_have_a_confidence_and_stay_what_they_were(pipeline: Pipeline) -
         pipeline.calibration = None
     for report, plain in zip(reports, before):
         assert report.answer == plain.answer
-        assert report.in_world is True
+        assert report.in_distribution is True
         if report.confidence is not None:
             assert 0.0 < report.confidence <= 1.0
             assert report.risk_values['confidence'] == f'{report.confidence:.2f}'
@@ -366,26 +367,25 @@ def test_reports_have_a_confidence_and_stay_what_they_were(pipeline: Pipeline) -
         assert again.to_dict() == report.to_dict()
 
 
-def test_answers_about_another_world_are_unknown_and_marked(pipeline: Pipeline) -> None:
-    plain = pipeline.describe(window())
+def test_answers_about_another_world_are_unknown_and_give_no_orders(pipeline: Pipeline) -> None:
     pipeline.calibration = Calibration(Scale(), replace(anywhere(), limit=0.0))
+    pieces: list[str] = []
     try:
         report = pipeline.describe(window())
+        question = 'Is it safe to drive on?'
+        answer = pipeline.ask(window(), question, on_text=pieces.append)
     finally:
         pipeline.calibration = None
-    assert report.in_world is False
-    assert report.answer.risk == 'unknown'
-    assert report.answer.explanation == MARK + plain.answer.explanation
-    assert report.answer.description == MARK + plain.answer.description
-    assert (report.answer.label, report.answer.action) == (plain.answer.label, plain.answer.action)
-    assert report.to_dict()['risk'] == {'level': 'unknown'}
-    assert report.to_dict()['in_world'] is False
-
-
-def test_old_reports_can_still_be_read(pipeline: Pipeline) -> None:
-    data = pipeline.describe(window()).to_dict()
-    del data['confidence'], data['in_world']
-    assert SceneReport.from_dict(data).confidence is None
+    assert report.answer == Answer(NOTHING_KNOWN, 'unknown', None, None, UNLIKE_TRAINING,
+                                   UNKNOWN_ACTION)
+    data = report.to_dict()
+    assert (data['risk'], data['object'], data['confidence']) == ({'level': 'unknown'}, None, None)
+    assert data['in_distribution'] is False
+    # What the model wrote is still there for whoever looks for it, and nowhere else.
+    written = data.pop('rejected_output')
+    assert written
+    assert written not in json.dumps(data)
+    assert answer == ''.join(pieces) == NOTHING_KNOWN
 
 
 @pytest.mark.timeout(300)

@@ -26,7 +26,14 @@ from vts_ros.nodes.conversions import (
     to_stamp,
     to_unknown_risk,
 )
-from vts_ros.report import Answer, FrameRef, KeyFrame, RiskLevel, SceneReport
+from vts_ros.report import (
+    Answer,
+    FrameRef,
+    KeyFrame,
+    RiskLevel,
+    SceneReport,
+    UNKNOWN_ACTION,
+)
 
 STAMP_NS = 1_760_000_000_123_456_789
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -106,7 +113,8 @@ def test_risk_is_a_level_with_the_reason(risk: RiskLevel, level: bytes) -> None:
     status = message.status[0]
     assert (status.level, status.message) == (level, 'the gap closes')
     assert {value.key: value.value for value in status.values} == {
-        'level': risk, 'object': 'car', 'action': 'brake'}
+        'level': risk, **({'object': '', 'action': UNKNOWN_ACTION} if risk == 'unknown'
+                          else {'object': 'car', 'action': 'brake'})}
     assert to_ns(message.header.stamp) == STAMP_NS
     assert message.header.frame_id == 'front_frame'
 
@@ -122,7 +130,7 @@ def test_a_risk_that_no_longer_holds_is_stale_with_the_reason() -> None:
     status = message.status[0]
     assert (status.level, status.message) == (DiagnosticStatus.STALE, 'no picture')
     assert {value.key: value.value for value in status.values} == {
-        'level': 'unknown', 'object': '', 'action': ''}
+        'level': 'unknown', 'object': '', 'action': UNKNOWN_ACTION}
     assert to_ns(message.header.stamp) == STAMP_NS
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ import pytest
 import yaml
 
 from vts_ros.frames import Frame
-from vts_ros.models import share_path
+from vts_ros.models import model_path, share_path
 from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
 from vts_ros.report import Answer, RISK_LEVELS
 from vts_ros.scenes.clips import balanced_scenes, render
 from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import parse
 from vts_ros.vlm.prompts import describe_prompt, Prompt, PromptError, Vehicle
+from vts_ros.vlm.taught_questions import FILE as TAUGHT
 
 INTERVAL_NS = 400_000_000
 
@@ -266,12 +268,32 @@ def test_prompts_are_checked_before_models_are_loaded() -> None:
         Pipeline.load(PipelineConfig(model='/nowhere/model', language='xx'))
 
 
+def test_a_model_that_was_taught_questions_answers_no_others(frames: list[Frame]) -> None:
+    pipeline = Pipeline.load(PipelineConfig(threads=2, max_new_tokens=30))
+    pipeline.calibration = None
+    for question in ('危険はありますか', '😀', 'Is the road clear?', 'Is there a <|im_end|>?'):
+        pieces: list[str] = []
+        answer = pipeline.ask(frames[:2], question, on_text=pieces.append)
+        assert answer == ''.join(pieces)
+        assert answer.startswith('This model was not taught to answer that.')
+    taught = pipeline.ask(frames[:2], ' is it SAFE to drive on ')
+    assert taught
+    assert 'not taught' not in taught
+    with pytest.raises(PromptError, match='embedded was taught in English alone'):
+        pipeline.set_prompts('de', '')
+    with pytest.raises(PromptError, match='embedded was taught in English alone'):
+        Pipeline.load(PipelineConfig(language='de'))
+
+
 def test_prompts_of_ones_own_are_asked(tmp_path: Path, frames: list[Frame],
                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tmp_path / 'of_any_language'
+    shutil.copytree(model_path('embedded'), checkpoint, ignore=shutil.ignore_patterns(TAUGHT))
     path = tmp_path / 'prompts.yaml'
     path.write_text('fr: {system: S, caption: "{age}", caption_cameras: "{age}", box_scale: 1, '
                     'description: D, question: "Q {question}"}')
-    config = PipelineConfig(language='fr', prompts=str(path), threads=2, max_new_tokens=1)
+    config = PipelineConfig(model=str(checkpoint), language='fr', prompts=str(path), threads=2,
+                            max_new_tokens=1)
     own = Pipeline.load(config)
     path.unlink()  # read once, when everything else is read
     asked: list[Prompt] = []

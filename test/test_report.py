@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_LEVELS, SceneReport
+from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_LEVELS, SceneReport, UNKNOWN_ACTION
 
 REPORT = SceneReport(
     stamp=3, frames=(FrameRef('front', 1), FrameRef('front', 3)),
@@ -28,7 +28,7 @@ def test_json_is_one_line_and_comes_back_the_same() -> None:
 
 def test_schema_names_what_the_interface_promises() -> None:
     data = REPORT.to_dict()
-    assert data['schema'] == 1
+    assert data['schema'] == 2
     assert data['risk'] == {'level': 'high'}
     assert data['object'] == {'label': 'car', 'camera': 'front', 'box': (0.1, 0.2, 0.3, 0.4)}
     assert data['tokens']['total'] == 8
@@ -50,8 +50,16 @@ def test_an_empty_answer_is_unknown_not_harmless() -> None:
     assert RISK_LEVELS[-1] == 'unknown'
 
 
+def test_an_unknown_risk_gives_no_orders_and_points_at_nothing() -> None:
+    answer = replace(REPORT.answer, risk='unknown')
+    assert (answer.label, answer.box, answer.action) == (None, None, UNKNOWN_ACTION)
+    report = replace(REPORT, answer=answer)
+    assert report.risk_values == {'level': 'unknown', 'object': '', 'action': UNKNOWN_ACTION}
+    assert report.to_dict()['object'] is None
+
+
 @pytest.mark.parametrize('damage', [
-    lambda data: data.pop('tokens'), lambda data: data.update(schema=2),
+    lambda data: data.pop('tokens'), lambda data: data.update(schema=1),
     lambda data: data.update(risk=None)])
 def test_damaged_reports_are_refused(damage: Callable[[dict[str, Any]], Any]) -> None:
     data = REPORT.to_dict()

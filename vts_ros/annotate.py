@@ -503,7 +503,8 @@ answers.jsonl has all.{% endif %}</p>
 <article id="a{{ loop.index }}">
 <p><span class="risk {{ report.answer.risk }}">{{ titles[report.answer.risk] }}</span>
 <strong>{{ item.time }}</strong>{% if report.answer.label %} · {{ report.answer.label }}{% endif %}
-{% if report.answer.action %} · advice: {{ report.answer.action }}{% endif %}</p>
+{% if report.answer.action and report.answer.risk != 'unknown' %}
+· advice: {{ report.answer.action }}{% endif %}</p>
 <img src="{{ item.picture }}" loading="lazy" alt="{{ report.answer.explanation }}">
 <p>{{ report.answer.explanation or 'The model gave no answer that can be read.' }}<br>
 <span class="soft">{{ report.answer.description }}</span></p>

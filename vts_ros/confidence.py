@@ -32,12 +32,13 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from vts_ros.report import SceneReport
+from vts_ros.report import Answer, SceneReport
 
 FILE = 'calibration.json'
 _SCHEMA = 2
-#: Put before the text of an answer about pictures that the model cannot judge.
-MARK = '(unlike all that the model was trained on) '
+#: What is said, instead of the words of the model, about pictures that it cannot judge.
+UNLIKE_TRAINING = 'The pictures are unlike those that this model was trained on.'
+NOTHING_KNOWN = f'Nothing is known of this scene. {UNLIKE_TRAINING}'
 #: So near to certain, log-probabilities are not told apart.
 _CERTAIN = -1e-6
 #: Added to the covariance of standardised features, so that rare directions do not explode.
@@ -332,7 +333,7 @@ class Calibration:
               written: Sequence[Written], certainty: Certainty,
               tokenizer: Tokenizer) -> list[SceneReport]:
         """
-        Return the reports with their confidence; mark those that are about another world.
+        Return the reports with their confidence; reject answers that are about another world.
 
         Parameters
         ----------
@@ -351,15 +352,23 @@ class Calibration:
 
     def _judge(self, report: SceneReport, structures: ArrayLike | None, written: Written,
                row: NDArray[np.float32], tokenizer: Tokenizer) -> SceneReport:
-        facts = fact_log_probability(written, row, tokenizer)
-        confidence = None if facts is None else self.scale(facts)
-        inside = (None if self.world is None or structures is None
-                  else self.world.holds(structures))
-        answer = report.answer
+        inside = self.knows(structures)
         if inside is False:
-            answer = replace(answer, risk='unknown', description=MARK + answer.description,
-                             explanation=MARK + answer.explanation)
-        return replace(report, answer=answer, confidence=confidence, in_world=inside)
+            return replace(
+                report, in_distribution=False, rejected_output=written.text,
+                answer=Answer(description=NOTHING_KNOWN, explanation=UNLIKE_TRAINING))
+        report = replace(report, in_distribution=inside)
+        facts = fact_log_probability(written, row, tokenizer)
+        # How sure the model is that nothing is known says nothing of the road.
+        if facts is None or report.answer.risk == 'unknown':
+            return report
+        return replace(report, confidence=self.scale(facts))
+
+    def knows(self, structures: ArrayLike | None) -> bool | None:
+        """Return whether the pictures of a window are of the known kind; None if not checked."""
+        if self.world is None or structures is None:
+            return None
+        return self.world.holds(structures)
 
     def save(self, checkpoint: Path, proposal: Path) -> Path:
         """Write the file beside the weights of the models that it was fitted to; return it."""

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.confidence import Calibration, Certainty, structure, Tokenizer
+from vts_ros.confidence import Calibration, Certainty, NOTHING_KNOWN, structure, Tokenizer
 from vts_ros.deadline import Deadline, Plan, Spent
 from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
@@ -38,9 +38,10 @@ from vts_ros.stream import Seen, Stream
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm, VlmError
 from vts_ros.vlm.adaptor import Prefix
 from vts_ros.vlm.answers import has_facts, parse, schema, THOUGHT
-from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
+from vts_ros.vlm.prompts import Prompt, PromptError, Prompts, Vehicle
 from vts_ros.vlm.streaming import Reader, why_not_streamed
 from vts_ros.vlm.structured import check_structured
+from vts_ros.vlm.taught_questions import TaughtQuestions
 
 #: Where the language model runs: in this process, or behind a server with the OpenAI protocol.
 VLM_BACKENDS = ('transformers', 'openai')
@@ -206,7 +207,8 @@ class Pipeline:
     """
 
     def __init__(self, sparsifier: Sparsifier, language_model: LanguageModel, prompts: Prompts,
-                 config: PipelineConfig, calibration: Calibration | None = None) -> None:
+                 config: PipelineConfig, calibration: Calibration | None = None,
+                 taught: TaughtQuestions | None = None) -> None:
         self.sparsifier = sparsifier
         self.language_model = language_model
         self.prompts = prompts
@@ -227,6 +229,7 @@ class Pipeline:
         self._draft: tuple[int, ...] = ()
         self._counters: Counter[str] = Counter()
         self.calibration = calibration
+        self.taught = taught
 
     @property
     def calibration(self) -> Calibration | None:
@@ -272,11 +275,13 @@ class Pipeline:
         sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
                                 hysteresis=config.hysteresis, search_radius=config.search_radius)
         language_model = _language_model(config, prompts)
-        calibration = None
+        calibration = taught = None
         if isinstance(language_model, Vlm):
-            calibration = Calibration.load(
-                Path(checkpoint(config.model)), model_path('proposal/frame.onnx'))
-        pipeline = cls(sparsifier, language_model, prompts, config, calibration)
+            folder = Path(checkpoint(config.model))
+            calibration = Calibration.load(folder, model_path('proposal/frame.onnx'))
+            taught = TaughtQuestions.load(folder)
+            _check_language(config.language, taught, language_model.name)
+        pipeline = cls(sparsifier, language_model, prompts, config, calibration, taught)
         pipeline.engine_choice = engines.why
         return pipeline
 
@@ -392,8 +397,9 @@ class Pipeline:
             options['logits_processor'] = [certainty]
         if self.config.draft and len(windows) == 1:
             options['draft'] = self._draft
-        pruned, generations = self._generate(
-            windows, prompts, watch, stop, is_timed=is_timed, **options)
+        pruned = [self._prune(window, prompt, watch, False, is_timed)
+                  for window, prompt in zip(windows, prompts, strict=True)]
+        generations = self._generate(pruned, watch, stop, **options)
         self._draft = generations[-1].token_ids
         latency_ms = watch.total()
         if is_timed and not (stop and stop()):
@@ -440,11 +446,35 @@ class Pipeline:
         on_text
             Given the answer piece by piece while it is written. Joined, the pieces are the answer.
 
+        Returns
+        -------
+        The answer. Where the model was not taught the question, or does not know such pictures,
+        a sentence that says so: what it would write then is no answer.
+
         """
-        _, (generation,) = self._generate(
-            [window], [self.prompts.ask(question).about(vehicle)], Stopwatch(self.clock), stop,
-            share=self._reader is not None, on_text=on_text)
+        refusal = self._refusal(question)
+        if refusal is None:
+            watch = Stopwatch(self.clock)
+            pruned = self._prune(window, self.prompts.ask(question).about(vehicle), watch,
+                                 self._reader is not None, False)
+            if self._is_unlike_training(pruned):
+                refusal = NOTHING_KNOWN
+        if refusal is not None:
+            if on_text is not None:
+                on_text(refusal)
+            return refusal
+        generation, = self._generate([pruned], watch, stop, on_text=on_text)
         return generation.text.strip()
+
+    def _refusal(self, question: str) -> str | None:
+        """Return why a question gets no answer of the model, None if it gets one."""
+        if self.taught is None or self.taught.holds(question):
+            return None
+        return self.taught.refusal(question)
+
+    def _is_unlike_training(self, pruned: Pruned) -> bool:
+        return (self.calibration is not None
+                and self.calibration.knows(_structures(pruned.seen)) is False)
 
     def ask_batch(self, windows: Sequence[Window], questions: Sequence[str],
                   stop: Stop | None = None) -> list[str]:
@@ -452,15 +482,16 @@ class Pipeline:
         Answer a free question about each of several windows at once; see :meth:`describe_batch`.
 
         A window may come several times: its frames are looked at once, and read with each of its
-        questions, which is faster than :meth:`ask` where the language model is small.
+        questions, which is faster than :meth:`ask` where the language model is small. For
+        evaluation: every question is put to the model, whatever the pictures are.
         """
         if self._stream is not None:
             return [self.ask(window, question, stop)
                     for window, question in zip(windows, questions, strict=True)]
-        _, generations = self._generate(
-            windows, [self.prompts.ask(question) for question in questions],
-            Stopwatch(self.clock), stop)
-        return [generation.text.strip() for generation in generations]
+        watch = Stopwatch(self.clock)
+        pruned = [self._prune(window, self.prompts.ask(question), watch, False, False)
+                  for window, question in zip(windows, questions, strict=True)]
+        return [one.text.strip() for one in self._generate(pruned, watch, stop)]
 
     def select(self, window: Window) -> Selection:
         """
@@ -501,6 +532,7 @@ class Pipeline:
         """Change what is asked, from the next window on; raises as :meth:`load` does."""
         if (language, prompts) != (self.config.language, self.config.prompts):
             asked = Prompts.load(language, prompts)
+            _check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box_scale))
             self.prompts = asked
@@ -578,11 +610,8 @@ class Pipeline:
                 good.remove(broken.frame)
         return None
 
-    def _generate(self, windows: Sequence[Window], prompts: Sequence[Prompt], watch: Stopwatch,
-                  stop: Stop | None, *, share: bool = False, is_timed: bool = False,
-                  **options: Any) -> tuple[list[Pruned], list[Generation]]:
-        pruned = [self._prune(window, prompt, watch, share, is_timed)
-                  for window, prompt in zip(windows, prompts, strict=True)]
+    def _generate(self, pruned: Sequence[Pruned], watch: Stopwatch, stop: Stop | None,
+                  **options: Any) -> list[Generation]:
         if pruned[0].prefix is not None:
             options['prefix'] = pruned[0].prefix
         generations = self.language_model.generate_batch(
@@ -594,7 +623,7 @@ class Pipeline:
         for generation in generations:
             self._counters['drafted'] += generation.drafted
             self._counters['accepted'] += generation.accepted
-        return pruned, generations
+        return generations
 
     def _prune(self, window: Window, prompt: Prompt, watch: Stopwatch, share: bool,
                is_timed: bool) -> Pruned:
@@ -743,6 +772,13 @@ def _check_mode(config: PipelineConfig) -> None:
         raise VlmError('causal mode and drafts need the language model in this process: set '
                        'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '
                        'to false')
+
+
+def _check_language(language: str, taught: TaughtQuestions | None, model: str) -> None:
+    """See that a model that was taught certain questions is asked in their language."""
+    if taught is not None and language != 'en':
+        raise PromptError(f'{model} was taught in English alone: set vlm.language to en, or '
+                          'vlm.model to a checkpoint that knows other languages')
 
 
 def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:

@@ -10,7 +10,10 @@ from typing import Any, get_args, Literal
 
 RiskLevel = Literal['none', 'low', 'medium', 'high', 'unknown']
 RISK_LEVELS: tuple[RiskLevel, ...] = get_args(RiskLevel)
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+#: The action of an answer that is not known: no advice, least of all an order.
+UNKNOWN_ACTION = 'the system does not know'
 
 #: RGB. After the palette of Okabe and Ito, which people with any colour vision can tell apart.
 RISK_COLOURS: dict[RiskLevel, tuple[int, int, int]] = {
@@ -32,7 +35,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the language model said, parsed. An answer that cannot be parsed is ``unknown``."""
+    """
+    What the language model said, parsed. An answer that cannot be parsed is ``unknown``.
+
+    An unknown risk has no object, no box and no advice, whoever makes the answer: what stands
+    beside a risk is read as if it belonged to one.
+    """
 
     description: str = ''
     risk: RiskLevel = 'unknown'
@@ -40,6 +48,12 @@ class Answer:
     box: Box | None = None
     explanation: str = ''
     action: str = ''
+
+    def __post_init__(self) -> None:
+        """Take object, box and advice out of an unknown answer."""
+        if self.risk == 'unknown':
+            for name, value in (('label', None), ('box', None), ('action', UNKNOWN_ACTION)):
+                object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -92,8 +106,11 @@ class SceneReport:
         Age of the newest frame when the report was ready, in its own clock; None if not known.
     confidence
         Probability that object and risk level are right; None if not known.
-    in_world
+    in_distribution
         Whether the pictures are of the kind that the model was trained on; None if not checked.
+    rejected_output
+        What the model wrote about pictures that are not: raw text, for whoever debugs, and
+        nobody's answer. None otherwise.
 
     """
 
@@ -108,7 +125,8 @@ class SceneReport:
     model: str = ''
     engine: str = ''
     confidence: float | None = None
-    in_world: bool | None = None
+    in_distribution: bool | None = None
+    rejected_output: str | None = None
 
     @property
     def tokens_total(self) -> int:
@@ -136,8 +154,8 @@ class SceneReport:
         values = {'level': answer.risk, 'object': answer.label or '', 'action': answer.action}
         if self.confidence is not None:
             values['confidence'] = f'{self.confidence:.2f}'
-        if self.in_world is not None:
-            values['in_world'] = str(self.in_world).lower()
+        if self.in_distribution is not None:
+            values['in_distribution'] = str(self.in_distribution).lower()
         return values
 
     def to_dict(self) -> dict[str, Any]:
@@ -160,7 +178,8 @@ class SceneReport:
             'model': self.model,
             'engine': self.engine,
             'confidence': None if self.confidence is None else round(self.confidence, 4),
-            'in_world': self.in_world,
+            'in_distribution': self.in_distribution,
+            'rejected_output': self.rejected_output,
         }
 
     def to_json(self) -> str:
@@ -194,7 +213,7 @@ class SceneReport:
                 keep=tuple(data['tokens']['keep']), grid=tuple(data['tokens']['grid']),
                 latency_ms=data['latency_ms'], age_ms=data['age_ms'],
                 model=data['model'], engine=data['engine'],
-                # Reports from before these were known have neither.
-                confidence=data.get('confidence'), in_world=data.get('in_world'))
+                confidence=data['confidence'], in_distribution=data['in_distribution'],
+                rejected_output=data['rejected_output'])
         except (KeyError, TypeError) as error:
             raise ValueError(f'report lacks or garbles {error}') from error

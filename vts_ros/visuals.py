@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vts_ros.report import Box, RISK_COLOURS, RISK_LEVELS, RiskLevel, SceneReport
+from vts_ros.report import Answer, Box, RISK_COLOURS, RISK_LEVELS, RiskLevel, SceneReport
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -210,8 +210,8 @@ def _band(canvas: _Canvas, report: SceneReport, start_ns: int | None) -> None:
     canvas.draw.rectangle((0, 0, WIDTH, BAND_HEIGHT - 1), fill=RISK_COLOURS[answer.risk])
     middle = BAND_HEIGHT / 2
     canvas.text(MARGIN, middle, RISK_TITLES[answer.risk], 25, DARK, bold=True, anchor='lm')
-    if answer.action:
-        canvas.text(WIDTH / 2, middle, f'advice: {answer.action}', 22, DARK, anchor='mm')
+    if advice := _advice(answer):
+        canvas.text(WIDTH / 2, middle, advice, 22, DARK, anchor='mm')
     when = report.frames[-1].camera
     if start_ns is not None:
         when = f'{when}   {seconds(report.stamp, start_ns)}'
@@ -391,11 +391,19 @@ def _tile(canvas: _Canvas, x: int, y: int, height: int, picture: Picture, report
         canvas.risk_box(found.box, found.label, colour, area, size=13)
     inner, line_y = _TILE_WIDTH - 24, y + 40 + _TILE_PICTURE + 9.0
     text = answer.explanation or answer.description or 'No answer that can be read.'
-    for line in wrap(text, _font(16), inner, 4 if not answer.action else 3):
+    advice = _advice(answer)
+    for line in wrap(text, _font(16), inner, 3 if advice else 4):
         canvas.text(x + 12, line_y, line, 16)
         line_y += 22
-    if answer.action:
-        canvas.text(x + 12, y + height - 32, f'advice: {answer.action}', 16, MUTED)
+    if advice:
+        canvas.text(x + 12, y + height - 32, advice, 16, MUTED)
+
+
+def _advice(answer: Answer) -> str:
+    """Return the words for the action; none for a risk that is not known."""
+    if answer.risk == 'unknown' or not answer.action:
+        return ''
+    return f'advice: {answer.action}'
 
 
 def plots(reports: Sequence[SceneReport], start_ns: int) -> Picture:

@@ -20,7 +20,13 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vts_ros.frames import Frame, FrameError
 from vts_ros.images import raw_rgb
-from vts_ros.report import RISK_COLOURS, RISK_STATUS_LEVELS, RiskLevel, SceneReport
+from vts_ros.report import (
+    RISK_COLOURS,
+    RISK_STATUS_LEVELS,
+    RiskLevel,
+    SceneReport,
+    UNKNOWN_ACTION,
+)
 
 #: RViz cannot wrap text. Width in characters, height of a letter and place in metres (REP 103).
 MARKER_WIDTH = 60
@@ -101,7 +107,7 @@ def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
 def to_unknown_risk(reason: str, name: str, hardware_id: str, now_ns: int) -> DiagnosticArray:
     """Return what takes the place of a risk that no longer holds."""
     status = to_status(name, risk_level('unknown'), reason, hardware_id,
-                       {'level': 'unknown', 'object': '', 'action': ''})
+                       {'level': 'unknown', 'object': '', 'action': UNKNOWN_ACTION})
     return DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=[status])
 
 

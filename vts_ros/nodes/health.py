@@ -292,9 +292,8 @@ class PipelineHealth:
 
 
 def is_unparsed(report: SceneReport) -> bool:
-    """Return whether an answer was not understood; one that is only marked has its action."""
-    is_marked = report.in_world is False and bool(report.answer.action)
-    return report.answer.risk == 'unknown' and not is_marked
+    """Return whether an answer was not understood; one that was rejected is another matter."""
+    return report.answer.risk == 'unknown' and report.in_distribution is not False
 
 
 def percentile(values: Iterable[float], q: float) -> float:

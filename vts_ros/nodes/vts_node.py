@@ -63,6 +63,8 @@ VEHICLE_SEC = 1.0
 MAX_QUESTION_CHARS = 500
 
 INTERRUPTED = 'interrupted'
+#: Before the reason, where a question has no answer.
+NO_ANSWER = 'No answer: '
 UNDECODABLE = 'the newest pictures cannot be decoded'
 
 #: Their messages say in one line what is missing or does not fit: no traceback says more.
@@ -522,10 +524,13 @@ class VtsNode(LifecycleNode):
     def _refuse_question(self, reason: str) -> None:
         self._health.counters['questions_refused'] += 1
         self.get_logger().warning(f'question refused: {reason}', throttle_duration_sec=5.0)
+        self._answer.publish(String(data=f'{NO_ANSWER}{reason}'))
 
     def _reply_waiting(self, question: str) -> None:
         self._question_slots.release()
-        self._attempt(partial(self._reply, question))
+        done, text = self._attempt(partial(self._reply, question))
+        if not done and self.context.ok():
+            self._answer.publish(String(data=f'{NO_ANSWER}{text}'))
 
     def _reply(self, question: str) -> str:
         answer = self._look(False, lambda pipeline, window, stop: pipeline.ask(

@@ -786,3 +786,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 _KIND_BY_TEXT = {text.lower(): name for name, kind in KINDS.items() for text in kind.texts}
+
+#: All questions as they are asked, whether it is safe first.
+TAUGHT = tuple(text for name in ('safety', *(one for one in KINDS if one != 'safety'))
+               for text in KINDS[name].texts)

@@ -51,6 +51,7 @@ from vts_ros.vlm.checkpoint import (
     TOKEN_PX,
 )
 from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
+from vts_ros.vlm.taught_questions import TaughtQuestions
 
 #: Windows whose texts the tokenizer is trained on.
 _TOKENIZER_WINDOWS = 3000
@@ -182,6 +183,7 @@ def _save(vlm: Vlm, out: Path) -> None:
     parts: tuple[Any, ...] = (vlm.model, vlm.tokenizer, vlm.images)
     for part in parts:
         part.save_pretrained(partial)
+    TaughtQuestions(language.TAUGHT).save(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
 
