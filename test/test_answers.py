@@ -33,7 +33,8 @@ def test_render_writes_the_form_to_the_letter() -> None:
     assert render(Answer('Empty road.', 'none', action='keep going')) == (
         '{"object": null, "risk": "none", "explanation": "", "action": "keep going", '
         '"description": "Empty road."}')
-    assert json.loads(render(Answer(risk='low', label='car')))['object'] == {'label': 'car', 'box': None}
+    car = Answer(risk='low', label='car')
+    assert json.loads(render(car))['object'] == {'label': 'car', 'box': None}
 
 
 def test_the_schema_asks_for_the_form_in_its_order() -> None:

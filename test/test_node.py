@@ -33,7 +33,7 @@ from test_served import server as chat_server  # noqa: F401 (a fixture)
 from visualization_msgs.msg import Marker, MarkerArray
 import yaml
 
-from vts_ros.confidence import NOTHING_KNOWN
+from vts_ros.guard import NOTHING_KNOWN
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
 from vts_ros.nodes.vts_node import LATCHED_QOS, MAX_QUESTION_CHARS
 from vts_ros.report import RISK_LEVELS

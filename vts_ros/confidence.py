@@ -1,22 +1,19 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-How sure an answer is, and whether its pictures are of the kind that the model was trained on.
+How sure an answer is.
 
-Both are fitted by ``vts eval calibrate`` and lie beside the weights of a checkpoint, in
-``calibration.json``. Without that file nothing here runs.
+Fitted by ``vts eval calibrate`` and kept beside the weights of a checkpoint, in
+``calibration.json``; without that file nothing here runs.
 
 The confidence is the probability that object and risk level of an answer are right: the mean
 log-probability of these two facts, as the model wrote them, put on the scale of what came true on
-windows of known truth (Platt, 1999). The other check takes the Mahalanobis distance of a window
-to windows of training, in statistics of its pictures that no network computes: whatever a trained
-network was never shown, it need not tell apart.
+windows of known truth (Platt, 1999).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 import hashlib
 import json
 import logging
@@ -25,33 +22,16 @@ from pathlib import Path
 import re
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from vts_ros.report import Answer, SceneReport
-
 FILE = 'calibration.json'
-_SCHEMA = 2
-#: What is said, instead of the words of the model, about pictures that it cannot judge.
-UNLIKE_TRAINING = 'The pictures are unlike those that this model was trained on.'
-NOTHING_KNOWN = f'Nothing is known of this scene. {UNLIKE_TRAINING}'
+_SCHEMA = 3
 #: So near to certain, log-probabilities are not told apart.
 _CERTAIN = -1e-6
-#: Added to the covariance of standardised features, so that rare directions do not explode.
-_SHRINKAGE = 0.01
-#: Width and height at which the structure of a picture is measured, and how often that is halved.
-_SIZE, _SCALES = (224, 128), 3
-#: Places are weak, middling or strong by the mean square of the gradient around them, in grey
-#: levels per pixel; those below the first limit are left out, as nothing can be measured there.
-_STRENGTHS = (0.25, 4.0, 64.0)
-#: Radii over which gradients are compared, in pixels.
-_RADII = (1.0, 2.0)
-#: A picture with few such places counts as if it had so many more, of this coherence.
-_PRIOR, _PRIOR_COHERENCE = 20.0, 0.75
 #: Bytes at either end of a file of weights that stand for it.
 _PRINT_BYTES = 4 << 20
 
@@ -206,112 +186,6 @@ def _log_odds(log_probability: NDArray[np.float64]) -> NDArray[np.float64]:
     return odds
 
 
-def structure(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """
-    Return how far the brightness of a picture changes in one direction, from place to place.
-
-    The mean coherence of the structure tensor (Bigün and Granlund, 1987), 0 where gradients have
-    no common direction and 1 where all have the same: at three scales, over two radii, for weak,
-    middling and strong gradients by themselves. Large areas of a drawn picture have one colour
-    and even grain, those of a camera's are shaded; drawn edges are straight, leaves are not. How
-    much of the picture a thing fills matters little, as these are means over like places.
-
-    Parameters
-    ----------
-    rgb
-        uint8 [H, W, 3]; brought to one size first.
-
-    Returns
-    -------
-    [scales * radii * strengths], each 0 to 1.
-
-    """
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    image: NDArray[Any] = cv2.resize(
-        grey, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
-    found = []
-    for _ in range(_SCALES):
-        across, down = (cv2.Scharr(image, cv2.CV_32F, *axis, scale=1 / 32)
-                        for axis in ((1, 0), (0, 1)))
-        products = across * across, down * down, across * down
-        found += [_coherence(*(cv2.GaussianBlur(one, (0, 0), radius) for one in products))
-                  for radius in _RADII]
-        image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return np.concatenate(found)
-
-
-def _coherence(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean coherence of structure tensors for each strength, [strengths]."""
-    strength = xx + yy
-    coherence = np.sqrt((xx - yy) ** 2 + 4.0 * xy * xy) / (strength + 1e-3)
-    kind = sum((strength >= limit).astype(np.intp) for limit in _STRENGTHS)
-    kinds = len(_STRENGTHS) + 1
-    total, count = (np.bincount(np.ravel(kind), weights, kinds)[1:]
-                    for weights in (coherence.ravel(), None))
-    mean: NDArray[np.float64] = (total + _PRIOR * _PRIOR_COHERENCE) / (count + _PRIOR)
-    return mean
-
-
-@dataclass(frozen=True)
-class World:
-    """
-    The windows that a model was trained on, as a normal distribution of their structure.
-
-    Attributes
-    ----------
-    mean
-        [D].
-    precision
-        Inverse of the covariance, [D, D].
-    limit
-        Mahalanobis distance beyond which a window is outside.
-
-    """
-
-    mean: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    limit: float
-
-    def distance(self, structures: ArrayLike) -> float:
-        """Return the Mahalanobis distance of a window by the structures of its pictures [T, D]."""
-        apart = np.mean(np.asarray(structures, np.float64), axis=0) - self.mean
-        return math.sqrt(max(float(apart @ self.precision @ apart), 0.0))
-
-    def holds(self, structures: ArrayLike) -> bool:
-        """Return whether a window is inside."""
-        return self.distance(structures) <= self.limit
-
-    @classmethod
-    def fit(cls, train: NDArray[np.float64], held_out: NDArray[np.float64],
-            outside: float) -> World:
-        """
-        Fit to the structures of training windows [N, T, D].
-
-        Parameters
-        ----------
-        held_out
-            Structures of windows of the same kind [M, T, D], not fitted to, that set the limit.
-        outside
-            Share of them that is left outside.
-
-        Raises
-        ------
-        CalibrationError
-            If there are fewer training windows than twice the length of a structure.
-
-        """
-        windows = train.mean(axis=1)
-        needed = 2 * windows.shape[1]
-        if len(windows) < needed:
-            raise CalibrationError(f'{len(windows)} windows are too few for what the model was '
-                                   f'trained on; {needed} are needed')
-        mean, spread = windows.mean(axis=0), windows.std(axis=0) + 1e-9
-        covariance = np.cov(((windows - mean) / spread).T) + _SHRINKAGE * np.eye(len(mean))
-        free = cls(mean, np.linalg.inv(covariance) / np.outer(spread, spread), math.inf)
-        limit = float(np.quantile([free.distance(one) for one in held_out], 1.0 - outside))
-        return replace(free, limit=limit)
-
-
 @dataclass(frozen=True)
 class Calibration:
     """
@@ -321,64 +195,23 @@ class Calibration:
     ----------
     scale
         Of the confidence.
-    world
-        What the model was trained on; None where that is not checked.
 
     """
 
     scale: Scale
-    world: World | None = None
 
-    def judge(self, reports: Sequence[SceneReport], windows: Sequence[ArrayLike | None],
-              written: Sequence[Written], certainty: Certainty,
-              tokenizer: Tokenizer) -> list[SceneReport]:
-        """
-        Return the reports with their confidence; reject answers that are about another world.
-
-        Parameters
-        ----------
-        reports, windows, written
-            The reports, the structures of their pictures [T, D] (None without a world), and what
-            the model wrote.
-        certainty
-            That has seen the generation of all of them.
-        tokenizer
-            Of the model.
-
-        """
-        rows = certainty.rows()
-        return [self._judge(report, window, said, row, tokenizer) for report, window, said, row
-                in zip(reports, windows, written, rows, strict=True)]
-
-    def _judge(self, report: SceneReport, structures: ArrayLike | None, written: Written,
-               row: NDArray[np.float32], tokenizer: Tokenizer) -> SceneReport:
-        inside = self.knows(structures)
-        if inside is False:
-            return replace(
-                report, in_distribution=False, rejected_output=written.text,
-                answer=Answer(description=NOTHING_KNOWN, explanation=UNLIKE_TRAINING))
-        report = replace(report, in_distribution=inside)
-        facts = fact_log_probability(written, row, tokenizer)
-        # How sure the model is that nothing is known says nothing of the road.
-        if facts is None or report.answer.risk == 'unknown':
-            return report
-        return replace(report, confidence=self.scale(facts))
-
-    def knows(self, structures: ArrayLike | None) -> bool | None:
-        """Return whether the pictures of a window are of the known kind; None if not checked."""
-        if self.world is None or structures is None:
-            return None
-        return self.world.holds(structures)
+    def confidence(self, written: Written, log_probabilities: NDArray[np.floating],
+                   tokenizer: Tokenizer) -> float | None:
+        """Return how sure an answer is; parameters as in :func:`fact_log_probability`."""
+        facts = fact_log_probability(written, log_probabilities, tokenizer)
+        return None if facts is None else self.scale(facts)
 
     def save(self, checkpoint: Path, proposal: Path) -> Path:
         """Write the file beside the weights of the models that it was fitted to; return it."""
         path = checkpoint / FILE
-        world = None if self.world is None else {
-            'mean': _rounded(self.world.mean), 'precision': _rounded(self.world.precision),
-            'limit': self.world.limit}
         path.write_text(json.dumps({
             'schema': _SCHEMA, 'fitted_to': _fingerprint(checkpoint, proposal),
-            'scale': asdict(self.scale), 'world': world}), encoding='utf-8')
+            'scale': asdict(self.scale)}), encoding='utf-8')
         return path
 
     @classmethod
@@ -403,10 +236,7 @@ class Calibration:
                 return None
             if data['schema'] != _SCHEMA:
                 raise ValueError(f'schema {data["schema"]}, expected {_SCHEMA}')
-            world = data['world']
-            calibration = cls(Scale(**data['scale']), None if world is None else World(
-                np.array(world['mean'], np.float64), np.array(world['precision'], np.float64),
-                float(world['limit'])))
+            calibration = cls(Scale(**data['scale']))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CalibrationError(f'{path} cannot be read: {error}') from error
         if data['fitted_to'] != _fingerprint(checkpoint, proposal):
@@ -414,11 +244,6 @@ class Calibration:
                             'run vts eval calibrate', path)
             return None
         return calibration
-
-
-def _rounded(values: NDArray[np.float64]) -> Any:
-    """Return nested lists with seven digits, as many as float32 has."""
-    return np.vectorize(lambda value: float(f'{value:.7g}'))(values).tolist()
 
 
 def _fingerprint(checkpoint: Path, proposal: Path) -> str:

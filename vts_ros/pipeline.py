@@ -25,12 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.confidence import Calibration, Certainty, NOTHING_KNOWN, structure, Tokenizer
+from vts_ros.confidence import Calibration, Certainty, Tokenizer
 from vts_ros.deadline import Deadline, Plan, Spent
 from vts_ros.engines import EngineOptions, Precision
 from vts_ros.frames import Frame, FrameError, Window
+from vts_ros.guard import Guard, holds, load_guard, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.models import checkpoint, model_path
-from vts_ros.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.report import Answer, FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.sparsify.causal import CLEARLY, Groups
 from vts_ros.sparsify.graphs import make_engines
@@ -208,7 +209,7 @@ class Pipeline:
 
     def __init__(self, sparsifier: Sparsifier, language_model: LanguageModel, prompts: Prompts,
                  config: PipelineConfig, calibration: Calibration | None = None,
-                 taught: TaughtQuestions | None = None) -> None:
+                 guard: Guard | None = None, taught: TaughtQuestions | None = None) -> None:
         self.sparsifier = sparsifier
         self.language_model = language_model
         self.prompts = prompts
@@ -228,18 +229,20 @@ class Pipeline:
         self._stream = self._make_stream()
         self._draft: tuple[int, ...] = ()
         self._counters: Counter[str] = Counter()
+        #: Says how sure an answer is; without, reports have no confidence.
         self.calibration = calibration
         self.taught = taught
+        self.guard = guard
 
     @property
-    def calibration(self) -> Calibration | None:
-        """Return what judges the answers; without, reports have no confidence."""
-        return self._calibration
+    def guard(self) -> Guard | None:
+        """Return what judges the pictures; without, the model speaks about any."""
+        return self._guard
 
-    @calibration.setter
-    def calibration(self, calibration: Calibration | None) -> None:
+    @guard.setter
+    def guard(self, guard: Guard | None) -> None:
         """Change it, and forget all frames: it may need more of them than was computed."""
-        self._calibration = calibration
+        self._guard = guard
         self.clear()
 
     def _make_stream(self) -> Stream | None:
@@ -261,7 +264,7 @@ class Pipeline:
 
         Raises
         ------
-        CalibrationError, EngineError, PromptError, VlmError
+        CalibrationError, EngineError, GuardError, PromptError, VlmError
             With one line that says what is missing or does not fit.
 
         """
@@ -275,13 +278,14 @@ class Pipeline:
         sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
                                 hysteresis=config.hysteresis, search_radius=config.search_radius)
         language_model = _language_model(config, prompts)
-        calibration = taught = None
+        calibration = guard = taught = None
         if isinstance(language_model, Vlm):
             folder = Path(checkpoint(config.model))
             calibration = Calibration.load(folder, model_path('proposal/frame.onnx'))
+            guard = load_guard(folder, is_needed=config.model == EMBEDDED)
             taught = TaughtQuestions.load(folder)
             _check_language(config.language, taught, language_model.name)
-        pipeline = cls(sparsifier, language_model, prompts, config, calibration, taught)
+        pipeline = cls(sparsifier, language_model, prompts, config, calibration, guard, taught)
         pipeline.engine_choice = engines.why
         return pipeline
 
@@ -406,26 +410,33 @@ class Pipeline:
             self._note(pruned[0], generations[0], latency_ms)
             self._counters['deadline_windows'] += 1
             self._counters['deadline_misses'] += latency_ms['total'] > self.config.deadline_ms
-        reports = [self._report(one, generation, latency_ms)
-                   for one, generation in zip(pruned, generations)]
-        if self.calibration is None or certainty is None:
-            return reports
-        return self.calibration.judge(
-            reports, [_structures(one.seen) for one in pruned], generations, certainty,
-            self.vlm.tokenizer)
+        rows = [None] * len(pruned) if certainty is None else certainty.rows()
+        return [self._report(one, generation, row, latency_ms)
+                for one, generation, row in zip(pruned, generations, rows)]
 
     def _report(self, pruned: Pruned, generation: Generation,
+                log_probabilities: NDArray[np.float32] | None,
                 latency_ms: dict[str, float]) -> SceneReport:
         window = pruned.frames
         key = window[pruned.selection.key]
+        answer = parse(generation.text, self.prompts.description.box_scale,
+                       is_thought=self._begins_in_thought())
+        is_known = self._knows(pruned)
+        if is_known is False:
+            answer = Answer(description=NOTHING_KNOWN, explanation=UNLIKE_TRAINING)
+        confidence = None
+        # How sure a model is of an answer that is not known says nothing of the road.
+        if self.calibration and log_probabilities is not None and answer.risk != 'unknown':
+            confidence = self.calibration.confidence(
+                generation, log_probabilities, self.vlm.tokenizer)
         return SceneReport(
             stamp=window[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
             key_frame=KeyFrame(key.camera, key.stamp_ns, pruned.selection.key),
-            answer=parse(generation.text, self.prompts.description.box_scale,
-                         is_thought=self._begins_in_thought()),
-            keep=tuple(pruned.selection.keep.tolist()), grid=pruned.grid,
-            latency_ms=latency_ms, model=self.language_model.name, engine=self.sparsifier.engine)
+            answer=answer, keep=tuple(pruned.selection.keep.tolist()), grid=pruned.grid,
+            latency_ms=latency_ms, model=self.language_model.name, engine=self.sparsifier.engine,
+            confidence=confidence, in_distribution=is_known,
+            rejected_output=generation.text if is_known is False else None)
 
     def _begins_in_thought(self) -> bool:
         """Return whether answers begin in a thought: an enforced form has no room for one."""
@@ -457,7 +468,7 @@ class Pipeline:
             watch = Stopwatch(self.clock)
             pruned = self._prune(window, self.prompts.ask(question).about(vehicle), watch,
                                  self._reader is not None, False)
-            if self._is_unlike_training(pruned):
+            if self._knows(pruned) is False:
                 refusal = NOTHING_KNOWN
         if refusal is not None:
             if on_text is not None:
@@ -472,9 +483,12 @@ class Pipeline:
             return None
         return self.taught.refusal(question)
 
-    def _is_unlike_training(self, pruned: Pruned) -> bool:
-        return (self.calibration is not None
-                and self.calibration.knows(_structures(pruned.seen)) is False)
+    def _knows(self, pruned: Pruned) -> bool | None:
+        """Return whether the model knows such pictures; None where nobody can tell."""
+        if self._guard is None:
+            return None
+        return holds(self._guard, [one.evidence for one in pruned.seen
+                                   if one.evidence is not None])
 
     def ask_batch(self, windows: Sequence[Window], questions: Sequence[str],
                   stop: Stop | None = None) -> list[str]:
@@ -590,7 +604,8 @@ class Pipeline:
         """Return what runs where, for logs and diagnostics."""
         vlm = {name: str(value) for name, value in self.language_model.info.items()}
         return {'engine': self.sparsifier.engine, 'engine_choice': self.engine_choice,
-                **self.sparsifier.info, **vlm}
+                **self.sparsifier.info, **vlm,
+                'guard': self._guard.known if self._guard else 'none: any picture is answered'}
 
     def close(self) -> None:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
@@ -723,21 +738,16 @@ class Pipeline:
             return cached
         with watch.stage('read'):
             rgb = _read(frame, size)
-        is_judged = self.calibration is not None and self.calibration.world is not None
         with watch.stage('propose'):
             proposal = self.sparsifier.propose(rgb)
-            found = structure(rgb) if is_judged else None
+        with watch.stage('guard'):
+            found = self._guard.evidence(rgb) if self._guard else None
         with watch.stage('encode'):
             features = self.language_model.encode(rgb)
         seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features, found)
         self._seen[frame.key] = seen
         self._counters['frames_new'] += 1
         return seen
-
-
-def _structures(seen: Sequence[Seen]) -> list[NDArray[np.float64]] | None:
-    """Return the structures of the pictures of a window, None where none were computed."""
-    return [one.structure for one in seen if one.structure is not None] or None
 
 
 def _facts_length(generation: Generation, tokenizer: Tokenizer | None) -> int:

@@ -33,15 +33,15 @@ class Seen(NamedTuple):
 
     Attributes
     ----------
-    structure
-        See :func:`vts_ros.confidence.structure`; None where nobody asks for it.
+    evidence
+        What the guard measured of the picture; None without one.
 
     """
 
     size: tuple[int, int]
     proposal: Proposal
     features: Encoded
-    structure: NDArray[np.float64] | None = None
+    evidence: NDArray[np.float64] | None = None
 
 
 class _Taken(NamedTuple):

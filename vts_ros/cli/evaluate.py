@@ -165,7 +165,7 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
         from vts_ros.sparsify.methods import methods
 
         for path in write_quality(result, methods(pipeline.sparsifier, names),
-                                  _this_run(pipeline.vlm, start_sec), report):
+                                  _this_run(pipeline.vlm.info['device'], start_sec), report):
             console.print(f'wrote {path}', highlight=False, markup=False)
     return result
 
@@ -287,22 +287,13 @@ class _Benchmark:
 
 
 @app.command('calibrate', epilog='Example: [bold]vts eval calibrate --model '
-                                 'models/embedded --bag my_drive --report docs[/bold], '
-                                 'after every training.')
+                                 'models/embedded --report docs[/bold], after every training.')
 def eval_calibrate(
     model: ModelOption = 'embedded',
     n: Annotated[int, typer.Option(
         '--n', min=1, help='Windows of the split val to fit the confidence to.')] = 1000,
-    train_n: Annotated[int, typer.Option(
-        min=1, help='Windows of the split train that say what the model knows.')] = 1000,
     test_n: Annotated[int, typer.Option(
         min=1, help='Windows of the split test to check the result on.')] = 1000,
-    world: Annotated[bool, typer.Option(
-        help='Check whether pictures look like those of the training; only for models that were '
-             'trained on rendered windows.')] = True,
-    bag: Annotated[list[Path] | None, typer.Option(
-        help='Recording of which to count the windows that are outside; may be given several '
-             'times.', show_default=False)] = None,
     keep_ratio: Annotated[float, typer.Option(
         parser=token_share, metavar='SHARE', help='Share of the visual tokens.')] = 0.6,
     report: Annotated[Path | None, typer.Option(
@@ -312,7 +303,7 @@ def eval_calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """
-    Fit how sure the answers of a model are, and what it knows; the node reports both from then on.
+    Fit how sure the answers of a model are; the node reports it from then on.
 
     The result lies beside the weights, in calibration.json.
     """
@@ -335,23 +326,68 @@ def eval_calibrate(
     with Progress(console=console) as bar:
         task = bar.add_task('', total=2.0)
         pipeline.calibration = calibrate(
-            pipeline, n, train_n, world=world,
-            progress=lambda share, what: bar.update(task, completed=share, description=what))
+            pipeline, n, lambda share, what: bar.update(task, completed=share, description=what))
         written = pipeline.calibration.save(checkpoint, model_path('proposal/frame.onnx'))
         found = check(
-            pipeline, test_n, bag or (),
+            pipeline, test_n,
             lambda share, what: bar.update(task, completed=1.0 + share, description=what))
     files = [written]
     if report is not None:
-        files += write_page(found, _this_run(pipeline.vlm, start_sec), report)
+        files += write_page(found, _this_run(pipeline.vlm.info['device'], start_sec), report)
     console.print(f'expected calibration error {found["without"]["ece"]} before, '
                   f'{found["calibrated"]["ece"]} after', highlight=False)
-    parts = [('rendered windows', found), *found['drives'].items(), *found['bags'].items()] \
-        if world else []
-    for name, part in parts:
-        console.print(f'outside what the model knows: {part["marked"]} of {part["n"]} {name}',
-                      highlight=False, markup=False)
     for path in files:
+        console.print(f'wrote {path}', highlight=False, markup=False)
+    if as_json:
+        typer.echo(json.dumps(found))
+
+
+@app.command('guard', epilog='Example: [bold]vts eval guard --bag my_drive --pictures '
+                             'my_photographs --report docs[/bold]')
+def eval_guard(
+    model: ModelOption = 'embedded',
+    n: Annotated[int, typer.Option(
+        '--n', min=1, help='Rendered windows of the split test, none of which is to be '
+                           'refused.')] = 2000,
+    bag: Annotated[list[Path] | None, typer.Option(
+        help='Recording, no window of which is to be accepted; may be given several times.',
+        show_default=False)] = None,
+    pictures: Annotated[list[Path] | None, typer.Option(
+        help='Folder of pictures, or of such folders, each a source of its own; may be given '
+             'several times.', show_default=False)] = None,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the result.', show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure of which pictures a model speaks: rendered ones, recordings, photographs."""
+    import json
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.evaluation.guard import measure, write_page
+    from vts_ros.guard import load_guard
+    from vts_ros.models import model_path
+
+    start_sec = time.monotonic()
+    guard = load_guard(model_path(model))
+    if guard is None:
+        raise typer.BadParameter(f'{model} has no guard: it speaks of any picture')
+    console = Console(stderr=as_json)
+    with Progress(console=console) as bar:
+        task = bar.add_task('', total=1.0)
+        found = measure(
+            guard, n, bag or (), pictures or (),
+            lambda share, what: bar.update(task, completed=share, description=what))
+    for name, part in (('rendered windows', found['rendered']), *found['drives'].items()):
+        console.print(f'refused: {part["refused"]} of {part["n"]} {name}, the nearest at '
+                      f'{part["nearest"]}', highlight=False, markup=False)
+    for name, part in found['real'].items():
+        console.print(f'accepted: {part["n"] - part["refused"]} of {part["n"]} {name}, the '
+                      f'nearest at {part["nearest"]}', highlight=False, markup=False)
+    if report is not None:
+        path = write_page(found, _this_run('cpu', start_sec), report)
         console.print(f'wrote {path}', highlight=False, markup=False)
     if as_json:
         typer.echo(json.dumps(found))
@@ -465,7 +501,8 @@ def _traffic(sparsifier: Sparsifier, vlm: Vlm, bags: list[Path], boxes: Path,
         if report:
             pictures.append(draw_kept(sparsifier, bag, recordings[name], grid))
     console.print(traffic_table(result))
-    written = write_traffic(result, pictures, _this_run(vlm, start_sec), report) if report else []
+    written = write_traffic(result, pictures, _this_run(vlm.info['device'], start_sec),
+                            report) if report else []
     finish(console, written, result, as_json)
 
 
@@ -484,11 +521,11 @@ def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
         result = compare_networks(pipeline, networks, split, n, ratios, progress)
     console.print(network_table(result))
     written = [] if report is None else write_networks(
-        result, _this_run(pipeline.vlm, start_sec), report)
+        result, _this_run(pipeline.vlm.info['device'], start_sec), report)
     finish(console, written, result, as_json)
 
 
-def _this_run(vlm: Vlm, start_sec: float) -> Run:
+def _this_run(device: str, start_sec: float) -> Run:
     """Return what a page says about how it was made: command, day, machine and time."""
     from datetime import date
     import shlex
@@ -497,4 +534,4 @@ def _this_run(vlm: Vlm, start_sec: float) -> Run:
     from vts_ros.evaluation.quality import machine, Run
 
     return Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
-               machine(vlm.info['device']), time.monotonic() - start_sec)
+               machine(device), time.monotonic() - start_sec)

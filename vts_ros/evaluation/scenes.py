@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from vts_ros.bags import BagError
-from vts_ros.confidence import structure
 from vts_ros.evaluation.metrics import question_summary, Score, score, summary
 from vts_ros.frames import Frame
+from vts_ros.guard import holds
 from vts_ros.pipeline import Pipeline
 from vts_ros.report import RISK_LEVELS
 from vts_ros.scenes import language
@@ -48,8 +48,8 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     Parameters
     ----------
     pipeline
-        Its keep ratio is changed and put back. Its calibration is not used: measured is what the
-        language model says, not which pictures it is not asked about.
+        Its keep ratio is changed and put back. Its guard is not used: measured is what the
+        language model says, not of which pictures it must not speak.
     split
         ``val`` or ``test``; risk levels are balanced.
     n
@@ -78,7 +78,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     truths: list[WindowTruth] = []
     confusion = {level: dict.fromkeys(RISK_LEVELS, 0) for level in RISK_LEVELS[:-1]}
     before = pipeline.config.keep_ratio
-    calibration, pipeline.calibration = pipeline.calibration, None
+    guard, pipeline.guard = pipeline.guard, None
     shown = iter(((scene, render(scene)) for scene in balanced_scenes(split, n))
                  if clips is None else clips)
     while chunk := list(itertools.islice(shown, _BATCH)):
@@ -100,7 +100,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         pipeline.clear()
         progress(len(chunk))
     pipeline.set_keep_ratio(before)
-    pipeline.calibration = calibration
+    pipeline.guard = guard
     metrics = {ratio: {
         **summary(scores[ratio]),
         **({'questions': question_summary(answered[ratio])} if questions else {})}
@@ -132,7 +132,7 @@ def evaluate_over(pipeline: Pipeline, bags: Sequence[Path], split: str, n: int,
     Returns
     -------
     ``{'rendered', 'over'}``, each as :func:`evaluate` gives it, ``over`` with ``marked``, the
-    share of its windows that is outside the world of the model (None without one), and ``bags``.
+    share of its windows that the guard of the model refuses (None without one), and ``bags``.
 
     Raises
     ------
@@ -144,14 +144,14 @@ def evaluate_over(pipeline: Pipeline, bags: Sequence[Path], split: str, n: int,
     both = list(scenes_over(backdrops, split, n))
     if not both:
         raise BagError('the recordings are too short for any scene')
-    world = pipeline.calibration.world if pipeline.calibration is not None else None
+    guard = pipeline.guard
     outside: list[bool] = []
 
     def over() -> Iterator[tuple[Scene, Clip]]:
         for scene, behind in both:
             clip = render_over(scene, behind)
-            if world is not None:
-                outside.append(not world.holds([structure(one) for one in clip.frames]))
+            if guard is not None:
+                outside.append(not holds(guard, list(map(guard.evidence, clip.frames))))
             yield scene, clip
 
     found = {'rendered': evaluate(pipeline, split, len(both), budgets, progress,

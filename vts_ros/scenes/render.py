@@ -25,6 +25,7 @@ from vts_ros.scenes.world import (
     SIDEWALK_M,
     View,
 )
+from vts_ros.signature import sign
 
 #: OpenCV does not say of what type its pictures are.
 Picture = NDArray[Any]
@@ -231,7 +232,7 @@ class Renderer:
         cv2.fillPoly(image, [points], colour, self._line, _SHIFT)
 
     def frame(self, index: int) -> Picture:
-        """Return one frame as uint8 (height, width, 3), RGB."""
+        """Return one frame as uint8 (height, width, 3), RGB, with the signature."""
         scene, palette = self.scene, self.palette
         rng = np.random.default_rng((scene.seed, index, 13))
         view = scene.view(index)
@@ -250,7 +251,8 @@ class Renderer:
             image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
         field = _noise(self.width, self.height)[int(rng.integers(3))]
         dx, dy = (int(n) for n in rng.integers(0, 32, 2))
-        return cv2.add(image, field[dy:dy + self.height, dx:dx + self.width], dtype=cv2.CV_8U)
+        grain = field[dy:dy + self.height, dx:dx + self.width]
+        return sign(np.asarray(cv2.add(image, grain, dtype=cv2.CV_8U), np.uint8))
 
     def over(self, picture: Picture, index: int) -> Picture:
         """Return a picture, uint8 (h, w, 3), RGB, with the actors of a frame drawn over it."""

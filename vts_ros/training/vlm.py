@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 import torch
 from torch import distributed, Tensor
 
+from vts_ros.evaluation.guard import fit_guard
 from vts_ros.frames import Frame
+from vts_ros.guard import Guard, save_guard, SignatureGuard
 from vts_ros.scenes import language
 from vts_ros.scenes.types import TRUE_LEVELS, WindowTruth
 from vts_ros.scenes.windows import HEIGHT, WIDTH
@@ -55,6 +57,8 @@ from vts_ros.vlm.taught_questions import TaughtQuestions
 
 #: Windows whose texts the tokenizer is trained on.
 _TOKENIZER_WINDOWS = 3000
+#: Windows that the guard of a model over recordings is fitted to, and that set its limit.
+_GUARD_WINDOWS = 2000
 #: Share of the steps that ask questions, and how many in a row; the others ask for the
 #: description.
 _QUESTION_SHARE, _QUESTIONS = 0.25, 3
@@ -173,10 +177,10 @@ def _train(shards: Path, start: Path, out: Path, work: Path, steps: Steps, batch
     fit([visual, language_model, understanding], windows.together,
         Schedule(steps.together, learning_rate=1e-3), work / 'together.pt', 'together')
     if rank() == 0:
-        _save(vlm, out)
+        _save(vlm, _guard(data), out)
 
 
-def _save(vlm: Vlm, out: Path) -> None:
+def _save(vlm: Vlm, guard: Guard, out: Path) -> None:
     """Write the checkpoint beside its place first: what is there is never half written."""
     vlm.model.set_attn_implementation('sdpa')
     partial = out.with_name(f'{out.name}.part')
@@ -184,8 +188,20 @@ def _save(vlm: Vlm, out: Path) -> None:
     for part in parts:
         part.save_pretrained(partial)
     TaughtQuestions(language.TAUGHT).save(partial)
+    save_guard(guard, partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
+
+
+def _guard(data: Shards) -> Guard:
+    """Return the guard for a model that was trained on these windows."""
+    if not data.over:
+        return SignatureGuard()
+    # Recordings have no signature. Every tenth window sets the limit.
+    chosen = np.linspace(0, len(data) - 1, min(len(data), _GUARD_WINDOWS)).astype(int)
+    windows = [list(data.frames(int(index))) for index in chosen]
+    return fit_guard([window for place, window in enumerate(windows) if place % 10],
+                     windows[::10])
 
 
 class _Order:
