@@ -29,14 +29,14 @@ $(READY): setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@touch .venv/COLCON_IGNORE
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e '.[cpu,ros,rtx,test]'
+		-c constraints.txt -e '.[cpu,ros,rtx,lab,test]'
 	@touch $@
 
 demo: $(READY)  ## Describe a drive and write an annotated video; DEMO_BAG=<folder> takes your own bag
-	@DEMO_BAG='$(DEMO_BAG)' $(BIN)/python -m vts_ros.demo
+	@DEMO_BAG='$(DEMO_BAG)' $(BIN)/python -m vts_ros.lab.demo
 
 picture: $(READY)  ## Make docs/overlay.jpg again: the demo with the overlay node, and one of its pictures
-	@$(BIN)/python -m vts_ros.demo --picture docs/overlay.jpg
+	@$(BIN)/python -m vts_ros.lab.demo --picture docs/overlay.jpg
 
 lint: $(READY)  ## Check style and types
 	@$(BIN)/ruff check .

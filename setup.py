@@ -8,6 +8,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'vts_ros'
+TOOLS = ['jinja2', 'matplotlib', 'mcap', 'rich', 'rosbags', 'rosbags-image', 'typer']
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -34,7 +35,7 @@ setup(
     maintainer='the vts_ros authors',
     maintainer_email='vts-ros@users.noreply.github.com',
     license='Apache-2.0',
-    packages=find_packages(exclude=['test', 'test.*', 'bench', 'bench.*']),
+    packages=find_packages(exclude=['test', 'test.*']),
     package_data={PACKAGE: ['py.typed']},
     data_files=share_files(),
     zip_safe=False,
@@ -43,27 +44,18 @@ setup(
     # that of PyTorch breaks the import of transformers.
     install_requires=[
         'filelock',
-        'jinja2',
         'json-repair',
-        'matplotlib',
-        'mcap',
         'numpy',
         'onnx',
-        'onnxscript',
         'opencv-python-headless',
         'packaging',
         'pillow',
         'pyyaml',
-        'rich',
         'rosbags',
         'rosbags-image',
-        'safetensors',
-        'setuptools',
         'simplejpeg',
-        'tokenizers',
         'torch',
         'transformers>=5.18.0',
-        'typer',
     ],
     extras_require={
         'cpu': ['onnxruntime'],
@@ -75,6 +67,10 @@ setup(
         'quantized': ['accelerate'],
         # Builds engines on any machine and runs them on GeForce RTX and RTX PRO cards.
         'rtx': ['tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'],
+        # Beside the car: bags, pictures, pages and the command line.
+        'tools': TOOLS,
+        # The workshop: rendering, training, evaluation, benchmarks.
+        'lab': [*TOOLS, 'onnxscript', 'safetensors', 'tokenizers'],
         # LingoQA is in Parquet files; texts are scored as captions are.
         'eval': ['pyarrow', 'pycocoevalcap'],
         # ROS 2 Jazzy from PyPI, for machines without an apt installation.
@@ -108,10 +104,20 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'vts = vts_ros.cli:main',
+            'vts = vts_ros.tools.cli:main',
             'vts_node = vts_ros.nodes.executables:vts_node',
             'vts_overlay = vts_ros.nodes.executables:vts_overlay',
             'vts_replay = vts_ros.nodes.executables:vts_replay',
+        ],
+        # The commands of vts; the extra is what they need.
+        'vts_ros.commands': [
+            'annotate = vts_ros.tools.cli.annotate_command:app [tools]',
+            'bench = vts_ros.lab.cli.bench_command:app [lab]',
+            'compile = vts_ros.lab.cli.compile_command:app [lab]',
+            'eval = vts_ros.lab.cli.eval_command:app [lab]',
+            'render = vts_ros.lab.cli.render_command:app [lab]',
+            'replay = vts_ros.nodes.replay_command:app [tools]',
+            'train = vts_ros.lab.cli.train_command:app [lab]',
         ],
     },
 )

@@ -15,7 +15,7 @@ from launch.actions import (
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, SetRemap
 
-from vts_ros.bags import node_inputs
+from vts_ros.tools.bags import node_inputs
 
 SHARE = Path(get_package_share_directory('vts_ros'))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from vts_ros.bags import COMPRESSED_IMAGE, IMAGE, TYPESTORE
+from vts_ros.tools.bags import COMPRESSED_IMAGE, IMAGE, TYPESTORE
 
 COMPRESSED_TOPIC = '/camera/front/image_raw/compressed'
 RAW_TOPIC = '/camera/front/image_raw'

@@ -122,7 +122,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the shipped checkpoint, or one of its kind that is not trained."""
     if (ROOT / 'models' / 'embedded').is_dir():
         return 'embedded'
-    from vts_ros.vlm.checkpoint import create_checkpoint
+    from vts_ros.lab.training.new_checkpoint import create_checkpoint
     directory = tmp_path_factory.mktemp('models') / 'tiny'
     create_checkpoint(directory, ['a car ahead', 'brake'], vocab_size=600)
     return str(directory)

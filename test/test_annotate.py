@@ -34,8 +34,13 @@ import cv2
 import numpy as np
 import pytest
 
-from vts_ros import visuals
-from vts_ros.annotate import (
+from vts_ros.errors import BagError
+from vts_ros.lab.training.new_checkpoint import create_checkpoint
+from vts_ros.pipeline.frames import decode_image, Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.tools import pictures as visuals
+from vts_ros.tools.annotate import (
     annotate,
     ANNOTATED_BAG,
     AnnotateError,
@@ -48,11 +53,9 @@ from vts_ros.annotate import (
     VIDEO_FPS,
     write_outputs,
 )
-from vts_ros.bags import Bag, BagError, COMPRESSED_IMAGE, read_frames, TYPESTORE
-from vts_ros.frames import decode_image, Frame
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_LEVELS, RiskLevel, SceneReport
-from vts_ros.vlm.checkpoint import create_checkpoint
+from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, read_frames, TYPESTORE
+from vts_ros.tools.timeline import draw_timeline
+from vts_ros.vlm.answers import Answer, RISK_LEVELS, RiskLevel
 
 GRID = (2, 4)
 STRING = 'std_msgs/msg/String'
@@ -455,5 +458,5 @@ def test_contact_sheet_and_plots_hold_every_number_of_answers() -> None:
         told = [report([Frame('camera', stamp, rgb)], answer('low')) for stamp in times(count)]
         sheet = visuals.contact_sheet([rgb] * count, told, ['1.0 s'] * count, 'a drive')
         assert sheet.std() > 10
-        assert visuals.plots(told, START_NS).std() > 10
+        assert draw_timeline(told, START_NS).std() > 10
     assert sheet.shape[0] > 1000

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from vts_ros.report import Answer, RISK_LEVELS
 from vts_ros.vlm.answers import (
+    Answer,
     has_facts,
     inspect,
     MAX_CHARACTERS,
     parse,
     RAW_CHARACTERS,
     render,
+    RISK_LEVELS,
     schema,
 )
 

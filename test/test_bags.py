@@ -29,11 +29,12 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from vts_ros.bags import (
+from vts_ros.errors import BagError
+from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.tools.bags import (
     _repair,
     Answered,
     Bag,
-    BagError,
     camera_topics,
     COMPRESSED_IMAGE,
     IMAGE,
@@ -42,7 +43,7 @@ from vts_ros.bags import (
     TYPESTORE,
     write_annotated_bag,
 )
-from vts_ros.report import Answer, FrameRef, KeyFrame, SceneReport
+from vts_ros.vlm.answers import Answer
 
 
 def report(stamp: int, latency_ms: float = 250.0, camera: str = 'camera_front') -> SceneReport:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
+from vts_ros.lab.rivals.baselines import downsample, newest, random
+from vts_ros.lab.rivals.published import dart, dtd, dycoke, evs, evs_newest, vidcom2
+from vts_ros.lab.rivals.ranking import apportion, cosine, evenly, ranked, spread
+from vts_ros.lab.rivals.registry import BASELINES, Method, METHOD_NAMES, methods, RANDOM_SEEDS
 from vts_ros.sparsify import Evidence, Proposal, Sparsifier
-from vts_ros.sparsify.baselines import downsample, newest, random
-from vts_ros.sparsify.methods import BASELINES, Method, METHOD_NAMES, methods, RANDOM_SEEDS
-from vts_ros.sparsify.published import dart, dtd, dycoke, evs, evs_newest, vidcom2
-from vts_ros.sparsify.ranking import apportion, cosine, evenly, ranked, spread
 
 Tokens = NDArray[np.float32]
 #: Methods that look at the visual tokens and not at where they are in the picture.

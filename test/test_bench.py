@@ -17,11 +17,13 @@ from conftest import ROOT
 import pytest
 import torch
 
-from vts_ros.bench import page, report, workload
-from vts_ros.bench.shapes import make
-from vts_ros.bench.tape import cache_bytes, tensor_peak
-from vts_ros.bench.workload import Bench, CASES, drive_frames, ROOFLINE, windows_of, Workload
-from vts_ros.pipeline import Pipeline, PipelineConfig
+from vts_ros.lab.bench import performance_page as page
+from vts_ros.lab.bench import speed_report as report
+from vts_ros.lab.bench import workloads as workload
+from vts_ros.lab.bench.generation_probe import cache_bytes, tensor_peak
+from vts_ros.lab.bench.model_shapes import make
+from vts_ros.lab.bench.workloads import Bench, CASES, drive_frames, ROOFLINE, windows_of, Workload
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm.answers import parse
 
 SMALL = Workload('tiny', frames=3, windows=2, budget_sec=1.0, answer_tokens=6, size=(112, 56),
@@ -204,8 +206,8 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(600)
 def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
-    done = run('-m', 'vts_ros.cli', 'bench', '--model', 'tiny', '--quick', '--json', '--plots',
-               tmp_path)
+    done = run('-m', 'vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--json',
+               '--plots', tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     result = json.loads(done.stdout)
@@ -216,7 +218,7 @@ def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
-    done = run('bench/gpu_suite.py', '--tiny', '--json', '--report', tmp_path)
+    done = run('-m', 'vts_ros.lab.bench.gpu_suite', '--tiny', '--json', '--report', tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert list(result['suite']['cases']) == list(CASES)
@@ -228,13 +230,13 @@ def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_the_suite_says_what_is_missing() -> None:
-    done = run('bench/gpu_suite.py')
+    done = run('-m', 'vts_ros.lab.bench.gpu_suite')
     assert done.returncode == 1
     assert done.stderr.startswith('nothing to measure: PyTorch')
     assert '--tiny' in done.stderr
 
 
 def test_lengths_are_numbers() -> None:
-    done = run('-m', 'vts_ros.cli', 'bench', '--frames', '5,x')
+    done = run('-m', 'vts_ros.tools.cli', 'bench', '--frames', '5,x')
     assert done.returncode == 2
     assert "'5,x' is no list of numbers" in done.stderr

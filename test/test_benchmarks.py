@@ -19,17 +19,18 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from vts_ros.cli import app
-from vts_ros.evaluation import benchmark, text_metrics
-from vts_ros.evaluation import drama as drama_module
-from vts_ros.evaluation import lingoqa as lingoqa_module
-from vts_ros.evaluation.benchmark import DatasetError, fingerprint
-from vts_ros.evaluation.judge import LingoJudge
-from vts_ros.evaluation.memory import PeakMemory
-from vts_ros.evaluation.text_metrics import text_scores
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import Answer
+from vts_ros.lab.evaluation import dataset_runner as benchmark
+from vts_ros.lab.evaluation import drama as drama_module
+from vts_ros.lab.evaluation import lingoqa as lingoqa_module
+from vts_ros.lab.evaluation import text_metrics
+from vts_ros.lab.evaluation.dataset_runner import DatasetError, fingerprint
+from vts_ros.lab.evaluation.lingo_judge import LingoJudge
+from vts_ros.lab.evaluation.peak_memory import PeakMemory
+from vts_ros.lab.evaluation.text_metrics import text_scores
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import VlmError
+from vts_ros.vlm.answers import Answer
 
 SPLITS: tuple[drama_module.Split, ...] = ('train', 'val', 'test', 'all')
 #: METEOR reads 60 MB first, and the judge and the model run beside it.

@@ -15,15 +15,15 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 from vlm_maker import make
 
-from vts_ros.frames import Frame
-from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
-from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.lab.scenes.clips import balanced_scenes, render
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig
 from vts_ros.sparsify import Proposal, Sparsifier
-from vts_ros.sparsify.causal import Groups
-from vts_ros.sparsify.network import EMBEDDING_CHANNELS, MAP_SIZE
+from vts_ros.sparsify.frame_groups import Groups
+from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
 from vts_ros.vlm import Vlm, VlmError
-from vts_ros.vlm.cache import GrowingLayer
-from vts_ros.vlm.streaming import Reader, why_not_streamed
+from vts_ros.vlm.kv_cache import GrowingLayer
+from vts_ros.vlm.prefix_reader import Reader, why_not_streamed
 
 INTERVAL_NS = 400_000_000
 CELLS = 28

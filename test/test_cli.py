@@ -15,9 +15,9 @@ from bag_maker import drive
 import pytest
 
 from vts_ros import __version__
-from vts_ros.annotate import ANSWERS, PAGE
-from vts_ros.report import SceneReport
-from vts_ros.vlm.checkpoint import create_checkpoint
+from vts_ros.lab.training.new_checkpoint import create_checkpoint
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.annotate import ANSWERS, PAGE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def vts(*arguments: object, timeout_sec: float = 90.0) -> subprocess.CompletedProcess[str]:
     """Run the command with a terminal of fixed width."""
     return subprocess.run(
-        [sys.executable, '-m', 'vts_ros.cli', *map(str, arguments)], check=False,
+        [sys.executable, '-m', 'vts_ros.tools.cli', *map(str, arguments)], check=False,
         capture_output=True, text=True, timeout=timeout_sec,
         env={**os.environ, 'COLUMNS': '120', 'NO_COLOR': '1', 'OMP_NUM_THREADS': '1'})
 
@@ -39,7 +39,7 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
     assert 'vts annotate' in done.stdout
     heavy = {'torch', 'transformers', 'cv2', 'matplotlib', 'rosbags', 'rclpy'}
     loaded = subprocess.run(
-        [sys.executable, '-c', 'import sys, vts_ros.cli; print(*sys.modules)'], check=True,
+        [sys.executable, '-c', 'import sys, vts_ros.tools.cli; print(*sys.modules)'], check=True,
         capture_output=True, text=True).stdout.split()
     assert not heavy & set(loaded)
 

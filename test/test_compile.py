@@ -15,10 +15,10 @@ import pytest
 from test_cli import vts
 from test_engines import WITHOUT_GPU
 
-from vts_ros.bags import read_windows
 from vts_ros.engines import EngineError
-from vts_ros.engines.cache import EngineCache
-from vts_ros.evaluation.precision import compare
+from vts_ros.engines.engine_cache import EngineCache
+from vts_ros.lab.evaluation.engine_precision import compare
+from vts_ros.tools.bags import read_windows
 
 # Each test starts processes, which import PyTorch.
 pytestmark = pytest.mark.timeout(400)
@@ -132,8 +132,8 @@ def test_node_refuses_what_is_none(ros: Ros, model: str, parameter: str, reason:
 
 @WITHOUT_GPU
 def test_gpu_script_says_that_there_is_nothing_to_measure() -> None:
-    done = subprocess.run([sys.executable, 'bench/gpu_engines.py'], cwd=ROOT, check=False,
-                          capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, '-m', 'vts_ros.lab.bench.gpu_engines'], cwd=ROOT,
+                          check=False, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr.strip() == (
         'nothing to measure: no NVIDIA driver (libcuda.so.1 is not there)')

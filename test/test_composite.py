@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vts_ros.cli import app
-from vts_ros.scenes.clips import make_scene, render
-from vts_ros.scenes.composite import _cut, Backdrop, bare, render_over, scenes_over, SIZE
-from vts_ros.scenes.world import HORIZON
-from vts_ros.training import shards as shards_module
-from vts_ros.training.shards import render_shards, Shards
+from vts_ros.lab.scenes.clips import make_scene, render
+from vts_ros.lab.scenes.composite import _cut, Backdrop, bare, render_over, scenes_over, SIZE
+from vts_ros.lab.scenes.world import HORIZON
+from vts_ros.lab.training import shards as shards_module
+from vts_ros.lab.training.shards import render_shards, Shards
+from vts_ros.tools.cli.command_line import app
 
 
 @pytest.fixture(scope='module')

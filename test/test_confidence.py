@@ -19,21 +19,15 @@ import torch
 from transformers import LogitsProcessorList
 from typer.testing import CliRunner
 
-from vts_ros.cli import app
-from vts_ros.confidence import (
-    Calibration,
-    CalibrationError,
-    Certainty,
-    fact_log_probability,
-    FILE,
-    Scale,
-)
-from vts_ros.evaluation import calibration as calibration_module
-from vts_ros.evaluation.calibration import check, reliability
-from vts_ros.frames import Frame
-from vts_ros.models import model_path
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import SceneReport
+from vts_ros.errors import CalibrationError
+from vts_ros.lab.evaluation import calibration as calibration_module
+from vts_ros.lab.evaluation.calibration import check, reliability
+from vts_ros.paths import model_path
+from vts_ros.pipeline.confidence import Calibration, Certainty, fact_log_probability, FILE, Scale
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm
 
 ANSWER = ('{"object": {"label": "traffic light", "box": [0.10, 0.20, 0.30, 0.40]}, '

@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from vts_ros.frames import FrameError
+from vts_ros.errors import FrameError
 from vts_ros.nodes.conversions import (
     MARKER_WIDTH,
     to_frame,
@@ -26,14 +26,8 @@ from vts_ros.nodes.conversions import (
     to_stamp,
     to_unknown_risk,
 )
-from vts_ros.report import (
-    Answer,
-    FrameRef,
-    KeyFrame,
-    RiskLevel,
-    SceneReport,
-    UNKNOWN_ACTION,
-)
+from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.vlm.answers import Answer, RiskLevel, UNKNOWN_ACTION
 
 STAMP_NS = 1_760_000_000_123_456_789
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)

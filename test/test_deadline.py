@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
-from vts_ros.deadline import Deadline, Plan, Spent
-from vts_ros.frames import Frame
-from vts_ros.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.deadline import Deadline, Plan, Spent
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Generation, OnText
 from vts_ros.vlm.answers import has_facts

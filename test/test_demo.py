@@ -14,13 +14,14 @@ from conftest import ROOT, Ros
 import numpy as np
 import pytest
 
-from vts_ros.annotate import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, VIDEO
-from vts_ros.bags import COMPRESSED_IMAGE, read_frames
-from vts_ros.demo import _with_frames, find_hazards, Truth
-from vts_ros.frames import decode_image
-from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_COLOURS, SceneReport
-from vts_ros.scenes.clips import make_scene, write_bag
-from vts_ros.scenes.types import Actor
+from vts_ros.lab.demo import _with_frames, find_hazards, Truth
+from vts_ros.lab.scenes.clips import make_scene, write_bag
+from vts_ros.lab.scenes.scene_truth import Actor
+from vts_ros.pipeline.frames import decode_image
+from vts_ros.pipeline.report import FrameRef, KeyFrame, RISK_COLOURS, SceneReport
+from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, VIDEO
+from vts_ros.tools.bags import COMPRESSED_IMAGE, read_frames
+from vts_ros.vlm.answers import Answer
 
 pytest.importorskip('rclpy', reason='ROS 2 is not here')
 
@@ -29,7 +30,7 @@ def demo(ros: Ros, folder: Path, bag: Path, models: Path, *arguments: str
          ) -> subprocess.CompletedProcess[str]:
     """Run the demonstration in a folder of its own."""
     return subprocess.run(
-        [sys.executable, '-m', 'vts_ros.demo', *arguments], check=False, capture_output=True,
+        [sys.executable, '-m', 'vts_ros.lab.demo', *arguments], check=False, capture_output=True,
         text=True, timeout=280, cwd=folder, env={
             **ros.env, 'PYTHONPATH': f'{ROOT}:{ros.env.get("PYTHONPATH", "")}',
             'DEMO_BAG': str(bag), 'VTS_MODELS_DIR': str(models), 'COLUMNS': '120'})

@@ -16,16 +16,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vts_ros.cli import app
-from vts_ros.evaluation.proposal import find_rate, rendered, Wanted
-from vts_ros.models import model_path
-from vts_ros.scenes.cells import true_saliency
-from vts_ros.scenes.clips import balanced_scenes
-from vts_ros.scenes.windows import render_window
-from vts_ros.sparsify import Proposal, Sparsifier
-from vts_ros.sparsify.network import ProposalNet
-from vts_ros.training import distill as distill_module
-from vts_ros.training.distill import (
+from vts_ros.lab.evaluation.proposal_recall import find_rate, rendered, Wanted
+from vts_ros.lab.scenes.cells import true_saliency
+from vts_ros.lab.scenes.clips import balanced_scenes
+from vts_ros.lab.scenes.rendered_windows import render_window
+from vts_ros.lab.training import distillation as distill_module
+from vts_ros.lab.training.distillation import (
     DistillationError,
     Example,
     from_onnx,
@@ -34,6 +30,10 @@ from vts_ros.training.distill import (
     Targets,
     use_of_tokens,
 )
+from vts_ros.paths import model_path
+from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.sparsify.proposal_network import ProposalNet
+from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.prompts import describe_prompt
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from vlm_maker import make, names, PROMPT
 
-from vts_ros.confidence import Certainty
-from vts_ros.models import checkpoint
+from vts_ros.paths import checkpoint
+from vts_ros.pipeline.confidence import Certainty
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.answers import schema
 from vts_ros.vlm.drafting import Draft

@@ -27,13 +27,13 @@ from vts_ros.engines import (
     EngineOptions,
     gpu,
     make_engine,
-    ON_GPU,
     OnnxRuntimeEngine,
 )
-from vts_ros.engines.graphs import load_graph, store_int8
-from vts_ros.engines.pytorch import TorchEngine
-from vts_ros.models import model_path
-from vts_ros.sparsify.graphs import FRAME, make_engines, picture_size
+from vts_ros.engines.backends import ON_GPU
+from vts_ros.engines.onnx_graph import load_graph, store_int8
+from vts_ros.engines.torch_engine import TorchEngine
+from vts_ros.paths import model_path
+from vts_ros.sparsify.compiled_steps import FRAME, make_engines, picture_size
 
 
 def has_gpu() -> bool:
@@ -209,7 +209,7 @@ def test_named_gpu_backend_is_an_error_without_gpu(backend: str) -> None:
     done = subprocess.run(
         [sys.executable, '-c', 'import sys\n'
          'from vts_ros.engines import EngineError\n'
-         'from vts_ros.sparsify.graphs import make_engines\n'
+         'from vts_ros.sparsify.compiled_steps import make_engines\n'
          'try:\n    make_engines(sys.argv[1])\n'
          'except EngineError as error:\n    print(error)', backend],
         capture_output=True, text=True, check=False, timeout=100)

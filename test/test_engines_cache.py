@@ -17,7 +17,7 @@ import time
 from filelock import FileLock
 import pytest
 
-from vts_ros.engines.cache import Built, EngineCache, EngineKey, heartbeat
+from vts_ros.engines.engine_cache import Built, EngineCache, EngineKey, heartbeat
 
 KEY = EngineKey('frame', 'ab' * 32, 'tensorrt', '10.3.0', 'NVIDIA RTX A5000', 'sm86', 'fp16',
                 {'frame': ((1, 1, 1), (480, 480, 480), (848, 848, 848), (3, 3, 3))})

@@ -20,18 +20,18 @@ from onnx import helper, TensorProto
 import pytest
 import torch
 
-from vts_ros.compile import compile_engines, compiler, window_shapes
 from vts_ros.engines import EngineError, EngineOptions, Precision
-from vts_ros.engines.cache import EngineCache
+from vts_ros.engines.engine_cache import EngineCache
 from vts_ros.engines.gpu import find_gpu
-from vts_ros.engines.graphs import fix_shapes, load_graph, spans, store_int8
-from vts_ros.engines.trt import compile_graph, Library, load_library
-from vts_ros.models import model_path
-from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.engines.onnx_graph import fix_shapes, load_graph, spans, store_int8
+from vts_ros.engines.tensorrt_engine import compile_graph, Library, load_library
+from vts_ros.lab.scenes.clips import balanced_scenes, render
+from vts_ros.paths import model_path
 from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.graphs import FRAME, make_engines, window_graph
-from vts_ros.sparsify.network import FRAME_OUTPUTS
-from vts_ros.sparsify.window import WINDOW_INPUTS, WINDOW_OUTPUTS
+from vts_ros.sparsify.compiled_steps import FRAME, make_engines, window_graph
+from vts_ros.sparsify.proposal_network import FRAME_OUTPUTS
+from vts_ros.sparsify.window_step import WINDOW_INPUTS, WINDOW_OUTPUTS
+from vts_ros.tools.engine_builder import compile_engines, compiler, window_shapes
 
 
 def why_no_gpu() -> str:

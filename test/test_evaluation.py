@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vts_ros.evaluation.metrics import (
+from vts_ros.lab.evaluation.answer_metrics import (
     intersection_over_union,
     question_summary,
     score,
     summary,
 )
-from vts_ros.report import Answer, Box
-from vts_ros.scenes import language
-from vts_ros.scenes.clips import balanced_scenes, render
-from vts_ros.scenes.types import WindowTruth
+from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes.clips import balanced_scenes, render
+from vts_ros.lab.scenes.scene_truth import WindowTruth
+from vts_ros.vlm.answers import Answer, Box
 
 
 @pytest.mark.parametrize(('first', 'second', 'expected'), [

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 
-from vts_ros.frames import check_rgb, decode_image, Frame, FrameBuffer, FrameError
+from vts_ros.errors import FrameError
+from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
+from vts_ros.rgb import check_rgb
 
 SECOND = 1_000_000_000
 PICTURE = np.zeros((32, 48, 3), np.uint8)

@@ -25,12 +25,13 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from vts_ros.bags import BagError, read_frames
-from vts_ros.frames import decode_image, FrameError, MAX_PIXELS
-from vts_ros.images import raw_rgb
-from vts_ros.report import SceneReport
+from vts_ros.errors import BagError, FrameError, PromptError
+from vts_ros.pipeline.frames import decode_image, MAX_PIXELS
+from vts_ros.pipeline.raw_images import raw_rgb
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.bags import read_frames
 from vts_ros.vlm.answers import parse
-from vts_ros.vlm.prompts import PromptError, Prompts
+from vts_ros.vlm.prompts import Prompts
 
 EXAMPLES = int(os.environ.get('VTS_FUZZ_EXAMPLES', '200'))
 #: The same examples in every run of the tests, new ones where somebody asks for a number.

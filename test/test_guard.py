@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 import pytest
 from typer.testing import CliRunner
 
-from vts_ros import signature
-from vts_ros.cli import app
-from vts_ros.evaluation import guard as guard_module
-from vts_ros.evaluation.guard import CHANGES, fit_guard, measure
-from vts_ros.frames import Frame
-from vts_ros.guard import (
+from vts_ros.errors import GuardError
+from vts_ros.lab.evaluation import guard_evaluation as guard_module
+from vts_ros.lab.evaluation.guard_evaluation import CHANGES, fit_guard, measure
+from vts_ros.lab.scenes.clips import balanced_scenes, SPLITS
+from vts_ros.lab.scenes.rendered_windows import render_window
+from vts_ros.paths import model_path
+from vts_ros.pipeline import signature
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.guard import (
     FILE,
     FittedGuard,
-    GuardError,
     holds,
     load_guard,
     NOTHING_KNOWN,
@@ -33,11 +35,10 @@ from vts_ros.guard import (
     structure,
     UNLIKE_TRAINING,
 )
-from vts_ros.models import model_path
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import Answer, SceneReport, UNKNOWN_ACTION
-from vts_ros.scenes.clips import balanced_scenes, SPLITS
-from vts_ros.scenes.windows import render_window
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.cli.command_line import app
+from vts_ros.vlm.answers import Answer, UNKNOWN_ACTION
 
 #: What the signature must survive; a crop moves the picture away from it, and is refused.
 KEPT = tuple(name for name in CHANGES if name not in (

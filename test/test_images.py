@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vts_ros.frames import FrameError
-from vts_ros.images import camera_name, raw_rgb
+from vts_ros.errors import FrameError
+from vts_ros.pipeline.raw_images import camera_name, raw_rgb
 
 
 def message(encoding: str, height: int, width: int, step: int, data: bytes) -> SimpleNamespace:
@@ -97,7 +97,7 @@ def test_other_than_8_bits_is_refused(encoding: str) -> None:
 
 def test_node_can_read_pictures_without_the_tools() -> None:
     """What a car needs does not load what draws and what reads recordings."""
-    code = ('import sys, numpy; from vts_ros.images import raw_rgb; '
+    code = ('import sys, numpy; from vts_ros.pipeline.raw_images import raw_rgb; '
             'from types import SimpleNamespace as Message; '
             'raw_rgb(Message(height=32, width=48, encoding="bgr8", is_bigendian=0, step=144, '
             'data=numpy.zeros(144 * 32, numpy.uint8))); print(*sys.modules)')

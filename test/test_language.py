@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from vts_ros.report import Answer
-from vts_ros.scenes import language
-from vts_ros.scenes.types import (
+from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes.scene_truth import (
     ACTIONS,
     Actor,
     CURVES,
@@ -28,6 +27,7 @@ from vts_ros.scenes.types import (
     WEATHERS,
     WindowTruth,
 )
+from vts_ros.vlm.answers import Answer
 
 T = TypeVar('T')
 Asked = list[tuple[WindowTruth, language.Question]]

@@ -16,15 +16,15 @@ from onnx import numpy_helper
 import pytest
 from typer.testing import CliRunner
 
-from vts_ros.cli import app
-from vts_ros.evaluation.hard import object_area, risk_object
-from vts_ros.evaluation.networks import compare_networks, DATA, PAGE, page, PLOT
-from vts_ros.evaluation.proposal import find_rate, Wanted
-from vts_ros.evaluation.quality import Run
-from vts_ros.models import model_path
-from vts_ros.scenes.cells import claimed
-from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.lab.evaluation.difficulty import object_area, risk_object
+from vts_ros.lab.evaluation.methods_page import Run
+from vts_ros.lab.evaluation.proposal_networks import compare_networks, DATA, PAGE, page, PLOT
+from vts_ros.lab.evaluation.proposal_recall import find_rate, Wanted
+from vts_ros.lab.scenes.cells import claimed
+from vts_ros.lab.scenes.clips import balanced_scenes, render
+from vts_ros.paths import model_path
 from vts_ros.sparsify import Sparsifier
+from vts_ros.tools.cli.command_line import app
 
 N, BUDGETS = 8, ('1', '0.4', '0.1')
 SHIPPED = model_path('proposal/frame.onnx').parent

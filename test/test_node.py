@@ -33,11 +33,11 @@ from test_served import server as chat_server  # noqa: F401 (a fixture)
 from visualization_msgs.msg import Marker, MarkerArray
 import yaml
 
-from vts_ros.guard import NOTHING_KNOWN
+from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
 from vts_ros.nodes.vts_node import LATCHED_QOS, MAX_QUESTION_CHARS
-from vts_ros.report import RISK_LEVELS
-from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.pipeline.guard import NOTHING_KNOWN
+from vts_ros.vlm.answers import RISK_LEVELS
 
 DRIVE = 20
 
@@ -81,7 +81,7 @@ def test_a_replayed_bag_is_described(ros: Ros, car: Car, tmp_path: Path) -> None
     described, skipped = (car.counter('pipeline', name) for name in ('described', 'skipped'))
     bag = drive(tmp_path / 'drive', DRIVE)
     stamps = times(DRIVE)
-    player = ros.start('vts_ros.nodes.replay', str(bag), '--wait-sec', '60')
+    player = ros.start('vts_ros.nodes.replay_node', str(bag), '--wait-sec', '60')
     car.wait_for_report(stamps[-1])
     assert player.wait(60.0) == 0
     assert f'{DRIVE} messages on {COMPRESSED_TOPIC}' in player.output
@@ -342,7 +342,7 @@ def test_a_bag_in_a_loop_is_described_in_every_pass(ros: Ros, car: Car, tmp_path
     # Long enough for an answer in every pass of a machine that is busy.
     bag, stamps = drive(tmp_path / 'drive', 3 * DRIVE), times(3 * DRIVE)
     with car.parameter('use_sim_time', True):
-        player = ros.start('vts_ros.nodes.replay', str(bag), '--clock', '--loop',
+        player = ros.start('vts_ros.nodes.replay_node', str(bag), '--clock', '--loop',
                            '--wait-sec', '60')
         try:
             car.until(lambda: any(old > new for old, new in pairwise(car.answered)), 100.0)

@@ -20,8 +20,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from vts_ros.bags import COMPRESSED_IMAGE
 from vts_ros.nodes.conversions import to_stamp
+from vts_ros.tools.bags import COMPRESSED_IMAGE
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -57,7 +57,7 @@ def test_two_cameras_one_of_them_silent_for_a_while(
                          'max_frame_age_sec:=2.0', 'use_sim_time:=true', *TAKE_ALL)
     # Found out, not told: nobody publishes yet.
     process.wait_for_output('loaded')
-    player = own_ros.start('vts_ros.nodes.replay', str(bag), '--clock', '--wait-sec', '60')
+    player = own_ros.start('vts_ros.nodes.replay_node', str(bag), '--clock', '--wait-sec', '60')
     car.wait_for_status('pipeline', DiagnosticStatus.WARN, 'without rear: no picture for')
     status = car.statuses['vts_node: camera rear']
     assert status.level == DiagnosticStatus.ERROR
@@ -170,14 +170,14 @@ def test_a_replay_that_is_killed_leaves_a_node_that_takes_the_next(
     for publisher in (car.compressed, car.raw):
         car.node.destroy_publisher(publisher)
     process.wait_for_output('loaded')
-    first = own_ros.start('vts_ros.nodes.replay', str(bag), '--clock', '--wait-sec', '60')
+    first = own_ros.start('vts_ros.nodes.replay_node', str(bag), '--clock', '--wait-sec', '60')
     car.until(lambda: len(car.reports) >= 2)
     first.kill()
     # What nobody sees any more is said, and the last answer is taken back.
     car.wait_for_status('camera camera_front', DiagnosticStatus.ERROR, 'no picture for')
     car.until(lambda: car.retracted and 'no picture for' in car.retracted[-1].message)
     seen = len(car.reports)
-    own_ros.start('vts_ros.nodes.replay', str(bag), '--clock', '--wait-sec', '60')
+    own_ros.start('vts_ros.nodes.replay_node', str(bag), '--clock', '--wait-sec', '60')
     car.until(lambda: len(car.reports) >= seen + 2)
     assert car.reports[seen].stamp <= car.reports[seen - 1].stamp
     window = np.diff([frame.stamp for frame in car.reports[-1].frames])

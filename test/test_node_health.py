@@ -22,14 +22,15 @@ import numpy as np
 import torch
 
 from vts_ros.engines import make_engine
-from vts_ros.frames import Frame
-from vts_ros.models import model_path
-from vts_ros.nodes import health
-from vts_ros.nodes.health import blamed, CameraHealth, gpu_status, PipelineHealth, UNMATCHED
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import Answer, SceneReport
+from vts_ros.nodes import diagnostics as health
+from vts_ros.nodes.diagnostics import blamed, CameraHealth, gpu_status, PipelineHealth, UNMATCHED
+from vts_ros.paths import model_path
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
+from vts_ros.vlm.answers import Answer
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 PARTS = ('engine', 'sparsifier', 'vlm', 'pipeline')

@@ -18,12 +18,12 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from vts_ros.frames import decode_image, Frame
 from vts_ros.nodes.conversions import to_ns
-from vts_ros.nodes.overlay import History
+from vts_ros.nodes.overlay_node import History
 from vts_ros.nodes.qos import LATCHED_QOS
-from vts_ros.report import RISK_COLOURS, SceneReport
-from vts_ros.visuals import BAND_HEIGHT, overlay, WIDTH
+from vts_ros.pipeline.frames import decode_image, Frame
+from vts_ros.pipeline.report import RISK_COLOURS, SceneReport
+from vts_ros.tools.pictures import BAND_HEIGHT, overlay, WIDTH
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -38,7 +38,7 @@ def car(own_ros: Ros) -> Iterator[Car]:
 
 def start_overlay(ros: Ros, *given: str) -> Process:
     """Start the overlay on the same camera."""
-    return ros.start('vts_ros.nodes.overlay', *parameters(
+    return ros.start('vts_ros.nodes.overlay_node', *parameters(
         ('cameras:=[camera/front]', *LOSSLESS, *given)))
 
 

@@ -33,18 +33,22 @@ from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool
 import yaml
 
-from vts_ros.bags import BagError, COMPRESSED_IMAGE, TYPESTORE
-from vts_ros.frames import Frame, FrameBuffer
-from vts_ros.nodes import cameras, health, replay, vts_node
-from vts_ros.nodes.cameras import Camera
+from vts_ros.errors import BagError
+from vts_ros.nodes import camera as cameras
+from vts_ros.nodes import diagnostics as health
+from vts_ros.nodes import replay_node as replay
+from vts_ros.nodes import vts_node
+from vts_ros.nodes.camera import Camera
 from vts_ros.nodes.conversions import to_ns, to_stamp
-from vts_ros.nodes.health import CameraHealth
-from vts_ros.nodes.parameters import OVERLAY_TABLE, Spec
+from vts_ros.nodes.diagnostics import CameraHealth
+from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Spec
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
-from vts_ros.pipeline import Pipeline
-from vts_ros.report import FrameRef, SceneReport
+from vts_ros.pipeline.frames import Frame, FrameBuffer
+from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.report import FrameRef, SceneReport
+from vts_ros.tools.bags import COMPRESSED_IMAGE, TYPESTORE
 
 
 @pytest.fixture
@@ -490,7 +494,7 @@ def test_a_signal_while_importing_ends_without_a_word(number: int) -> None:
 
 def test_overlay_does_not_load_what_it_does_not_need() -> None:
     """It runs beside the node on the same machine: no second PyTorch in memory."""
-    code = 'import sys, vts_ros.nodes.overlay; print(*sys.modules)'
+    code = 'import sys, vts_ros.nodes.overlay_node; print(*sys.modules)'
     loaded = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True,
                             text=True).stdout.split()
     assert not {'torch', 'transformers', 'onnxruntime', 'rosbags'} & set(loaded)

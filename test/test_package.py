@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -27,21 +28,27 @@ SHARED = ('package.xml', 'launch/vts.launch.py', 'launch/replay.launch.py',
           'config/prompts.yaml', 'config/fastdds.xml', 'models/proposal/frame.onnx')
 MARKER = 'share/ament_index/resource_index/packages/vts_ros'
 
-#: Layers of the package from the top down, each with the groups that stand side by side in it, and
-#: these with their modules from the top down, too. A module imports what is in a lower layer or
-#: comes after it in its group: training measures what it has made with what evaluation offers,
-#: evaluation knows nothing of training, and the truth about scenes is below both.
+#: Parts of the package from the top down; a module imports its own part and lower ones. Those in
+#: one line stand side by side and do not know each other.
 LAYERS = (
-    ('demo cli bench',),
-    ('nodes', 'annotate', 'compile', 'training evaluation scenes'),
-    ('pipeline', 'bags', 'visuals'),
-    ('confidence', 'deadline', 'stream'),
+    ('lab',),
+    ('nodes',),
+    ('tools',),
+    ('pipeline',),
     ('sparsify', 'vlm'),
-    ('engines', 'images'),
-    ('frames', 'report', 'models'),
+    ('engines',),
+    ('paths', 'rgb'),
+    ('errors',),
 )
-#: As an executable of ROS, the replay is the command `vts replay`.
-UPWARDS = {('nodes', 'cli')}
+#: What a car needs; the other parts come with extras.
+OF_THE_CAR = ('nodes', 'pipeline', 'sparsify', 'vlm', 'engines', 'paths', 'rgb', 'errors')
+#: Names under which distributions are imported, where they are others.
+IMPORTED_AS = {'json-repair': 'json_repair', 'opencv-python-headless': 'cv2', 'pillow': 'PIL',
+               'pyyaml': 'yaml', 'rosbags-image': 'rosbags'}
+#: Imported where it is there: engines and servers, each by an extra of its own, what these bring
+#: along, and what transformers brings.
+OPTIONAL = {'onnxruntime', 'openai', 'httpx', 'llguidance', 'rclpy', 'typer', 'rich',
+            'huggingface_hub', 'httpx2'}
 ROS = re.compile(r'rclpy|.*_(msgs|srvs|interfaces)|ament_.*')
 
 
@@ -124,28 +131,47 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f'{node.module}.{one.name}' for one in node.names)
 
 
-def goes_down(above: tuple[int, str, int], below: tuple[int, str, int]) -> bool:
-    """Return whether one place may import another: layer, group, and place in the group."""
-    return above[0] < below[0] or (above[:2] == below[:2] and above[2] < below[2])
+def modules() -> dict[Path, str]:
+    """Return the part of the package that each module belongs to."""
+    found = {path: path.relative_to(ROOT / 'vts_ros').with_suffix('').parts[0]
+             for path in (ROOT / 'vts_ros').rglob('*.py')}
+    return {path: part for path, part in found.items() if part != '__init__'}
 
 
 def test_only_nodes_import_ros_and_imports_only_go_down() -> None:
-    place = {name: (depth, group, index) for depth, layer in enumerate(LAYERS)
-             for group in layer for index, name in enumerate(group.split())}
-    modules = {path: path.relative_to(ROOT / 'vts_ros').with_suffix('').parts[0]
-               for path in (ROOT / 'vts_ros').rglob('*.py')}
-    assert set(modules.values()) == {'__init__', *place}
+    depth = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+    assert set(modules().values()) == set(depth)
     wrong = []
-    for path, importer in modules.items():
+    for path, importer in modules().items():
         for name in imports(path):
             package, imported = f'{name}.'.split('.')[:2]
+            is_own = package == 'vts_ros' and imported in depth and imported != importer
+            if is_own and depth[importer] >= depth[imported]:
+                wrong.append(f'{path}: {name}')
             if ROS.fullmatch(package) and importer != 'nodes':
                 wrong.append(f'{path}: {name}')
-            elif package == 'vts_ros' and imported in place:
-                fine = importer == imported or (importer, imported) in UPWARDS
-                if not fine and not goes_down(place[importer], place[imported]):
-                    wrong.append(f'{path}: {name}')
     assert not wrong
+
+
+def test_no_two_files_have_the_same_name() -> None:
+    names = Counter(path.name for path in (ROOT / 'vts_ros').rglob('*.py'))
+    assert [name for name, count in names.items() if count > 1] == ['__init__.py']
+
+
+def test_the_car_needs_no_more_than_is_installed_for_it() -> None:
+    setup = (ROOT / 'setup.py').read_text()
+    listed = re.search(r'install_requires=\[(.*?)\]', setup, re.DOTALL)
+    assert listed is not None
+    names = re.findall(r"'([\w-]+)", listed[1])
+    allowed = {IMPORTED_AS.get(name, name) for name in names} | OPTIONAL | {'vts_ros'}
+    allowed |= set(sys.stdlib_module_names)
+    used: dict[str, set[str]] = defaultdict(set)
+    for path, part in modules().items():
+        if part in OF_THE_CAR:
+            for name in imports(path):
+                used[name.partition('.')[0]].add(path.name)
+    assert not {name: paths for name, paths in used.items()
+                if name not in allowed and not ROS.fullmatch(name)}
 
 
 def test_every_source_file_carries_the_licence() -> None:

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from vts_ros.frames import Frame
-from vts_ros.models import model_path, share_path
-from vts_ros.pipeline import BrokenFrame, Pipeline, PipelineConfig
-from vts_ros.report import Answer, RISK_LEVELS
-from vts_ros.scenes.clips import balanced_scenes, render
+from vts_ros.errors import PromptError
+from vts_ros.lab.scenes.clips import balanced_scenes, render
+from vts_ros.paths import model_path, share_path
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig
 from vts_ros.vlm import Generation
-from vts_ros.vlm.answers import parse
-from vts_ros.vlm.prompts import describe_prompt, Prompt, PromptError, Vehicle
+from vts_ros.vlm.answers import Answer, parse, RISK_LEVELS
+from vts_ros.vlm.prompts import describe_prompt, Prompt, Vehicle
 from vts_ros.vlm.taught_questions import FILE as TAUGHT
 
 INTERVAL_NS = 400_000_000

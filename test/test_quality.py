@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vts_ros.cli import app
-from vts_ros.evaluation import comparison
-from vts_ros.evaluation.bootstrap import Bootstrap
-from vts_ros.evaluation.comparison import compare, SLICE_WINDOWS
-from vts_ros.evaluation.quality import DATA, PAGE, page, read_quality, Run
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.sparsify.methods import methods
+from vts_ros.lab.evaluation import method_comparison as comparison
+from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.method_comparison import compare, SLICE_WINDOWS
+from vts_ros.lab.evaluation.methods_page import DATA, PAGE, page, read_quality, Run
+from vts_ros.lab.rivals.registry import methods
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.tools.cli.command_line import app
 
 DOCS = ROOT / 'docs'
 NAMES = ['vts', 'random', 'dycoke']

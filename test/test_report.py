@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from vts_ros.report import Answer, FrameRef, KeyFrame, RISK_LEVELS, SceneReport, UNKNOWN_ACTION
+from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.vlm.answers import Answer, RISK_LEVELS, UNKNOWN_ACTION
 
 REPORT = SceneReport(
     stamp=3, frames=(FrameRef('front', 1), FrameRef('front', 3)),

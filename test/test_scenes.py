@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from vts_ros.frames import decode_image
-from vts_ros.report import RiskLevel
-from vts_ros.scenes import risk, truth
-from vts_ros.scenes.clips import (
+from vts_ros.lab.scenes import ground_truth as truth
+from vts_ros.lab.scenes import risk_rule as risk
+from vts_ros.lab.scenes.clips import (
     balanced_scenes,
     CLEAR_PX,
     CLEAR_PX2,
@@ -30,11 +29,11 @@ from vts_ros.scenes.clips import (
     SPLITS,
     write_bag,
 )
-from vts_ros.scenes.drive import make_drive
-from vts_ros.scenes.families import CAR_COLOURS, FAMILIES, Stage, walk
-from vts_ros.scenes.render import Renderer
-from vts_ros.scenes.risk import assess, Mover
-from vts_ros.scenes.types import (
+from vts_ros.lab.scenes.drive import make_drive
+from vts_ros.lab.scenes.hazards import CAR_COLOURS, FAMILIES, Stage, walk
+from vts_ros.lab.scenes.renderer import Renderer
+from vts_ros.lab.scenes.risk_rule import assess, Mover
+from vts_ros.lab.scenes.scene_truth import (
     ACTIONS,
     CURVES,
     LABELS,
@@ -45,7 +44,7 @@ from vts_ros.scenes.types import (
     TRUE_LEVELS,
     WEATHERS,
 )
-from vts_ros.scenes.world import (
+from vts_ros.lab.scenes.world import (
     Body,
     CAMERA_SETBACK_M,
     FOCAL,
@@ -56,6 +55,8 @@ from vts_ros.scenes.world import (
     Track,
     View,
 )
+from vts_ros.pipeline.frames import decode_image
+from vts_ros.vlm.answers import RiskLevel
 
 Bends = tuple[tuple[float, float], ...]
 PAIRS = [(family, level) for family, spec in FAMILIES.items() for level in spec.levels]

@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 import pytest
 import yaml
 
-from vts_ros.frames import Frame
-from vts_ros.models import share_path
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import Answer
+from vts_ros.paths import share_path
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import VlmError
-from vts_ros.vlm.answers import render, schema
+from vts_ros.vlm.answers import Answer, render, schema
 from vts_ros.vlm.prompts import Prompts, Vehicle
 from vts_ros.vlm.served import MAX_CROPS, Region, regions, ServedFrame, ServedVlm
 

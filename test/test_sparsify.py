@@ -19,27 +19,26 @@ import onnx
 import pytest
 import torch
 
-from vts_ros.bags import read_frames
 from vts_ros.engines import make_engine, OnnxRuntimeEngine
-from vts_ros.engines.pytorch import TorchEngine
-from vts_ros.frames import FrameError
-from vts_ros.sparsify import Proposal, Sparsifier, token_budget
-from vts_ros.sparsify.baselines import RandomSelector
-from vts_ros.sparsify.export import (
+from vts_ros.engines.torch_engine import TorchEngine
+from vts_ros.errors import FrameError
+from vts_ros.lab.rivals.baselines import RandomSelector
+from vts_ros.lab.training.onnx_export import (
     export_frame,
     export_window,
     FRAME_INPUTS,
     FRAME_OUTPUTS,
-    load_net,
     MAX_SIDE_PX,
     weights_sha256,
     window_example,
     WINDOW_INPUTS,
     WINDOW_OUTPUTS,
 )
-from vts_ros.sparsify.grids import area_weights, neighbours
-from vts_ros.sparsify.network import ProposalNet, resample, SAMPLES
-from vts_ros.sparsify.window import WindowStep
+from vts_ros.sparsify import Proposal, Sparsifier, token_budget
+from vts_ros.sparsify.proposal_network import load_net, ProposalNet, resample, SAMPLES
+from vts_ros.sparsify.token_grid import area_weights, neighbours
+from vts_ros.sparsify.window_step import WindowStep
+from vts_ros.tools.bags import read_frames
 
 GRIDS = [(8, 14), (4, 7), (15, 27), (5, 9), (1, 1), (3, 20)]
 #: Grids whose area weights float32 holds exactly, so that equal maps stay equal.

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from test_cli import vts
 
-from vts_ros.bags import COMPRESSED_IMAGE, read_windows
-from vts_ros.evaluation.traffic import (
+from vts_ros.lab.evaluation.box_coverage import (
     DATA,
     draw_kept,
     PAGE,
@@ -25,6 +24,7 @@ from vts_ros.evaluation.traffic import (
     TrafficError,
 )
 from vts_ros.sparsify import Sparsifier
+from vts_ros.tools.bags import COMPRESSED_IMAGE, read_windows
 
 #: Drawn by hand.
 BOXES = Path(__file__).parent / 'data' / 'vehicles.json'

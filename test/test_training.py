@@ -16,23 +16,23 @@ import pytest
 import torch
 from torch import nn
 
-from vts_ros.evaluation.proposal import NOTE
-from vts_ros.scenes import language
-from vts_ros.scenes.cells import overlaps, true_saliency
-from vts_ros.scenes.types import Actor, FrameTruth, LABELS, MOTIONS
+from vts_ros.lab.evaluation.proposal_recall import NOTE
+from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes.cells import overlaps, true_saliency
+from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, LABELS, MOTIONS
+from vts_ros.lab.training import shards as shards_module
+from vts_ros.lab.training import vlm_training as vlm_module
+from vts_ros.lab.training.cell_targets import by_token, cell_targets, CellTargets
+from vts_ros.lab.training.fast_forward import FastVision, patches, prepare_text, read
+from vts_ros.lab.training.frozen_features import Features
+from vts_ros.lab.training.loop import fit, Losses, Schedule
+from vts_ros.lab.training.new_checkpoint import create_checkpoint
+from vts_ros.lab.training.other_cameras import another_camera
+from vts_ros.lab.training.proposal_training import train_proposal
+from vts_ros.lab.training.shards import render_shards, Shards
+from vts_ros.lab.training.vlm_training import Steps, train_vlm
 from vts_ros.sparsify import Sparsifier
-from vts_ros.training import shards as shards_module
-from vts_ros.training import vlm as vlm_module
-from vts_ros.training.augment import another_camera
-from vts_ros.training.fast import FastVision, patches, prepare_text, read
-from vts_ros.training.features import Features
-from vts_ros.training.loop import fit, Losses, Schedule
-from vts_ros.training.proposal import train_proposal
-from vts_ros.training.shards import render_shards, Shards
-from vts_ros.training.targets import by_token, cell_targets, CellTargets
-from vts_ros.training.vlm import Steps, train_vlm
 from vts_ros.vlm import Vlm
-from vts_ros.vlm.checkpoint import create_checkpoint
 from vts_ros.vlm.prompts import describe_prompt
 
 

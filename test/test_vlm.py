@@ -37,12 +37,8 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 from vlm_maker import shake
 
-from vts_ros.frames import Frame
-from vts_ros.models import share_path
-from vts_ros.report import Answer
-from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
-from vts_ros.vlm.answers import render
-from vts_ros.vlm.checkpoint import (
+from vts_ros.errors import PromptError
+from vts_ros.lab.training.new_checkpoint import (
     create_checkpoint,
     create_tokenizer,
     FORM_TOKENS,
@@ -50,14 +46,11 @@ from vts_ros.vlm.checkpoint import (
     PATCH_PX,
     renew_vision,
 )
-from vts_ros.vlm.prompts import (
-    describe_prompt,
-    Prompt,
-    PromptError,
-    Prompts,
-    question_prompt,
-    Vehicle,
-)
+from vts_ros.paths import share_path
+from vts_ros.pipeline.frames import Frame
+from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
+from vts_ros.vlm.answers import Answer, render
+from vts_ros.vlm.prompts import describe_prompt, Prompt, Prompts, question_prompt, Vehicle
 
 FRAMES = 4
 PROMPT = describe_prompt()

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 from vlm_maker import make, names
 
-from vts_ros.annotate import ANSWERS, PAGE
-from vts_ros.cli import app
-from vts_ros.report import SceneReport
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.annotate import ANSWERS, PAGE
+from vts_ros.tools.cli.command_line import app
 
 
 @pytest.mark.parametrize('name', names())

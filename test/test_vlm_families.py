@@ -39,11 +39,11 @@ from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
 from vlm_maker import ANSWER, KINDS, make, names, ONE_TILE, OTHER, PROMPT
 
 from vts_ros.vlm import Prepared, Vlm, VlmError
-from vts_ros.vlm.adaptor import Question
-from vts_ros.vlm.decoder import why_inexact
+from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
 from vts_ros.vlm.families import FAMILIES
-from vts_ros.vlm.requirements import check_transformers, LATER, MINIMUM_TRANSFORMERS
-from vts_ros.vlm.streaming import Picture, Reader
+from vts_ros.vlm.model import Question
+from vts_ros.vlm.prefix_reader import Picture, Reader
+from vts_ros.vlm.prunability import why_inexact
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 4
@@ -531,7 +531,7 @@ def test_windows_of_attention_really_are_inexact(
         tmp_path: Path, pictures: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
         ) -> None:
     """Why they are refused: after pruning, a window reaches further back than before."""
-    monkeypatch.setattr('vts_ros.vlm.adaptor.why_inexact', lambda config: None)
+    monkeypatch.setattr('vts_ros.vlm.model.why_inexact', lambda config: None)
     directory = make('internvl', tmp_path / 'internvl', use_sliding_window=True,
                      sliding_window=16, max_window_layers=1)
     vlm = Vlm.load(directory, device='cpu')

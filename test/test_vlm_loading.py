@@ -14,7 +14,7 @@ import pytest
 import torch
 from vlm_maker import make, PROMPT
 
-from vts_ros.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
 
 

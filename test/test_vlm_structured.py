@@ -15,12 +15,11 @@ import pytest
 import torch
 from vlm_maker import make, names, OTHER, PROMPT
 
-from vts_ros.models import model_path
-from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.report import Answer
+from vts_ros.paths import model_path
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
-from vts_ros.vlm.answers import inspect, render, schema
-from vts_ros.vlm.structured import Grammar
+from vts_ros.vlm.answers import Answer, inspect, render, schema
+from vts_ros.vlm.structured_output import Grammar
 
 #: The form with texts so short that models of single bytes come to its end soon.
 SHORT: dict[str, Any] = json.loads(

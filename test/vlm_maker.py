@@ -41,8 +41,8 @@ from transformers import (
 )
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
+from vts_ros.vlm.compatibility import LATER
 from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.requirements import LATER
 
 PROMPT = Prompt('You watch the road.', 'What is the risk here?')
 OTHER = Prompt('You watch the road.', 'Is there a child at the side, and where does it go?')

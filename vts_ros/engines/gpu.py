@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
-from vts_ros.engines.errors import EngineError
+from vts_ros.errors import EngineError
 
 _PROBE = Path(__file__).with_name('probe.py')
 #: A driver that wakes up several large GPUs takes many seconds.

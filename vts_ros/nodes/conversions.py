@@ -18,15 +18,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vts_ros.frames import Frame, FrameError
-from vts_ros.images import raw_rgb
-from vts_ros.report import (
-    RISK_COLOURS,
-    RISK_STATUS_LEVELS,
-    RiskLevel,
-    SceneReport,
-    UNKNOWN_ACTION,
-)
+from vts_ros.errors import FrameError
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.raw_images import raw_rgb
+from vts_ros.pipeline.report import RISK_COLOURS, RISK_STATUS_LEVELS, SceneReport
+from vts_ros.vlm.answers import RiskLevel, UNKNOWN_ACTION
 
 #: RViz cannot wrap text. Width in characters, height of a letter and place in metres (REP 103).
 MARKER_WIDTH = 60

@@ -23,12 +23,12 @@ def vts_node() -> NoReturn:
 
 def vts_overlay() -> NoReturn:
     """Run the node that draws."""
-    _run('overlay')
+    _run('overlay_node')
 
 
 def vts_replay() -> NoReturn:
     """Run the player of recordings."""
-    _run('replay')
+    _run('replay_node')
 
 
 def _run(module: str) -> NoReturn:

@@ -36,18 +36,19 @@ from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
 from vts_ros.engines import EngineError
-from vts_ros.frames import Frame, FrameBuffer, FrameError
-from vts_ros.nodes.cameras import Camera
+from vts_ros.errors import FrameError, PromptError
+from vts_ros.nodes.camera import Camera
 from vts_ros.nodes.conversions import to_markers, to_no_markers, to_risk, to_stamp, to_unknown_risk
-from vts_ros.nodes.health import gpu_status, HARDWARE_ID, PipelineHealth
-from vts_ros.nodes.logs import forward_logs
+from vts_ros.nodes.diagnostics import gpu_status, HARDWARE_ID, PipelineHealth
+from vts_ros.nodes.log_forwarding import forward_logs
 from vts_ros.nodes.qos import INPUT_QOS, LATCHED_QOS, OUTPUT_QOS
 from vts_ros.nodes.vts_parameters import VtsParameters
-from vts_ros.pipeline import BrokenFrame, Pipeline, Stop
-from vts_ros.report import FrameRef, SceneReport
-from vts_ros.sparsify.graphs import picture_size
+from vts_ros.pipeline.frames import Frame, FrameBuffer
+from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, Stop
+from vts_ros.pipeline.report import FrameRef, SceneReport
+from vts_ros.sparsify.compiled_steps import picture_size
 from vts_ros.vlm import VlmError
-from vts_ros.vlm.prompts import PromptError, Vehicle
+from vts_ros.vlm.prompts import Vehicle
 
 T = TypeVar('T')
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]

@@ -11,9 +11,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from vts_ros.engines import BACKENDS, PRECISIONS
-from vts_ros.nodes.parameters import CAMERAS, Parameters, Spec
-from vts_ros.pipeline import MODES, PipelineConfig, VLM_BACKENDS
-from vts_ros.vlm.prompts import PromptError, Prompts
+from vts_ros.errors import PromptError
+from vts_ros.nodes.parameter_table import CAMERAS, Parameters, Spec
+from vts_ros.pipeline.pipeline import MODES, PipelineConfig, VLM_BACKENDS
+from vts_ros.vlm.prompts import Prompts
 
 
 def _of_pipeline(name: str, field: str, description: str, **rest: Any) -> Spec:

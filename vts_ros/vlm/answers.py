@@ -4,14 +4,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import json
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any, get_args, Literal, NamedTuple
 
 import json_repair
 
-from vts_ros.report import Answer, Box, RISK_LEVELS, RiskLevel
+RiskLevel = Literal['none', 'low', 'medium', 'high', 'unknown']
+RISK_LEVELS: tuple[RiskLevel, ...] = get_args(RiskLevel)
+
+#: The action of an answer that is not known: no advice, least of all an order.
+UNKNOWN_ACTION = 'the system does not know'
+#: Left, top, right, bottom; 0 to 1 from the left and from the top of the picture.
+Box = tuple[float, float, float, float]
 
 _KEYS = frozenset({'description', 'object', 'risk', 'explanation', 'action'})
 
@@ -35,6 +42,29 @@ _HALF = re.compile(
 #: The two facts of an answer, wholly written.
 _FACTS = (re.compile(r'"object"\s*:\s*(?:null|"[^"]*"|\{[^{}]*\})'),
           re.compile(r'"risk"\s*:\s*"[^"]*"'))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    What the language model said, parsed. An answer that cannot be parsed is ``unknown``.
+
+    An unknown risk has no object, no box and no advice, whoever makes the answer: what stands
+    beside a risk is read as if it belonged to one.
+    """
+
+    description: str = ''
+    risk: RiskLevel = 'unknown'
+    label: str | None = None
+    box: Box | None = None
+    explanation: str = ''
+    action: str = ''
+
+    def __post_init__(self) -> None:
+        """Take object, box and advice out of an unknown answer."""
+        if self.risk == 'unknown':
+            for name, value in (('label', None), ('box', None), ('action', UNKNOWN_ACTION)):
+                object.__setattr__(self, name, value)
 
 
 class Parsed(NamedTuple):

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from vts_ros.vlm.cache import crop
+from vts_ros.vlm.kv_cache import crop
 
 #: Tokens that are guessed at first, and the bounds between which that follows the success.
 _FIRST, _FEWEST, _MOST = 16, 8, 64

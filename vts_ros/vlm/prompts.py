@@ -9,22 +9,18 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import yaml
 
-from vts_ros.frames import Frame
-from vts_ros.models import share_path
+from vts_ros.errors import PromptError
+from vts_ros.paths import share_path
 
 _FILE = 'config/prompts.yaml'
 #: Slower than this the car stands; its speed over ground is never quite 0.
 _STANDING_MPS = 0.2
 #: A car that turns faster than this follows more than a bend of a road.
 _TURNING_RADPS = 0.15
-
-
-class PromptError(ValueError):
-    """A prompt file that cannot be used; the message says why in one line."""
 
 
 TurnSignal = Literal['off', 'left', 'right', 'hazard']
@@ -66,6 +62,18 @@ class Vehicle:
 
 def _known(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+class Stamped(Protocol):
+    """What a caption needs to know of a frame."""
+
+    @property
+    def camera(self) -> str:
+        """Return the name of its camera."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """Return when it was taken, in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ class Prompt:
         sides = ', '.join(f'{side * self.box_scale:.{digits}f}' for side in box)
         return self.caption_part.format(caption=caption, box=sides)
 
-    def captions(self, frames: Sequence[Frame]) -> list[str]:
+    def captions(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture; ages count from the newest frame."""
         newest_ns = max(frame.stamp_ns for frame in frames)
         several = len({frame.camera for frame in frames}) > 1
@@ -128,7 +136,7 @@ class Prompt:
                                 age=_age_text((newest_ns - frame.stamp_ns) * 1e-9))
                 for frame in frames]
 
-    def captions_on_arrival(self, frames: Sequence[Frame]) -> list[str]:
+    def captions_on_arrival(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture that stays the same when others follow."""
         several = len({frame.camera for frame in frames}) > 1
         template = self.caption_causal_cameras if several else self.caption_causal

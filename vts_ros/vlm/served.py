@@ -30,8 +30,8 @@ from openai import (
     OpenAIError,
 )
 
-from vts_ros.vlm.errors import VlmError
-from vts_ros.vlm.interface import Generation, Grid, OnText
+from vts_ros.errors import VlmError
+from vts_ros.vlm.language_model import Generation, Grid, OnText
 from vts_ros.vlm.prompts import Prompt
 
 #: Larger pictures are scaled down: servers do the same, after the transfer.

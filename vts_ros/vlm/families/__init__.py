@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vts_ros.vlm.families.base import Family, FrameFeatures, Grid
+from vts_ros.vlm.families.family import Family, FrameFeatures, Grid
 from vts_ros.vlm.families.idefics import Idefics
 from vts_ros.vlm.families.internvl import InternVl
 from vts_ros.vlm.families.llava import LlavaOnevision

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vts_ros.vlm.errors import VlmError
-from vts_ros.vlm.families.base import Flat, FrameFeatures, frames, Grid, square
+from vts_ros.errors import VlmError
+from vts_ros.vlm.families.family import Flat, FrameFeatures, frames, Grid, square
 
 
 class Idefics(Flat):

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
-from vts_ros.vlm.families.base import Flat, FrameFeatures, frames, Grid, square
+from vts_ros.vlm.families.family import Flat, FrameFeatures, frames, Grid, square
 
 
 class InternVl(Flat):

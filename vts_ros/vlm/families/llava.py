@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vts_ros.vlm.families.base import Flat, FrameFeatures, frames, Grid, square
+from vts_ros.vlm.families.family import Flat, FrameFeatures, frames, Grid, square
 
 
 class LlavaOnevision(Flat):

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from vts_ros.vlm.families.base import FrameFeatures, Grid
+from vts_ros.vlm.families.family import FrameFeatures, Grid
 
 
 class QwenVl:

@@ -1,0 +1,65 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong, each in one line that says what to do. Everything derives from VtsError."""
+
+from __future__ import annotations
+
+
+class VtsError(Exception):
+    """
+    An error that was foreseen: its message says all there is to say, in one line.
+
+    Attributes
+    ----------
+    component
+        The part of the system that it belongs to, as diagnostics name it.
+
+    """
+
+    component = 'pipeline'
+
+
+class FrameError(VtsError, ValueError):
+    """A picture that cannot be used."""
+
+    component = 'camera'
+
+
+class EngineError(VtsError, RuntimeError):
+    """An engine that cannot be made or run."""
+
+    component = 'engine'
+
+    @classmethod
+    def of(cls, what: str, error: Exception) -> EngineError:
+        """Return the first line of an error of the runtime, behind what was tried."""
+        lines = str(error).splitlines() or [type(error).__name__]
+        return cls(f'{what}: {lines[0]}')
+
+
+class VlmError(VtsError, RuntimeError):
+    """A language model that cannot be loaded or used as asked."""
+
+    component = 'vlm'
+
+
+class PromptError(VtsError, ValueError):
+    """A prompt file that cannot be used."""
+
+    component = 'vlm'
+
+
+class CalibrationError(VtsError, ValueError):
+    """A calibration that cannot be used or made."""
+
+    component = 'vlm'
+
+
+class GuardError(VtsError, ValueError):
+    """A guard that cannot be used or made."""
+
+    component = 'vlm'
+
+
+class BagError(VtsError):
+    """A recording that cannot be read or written."""

@@ -1,0 +1,268 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""``docs/performance.md``: written by the commands that measure, from what they measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+import json
+from pathlib import Path
+from typing import Any
+
+from vts_ros.lab.bench import speed_report as report
+from vts_ros.lab.bench.model_shapes import SHAPES
+from vts_ros.lab.bench.speed_report import Goal, GOALS, name_of, ratio
+
+_HEAD = """\
+# Performance
+
+Written by `vts bench`, `vts bench growth` and `vts bench deadline`, each with `--report docs`; the
+figures are in [performance.json](performance.json). Change the commands, not this page.
+
+## What is compared
+
+A rendered drive goes by, one picture every 0.4 s; each window is one picture further than the one
+before. Every window is answered by each of
+
+| case | what it does |
+|---|---|
+| `dense` | stock transformers: image processor, chat template, `generate`; all tokens |
+| `window_0.6`, `window_0.4` | the pipeline keeps 60 or 40 % of the tokens, as in the paper |
+| `cached_0.4` | the same, and the features of a frame are computed once |
+| `causal_0.4` | the same, and the kept tokens of a frame are read into the KV cache once |
+| `drafted_0.4` | the same, and the last answer is the draft of the next; the words stay the same |
+
+The first three keep nothing from earlier windows. Causal answers are about the pictures that were
+read: as many as the window has, and up to twice as many. The cases take turns at every window of
+one run. Ratios are those of one window to the same window, dense; the tables have their median
+and, in brackets, the least and the most, which also show what else the machine did meanwhile.
+Windows of the warm-up are not counted.
+
+*First token* is the time from the arrival of the newest picture to the first token of the answer:
+reading, looking at and encoding that picture are in it. *Per pass* is how many tokens of the
+answer one run of the language model gave. *KV* are keys and values at the end of the answer.
+*Peak* is the most that tensors take above the weights, in a first window and the next: on the CPU
+by the record of PyTorch's profiler of all that it allocates and frees, on a GPU by
+`torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it: what
+they have started may end in a later one.
+
+Models with random weights have the real shapes and so the real cost, and nothing to say. In every
+case they are held, token by token, to what the embedded model answers about the same pictures,
+with its tokenizer, cut at the number of tokens that is given. So all cases write the same, and a
+draft is accepted just as often as in the stream of answers of a model that does answer. Left to
+themselves, random weights repeat one token, and every draft would be right.
+"""
+
+
+def page(data: dict[str, Any]) -> str:
+    """Return the page about all that was measured so far."""
+    parts = [_HEAD]
+    results = list(data.get(report.WORKLOADS, {}).values())
+    for result in results:
+        parts.append('\n'.join(_workload(result)))
+    if results:
+        parts.append(f'![Speed of all cases]({report.SPEED_PLOT})\n\n'
+                     f'![Where the time goes]({report.STAGES_PLOT})\n')
+        parts.append('\n'.join(_goals(results)))
+    if data.get(report.GROWTH):
+        parts.append('\n'.join(_growth(data[report.GROWTH])))
+    if data.get(report.DEADLINE):
+        parts.append('\n'.join(_deadline(data[report.DEADLINE])))
+    parts.append('\n'.join(_not_measured(results)))
+    return '\n'.join(parts)
+
+
+def _workload(result: dict[str, Any]) -> Iterator[str]:
+    work, cases = result['workload'], result['cases']
+    about = SHAPES[work['model']].about if work['model'] in SHAPES else 'trained'
+    cut = f', answers cut at {work["answer_tokens"]} tokens' if work['model'] in SHAPES else ''
+    width, height = work['size']
+    yield f'## {name_of(result)}'
+    yield ''
+    yield (f'{work["model"]} ({about}{cut}), pictures of {width}x{height} px, n = {work["n"]} '
+           f'windows, seed {work["seed"]}, {result["date"]}, {result["machine"]}.')
+    yield ''
+    yield ('| case | windows/s | to dense | first token | to dense | per pass | KV | peak | '
+           'to dense |')
+    yield '|---|---|---|---|---|---|---|---|---|'
+    for name, one in cases.items():
+        compared = result['ratio_to_dense'].get(name)
+        peak = f'{compared["peak_bytes_above_weights"]:.2f}' if compared else '1'
+        yield (f'| `{name}` | {one["windows_per_s"]:.3g} | {_spread(compared, "windows_per_s")} | '
+               f'{one["ttft_ms"]:.0f} ms | {_spread(compared, "ttft_ms")} | '
+               f'{one["tokens_per_pass"]:.2f} | {_mib(one["kv_bytes"])} | '
+               f'{_mib(one["peak_bytes_above_weights"])} | {peak} |')
+    roofline = result['roofline']
+    yield (f'| prompt and answer alone | {roofline["windows_per_s"]:.3g} | '
+           f'{_spread(roofline["ratio_to_dense"], "windows_per_s")} | '
+           f'{roofline["ttft_ms"]:.0f} ms | {_spread(roofline["ratio_to_dense"], "ttft_ms")} | '
+           f'{roofline["tokens_per_pass"]:.2f} | {_mib(roofline["kv_bytes"])} | | |')
+    yield ''
+    yield ('The last line is the roofline: no picture at all, no draft. Answers of '
+           f'{cases["dense"]["answer_tokens"]:.0f} tokens (median).')
+    yield ''
+    stages = [name for name in report.STAGES
+              if any(name in one['stages_ms'] for one in cases.values())]
+    stages += sorted({name for one in cases.values() for name in one['stages_ms']} - set(stages))
+    yield f'| p50 / p95 in ms | {" | ".join(stages)} | all |'
+    yield '|---' * (len(stages) + 2) + '|'
+    for name, one in cases.items():
+        cells = [_percentiles(one['stages_ms'].get(stage)) for stage in stages]
+        yield f'| `{name}` | {" | ".join(cells)} | {_percentiles(one["total_ms"])} |'
+    yield ''
+
+
+def _goals(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield '## Goals'
+    yield ''
+    yield 'Ratios to `dense`, medians; the first two limits are the figures of the paper.'
+    yield ''
+    yield '| workload | case | goal | reached | |'
+    yield '|---|---|---|---|---|'
+    missed = []
+    for result in results:
+        for goal in GOALS:
+            value = ratio(result, goal.case, goal.metric)
+            sign = 'at most' if goal.is_most else 'at least'
+            yield (f'| {name_of(result)} | `{goal.case}` | {report.METRICS[goal.metric]} {sign} '
+                   f'{goal.limit:g} | {value:.2f} | {"met" if goal.met(value) else "missed"} |')
+            if not goal.met(value):
+                missed.append(_bound(result, goal))
+    yield ''
+    if missed:
+        yield 'What bounds those that were missed:'
+        yield ''
+        yield from missed
+        yield ''
+
+
+def _bound(result: dict[str, Any], goal: Goal) -> str:
+    """Return where the time of a case goes, and how far it is from having no pictures."""
+    one, dense = result['cases'][goal.case], result['cases']['dense']
+    begin = f'- {name_of(result)}, `{goal.case}`, {report.METRICS[goal.metric]}: '
+    if goal.metric == 'peak_bytes_above_weights':
+        return begin + (
+            f'{_mib(one["peak_bytes_above_weights"])} against '
+            f'{_mib(dense["peak_bytes_above_weights"])}, of which keys and values are '
+            f'{_mib(one["kv_bytes"])} and {_mib(dense["kv_bytes"])}; the rest is what the vision '
+            'encoder and the widest layer hold while they compute, whatever is kept.')
+    stages = {name: value['p50'] for name, value in one['stages_ms'].items()
+              if goal.metric != 'ttft_ms' or name != 'decode'}
+    whole = sum(stages.values())
+    largest = sorted(stages, key=lambda name: -stages[name])[:3]
+    shares = ', '.join(f'{name} {stages[name] / max(whole, 1e-9):.0%}' for name in largest)
+    roofline = result['roofline']['ratio_to_dense'][goal.metric]['median']
+    return begin + (f'{shares} of the time. Prompt and answer alone, without a picture and a '
+                    f'draft, are at {roofline:.2f}.')
+
+
+def _growth(result: dict[str, Any]) -> Iterator[str]:
+    work = result['workload']
+    yield '## As windows grow'
+    yield ''
+    yield (f'{work["model"]}, {work["size"][0]}x{work["size"][1]} px, all answers held to those '
+           f'of the embedded model, seed {work["seed"]}, {result["date"]}, {result["machine"]}. '
+           f'Medians in ms. Several cameras: windows of {work["frames"]} instants. '
+           'All windows end at the same instants.')
+    yield ''
+    yield ('| window | `dense`, answer | `drafted_0.4`, answer | `dense`, first token | '
+           '`drafted_0.4`, first token | n |')
+    yield '|---|---|---|---|---|---|'
+    for part, unit in (('frames', 'frames'), ('cameras', 'cameras')):
+        for count, cases in result[part].items():
+            cells = ' | '.join(f'{cases[case][metric]:.0f}' for metric in ('total_ms', 'ttft_ms')
+                               for case in ('dense', 'drafted_0.4'))
+            yield f'| {count} {unit} | {cells} | {cases["dense"]["n"]} |'
+    counts = list(result['frames'])
+    times = {case: result['frames'][counts[-1]][case]['total_ms']
+             / result['frames'][counts[0]][case]['total_ms'] for case in ('dense', 'drafted_0.4')}
+    yield ''
+    yield (f'From {counts[0]} to {counts[-1]} frames the time of an answer grows '
+           f'{times["dense"]:.1f}-fold for `dense` and {times["drafted_0.4"]:.1f}-fold for '
+           '`drafted_0.4`.')
+    yield ''
+    yield f'![Time against length]({report.GROWTH_PLOT})'
+    yield ''
+
+
+def _deadline(result: dict[str, Any]) -> Iterator[str]:
+    yield '## Under a deadline'
+    yield ''
+    yield (f'{result["model"]}, windows of 5 frames, {result["n"]} of them after '
+           f'{result["warm_up"]} to warm up, seed {result["seed"]}, {result["date"]}, '
+           f'{result["machine"]}. The deadline is {result["share"]:.0%} of the median time of the '
+           'fixed setting, so that this is late; both take turns.')
+    yield ''
+    yield '| | late | p50 | p95 | kept | answer | risk read |'
+    yield '|---|---|---|---|---|---|---|'
+    for name, what in (('fixed', 'fixed setting'),
+                       ('planned', f'`pipeline.deadline_ms: {result["deadline_ms"]:.0f}`')):
+        one = result[name]
+        yield (f'| {what} | {one["late"]:.0%} | {one["p50_ms"]:.0f} ms | {one["p95_ms"]:.0f} ms | '
+               f'{one["keep_ratio"]:.0%} | {one["answer_tokens"]:.0f} tokens | '
+               f'{one["read"]:.0%} |')
+    yield ''
+
+
+def _not_measured(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    missing = [name for name in SHAPES if name != 'tiny'
+               and not any(result['workload']['model'] == name for result in results)]
+    yield '## Not measured'
+    yield ''
+    if missing:
+        yield (f'- {", ".join(missing)}: `python -m vts_ros.lab.bench.gpu_suite --report docs` '
+               'adds them on a machine with CUDA. Its budgets are made for 8 minutes; it has '
+               'only been run on a CPU, with a tiny model.')
+    yield '- Quality: it does not depend on the machine, and is in the README.'
+    yield '- Real checkpoints, quantised weights, batches of several windows, served models.'
+    yield '- Memory that libraries below PyTorch take for themselves.'
+    yield ''
+
+
+def _spread(compared: dict[str, Any] | None, metric: str) -> str:
+    if compared is None:
+        return '1'
+    value = compared[metric]
+    return f'{value["median"]:.2f} ({value["low"]:.2f} to {value["high"]:.2f})'
+
+
+def _percentiles(value: dict[str, float] | None) -> str:
+    if value is None:
+        return ''
+    digits = 0 if value['p50'] >= 10 else 1
+    return f'{value["p50"]:.{digits}f} / {value["p95"]:.{digits}f}'
+
+
+def _mib(number: float) -> str:
+    return f'{number / 2**20:.1f} MiB'
+
+
+def add(folder: Path, part: str, measured: Any) -> list[Path]:
+    """
+    Add measurements to a page and its plots; what was measured before stays.
+
+    Parameters
+    ----------
+    folder
+        Where the page is.
+    part
+        Key of the data: WORKLOADS, GROWTH or DEADLINE of ``vts_ros.lab.bench.speed_report``.
+    measured
+        The result; of workloads a mapping by name, added to those that are there.
+
+    Returns
+    -------
+    The files that were written.
+
+    """
+    path = folder / report.DATA
+    data: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if part == report.WORKLOADS:
+        measured = dict(sorted({**data.get(part, {}), **measured}.items(), key=lambda one: (
+            one[1]['workload']['model'], one[1]['workload']['frames'])))
+    data[part] = measured
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1) + '\n')
+    drawn = report.draw(data, folder)
+    (folder / report.PAGE).write_text(page(data))
+    return [folder / report.PAGE, path, *drawn]

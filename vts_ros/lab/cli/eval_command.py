@@ -1,0 +1,537 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that measure quality: ``eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+from typing import Annotated, Any, Literal, TYPE_CHECKING
+
+import typer
+
+from vts_ros.tools.cli.options import (
+    BudgetsOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    ModeOption,
+    token_share,
+    token_shares,
+)
+from vts_ros.tools.cli.terminal import (
+    finish,
+    method_table,
+    network_table,
+    progress_bar,
+    rate_table,
+    score_table,
+    traffic_table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vts_ros.lab.evaluation.methods_page import Run
+    from vts_ros.pipeline.pipeline import Pipeline
+    from vts_ros.sparsify import Sparsifier
+    from vts_ros.vlm import Vlm
+
+app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
+
+VlmOption = Annotated[str, typer.Option(
+    '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '
+                  'cache.')]
+LimitOption = Annotated[int | None, typer.Option(
+    min=1, help='Take the first ones only.', show_default=False)]
+LengthOption = Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')]
+AnswersOption = Annotated[Path | None, typer.Option(
+    '--out', help='Folder for the answers at every budget.', show_default=False)]
+
+
+@app.command('scenes', epilog='Example: [bold]vts eval scenes --n 100 --budgets 0.6,0.4 '
+                              '--json[/bold]; [bold]vts eval scenes --methods all --brief '
+                              '--report docs[/bold] compares with other methods.')
+def eval_scenes(
+    model: ModelOption = 'embedded',
+    split: Annotated[Literal['val', 'test'], typer.Option(
+        help='Neither was trained on.')] = 'test',
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
+    budgets: BudgetsOption = '0.6,0.4',
+    methods: Annotated[str, typer.Option(
+        help='Ways to choose the tokens to compare at every budget: "all", or names with commas.',
+        show_default=False)] = '',
+    brief: Annotated[bool, typer.Option(
+        '--brief', help='Compare methods by object, risk and box alone: answers end after them, '
+                        'which takes less than half the time.')] = False,
+    questions: Annotated[bool, typer.Option(
+        '--questions', help='Ask free questions about each window, too, and grade the answers by '
+                            'the facts that they state.')] = False,
+    workers: Annotated[int, typer.Option(
+        min=1, help='Processes for --methods, each with a model of its own; as many as cores '
+                    'where a small model runs on the CPU.')] = 1,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the methods, with plots.',
+        show_default=False)] = None,
+    over: Annotated[list[Path] | None, typer.Option(
+        help='Recording of an empty, straight road over which to draw the hazards, too; may be '
+             'given several times.', show_default=False)] = None,
+    mode: ModeOption = 'window',
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """Answer rendered windows with known truth, with all visual tokens and with fewer."""
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.lab.evaluation.scene_evaluation import evaluate, evaluate_over, QUESTIONS
+    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+
+    ratios = token_shares(budgets)
+    names = _method_names(methods)
+    if not names and (brief or report or workers > 1):
+        raise typer.BadParameter('--brief, --report and --workers are about --methods')
+    if names and questions:
+        raise typer.BadParameter('--questions are not asked about --methods')
+    if names and mode == 'causal':
+        raise typer.BadParameter('--methods choose among the frames of a window: no --mode causal')
+    if names and over:
+        raise typer.BadParameter('--over is not about --methods')
+    if over and questions:
+        raise typer.BadParameter('--questions are not asked about --over')
+    console = Console(stderr=as_json)
+    with console.status(f'loading {model}'):
+        pipeline = Pipeline.load(PipelineConfig(model=model, device=device, mode=mode))
+    if over:
+        with Progress(console=console) as bar:
+            task = bar.add_task(f'{n} windows of {split}, twice', total=2 * n)
+            result = evaluate_over(pipeline, over, split, n, ratios,
+                                   lambda windows: bar.advance(task, windows))
+        for kind, title in (('rendered', 'rendered'), ('over', 'over recordings')):
+            console.print(score_table(f'{result[kind]["n"]} windows, {title}', result[kind]))
+        console.print(f'outside what the model knows: {result["over"]["marked"]}', highlight=False)
+    elif names:
+        result = _compare(pipeline, console, names, split, n, ratios, brief, workers,
+                          report)
+    else:
+        with Progress(console=console) as bar:
+            task = bar.add_task(f'{n} windows of {split}', total=n)
+            result = evaluate(pipeline, split=split, n=n, budgets=ratios,
+                              progress=lambda windows: bar.advance(task, windows),
+                              questions=QUESTIONS if questions else 0)
+        console.print(score_table(f'{result["model"]}: {n} windows of {split}', result))
+    if as_json:
+        typer.echo(json.dumps(result))
+
+
+def _method_names(text: str) -> list[str]:
+    """Return the names of methods in a list with commas; ``all`` is all of them."""
+    if not text:
+        return []
+    from vts_ros.lab.rivals.registry import METHOD_NAMES
+
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    if names == ['all']:
+        return list(METHOD_NAMES)
+    for name in names:
+        if name not in METHOD_NAMES:
+            raise typer.BadParameter(f'{name!r} is none of all, {", ".join(METHOD_NAMES)}')
+    return names
+
+
+def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str, n: int,
+             ratios: list[float], brief: bool, workers: int,
+             report: Path | None) -> dict[str, Any]:
+    """Compare methods, show the accuracy of all, and write the page if there is a folder."""
+    import time
+
+    from rich.progress import Progress
+
+    from vts_ros.lab.evaluation.method_comparison import compare
+
+    start_sec = time.monotonic()
+    with Progress(console=console) as bar:
+        task = bar.add_task(f'{n} windows of {split}', total=1.0)
+        result = compare(
+            pipeline, names, split, n, ratios, brief, workers,
+            lambda share, what: bar.update(task, completed=share, description=what))
+    for title, part in ((f'{n} windows of {split}', result),
+                        (f'{result["hard"]["n"]} hard ones of them', result['hard'])):
+        console.print(method_table(title, part, ratios))
+    if report is not None:
+        from vts_ros.lab.evaluation.methods_page import write_quality
+        from vts_ros.lab.rivals.registry import methods
+
+        for path in write_quality(result, methods(pipeline.sparsifier, names),
+                                  _this_run(pipeline.vlm.info['device'], start_sec), report):
+            console.print(f'wrote {path}', highlight=False, markup=False)
+    return result
+
+
+@app.command('lingoqa', epilog='Example: [bold]vts eval lingoqa --data LingoQA --vlm '
+                               'Qwen/Qwen2.5-VL-3B-Instruct --judge wayveai/Lingo-Judge'
+                               '[/bold]. The licence of the data allows no model that is '
+                               'trained on it in a vehicle.')
+def eval_lingoqa(
+    data: Annotated[Path, typer.Option(
+        help='Folder with evaluation/val.parquet and its pictures.', show_default=False)],
+    vlm: VlmOption = 'embedded',
+    budgets: BudgetsOption = '0.6,0.4',
+    judge: Annotated[str, typer.Option(
+        help='Checkpoint of Lingo-Judge: a directory, or a hub id in the local cache.',
+        show_default=False)] = '',
+    limit: LimitOption = None,
+    out: AnswersOption = None,
+    max_new_tokens: LengthOption = 160,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """Answer the questions of LingoQA, with all visual tokens and with fewer."""
+    from vts_ros.lab.evaluation.lingo_judge import LingoJudge
+    from vts_ros.lab.evaluation.lingoqa import evaluate, PUBLISHED_QUESTIONS
+
+    ratios = token_shares(budgets)
+    judging = LingoJudge.load(judge) if judge else None
+    with _Benchmark(vlm, device, max_new_tokens, as_json) as run:
+        run.finish(evaluate(run.pipeline, data, ratios, judging, limit, out, run.progress))
+        if run.result['n'] != PUBLISHED_QUESTIONS:
+            run.note(f'{run.result["n"]} questions; a result for LingoQA has '
+                     f'{PUBLISHED_QUESTIONS}')
+
+
+@app.command('drama', epilog='Example: [bold]vts eval drama --data drama --vlm '
+                             'Qwen/Qwen2.5-VL-3B-Instruct[/bold]. The data are requested '
+                             'from the Honda Research Institute.')
+def eval_drama(
+    data: Annotated[Path, typer.Option(
+        help='Folder with integrated_output_v2.json and the pictures.', show_default=False)],
+    vlm: VlmOption = 'embedded',
+    budgets: BudgetsOption = '0.6,0.4',
+    split: Annotated[Literal['train', 'val', 'test', 'all'], typer.Option(
+        help='Part of the complete rows: 70/15/15 in the order of the file.')] = 'test',
+    ids: Annotated[Path | None, typer.Option(
+        help='File with an id (<clip>_<frame>) per line to take instead.',
+        show_default=False)] = None,
+    clips: Annotated[bool, typer.Option(
+        help='Show the frames of the clip before the picture. In some copies they are marked: '
+             'look first.')] = True,
+    limit: LimitOption = None,
+    out: AnswersOption = None,
+    max_new_tokens: LengthOption = 160,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """Describe the risks of DRAMA, with all visual tokens and with fewer."""
+    from vts_ros.lab.evaluation.drama import evaluate
+
+    ratios = token_shares(budgets)
+    chosen = None if ids is None else ids.read_text(encoding='utf-8').split()
+    with _Benchmark(vlm, device, max_new_tokens, as_json) as run:
+        run.finish(evaluate(run.pipeline, data, ratios, split, chosen, clips, limit, out,
+                            run.progress))
+
+
+class _Benchmark:
+    """Loads the pipeline, shows progress, and prints what an evaluation found."""
+
+    def __init__(self, vlm: str, device: str, max_new_tokens: int, as_json: bool) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+
+        self.result: dict[str, Any] = {}
+        self._as_json = as_json
+        self._console = Console(stderr=as_json)
+        with self._console.status(f'loading {vlm}'):
+            self.pipeline = Pipeline.load(PipelineConfig(
+                model=vlm, device=device, max_new_tokens=max_new_tokens))
+        self._bar = Progress(console=self._console)
+        self._task = self._bar.add_task('', total=1.0)
+
+    def __enter__(self) -> _Benchmark:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+        if self._as_json and self.result:
+            import json
+
+            typer.echo(json.dumps(self.result))
+
+    def progress(self, share: float, what: str) -> None:
+        """Show how far it is."""
+        self._bar.update(self._task, completed=share, description=what)
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        self._console.print(f'note: {text}', highlight=False, markup=False)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Print the table, what is missing in it, and the rows that were left out."""
+        self.result = result
+        self._bar.stop()
+        self._console.print(score_table(
+            f'{result["model"]}: {result["n"]} rows of {result["dataset"]}', result))
+        for metric, reason in result['missing'].items():
+            self.note(f'no {metric}: {reason}')
+        bad = result['bad']
+        if bad['count']:
+            self.note(f'{bad["count"]} rows left out')
+            for row in bad['rows']:
+                self._console.print(f'  {row["row"]}: {row["reason"]}', highlight=False,
+                                    markup=False)
+
+
+@app.command('calibrate', epilog='Example: [bold]vts eval calibrate --model '
+                                 'models/embedded --report docs[/bold], after every training.')
+def eval_calibrate(
+    model: ModelOption = 'embedded',
+    n: Annotated[int, typer.Option(
+        '--n', min=1, help='Windows of the split val to fit the confidence to.')] = 1000,
+    test_n: Annotated[int, typer.Option(
+        min=1, help='Windows of the split test to check the result on.')] = 1000,
+    keep_ratio: Annotated[float, typer.Option(
+        parser=token_share, metavar='SHARE', help='Share of the visual tokens.')] = 0.6,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the result, with a plot.',
+        show_default=False)] = None,
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Fit how sure the answers of a model are; the node reports it from then on.
+
+    The result lies beside the weights, in calibration.json.
+    """
+    import json
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.lab.evaluation.calibration import calibrate, check, write_page
+    from vts_ros.paths import model_path
+    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+
+    start_sec = time.monotonic()
+    checkpoint = model_path(model)
+    console = Console(stderr=as_json)
+    with console.status(f'loading {model}'):
+        pipeline = Pipeline.load(PipelineConfig(
+            model=str(checkpoint), device=device, keep_ratio=keep_ratio))
+    with Progress(console=console) as bar:
+        task = bar.add_task('', total=2.0)
+        pipeline.calibration = calibrate(
+            pipeline, n, lambda share, what: bar.update(task, completed=share, description=what))
+        written = pipeline.calibration.save(checkpoint, model_path('proposal/frame.onnx'))
+        found = check(
+            pipeline, test_n,
+            lambda share, what: bar.update(task, completed=1.0 + share, description=what))
+    files = [written]
+    if report is not None:
+        files += write_page(found, _this_run(pipeline.vlm.info['device'], start_sec), report)
+    console.print(f'expected calibration error {found["without"]["ece"]} before, '
+                  f'{found["calibrated"]["ece"]} after', highlight=False)
+    for path in files:
+        console.print(f'wrote {path}', highlight=False, markup=False)
+    if as_json:
+        typer.echo(json.dumps(found))
+
+
+@app.command('guard', epilog='Example: [bold]vts eval guard --bag my_drive --pictures '
+                             'my_photographs --report docs[/bold]')
+def eval_guard(
+    model: ModelOption = 'embedded',
+    n: Annotated[int, typer.Option(
+        '--n', min=1, help='Rendered windows of the split test, none of which is to be '
+                           'refused.')] = 2000,
+    bag: Annotated[list[Path] | None, typer.Option(
+        help='Recording, no window of which is to be accepted; may be given several times.',
+        show_default=False)] = None,
+    pictures: Annotated[list[Path] | None, typer.Option(
+        help='Folder of pictures, or of such folders, each a source of its own; may be given '
+             'several times.', show_default=False)] = None,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the result.', show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure of which pictures a model speaks: rendered ones, recordings, photographs."""
+    import json
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.lab.evaluation.guard_evaluation import measure, write_page
+    from vts_ros.paths import model_path
+    from vts_ros.pipeline.guard import load_guard
+
+    start_sec = time.monotonic()
+    guard = load_guard(model_path(model))
+    if guard is None:
+        raise typer.BadParameter(f'{model} has no guard: it speaks of any picture')
+    console = Console(stderr=as_json)
+    with Progress(console=console) as bar:
+        task = bar.add_task('', total=1.0)
+        found = measure(
+            guard, n, bag or (), pictures or (),
+            lambda share, what: bar.update(task, completed=share, description=what))
+    for name, part in (('rendered windows', found['rendered']), *found['drives'].items()):
+        console.print(f'refused: {part["refused"]} of {part["n"]} {name}, the nearest at '
+                      f'{part["nearest"]}', highlight=False, markup=False)
+    for name, part in found['real'].items():
+        console.print(f'accepted: {part["n"] - part["refused"]} of {part["n"]} {name}, the '
+                      f'nearest at {part["nearest"]}', highlight=False, markup=False)
+    if report is not None:
+        path = write_page(found, _this_run('cpu', start_sec), report)
+        console.print(f'wrote {path}', highlight=False, markup=False)
+    if as_json:
+        typer.echo(json.dumps(found))
+
+
+@app.command('proposal', epilog='Example: [bold]vts eval proposal --proposal '
+                                'out/train/models/proposal --json[/bold]; [bold]vts eval '
+                                'proposal --against distilled=out/train/models/proposal '
+                                '--report docs[/bold] compares the answers, too; [bold]vts '
+                                'eval proposal --bag my_drive --boxes boxes.json[/bold] says '
+                                'how much of the traffic of a recording is kept.')
+def eval_proposal(
+    proposal: Annotated[Path | None, typer.Option(
+        help='Folder with frame.onnx and window.onnx; by default the shipped ones.',
+        show_default=False)] = None,
+    against: Annotated[list[str] | None, typer.Option(
+        metavar='[NAME=]FOLDER', help='Another network to compare by the answers at every budget; '
+                                      'may be given several times.', show_default=False)] = None,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder in which to write a page about the comparison or the recordings, with a '
+             'picture.', show_default=False)] = None,
+    model: ModelOption = 'embedded',
+    split: Annotated[Literal['val', 'test'], typer.Option(
+        help='Neither was trained on.')] = 'test',
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
+    bag: Annotated[list[Path] | None, typer.Option(
+        help='Recording to look at instead of rendered windows; may be given several times. '
+             'Needs --boxes.', show_default=False)] = None,
+    boxes: Annotated[Path | None, typer.Option(
+        help='With --bag: boxes of vehicles, drawn by hand, as JSON: {"recordings": {NAME OF BAG: '
+             '{VEHICLE: [[SECOND, LEFT, TOP, RIGHT, BOTTOM], ...]}}}, boxes in shares of the '
+             'picture; in between, a vehicle moves evenly.', show_default=False)] = None,
+    budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
+    device: DeviceOption = 'auto',
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Measure how often the key frame is a good one, and how much of the risk object is kept.
+
+    On rendered windows with known truth; the language model gives the grid of the tokens alone.
+    With --against or --report it also answers, with the tokens that each network keeps. With --bag
+    and --boxes, how much of the vehicles of recordings is kept; --split and --n do not count then.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.lab.evaluation.proposal_recall import find_rate, rendered
+    from vts_ros.lab.scenes.rendered_windows import HEIGHT, WIDTH
+    from vts_ros.paths import model_path
+    from vts_ros.sparsify import Sparsifier
+    from vts_ros.vlm import Vlm
+
+    ratios = token_shares(budgets)
+    folder = proposal or model_path('proposal/frame.onnx').parent
+    if (boxes is None) != (not bag):
+        raise typer.BadParameter('--bag and --boxes need each other')
+    if bag and against:
+        raise typer.BadParameter('--against is about rendered windows')
+    if against or (report and not bag):
+        networks = {str(proposal) if proposal else 'shipped': folder}
+        for text in against or ():
+            name, _, path = text.rpartition('=')
+            if (name or path) in networks:
+                raise typer.BadParameter(f'two networks are called {name or path}')
+            networks[name or path] = Path(path)
+        _compare_networks(networks, model, split, n, ratios, device, report, as_json)
+        return
+    console = Console(stderr=as_json)
+    sparsifier = Sparsifier.load(folder)
+    vlm = Vlm.load(model_path(model), device='cpu')
+    if bag and boxes:
+        _traffic(sparsifier, vlm, bag, boxes, ratios, report, console, as_json)
+        return
+    grid = vlm.token_grid(HEIGHT, WIDTH)
+    with Progress(console=console) as bar:
+        task = bar.add_task(f'{n} windows of {split}', total=n)
+        result = find_rate(
+            sparsifier, rendered(sparsifier, split, n, grid,
+                                 lambda windows: bar.advance(task, windows)), grid, ratios)
+    console.print(rate_table(f'{n} windows of {split}', {'': result}))
+    if as_json:
+        typer.echo(json.dumps({'split': split, 'grid': list(grid), **result}))
+
+
+def _traffic(sparsifier: Sparsifier, vlm: Vlm, bags: list[Path], boxes: Path,
+             ratios: list[float], report: Path | None, console: Console, as_json: bool) -> None:
+    """Show how much of the traffic of recordings is kept, and write the page if asked to."""
+    import time
+
+    from vts_ros.lab.evaluation.box_coverage import (
+        draw_kept,
+        picture_size,
+        read_tracks,
+        traffic_kept,
+        TrafficError,
+        write_traffic,
+    )
+
+    start_sec = time.monotonic()
+    recordings, result, pictures = read_tracks(boxes), {}, []
+    for bag in bags:
+        name = bag.absolute().name
+        if name not in recordings:
+            raise TrafficError(f'{boxes} knows no {name}')
+        if name in result:
+            raise TrafficError(f'two recordings are called {name}')
+        grid = vlm.token_grid(*picture_size(bag))
+        result[name] = traffic_kept(sparsifier, bag, recordings[name], grid, ratios)
+        if report:
+            pictures.append(draw_kept(sparsifier, bag, recordings[name], grid))
+    console.print(traffic_table(result))
+    written = write_traffic(result, pictures, _this_run(vlm.info['device'], start_sec),
+                            report) if report else []
+    finish(console, written, result, as_json)
+
+
+def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
+                      ratios: list[float], device: str, report: Path | None,
+                      as_json: bool) -> None:
+    """Compare proposal networks, show what they find, and write the page if there is a folder."""
+    import time
+
+    from vts_ros.lab.evaluation.proposal_networks import compare_networks, write_networks
+    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+
+    start_sec = time.monotonic()
+    with progress_bar(as_json) as (console, progress):
+        pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
+        result = compare_networks(pipeline, networks, split, n, ratios, progress)
+    console.print(network_table(result))
+    written = [] if report is None else write_networks(
+        result, _this_run(pipeline.vlm.info['device'], start_sec), report)
+    finish(console, written, result, as_json)
+
+
+def _this_run(device: str, start_sec: float) -> Run:
+    """Return what a page says about how it was made: command, day, machine and time."""
+    from datetime import date
+    import shlex
+    import time
+
+    from vts_ros.lab.evaluation.methods_page import machine, Run
+
+    return Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
+               machine(device), time.monotonic() - start_sec)

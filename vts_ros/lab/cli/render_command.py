@@ -1,0 +1,87 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``render``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from vts_ros.lab.scenes.scene_truth import WindowTruth
+    from vts_ros.pipeline.report import SceneReport
+
+app = typer.Typer()
+
+
+@app.command(epilog='Example: [bold]vts render drive[/bold], then vts annotate --bag drive; '
+                    '[bold]vts render scenes.png[/bold] shows a dozen.')
+def render(
+    out: Annotated[Path, typer.Argument(
+        help='A new bag with a drive; or a picture (.png) of scenes, or a film (.gif) of one.',
+        show_default=False)],
+    seed: Annotated[int, typer.Option(help='The same seed gives the same scenes.')] = 0,
+    scenes: Annotated[int, typer.Option(min=1, help='Scenes in the picture.')] = 12,
+    family: Annotated[str | None, typer.Option(
+        help='Kind of hazard in the film, such as "cut-in".', show_default=False)] = None,
+) -> None:
+    """Render driving scenes with hazards and their ground truth."""
+    if out.exists():
+        raise FileExistsError(f'{out} exists already')
+    if out.suffix == '.png':
+        _render_sheet(out, seed, scenes)
+    elif out.suffix == '.gif':
+        _render_film(out, seed, family)
+    else:
+        from vts_ros.lab.scenes.clips import write_bag
+        from vts_ros.lab.scenes.drive import make_drive
+
+        write_bag(out, make_drive(seed))
+    typer.echo(out)
+
+
+def _true_report(truth: WindowTruth, stamp_ns: int) -> SceneReport:
+    """Return the truth in the form of an answer that has seen everything."""
+    import numpy as np
+
+    from vts_ros.lab.scenes.sentences import answer
+    from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+
+    return SceneReport(
+        stamp=stamp_ns, frames=(FrameRef(truth.family, stamp_ns),),
+        key_frame=KeyFrame(truth.family, stamp_ns, 0),
+        answer=answer(truth, np.random.default_rng(truth.seed)), keep=(0,), grid=(1, 1))
+
+
+def _render_sheet(out: Path, seed: int, count: int) -> None:
+    from vts_ros.lab.scenes.clips import balanced_scenes, render
+    from vts_ros.tools import pictures as visuals
+
+    pictures, reports = [], []
+    for scene in balanced_scenes('train', count, first=seed):
+        clip = render(scene, 480, 270)
+        pictures.append(clip.frames[-1])
+        reports.append(_true_report(clip.window_truth(), 0))
+    sheet = visuals.contact_sheet(
+        pictures, reports, [report.frames[0].camera for report in reports], 'Rendered scenes',
+        'The newest frame of each scene, with what is really the risk and why.')
+    out.write_bytes(visuals.encode(sheet, '.png'))
+
+
+def _render_film(out: Path, seed: int, family: str | None) -> None:
+    from PIL import Image
+
+    from vts_ros.lab.scenes.clips import make_scene, render
+    from vts_ros.tools import pictures as visuals
+
+    clip = render(make_scene(seed, family, frames=20), 960, 540)
+    films = []
+    for index in range(4, len(clip.frames)):
+        stamp_ns = clip.truths[index].stamp_ns
+        report = _true_report(clip.window_truth(index), stamp_ns)
+        drawn = visuals.overlay(clip.frames[index], report, start_ns=clip.truths[0].stamp_ns)
+        films.append(Image.fromarray(drawn).resize((640, 505)))
+    films[0].save(out, save_all=True, append_images=films[1:], loop=0,
+                  duration=round(1000 * clip.interval_sec))

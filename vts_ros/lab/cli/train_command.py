@@ -1,0 +1,143 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that train the shipped models: ``train``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vts_ros.tools.cli.options import DeviceOption
+from vts_ros.tools.cli.terminal import rate_table
+
+app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
+
+#: Where all training commands meet.
+WORK = Path('out/train')
+SHARDS = WORK / 'windows'
+ShardsOption = Annotated[Path, typer.Option(help='Folder of the rendered windows.')]
+WorkOption = Annotated[Path, typer.Option(
+    help='Folder of the checkpoints; the same folder goes on where the last run stopped.')]
+SeedOption = Annotated[int, typer.Option(help='For the weights and the order of the data.')]
+
+
+@app.command('windows', epilog='Example: [bold]vts train windows --n 20000[/bold], once, '
+                               'before the other two; about 9 GB.')
+def train_windows(
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 20000,
+    shards: ShardsOption = SHARDS,
+    workers: Annotated[int, typer.Option(min=1, help='Processes that render.')] = 2,
+    over: Annotated[list[Path] | None, typer.Option(
+        help='Recording of an empty, straight road over which to draw the hazards; may be given '
+             'several times. The windows come beside those without.', show_default=False)] = None,
+    over_sec: Annotated[float | None, typer.Option(
+        min=0.0, help='With --over: how much of each recording to take, from its begin; what is '
+                      'there already stays as it is.',
+        show_default=False)] = None,
+) -> None:
+    """Render the windows to learn from; what is there already stays."""
+    from rich.progress import Progress
+
+    from vts_ros.lab.training.shards import render_shards
+
+    if over_sec is not None and not over:
+        raise typer.BadParameter('--over-sec needs --over')
+
+    with Progress() as bar:
+        task = bar.add_task(f'{n} windows', total=n)
+        render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows),
+                      over or (), math.inf if over_sec is None else over_sec)
+
+
+@app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from the '
+                                'truth about rendered windows, [bold]vts train proposal '
+                                '--bag my_drive --vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] '
+                                'from what a language model uses of a recording, [bold]vts '
+                                'train proposal --vlm embedded[/bold] from what it uses of '
+                                'rendered windows.')
+def train_proposal(
+    bag: Annotated[list[Path] | None, typer.Option(
+        '--bag', help='Recording to learn from instead of rendered windows; may be given several '
+                      'times.', show_default=False)] = None,
+    vlm: Annotated[str, typer.Option(
+        help='Learn from what this language model uses; with --bag, embedded by default.',
+        show_default=False)] = '',
+    windows: Annotated[int, typer.Option(
+        min=1, help='With --bag or --vlm: windows to take, at most.')] = 400,
+    passes: Annotated[int, typer.Option(
+        min=2, help='With --bag or --vlm: how often half of a window is hidden.')] = 96,
+    targets: Annotated[Literal['use', 'truth'], typer.Option(
+        help='With --vlm on rendered windows: learn what it uses, or the truth about the same '
+             'windows, to compare.')] = 'use',
+    anew: Annotated[bool, typer.Option(
+        '--anew', help='With --bag or --vlm: begin with a saliency of random weights, not with '
+                       'the shipped one, which has learned the truth.')] = False,
+    device: DeviceOption = 'auto',
+    shards: ShardsOption = SHARDS,
+    out: Annotated[Path | None, typer.Option(
+        help='Folder for the ONNX graphs; by default models/proposal, and with --bag or --vlm a '
+             'folder of its own.', show_default=False)] = None,
+    work: WorkOption = WORK,
+    steps: Annotated[int | None, typer.Option(
+        min=1, help='Optimiser steps; by default 1800, and 600 with --bag or --vlm.',
+        show_default=False)] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the proposal network, which finds the key frame and what to keep."""
+    if not bag and not vlm:
+        if targets != 'use' or anew:
+            raise typer.BadParameter('--targets and --anew need --vlm')
+        from vts_ros.lab.training.proposal_training import train_proposal as train
+
+        train(shards, out or Path('models/proposal'), work, steps or 1800, seed=seed)
+        return
+    from rich.console import Console
+
+    from vts_ros.lab.training.distillation import distill
+
+    console = Console()
+    models = work / 'models'
+    target = out or models / 'proposal'
+    result = distill(bag or (), vlm or 'embedded', target, work, windows, passes, steps or 600,
+                     seed=seed, device=device, console=console, targets=targets, anew=anew)
+    console.print(rate_table(
+        f'{result["n"]} windows held out, {result["train"]} learned from',
+        {'shipped': result['shipped'], 'trained': result['trained']}))
+    console.print(f'wrote {target}', highlight=False, markup=False)
+    if out is None:
+        console.print(f'to use it, set VTS_MODELS_DIR={models}', highlight=False, markup=False)
+
+
+@app.command('vlm')
+def train_vlm(
+    shards: ShardsOption = SHARDS,
+    out: Annotated[Path, typer.Option(help='Folder for the checkpoint.')] = Path(
+        'models/embedded'),
+    work: WorkOption = WORK,
+    seeing_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which the vision encoder learns from single frames.')] = 2400,
+    understanding_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which the first text layers learn what moves and matters.')] = 5500,
+    answering_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which the language model learns to answer.')] = 2400,
+    together_steps: Annotated[int, typer.Option(
+        min=0, help='Steps in which vision encoder and language model learn together.')] = 0,
+    batch: Annotated[int, typer.Option(min=1, help='Windows per step and worker.')] = 16,
+    workers: Annotated[int, typer.Option(min=1, help='Processes that learn together.')] = 2,
+    seed: SeedOption = 0,
+    start: Annotated[Path | None, typer.Option(
+        help='Checkpoint to go on from, such as models/embedded; by default random weights.',
+        show_default=False)] = None,
+    new_vision: Annotated[bool, typer.Option(
+        help='Take only the language model of --start, for a vision encoder of another '
+             'shape.')] = False,
+) -> None:
+    """Train the embedded language model; needs the proposal network."""
+    from vts_ros.lab.training.vlm_training import Steps
+    from vts_ros.lab.training.vlm_training import train_vlm as train
+
+    steps = Steps(seeing_steps, understanding_steps, answering_steps, together_steps)
+    train(shards, out, work, steps, batch, seed, workers, start, new_vision)

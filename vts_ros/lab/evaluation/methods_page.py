@@ -1,0 +1,387 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The page about quality over budget, with its plots, from the result of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+import json
+import math
+import os
+from pathlib import Path
+import platform
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+import torch
+
+from vts_ros.lab.evaluation.difficulty import HARD_TEXT
+from vts_ros.lab.rivals.registry import Group, Method
+
+DATA = 'quality.json'
+PAGE, METHODS_PLOT, ABLATIONS_PLOT = 'quality.md', 'quality_methods.png', 'quality_ablations.png'
+
+_METRICS = {'risk_accuracy': 'Risk level right', 'object_accuracy': 'Risk object right'}
+_PARTS = {'all': 'All windows', 'hard': 'Hard windows'}
+_ABLATIONS: dict[Group, str] = {
+    'key': 'Key frame', 'share': 'Shares', 'score': 'Score', 'radius': 'Search radius'}
+
+
+class _Line(NamedTuple):
+    """How a method is drawn, the same in every plot."""
+
+    colour: str
+    style: str = '-'
+    marker: str = 'o'
+    width: float = 1.5
+
+
+#: After Okabe and Ito as far as their colours go; controls without an idea are dashed.
+_LINES: dict[str, _Line] = {
+    'vts': _Line('#000000', marker='o', width=2.8),
+    'random': _Line('#999999', '--', 's'),
+    'downsample': _Line('#7F5F3F', '--', 'v'),
+    'newest': _Line('#C060C0', '--', '^'),
+    'evs': _Line('#E69F00', marker='D'),
+    'evs-newest': _Line('#D55E00', marker='D'),
+    'dycoke': _Line('#009E73', marker='X'),
+    'dtd': _Line('#56B4E9', marker='P'),
+    'vidcom2': _Line('#0072B2', marker='p'),
+    'dart': _Line('#E0559A', marker='h'),
+    'vts-key-newest': _Line('#D55E00', marker='^'),
+    'vts-key-oldest': _Line('#E69F00', marker='v'),
+    'vts-key-random': _Line('#999999', '--', 's'),
+    'vts-key-oracle': _Line('#0072B2', marker='*'),
+    'vts-share-whole': _Line('#D55E00', marker='^'),
+    'vts-share-half': _Line('#0072B2', marker='*'),
+    'vts-share-key': _Line('#009E73', marker='D'),
+    'vts-share-newest': _Line('#E0559A', marker='P'),
+    'vts-share-none': _Line('#56B4E9', marker='v'),
+    'vts-score-similarity': _Line('#009E73', marker='D'),
+    'vts-score-importance': _Line('#E0559A', marker='P'),
+    'vts-radius-0': _Line('#56B4E9', marker='v'),
+    'vts-radius-2': _Line('#0072B2', marker='^'),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    Where and how a result was made.
+
+    Attributes
+    ----------
+    command
+        The command line.
+    day
+        When it was made.
+    machine
+        Processor, cores and what else decides about the figures.
+    seconds
+        How long it took.
+
+    """
+
+    command: str
+    day: date
+    machine: str
+    seconds: float
+
+
+def machine(device: str) -> str:
+    """Return the processor, its cores, the threads of PyTorch and the device of the model."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+            if line.startswith('model name'):
+                name = line.partition(':')[2].strip()
+                break
+    except OSError:
+        pass  # not Linux; the name of the platform will do
+    cores = os.cpu_count() or 1
+    return (f'{name}, {cores} {"core" if cores == 1 else "cores"}, '
+            f'{torch.get_num_threads()} of them used by PyTorch, model on {device}')
+
+
+def write_quality(result: Mapping[str, Any], known: Sequence[Method], run: Run,
+                  folder: Path) -> list[Path]:
+    """
+    Write the page and its plots.
+
+    Parameters
+    ----------
+    result
+        Of ``vts_ros.lab.evaluation.method_comparison.compare``.
+    known
+        The methods of the result.
+    run
+        Where and how it was made.
+    folder
+        Where the files go.
+
+    Returns
+    -------
+    The files, the page first and its data last; a plot without a line is left out.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / PAGE]
+    baselines = [method for method in known if method.group in ('baseline', 'vts')]
+    ablations = [method for method in known if method.group in _ABLATIONS]
+    for name, figure in (
+            (METHODS_PLOT, _methods_figure(result, baselines) if baselines else None),
+            (ABLATIONS_PLOT, _ablations_figure(result, ablations) if ablations else None)):
+        if figure is not None:
+            figure.savefig(folder / name)
+            written.append(folder / name)
+    written[0].write_text(page(result, known, run), encoding='utf-8')
+    # What the page is made of, so that it can be checked and drawn again.
+    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'result': result}
+    (folder / DATA).write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    return [*written, folder / DATA]
+
+
+def read_quality(folder: Path) -> tuple[dict[str, Any], Run]:
+    """Return result and run of a page that was written before."""
+    data = json.loads((folder / DATA).read_text(encoding='utf-8'))
+    run = data['run']
+    return data['result'], Run(**{**run, 'day': date.fromisoformat(run['day'])})
+
+
+def page(result: Mapping[str, Any], known: Sequence[Method], run: Run) -> str:
+    """Return the text of the page; arguments as ``write_quality``."""
+    baselines = [method for method in known if method.group in ('baseline', 'vts')]
+    ablations = [method for method in known if method.group in _ABLATIONS]
+    return '\n'.join(_page(result, baselines, ablations, run)) + '\n'
+
+
+def _page(result: Mapping[str, Any], baselines: Sequence[Method], ablations: Sequence[Method],
+          run: Run) -> Iterator[str]:
+    parts = {'all': result, 'hard': result['hard']}
+    yield '# Quality over the number of visual tokens\n'
+    yield ('Made by the command below; do not edit. Every method keeps exactly the same number '
+           'of visual tokens\nof the same features and gives them to the same model; nothing was '
+           'trained for any of them but `vts`.\n')
+    yield f'    {run.command}\n'
+    yield from _facts(result, run)
+    if baselines:
+        yield '\n## Methods\n'
+        yield f'![Quality over budget, one line per method]({METHODS_PLOT})\n'
+        yield from _tables(parts, baselines)
+        yield from _goals(parts)
+    if ablations:
+        vts = [method for method in baselines if method.group == 'vts']
+        yield '\n## Ablations of `vts`\n'
+        yield ('One thing is changed at a time: the key frame, the shares of key and newest frame '
+               'in the budget, the\nscore or the search radius.\n')
+        yield f'![Quality over budget, one line per variant]({ABLATIONS_PLOT})\n'
+        yield from _tables(parts, [*vts, *ablations])
+    yield '\n## What each method keeps, and how it comes to exactly the budget\n'
+    yield '| method | keeps | exactly the budget by | ms per window |\n|---|---|---|---|'
+    for method in (*baselines, *ablations):
+        took = result['select_ms'].get(method.name)
+        yield (f'| `{method.name}` | {method.about} | {method.fit} | '
+               f'{"" if took is None else f"{took:.2f}"} |')
+    yield ('\nBudgets are `round(share * all tokens)`. Nothing is merged or moved, what is kept '
+           'stays at its place.\nTimes are those of the choice alone, of `vts` without the '
+           'proposal network.')
+
+
+def _facts(result: Mapping[str, Any], run: Run) -> Iterator[str]:
+    rows, columns = result['grid']
+    n, hard = result['n'], result['hard']['n']
+    ends = ('end after object and risk, which come first; the words were not judged'
+            if result['brief'] else 'are complete')
+    error = 100.0 * 0.5 / math.sqrt(n)
+    yield (f'- The first {n} rendered windows of the split `{result["split"]}`, risk levels '
+           f'balanced (chance is 25 %), none of them\n  trained on; {rows} x {columns} tokens per '
+           'frame.')
+    yield f'- {hard} of them are hard: {HARD_TEXT}.'
+    yield f'- Model `{result["model"]}`, greedy decoding; answers {ends}.'
+    yield (f'- {run.day.isoformat()}; {run.machine}; {run.seconds / 60.0:.0f} minutes for '
+           'everything.')
+    yield (f'- The standard error of a share of {n} windows is up to {error:.1f} points'
+           + (f', of {hard} up to {100.0 * 0.5 / math.sqrt(hard):.1f}' if hard else '')
+           + '. All methods saw\n  the same windows, so differences are surer than that.')
+
+
+def _tables(parts: Mapping[str, Mapping[str, Any]], known: Sequence[Method]) -> Iterator[str]:
+    yield ('Risk level right / risk object right, in percent; ± is the standard deviation over '
+           'seeds, bold the best\nof a column, a dash where a method cannot keep so few.')
+    for name, part in parts.items():
+        budgets = _budgets(part, known)
+        dense = ' / '.join(_percent(part['dense'][metric]) for metric in _METRICS)
+        yield (f'\n{_PARTS[name]} ({part["n"]}); with all tokens {dense}:\n\n'
+               f'| tokens kept | {" | ".join(f"{float(share):.0%}" for share in budgets)} |\n'
+               f'|---|{"---|" * len(budgets)}')
+        best = {(share, metric): max(
+            (value for value in (_value(part, method, share, metric) for method in known)
+             if value is not None), default=None) for share in budgets for metric in _METRICS}
+        for method in known:
+            cells = (_cell(part, method, share, best) for share in budgets)
+            yield f'| `{method.name}` | {" | ".join(cells)} |'
+
+
+def _goals(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield how much VTS keeps, and how it compares with the best baseline of each budget."""
+    if not any(part.get('against') for part in parts.values()):
+        return
+    yield '\n## What `vts` keeps, and against the best of the others\n'
+    yield ('Points ahead of the best baseline on the same windows, and the share kept of the '
+           'value with all tokens;\nin brackets the bootstrap interval of 95 % over windows. '
+           'First is where all of the interval is above 0,\nbehind where all of it is below.')
+    for name, part in parts.items():
+        if not part.get('against'):
+            continue
+        yield f'\n### {_PARTS[name]}\n'
+        yield '| tokens | | best baseline | points ahead | | kept |\n|---|---|---|---|---|---|'
+        for share, metrics in part['against'].items():
+            for metric, found in metrics.items():
+                yield (f'| {float(share):.0%} | {_METRICS[metric]} | '
+                       f'{"-" if found["best"] is None else "`" + found["best"] + "`"} | '
+                       f'{between(found["ahead"], found["ahead_ci"], "+.1f")} | '
+                       f'{place(found["ahead_ci"])} | '
+                       f'{between(found["kept"], found["kept_ci"], ".1f")} |')
+
+
+def between(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+    """Return a share in percent with its interval in brackets."""
+    if value is None:
+        return '-'
+    text = f'{100.0 * value:{form}}'
+    if interval is None:
+        return text
+    return f'{text} [{100.0 * interval[0]:{form}}, {100.0 * interval[1]:{form}}]'
+
+
+def place(interval: Sequence[float] | None) -> str:
+    """Return whether something is ahead, by the interval of the difference."""
+    if interval is None:
+        return ''
+    return 'first' if interval[0] > 0.0 else 'behind' if interval[1] < 0.0 else 'within noise'
+
+
+def _cell(part: Mapping[str, Any], method: Method, share: str,
+          best: Mapping[tuple[str, str], float | None]) -> str:
+    found = part['methods'][method.name][share]
+    if found is None:
+        return '-'
+    texts = []
+    for metric in _METRICS:
+        text = _percent(found[metric])
+        if found[metric] is not None and found[metric] == best[share, metric]:
+            text = f'**{text}**'
+        spread = found.get(f'{metric}_sd')
+        texts.append(text if spread is None else f'{text} ±{100.0 * spread:.1f}')
+    return ' / '.join(texts)
+
+
+def _percent(value: float | None) -> str:
+    return '-' if value is None else f'{100.0 * value:.1f}'
+
+
+def _budgets(part: Mapping[str, Any], known: Iterable[Method]) -> list[str]:
+    """Return the budgets as the result calls them, from many tokens to few."""
+    shares = {share for method in known for share in part['methods'][method.name]}
+    return sorted(shares, key=float, reverse=True)
+
+
+def _value(part: Mapping[str, Any], method: Method, share: str, metric: str) -> float | None:
+    found = part['methods'][method.name].get(share)
+    return None if found is None else found[metric]
+
+
+# --- plots ---------------------------------------------------------------------------------
+
+def _methods_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Figure:
+    """Draw risk and object beside each other, all windows above the hard ones."""
+    parts = {'all': result, 'hard': result['hard']}
+    if not result['hard']['n']:
+        del parts['hard']
+    figure = new_figure(11.0, 1.2 + 3.6 * len(parts))
+    axes = figure.subplots(len(parts), 2, squeeze=False, sharex=True, sharey='row')
+    for row, (name, part) in zip(axes, parts.items()):
+        for axis, (metric, title) in zip(row, _METRICS.items()):
+            # The method of this project leads the legend.
+            _draw(axis, part, sorted(known, key=lambda one: one.group != 'vts'), metric)
+            axis.set_title(f'{title}: {_PARTS[name].lower()} ({part["n"]})', fontsize=11)
+    _finish(axes[-1])
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right upper', frameon=False, fontsize=10)
+    return figure
+
+
+def _ablations_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Figure:
+    """Draw a column per thing that is changed, risk above object; all windows."""
+    groups = {group: [method for method in known if method.group == group]
+              for group in _ABLATIONS}
+    groups = {group: members for group, members in groups.items() if members}
+    figure = new_figure(1.0 + 3.4 * len(groups), 8.6)
+    axes = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey='row')
+    for row, (metric, title) in zip(axes, _METRICS.items()):
+        for axis, (group, members) in zip(row, groups.items()):
+            _draw(axis, result, members, metric)
+            if 'vts' in result['methods']:
+                _draw_line(axis, result, 'vts', metric)
+            axis.set_title(f'{_ABLATIONS[group]}: {title.lower()}', fontsize=11)
+    _finish(axes[-1])
+    for axis in axes[-1]:
+        # Below the plot: within it there is always a line in the way.
+        axis.legend(frameon=False, fontsize=9, loc='upper center', bbox_to_anchor=(0.5, -0.2))
+    return figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
+    figure = Figure(figsize=(width, height), dpi=110, layout='constrained', facecolor='white')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw(axis: Axes, part: Mapping[str, Any], known: Sequence[Method], metric: str) -> None:
+    """Draw a line per method and one for all tokens."""
+    dense = part['dense'][metric]
+    if dense is not None:
+        axis.axhline(dense, color='0.35', linewidth=1.0, linestyle=':', label='all tokens')
+    for method in known:
+        _draw_line(axis, part, method.name, metric)
+    style(axis, {float(share) for method in known for share in part['methods'][method.name]})
+
+
+def style(axis: Axes, shares: Iterable[float]) -> None:
+    """Give an axis of quality over budget its grid, percents and ticks."""
+    axis.grid(color='0.92')
+    axis.set_axisbelow(True)
+    axis.spines[['top', 'right']].set_visible(False)
+    # No steps of 2.5, which need a decimal.
+    axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_formatter(lambda value, position: f'{100.0 * value:g}%')
+    axis.set_xticks(sorted(shares), [f'{share:.0%}' for share in sorted(shares)])
+
+
+def _draw_line(axis: Axes, part: Mapping[str, Any], name: str, metric: str) -> None:
+    line = _LINES[name]
+    points = [(float(share), found[metric], found.get(f'{metric}_sd'))
+              for share, found in part['methods'][name].items()
+              if found is not None and found[metric] is not None]
+    if not points:
+        return
+    shares, values, spreads = zip(*sorted(points))
+    front = 4 if name == 'vts' else 3
+    axis.plot(shares, values, color=line.colour, linestyle=line.style, linewidth=line.width,
+              marker=line.marker, markersize=6, markeredgecolor='white', markeredgewidth=0.6,
+              label=name, zorder=front)
+    if spreads[0] is not None:
+        low = [value - spread for value, spread in zip(values, spreads)]
+        high = [value + spread for value, spread in zip(values, spreads)]
+        axis.fill_between(shares, low, high, color=line.colour, alpha=0.25, linewidth=0, zorder=2)
+
+
+def _finish(bottom: Iterable[Axes]) -> None:
+    for axis in bottom:
+        axis.set_xlabel('visual tokens kept')

@@ -1,0 +1,205 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""All ways to choose visual tokens behind one interface: baselines, VTS and its ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.rivals import baselines, published
+from vts_ros.sparsify import Sparsifier
+from vts_ros.sparsify.selection import Evidence
+
+#: Evidence and budget B in; ascending int32 [B] out, or None where B cannot be met.
+Choose = Callable[[Evidence, int], NDArray[np.int32] | None]
+Group = Literal['baseline', 'vts', 'key', 'share', 'score', 'radius']
+
+RANDOM_SEEDS = 5
+#: So large a hysteresis that no frame takes over from the key frame so far.
+_NEVER = 1e9
+
+
+@dataclass(frozen=True)
+class Method:
+    """
+    A way to choose visual tokens.
+
+    Attributes
+    ----------
+    name
+        As the command line and the results call it.
+    group
+        What it is compared as: a baseline, VTS, or an ablation of its key frame, of the shares of
+        frames, of its score or of its search radius.
+    about
+        What it keeps, in a few words, with the source.
+    fit
+        How it comes to exactly the budget, and when it cannot.
+    choices
+        One; or several that differ by their lots, of which the mean counts.
+
+    """
+
+    name: str
+    group: Group
+    about: str
+    fit: str
+    choices: tuple[Choose, ...]
+
+    def keep(self, evidence: Evidence, budget: int, choice: int = 0) -> NDArray[np.int32] | None:
+        """
+        Return exactly so many tokens to keep, or None where the method cannot.
+
+        Raises
+        ------
+        ValueError
+            If the budget is out of range, or the method broke its promise.
+
+        """
+        total = len(evidence.proposals) * evidence.grid[0] * evidence.grid[1]
+        if not 1 <= budget <= total:
+            raise ValueError(f'a budget of {budget} is not within 1 to {total}')
+        keep = self.choices[choice](evidence, budget)
+        if keep is not None and len(keep) != budget:
+            raise ValueError(f'{self.name} keeps {len(keep)} tokens instead of {budget}')
+        return keep
+
+
+_BY_QUOTA = 'equal shares of the frames'
+
+BASELINES: tuple[Method, ...] = (
+    Method('random', 'baseline',
+           f'by lot, equally many of every frame; mean of {RANDOM_SEEDS} seeds',
+           f'{_BY_QUOTA}; lots decide about the remainder',
+           tuple(partial(baselines.random, seed=seed) for seed in range(RANDOM_SEEDS))),
+    Method('downsample', 'baseline',
+           'a coarser grid of tokens in every frame, after VTC-Bench (arXiv 2510.07143)',
+           f'{_BY_QUOTA}; filled up with the tokens farthest from those kept',
+           (baselines.downsample,)),
+    Method('newest', 'baseline', 'the newest frames, whole',
+           'the rest is spread evenly over the frame before them', (baselines.newest,)),
+    Method('evs', 'baseline',
+           'the first frame and what changed most since the frame before; EVS (arXiv 2510.14624)',
+           'its global ranking, cut at the budget; not below the tokens of one frame',
+           (published.evs,)),
+    Method('evs-newest', 'baseline', 'EVS with time reversed: the newest frame is whole',
+           'as `evs`', (published.evs_newest,)),
+    Method('dycoke', 'baseline',
+           'every fourth frame, and what differs most in the others; DyCoke-TTM '
+           '(arXiv 2411.15024)',
+           'equal shares of the frames that are not whole; not below the whole frames',
+           (published.dycoke,)),
+    Method('dtd', 'baseline',
+           'the first frame, and what changed most in each later one; TimeChat-Online '
+           '(arXiv 2504.17343)',
+           'equal shares of the later frames; not below the tokens of one frame',
+           (published.dtd,)),
+    Method('vidcom2', 'baseline',
+           'what is unlike the mean of video and frame; VidCom2 (arXiv 2505.14454)',
+           'its shares of the frames, rounded by the largest remainder', (published.vidcom2,)),
+    Method('dart', 'baseline',
+           'four pivots per frame and what is least like them, on embeddings; DART '
+           '(arXiv 2502.11494)', _BY_QUOTA, (published.dart,)),
+)
+
+
+class _Variant(NamedTuple):
+    """What a variant of VTS does in another way."""
+
+    group: Group
+    about: str
+    key: Callable[[Evidence], int] | None = None
+    alpha: float | None = None
+    search_radius: int | None = None
+    shares: tuple[float, float] | None = None
+
+
+def _newest_key(evidence: Evidence) -> int:
+    return len(evidence.proposals) - 1
+
+
+def _oldest_key(evidence: Evidence) -> int:
+    return 0
+
+
+def _random_key(evidence: Evidence) -> int:
+    return int(baselines.lots(evidence, RANDOM_SEEDS).integers(len(evidence.proposals)))
+
+
+def _oracle_key(evidence: Evidence) -> int:
+    """Return the frame that really shows most of the risk object, the newest without one."""
+    if evidence.object_area is None:
+        raise ValueError('an oracle needs the truth about the window')
+    return len(evidence.object_area) - 1 - int(np.argmax(evidence.object_area[::-1]))
+
+
+_VARIANTS: dict[str, _Variant] = {
+    'vts': _Variant('vts', 'this project: the most salient frame, and what is new or salient'),
+    'vts-key-newest': _Variant('key', 'the newest frame is the key frame', _newest_key),
+    'vts-key-oldest': _Variant('key', 'the oldest frame is the key frame', _oldest_key),
+    'vts-key-random': _Variant('key', 'any frame, by lot, is the key frame', _random_key),
+    'vts-key-oracle': _Variant(
+        'key', 'the frame that shows most of the risk object is the key frame, by the truth',
+        _oracle_key),
+    'vts-share-whole': _Variant(
+        'share', 'the key frame is whole before anything else is kept', shares=(1.0, 0.0)),
+    'vts-share-half': _Variant('share', 'half of the budget for the key frame, not a quarter',
+                               shares=(0.5, 0.25)),
+    'vts-share-key': _Variant('share', 'no share for the newest frame', shares=(0.25, 0.0)),
+    'vts-share-newest': _Variant('share', 'no share for the key frame', shares=(0.0, 0.25)),
+    'vts-share-none': _Variant('share', 'no shares, the ranking alone', shares=(0.0, 0.0)),
+    'vts-score-similarity': _Variant('score', 'novelty alone, without saliency', alpha=1.0),
+    'vts-score-importance': _Variant('score', 'saliency alone, without novelty', alpha=0.0),
+    'vts-radius-0': _Variant(
+        'radius', 'compared with the same place in the key frame only', search_radius=0),
+    'vts-radius-2': _Variant(
+        'radius', 'compared with 5 x 5 places in the key frame', search_radius=2),
+}
+
+METHOD_NAMES: tuple[str, ...] = (*(method.name for method in BASELINES), *_VARIANTS)
+
+
+def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES) -> list[Method]:
+    """
+    Return methods by their names, VTS and its ablations with the graphs of a sparsifier.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known.
+
+    """
+    known = {method.name: method for method in (*BASELINES, *vts_methods(sparsifier))}
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f'method {name!r} is none of {", ".join(METHOD_NAMES)}')
+    return [known[name] for name in wanted]
+
+
+def vts_methods(sparsifier: Sparsifier) -> list[Method]:
+    """Return VTS with the settings of a sparsifier, and its ablations, one change in each."""
+    fit = 'a quarter each for the key frame and the newest; the ranking of the others, cut'
+    return [Method(name, variant.group, variant.about, fit if name == 'vts' else 'as `vts`',
+                   (_choose(sparsifier, variant),))
+            for name, variant in _VARIANTS.items()]
+
+
+def _choose(sparsifier: Sparsifier, variant: _Variant) -> Choose:
+    changed = sparsifier.variant(
+        alpha=variant.alpha, search_radius=variant.search_radius, shares=variant.shares,
+        hysteresis=None if variant.key is None else _NEVER)
+
+    def choose(evidence: Evidence, budget: int) -> NDArray[np.int32]:
+        ratio = budget / (len(evidence.proposals) * evidence.grid[0] * evidence.grid[1])
+        # A key frame so far that no other can take over from is the key frame.
+        key = None if variant.key is None else variant.key(evidence)
+        return changed.select(evidence.proposals, evidence.grid, ratio, key).keep
+
+    return choose

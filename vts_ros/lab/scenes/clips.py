@@ -1,0 +1,303 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Clips: seeded scenes, rendered.
+
+A scene is drawn again until its hazard window is clear: its level of risk is the one aimed at and
+stays the same when the limits of the rule are moved, and the risk object is large and visible
+enough to be seen. The hazard window is the last one of clips of up to ``SHORT_FRAMES`` frames; in
+longer clips the hazard comes to its head just after the middle, and the ego vehicle reacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys.store import Typestore
+
+from vts_ros.lab.scenes import ground_truth as truth
+from vts_ros.lab.scenes import risk_rule as risk
+from vts_ros.lab.scenes.driver import drive_on, REACTION_SEC
+from vts_ros.lab.scenes.hazards import add_distractors, draw_road, FAMILIES, scenery, SPEEDS, Stage
+from vts_ros.lab.scenes.renderer import Renderer
+from vts_ros.lab.scenes.scene_truth import Clip, TRUE_LEVELS
+from vts_ros.lab.scenes.world import (
+    EGO_LENGTH_M,
+    EGO_WIDTH_M,
+    Floats,
+    FOCAL,
+    HORIZON,
+    Look,
+    Scene,
+    Track,
+)
+from vts_ros.vlm.answers import RiskLevel
+
+#: Ranges of seeds; nothing is ever trained or tuned on ``test``.
+SPLITS: dict[str, range] = {
+    'train': range(0, 1_000_000_000),
+    'val': range(1_000_000_000, 1_100_000_000),
+    'test': range(1_100_000_000, 1_200_000_000),
+}
+SHORT_FRAMES = 8
+#: The risk object of an accepted window has at least this height in the model-size picture, this
+#: visible share, and so many square pixels that show it: with less, nobody could tell what it is,
+#: and the answer would be a guess. A traffic light may be smaller, because it glows.
+CLEAR_PX, CLEAR_SHARE, CLEAR_PX2 = 10.0, 0.4, 60.0
+#: Attempts are cheap; a scene of the rarest kind takes about a hundred.
+_ATTEMPTS = 4000
+
+
+def hazard_frame(frames: int) -> int:
+    """Return the index of the newest frame of the hazard window of a clip."""
+    return frames - 1 if frames <= SHORT_FRAMES else frames // 2 + 2
+
+
+def make_scene(seed: int, family: str | None = None, frames: int = 5, interval_sec: float = 0.4,
+               level: RiskLevel | None = None) -> Scene:
+    """
+    Return a scene: pure geometry, no pixels.
+
+    Parameters
+    ----------
+    family
+        Key of ``FAMILIES``; drawn from the seed if None.
+    level
+        Level of risk of the hazard window; drawn from the seed if None.
+
+    Raises
+    ------
+    ValueError
+        If the family is not known, or never comes to this level.
+
+    """
+    rng = np.random.default_rng((seed, 1))
+    drawn = list(FAMILIES)[int(rng.integers(len(FAMILIES)))]
+    family = drawn if family is None else family
+    if family not in FAMILIES:
+        raise ValueError(f'family {family!r} is none of {", ".join(FAMILIES)}')
+    levels = FAMILIES[family].levels
+    drawn_level = levels[int(rng.integers(len(levels)))]
+    level = drawn_level if level is None else level
+    if level not in levels:
+        raise ValueError(f'family {family!r} has no level {level!r}, only {", ".join(levels)}')
+    for _ in range(_ATTEMPTS):
+        scene = _draw(rng, seed, family, level, frames, interval_sec)
+        if scene is not None:
+            return scene
+    raise RuntimeError(f'no clear scene for seed {seed}, {family!r}, {level!r}')
+
+
+def _draw(rng: np.random.Generator, seed: int, family: str, level: RiskLevel, frames: int,
+          interval_sec: float) -> Scene | None:
+    """Return a scene if it came out clear."""
+    times = np.arange(float(frames)) * interval_sec
+    index = hazard_frame(frames)
+    t = float(times[index])
+    length = 60.0 + 35.0 * frames * interval_sec + 220.0
+    road = draw_road(rng, family, length)
+    low, high = SPEEDS[road.kind]
+    v = float(rng.uniform(low, high))
+    ego = Track.steady(0.0, 20.0, v)
+    stage = Stage(rng, road, t, ego.at(t)[0], v, level)
+    FAMILIES[family].place(stage)
+    # The hazard alone already says whether the rest is worth drawing.
+    if not _aimed(stage, level):
+        return None
+    scene = Scene(seed, family, road, draw_look(rng), ego, tuple(stage.bodies),
+                  tuple(stage.props), frozenset(stage.hazards), times, interval_sec,
+                  draw_shake(rng, frames, v))
+    if not is_clear(scene, index, level):
+        return None
+    add_distractors(stage, times, -v * t, 90.0)
+    if frames > SHORT_FRAMES:
+        ego = drive_on(ego, stage.bodies, t + REACTION_SEC, float(times[-1]), v)
+    scene = replace(scene, ego=ego, bodies=tuple(stage.bodies), props=tuple(stage.props))
+    if not is_clear(scene, index, level) or not no_crash(scene):
+        return None
+    end = ego.at(float(times[-1]))[0] + 170.0
+    scene = replace(scene, props=scene.props + tuple(scenery(rng, road, 10.0, end, stage.props)))
+    for seen in (max(0, index - 2), index):
+        scene = truth.in_sight(scene, seen, scene.hazards)
+    return scene
+
+
+def _aimed(stage: Stage, level: RiskLevel) -> bool:
+    found = (risk.mover(body, stage.t, stage.s) for body in stage.bodies
+             if body.id in stage.hazards)
+    movers = [item for item in found if item is not None]
+    return risk.assess(stage.v, movers).level == level
+
+
+def is_clear(scene: Scene, index: int, level: RiskLevel | None = None) -> bool:
+    """Return whether the window that ends with a frame leaves no doubt about its truth."""
+    t = float(scene.times[index])
+    _, ego_mps, _ = scene.ego.at(t)
+    movers = truth.movers(scene, index)
+    verdict = risk.assess(ego_mps, movers)
+    if level is not None and verdict.level != level:
+        return False
+    if not risk.is_clear(ego_mps, movers, verdict):
+        return False
+    if verdict.id is None:
+        return True
+    if verdict.id not in scene.hazards:
+        return False
+    actor = next(a for a in truth.frame_truth(scene, index).actors if a.id == verdict.id)
+    body = next(b for b in scene.bodies if b.id == verdict.id)
+    state = body.state(t)
+    height = (actor.box[3] - actor.box[1]) * truth.MODEL_HEIGHT_PX
+    shown = actor.visible * height * (actor.box[2] - actor.box[0]) * truth.MODEL_WIDTH_PX
+    lamp = actor.label == 'traffic light'
+    overlap = abs(state.d) - state.half_d - (0.5 * EGO_WIDTH_M + risk.CLEARANCE_M)
+    return (height >= CLEAR_PX and actor.visible >= CLEAR_SHARE
+            and (lamp or (shown >= CLEAR_PX2 and abs(overlap) > 0.2))
+            and truth.motion_is_clear(body, state, ego_mps))
+
+
+def no_crash(scene: Scene) -> bool:
+    """Return whether the ego vehicle touches nobody in the clip and passes no red light."""
+    before = -np.inf
+    for t in scene.times.tolist():
+        ego_s, _, _ = scene.ego.at(t)
+        for body in scene.bodies:
+            if body.label == 'traffic light':
+                line = body.along.at(t)[0] - body.stop_line
+                if body.phase(t) == 'red' and before <= line < ego_s:
+                    return False
+                continue
+            state = body.state(t)
+            if (abs(state.d) < state.half_d + 0.5 * EGO_WIDTH_M
+                    and state.s - state.half_s < ego_s + 0.3
+                    and state.s + state.half_s > ego_s - EGO_LENGTH_M):
+                return False
+        before = ego_s
+    return True
+
+
+def draw_look(rng: np.random.Generator) -> Look:
+    """Return light and weather."""
+    light = ('day', 'dusk', 'night')[int(rng.choice(3, p=(0.62, 0.18, 0.20)))]
+    weather = ('clear', 'rain', 'glare')[int(rng.choice(3, p=(0.68, 0.20, 0.12)))]
+    if light == 'night' and weather == 'glare':
+        weather = 'clear'
+    return Look(light, weather, int(rng.integers(2 ** 31)))
+
+
+def draw_shake(rng: np.random.Generator, frames: int, v: float) -> Floats:
+    """Return pitch and roll of the camera per frame in rad."""
+    return rng.normal(0.0, 1.0, (frames, 2)) * (0.0012, 0.0016) * min(1.5, 0.4 + v / 15.0)
+
+
+# --- pixels --------------------------------------------------------------------------------
+
+def render(scene: Scene, width: int = 224, height: int = 128) -> Clip:
+    """Draw a scene at some size."""
+    renderer = Renderer(scene, width, height)
+    frames = np.empty((len(scene.times), height, width, 3), np.uint8)
+    for index in range(len(scene.times)):
+        frames[index] = renderer.frame(index)
+    aspect = height / width
+    truths = tuple(truth.frame_truth(scene, index, aspect) for index in range(len(scene.times)))
+    return Clip(frames, truths, scene.interval_sec,
+                lambda end, length: truth.window_truth(scene, end, aspect, length))
+
+
+def balanced_scenes(split: str, count: int, first: int = 0, frames: int = 5,
+                    interval_sec: float = 0.4) -> Iterator[Scene]:
+    """
+    Yield scenes with balanced levels of risk, and families balanced within each level.
+
+    Parameters
+    ----------
+    split
+        Key of ``SPLITS``.
+    first
+        How many scenes of the split to pass over: workers take disjoint ranges.
+
+    """
+    seeds = SPLITS[split]
+    for number in range(first, first + count):
+        level = TRUE_LEVELS[number % len(TRUE_LEVELS)]
+        names = [name for name, family in FAMILIES.items() if level in family.levels]
+        family = names[number // len(TRUE_LEVELS) % len(names)]
+        yield make_scene(seeds[number], family, frames, interval_sec, level)
+
+
+# --- bags ----------------------------------------------------------------------------------
+
+_JPEG_QUALITY = 92
+
+
+def write_bag(path: str | Path, scene: Scene, width: int = 960, height: int = 540, *,
+              topic: str = '/camera/front/image_raw/compressed',
+              truth_topic: str = '/vts/truth', start_ns: int = 1_700_000_000_000_000_000) -> None:
+    """
+    Render a scene into a rosbag2 MCAP bag.
+
+    The bag has the pictures (sensor_msgs/CompressedImage, JPEG), the camera (CameraInfo, beside
+    the pictures as ``camera_info``), and per frame the truth (std_msgs/String) as JSON with
+    ``frame`` and ``window``: the fields of ``FrameTruth``, and of ``WindowTruth`` of the window
+    that ends with this frame.
+
+    Parameters
+    ----------
+    path
+        Directory of the bag; must not exist.
+    start_ns
+        Stamp of the first frame in nanoseconds.
+
+    Raises
+    ------
+    rosbags.rosbag2.WriterError
+        If the bag exists already.
+
+    """
+    types = get_typestore(Stores.ROS2_JAZZY)
+    string = types.types['std_msgs/msg/String']
+    image = types.types['sensor_msgs/msg/CompressedImage']
+    header_type, stamp_type = (types.types[name] for name in (
+        'std_msgs/msg/Header', 'builtin_interfaces/msg/Time'))
+    renderer = Renderer(scene, width, height)
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        base = topic.removesuffix('/compressed').rsplit('/', 1)[0]
+        to_image, to_info, to_truth = (
+            bag.add_connection(name, kind.__msgtype__, typestore=types) for name, kind in (
+                (topic, image), (f'{base}/camera_info', types.types['sensor_msgs/msg/CameraInfo']),
+                (truth_topic, string)))
+        for index in range(len(scene.times)):
+            stamp = start_ns + round(float(scene.times[index]) * 1e9)
+            header = header_type(stamp=stamp_type(sec=stamp // 10**9, nanosec=stamp % 10**9),
+                                 frame_id='camera_front_optical_frame')
+            _, jpeg = cv2.imencode('.jpg', renderer.frame(index)[:, :, ::-1],
+                                   (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+            said = string(data=_truth_json(scene, index, height / width))
+            for connection, message in (
+                    (to_image, image(header=header, format='jpeg', data=jpeg.ravel())),
+                    (to_info, _camera_info(types, header, width, height)), (to_truth, said)):
+                bag.write(connection, stamp, types.serialize_cdr(message, connection.msgtype))
+
+
+def _truth_json(scene: Scene, index: int, aspect: float) -> str:
+    return json.dumps({'frame': asdict(truth.frame_truth(scene, index, aspect)),
+                       'window': asdict(truth.window_truth(scene, index, aspect))})
+
+
+def _camera_info(types: Typestore, header: Any, width: int, height: int) -> Any:
+    focal = FOCAL * width
+    middle = 0.5 * width, HORIZON * height
+    return types.types['sensor_msgs/msg/CameraInfo'](
+        header=header, height=height, width=width, distortion_model='plumb_bob', d=np.zeros(5),
+        k=np.array([focal, 0, middle[0], 0, focal, middle[1], 0, 0, 1.0]),
+        r=np.eye(3).ravel(),
+        p=np.array([focal, 0, middle[0], 0, 0, focal, middle[1], 0, 0, 0, 1.0, 0]),
+        binning_x=0, binning_y=0, roi=types.types['sensor_msgs/msg/RegionOfInterest'](
+            x_offset=0, y_offset=0, height=0, width=0, do_rectify=False))

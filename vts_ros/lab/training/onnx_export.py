@@ -1,0 +1,153 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Export of the proposal network and of the window step to ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+import warnings
+
+import numpy as np
+import onnx
+from onnxscript import opset18
+import torch
+from torch import nn, Tensor
+from torch.export import Dim
+
+import vts_ros
+from vts_ros.sparsify.proposal_network import (
+    EMBEDDING_CHANNELS,
+    FRAME_INPUTS,
+    FRAME_OUTPUTS,
+    INPUT_SIZE,
+    MAP_SIZE,
+    ProposalNet,
+)
+from vts_ros.sparsify.token_grid import area_weights, neighbours
+from vts_ros.sparsify.window_step import WINDOW_INPUTS, WINDOW_OUTPUTS, WindowStep
+
+OPSET = opset18.version
+#: Runtimes divide sample positions as float32, which is exact up to here.
+MAX_SIDE_PX = 8192
+#: Frames of several cameras that are looked at together.
+MAX_BATCH = 64
+
+
+def weights_sha256(net: nn.Module) -> str:
+    """Return a hash over names and values of all weights; the same on every machine."""
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def export_frame(net: ProposalNet, path: Path) -> None:
+    """
+    Write the proposal network as ONNX: uint8 `frame` [B, H, W, 3] of any size in.
+
+    Parameters
+    ----------
+    net
+        The network; exported as in evaluation, whatever mode it is in.
+    path
+        File to write.
+
+    """
+    training = net.training
+    net.eval()
+    try:
+        _export(
+            # Two frames: the exporter would take a batch of one for a constant.
+            net, (torch.zeros(2, 240, 320, 3, dtype=torch.uint8),), path,
+            FRAME_INPUTS, FRAME_OUTPUTS,
+            ({0: Dim('batch', min=1, max=MAX_BATCH),
+              1: Dim('height', min=1, max=MAX_SIDE_PX), 2: Dim('width', min=1, max=MAX_SIDE_PX)},),
+            {'graph': 'frame', 'input_size': 'x'.join(map(str, INPUT_SIZE)),
+             'weights_sha256': weights_sha256(net)})
+    finally:
+        net.train(training)
+
+
+def window_example(frames: int, grid: tuple[int, int], search_radius: int) -> tuple[Tensor, ...]:
+    """Return inputs of the window step with the shapes of such a window, in their order."""
+    rows, columns = grid
+    return (
+        torch.rand(frames, *MAP_SIZE),
+        nn.functional.normalize(torch.randn(frames, EMBEDDING_CHANNELS, *MAP_SIZE), dim=1),
+        torch.tensor(area_weights(rows, MAP_SIZE[0])),
+        torch.tensor(area_weights(columns, MAP_SIZE[1])),
+        torch.tensor(neighbours(rows, columns, search_radius)),
+        torch.tensor([frames * rows * columns]), torch.tensor([0, 0]), torch.tensor([-1]),
+        torch.tensor([0.0]), torch.tensor([0.5]))
+
+
+def export_window(path: Path, frames: int | None = None, grid: tuple[int, int] | None = None,
+                  search_radius: int | None = None, by_counting: bool = False) -> None:
+    """
+    Write the window step as ONNX.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    frames, grid, search_radius
+        Frames of a window, token rows and columns per frame and search radius to fix the shapes
+        to, for compilers that want them fixed. Without any of them one graph serves all.
+    by_counting
+        Without a sort, see ``WindowStep``.
+
+    Raises
+    ------
+    ValueError
+        If only some of them are given.
+
+    """
+    if frames is None and grid is None and search_radius is None:
+        example = window_example(5, (6, 9), 1)
+        time = Dim('frames', min=1, max=1024)
+        rows, columns = Dim('rows', min=1, max=1024), Dim('columns', min=1, max=1024)
+        near = Dim('near', min=1, max=1024 ** 2)
+        shapes = ({0: time}, {0: time}, {0: rows}, {0: columns}, {0: rows, 1: columns, 2: near},
+                  None, None, None, None, None)
+        metadata = {'frames': 'any', 'grid': 'any', 'search_radius': 'any'}
+    elif frames is not None and grid is not None and search_radius is not None:
+        example, shapes = window_example(frames, grid, search_radius), None
+        metadata = {'frames': str(frames), 'grid': 'x'.join(map(str, grid)),
+                    'search_radius': str(search_radius)}
+    else:
+        raise ValueError('fixed shapes need frames, grid and search_radius')
+    _export(WindowStep(by_counting).eval(), example, path, WINDOW_INPUTS, WINDOW_OUTPUTS, shapes,
+            {'graph': 'window', 'order': 'counting' if by_counting else 'sorting', **metadata})
+
+
+def _stable_sort(values: Any, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
+    """Translate a stable sort: ONNX promises that TopK puts equal values in their order."""
+    return opset18.TopK(values, opset18.Shape(values, start=-1), axis=dim, largest=int(descending),
+                        sorted=1)
+
+
+def _export(module: nn.Module, example: tuple[Tensor, ...], path: Path,
+            inputs: tuple[str, ...], outputs: tuple[str, ...], dynamic_shapes: Any,
+            metadata: dict[str, str]) -> None:
+    with warnings.catch_warnings():
+        # All of them are the exporter's about itself; what comes out is checked below.
+        warnings.simplefilter('ignore')
+        program = torch.onnx.export(
+            module, example, dynamo=True, verbose=False, opset_version=OPSET,
+            input_names=inputs, output_names=outputs, dynamic_shapes=dynamic_shapes,
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort})
+    assert program is not None
+    model = program.model_proto
+    # The exporter notes stack traces and file paths of the machine it ran on.
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info,
+                 *graph.initializer):
+        part.ClearField('metadata_props')
+    onnx.helper.set_model_props(
+        model, {'project': 'vts_ros', 'version': vts_ros.__version__, **metadata})
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)

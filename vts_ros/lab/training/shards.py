@@ -1,0 +1,205 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pre-rendered windows on disk, so that no training step waits for a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+import json
+import math
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.scenes.clips import balanced_scenes
+from vts_ros.lab.scenes.composite import Backdrop, scenes_over
+from vts_ros.lab.scenes.rendered_windows import FRAMES, HEIGHT, render_window, WIDTH
+from vts_ros.lab.scenes.scene_truth import Actor, Clip, FrameTruth, WindowTruth
+from vts_ros.lab.training.cell_targets import cell_targets, CellTargets, stack, stored
+
+#: Side, rows and columns of the cells that have targets.
+CELL_PX = 16
+CELLS = HEIGHT // CELL_PX, WIDTH // CELL_PX
+SHARD_WINDOWS = 250
+#: In the names of shards that are drawn over recordings.
+_OVER = '-over'
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    One window to learn from.
+
+    Attributes
+    ----------
+    frames
+        uint8 (frames, height, width, 3), RGB.
+    truths
+        Truth of each frame.
+    window
+        Truth of the window.
+    cells
+        Dense targets on the 16 px cells of the frames, fields (frames, rows, columns, ...), in
+        the types in which they are kept.
+
+    """
+
+    frames: NDArray[np.uint8]
+    truths: tuple[FrameTruth, ...]
+    window: WindowTruth
+    cells: CellTargets
+
+
+class Shards:
+    """
+    Windows of all shards of a folder, by index; the pictures stay on disk until asked for.
+
+    Parameters
+    ----------
+    folder
+        Where :func:`render_shards` wrote them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no shard.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = sorted(folder.glob('*.npy'))
+        if not self._paths:
+            raise FileNotFoundError(f'no rendered windows in {folder}')
+        self._frames = [np.load(path, mmap_mode='r') for path in self._paths]
+        # Parsed when asked for: as objects, they would take more memory than there is.
+        self._truths = [path.with_suffix('.jsonl').read_bytes().splitlines()
+                        for path in self._paths]
+        self._cells = [_read_cells(path.with_suffix('.npz')) for path in self._paths]
+        self._index = [(shard, row) for shard, truths in enumerate(self._truths)
+                       for row in range(len(truths))]
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self._index)
+
+    @property
+    def over(self) -> int:
+        """Return how many of the windows are drawn over recordings."""
+        return sum(len(truths) for path, truths in zip(self._paths, self._truths)
+                   if _OVER in path.name)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a window with its pictures."""
+        shard, row = self._index[index]
+        truths, window = _read_truths(self._truths[shard][row])
+        cells: list[Any] = [field[row] for field in self._cells[shard]]
+        return Sample(np.asarray(self._frames[shard][row]), truths, window, CellTargets(*cells))
+
+    def frames(self, index: int) -> NDArray[np.uint8]:
+        """Return the pictures of a window alone, without parsing its truth."""
+        shard, row = self._index[index]
+        return np.asarray(self._frames[shard][row])
+
+
+def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
+                  progress: Callable[[int], None] = lambda windows: None,
+                  over: Sequence[Path] = (), first_sec: float = math.inf) -> None:
+    """
+    Render windows of a split with balanced risk levels; what is there already stays.
+
+    Parameters
+    ----------
+    folder
+        Where the shards go; made if it is not there.
+    split
+        ``train``, ``val`` or ``test``.
+    windows
+        How many, rounded up to whole shards.
+    workers
+        Processes.
+    progress
+        Called with the number of windows that were done since the last call.
+    over
+        Recordings over which to draw the hazards, see ``vts_ros.lab.scenes.composite``.
+    first_sec
+        How much of each recording to take.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = -(-windows // SHARD_WINDOWS)
+    name = f'{split}{_OVER}' if over else split
+    jobs = [_Job(folder / f'{name}-{number:04d}.npy', split, number * SHARD_WINDOWS, tuple(over),
+                 first_sec)
+            for number in range(count)]
+    missing = [job for job in jobs if not job.path.exists()]
+    progress(SHARD_WINDOWS * (count - len(missing)))
+    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
+        for _ in pool.map(_render_shard, missing):
+            progress(SHARD_WINDOWS)
+
+
+def _sample(clip: Clip) -> Sample:
+    cells = stack([cell_targets(truth, *CELLS, before)
+                   for truth, before in zip(clip.truths, (None, *clip.truths))])
+    return Sample(clip.frames, clip.truths, clip.window_truth(), stored(cells))
+
+
+class _Job(NamedTuple):
+    path: Path
+    split: str
+    first: int
+    over: tuple[Path, ...] = ()
+    first_sec: float = math.inf
+
+
+def _render_shard(job: _Job) -> None:
+    cv2.setNumThreads(1)
+    path = job.path
+    if job.over:
+        backdrops = [Backdrop.load(bag, first_sec=job.first_sec) for bag in job.over]
+        samples = [_sample(render_window(scene, behind)) for scene, behind in scenes_over(
+            backdrops, job.split, SHARD_WINDOWS, job.first)]
+        if not samples:
+            raise ValueError('what is taken of the recordings is too short for any scene')
+    else:
+        samples = [_sample(render_window(scene)) for scene in balanced_scenes(
+            job.split, SHARD_WINDOWS, job.first, FRAMES)]
+    path.with_suffix('.jsonl').write_text(''.join(
+        json.dumps([[asdict(truth) for truth in sample.truths], asdict(sample.window)]) + '\n'
+        for sample in samples))
+    np.savez(path.with_suffix('.npz'), **stack([sample.cells for sample in samples])._asdict())
+    # Last and in one step: a shard is there, or it is not.
+    partial = path.with_suffix('.part')
+    with partial.open('wb') as file:
+        np.save(file, np.stack([sample.frames for sample in samples]))
+    partial.rename(path)
+
+
+def _read_truths(line: bytes) -> tuple[tuple[FrameTruth, ...], WindowTruth]:
+    frames, window = json.loads(line)
+    return tuple(_frame_truth(frame) for frame in frames), _window_truth(window)
+
+
+def _read_cells(path: Path) -> CellTargets:
+    with np.load(path) as arrays:
+        return CellTargets(**arrays)
+
+
+def _actors(data: Sequence[dict[str, Any]]) -> tuple[Actor, ...]:
+    return tuple(Actor(**{**actor, 'box': tuple(actor['box'])}) for actor in data)
+
+
+def _frame_truth(data: dict[str, Any]) -> FrameTruth:
+    return FrameTruth(**{**data, 'actors': _actors(data['actors'])})
+
+
+def _window_truth(data: dict[str, Any]) -> WindowTruth:
+    box = tuple(data['box']) if data['box'] else None
+    return WindowTruth(**{**data, 'box': box, 'actors': _actors(data['actors'])})
+

@@ -1,0 +1,175 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Camera topics: which of them a camera has, who publishes it, and what its messages hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+import time
+from typing import Any
+
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CompressedImage, Image
+
+from vts_ros.errors import FrameError
+from vts_ros.nodes.conversions import to_frame, to_ns
+from vts_ros.nodes.diagnostics import CameraHealth
+from vts_ros.nodes.qos import INPUT_QOS
+from vts_ros.pipeline.frames import Frame
+
+#: Values of the parameter ``image_transport``.
+TRANSPORTS = ('auto', 'compressed', 'raw')
+#: Clocks of two machines may differ by so much before a stamp counts as one of the future.
+FUTURE_SEC = 1.0
+IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+
+
+class Camera:
+    """
+    One camera of a node: its subscription, its state of health, and the frames it gives.
+
+    Parameters
+    ----------
+    namespace
+        ``front`` for ``front/image_raw/compressed`` or ``front/image_raw``; relative, and both
+        can be remapped.
+    transport
+        One of ``TRANSPORTS``; ``auto`` takes what is published, compressed pictures first.
+    on_frame
+        Called with every picture that can be used.
+
+    """
+
+    def __init__(self, node: Node, namespace: str, transport: str,
+                 on_frame: Callable[[Camera, Frame], None]) -> None:
+        raw = '/'.join(filter(None, (namespace, 'image_raw')))
+        self._topics = {'compressed': f'{raw}/compressed', 'raw': raw}
+        self._node = node
+        self._on_frame = on_frame
+        self._subscription: Subscription | None = None
+        self._warned = self._saw_raw = False
+        self._number: int | None = None
+        self._began = time.monotonic()
+        self.health = CameraHealth(
+            node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']),
+            namespace.strip('/').replace('/', '_'))
+        if transport == 'auto':
+            self._find_out()
+        else:
+            self._subscribe(transport)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        if self._subscription:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def watch(self, warn_sec: float) -> None:
+        """
+        Look for what is published if that is not known yet, and say once that nothing comes.
+
+        Parameters
+        ----------
+        warn_sec
+            Seconds without a picture that are worth a warning; 0 never warns.
+
+        """
+        if self._subscription is None:
+            self._find_out()
+        silent_sec = time.monotonic() - (self.health.arrivals or [self._began])[-1]
+        if not warn_sec or silent_sec <= warn_sec:
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            self._node.get_logger().warning(
+                f'{self.health.topic}: no picture for {silent_sec:.1f} s: {self.publishers()}')
+
+    def publishers(self) -> str:
+        """Return who publishes the topic and how, or what could be meant instead."""
+        found = self._node.get_publishers_info_by_topic(self.health.topic)
+        if not found:
+            known = ', '.join(sorted(
+                name for name, kinds in self._node.get_topic_names_and_types()
+                if set(IMAGE_TYPES) & set(kinds) and self._node.count_publishers(name)))
+            return f'nobody publishes it; pictures are published on: {known or "no topic"}'
+        told = '; '.join(_told(one) for one in found)
+        wanted = self._subscription and self._subscription.qos_profile
+        return f'published by {told}' + (
+            f'; this node asks for {_qos_told(wanted)}' if wanted else '')
+
+    def _find_out(self) -> None:
+        compressed, raw = (self._node.count_publishers(self._node.resolve_topic_name(topic))
+                           for topic in self._topics.values())
+        # A driver that offers both is not discovered at one moment: look twice before taking raw.
+        if compressed or (raw and self._saw_raw):
+            self._subscribe('compressed' if compressed else 'raw')
+        self._saw_raw = bool(raw)
+
+    def _subscribe(self, transport: str) -> None:
+        topic = self._topics[transport]
+        # rclpy's annotation knows callbacks of one argument only; it looks at how many there are.
+        on_image: Any = self._on_image
+        self.health.topic = self._node.resolve_topic_name(topic)
+        self._subscription = self._node.create_subscription(
+            Image if transport == 'raw' else CompressedImage, topic, on_image,
+            copy(INPUT_QOS),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies())
+        self._node.get_logger().info(f'camera {self.health.name}: {self.health.topic}')
+
+    def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+        self.health.incompatible = policy
+        self._node.get_logger().warning(
+            f'{self.health.topic}: a publisher does not offer the {policy} that this node asks '
+            f'for, so nothing comes of it: {self.publishers()}; change it with qos_overrides')
+
+    def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
+        self.health.received(message.header.frame_id, info['source_timestamp'])
+        self._count_lost(info.get('publication_sequence_number'))
+        now_ns = self._node.get_clock().now().nanoseconds
+        try:
+            frame = to_frame(message, self.health.name, now_ns)
+        except Exception as error:
+            # Whatever it holds: an exception that leaves a callback would end the node.
+            self.leave_out('refused', str(error) if isinstance(error, FrameError)
+                           else f'{type(error).__name__}: {error}')
+            return
+        self.health.counters['no_stamp'] += not to_ns(message.header.stamp)
+        ahead_sec = (frame.stamp_ns - now_ns) * 1e-9
+        # Before the first /clock the time is zero, and nothing can be said.
+        if now_ns and ahead_sec > FUTURE_SEC:
+            self.leave_out('future', f'stamp is {ahead_sec:.1f} s ahead of this node: '
+                                     'synchronise the clocks, or use_sim_time')
+            return
+        self._on_frame(self, frame)
+
+    def _count_lost(self, number: int | None) -> None:
+        """Count what was published since the last picture; not every middleware numbers."""
+        before, self._number = self._number, number
+        missing = number - before - 1 if number and before else 0
+        # One that starts again numbers from the beginning, and several each for themselves.
+        if missing > 0 and self._node.count_publishers(self.health.topic) == 1:
+            self.leave_out('lost', 'pictures are lost between their publisher and this node: see '
+                           '"DDS and large pictures" in the README', missing)
+
+    def leave_out(self, kind: str, reason: str, count: int = 1) -> None:
+        """Count pictures that cannot be used; the first of a row is told."""
+        if self.health.unusable(kind, reason, count):
+            self._node.get_logger().warning(
+                f'{self.health.topic}: {kind}: {reason} (said once, then only counted)')
+
+
+def _told(publisher: TopicEndpointInfo) -> str:
+    name = f'{publisher.node_namespace.rstrip("/")}/{publisher.node_name}'
+    return f'{name} ({publisher.topic_type}, {_qos_told(publisher.qos_profile)})'
+
+
+def _qos_told(qos: QoSProfile) -> str:
+    return f'{qos.reliability.name.lower()}, {qos.durability.name.lower()}'

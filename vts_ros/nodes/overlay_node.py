@@ -1,0 +1,187 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The overlay: reports and pictures in, pictures with the answer drawn over them out.
+
+A node of its own, so that the one that drives the models never draws.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+import json
+import sys
+import threading
+
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header, String
+
+from vts_ros.errors import FrameError
+from vts_ros.nodes.camera import Camera
+from vts_ros.nodes.conversions import to_image, to_stamp
+from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Parameters
+from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.pictures import encode, overlay, Picture
+
+WATCH_SEC = 1.0
+JPEG_QUALITY = 90
+#: More than any window has; a report is text that anybody may have sent.
+MAX_TOKENS = 2**20
+
+
+class History:
+    """
+    The last pictures of all cameras, within a bound of memory; safe to use from two threads.
+
+    Parameters
+    ----------
+    limit_bytes
+        How much is kept; the oldest pictures make room.
+
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._frames: OrderedDict[tuple[str, int], Frame] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def push(self, frame: Frame) -> None:
+        """Add a picture."""
+        with self._lock:
+            self._forget(frame.key)
+            self._frames[frame.key] = frame
+            self._bytes += _size(frame)
+            while self._bytes > self._limit_bytes:
+                self._forget(next(iter(self._frames)))
+
+    def rgb(self, camera: str, stamp_ns: int) -> Picture | None:
+        """Return a picture as uint8 (height, width, 3); None if it is not there or broken."""
+        with self._lock:
+            frame = self._frames.get((camera, stamp_ns))
+        try:
+            return frame.rgb() if frame else None
+        except FrameError:
+            return None
+
+    def _forget(self, key: tuple[str, int]) -> None:
+        if frame := self._frames.pop(key, None):
+            self._bytes -= _size(frame)
+
+
+def _size(frame: Frame) -> int:
+    return len(frame.data) if isinstance(frame.data, bytes) else frame.data.nbytes
+
+
+class VtsOverlay(Node):
+    """Draws the newest report as soon as the one before is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__('vts_overlay')
+        settings = Parameters(self, lambda: True, OVERLAY_TABLE)
+        self._history = History(settings['history_mb'] * 2**20)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='drawing')
+        self._waiting: SceneReport | None = None
+        self._raw = self.create_publisher(Image, '~/image_annotated', LATCHED_QOS)
+        self._jpeg = self.create_publisher(
+            CompressedImage, '~/image_annotated/compressed', LATCHED_QOS)
+        self.create_subscription(String, 'vts_node/report', self._on_report, OUTPUT_QOS)
+        self._cameras = [
+            Camera(self, namespace, settings['image_transport'], self._on_frame)
+            for namespace in settings['cameras']]
+        self.create_timer(WATCH_SEC, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._warn_sec = settings['no_image_warn_sec']
+
+    def close(self) -> None:
+        """Draw what is begun and nothing more."""
+        self._worker.shutdown(cancel_futures=True)
+
+    def _watch(self) -> None:
+        for camera in self._cameras:
+            camera.watch(self._warn_sec)
+
+    def _on_frame(self, camera: Camera, frame: Frame) -> None:
+        self._history.push(frame)
+
+    def _on_report(self, message: String) -> None:
+        try:
+            report = SceneReport.from_dict(json.loads(message.data))
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            self.get_logger().warning(f'report cannot be read: {error}',
+                                      throttle_duration_sec=5.0)
+            return
+        is_busy, self._waiting = self._waiting is not None, report
+        if not is_busy:
+            self._worker.submit(self._draw_waiting)
+
+    def _draw_waiting(self) -> None:
+        report, self._waiting = self._waiting, None
+        if report is None or not self.context.ok():
+            return
+        try:
+            self._draw(report)
+        except Exception as error:
+            # A report that does not fit its pictures must not end the node.
+            if self.context.ok():
+                self.get_logger().error(f'report cannot be drawn: {type(error).__name__}: {error}',
+                                        throttle_duration_sec=5.0)
+
+    def _draw(self, report: SceneReport) -> None:
+        wanted = [publisher for publisher in (self._raw, self._jpeg)
+                  if publisher.get_subscription_count()]
+        if not wanted:
+            return
+        if report.tokens_total > MAX_TOKENS:
+            raise ValueError(f'{report.tokens_total} visual tokens')
+        window = [self._history.rgb(frame.camera, frame.stamp) for frame in report.frames]
+        newest = window[-1]
+        if newest is None:
+            self.get_logger().warning(
+                f'the picture of {report.frames[-1].camera} at {report.stamp * 1e-9:.3f} s did '
+                'not arrive here, or history_mb is too small', throttle_duration_sec=5.0)
+            return
+        picture = overlay(newest, report, window)
+        header = Header(stamp=to_stamp(report.stamp), frame_id=self._frame_id(report))
+        if self._raw in wanted:
+            self._raw.publish(to_image(picture, header))
+        if self._jpeg in wanted:
+            self._jpeg.publish(CompressedImage(
+                header=header, format='rgb8; jpeg compressed bgr8',
+                data=encode(picture, '.jpg', JPEG_QUALITY)))
+
+    def _frame_id(self, report: SceneReport) -> str:
+        names = {one.health.name: one.health.frame_id for one in self._cameras}
+        return names.get(report.frames[-1].camera, '')
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the overlay until SIGINT or SIGTERM."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = VtsOverlay()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except ParameterException as error:
+        print(f'vts_overlay: {error}', file=sys.stderr)
+        return 1
+    finally:
+        if node:
+            node.close()
+            node.destroy_node()
+        if rclpy.ok():
+            rclpy.shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,154 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of a node as one table: declaration, validation and reading follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import InvalidNamespaceException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.validate_namespace import validate_namespace
+
+from vts_ros.nodes.camera import TRANSPORTS
+from vts_ros.pipeline.raw_images import camera_name
+
+#: When a parameter may change: at any time, while the node is unconfigured, or never.
+Change = Literal['live', 'unconfigured', 'never']
+
+
+@dataclass(frozen=True)
+class Spec:
+    """
+    One parameter.
+
+    Attributes
+    ----------
+    span
+        Smallest and largest value of a number.
+    choices
+        All values of a string.
+    field
+        Field of :class:`PipelineConfig` that it fills, if it is one of the pipeline.
+
+    """
+
+    name: str
+    default: Any
+    description: str
+    change: Change = 'unconfigured'
+    span: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    field: str | None = None
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the table row in the form that ROS tools show."""
+        descriptor = ParameterDescriptor(
+            description=self.description, read_only=self.change == 'never')
+        if self.choices:
+            descriptor.additional_constraints = f'one of {", ".join(self.choices)}'
+        if self.span and isinstance(self.default, float):
+            low, high = self.span
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        elif self.span:
+            low, high = map(int, self.span)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+        return descriptor
+
+    def problem(self, value: Any) -> str | None:
+        """Return why the value cannot be used, or None."""
+        if self.choices and value not in self.choices:
+            return f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}'
+        if isinstance(value, str) and self.default and not value:
+            return f'{self.name} is empty'
+        return _problem_of_cameras(value) if self.name == 'cameras' else None
+
+
+def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
+    try:
+        for camera in cameras:
+            validate_namespace('/' + camera.removeprefix('/'))
+    except InvalidNamespaceException as error:
+        return f'cameras is {list(cameras)}: {" ".join(str(error).split())}'
+    # `a/b` and `a_b` are two namespaces, but one name in reports.
+    if len({camera_name(f'{camera}/image_raw') for camera in cameras}) < max(len(cameras), 1):
+        return f'cameras is {list(cameras)}, expected one or more, each with a name of its own'
+    return None
+
+
+CAMERAS: tuple[Spec, ...] = (
+    Spec('cameras', [''], 'Namespaces of the cameras: `front` is subscribed at `front/image_raw` '
+         '(+ `/compressed`), the empty name at `image_raw`; all of them can be remapped'),
+    Spec('image_transport', 'auto', 'compressed: sensor_msgs/CompressedImage on '
+         '`image_raw/compressed`; raw: sensor_msgs/Image on `image_raw`; auto: what is published, '
+         'compressed first', choices=TRANSPORTS),
+    Spec('no_image_warn_sec', 5.0, 'Without a picture for so long, a warning names the topic, its '
+         'publishers and their QoS; 0 never warns', change='live', span=(0.0, 3600.0)),
+)
+#: The parameters of the overlay node. It has no lifecycle: they are read once.
+OVERLAY_TABLE: tuple[Spec, ...] = (
+    *(replace(spec, change='never') for spec in CAMERAS),
+    Spec('history_mb', 256, 'Memory for pictures that wait for the report about them, in MiB; '
+         'raw pictures need much', change='never', span=(1, 65536)),
+)
+
+
+class Parameters:
+    """
+    The declared parameters of a node, read by name.
+
+    Parameters
+    ----------
+    node
+        Gets the parameters declared.
+    is_configured
+        Tells whether those that are read on configure are in use.
+    table
+        The parameters.
+
+    Raises
+    ------
+    rclpy.exceptions.ParameterException
+        If a value given at start cannot be used.
+
+    """
+
+    def __init__(self, node: Node, is_configured: Callable[[], bool],
+                 table: Sequence[Spec]) -> None:
+        self._node = node
+        self._specs = {spec.name: spec for spec in table}
+        self._is_configured = is_configured
+        # Registered first, so that it also checks the values that are given at start.
+        node.add_on_set_parameters_callback(self._validate)
+        node.declare_parameters(
+            '', [(spec.name, spec.default, spec.descriptor()) for spec in table])
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the present value."""
+        return self._node.get_parameter(name).value
+
+    def _validate(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            # Others are declared by rclpy itself: use_sim_time, qos_overrides.
+            if spec := self._specs.get(parameter.name):
+                problem = spec.problem(parameter.value)
+                if spec.change == 'unconfigured' and self._is_configured():
+                    problem = f'{spec.name} is read on configure: ' \
+                              'deactivate and clean up the node first'
+                if problem:
+                    return SetParametersResult(successful=False, reason=problem)
+        problem = self.problem_of_all(parameters) if self._is_configured() else ''
+        return SetParametersResult(successful=not problem, reason=problem)
+
+    def problem_of_all(self, parameters: Sequence[Parameter]) -> str:
+        """Return why values that are all right one by one cannot be used now, or ``''``."""
+        return ''

@@ -1,0 +1,221 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Play the pictures of a recorded drive on real topics, at the pace of the recording."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+import re
+import sys
+import time
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.utilities import remove_ros_args
+from rich.console import Console
+from rich.progress import Progress
+from rosbags.interfaces import Connection
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import String
+
+from vts_ros.errors import BagError
+from vts_ros.nodes.conversions import to_stamp
+from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, IMAGE
+
+STRING = 'std_msgs/msg/String'
+#: What is played: pictures, their calibration, and what a rendered drive says of itself.
+TYPES = {
+    IMAGE: Image,
+    COMPRESSED_IMAGE: CompressedImage,
+    'sensor_msgs/msg/CameraInfo': CameraInfo,
+    STRING: String,
+}
+#: What a rendered drive says of itself. Another text may be a command to a car: it is not played.
+TRUTH_TOPIC = '/vts/truth'
+#: Answers in a bag would be mistaken for those of the nodes that listen, in whatever namespace.
+_ANSWERS = re.compile('/vts_(node|overlay)/')
+
+#: Reliable, so that it fits any subscriber; deep enough for a second of a fast camera.
+QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=60,
+                 reliability=ReliabilityPolicy.RELIABLE)
+TICK_SEC = 0.02
+FLUSH_SEC = 1.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How time passes: the recording began at ``bag_ns`` when the steady clock said ``begin``."""
+
+    begin: float
+    bag_ns: int
+    rate: float
+
+    def now_ns(self) -> int:
+        """Return the present time of the recording."""
+        return self.bag_ns + round((time.monotonic() - self.begin) * self.rate * 1e9)
+
+
+class Player(Node):
+    """Publishes the serialised messages of a bag, when they are due."""
+
+    def __init__(self, bag: Bag, topic_prefix: str, clock: bool) -> None:
+        super().__init__('vts_replay')
+        self.played: Counter[str] = Counter()
+        self._wanted = {
+            one.topic: one for one in bag.connections if one.msgcount and _is_played(one)}
+        self._publishers_of: dict[str, Publisher] = {
+            topic: self.create_publisher(TYPES[one.msgtype], topic_prefix + topic, QOS)
+            for topic, one in self._wanted.items()}
+        self._clock_publisher = self.create_publisher(Clock, '/clock', 10) if clock else None
+
+    @property
+    def topics(self) -> list[str]:
+        """Return the topics of the bag that are played."""
+        return list(self._wanted)
+
+    @property
+    def message_count(self) -> int:
+        """Return the number of messages of one pass."""
+        return sum(one.msgcount for one in self._wanted.values())
+
+    def wait_for_subscriber(self, timeout_sec: float) -> bool:
+        """Wait until somebody listens to a camera; return whether somebody does."""
+        cameras = [self._publishers_of[topic] for topic, one in self._wanted.items()
+                   if one.msgtype in (IMAGE, COMPRESSED_IMAGE)]
+        deadline = time.monotonic() + timeout_sec
+        while self.context.ok() and time.monotonic() < deadline:
+            if any(camera.get_subscription_count() for camera in cameras):
+                return True
+            time.sleep(TICK_SEC)
+        return False
+
+    def play(self, messages: Iterator[tuple[Connection, int, bytes]], rate: float
+             ) -> Iterator[None]:
+        """Publish the messages at their pace; yields after each, ends early on shutdown."""
+        pace = None
+        for connection, received_ns, data in messages:
+            pace = pace or Pace(time.monotonic(), received_ns, rate)
+            self._wait_until(received_ns, pace)
+            if not self.context.ok():
+                return
+            self._publishers_of[connection.topic].publish(bytes(data))
+            self.played[connection.topic] += 1
+            yield
+
+    def flush(self) -> None:
+        """Wait until reliable subscribers have everything."""
+        for publisher in self._publishers_of.values() if self.context.ok() else ():
+            publisher.wait_for_all_acked(Duration(seconds=FLUSH_SEC))
+
+    def _wait_until(self, received_ns: int, pace: Pace) -> None:
+        while self.context.ok():
+            now_ns = min(pace.now_ns(), received_ns)
+            if self._clock_publisher:
+                self._clock_publisher.publish(Clock(clock=to_stamp(now_ns)))
+            if now_ns == received_ns:
+                return
+            time.sleep(min(TICK_SEC, (received_ns - now_ns) * 1e-9 / pace.rate))
+
+
+def _is_played(one: Connection) -> bool:
+    return (one.msgtype in TYPES and not _ANSWERS.search(one.topic)
+            and (one.msgtype != STRING or one.topic == TRUTH_TOPIC))
+
+
+def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock: bool = False,
+               topic_prefix: str = '', wait_sec: float = 10.0, console: Console | None = None
+               ) -> Counter[str]:
+    """
+    Play pictures, calibration and truth of a bag, nothing else; header stamps stay as they are.
+
+    Parameters
+    ----------
+    path
+        Directory of the bag, or one of its files.
+    rate
+        Seconds of the recording per second.
+    loop
+        Start again at the end, until interrupted.
+    clock
+        Publish the time of the recording on ``/clock``.
+    topic_prefix
+        Put before every topic, such as ``/replay``.
+    wait_sec
+        How long to wait for a subscriber to a camera before the first message.
+
+    Returns
+    -------
+    Number of messages published per topic of the bag.
+
+    Raises
+    ------
+    BagError
+        If nothing can be read, or, after everything that can be read was published, where the
+        bag is damaged.
+
+    """
+    console = console or Console(stderr=True)
+    if rate <= 0.0:
+        raise BagError(f'rate is {rate:g}, expected more than 0')
+    if not rclpy.ok():
+        rclpy.init()
+    player = None
+    try:
+        with Bag(path) as bag:
+            player = Player(bag, topic_prefix, clock)
+            if not player.topics:
+                raise BagError(f'{path} has no topic that can be played')
+            if not player.wait_for_subscriber(wait_sec) and player.context.ok():
+                console.print(f'nobody subscribes to {", ".join(player.topics)}; playing anyway')
+            try:
+                _play(bag, player, rate, loop, console)
+            finally:
+                player.flush()
+            if bag.counters['truncated']:
+                raise BagError(f'{path} was cut off; everything that can be read was played')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if player:
+            for topic, count in player.played.items():
+                console.print(f'{count} messages on {topic_prefix}{topic}')
+            player.destroy_node()
+        if rclpy.ok():
+            rclpy.shutdown()
+    return player.played if player else Counter()
+
+
+def _play(bag: Bag, player: Player, rate: float, loop: bool, console: Console) -> None:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task('playing', total=None if loop else player.message_count)
+        while player.context.ok():
+            for _ in player.play(bag.messages(player.topics), rate):
+                progress.advance(task)
+            if not loop:
+                return
+
+
+def main() -> int:
+    """Run ``vts replay`` as an executable of ROS: what follows ``--ros-args`` is for ROS."""
+    try:
+        from vts_ros.nodes.replay_command import app
+        from vts_ros.tools.cli.command_line import run
+    except ModuleNotFoundError as error:
+        print(f"vts_replay: {error.name} is missing: pip install 'vts_ros[tools]'",
+              file=sys.stderr)
+        return 1
+    rclpy.init(args=sys.argv)
+    sys.argv[1:] = remove_ros_args(sys.argv)[1:]
+    return run(app)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

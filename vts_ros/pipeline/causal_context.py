@@ -1,0 +1,225 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The frames of causal mode: each is pruned, and read by the language model, once, when it comes.
+
+What an answer is about is what was read: the newest groups of pictures, which reach back at least
+as far as one full group where the scene has not changed. When the oldest groups go, the others
+are read once more without them, so that what was read is at all times what one pass over these
+pictures would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.pipeline.frames import Frame
+from vts_ros.sparsify import Proposal, Selection
+from vts_ros.sparsify.frame_groups import Choice, Groups
+from vts_ros.vlm import Encoded, Vlm, VlmError
+from vts_ros.vlm.model import Prefix, Question
+from vts_ros.vlm.prefix_reader import Part, Picture, Reader
+from vts_ros.vlm.prompts import Prompt
+
+
+class Seen(NamedTuple):
+    """
+    What is computed once per frame and used in every window that holds it.
+
+    Attributes
+    ----------
+    evidence
+        What the guard measured of the picture; None without one.
+
+    """
+
+    size: tuple[int, int]
+    proposal: Proposal
+    features: Encoded
+    evidence: NDArray[np.float64] | None = None
+
+
+class _Taken(NamedTuple):
+    """A frame, and what the language model is shown of it."""
+
+    frame: Frame
+    seen: Seen
+    choice: Choice
+    picture: Picture
+
+
+class Stream:
+    """
+    What a language model has read of the drive so far.
+
+    Parameters
+    ----------
+    vlm
+        The language model.
+    reader
+        Reads for it.
+    groups
+        Chooses the tokens.
+    max_tokens
+        Of all that is held, text between the pictures included. Question and answer come on top
+        while an answer is written; the next frame is read into their place.
+
+    """
+
+    def __init__(self, vlm: Vlm, reader: Reader, groups: Groups, max_tokens: int) -> None:
+        self._vlm = vlm
+        self._reader = reader
+        self.groups = groups
+        self._max_tokens = max_tokens
+        self._taken: list[_Taken] = []
+        # Stamp of the newest frame of each camera, whether it is still held or not.
+        self._newest_ns: dict[str, int] = {}
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Return the frames that are held, in the order in which they came."""
+        return [one.frame for one in self._taken]
+
+    @property
+    def seen(self) -> list[Seen]:
+        """Return what was computed of these frames."""
+        return [one.seen for one in self._taken]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Return height and width that all pictures are brought to; None before the first."""
+        return self._taken[0].seen.size if self._taken else None
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self.groups.clear()
+        self._reader.forget()
+        self._taken.clear()
+        self._newest_ns.clear()
+
+    def missing(self, window: Sequence[Frame]) -> list[Frame]:
+        """
+        Return which frames of a window are to be read before a question about it.
+
+        A window that does not end with or after what was read, or has nothing in common with it,
+        is of another drive: all is forgotten, and all of the window is to be read.
+
+        Raises
+        ------
+        ValueError
+            If there is no frame.
+
+        """
+        if not window:
+            raise ValueError('a window needs at least one frame')
+        held = {one.frame.key for one in self._taken}
+        new = self.new(window)
+        goes_on = bool(new) or (
+            bool(self._taken) and window[-1].key == self._taken[-1].frame.key)
+        if goes_on and not held.isdisjoint(frame.key for frame in window):
+            return new
+        self.clear()
+        return list(window)
+
+    def new(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Return the frames that are newer than all of their camera that have come."""
+        return [frame for frame in frames
+                if frame.stamp_ns > self._newest_ns.get(frame.camera, frame.stamp_ns - 1)]
+
+    def take(self, moment: Sequence[tuple[Frame, Seen]], prompt: Prompt, keep_ratio: float
+             ) -> None:
+        """
+        Prune and read the frames of one moment, at most one per camera.
+
+        Parameters
+        ----------
+        moment
+            The frames and what was computed of them.
+        prompt
+            Any prompt that the pictures may come in; its question does not count.
+        keep_ratio
+            Share of the tokens to keep.
+
+        Raises
+        ------
+        VlmError
+            If they have more tokens than are to be held, or memory runs out.
+
+        """
+        self._add(moment, keep_ratio)
+        while True:
+            part = self._part(self._texts(prompt))
+            length = self._reader.tokens + part.length
+            if length <= self._max_tokens:
+                break
+            if self.groups.evict():
+                self._trim()
+            elif len(self._taken) > len(moment):
+                # The group itself is too long: what comes begins another one.
+                self.clear()
+                self._add(moment, keep_ratio)
+            else:
+                self.clear()
+                raise VlmError(f'a picture and its prompt have {length} tokens, more than '
+                               f'vlm.kv_tokens ({self._max_tokens}) allows')
+        self._reader.read_on(part)
+
+    def read(self, prompt: Prompt) -> tuple[Question, Prefix, Selection]:
+        """
+        Put a question about the frames that are held.
+
+        Returns
+        -------
+        The prompt, what was read of it, and the tokens that are kept.
+
+        Raises
+        ------
+        VlmError
+            If memory runs out.
+
+        """
+        texts, selection = self._texts(prompt), self.selection()
+        prefix = self._reader.read_on(self._part(texts))
+        features: list[Any] = [one.features for one in self.seen]
+        whole = partial(
+            self._vlm.prepare, features, prompt.captions_on_arrival(self.frames), prompt)
+        question = Question(prefix, selection.keep, self._reader.end(texts[-1]), whole)
+        return question, prefix, selection
+
+    def selection(self) -> Selection:
+        """Return the tokens that are kept of the frames that are held."""
+        choices = [one.choice for one in self._taken]
+        cells = len(choices[0].score)
+        keep = np.concatenate([choice.keep + np.int32(cells * index)
+                               for index, choice in enumerate(choices)])
+        return Selection(
+            key=max(index for index, choice in enumerate(choices) if choice.is_key),
+            frame_scores=np.array([choice.saliency for choice in choices], np.float32),
+            keep=keep.astype(np.int32), score=np.stack([choice.score for choice in choices]))
+
+    def _add(self, moment: Sequence[tuple[Frame, Seen]], keep_ratio: float) -> None:
+        choices = self.groups.take({frame.camera: seen.proposal for frame, seen in moment},
+                                   moment[-1][1].features.grid, keep_ratio)
+        for frame, seen in moment:
+            features: Any = seen.features
+            choice = choices[frame.camera]
+            self._taken.append(_Taken(frame, seen, choice, Picture(features, choice.keep)))
+        self._newest_ns.update((frame.camera, frame.stamp_ns) for frame, _ in moment)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget the frames of groups that are gone."""
+        del self._taken[:len(self._taken) - self.groups.frames]
+
+    def _texts(self, prompt: Prompt) -> list[str]:
+        """Return what stands before each picture that is held, and after the last."""
+        return self._vlm.texts(prompt.captions_on_arrival(self.frames), prompt)
+
+    def _part(self, texts: Sequence[str]) -> Part:
+        """Lay out what was not read of the pictures that are held."""
+        return self._reader.part(texts[:-1], [one.picture for one in self._taken])

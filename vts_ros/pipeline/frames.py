@@ -1,0 +1,357 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Camera frames and the rolling window: what the pipeline is fed with. No ROS here."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+import io
+import re
+import threading
+import warnings
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import simplejpeg
+
+from vts_ros.errors import FrameError
+from vts_ros.rgb import check_rgb
+
+#: More than any camera of a car has. A few bytes can claim to be a picture that fills the memory.
+MAX_PIXELS = 2**26
+#: What compressed pictures are in ROS. Fewer decoders are fewer doors.
+FORMATS = ('JPEG', 'PNG', 'WEBP')
+#: Some webcams leave a few bytes over before the markers of every picture, which is whole. What
+#: follows a fragment that was lost leaves more, or too little.
+MAX_SURPLUS_BYTES = 16
+_SURPLUS = re.compile(r'(\d+) extraneous bytes before marker 0xd[0-79]')
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """
+    Decode a compressed picture, one of ``FORMATS``, to RGB; turned as its EXIF data say.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3).
+
+    Raises
+    ------
+    FrameError
+        If the bytes are not a complete picture of a usable size. A JPEG has no checksum: it is
+        found that one was cut or lacks a fragment of the size that networks send, but not that
+        a few bytes are wrong.
+
+    """
+    if not data:
+        raise FrameError('empty picture')
+    has_exif = _check_header(data)
+    if data[:2] == b'\xff\xd8':
+        rgb = _decode_jpeg(data)
+        if not has_exif:
+            return check_rgb(rgb)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise FrameError(f'picture cannot be decoded: {error.err}') from error
+    if bgr is None:
+        raise FrameError(f'picture cannot be decoded ({len(data)} bytes)')
+    return check_rgb(np.ascontiguousarray(bgr[:, :, ::-1]))
+
+
+def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """
+    Return the picture as it is stored; raise FrameError if some of it is missing.
+
+    OpenCV and Pillow put grey or shifted blocks in the place of what is missing, and say nothing.
+    """
+    try:
+        try:
+            return simplejpeg.decode_jpeg(data, 'RGB')
+        except ValueError as error:
+            surplus = _SURPLUS.search(str(error))
+            if not surplus or int(surplus[1]) > MAX_SURPLUS_BYTES:
+                raise
+            return simplejpeg.decode_jpeg(data, 'RGB', strict=False)
+    except ValueError as error:
+        raise FrameError(f'damaged JPEG of {len(data)} bytes: {error}') from error
+
+
+def _check_header(data: bytes) -> bool:
+    """Return whether there are EXIF data; raise FrameError without a header or if too large."""
+    # Here, as raw pictures need no Pillow.
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures; what is too large is decided below.
+            warnings.simplefilter('ignore')
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                (width, height), has_exif = picture.size, 'exif' in picture.info
+    except Exception as error:
+        # Whatever Pillow makes of a garbled header, the picture is of no use.
+        raise FrameError(f'picture cannot be decoded ({len(data)} bytes)') from error
+    if width * height > MAX_PIXELS:
+        raise FrameError(f'picture of {width}x{height} px is larger than {MAX_PIXELS} px')
+    return has_exif
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """
+    One picture of one camera, still compressed where it came compressed.
+
+    Attributes
+    ----------
+    camera
+        Name of the camera.
+    stamp_ns
+        Acquisition time in nanoseconds.
+    data
+        Compressed bytes, or a uint8 array of shape (height, width, 3), RGB.
+
+    """
+
+    camera: str
+    stamp_ns: int
+    data: bytes | NDArray[np.uint8]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return what identifies the frame in caches."""
+        return self.camera, self.stamp_ns
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return the picture as uint8 (height, width, 3); raise FrameError if it is broken."""
+        if isinstance(self.data, bytes):
+            return decode_image(self.data)
+        return check_rgb(self.data)
+
+
+Window = Sequence[Frame]
+
+
+@dataclass
+class _Set:
+    """The frames of one moment, one per camera; ``settled`` once no better ones are waited for."""
+
+    stamp_ns: int
+    frames: dict[str, Frame] = field(default_factory=dict)
+    settled: bool = False
+
+    def distance(self, frame: Frame) -> int:
+        return abs(frame.stamp_ns - self.stamp_ns)
+
+    def takes(self, frame: Frame) -> bool:
+        """Return whether the frame is nearer than the one that it would replace."""
+        rival = self.frames.get(frame.camera)
+        return rival is None or (
+            not self.settled and self.distance(frame) < self.distance(rival))
+
+
+class FrameBuffer:
+    """
+    Rolling window over one or several cameras; safe to use from two threads.
+
+    The window consists of sets at a fixed spacing, so that consecutive windows share all frames
+    but the new ones and whatever was computed for a frame is used again. A set is opened by
+    whatever camera comes first when the time has come, and holds of every camera the frame that
+    is nearest in time. So a camera that is lost holds up nothing: the others go on.
+
+    Parameters
+    ----------
+    frames
+        Frames of a window, per camera.
+    interval_sec
+        Spacing of the frames of a window in seconds.
+    max_skew_sec
+        How far the frames of a set may be from the one that opened it; at most half a spacing
+        is used.
+
+    Attributes
+    ----------
+    counters
+        How often a frame was ``admitted``, ``thinned`` (closer than the spacing),
+        ``duplicate``, ``late`` (older than the newest, and alone with that), ``unmatched`` (too
+        far from those of the other cameras), came after a ``gap``, or with a time that really
+        went ``back``.
+    settled
+        How many sets were completed so far. When it has grown there is a new window.
+
+    """
+
+    #: A frame counts as on time from this share of the spacing on: cameras jitter.
+    TOLERANCE = 0.9
+    #: After silence of so many spacings, and so long, all starts anew: a window over the gap
+    #: would show a motion that never was.
+    GAP_FRAMES, GAP_SEC = 10, 5.0
+    #: After so many frames far behind the newest set, and none that goes on with it, that set is
+    #: taken for a remnant from before time went back.
+    STRAYS = 50
+
+    def __init__(self, frames: int = 5, interval_sec: float = 0.4,
+                 max_skew_sec: float = 0.1) -> None:
+        if frames < 1 or interval_sec < 0.0 or max_skew_sec < 0.0:
+            raise ValueError(f'window of {frames} frames every {interval_sec} s, at most '
+                             f'{max_skew_sec} s apart, is not possible')
+        self.frames = frames
+        self.interval_ns = round(interval_sec * 1e9)
+        self.skew_ns = round(min(max_skew_sec, interval_sec / 2 or max_skew_sec) * 1e9)
+        self.gap_ns = max(self.GAP_FRAMES * self.interval_ns, round(self.GAP_SEC * 1e9))
+        self.counters: Counter[str] = Counter()
+        self.settled = 0
+        # One more than a window has: the newest set may still be waiting for a camera.
+        self._sets: deque[_Set] = deque(maxlen=frames + 1)
+        # Per camera: its newest frame, the newest one that is in a set, and a lone late one.
+        self._newest: dict[str, Frame] = {}
+        self._admitted: dict[str, Frame] = {}
+        self._late: dict[str, Frame] = {}
+        # Whether there were enough sets for a window; one that is discarded later delays nothing.
+        self._filled = False
+        # The same since the last start anew, gaps or not.
+        self._was_full = False
+        self._strays = 0
+        self._lock = threading.Lock()
+
+    def push(self, frame: Frame) -> str:
+        """
+        Add a frame.
+
+        Returns
+        -------
+        What happened, also counted: `admitted`, `thinned`, `duplicate`, `late`, `unmatched`, `gap`
+        or `back` (all frames before were dropped). After the last two the frame itself is
+        admitted. Before the first full window since a start anew, time that goes back is not told
+        again: pictures from before a jump may come after it.
+
+        """
+        with self._lock:
+            outcome = self._push(frame)
+            self.counters[outcome] += 1
+            return outcome
+
+    def _push(self, frame: Frame) -> str:
+        admitted = self._admitted.get(frame.camera)
+        late = self._late.pop(frame.camera, None)
+        if admitted and frame.stamp_ns == admitted.stamp_ns:
+            return 'duplicate'
+        if admitted and frame.stamp_ns < admitted.stamp_ns:
+            # One frame from the past is a stray, two in order are a clock that was set back.
+            if late is None or frame.stamp_ns <= late.stamp_ns:
+                self._late[frame.camera] = frame
+                return 'late'
+            outcome = 'back' if self._was_full else 'admitted'
+            self._start_anew()
+            self._open(frame)
+        else:
+            outcome = self._place(frame)
+        newest = self._newest.setdefault(frame.camera, frame)
+        if frame.stamp_ns > newest.stamp_ns:
+            self._newest[frame.camera] = frame
+        self._settle()
+        return outcome
+
+    def _place(self, frame: Frame) -> str:
+        """Put a frame that is on time where it belongs."""
+        nearest = min(self._sets, key=lambda one: one.distance(frame), default=None)
+        if nearest is None:
+            self._open(frame)
+            return 'admitted'
+        if nearest.distance(frame) <= self.skew_ns and nearest.takes(frame):
+            self._admit(nearest, frame)
+            return 'admitted'
+        newest = self._sets[-1]
+        ahead_ns = frame.stamp_ns - newest.stamp_ns
+        if ahead_ns > self.gap_ns:
+            self._sets.clear()
+            self._filled = False
+            self._open(frame)
+            return 'gap'
+        if ahead_ns > 0 and ahead_ns >= self.TOLERANCE * self.interval_ns:
+            self._open(frame)
+            return 'admitted'
+        if ahead_ns < -self.gap_ns:
+            self._strays += 1
+            if self._strays >= self.STRAYS:
+                self._start_anew()
+                self._open(frame)
+                return 'admitted'
+        in_time = any(frame.camera in one.frames for one in list(self._sets)[-2:])
+        return 'thinned' if in_time else 'unmatched'
+
+    def _open(self, frame: Frame) -> None:
+        """Begin a set, with what the other cameras had at that time."""
+        if self._sets:
+            self._end(self._sets[-1])
+        opened = _Set(frame.stamp_ns)
+        self._sets.append(opened)
+        self._strays = 0
+        self._admit(opened, frame)
+        for camera, last in self._newest.items():
+            used = self._admitted.get(camera)
+            if camera != frame.camera and opened.distance(last) <= self.skew_ns and (
+                    used is None or last.stamp_ns > used.stamp_ns):
+                self._admit(opened, last)
+
+    def _admit(self, to: _Set, frame: Frame) -> None:
+        to.frames[frame.camera] = frame
+        newest = self._admitted.setdefault(frame.camera, frame)
+        if frame.stamp_ns > newest.stamp_ns:
+            self._admitted[frame.camera] = frame
+
+    def _settle(self) -> None:
+        """End the newest set if no camera can have a nearer frame for it."""
+        newest = self._sets[-1]
+        last_ns = [frame.stamp_ns for frame in self._newest.values()]
+        # A camera that was silent for a whole spacing is not waited for.
+        waited_for = [one for one in last_ns if one >= newest.stamp_ns - self.interval_ns]
+        if max(last_ns) > newest.stamp_ns + self.skew_ns or min(waited_for) >= newest.stamp_ns:
+            self._end(newest)
+
+    def _end(self, one: _Set) -> None:
+        if not one.settled:
+            one.settled = True
+            self.settled += 1
+            if sum(each.settled for each in self._sets) >= self.frames:
+                self._filled = self._was_full = True
+
+    def _start_anew(self) -> None:
+        for held in (self._sets, self._newest, self._admitted, self._late):
+            held.clear()
+        self._filled = self._was_full = False
+        self._strays = 0
+
+    def clear(self) -> None:
+        """Forget all frames; the counters stay."""
+        with self._lock:
+            self._start_anew()
+
+    def discard(self, frame: Frame) -> None:
+        """Forget one frame, for instance because it turned out to be broken."""
+        with self._lock:
+            for one in list(self._sets):
+                if one.frames.get(frame.camera) is frame:
+                    del one.frames[frame.camera]
+                    if not one.frames:
+                        self._sets.remove(one)
+
+    def window(self, full: bool = True) -> list[Frame] | None:
+        """
+        Return the newest window in the order of time, oldest first.
+
+        Parameters
+        ----------
+        full
+            Whether to return nothing before there were enough sets, and to leave out a set that
+            is still waiting for a camera.
+
+        """
+        with self._lock:
+            if full and not self._filled:
+                return None
+            sets = [one for one in self._sets if one.settled or not full][-self.frames:]
+            found = [frame for one in sets for frame in one.frames.values()]
+        return sorted(found, key=lambda frame: (frame.stamp_ns, frame.camera)) or None

@@ -1,0 +1,189 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The scene report: the one result type of the pipeline, and its JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+import json
+from typing import Any
+
+from vts_ros.vlm.answers import Answer, Box, RiskLevel
+
+SCHEMA_VERSION = 2
+
+#: RGB. After the palette of Okabe and Ito, which people with any colour vision can tell apart.
+RISK_COLOURS: dict[RiskLevel, tuple[int, int, int]] = {
+    'none': (0, 158, 115),
+    'low': (86, 180, 233),
+    'medium': (240, 165, 0),
+    'high': (222, 60, 40),
+    'unknown': (140, 146, 156),
+}
+#: As diagnostic_msgs/DiagnosticStatus has it: OK, WARN, ERROR, and STALE, which says that
+#: nothing is known. A message of rclpy wants ``bytes([level])``, one of rosbags the number.
+RISK_STATUS_LEVELS: dict[RiskLevel, int] = {
+    'none': 0, 'low': 0, 'medium': 1, 'high': 2, 'unknown': 3,
+}
+
+@dataclass(frozen=True)
+class FrameRef:
+    """Camera and stamp of a frame; the stamp in nanoseconds."""
+
+    camera: str
+    stamp: int
+
+
+@dataclass(frozen=True)
+class KeyFrame(FrameRef):
+    """The key frame and its place in the window."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class RiskObject:
+    """
+    What the risk is about.
+
+    The box is None where the model named no place. Where the window has several cameras, so is
+    the camera: the model is not asked in which of them it saw the object.
+    """
+
+    label: str
+    camera: str | None
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """
+    Everything that is known about one window.
+
+    Attributes
+    ----------
+    stamp
+        Stamp of the newest frame used, nanoseconds.
+    frames
+        The window, oldest first.
+    keep
+        Visual tokens kept, ascending positions in the window (frame-major, row-major).
+    grid
+        Rows and columns of visual tokens per frame.
+    latency_ms
+        Milliseconds per stage and ``total``.
+    age_ms
+        Age of the newest frame when the report was ready, in its own clock; None if not known.
+    confidence
+        Probability that object and risk level are right; None if not known.
+    in_distribution
+        Whether the pictures are of the kind that the model was trained on; None if not checked.
+    rejected_output
+        What the model wrote about pictures that are not: raw text, for whoever debugs, and
+        nobody's answer. None otherwise.
+
+    """
+
+    stamp: int
+    frames: tuple[FrameRef, ...]
+    key_frame: KeyFrame
+    answer: Answer
+    keep: tuple[int, ...]
+    grid: tuple[int, int]
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    age_ms: float | None = None
+    model: str = ''
+    engine: str = ''
+    confidence: float | None = None
+    in_distribution: bool | None = None
+    rejected_output: str | None = None
+
+    @property
+    def tokens_total(self) -> int:
+        """Return the number of visual tokens before sparsification."""
+        return len(self.frames) * self.grid[0] * self.grid[1]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Return the names of the cameras of the window, in the order of the alphabet."""
+        return tuple(sorted({frame.camera for frame in self.frames}))
+
+    @property
+    def risk_object(self) -> RiskObject | None:
+        """Return the risk object, with its place where the window has one camera only."""
+        if self.answer.label is None:
+            return None
+        if len(self.cameras) > 1:
+            return RiskObject(self.answer.label, None, None)
+        return RiskObject(self.answer.label, self.cameras[0], self.answer.box)
+
+    @property
+    def risk_values(self) -> dict[str, str]:
+        """Return what a DiagnosticStatus about the risk has as key and value."""
+        answer = self.answer
+        values = {'level': answer.risk, 'object': answer.label or '', 'action': answer.action}
+        if self.confidence is not None:
+            values['confidence'] = f'{self.confidence:.2f}'
+        if self.in_distribution is not None:
+            values['in_distribution'] = str(self.in_distribution).lower()
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report in the form of the JSON schema, version ``SCHEMA_VERSION``."""
+        answer, risk_object = self.answer, self.risk_object
+        return {
+            'schema': SCHEMA_VERSION,
+            'stamp': self.stamp,
+            'frames': [asdict(frame) for frame in self.frames],
+            'key_frame': asdict(self.key_frame),
+            'description': answer.description,
+            'risk': {'level': answer.risk},
+            'object': asdict(risk_object) if risk_object else None,
+            'explanation': answer.explanation,
+            'action': answer.action,
+            'tokens': {'total': self.tokens_total, 'kept': len(self.keep),
+                       'grid': list(self.grid), 'keep': list(self.keep)},
+            'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
+            'age_ms': None if self.age_ms is None else round(self.age_ms, 2),
+            'model': self.model,
+            'engine': self.engine,
+            'confidence': None if self.confidence is None else round(self.confidence, 4),
+            'in_distribution': self.in_distribution,
+            'rejected_output': self.rejected_output,
+        }
+
+    def to_json(self) -> str:
+        """Return the report as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SceneReport:
+        """
+        Read a report back.
+
+        Raises
+        ------
+        ValueError
+            If the schema is another one or a field is missing.
+
+        """
+        if data.get('schema') != SCHEMA_VERSION:
+            raise ValueError(f'report schema {data.get("schema")!r}, expected {SCHEMA_VERSION}')
+        try:
+            found = data['object']
+            return cls(
+                stamp=data['stamp'],
+                frames=tuple(FrameRef(**frame) for frame in data['frames']),
+                key_frame=KeyFrame(**data['key_frame']),
+                answer=Answer(
+                    description=data['description'], risk=data['risk']['level'],
+                    label=found and found['label'],
+                    box=tuple(found['box']) if found and found['box'] else None,
+                    explanation=data['explanation'], action=data['action']),
+                keep=tuple(data['tokens']['keep']), grid=tuple(data['tokens']['grid']),
+                latency_ms=data['latency_ms'], age_ms=data['age_ms'],
+                model=data['model'], engine=data['engine'],
+                confidence=data['confidence'], in_distribution=data['in_distribution'],
+                rejected_output=data['rejected_output'])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f'report lacks or garbles {error}') from error

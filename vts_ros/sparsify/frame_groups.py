@@ -1,0 +1,243 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Choose tokens of a frame when it comes, for good, by what came before it.
+
+The window step chooses again for every window, so nothing that a language model has read of a
+frame can be used for the next window. Here frames form groups of pictures, as in video coding:
+the first of a group is its key frame, and of each that follows those tokens are kept that are
+salient or show what the key frame does not. A group ends when it is full, when a frame is so much
+more salient than its key frame that the window step would make it the key frame, or when the
+scene is another one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.sparsify.selection import token_budget
+
+#: Mean cosine of the embeddings of two frames in a row, cell by cell, below which they show other
+#: scenes. Low on purpose: a drive that is taken for two loses all that was read of it. Frames of
+#: different scenes may well be more alike than that, so not every cut is seen.
+OTHER_SCENE = 0.65
+#: So many times the hysteresis of the window step makes a frame salient enough to begin a group. A
+#: new key frame costs more here: in the window step it is one of the frames that are there anyway.
+#: With the usual 0.05 that is half as salient again; less is noise in what is seen of a highway.
+CLEARLY = 10.0
+#: Of the share that was asked for, what a frame gets at least, however much its group has spent.
+_FLOOR = 0.25
+
+#: Why a group begins: there was none, it asks for a new key frame, the last one is full, or the
+#: scene is another one, with which all groups before are forgotten.
+Reason = Literal['first', 'key', 'full', 'scene']
+
+
+class Choice(NamedTuple):
+    """
+    What is kept of a frame.
+
+    Attributes
+    ----------
+    keep
+        int32 [B], ascending positions in the frame, row-major.
+    score
+        float32 [rows * columns], what they were chosen by.
+    saliency
+        Mean saliency of the frame.
+    is_key
+        Whether it is a key frame.
+
+    """
+
+    keep: NDArray[np.int32]
+    score: NDArray[np.float32]
+    saliency: float
+    is_key: bool
+
+
+@dataclass
+class _Series:
+    """The frames of one camera in a group: their key frame, and what they may spend and did."""
+
+    key: Proposal
+    last: Proposal
+    allowance: float
+    frames: int = 0
+    kept: int = 0
+
+
+@dataclass
+class _Group:
+    series: dict[str, _Series] = field(default_factory=dict)
+    moments: int = 0
+
+    @property
+    def frames(self) -> int:
+        return sum(one.frames for one in self.series.values())
+
+
+class Groups:
+    """
+    Groups of pictures of one or several cameras.
+
+    On the average over time the share of the tokens that was asked for is kept: a full group keeps
+    just that, and what a group that ended early has spent too much on its key frame is taken off
+    the next ones.
+
+    Parameters
+    ----------
+    sparsifier
+        Looks at frames and compares two of them.
+    length
+        Moments of a group at most: frames per camera.
+
+    Attributes
+    ----------
+    counters
+        How many groups began, by reason, and how many were ``evicted``.
+
+    """
+
+    def __init__(self, sparsifier: Sparsifier, length: int) -> None:
+        if length < 1:
+            raise ValueError(f'a group needs at least one frame, not {length}')
+        # Whatever the budget is, a key frame of earlier comes first: it has been read already.
+        self._sparsifier = sparsifier.variant(shares=(1.0, 0.0))
+        self.length = length
+        self.counters: Counter[str] = Counter()
+        self._groups: list[_Group] = []
+        # What was spent too much so far, in tokens, per camera.
+        self._debt: dict[str, float] = {}
+
+    @property
+    def moments(self) -> int:
+        """Return how many moments are held."""
+        return sum(group.moments for group in self._groups)
+
+    @property
+    def frames(self) -> int:
+        """Return how many frames are held."""
+        return sum(group.frames for group in self._groups)
+
+    @property
+    def count(self) -> int:
+        """Return how many groups are held."""
+        return len(self._groups)
+
+    def clear(self) -> None:
+        """Forget all groups."""
+        self._groups.clear()
+        self._debt.clear()
+
+    def take(self, moment: Mapping[str, Proposal], grid: tuple[int, int], keep_ratio: float
+             ) -> dict[str, Choice]:
+        """
+        Choose the tokens of the frames of one moment, at most one per camera.
+
+        Groups that are over are forgotten as soon as the others have more than twice the length
+        of a group; :attr:`frames` tells how many frames are left, these included.
+
+        Parameters
+        ----------
+        moment
+            What the proposal network saw, by camera.
+        grid
+            Rows and columns of visual tokens per frame.
+        keep_ratio
+            Share of the tokens to keep, above 0 and up to 1.
+
+        Raises
+        ------
+        ValueError
+            If there is no frame or the ratio is out of its range.
+
+        """
+        token_budget(len(moment), grid, keep_ratio)
+        reason, choices = self._continue(moment, grid, keep_ratio)
+        if reason is not None:
+            self._begin(reason)
+            choices = {}
+        group = self._groups[-1]
+        group.moments += 1
+        cells = grid[0] * grid[1]
+        for camera, proposal in moment.items():
+            if camera not in choices:
+                choices[camera] = self._key(camera, proposal, grid, keep_ratio)
+            series = group.series[camera]
+            series.last = proposal
+            series.frames += 1
+            series.kept += len(choices[camera].keep)
+            self._debt[camera] = self._debt.get(camera, 0.0) + (
+                len(choices[camera].keep) - keep_ratio * cells)
+        if self.moments > 2 * self.length:
+            # Down to the fewest groups that make up one of full length.
+            while self.moments - self._groups[0].moments >= self.length:
+                self.evict()
+        return {camera: choices[camera] for camera in moment}
+
+    def evict(self) -> bool:
+        """Forget the oldest group; return whether there was one beside the newest."""
+        if len(self._groups) < 2:
+            return False
+        del self._groups[0]
+        self.counters['evicted'] += 1
+        return True
+
+    def _continue(self, moment: Mapping[str, Proposal], grid: tuple[int, int], keep_ratio: float
+                  ) -> tuple[Reason | None, dict[str, Choice]]:
+        """Choose the tokens of frames that go on with the newest group, or say why they do not."""
+        if not self._groups:
+            return 'first', {}
+        group, choices = self._groups[-1], dict[str, Choice]()
+        known = {camera: proposal for camera, proposal in moment.items() if camera in group.series}
+        for camera, proposal in known.items():
+            if similarity(group.series[camera].last, proposal) < OTHER_SCENE:
+                return 'scene', {}
+        if group.moments >= self.length:
+            return 'full', {}
+        cells = grid[0] * grid[1]
+        for camera, proposal in known.items():
+            series = group.series[camera]
+            left = max(1, self.length - series.frames)
+            budget = min(max(round((series.allowance - series.kept) / left),
+                             int(_FLOOR * keep_ratio * cells)), cells)
+            # All of the key frame comes first, then what is best of the other.
+            pair = self._sparsifier.choose(
+                (series.key, proposal), grid, cells + budget, previous_key=0)
+            if pair.key != 0:
+                return 'key', {}
+            choices[camera] = Choice(pair.keep[cells:] - np.int32(cells), pair.score[1],
+                                     float(pair.frame_scores[1]), False)
+        return None, choices
+
+    def _begin(self, reason: Reason) -> None:
+        self.counters[reason] += 1
+        if reason == 'scene':
+            self.counters['evicted'] += len(self._groups)
+            self._groups.clear()
+        self._groups.append(_Group())
+
+    def _key(self, camera: str, proposal: Proposal, grid: tuple[int, int], keep_ratio: float
+             ) -> Choice:
+        """Make a frame the key frame of its camera in the newest group."""
+        cells = grid[0] * grid[1]
+        fair = keep_ratio * cells
+        allowance = self.length * fair - self._debt.get(camera, 0.0)
+        self._groups[-1].series[camera] = _Series(proposal, proposal, allowance)
+        # What is left for the frames to come must be worth it.
+        budget = min(max(allowance - (self.length - 1) * _FLOOR * fair, _FLOOR * fair), cells)
+        alone = self._sparsifier.choose((proposal,), grid, max(1, round(budget)))
+        return Choice(alone.keep, alone.score[0], float(alone.frame_scores[0]), True)
+
+
+def similarity(first: Proposal, second: Proposal) -> float:
+    """Return the mean cosine of two embedding maps, cell by cell."""
+    return float((first.embedding * second.embedding).sum(0).mean())

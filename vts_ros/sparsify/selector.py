@@ -1,0 +1,191 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The sparsifier: the key frame and the visual tokens worth keeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+
+from vts_ros.engines import Engine, make_engine
+from vts_ros.rgb import check_rgb
+from vts_ros.sparsify.compiled_steps import make_engines
+from vts_ros.sparsify.selection import Proposal, Selection, token_budget
+from vts_ros.sparsify.token_grid import area_weights, neighbours
+
+
+class Sparsifier:
+    """
+    Choose tokens by what the proposal network sees: the method of this project.
+
+    The frame with the highest mean saliency is the key frame. It has a share of the budget, and so
+    has the newest frame; both spend it on what is most salient. The rest goes to the tokens of any
+    frame that are salient or show what the key frame does not.
+
+    Parameters
+    ----------
+    frame_engine, window_engine
+        The two exported graphs; by default the shipped ones in ONNX Runtime on the CPU.
+    alpha
+        Weight of novelty against saliency, 0 to 1.
+    search_radius
+        Tokens around the same place in the key frame that count as the same place, so that what
+        moved a little is not new. 0 for the same place only.
+    hysteresis
+        Share by which the saliency of another frame must exceed that of the key frame so far.
+    key_share, newest_share
+        Shares of the budget for the key frame and for the newest frame, at most 1 together. With
+        a key share of 1, a budget of one frame is spent on one moment, in which nothing moves.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    EngineError, FileNotFoundError
+        If the shipped graphs cannot be loaded.
+
+    """
+
+    def __init__(self, frame_engine: Engine | None = None, window_engine: Engine | None = None, *,
+                 alpha: float = 0.5, search_radius: int = 1, hysteresis: float = 0.05,
+                 key_share: float = 0.25, newest_share: float = 0.25) -> None:
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f'alpha must be 0 to 1, not {alpha}')
+        if search_radius < 0:
+            raise ValueError(f'search_radius must not be negative, not {search_radius}')
+        if not 0.0 <= hysteresis < float('inf'):
+            raise ValueError(f'hysteresis must not be negative, not {hysteresis}')
+        if not (key_share >= 0.0 and newest_share >= 0.0 and key_share + newest_share <= 1.0):
+            raise ValueError('key_share and newest_share must not be negative and at most 1 '
+                             f'together, not {key_share} and {newest_share}')
+        if frame_engine is None or window_engine is None:
+            shipped = make_engines()
+            frame_engine = frame_engine or shipped.frame
+            window_engine = window_engine or shipped.window
+        self._frame, self._window = frame_engine, window_engine
+        self._radius, self._shares = search_radius, (key_share, newest_share)
+        self._alpha = np.array([alpha], np.float32)
+        self._hysteresis = np.array([hysteresis], np.float32)
+        self._settings_of: dict[tuple[tuple[int, int], tuple[int, int]], dict[str, Any]] = {}
+
+    @classmethod
+    def load(cls, folder: Path) -> Sparsifier:
+        """Return one that runs ``frame.onnx`` and ``window.onnx`` of a folder."""
+        return cls(*(make_engine('onnxruntime', folder / f'{graph}.onnx')
+                     for graph in ('frame', 'window')))
+
+    @property
+    def engine(self) -> str:
+        """Return the name of the engine that looks at the frames."""
+        return self._frame.name
+
+    def variant(self, *, alpha: float | None = None, search_radius: int | None = None,
+                hysteresis: float | None = None,
+                shares: tuple[float, float] | None = None) -> Sparsifier:
+        """Return one with some other settings that runs the same graphs."""
+        return Sparsifier(
+            self._frame, self._window,
+            alpha=float(self._alpha[0]) if alpha is None else alpha,
+            search_radius=self._radius if search_radius is None else search_radius,
+            hysteresis=float(self._hysteresis[0]) if hysteresis is None else hysteresis,
+            key_share=(shares or self._shares)[0], newest_share=(shares or self._shares)[1])
+
+    @property
+    def info(self) -> dict[str, str]:
+        """Return precision, version, build and the like of both engines."""
+        return {**{f'engine_{name}': value for name, value in self._frame.info.items()},
+                **{f'engine_window_{name}': value for name, value in self._window.info.items()
+                   if value != self._frame.info.get(name)}}
+
+    def reserves(self, budget: int, tokens: int) -> tuple[int, int]:
+        """Return how many tokens of the key frame and of the newest frame are kept in any case."""
+        key_share, newest_share = self._shares
+        return (min(tokens, math.ceil(key_share * budget)),
+                min(tokens, math.floor(newest_share * budget)))
+
+    def propose(self, rgb: NDArray[np.uint8] | Tensor) -> Proposal:
+        """
+        Look at one frame.
+
+        Parameters
+        ----------
+        rgb
+            uint8 [H, W, 3]; a tensor that is on the GPU of the engine stays there.
+
+        Raises
+        ------
+        FrameError
+            If it is not one.
+
+        """
+        frame = rgb if isinstance(rgb, Tensor) else check_rgb(rgb)
+        outputs = self._frame.run({'frame': placed(frame[None], self._frame.memory)})
+        return Proposal(outputs['saliency'][0], outputs['embedding'][0])
+
+    def wait(self) -> None:
+        """Wait until a GPU has done what it was given, to measure how long that takes."""
+        for memory in {self._frame.memory, self._window.memory} - {'cpu'}:
+            torch.cuda.synchronize(memory)
+
+    def select(self, proposals: Sequence[Proposal], grid: tuple[int, int], keep_ratio: float,
+               previous_key: int | None = None) -> Selection:
+        """Choose the tokens of a window; see ``TokenSelector``."""
+        return self.choose(proposals, grid, token_budget(
+            len(proposals), grid, keep_ratio, previous_key), previous_key)
+
+    def choose(self, proposals: Sequence[Proposal], grid: tuple[int, int], budget: int,
+               previous_key: int | None = None) -> Selection:
+        """Choose so many tokens of a window; otherwise as :meth:`select`."""
+        if len({proposal.embedding.shape for proposal in proposals}) > 1:
+            raise ValueError('proposals of different shapes in one window')
+        memory = self._window.memory
+        outputs = self._window.run({
+            'saliency': stacked([proposal.saliency for proposal in proposals], memory),
+            'embedding': stacked([proposal.embedding for proposal in proposals], memory),
+            **self._settings(grid, proposals[0].saliency.shape),
+            'budget': placed(np.array([budget]), memory),
+            'reserves': placed(np.array(self.reserves(budget, grid[0] * grid[1])), memory),
+            'previous_key': placed(np.array([-1 if previous_key is None else previous_key]),
+                                   memory)})
+        key, frame_scores, order, score = (
+            placed(outputs[name], 'cpu') for name in ('key', 'frame_scores', 'order', 'score'))
+        return Selection(int(key[0]), frame_scores, order[:budget], score)
+
+    def _settings(self, grid: tuple[int, int], maps: tuple[int, int]) -> dict[str, Any]:
+        """Return the inputs that stay the same from window to window, where the engine is."""
+        if (found := self._settings_of.get((grid, maps))) is None:
+            values: dict[str, NDArray[Any]] = {
+                'row_weights': area_weights(grid[0], maps[0]),
+                'column_weights': area_weights(grid[1], maps[1]),
+                'neighbours': neighbours(*grid, self._radius),
+                'hysteresis': self._hysteresis, 'alpha': self._alpha}
+            found = self._settings_of[grid, maps] = {
+                name: placed(value, self._window.memory) for name, value in values.items()}
+        return found
+
+
+def placed(value: NDArray[Any] | Tensor, memory: str) -> Any:
+    """Return a value as a NumPy array (`cpu`) or as a tensor on a device; copied if need be."""
+    if memory == 'cpu':
+        return value.cpu().numpy() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        return value.to(memory)
+    # From pinned memory the host need not wait for the copy.
+    pinned = torch.empty(value.shape, dtype=torch.from_numpy(np.empty(0, value.dtype)).dtype,
+                         pin_memory=True)
+    np.copyto(pinned.numpy(), value)
+    return pinned.to(memory, non_blocking=True)
+
+
+def stacked(values: Sequence[NDArray[Any] | Tensor], memory: str) -> Any:
+    """Return values of one shape on each other; see :func:`placed`."""
+    if memory == 'cpu':
+        return np.stack([placed(value, memory) for value in values])
+    return torch.stack([placed(value, memory) for value in values])

@@ -1,0 +1,527 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Answers over a recorded drive, written as pictures, video, report, JSON lines and a bag."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+import os
+from pathlib import Path
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+import cv2
+import jinja2
+import numpy as np
+
+from vts_ros.errors import BagError, FrameError
+from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
+from vts_ros.pipeline.report import FrameRef, SceneReport
+from vts_ros.tools import pictures as visuals
+from vts_ros.tools.bags import Answered, read_frames, until_damage, write_annotated_bag
+from vts_ros.tools.timeline import draw_timeline
+from vts_ros.vlm.answers import RISK_LEVELS
+
+if TYPE_CHECKING:
+    from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
+
+#: The frames of a report in its order, None where one is not recorded; the newest always is.
+Frames = Sequence[Frame | None]
+Pair = tuple[Frames, SceneReport]
+Progress = Callable[[SceneReport], None]
+
+ANSWERS, VIDEO, SHEET, TIMELINE = 'answers.jsonl', 'annotated.mp4', 'contact_sheet.png', \
+    'timeline.png'
+PAGE, ANNOTATED_BAG = 'report.html', 'annotated_bag'
+
+#: Frames per second of the video; an answer stays until the next one, as it did in the drive.
+VIDEO_FPS = 10
+MAX_HOLD_SEC = 5.0
+LAST_HOLD_SEC = 1.0
+SHEET_ANSWERS = 12
+#: More pictures would make the page too heavy for a browser.
+PAGE_ANSWERS = 120
+
+COUNTER_TEXTS = {
+    'frames': 'frames read from the bag',
+    'admitted': 'frames that went into a window',
+    'thinned': 'frames left out because they came sooner than the window wants them',
+    'duplicate': 'frames with the stamp of the frame before',
+    'back': 'times that time went back (the window started anew)',
+    'broken': 'frames that could not be decoded (left out)',
+    'no_stamp': 'frames without a stamp (the receive time was taken)',
+    'truncated': 'files of the bag that were cut off (read as far as possible)',
+    'damaged': 'places where the bag was damaged (read up to there)',
+    'late': 'frames older than the one before (left out)',
+    'gap': 'times that no picture came for long (the window started anew)',
+    'unmatched': 'frames too far in time from those of the other cameras (left out)',
+    'not_copied': 'topics of unknown type (left out of the annotated bag)',
+    'no_bag': 'annotated bags that could not be written (all other results are here)',
+    'interrupted': 'times that the run was stopped by hand',
+    'failed': 'times that the run ended with an error (what came before is here)',
+}
+
+
+class AnnotateError(Exception):
+    """Why there are no results, in one line."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    What came out of a drive.
+
+    Attributes
+    ----------
+    out
+        Folder of the results.
+    reports
+        All answers in their order.
+    counters
+        What happened to the frames; see ``COUNTER_TEXTS``.
+    info
+        Model and engine.
+
+    """
+
+    out: Path
+    reports: tuple[SceneReport, ...]
+    counters: Mapping[str, int]
+    info: Mapping[str, str]
+
+    @property
+    def start_ns(self) -> int:
+        """Return the stamp of the oldest frame of all answers."""
+        return min(frame.stamp for report in self.reports for frame in report.frames)
+
+    @property
+    def duration_sec(self) -> float:
+        """Return the time between the oldest and the newest frame."""
+        return 1e-9 * (max(report.stamp for report in self.reports) - self.start_ns)
+
+    @property
+    def risks(self) -> dict[str, int]:
+        """Return the number of answers per risk level, all levels in their order."""
+        found = Counter(report.answer.risk for report in self.reports)
+        return {level: found[level] for level in RISK_LEVELS}
+
+    @property
+    def tokens(self) -> tuple[float, float]:
+        """Return the mean number of visual tokens per answer: kept, total."""
+        return (float(np.mean([len(report.keep) for report in self.reports])),
+                float(np.mean([report.tokens_total for report in self.reports])))
+
+    def latency_ms(self, percentile: float) -> float:
+        """Return a percentile of the time per answer in milliseconds."""
+        return float(np.percentile(
+            [report.latency_ms.get('total', 0.0) for report in self.reports], percentile))
+
+
+def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
+                    buffer: FrameBuffer | None = None, every: int = 1,
+                    counters: Counter[str] | None = None
+                    ) -> Iterator[tuple[list[Frame], SceneReport]]:
+    """
+    Ask the pipeline about a drive, frame by frame.
+
+    Parameters
+    ----------
+    pipeline
+        What describes a window.
+    frames
+        The frames of the drive as they were received.
+    buffer
+        The rolling window; by default that of the node.
+    every
+        Ask at every so many-th full window.
+    counters
+        Where to count what happened to the frames.
+
+    Yields
+    ------
+    The frames of a report, and the report.
+
+    """
+    buffer = buffer or FrameBuffer()
+    counters = Counter() if counters is None else counters
+    full, settled = 0, buffer.settled
+    newest: FrameRef | None = None
+    for frame in frames:
+        outcome = buffer.push(frame)
+        counters[outcome] += 1
+        if outcome == 'back':
+            pipeline.clear()
+        if buffer.settled == settled:
+            continue
+        settled = buffer.settled
+        if (window := buffer.window()) is None:
+            continue
+        full += 1
+
+        def leave_out(broken: BrokenFrame, window: list[Frame] = window) -> None:
+            counters['broken'] += 1
+            window.remove(broken.frame)
+            buffer.discard(broken.frame)
+
+        if (full - 1) % every:
+            if pipeline.config.mode == 'causal':
+                pipeline.arrive_good(tuple(window), leave_out)
+            continue
+        report = pipeline.describe_good(tuple(window), leave_out)
+        # Without its newest frame a window has been told about already.
+        if report and report.frames[-1] != newest:
+            newest = report.frames[-1]
+            yield list(pipeline.answer_frames), report
+
+
+def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
+             topics: Sequence[str] | None = None, every: int = 1,
+             buffer: FrameBuffer | None = None, progress: Progress | None = None) -> Summary:
+    """
+    Describe a recorded drive and write everything a person wants to look at.
+
+    Parameters
+    ----------
+    bag
+        Directory or storage file of a rosbag2 recording.
+    out
+        Folder for the results; made if needed, results of an earlier run are replaced.
+    pipeline
+        What describes a window.
+    topics
+        Camera topics; by default every camera of the bag.
+    every
+        Ask at every so many-th full window.
+    buffer
+        The rolling window; by default that of the node.
+    progress
+        Called with every answer.
+
+    Raises
+    ------
+    BagError
+        If the bag cannot be read or has no camera.
+    AnnotateError
+        If there is no answer, or the results cannot be written.
+
+    """
+    counters: Counter[str] = Counter()
+    # Frames are cached by camera and stamp, and another drive may have the same stamps.
+    pipeline.clear()
+    frames = until_damage(read_frames(bag, topics, counters), counters)
+    pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters)
+    return write_outputs(pairs, out, source=bag, counters=counters, info=pipeline.info(),
+                         progress=progress)
+
+
+def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
+                  counters: Counter[str] | None = None, info: Mapping[str, str] | None = None,
+                  progress: Progress | None = None) -> Summary:
+    """
+    Write answers and their frames as JSON lines, pictures, video, page and bag.
+
+    Everything is made beside its place and moved there when it is complete, so that a folder
+    never holds half a result. An interrupt from the keyboard ends the answers, not the writing;
+    so does an error after the first answer, which is raised when everything is written. The bag,
+    which is as large as its source, comes last: without it, all else is there.
+
+    Parameters
+    ----------
+    pairs
+        Frames and report of every answer; taken one by one.
+    out
+        Folder for the results.
+    source
+        The bag that the frames come from.
+    counters, info
+        What is told about the run on the page.
+    progress
+        Called with every answer.
+
+    Raises
+    ------
+    AnnotateError
+        If there is no answer, the results cannot be written, the answers ended with an error, or
+        there is no annotated bag.
+
+    """
+    out, source = Path(out), Path(source)
+    target = (out / ANNOTATED_BAG).resolve()
+    if target.exists() and target in (source.resolve(), source.resolve().parent):
+        raise AnnotateError(f'{source} is where the annotated bag would go; choose another folder')
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=out) as folder:
+            writing = _Writing(Path(folder), out, source)
+            summary = writing.write(
+                pairs, Counter() if counters is None else counters, info or {}, progress)
+    except OSError as error:
+        raise AnnotateError(f'cannot write to {out}: {error.strerror or error}') from error
+    if failure := writing.failure or writing.bag_failure:
+        ended = 'ended after ' if writing.failure else ''
+        without = f' without {ANNOTATED_BAG}' if writing.bag_failure else ''
+        raise AnnotateError(f'{ended}{len(summary.reports)} answers, which are in {out}{without}: '
+                            f'{" ".join(str(failure).split())}') from failure
+    return summary
+
+
+class _Writing:
+    """One run of :func:`write_outputs`: what it has, and where it puts it."""
+
+    def __init__(self, folder: Path, out: Path, source: Path) -> None:
+        self.folder, self.out, self.source = folder, out, source
+        self.results = folder / 'results'
+        self.results.mkdir()
+        self.reports: list[SceneReport] = []
+        self.timeline = b''
+        self.failure: Exception | None = None
+        self.bag_failure: BaseException | None = None
+        self._rgb = lru_cache(maxsize=16)(_decode)
+
+    def write(self, pairs: Iterable[Pair], counters: Counter[str], info: Mapping[str, str],
+              progress: Progress | None) -> Summary:
+        start_ns: int | None = None
+        with (self.results / ANSWERS).open('w', encoding='utf-8') as lines, \
+                _Video(self.results / VIDEO) as video:
+            try:
+                for frames, report in self._until_failure(pairs, counters):
+                    if start_ns is None:
+                        start_ns = report.frames[0].stamp
+                    video.add(self._add(frames, report, start_ns), report.stamp)
+                    lines.write(report.to_json() + '\n')
+                    if progress:
+                        progress(report)
+            except KeyboardInterrupt:
+                if not self.reports:
+                    raise
+                counters['interrupted'] += 1
+        if not self.reports:
+            raise AnnotateError(f'no answer from {self.source}: {_why_none(counters)}')
+        summary = Summary(self.out, tuple(self.reports), dict(counters), dict(info))
+        self._pictures(summary)
+        self._page(summary)
+        self._move()
+        self._add_bag(counters)
+        if counters != summary.counters:
+            # What the bag was like is told on the page, too.
+            summary = replace(summary, counters=dict(counters))
+            self._page(summary)
+            self._move()
+        return summary
+
+    def _add_bag(self, counters: Counter[str]) -> None:
+        """Write the annotated bag and move it to its place; whatever happens, no more is lost."""
+        made, place = self.folder / ANNOTATED_BAG, self.out / ANNOTATED_BAG
+        try:
+            # That of an earlier run is about other answers, and takes room.
+            if place.exists():
+                shutil.rmtree(place)
+            write_annotated_bag(self.source, made, (
+                Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
+                counters=counters)
+            os.replace(made, place)
+        except (Exception, KeyboardInterrupt) as error:
+            self.bag_failure = error if str(error) else BagError('interrupted')
+            counters['no_bag'] += 1
+
+    def _until_failure(self, pairs: Iterable[Pair], counters: Counter[str]) -> Iterator[Pair]:
+        try:
+            yield from pairs
+        except Exception as error:
+            if not self.reports:
+                raise
+            self.failure = error
+            counters['failed'] += 1
+
+    def _add(self, frames: Frames, report: SceneReport, start_ns: int) -> visuals.Picture:
+        pictures = [None if frame is None else self._rgb(frame) for frame in frames]
+        newest = pictures[-1]
+        if newest is None:
+            raise AnnotateError(f'the newest frame of the answer at {report.stamp} is not there')
+        drawn = visuals.overlay(newest, report, pictures, start_ns)
+        number = len(self.reports)
+        # On the disk, because an hour of driving would not fit into memory.
+        self._overlay(number).write_bytes(visuals.encode(drawn))
+        (self.folder / f'{number}.newest.jpg').write_bytes(visuals.encode(newest))
+        self.reports.append(report)
+        return drawn
+
+    def _overlay(self, number: int) -> Path:
+        return self.folder / f'{number}.overlay.jpg'
+
+    def _pictures(self, summary: Summary) -> None:
+        reports, name = summary.reports, self.source.stem
+        chosen = visuals.interesting(reports, SHEET_ANSWERS)
+        share = 'all' if len(chosen) == len(reports) else f'{len(chosen)} of'
+        title = f'{name}: {share} {len(reports)} answers'
+        newest = [decode_image((self.folder / f'{i}.newest.jpg').read_bytes()) for i in chosen]
+        sheet = visuals.contact_sheet(
+            newest, [reports[i] for i in chosen],
+            [visuals.seconds(reports[i].stamp, summary.start_ns) for i in chosen], title)
+        (self.results / SHEET).write_bytes(visuals.encode(sheet, '.png'))
+        self.timeline = visuals.encode(draw_timeline(reports, summary.start_ns), '.png')
+        (self.results / TIMELINE).write_bytes(self.timeline)
+
+    def _page(self, summary: Summary) -> None:
+        shown = visuals.interesting(summary.reports, PAGE_ANSWERS)
+        page = _page(summary, self.source.stem, self.timeline,
+                     {i: self._overlay(i).read_bytes() for i in shown})
+        (self.results / PAGE).write_text(page, encoding='utf-8')
+
+    def _move(self) -> None:
+        for made in self.results.iterdir():
+            os.replace(made, self.out / made.name)
+
+
+def _decode(frame: Frame) -> visuals.Picture | None:
+    try:
+        return frame.rgb()
+    except FrameError:
+        return None
+
+
+def _why_none(counters: Mapping[str, int]) -> str:
+    seen = ', '.join(f'{count} {name}' for name, count in counters.items() if count)
+    return f'the window was never full ({seen or "no frames"})'
+
+
+class _Video:
+    """MP4 in which every answer stays for as long as it was the newest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: cv2.VideoWriter | None = None
+        self._pending: tuple[visuals.Picture, int] | None = None
+
+    def __enter__(self) -> _Video:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pending and kind is None:
+            self._write(self._pending[0], LAST_HOLD_SEC)
+        if self._writer:
+            self._writer.release()
+
+    def add(self, picture: visuals.Picture, stamp_ns: int) -> None:
+        if self._pending:
+            hold_sec = 1e-9 * (stamp_ns - self._pending[1])
+            self._write(self._pending[0], min(hold_sec, MAX_HOLD_SEC))
+        self._pending = picture, stamp_ns
+
+    def _write(self, picture: visuals.Picture, hold_sec: float) -> None:
+        if self._writer is None:
+            self._writer = _open_video(self._path, picture.shape[1], picture.shape[0])
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        for _ in range(max(1, round(hold_sec * VIDEO_FPS))):
+            self._writer.write(bgr)
+
+
+def _open_video(path: Path, width: int, height: int) -> cv2.VideoWriter:
+    # Builds of OpenCV without an H.264 encoder are the rule and say so at length: keep them quiet.
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        for codec in ('avc1', 'mp4v'):
+            writer = cv2.VideoWriter(
+                str(path), cv2.VideoWriter.fourcc(*codec), VIDEO_FPS, (width, height))
+            if writer.isOpened():
+                return writer
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    raise AnnotateError(f'this OpenCV cannot write {path.suffix} videos')
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f'data:image/{kind};base64,{b64encode(data).decode()}'
+
+
+def _page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[int, bytes]) -> str:
+    answers = [{
+        'report': summary.reports[i],
+        'time': visuals.seconds(summary.reports[i].stamp, summary.start_ns),
+        'picture': _data_uri(overlay, 'jpeg'),
+    } for i, overlay in overlays.items()]
+    # Autoescape: the words come from a model and may be anything.
+    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
+    return template.render(
+        name=name, summary=summary, answers=answers, timeline=_data_uri(timeline, 'png'),
+        titles=visuals.RISK_TITLES, colours=visuals.RISK_COLOURS,
+        counters=[(COUNTER_TEXTS.get(key, key), count)
+                  for key, count in summary.counters.items() if count])
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ name }}: risk report</title>
+<style>
+:root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --soft: #5c6570; --card: #f3f5f7; }
+@media (prefers-color-scheme: dark) {
+  :root { --bg: #14171c; --fg: #eef1f5; --soft: #a0a8b4; --card: #20252d; } }
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem; background: var(--bg);
+  color: var(--fg); font: 16px/1.5 system-ui, sans-serif; }
+h1 { margin: 0; } h2 { margin-top: 2.5rem; } .soft { color: var(--soft); }
+img { max-width: 100%; display: block; border-radius: 6px; }
+.note { border-left: 4px solid rgb(240, 165, 0); padding: .6rem 1rem; background: var(--card); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; }
+.card, article { background: var(--card); border-radius: 8px; padding: .8rem 1rem; }
+.card b { display: block; font-size: 1.5rem; } article { margin: 1rem 0; }
+.risk { display: inline-block; padding: .1rem .6rem; border-radius: 4px; color: #0c0e12;
+  font-weight: 700; } {% for level, c in colours.items() %}
+.{{ level }} { background: rgb{{ c }}; } {% endfor %}
+
+table { border-collapse: collapse; } td { padding: .2rem 1.2rem .2rem 0; vertical-align: top; }
+</style></head><body>
+<h1>{{ name }}</h1>
+<p class="soft">{{ summary.reports|length }} answers over
+{{ '%.1f'|format(summary.duration_sec) }} s of driving</p>
+<p class="note"><strong>Advice, not control.</strong> A language model wrote these answers from
+camera pictures. They can be wrong, and nothing here may steer a vehicle.</p>
+
+<div class="cards">
+{% for level, count in summary.risks.items() if count %}
+<div class="card"><b>{{ count }}</b><span class="risk {{ level }}">{{ titles[level] }}</span></div>
+{% endfor %}
+<div class="card"><b>{{ '%.0f'|format(summary.tokens[0]) }} of
+{{ '%.0f'|format(summary.tokens[1]) }}</b>visual tokens kept per answer</div>
+<div class="card"><b>{{ '%.2f'|format(summary.latency_ms(50) / 1000) }} s</b>per answer, median
+(95 of 100 within {{ '%.2f'|format(summary.latency_ms(95) / 1000) }} s)</div>
+</div>
+
+<h2>The drive</h2>
+<img src="{{ timeline }}" alt="Risk, tokens and time per answer over the drive">
+
+<h2>The answers</h2>
+<p class="soft">Each picture shows the newest frame; the model saw the bright cells of it and of
+the frames in the strip below, and did not see the grey ones. The box is what the risk is about.
+{% if answers|length < summary.reports|length %}
+{{ answers|length }} of {{ summary.reports|length }} answers are shown, all changes first;
+answers.jsonl has all.{% endif %}</p>
+{% for item in answers %}{% set report = item.report %}
+<article id="a{{ loop.index }}">
+<p><span class="risk {{ report.answer.risk }}">{{ titles[report.answer.risk] }}</span>
+<strong>{{ item.time }}</strong>{% if report.answer.label %} · {{ report.answer.label }}{% endif %}
+{% if report.answer.action and report.answer.risk != 'unknown' %}
+· advice: {{ report.answer.action }}{% endif %}</p>
+<img src="{{ item.picture }}" loading="lazy" alt="{{ report.answer.explanation }}">
+<p>{{ report.answer.explanation or 'The model gave no answer that can be read.' }}<br>
+<span class="soft">{{ report.answer.description }}</span></p>
+</article>
+{% endfor %}
+
+<h2>How it was made</h2>
+<table>
+{% for key, value in summary.info.items() %}
+<tr><td class="soft">{{ key }}</td><td>{{ value }}</td></tr>
+{% endfor %}
+{% for text, count in counters %}
+<tr><td class="soft">{{ text }}</td><td>{{ count }}</td></tr>
+{% endfor %}
+</table>
+</body></html>
+"""

@@ -1,0 +1,116 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The commands of ``vts``, whoever brings them.
+
+A command is an entry point of the group ``vts_ros.commands``: its name, and a Typer app with one
+command or a group of them. So the workshop and the nodes add theirs without being imported here,
+and other packages can do the same. Everything heavy is imported inside the commands, so that help
+is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points, EntryPoint
+import sys
+from typing import Annotated
+
+import typer
+
+from vts_ros import __version__
+from vts_ros.errors import VtsError
+
+GROUP = 'vts_ros.commands'
+#: In the order in which help shows them; others follow.
+_ORDER = ('annotate', 'replay', 'render', 'compile', 'eval', 'bench', 'train')
+
+app = typer.Typer(
+    name='vts', no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+    rich_markup_mode='rich', context_settings={'help_option_names': ['-h', '--help']},
+    epilog='First steps: [bold]vts render drive[/bold] makes a drive with hazards, '
+           '[bold]vts annotate --bag drive[/bold] explains it. Any rosbag2 bag with a camera '
+           'will do.')
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f'vts_ros {__version__}')
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[bool, typer.Option(
+        '--version', callback=_show_version, is_eager=True, help='Show the version.')] = False,
+    _debug: Annotated[bool, typer.Option(
+        '--debug', help='Show the traceback of an error.')] = False,
+) -> None:
+    """Explain the risks of a drive with a multimodal language model that sees fewer tokens."""
+
+
+def _commands() -> dict[str, EntryPoint]:
+    """Return the commands by name, in the order of help."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    known = [name for name in _ORDER if name in found]
+    return {name: found[name] for name in [*known, *sorted(found.keys() - set(known))]}
+
+
+def _add_commands() -> None:
+    for name, point in _commands().items():
+        try:
+            command: typer.Typer = point.load()
+        except ImportError as error:
+            app.command(name, help=f'Not installed: {error}.')(_missing(point, error))
+            continue
+        # A single command stands by itself, several are a group.
+        is_single = len(command.registered_commands) == 1 and not command.registered_callback
+        app.add_typer(command, name=None if is_single else name)
+
+
+def _missing(point: EntryPoint, error: ImportError) -> Callable[[], None]:
+    def explain() -> None:
+        raise VtsError(_how_to_install(point, error))
+
+    return explain
+
+
+def _how_to_install(point: EntryPoint | None, error: ImportError) -> str:
+    extras = ','.join(point.extras) if point else ''
+    return (f'{error.name or error} is missing'
+            + (f": pip install 'vts_ros[{extras}]'" if extras else ''))
+
+
+def run(command: typer.Typer | None = None) -> int:
+    """
+    Run the command line, or one command of it; return the exit code.
+
+    Errors are one line on stderr and exit code 1.
+    """
+    try:
+        if command is None and not _commands():
+            raise VtsError('no commands are registered: the installation is older than the code; '
+                           'run pip install -e . again')
+        (command or app)()
+    except Exception as error:
+        if '--debug' in sys.argv:
+            raise
+        typer.echo(f'vts: {_explain(error)}', err=True)
+        return 1
+    return 0
+
+
+def _explain(error: Exception) -> str:
+    """Return an error as one line; a surprise also says how to see where it came from."""
+    message = ' '.join(str(error).split())
+    if isinstance(error, ModuleNotFoundError):
+        given = next((word for word in sys.argv[1:] if not word.startswith('-')), '')
+        return _how_to_install(_commands().get(given), error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    if type(error).__module__.startswith('vts_ros') or isinstance(error, (OSError, ValueError)):
+        return message
+    return f'{type(error).__name__}: {message} (vts --debug shows where)'
+
+
+_add_commands()

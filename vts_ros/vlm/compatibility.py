@@ -1,0 +1,37 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The oldest transformers that the language models can be driven with."""
+
+from importlib.metadata import version
+
+from packaging.version import Version
+
+from vts_ros.errors import VlmError
+
+#: The first release whose models take over ready encoder outputs (``mm_encoder_outputs``).
+#: setup.py asks for the same.
+MINIMUM_TRANSFORMERS = '5.18.0'
+#: Families that came later to it, by ``model_type``. Before that, Idefics3 took another form, and
+#: SmolVLM counted image tokens in whole pictures only.
+LATER = {'idefics3': '5.20.1', 'smolvlm': '5.21.0'}
+
+
+def check_transformers(minimum: str = MINIMUM_TRANSFORMERS, what: str = 'vts_ros') -> None:
+    """
+    See that the installed transformers are new enough.
+
+    Raises
+    ------
+    VlmError
+        If they are older than ``minimum``; the message names both versions.
+
+    """
+    found = version('transformers')
+    if Version(found) < Version(minimum):
+        raise VlmError(f'{what} needs transformers {minimum} or newer, {found} is installed: '
+                       f"pip install 'transformers>={minimum}'")
+
+
+def check_family(model_type: str) -> None:
+    """See the same for a family of models, by ``model_type``; raises as check_transformers."""
+    check_transformers(LATER.get(model_type, MINIMUM_TRANSFORMERS), f'a {model_type} model')

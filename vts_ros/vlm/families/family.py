@@ -1,0 +1,140 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The interface of a family, and what the families of plain positions have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
+
+from vts_ros.errors import VlmError
+
+Grid = tuple[int, int]
+
+
+class FrameFeatures(NamedTuple):
+    """
+    What the vision encoder says of one frame; does not depend on other frames, so cacheable.
+
+    Attributes
+    ----------
+    tokens
+        Visual tokens [N, D], row-major over the grid.
+    deepstack
+        Further features [N, D] that are added in the first layers of the language model.
+    grid
+        Rows and columns, N = rows * columns.
+    pinned
+        Rows [P, D] that stand after the tokens in the prompt and belong to no cell of the grid,
+        such as an image newline: never dropped.
+
+    """
+
+    tokens: Tensor
+    deepstack: tuple[Tensor, ...]
+    grid: Grid
+    pinned: Tensor | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """Return all that goes in the prompt [N + P, D]."""
+        return self.tokens if self.pinned is None else torch.cat([self.tokens, self.pinned])
+
+
+class Family(Protocol):
+    """
+    One family: how it reads pictures, writes them in a prompt, and counts positions.
+
+    Attributes
+    ----------
+    picture_options
+        Options of the image processor with which every picture becomes one grid.
+    pinned
+        How many image tokens stand after those of the grid, see FrameFeatures.
+
+    """
+
+    picture_options: Mapping[str, Any]
+    pinned: int
+
+    def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
+        """Return rows and columns of visual tokens of each preprocessed picture."""
+
+    def encode(self, pixels: Mapping[str, Tensor]) -> list[FrameFeatures]:
+        """Encode preprocessed pictures, each for itself."""
+
+    def frame(self, image_tokens: str) -> str:
+        """Return what stands in the prompt for a picture, around its image tokens."""
+
+    def positions(self, input_ids: Tensor, visual: Tensor, grids: Sequence[Grid]) -> Tensor:
+        """Return the positions [..., S] of a prompt [S]; ``visual`` marks its image tokens."""
+
+    def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
+        """Return visual tokens in the form in which the model takes them over."""
+
+
+class Flat:
+    """
+    Families whose tokens are numbered 0, 1, 2 and whose pictures all have the same square grid.
+
+    A picture is scaled to the square that the vision encoder was made for, whatever its aspect
+    ratio; so cell (row, column) of the grid is that part of the picture.
+    """
+
+    picture_options: Mapping[str, Any] = {}
+    pinned = 0
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._model: Any = model.model
+        self._config = model.config
+        self._tokenizer = tokenizer
+
+    def frame(self, image_tokens: str) -> str:
+        """Return the image tokens alone."""
+        return image_tokens
+
+    def positions(self, input_ids: Tensor, visual: Tensor, grids: Sequence[Grid]) -> Tensor:
+        """Return 0, 1, 2 as [1, S]."""
+        return torch.arange(len(input_ids))[None]
+
+    def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
+        """Return the tokens as if they were those of one large picture."""
+        # Lists of pictures, as the models' own encoders return them whatever the annotations say.
+        outputs: dict[str, Any] = {'pooler_output': [tokens]}
+        return BaseModelOutputWithPooling(**outputs)
+
+    def _marker(self, name: str, default: str) -> str:
+        """Return a special token by the name that the tokenizer of the checkpoint gives it."""
+        return str(getattr(self._tokenizer, name, None) or default)
+
+
+def square(pixels: Tensor, side_px: int) -> None:
+    """Refuse pictures [..., H, W] that are not of the square that gives the expected grid."""
+    height, width = pixels.shape[-2:]
+    if (height, width) != (side_px, side_px):
+        raise VlmError(f'the image processor of the checkpoint makes pictures of {width}x{height} '
+                       f'px, the model needs {side_px}x{side_px}')
+
+
+def frames(features: Sequence[Tensor] | Tensor, grids: Sequence[Grid],
+           pinned: int = 0) -> list[FrameFeatures]:
+    """
+    Split the rows [N + P, D] that a model made of each picture in those of the grid and the rest.
+
+    Raises
+    ------
+    VlmError
+        If there are not as many rows as the grid has cells.
+
+    """
+    if [len(rows) - pinned for rows in features] != [high * wide for high, wide in grids]:
+        raise VlmError(f'the model made {[len(rows) for rows in features]} visual tokens of '
+                       f'pictures with grids {list(grids)}')
+    return [FrameFeatures(rows[:len(rows) - pinned], (), grid,
+                          rows[len(rows) - pinned:] if pinned else None)
+            for rows, grid in zip(features, grids)]
