@@ -51,8 +51,6 @@ setup(
         'packaging',
         'pillow',
         'pyyaml',
-        'rosbags',
-        'rosbags-image',
         'simplejpeg',
         'torch',
         'transformers>=5.18.0',

@@ -33,9 +33,13 @@ def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise FrameError(f'expected uint8 (height, width, 3), got {image.dtype} {image.shape}')
-    height, width = image.shape[:2]
+    check_size(*image.shape[:2])
+    return image
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise FrameError if no camera has pictures of such a size; see :func:`check_rgb`."""
     if min(height, width) < MIN_SIDE_PX:
         raise FrameError(f'picture of {width}x{height} px is smaller than {MIN_SIDE_PX} px')
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise FrameError(f'picture of {width}x{height} px is no camera picture')
-    return image

@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.raw_images import raw_rgb
+from vts_ros.pipeline.raw_images import RawImage
 from vts_ros.pipeline.report import RISK_COLOURS, RISK_STATUS_LEVELS, SceneReport
 from vts_ros.vlm.answers import RiskLevel, UNKNOWN_ACTION
 
@@ -46,12 +46,12 @@ def to_stamp(stamp_ns: int) -> Time:
 
 def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Frame:
     """
-    Take the picture out of a message; compressed pictures stay compressed.
+    Take the picture out of a message as it is: no pixel is looked at before a window needs it.
 
     Parameters
     ----------
     message
-        Raw pictures in any encoding of 8 bits or in mono16, rows padded or not.
+        Compressed, or raw in one of the encodings of ``pipeline/raw_images.py``.
     now_ns
         Stamp of a picture that has none.
 
@@ -66,7 +66,7 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
         if not message.data:
             raise FrameError('empty picture')
         return Frame(camera, stamp_ns, message.data.tobytes())
-    return Frame(camera, stamp_ns, raw_rgb(message))
+    return Frame(camera, stamp_ns, RawImage.of(message))
 
 
 def to_image(rgb: NDArray[np.uint8], header: Header) -> Image:

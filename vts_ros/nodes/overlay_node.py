@@ -59,7 +59,7 @@ class History:
         with self._lock:
             self._forget(frame.key)
             self._frames[frame.key] = frame
-            self._bytes += _size(frame)
+            self._bytes += frame.size_bytes
             while self._bytes > self._limit_bytes:
                 self._forget(next(iter(self._frames)))
 
@@ -74,11 +74,7 @@ class History:
 
     def _forget(self, key: tuple[str, int]) -> None:
         if frame := self._frames.pop(key, None):
-            self._bytes -= _size(frame)
-
-
-def _size(frame: Frame) -> int:
-    return len(frame.data) if isinstance(frame.data, bytes) else frame.data.nbytes
+            self._bytes -= frame.size_bytes
 
 
 class VtsOverlay(Node):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import simplejpeg
 
 from vts_ros.errors import FrameError
+from vts_ros.pipeline.raw_images import RawImage
 from vts_ros.rgb import check_rgb
 
 #: More than any camera of a car has. A few bytes can claim to be a picture that fills the memory.
@@ -111,23 +112,33 @@ class Frame:
     stamp_ns
         Acquisition time in nanoseconds.
     data
-        Compressed bytes, or a uint8 array of shape (height, width, 3), RGB.
+        Compressed bytes, a raw image that is not yet converted, or a uint8 array of shape
+        (height, width, 3), RGB.
 
     """
 
     camera: str
     stamp_ns: int
-    data: bytes | NDArray[np.uint8]
+    data: bytes | RawImage | NDArray[np.uint8]
 
     @property
     def key(self) -> tuple[str, int]:
         """Return what identifies the frame in caches."""
         return self.camera, self.stamp_ns
 
+    @property
+    def size_bytes(self) -> int:
+        """Return how many bytes are held for it."""
+        if isinstance(self.data, bytes):
+            return len(self.data)
+        return self.data.data.nbytes if isinstance(self.data, RawImage) else self.data.nbytes
+
     def rgb(self) -> NDArray[np.uint8]:
         """Return the picture as uint8 (height, width, 3); raise FrameError if it is broken."""
         if isinstance(self.data, bytes):
             return decode_image(self.data)
+        if isinstance(self.data, RawImage):
+            return self.data.rgb()
         return check_rgb(self.data)
 
 

@@ -3,15 +3,16 @@
 """
 What image messages of any origin mean: the name of the camera, and the picture. No ROS.
 
-Not cv_bridge: it would convert the same encodings by the same functions of OpenCV, but that of apt
-is built against NumPy 1 and fails beside NumPy 2, and offline there is none.
+Every conversion is one call of OpenCV on the bytes as they came, made when a window needs the
+picture and not when it arrives. The encodings that cv_bridge knows come out as cv_bridge has them,
+bit by bit (``test/test_images.py`` compares them where it is installed); it is not needed here, as
+builds of it are bound to one release of NumPy and OpenCV.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 import re
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import cv2
@@ -19,24 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
-from vts_ros.rgb import check_rgb
+from vts_ros.rgb import check_rgb, check_size
 
 #: What image_transport and drivers append to the name of a camera.
 _TRANSPORT = re.compile(r'(/compressed)?$')
 _PICTURE = re.compile(r'/image(_(raw|color|mono|rect|rect_color))?$')
 
 #: OpenCV's own names for what ROS drivers mean by others.
-_ALIASES = {'8UC3': 'bgr8', '8UC1': 'mono8'}
-#: Bytes per pixel, and how pixels become RGB.
-_PLAIN: dict[str, tuple[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
-    'rgb8': (3, lambda pixels: pixels),
-    'bgr8': (3, lambda pixels: pixels[..., ::-1]),
-    'rgba8': (4, lambda pixels: pixels[..., :3]),
-    'bgra8': (4, lambda pixels: pixels[..., 2::-1]),
-    'mono8': (1, lambda pixels: pixels.repeat(3, axis=2)),
-}
+_ALIASES = {'8UC3': 'bgr8', '8UC1': 'mono8', '8UC4': 'bgra8', 'yuv422': 'uyvy',
+            'yuv422_yuy2': 'yuyv'}
+#: Channels of a pixel, and how they become RGB; None are RGB. OpenCV names a Bayer pattern after
+#: its second row and column.
+_CONVERSIONS: dict[str, tuple[int, int | None]] = {
+    'rgb': (3, None), 'bgr': (3, cv2.COLOR_BGR2RGB), 'rgba': (4, cv2.COLOR_RGBA2RGB),
+    'bgra': (4, cv2.COLOR_BGRA2RGB), 'mono': (1, cv2.COLOR_GRAY2RGB),
+    'bayer_rggb': (1, cv2.COLOR_BayerBG2RGB), 'bayer_bggr': (1, cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg': (1, cv2.COLOR_BayerGR2RGB), 'bayer_grbg': (1, cv2.COLOR_BayerGB2RGB)}
+#: Colours shared by two neighbours in a row.
+_PACKED_YUV = {'uyvy': cv2.COLOR_YUV2RGB_UYVY, 'yuyv': cv2.COLOR_YUV2RGB_YUY2}
 #: Full planes of luminance above half planes of colour.
-_PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
+_PLANAR_YUV = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
 
 
 class ImageMessage(Protocol):
@@ -65,75 +68,118 @@ def camera_name(topic: str, frame_id: str = '') -> str:
     return stem.strip('/').replace('/', '_') or 'camera'
 
 
-def raw_rgb(message: ImageMessage) -> NDArray[np.uint8]:
+@dataclass(frozen=True, eq=False)
+class RawImage:
     """
-    Return the picture of a raw image message as uint8 (height, width, 3), RGB.
+    The picture of a raw image message as it came, not yet converted.
 
     Raises
     ------
     FrameError
-        If encoding, sizes or number of bytes do not go together, or the encoding is neither one
-        of 8-bit colour or grey nor mono16; in one line.
+        If encoding, sizes and number of bytes do not go together, or the encoding is not known;
+        in one line, before anything is converted.
 
     """
-    encoding = _ALIASES.get(message.encoding, message.encoding)
-    try:
-        if encoding in _PLAIN:
-            channels, to_rgb = _PLAIN[encoding]
-            rgb = to_rgb(_packed(message, channels).reshape(
-                message.height, message.width, channels))
-        elif encoding == 'mono16':
-            rgb = _grey16_rgb(message)
-        elif encoding in _PLANAR:
-            rgb = _planar_rgb(message, _PLANAR[encoding])
-        else:
-            rgb = _other_rgb(message, encoding)
-    except (cv2.error, TypeError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise FrameError(f'{message.width}x{message.height} {encoding!r} picture of '
-                         f'{len(message.data)} bytes cannot be used: {reason}') from error
-    return check_rgb(np.ascontiguousarray(rgb))
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: bool
+    step: int
+    #: uint8 [bytes].
+    data: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, message: ImageMessage) -> RawImage:
+        """Take the bytes of a message over, without a copy where it allows that."""
+        return cls(message.height, message.width, message.encoding, bool(message.is_bigendian),
+                   message.step, np.asarray(message.data, np.uint8))
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a look at the pixels."""
+        name = _ALIASES.get(self.encoding, self.encoding)
+        kind, bits = (name, 8) if name in _PACKED_YUV or name in _PLANAR_YUV else _split(name)
+        rows = self.height * 3 // 2 if kind in _PLANAR_YUV else self.height
+        row_bytes = self.width * _pixel_bytes(kind, bits)
+        if not bits:
+            raise self._unusable('its encoding is no picture in 8 or 16 bits')
+        if self.step < row_bytes:
+            raise self._unusable(f'rows of {self.step} bytes are too short')
+        if len(self.data) < rows * self.step:
+            raise self._unusable(f'{rows * self.step} bytes were expected')
+        if kind in _PACKED_YUV and self.width % 2:
+            raise self._unusable('its colours come in pairs, so its width must be even')
+        if kind in _PLANAR_YUV and (self.width % 2 or self.height % 2):
+            raise self._unusable('its colours come in pairs, so its sides must be even')
+        check_size(self.height, self.width)
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """
+        Return the picture as uint8 (height, width, 3), RGB.
+
+        Raises
+        ------
+        FrameError
+            If it cannot be converted after all.
+
+        """
+        try:
+            return check_rgb(self._converted())
+        except (cv2.error, TypeError, ValueError) as error:
+            if isinstance(error, FrameError):
+                raise
+            raise self._unusable(' '.join(str(error).split())) from error
+
+    def _converted(self) -> NDArray[np.uint8]:
+        name = _ALIASES.get(self.encoding, self.encoding)
+        if name in _PLANAR_YUV:
+            planes = self._rows(self.height * 3 // 2, 1)
+            return np.asarray(cv2.cvtColor(planes, _PLANAR_YUV[name]), np.uint8)
+        if name in _PACKED_YUV:
+            pixels = self._rows(self.height, 2).reshape(self.height, self.width, 2)
+            return np.asarray(cv2.cvtColor(pixels, _PACKED_YUV[name]), np.uint8)
+        kind, bits = _split(name)
+        channels, conversion = _CONVERSIONS[kind]
+        rows = self._rows(self.height, channels * bits // 8)
+        if bits == 16:
+            # Linearly, 65535 to 255, as cv_bridge does. Not by the brightest pixel: then what a
+            # pixel means would change from frame to frame.
+            wide = rows.view('>u2' if self.is_bigendian else '<u2').astype(np.uint16)
+            if kind.startswith('bayer'):
+                wide = np.asarray(cv2.cvtColor(wide, conversion or 0), np.uint16)
+                conversion, channels = None, 3
+            rows = np.asarray(cv2.convertScaleAbs(
+                wide.reshape(self.height, -1), alpha=255 / 65535), np.uint8)
+        pixels = rows.reshape(self.height, self.width, channels)
+        if conversion is None:
+            return np.ascontiguousarray(pixels)
+        return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
+
+    def _rows(self, rows: int, pixel_bytes: int) -> NDArray[np.uint8]:
+        """Return the bytes by row, without those that drivers pad rows with."""
+        data = self.data[:rows * self.step].reshape(rows, self.step)
+        return np.ascontiguousarray(data[:, :self.width * pixel_bytes])
+
+    def _unusable(self, reason: str) -> FrameError:
+        return FrameError(f'{self.width}x{self.height} {self.encoding!r} picture of '
+                          f'{len(self.data)} bytes cannot be used: {reason}')
 
 
-def _packed(message: ImageMessage, pixel_bytes: int, rows: int | None = None
-            ) -> NDArray[np.uint8]:
-    """Return the bytes by row, without those that drivers pad rows with."""
-    rows = message.height if rows is None else rows
-    data = np.asarray(message.data, np.uint8)[:rows * message.step]
-    packed = data.reshape(rows, message.step)[:, :message.width * pixel_bytes]
-    if packed.shape[1] < message.width * pixel_bytes:
-        raise ValueError(f'rows of {message.step} bytes are too short')
-    return np.ascontiguousarray(packed)
+def raw_rgb(message: ImageMessage) -> NDArray[np.uint8]:
+    """Return the picture of a raw image message, see :class:`RawImage`."""
+    return RawImage.of(message).rgb()
 
 
-def _grey16_rgb(message: ImageMessage) -> NDArray[np.uint8]:
-    """
-    Scale 16-bit grey linearly, 65535 to 255, as cv_bridge does.
-
-    Not by the brightest pixel: then what a pixel means would change from frame to frame.
-    """
-    pixels = _packed(message, 2).view('>u2' if message.is_bigendian else '<u2')
-    grey = cv2.convertScaleAbs(pixels.astype(np.uint16), alpha=255 / 65535)
-    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+def _split(encoding: str) -> tuple[str, int]:
+    """Return kind and bits of a channel; no bits where the encoding is no picture."""
+    for bits in (8, 16):
+        kind = encoding.removesuffix(str(bits))
+        if kind != encoding and kind in _CONVERSIONS:
+            return kind, bits
+    return encoding, 0
 
 
-def _planar_rgb(message: ImageMessage, conversion: int) -> NDArray[np.uint8]:
-    planes = _packed(message, 1, rows=message.height * 3 // 2)
-    return np.asarray(cv2.cvtColor(planes, conversion), np.uint8)
-
-
-def _other_rgb(message: ImageMessage, encoding: str) -> NDArray[np.uint8]:
-    """Leave Bayer patterns and the like, which are rare, to rosbags-image."""
-    from rosbags.image import ImageError, message_to_cvimage
-    from rosbags.image.image import to_cvtype
-
-    try:
-        _, _, pixel_type, channels = to_cvtype(encoding)
-        if pixel_type != 'uint8':
-            raise ValueError('only encodings of 8 bits and mono16 are supported')
-        plain = SimpleNamespace(
-            height=message.height, width=message.width, encoding=encoding,
-            is_bigendian=message.is_bigendian, data=_packed(message, channels))
-        return np.asarray(message_to_cvimage(plain, 'rgb8'))  # type: ignore[arg-type]
-    except ImageError as error:
-        raise ValueError(str(error)) from error
+def _pixel_bytes(kind: str, bits: int) -> int:
+    if kind in _PACKED_YUV:
+        return 2
+    return _CONVERSIONS[kind][0] * bits // 8 if kind in _CONVERSIONS else 1

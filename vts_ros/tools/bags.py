@@ -28,7 +28,7 @@ from rosbags.typesys.store import Typestore
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
-from vts_ros.pipeline.raw_images import camera_name, raw_rgb
+from vts_ros.pipeline.raw_images import camera_name, RawImage
 from vts_ros.pipeline.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
 
 IMAGE = 'sensor_msgs/msg/Image'
@@ -395,8 +395,9 @@ def _frame_ref(message: Any, connection: Connection, received_ns: int) -> FrameR
 
 def _to_frame(message: Any, connection: Connection, received_ns: int) -> Frame:
     ref = _frame_ref(message, connection, received_ns)
-    data = message.data.tobytes() if connection.msgtype == COMPRESSED_IMAGE else raw_rgb(message)
-    return Frame(ref.camera, ref.stamp, data)
+    is_compressed = connection.msgtype == COMPRESSED_IMAGE
+    return Frame(ref.camera, ref.stamp,
+                 message.data.tobytes() if is_compressed else RawImage.of(message))
 
 
 class Answered(NamedTuple):
