@@ -14,10 +14,10 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture test lint clean
+.PHONY: help setup demo picture parameters check test lint clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Create .venv with everything that is needed; done once
 
@@ -35,12 +35,18 @@ $(READY): setup.py constraints.txt
 demo: $(READY)  ## Describe a drive and write an annotated video; DEMO_BAG=<folder> takes your own bag
 	@DEMO_BAG='$(DEMO_BAG)' $(BIN)/python -m vts_ros.lab.demo
 
+parameters: $(READY)  ## Write config/vts.yaml and docs/parameters.md from the table of parameters
+	@$(BIN)/python -m vts_ros.nodes.parameter_pages
+
 picture: $(READY)  ## Make docs/overlay.jpg again: the demo with the overlay node, and one of its pictures
 	@$(BIN)/python -m vts_ros.lab.demo --picture docs/overlay.jpg
 
 lint: $(READY)  ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+check: lint  ## Lint, then the unit tests: what starts no process, no node and no training
+	@$(BIN)/python -m pytest -m 'not slow'
 
 test: lint  ## Lint, then run all tests; VTS_TEST_BAGS=<folder> adds those on real bags
 	@$(BIN)/python -m pytest

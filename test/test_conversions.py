@@ -129,9 +129,9 @@ def test_a_risk_that_no_longer_holds_is_stale_with_the_reason() -> None:
 
 
 def test_markers_wrap_the_text_and_take_the_colour_of_the_risk() -> None:
-    text, lamp = to_markers(report('high'), 'base_link').markers
+    text, lamp = to_markers(report('high'), 'base_link', 10.0).markers
     assert text.text.startswith('RISK HIGH: brake\n')
     assert max(map(len, text.text.splitlines())) <= MARKER_WIDTH
     assert lamp.color.r > 2 * lamp.color.g
-    calm = to_markers(report('none'), 'base_link').markers[1]
+    calm = to_markers(report('none'), 'base_link', 10.0).markers[1]
     assert calm.color.g > 2 * calm.color.r

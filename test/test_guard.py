@@ -315,3 +315,15 @@ def test_a_guard_is_fitted_to_windows_over_recordings() -> None:
     guard = fit_guard(clips[10:], clips[:10], outside=0.1)
     assert np.mean([holds(guard, [guard.evidence(rgb) for rgb in clip]) for clip in clips]) > 0.8
     assert not holds(guard, [guard.evidence(noise(0))])
+
+
+def test_the_networks_see_the_picture_without_the_signature() -> None:
+    plain = render_window(next(balanced_scenes('val', 1))).frames[0]
+    plain = np.clip(plain, 12, 243)
+    guard = SignatureGuard()
+    signed = signature.sign(plain)
+    cleaned = guard.clean(signed, guard.evidence(signed))
+    assert np.abs(cleaned.astype(int) - plain).max() <= 1
+    # What has none is left alone.
+    assert guard.clean(noise(0), guard.evidence(noise(0))) is not None
+    np.testing.assert_array_equal(guard.clean(noise(0), guard.evidence(noise(0))), noise(0))

@@ -35,7 +35,8 @@ import yaml
 
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
-from vts_ros.nodes.vts_node import LATCHED_QOS, MAX_QUESTION_CHARS
+from vts_ros.nodes.qos import LATCHED_QOS
+from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS
 from vts_ros.pipeline.guard import NOTHING_KNOWN
 from vts_ros.vlm.answers import RISK_LEVELS
 
@@ -155,9 +156,14 @@ def test_a_question_is_answered(car: Car) -> None:
     pieces = car.listen(String, '/vts_node/answer_partial')
     car.publisher(String, '/vts_node/question').publish(String(data='Is it safe to drive on?'))
     car.until(lambda: answers)
-    assert answers[0].data.startswith(('Yes', 'No'))
-    car.until(lambda: ''.join(piece.data for piece in pieces).strip() == answers[0].data)
+    said = json.loads(answers[0].data)
+    assert said['answer'].startswith(('Yes', 'No'))
+    assert (said['question'], said['error']) == ('Is it safe to drive on?', None)
+    told = [json.loads(piece.data) for piece in pieces]
+    car.until(lambda: ''.join(json.loads(piece.data)['text'] for piece in pieces).strip()
+              == said['answer'])
     assert len(pieces) > 1
+    assert {one['id'] for one in told} == {said['id']}
 
 
 def test_every_question_gets_a_reply(node: Process, car: Car) -> None:
@@ -165,23 +171,25 @@ def test_every_question_gets_a_reply(node: Process, car: Car) -> None:
     refused = car.counter('pipeline', 'questions_refused')
     asks = car.publisher(String, '/vts_node/question')
 
-    def replies(*questions: str) -> list[str]:
+    def replies(*questions: str) -> list[tuple[str, str | None]]:
         before = len(answers)
         for text in questions:
             asks.publish(String(data=text))
         car.until(lambda: len(answers) == before + len(questions))
-        return sorted({answer.data for answer in answers[before:]})
+        found = [json.loads(answer.data) for answer in answers[before:]]
+        assert len({one['id'] for one in found}) == len(questions)
+        return [(one['answer'], one['error']) for one in sorted(found, key=lambda one: one['id'])]
 
-    assert replies('Is there a car?') == ['No answer: no window of pictures yet']
+    assert replies('Is there a car?') == [('', 'no window of pictures yet')]
     # Not rendered: whatever the model would say of these pictures, it is not said.
     report = car.show_window()
     assert (report.answer.risk, report.in_distribution) == ('unknown', False)
     assert report.answer.label is None
     wrong = replies('', ' ', '?' * (MAX_QUESTION_CHARS + 1))
-    assert wrong == ['No answer: expected 1 to 500 characters']
-    unlike, untaught = replies('危険はありますか', 'Is there a car?')
-    assert unlike == NOTHING_KNOWN
-    assert untaught.startswith('This model was not taught to answer that.')
+    assert wrong == [('', 'expected 1 to 500 characters')] * 3
+    untaught, unlike = replies('危険はありますか', 'Is there a car?')
+    assert unlike == (NOTHING_KNOWN, None)
+    assert untaught[0].startswith('This model was not taught to answer that.')
     car.wait_for_counters('pipeline', questions_refused=refused + 3)
     assert 'expected 1 to 500 characters' in node.output
 

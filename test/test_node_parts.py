@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-import json
+from concurrent.futures import Future
 from pathlib import Path
-import re
 import signal
 import subprocess
 import sys
@@ -41,13 +40,14 @@ from vts_ros.nodes import vts_node
 from vts_ros.nodes.camera import Camera
 from vts_ros.nodes.conversions import to_ns, to_stamp
 from vts_ros.nodes.diagnostics import CameraHealth
+from vts_ros.nodes.parameter_pages import FILE, PAGE, parameter_file, parameter_page
 from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Spec
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.pipeline.report import FrameRef, SceneReport
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.bags import COMPRESSED_IMAGE, TYPESTORE
 
 
@@ -66,8 +66,23 @@ def inside(ros: Ros, model: str) -> Iterator[VtsNode]:
         rclpy.shutdown()
 
 
+def finish(node: VtsNode) -> None:
+    """Wait until the worker has done what waits."""
+    node._worker.submit('test', lambda stop: None).result()
+
+
+def ask_for_one(node: VtsNode) -> Future[tuple[bool, str]]:
+    """Ask for a description, as ~/describe_now does."""
+    return node._worker.submit('describe now', lambda stop: node._describe(False, stop))
+
+
+def let_stand(node: VtsNode) -> None:
+    """Have the node believe that an answer stands."""
+    node._outputs._said_ns = node._clock_of_node.now_ns()
+
+
 def test_an_unexpected_failure_is_an_error_and_no_answer(inside: VtsNode) -> None:
-    worked, reason = inside._attempt(lambda: str(np.empty(0)[1]))
+    worked, reason = inside._attempt(lambda stop: str(np.empty(0)[1]), lambda: False)
     assert not worked
     assert reason.startswith('IndexError')
     status = next(one for one in inside._health.statuses('vts_node', {}, 'enabled')
@@ -78,12 +93,12 @@ def test_an_unexpected_failure_is_an_error_and_no_answer(inside: VtsNode) -> Non
 
 def test_questions_that_wait_are_bounded(inside: VtsNode) -> None:
     busy = threading.Event()
-    inside._worker.submit(busy.wait)
+    inside._worker.submit('test', lambda stop: busy.wait())
     for _ in range(3 * MAX_QUESTIONS):
         inside._on_question(String(data='?' * MAX_QUESTION_CHARS))
     refused = inside._health.counters['questions_refused']
     busy.set()
-    inside._worker.submit(lambda: None).result()
+    finish(inside)
     assert refused == 2 * MAX_QUESTIONS
     # Those that waited had their turn, and the places are free again.
     assert inside._health.counters['unanswered'] == MAX_QUESTIONS
@@ -95,15 +110,15 @@ def test_lazy_describes_only_for_those_who_listen(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     described = threading.Event()
     retracted: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside, '_describe_waiting', lambda give_up: described.set())
-    monkeypatch.setattr(inside._risk, 'publish', retracted.append)
-    inside._risk_stands = True
+    monkeypatch.setattr(inside, '_describe_unasked', lambda stop: described.set())
+    monkeypatch.setattr(inside._outputs._risk, 'publish', retracted.append)
+    let_stand(inside)
     inside.set_parameters([Parameter('pipeline.lazy', value=True)])
-    inside._buffer = FrameBuffer(frames=1)
-    inside._buffer.push(Frame('front', 1, b''))
+    inside._present.buffer = FrameBuffer(frames=1)
+    inside._present.buffer.push(Frame('front', 1, b''))
 
     inside._request()
-    inside._worker.submit(lambda: None).result()
+    finish(inside)
     assert not described.is_set()
     assert [one.status[0].message for one in retracted] == ['nobody was listening']
 
@@ -126,7 +141,7 @@ def show_nothing(node: VtsNode) -> None:
 
 
 @pytest.mark.parametrize(('event', 'reason'), [
-    (lambda node: node._describe(full=True), 'the node is not active'),
+    (lambda node: node._describe(True, lambda: False), 'the node is not active'),
     (lambda node: node._on_enable(SetBool.Request(), SetBool.Response()), 'the node was disabled'),
     (lambda node: node._on_time_jump(None), 'time went back'),
     (lambda node: node._stop('the node was deactivated'), 'the node was deactivated'),
@@ -135,11 +150,11 @@ def test_whatever_ends_a_risk_takes_it_back_once(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch, event: Callable[[VtsNode], None],
         reason: str) -> None:
     said: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._risk, 'publish', said.append)
-    inside._risk_stands = True
+    monkeypatch.setattr(inside._outputs._risk, 'publish', said.append)
+    let_stand(inside)
     for _ in range(2):
         event(inside)
-    inside._worker.submit(lambda: None).result()
+    finish(inside)
     assert [(one.status[0].level, one.status[0].message) for one in said] == [
         (DiagnosticStatus.STALE, reason)]
 
@@ -174,9 +189,9 @@ def test_diagnostics_do_not_look_into_a_pipeline_that_runs(
     activate(inside, max_frame_age_sec=0.0)
     inside._on_tick()
     show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=START_NS)
-    inside._worker.submit(lambda: None).result()
+    finish(inside)
     inside._on_tick()
-    assert threads == {'pipeline_0'}
+    assert threads == {'pipeline'}
     values = {one.key: one.value for status in told[-1].status for one in status.values}
     assert int(values['frames_new']) == 5
 
@@ -189,11 +204,11 @@ def test_diagnostics_that_fail_do_not_end_the_node(
 
     monkeypatch.setattr(inside._health, 'statuses', fail)
     retracted: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._risk, 'publish', retracted.append)
-    inside._risk_stands = True
+    monkeypatch.setattr(inside._outputs._risk, 'publish', retracted.append)
+    let_stand(inside)
     for _ in range(2):
         show_nothing(inside)
-    inside._worker.submit(lambda: None).result()
+    finish(inside)
     assert len(retracted) == 1
     assert capfd.readouterr().err.count('no diagnostics: ') == 1
 
@@ -206,7 +221,7 @@ class Held:
         self.risks: list[DiagnosticArray] = []
         self._describe = Pipeline.describe
         monkeypatch.setattr(Pipeline, 'describe', lambda *given: self._hold(*given))
-        monkeypatch.setattr(node._risk, 'publish', self.risks.append)
+        monkeypatch.setattr(node._outputs._risk, 'publish', self.risks.append)
 
     def _hold(self, *given: Any) -> SceneReport:
         self.begun.release()
@@ -235,7 +250,7 @@ def test_what_nobody_asked_for_is_given_up_when_the_node_falls_silent(
         ) -> None:
     held = Held(inside, monkeypatch)
     activate(inside)
-    inside._risk_stands = True
+    let_stand(inside)
     now_ns = inside.get_clock().now().nanoseconds
     # The last picture comes while the others are described, and waits.
     show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=now_ns - 1_600_000_000)
@@ -245,7 +260,7 @@ def test_what_nobody_asked_for_is_given_up_when_the_node_falls_silent(
     # At once, not when the long answer is there.
     assert held.told == [DiagnosticStatus.STALE]
     held.go_on.set()
-    inside._worker.submit(lambda: None).result()
+    finish(inside)
     assert held.told == [DiagnosticStatus.STALE]
     assert not held.begun.acquire(blocking=False)
     assert inside._health.counters['described'] == 0
@@ -255,9 +270,9 @@ def test_what_was_asked_for_is_told_although_the_node_is_disabled(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(inside, monkeypatch)
     activate(inside)
-    inside._risk_stands = True
+    let_stand(inside)
     show(inside, jpeg(picture(0)), stamp_ns=inside.get_clock().now().nanoseconds)
-    asked = inside._worker.submit(inside._describe, full=False)
+    asked = ask_for_one(inside)
     assert held.begun.acquire(timeout=100.0)
     disable(inside)
     held.go_on.set()
@@ -269,22 +284,22 @@ def test_what_was_asked_for_is_told_although_the_node_is_disabled(
 def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     risks: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._risk, 'publish', risks.append)
+    monkeypatch.setattr(inside._outputs._risk, 'publish', risks.append)
     activate(inside, max_frame_age_sec=0.0)
     good, step_ns = [jpeg(picture(number)) for number in range(5)], 400_000_000
     show(inside, *good, stamp_ns=START_NS)
-    assert inside._worker.submit(inside._describe, full=False).result()[0]
+    assert ask_for_one(inside).result()[0]
     seen = len(risks)
     for number in (5, 6):
         show(inside, b'no picture', stamp_ns=START_NS + number * step_ns)
-        inside._worker.submit(lambda: None).result()
-    assert [(one.status[0].level, one.status[0].message) for one in risks[seen:]] == [
-        (DiagnosticStatus.STALE, vts_node.UNDECODABLE)]
-    assert inside._worker.submit(inside._describe, full=False).result() == (
+        finish(inside)
+    # Pictures of any age will do: what was said of the last good one still stands.
+    assert risks[seen:] == []
+    assert ask_for_one(inside).result() == (
         False, vts_node.UNDECODABLE)
     # A broken picture is no reason to say nothing of a newer one.
     show(inside, good[0], stamp_ns=START_NS + 7 * step_ns)
-    inside._worker.submit(lambda: None).result()
+    finish(inside)
     assert to_ns(risks[-1].header.stamp) == START_NS + 7 * step_ns
 
 
@@ -292,14 +307,14 @@ def test_one_broken_picture_does_not_take_back_what_is_of_the_present(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     activate(inside, max_frame_age_sec=3600.0)
     risks: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._risk, 'publish', risks.append)
+    monkeypatch.setattr(inside._outputs._risk, 'publish', risks.append)
     good, now_ns = jpeg(picture(0)), inside.get_clock().now().nanoseconds
     show(inside, *[good] * 5, b'no picture', stamp_ns=now_ns - 2_000_000_000)
-    assert inside._worker.submit(inside._describe, full=False).result() == (
+    assert ask_for_one(inside).result() == (
         False, vts_node.UNDECODABLE)
     assert to_ns(risks[-1].header.stamp) == now_ns - 400_000_000
     inside.set_parameters([Parameter('max_frame_age_sec', value=0.001)])
-    assert not inside._worker.submit(inside._describe, full=False).result()[0]
+    assert not ask_for_one(inside).result()[0]
     assert risks[-1].status[0].level == DiagnosticStatus.STALE
 
 
@@ -309,12 +324,12 @@ def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> Non
     good = jpeg(picture(0))
     show(inside, good, *[b'no picture'] * 4, stamp_ns=now_ns - 4_000_000_000)
     show(inside, b'no picture', stamp_ns=now_ns)
-    assert inside._worker.submit(inside._describe, full=False).result() == (
+    assert ask_for_one(inside).result() == (
         False, f'camera_front: {vts_node.UNDECODABLE}, camera_rear: no picture yet')
     # What another camera shows is told.
     show(inside, good, stamp_ns=now_ns, camera=1)
-    assert inside._worker.submit(inside._describe, full=False).result()[0]
-    assert inside._newest_told == FrameRef('camera_rear', now_ns)
+    assert ask_for_one(inside).result()[0]
+    assert inside._newest_told == ('camera_rear', now_ns)
 
 
 def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,8 +399,8 @@ def test_shutdown_and_a_failed_activation_leave_nothing(
 def test_errors_nobody_foresaw_are_told_with_their_traceback() -> None:
     with pytest.raises(IndexError) as caught:
         np.empty(0)[1]
-    assert 'Traceback' in vts_node.told(caught.value)
-    assert vts_node.told(FileNotFoundError('no such model')) == 'no such model'
+    assert 'Traceback' in vts_node.format_error(caught.value)
+    assert vts_node.format_error(FileNotFoundError('no such model')) == 'no such model'
 
 
 def test_a_camera_keeps_the_name_of_its_first_picture() -> None:
@@ -409,7 +424,8 @@ def test_a_problem_of_a_camera_is_news_once_and_passes(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(('cameras', 'reason'), [
     ([''], None), (['camera/front', '/rear'], None), ([], 'one or more'),
     (['a/b', 'a_b'], 'name of its own'), (['front', '/front'], 'name of its own'),
-    (['front/'], 'must not end'), (['a//b'], 'repeated'), (['a b'], 'characters'),
+    (['front/image_raw', '/rear/image_raw/compressed', 'left/'], None),
+    (['a//b'], 'repeated'), (['a b'], 'characters'),
     (['1st'], 'number')])
 def test_cameras_are_named_as_ros_allows(cameras: list[str], reason: str | None) -> None:
     problem = next(spec for spec in TABLE if spec.name == 'cameras').problem(cameras)
@@ -462,14 +478,10 @@ def test_parameter_file_and_table_agree(node: str, table: tuple[Spec, ...]) -> N
     assert dict(flat(given)) == {spec.name: spec.default for spec in table}
 
 
-def test_readme_and_table_agree() -> None:
-    """Every declared parameter has a row with its default, and no row is about another one."""
-    rows = re.findall(r'^\| `([a-z_.]+)` \| `([^|]*)` \| (live|configure|start) \|',
-                      (ROOT / 'README.md').read_text(), re.MULTILINE)
-    when = {'live': 'live', 'unconfigured': 'configure', 'never': 'start'}
-    declared = [(spec.name, json.dumps(spec.default), when[spec.change])
-                for spec in (*TABLE, OVERLAY_TABLE[-1])]
-    assert sorted(rows) == sorted(declared)
+def test_file_and_page_are_those_of_the_table() -> None:
+    """Made anew whenever the table changes: `make parameters`."""
+    assert (ROOT / FILE).read_text() == parameter_file()
+    assert (ROOT / PAGE).read_text() == parameter_page()
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

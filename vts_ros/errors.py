@@ -37,6 +37,12 @@ class EngineError(VtsError, RuntimeError):
         return cls(f'{what}: {lines[0]}')
 
 
+class SparsifierError(VtsError, ValueError):
+    """A window or a setting with which no tokens can be chosen."""
+
+    component = 'sparsifier'
+
+
 class VlmError(VtsError, RuntimeError):
     """A language model that cannot be loaded or used as asked."""
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from vts_ros.errors import EngineError
 
-_PROBE = Path(__file__).with_name('probe.py')
+_PROBE = Path(__file__).with_name('tensorrt_probe.py')
 #: A driver that wakes up several large GPUs takes many seconds.
 _TIMEOUT_SEC = 120.0
 

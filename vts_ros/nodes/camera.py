@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
-import time
 from typing import Any
 
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
@@ -20,6 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vts_ros.errors import FrameError
 from vts_ros.nodes.conversions import to_frame, to_ns
 from vts_ros.nodes.diagnostics import CameraHealth
+from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.pipeline.frames import Frame
 
@@ -28,6 +28,11 @@ TRANSPORTS = ('auto', 'compressed', 'raw')
 #: Clocks of two machines may differ by so much before a stamp counts as one of the future.
 FUTURE_SEC = 1.0
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+
+
+def camera_namespace(text: str) -> str:
+    """Return the namespace of a camera that may be given as one of its topics."""
+    return text.removesuffix('/').removesuffix('/compressed').removesuffix('image_raw').rstrip('/')
 
 
 class Camera:
@@ -48,6 +53,7 @@ class Camera:
 
     def __init__(self, node: Node, namespace: str, transport: str,
                  on_frame: Callable[[Camera, Frame], None]) -> None:
+        namespace = camera_namespace(namespace)
         raw = '/'.join(filter(None, (namespace, 'image_raw')))
         self._topics = {'compressed': f'{raw}/compressed', 'raw': raw}
         self._node = node
@@ -55,10 +61,10 @@ class Camera:
         self._subscription: Subscription | None = None
         self._warned = self._saw_raw = False
         self._number: int | None = None
-        self._began = time.monotonic()
         self.health = CameraHealth(
             node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']),
-            namespace.strip('/').replace('/', '_'))
+            namespace.strip('/').replace('/', '_'), NodeClock(node).seconds)
+        self._began = self.health.seconds()
         if transport == 'auto':
             self._find_out()
         else:
@@ -82,7 +88,7 @@ class Camera:
         """
         if self._subscription is None:
             self._find_out()
-        silent_sec = time.monotonic() - (self.health.arrivals or [self._began])[-1]
+        silent_sec = self.health.seconds() - (self.health.arrivals or [self._began])[-1]
         if not warn_sec or silent_sec <= warn_sec:
             self._warned = False
         elif not self._warned:

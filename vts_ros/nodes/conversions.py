@@ -29,8 +29,6 @@ MARKER_WIDTH = 60
 MARKER_LETTER_M = 0.6
 MARKER_TEXT = Point(x=12.0, y=0.0, z=4.0)
 MARKER_LAMP = Point(x=12.0, y=0.0, z=6.5)
-#: An answer that nothing has replaced for so long is no longer about what is on the road.
-MARKER_LIFETIME_SEC = 10.0
 
 
 def to_ns(stamp: Time) -> int:
@@ -107,17 +105,17 @@ def to_unknown_risk(reason: str, name: str, hardware_id: str, now_ns: int) -> Di
     return DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=[status])
 
 
-def to_markers(report: SceneReport, frame_id: str) -> MarkerArray:
+def to_markers(report: SceneReport, frame_id: str, lifetime_sec: float) -> MarkerArray:
     """Return description and reason as text, with a lamp in the colour of the risk."""
     answer = report.answer
     paragraphs = [f'RISK {answer.risk.upper()}: {answer.action}', answer.description,
                   answer.explanation]
-    text = _marker(report, frame_id, 0, Marker.TEXT_VIEW_FACING, MARKER_TEXT)
+    text = _marker(report, frame_id, lifetime_sec, 0, Marker.TEXT_VIEW_FACING, MARKER_TEXT)
     text.scale = Vector3(z=MARKER_LETTER_M)
     text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     text.text = '\n'.join(
         line for paragraph in paragraphs for line in textwrap.wrap(paragraph, MARKER_WIDTH))
-    lamp = _marker(report, frame_id, 1, Marker.SPHERE, MARKER_LAMP)
+    lamp = _marker(report, frame_id, lifetime_sec, 1, Marker.SPHERE, MARKER_LAMP)
     lamp.scale = Vector3(x=1.0, y=1.0, z=1.0)
     red, green, blue = (channel / 255 for channel in RISK_COLOURS[answer.risk])
     lamp.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
@@ -129,8 +127,9 @@ def to_no_markers() -> MarkerArray:
     return MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
 
 
-def _marker(report: SceneReport, frame_id: str, number: int, kind: int, place: Point) -> Marker:
+def _marker(report: SceneReport, frame_id: str, lifetime_sec: float, number: int, kind: int,
+            place: Point) -> Marker:
     return Marker(
         header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), ns='vts', id=number,
         type=kind, action=Marker.ADD, pose=Pose(position=place),
-        lifetime=Duration(seconds=MARKER_LIFETIME_SEC).to_msg())
+        lifetime=Duration(seconds=lifetime_sec).to_msg())

@@ -5,17 +5,14 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 import time
-import traceback
 
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 
-import vts_ros
+from vts_ros.errors import VtsError
 from vts_ros.nodes.conversions import to_status
 from vts_ros.pipeline.raw_images import camera_name
 from vts_ros.pipeline.report import SceneReport
@@ -29,8 +26,6 @@ PROBLEM_SEC = 5.0
 UNMATCHED = 10
 #: From this share of its memory on, a GPU is nearly full.
 GPU_FULL = 0.95
-#: Folders of the package and the part that they make up.
-PARTS = {'engines': 'engine', 'sparsify': 'sparsifier', 'vlm': 'vlm'}
 
 #: Whether it is worth a warning, the message, and the values of a part.
 Part = tuple[bool, str, dict[str, object]]
@@ -45,6 +40,8 @@ class CameraHealth:
     ----------
     given_name
         Name in reports; without one it follows from topic and frame_id, as offline.
+    seconds
+        The clock for durations: steady, or that of a recording.
     frame_id
         That of the last message.
     stamp_ns
@@ -56,9 +53,9 @@ class CameraHealth:
     problem
         Why the last picture that could not be used could not.
     problem_at
-        When that was, seconds on the steady clock.
+        When that was, seconds on its clock.
     arrivals
-        When the last messages came, seconds on the steady clock.
+        When the last messages came, seconds on its clock.
     delivery_ms
         Time from publication to callback of the last messages, by the clocks of both machines.
     incompatible
@@ -68,6 +65,7 @@ class CameraHealth:
 
     topic: str
     given_name: str = ''
+    seconds: Callable[[], float] = time.monotonic
     frame_id: str = ''
     stamp_ns: int = 0
     counters: Counter[str] = field(default_factory=Counter)
@@ -88,7 +86,7 @@ class CameraHealth:
             self.name = camera_name(self.topic, frame_id)
         self.frame_id = frame_id
         self.counters['received'] += 1
-        self.arrivals.append(time.monotonic())
+        self.arrivals.append(self.seconds())
         if published_ns:
             self.delivery_ms.append(1e-6 * (time.time_ns() - published_ns))
 
@@ -96,12 +94,12 @@ class CameraHealth:
         """Count pictures as lost, refused or broken; return whether that is news."""
         is_news = not self.has_problem()
         self.counters[kind] += count
-        self.problem, self.problem_at = reason, time.monotonic()
+        self.problem, self.problem_at = reason, self.seconds()
         return is_news
 
     def has_problem(self) -> bool:
         """Return whether there lately was a picture that could not be used."""
-        return time.monotonic() - self.problem_at < PROBLEM_SEC
+        return self.seconds() - self.problem_at < PROBLEM_SEC
 
     def missing(self, now_ns: int, limit_sec: float) -> str:
         """
@@ -117,7 +115,7 @@ class CameraHealth:
         """
         if not self.arrivals:
             return 'no picture yet'
-        silent_sec = time.monotonic() - self.arrivals[-1]
+        silent_sec = self.seconds() - self.arrivals[-1]
         if silent_sec > (limit_sec or SILENCE_SEC):
             return f'no picture for {silent_sec:.1f} s'
         age_sec = self.age_sec(now_ns)
@@ -134,7 +132,7 @@ class CameraHealth:
         """Return the rate of the last messages."""
         if len(self.arrivals) < 2:
             return 0.0
-        return (len(self.arrivals) - 1) / max(time.monotonic() - self.arrivals[0], 1e-9)
+        return (len(self.arrivals) - 1) / max(self.seconds() - self.arrivals[0], 1e-9)
 
     def status(self, node: str, now_ns: int, limit_sec: float, publishers: str
                ) -> DiagnosticStatus:
@@ -164,6 +162,12 @@ class CameraHealth:
         self._unmatched = self._unmatched + 1 if outcome == 'unmatched' else 0
         if outcome != 'late':
             self.stamp_ns = stamp_ns
+
+    def forget(self) -> None:
+        """Start anew after time went back: what came before is of another drive."""
+        self.arrivals.clear()
+        self.problem_at = float('-inf')
+        self.stamp_ns = 0
 
     def fits_no_set(self) -> bool:
         """Return whether the last frames were all too far from those of other cameras."""
@@ -218,15 +222,16 @@ class PipelineHealth:
         """Note that something could not be done, and in which part; return what is told."""
         self.counters['failed'] += 1
         told = f'{type(error).__name__}: {error}'
-        self.errors = {'pipeline': told, blamed(error): told}
+        component = error.component if isinstance(error, VtsError) else 'pipeline'
+        self.errors = {'pipeline': told, component: told}
         return told
 
     def due(self) -> None:
         """Note that answers are due from now on."""
         self.answered_at = time.monotonic()
 
-    def statuses(self, node: str, info: Mapping[str, str], state: str, warning: str = ''
-                 ) -> list[DiagnosticStatus]:
+    def statuses(self, node: str, info: Mapping[str, str], state: str, warning: str = '',
+                 job: str = '') -> list[DiagnosticStatus]:
         """
         Return the status of engine, sparsifier, language model and of the whole.
 
@@ -238,11 +243,13 @@ class PipelineHealth:
             What the node does, where nothing is wrong.
         warning
             Why the answers of the whole are not as they should be.
+        job
+            What the worker does, ``''`` where it waits.
 
         """
         parts = {
             'engine': self._engine(info), 'sparsifier': self._sparsifier(),
-            'vlm': self._vlm(info), 'pipeline': self._whole(state, warning)}
+            'vlm': self._vlm(info), 'pipeline': self._whole(state, warning, job)}
         found, errors = [], self.errors
         for part, (problem, message, values) in parts.items():
             level = DiagnosticStatus.WARN if problem else DiagnosticStatus.OK
@@ -280,10 +287,10 @@ class PipelineHealth:
     def _stats_of(self, *beginnings: str) -> dict[str, object]:
         return {name: value for name, value in self.stats.items() if name.startswith(beginnings)}
 
-    def _whole(self, state: str, warning: str) -> Part:
+    def _whole(self, state: str, warning: str, job: str) -> Part:
         report = self.report
         return bool(warning), warning or state, {
-            'state': state, 'age_ms': report.age_ms if report else None,
+            'state': state, 'job': job, 'age_ms': report.age_ms if report else None,
             'total_ms': report.latency_ms.get('total', 0.0) if report else 0.0,
             'since_answer_sec': time.monotonic() - self.answered_at,
             **{name: self.counters[name] for name in
@@ -300,16 +307,6 @@ def percentile(values: Iterable[float], q: float) -> float:
     """Return a percentile; 0 of nothing."""
     found = list(values)
     return float(np.percentile(found, q)) if found else 0.0
-
-
-def blamed(error: BaseException) -> str:
-    """Return the part that an error comes from: where in the package it was raised."""
-    package = Path(vts_ros.__file__).parent
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        with suppress(ValueError):
-            folder = Path(frame.filename).relative_to(package).parts[0]
-            return PARTS.get(folder, 'pipeline')
-    return 'pipeline'
 
 
 def gpu_status(node: str, device: str) -> DiagnosticStatus | None:

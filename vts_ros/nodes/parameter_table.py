@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+import difflib
 from typing import Any, Literal
 
 from rcl_interfaces.msg import (
@@ -19,7 +20,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_namespace import validate_namespace
 
-from vts_ros.nodes.camera import TRANSPORTS
+from vts_ros.nodes.camera import camera_namespace, TRANSPORTS
 from vts_ros.pipeline.raw_images import camera_name
 
 #: When a parameter may change: at any time, while the node is unconfigured, or never.
@@ -53,7 +54,9 @@ class Spec:
     def descriptor(self) -> ParameterDescriptor:
         """Return the table row in the form that ROS tools show."""
         descriptor = ParameterDescriptor(
-            description=self.description, read_only=self.change == 'never')
+            description=self.description, read_only=self.change == 'never',
+            # A whole number is a number: 1 for 1.0.
+            dynamic_typing=isinstance(self.default, float))
         if self.choices:
             descriptor.additional_constraints = f'one of {", ".join(self.choices)}'
         if self.span and isinstance(self.default, float):
@@ -66,6 +69,12 @@ class Spec:
 
     def problem(self, value: Any) -> str | None:
         """Return why the value cannot be used, or None."""
+        if isinstance(self.default, float):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                return f'{self.name} is {value!r}, expected a number'
+            if self.span and not self.span[0] <= value <= self.span[1]:
+                low, high = self.span
+                return f'{self.name} is {value:g}, out of range: {low:g} to {high:g}'
         if self.choices and value not in self.choices:
             return f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}'
         if isinstance(value, str) and self.default and not value:
@@ -76,11 +85,12 @@ class Spec:
 def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
     try:
         for camera in cameras:
-            validate_namespace('/' + camera.removeprefix('/'))
+            validate_namespace('/' + camera_namespace(camera).removeprefix('/'))
     except InvalidNamespaceException as error:
         return f'cameras is {list(cameras)}: {" ".join(str(error).split())}'
     # `a/b` and `a_b` are two namespaces, but one name in reports.
-    if len({camera_name(f'{camera}/image_raw') for camera in cameras}) < max(len(cameras), 1):
+    names = {camera_name(f'{camera_namespace(camera)}/image_raw') for camera in cameras}
+    if len(names) < max(len(cameras), 1):
         return f'cameras is {list(cameras)}, expected one or more, each with a name of its own'
     return None
 
@@ -134,7 +144,21 @@ class Parameters:
 
     def __getitem__(self, name: str) -> Any:
         """Return the present value."""
-        return self._node.get_parameter(name).value
+        value = self._node.get_parameter(name).value
+        return float(value) if isinstance(self._specs[name].default, float) else value
+
+    def unknown_names(self) -> list[str]:
+        """Return a warning for each value given at start to a name that does not exist."""
+        # There is no public way to them once parameters are declared.
+        given = getattr(self._node, '_parameter_overrides', {})
+        known = list(self._specs)
+        warnings = []
+        for name in sorted(given):
+            if not self._node.has_parameter(name) and not name.startswith('qos_overrides.'):
+                near = difflib.get_close_matches(name, known, 1)
+                warnings.append(f'parameter {name} is not known and has no effect'
+                                + (f'; did you mean {near[0]}?' if near else ''))
+        return warnings
 
     def _validate(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:

@@ -27,6 +27,9 @@ TABLE: tuple[Spec, ...] = (
     *CAMERAS,
     Spec('max_frame_age_sec', 3.0, 'Cameras whose newest picture is older, by its stamp or by '
          'when it came, are left out; 0 takes any age', change='live', span=(0.0, 3600.0)),
+    Spec('max_answer_age_sec', 10.0, 'Nothing stays on ~/risk, ~/markers and ~/scene_description '
+         'for longer without a new answer: the risk is then unknown', change='live',
+         span=(0.5, 3600.0)),
     Spec('no_answer_warn_sec', 30.0, 'Without an answer for so long although pictures arrive, the '
          'diagnostics warn; 0 never warns', change='live', span=(0.0, 3600.0)),
     Spec('buffer.frames', 5, 'Frames of a window, per camera', span=(1, 32)),
@@ -83,12 +86,13 @@ TABLE: tuple[Spec, ...] = (
                  'model: auto, sdpa, eager, flash_attention_2, or what else transformers know'),
     _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: quantization_config of '
                  'transformers as JSON; empty takes the checkpoint as it is'),
-    _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint'),
+    _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint',
+                 change='never'),
     _of_pipeline('vlm.backend', 'vlm_backend', 'Where the language model runs: transformers (in '
                  'this process) or openai (behind a server with that protocol)',
-                 choices=VLM_BACKENDS),
+                 choices=VLM_BACKENDS, change='never'),
     _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
-                 'environment, OPENAI_API_KEY'),
+                 'environment, OPENAI_API_KEY', change='never'),
     _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Longest time for an answer of the server, '
                  'retries included', span=(0.1, 600.0)),
     _of_pipeline('vlm.retries', 'retries', 'How often a request is repeated when the server '
@@ -98,7 +102,7 @@ TABLE: tuple[Spec, ...] = (
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
                  'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
-                 'config/prompts.yaml of the package', change='live'),
+                 'config/prompts.yaml of the package', change='never'),
     Spec('markers.frame_id', 'base_link', 'Frame of the text in RViz'),
 )
 #: Language and file, as :meth:`Prompts.load` takes them.

@@ -68,6 +68,9 @@ class Guard(Protocol):
     def distance(self, evidence: Sequence[Evidence]) -> float:
         """Return how far the pictures of a window are outside; up to 1 they are known."""
 
+    def clean(self, rgb: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
+        """Return a picture as the networks are to see it."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return what :func:`load_guard` reads."""
 
@@ -90,6 +93,10 @@ class SignatureGuard:
     def distance(self, evidence: Sequence[Evidence]) -> float:
         """Return by how much the least clear picture falls short, 2 where it has nothing."""
         return 2.0 - min(float(one[0]) for one in evidence) / SIGNATURE_LIMIT
+
+    def clean(self, rgb: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
+        """Take the signature out again: it is for the guard, and costs the networks 2 points."""
+        return signature.remove(rgb) if evidence[0] >= SIGNATURE_LIMIT else rgb
 
     def to_dict(self) -> dict[str, Any]:
         """Return what :func:`load_guard` reads."""
@@ -175,6 +182,10 @@ class FittedGuard:
     def distance(self, evidence: Sequence[Evidence]) -> float:
         """Return the Mahalanobis distance in units of the limit."""
         return self.mahalanobis(evidence) / self.limit
+
+    def clean(self, rgb: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
+        """Return the picture as it is."""
+        return rgb
 
     def to_dict(self) -> dict[str, Any]:
         """Return what :func:`load_guard` reads."""

@@ -740,10 +740,13 @@ class Pipeline:
             return cached
         with watch.stage('read'):
             rgb = _read(frame, size)
+        found = None
+        if self._guard:
+            with watch.stage('guard'):
+                found = self._guard.evidence(rgb)
+                rgb = self._guard.clean(rgb, found)
         with watch.stage('propose'):
             proposal = self.sparsifier.propose(rgb)
-        with watch.stage('guard'):
-            found = self._guard.evidence(rgb) if self._guard else None
         with watch.stage('encode'):
             features = self.language_model.encode(rgb)
         seen = Seen((rgb.shape[0], rgb.shape[1]), proposal, features, found)

@@ -82,6 +82,12 @@ def sign(rgb: Picture) -> Picture:
     return np.asarray(cv2.add(rgb, _at_size(width, height), dtype=cv2.CV_8U), np.uint8)
 
 
+def remove(rgb: Picture) -> Picture:
+    """Take the pattern out of a picture that has it; parameters and result as :func:`sign`."""
+    height, width = rgb.shape[:2]
+    return np.asarray(cv2.subtract(rgb, _at_size(width, height), dtype=cv2.CV_8U), np.uint8)
+
+
 def strength(rgb: Picture) -> float:
     """
     Return how clearly a picture has the pattern.

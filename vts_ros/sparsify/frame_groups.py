@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.errors import SparsifierError
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.selection import token_budget
 
@@ -108,7 +109,7 @@ class Groups:
 
     def __init__(self, sparsifier: Sparsifier, length: int) -> None:
         if length < 1:
-            raise ValueError(f'a group needs at least one frame, not {length}')
+            raise SparsifierError(f'a group needs at least one frame, not {length}')
         # Whatever the budget is, a key frame of earlier comes first: it has been read already.
         self._sparsifier = sparsifier.variant(shares=(1.0, 0.0))
         self.length = length

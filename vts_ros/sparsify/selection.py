@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.errors import SparsifierError
+
 
 class Proposal(NamedTuple):
     """
@@ -120,11 +122,11 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
 
     """
     if frames < 1:
-        raise ValueError('a window needs at least one frame')
+        raise SparsifierError('a window needs at least one frame')
     if min(grid) < 1:
-        raise ValueError(f'no tokens in a grid of {grid[0]} x {grid[1]}')
+        raise SparsifierError(f'no tokens in a grid of {grid[0]} x {grid[1]}')
     if not 0.0 < keep_ratio <= 1.0:
-        raise ValueError(f'keep_ratio must be above 0 and up to 1, not {keep_ratio}')
+        raise SparsifierError(f'keep_ratio must be above 0 and up to 1, not {keep_ratio}')
     if previous_key is not None and not 0 <= previous_key < frames:
-        raise ValueError(f'previous key frame {previous_key} is not in a window of {frames}')
+        raise SparsifierError(f'previous key frame {previous_key} is not in a window of {frames}')
     return max(1, round(keep_ratio * frames * grid[0] * grid[1]))

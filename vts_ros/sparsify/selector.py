@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vts_ros.engines import Engine, make_engine
+from vts_ros.errors import SparsifierError
 from vts_ros.rgb import check_rgb
 from vts_ros.sparsify.compiled_steps import make_engines
 from vts_ros.sparsify.selection import Proposal, Selection, token_budget
@@ -57,13 +58,13 @@ class Sparsifier:
                  alpha: float = 0.5, search_radius: int = 1, hysteresis: float = 0.05,
                  key_share: float = 0.25, newest_share: float = 0.25) -> None:
         if not 0.0 <= alpha <= 1.0:
-            raise ValueError(f'alpha must be 0 to 1, not {alpha}')
+            raise SparsifierError(f'alpha must be 0 to 1, not {alpha}')
         if search_radius < 0:
-            raise ValueError(f'search_radius must not be negative, not {search_radius}')
+            raise SparsifierError(f'search_radius must not be negative, not {search_radius}')
         if not 0.0 <= hysteresis < float('inf'):
-            raise ValueError(f'hysteresis must not be negative, not {hysteresis}')
+            raise SparsifierError(f'hysteresis must not be negative, not {hysteresis}')
         if not (key_share >= 0.0 and newest_share >= 0.0 and key_share + newest_share <= 1.0):
-            raise ValueError('key_share and newest_share must not be negative and at most 1 '
+            raise SparsifierError('key_share and newest_share must not be negative and at most 1 '
                              f'together, not {key_share} and {newest_share}')
         if frame_engine is None or window_engine is None:
             shipped = make_engines()
@@ -144,7 +145,7 @@ class Sparsifier:
                previous_key: int | None = None) -> Selection:
         """Choose so many tokens of a window; otherwise as :meth:`select`."""
         if len({proposal.embedding.shape for proposal in proposals}) > 1:
-            raise ValueError('proposals of different shapes in one window')
+            raise SparsifierError('proposals of different shapes in one window')
         memory = self._window.memory
         outputs = self._window.run({
             'saliency': stacked([proposal.saliency for proposal in proposals], memory),

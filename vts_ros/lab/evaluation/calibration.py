@@ -23,7 +23,6 @@ from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
 from vts_ros.pipeline.confidence import Calibration, Scale
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.guard import Guard
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import SceneReport
 
@@ -126,13 +125,12 @@ def _log(report: SceneReport) -> float:
 
 @contextmanager
 def _judging(pipeline: Pipeline, calibration: Calibration) -> Iterator[None]:
-    """Have another calibration, and no guard: the pictures are known to be rendered."""
-    before: tuple[Calibration | None, Guard | None] = pipeline.calibration, pipeline.guard
-    pipeline.calibration, pipeline.guard = calibration, None
+    """Have another calibration for a while."""
+    before, pipeline.calibration = pipeline.calibration, calibration
     try:
         yield
     finally:
-        pipeline.calibration, pipeline.guard = before
+        pipeline.calibration = before
 
 
 def _judge(pipeline: Pipeline, split: str, n: int,

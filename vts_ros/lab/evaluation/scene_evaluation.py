@@ -41,15 +41,15 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
              budgets: Sequence[float] = (0.6, 0.4),
              progress: Callable[[int], None] = lambda windows: None,
              questions: int = 0,
-             clips: Iterable[tuple[Scene, Clip]] | None = None) -> dict[str, Any]:
+             clips: Iterable[tuple[Scene, Clip]] | None = None,
+             is_guarded: bool = True) -> dict[str, Any]:
     """
     Describe windows of a split at every token budget and compare with the truth.
 
     Parameters
     ----------
     pipeline
-        Its keep ratio is changed and put back. Its guard is not used: measured is what the
-        language model says, not of which pictures it must not speak.
+        Its keep ratio is changed and put back.
     split
         ``val`` or ``test``; risk levels are balanced.
     n
@@ -63,6 +63,8 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         draws them.
     clips
         What to show instead of these windows.
+    is_guarded
+        Whether the guard of the model applies: over recordings it would leave nothing to measure.
 
     Returns
     -------
@@ -78,7 +80,9 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     truths: list[WindowTruth] = []
     confusion = {level: dict.fromkeys(RISK_LEVELS, 0) for level in RISK_LEVELS[:-1]}
     before = pipeline.config.keep_ratio
-    guard, pipeline.guard = pipeline.guard, None
+    guard = pipeline.guard
+    if not is_guarded:
+        pipeline.guard = None
     shown = iter(((scene, render(scene)) for scene in balanced_scenes(split, n))
                  if clips is None else clips)
     while chunk := list(itertools.islice(shown, _BATCH)):
@@ -156,7 +160,8 @@ def evaluate_over(pipeline: Pipeline, bags: Sequence[Path], split: str, n: int,
 
     found = {'rendered': evaluate(pipeline, split, len(both), budgets, progress,
                                   clips=((scene, render(scene)) for scene, _ in both)),
-             'over': evaluate(pipeline, split, len(both), budgets, progress, clips=over())}
+             'over': evaluate(pipeline, split, len(both), budgets, progress, clips=over(),
+                              is_guarded=False)}
     found['over'].update(marked=round(float(np.mean(outside)), 4) if outside else None,
                          bags=[bag.name for bag in bags])
     return found

@@ -1,0 +1,122 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the node says: the only place that latches answers, takes them back and watches their age.
+
+An answer reaches who joins late. So it must not stay longer than it is true: it is taken back for
+a reason, or because none has followed it for ``max_answer_age_sec``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+import json
+import threading
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import Float64, String
+from visualization_msgs.msg import MarkerArray
+
+from vts_ros.nodes.conversions import to_markers, to_no_markers, to_risk, to_unknown_risk
+from vts_ros.nodes.diagnostics import HARDWARE_ID
+from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
+from vts_ros.pipeline.report import SceneReport
+
+
+class Outputs:
+    """
+    The publishers of the node; may be used from two threads.
+
+    Parameters
+    ----------
+    node
+        Gets the publishers.
+    now_ns
+        The present time of the node in nanoseconds, simulated or not.
+
+    """
+
+    def __init__(self, node: LifecycleNode, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
+        self._risk_name = f'{node.get_name()}: risk'
+        # Held while something is published, so that nothing follows what takes it back.
+        self.lock = threading.RLock()
+        # When the answer that stands was given; None if none stands.
+        self._said_ns: int | None = None
+        publisher = node.create_lifecycle_publisher
+        self._description = publisher(String, '~/scene_description', LATCHED_QOS)
+        self._risk = publisher(DiagnosticArray, '~/risk', LATCHED_QOS)
+        self._markers = publisher(MarkerArray, '~/markers', LATCHED_QOS)
+        self._report = publisher(String, '~/report', OUTPUT_QOS)
+        self._answer = publisher(String, '~/answer', OUTPUT_QOS)
+        self._partial = publisher(String, '~/answer_partial', OUTPUT_QOS)
+        self._processing_ms, self._latency_ms = (
+            publisher(Float64, f'~/debug/{name}_ms', OUTPUT_QOS)
+            for name in ('processing_time', 'pipeline_latency'))
+
+    def publish(self, report: SceneReport, frame_id: str, marker_frame_id: str,
+                lifetime_sec: float) -> SceneReport:
+        """
+        Say an answer on all topics; return it with its age.
+
+        Parameters
+        ----------
+        frame_id
+            Of the camera with the newest picture.
+        marker_frame_id
+            In which the text stands.
+        lifetime_sec
+            After which the text goes by itself.
+
+        """
+        with self.lock:
+            now_ns = self._now_ns()
+            # Before the first /clock there is no present to be older than.
+            report = replace(report, age_ms=(now_ns - report.stamp) * 1e-6 if now_ns else None)
+            self._said_ns = now_ns
+            self._description.publish(String(data=report.answer.description))
+            self._risk.publish(to_risk(report, self._risk_name, frame_id))
+            self._report.publish(String(data=report.to_json()))
+            self._markers.publish(to_markers(report, marker_frame_id, lifetime_sec))
+            self._processing_ms.publish(Float64(data=report.latency_ms['total']))
+            if report.age_ms is not None:
+                self._latency_ms.publish(Float64(data=report.age_ms))
+            return report
+
+    def retract(self, reason: str) -> None:
+        """Take the answer that stands back, once, with the reason as what is known instead."""
+        with self.lock:
+            if self._said_ns is None:
+                return
+            self._said_ns = None
+            self._risk.publish(
+                to_unknown_risk(reason, self._risk_name, HARDWARE_ID, self._now_ns()))
+            self._markers.publish(to_no_markers())
+            self._description.publish(String())
+
+    def retract_if_old(self, limit_sec: float) -> None:
+        """Take the answer back if none has followed it for so long, in the time of the node."""
+        with self.lock:
+            if self._said_ns is None:
+                return
+            silent_sec = (self._now_ns() - self._said_ns) * 1e-9
+            if silent_sec > limit_sec:
+                self.retract(f'no answer for {silent_sec:.1f} s')
+
+    def reply(self, number: int, question: str, answer: str, error: str = '') -> None:
+        """Answer a question, or say why there is no answer."""
+        self._answer.publish(String(data=json.dumps(
+            {'id': number, 'question': question, 'answer': answer, 'error': error or None},
+            ensure_ascii=False)))
+
+    def reply_part(self, number: int, text: str) -> None:
+        """Say a piece of an answer that is being written."""
+        self._partial.publish(String(data=json.dumps(
+            {'id': number, 'text': text}, ensure_ascii=False)))
+
+    def is_heard(self) -> bool:
+        """Return whether somebody listens to what is described."""
+        return any(publisher.get_subscription_count() for publisher in (
+            self._description, self._risk, self._markers, self._report))

@@ -1,0 +1,110 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which pictures show the present: the window without what is old, lost or broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from vts_ros.nodes.camera import Camera
+from vts_ros.pipeline.frames import Frame, FrameBuffer
+from vts_ros.pipeline.pipeline import BrokenFrame
+
+UNDECODABLE = 'the newest pictures cannot be decoded'
+
+
+class UnansweredError(Exception):
+    """There is nothing to describe, or it is no longer of interest; the message says why."""
+
+
+class Present:
+    """
+    Gives the window that is to be described now.
+
+    Parameters
+    ----------
+    cameras
+        Those that the node listens to.
+    now_ns
+        The present time of the node in nanoseconds.
+    max_age_sec
+        Gives the largest age of the newest picture of a camera; 0 takes any.
+
+    """
+
+    def __init__(self, cameras: Callable[[], Sequence[Camera]], now_ns: Callable[[], int],
+                 max_age_sec: Callable[[], float]) -> None:
+        self.buffer = FrameBuffer()
+        self._cameras, self._now_ns, self._max_age_sec = cameras, now_ns, max_age_sec
+        # By camera the newest stamp of a broken picture.
+        self._broken: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Forget which pictures were broken."""
+        self._broken.clear()
+
+    def window(self, is_full: bool) -> list[Frame]:
+        """
+        Return the newest window, of the cameras that show the present.
+
+        Parameters
+        ----------
+        is_full
+            Whether it must have all its frames.
+
+        Raises
+        ------
+        UnansweredError
+            If there is none.
+
+        """
+        window = self.buffer.window(is_full)
+        if not window:
+            all_broken = self._broken and not self.buffer.window(full=False)
+            raise UnansweredError(UNDECODABLE if all_broken else 'no window of pictures yet')
+        if not self._max_age_sec():
+            return window
+        missing = {**self._too_old(window), **self.missing()}
+        fresh = [frame for frame in window if frame.camera not in missing]
+        if not fresh:
+            raise UnansweredError(listed(missing))
+        return fresh
+
+    def missing(self) -> dict[str, str]:
+        """Return the cameras that do not show the present, each with the reason."""
+        now_ns, limit_sec = self._now_ns(), self._max_age_sec()
+        reasons = {camera.health.name: camera.health.missing(now_ns, limit_sec)
+                   for camera in self._cameras()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def is_told(self, newest: tuple[str, int], told: tuple[str, int] | None) -> bool:
+        """Return whether a window was told about already: all after its newest is broken."""
+        return newest == told and newest[1] < max(self._broken.values(), default=0)
+
+    def is_of_the_present(self, stamp_ns: int) -> bool:
+        """Return whether what was taken at this time may still stand."""
+        limit_sec = self._max_age_sec()
+        return not limit_sec or self._now_ns() - stamp_ns <= limit_sec * 1e9
+
+    def drop(self, broken: BrokenFrame) -> None:
+        """Leave a frame that cannot be decoded out, and count it."""
+        frame = broken.frame
+        self.buffer.discard(frame)
+        self._broken[frame.camera] = max(frame.stamp_ns, self._broken.get(frame.camera, 0))
+        for camera in self._cameras():
+            if camera.health.name == frame.camera:
+                camera.leave_out('broken', str(broken))
+
+    def _too_old(self, window: Sequence[Frame]) -> dict[str, str]:
+        """Return the cameras whose newest frame of a window is too old, each with the reason."""
+        now_ns, limit_sec = self._now_ns(), self._max_age_sec()
+        newest_ns = {frame.camera: frame.stamp_ns for frame in window}
+        return {
+            camera: UNDECODABLE if stamp_ns < self._broken.get(camera, 0)
+            else f'no picture of the last {limit_sec:.1f} s is in the window'
+            for camera, stamp_ns in newest_ns.items() if now_ns - stamp_ns > limit_sec * 1e9}
+
+
+def listed(reasons: Mapping[str, str]) -> str:
+    """Return the cameras with their reasons in one line."""
+    return ', '.join(f'{name}: {reason}' for name, reason in reasons.items())
