@@ -172,7 +172,7 @@ def test_same_camera_raw_and_compressed_is_read_once(tmp_path: Path) -> None:
     frame, = read_frames(bag)
     assert frame.data == data
     chosen, = read_frames(bag, topics=[RAW_TOPIC])
-    np.testing.assert_array_equal(chosen.data, rgb)
+    np.testing.assert_array_equal(chosen.rgb(), rgb)
 
 
 def test_topic_without_pictures_is_passed_over(tmp_path: Path) -> None:

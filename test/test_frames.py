@@ -260,7 +260,7 @@ def test_every_set_is_new_once() -> None:
     windows = _drive(FrameBuffer(frames=2, interval_sec=0.4), ('a', 30, 0.0), ('b', 10, 0.03))
     newest = [window[-1].stamp_ns for window in windows]
     assert newest == sorted(set(newest))
-    assert len(windows) == 10  # 11 sets of 30 Hz, 0.367 s apart
+    assert len(windows) == 9  # 10 sets in 4 s
 
 
 def test_a_lost_camera_holds_up_nobody_and_may_come_back() -> None:
@@ -305,3 +305,25 @@ def test_impossible_windows_are_refused() -> None:
     for values in ((0, 0.4, 0.1), (5, -1.0, 0.1), (5, 0.4, -0.1)):
         with pytest.raises(ValueError, match='not possible'):
             FrameBuffer(*values)
+
+
+@pytest.mark.parametrize('rate_hz', [5, 7, 10, 15, 20, 25, 29.97, 30, 60, 100])
+def test_windows_are_as_long_as_they_are_asked_to_be(rate_hz: float) -> None:
+    """Whatever the rate of the camera: a spacing is kept on the average, early or late."""
+    buffer = FrameBuffer(frames=5, interval_sec=0.4)
+    rng = np.random.default_rng(0)
+    lengths = []
+    for tick in range(round(40 * rate_hz)):
+        _, window = buffer.advance(_frame(10.0 + tick / rate_hz + rng.normal(0.0, 0.001)))
+        if window:
+            lengths.append((window[-1].stamp_ns - window[0].stamp_ns) / SECOND)
+    assert len(lengths) > 80
+    assert np.mean(lengths) == pytest.approx(1.6, abs=0.01)
+    # The first set may be early by a tenth of the spacing; the others keep to its grid.
+    assert np.abs(np.array(lengths[1:]) - 1.6).max() <= 1.0 / rate_hz + 0.01
+
+
+def test_a_window_is_told_once_when_it_is_complete() -> None:
+    buffer = FrameBuffer(frames=2, interval_sec=0.4)
+    told = [buffer.advance(_frame(tick / 10))[1] for tick in range(13)]
+    assert [_stamps(window) for window in told if window] == [[0.0, 0.4], [0.4, 0.8], [0.8, 1.2]]

@@ -116,7 +116,6 @@ class VtsNode(LifecycleNode):
         self._cameras: list[Camera] = []
         self._present = Present(lambda: self._cameras, now_ns,
                                 lambda: float(self._settings['max_frame_age_sec']))
-        self._completed = 0
         self._outputs = Outputs(self, now_ns)
         self._worker = Worker()
         self._health = PipelineHealth()
@@ -155,7 +154,6 @@ class VtsNode(LifecycleNode):
         self._present.buffer = FrameBuffer(
             settings['buffer.frames'], settings['buffer.interval_sec'],
             settings['buffer.max_skew_sec'])
-        self._completed = 0
         self._load()
         self._health = PipelineHealth()
         self._is_configured = True
@@ -250,18 +248,16 @@ class VtsNode(LifecycleNode):
     # Pictures in
 
     def _on_frame(self, camera: Camera, frame: Frame) -> None:
-        buffer = self._present.buffer
-        outcome = buffer.push(frame)
+        outcome, window = self._present.buffer.advance(frame)
         camera.health.placed(outcome, frame.stamp_ns)
         if outcome == 'back':
             self._forget()
-        if buffer.settled != self._completed:
-            self._completed = buffer.settled
+        if window:
             self._request()
 
     def _request(self) -> None:
         """Have the newest window described, unless that is not due."""
-        if not self._enabled or self._present.buffer.window() is None:
+        if not self._enabled:
             return
         if not self._is_heard():
             # The last answer reaches who listens later: it must not be taken for a new one.

@@ -225,7 +225,15 @@ class FrameBuffer:
         # The same since the last start anew, gaps or not.
         self._was_full = False
         self._strays = 0
+        # When the next set is due.
+        self._due_ns = 0
         self._lock = threading.Lock()
+
+    def advance(self, frame: Frame) -> tuple[str, list[Frame] | None]:
+        """Add a frame as :meth:`push` does; return also the window that it completed, if any."""
+        before = self.settled
+        outcome = self.push(frame)
+        return outcome, self.window() if self.settled != before else None
 
     def push(self, frame: Frame) -> str:
         """
@@ -281,7 +289,8 @@ class FrameBuffer:
             self._filled = False
             self._open(frame)
             return 'gap'
-        if ahead_ns > 0 and ahead_ns >= self.TOLERANCE * self.interval_ns:
+        early_ns = (1.0 - self.TOLERANCE) * self.interval_ns
+        if ahead_ns > 0 and frame.stamp_ns >= self._due_ns - early_ns:
             self._open(frame)
             return 'admitted'
         if ahead_ns < -self.gap_ns:
@@ -297,6 +306,9 @@ class FrameBuffer:
         """Begin a set, with what the other cameras had at that time."""
         if self._sets:
             self._end(self._sets[-1])
+        # Sets keep to a grid: a camera that is always a little early must not shorten windows.
+        is_on_grid = abs(frame.stamp_ns - self._due_ns) <= self.interval_ns // 2
+        self._due_ns = (self._due_ns if is_on_grid else frame.stamp_ns) + self.interval_ns
         opened = _Set(frame.stamp_ns)
         self._sets.append(opened)
         self._strays = 0
@@ -333,7 +345,7 @@ class FrameBuffer:
         for held in (self._sets, self._newest, self._admitted, self._late):
             held.clear()
         self._filled = self._was_full = False
-        self._strays = 0
+        self._strays = self._due_ns = 0
 
     def clear(self) -> None:
         """Forget all frames; the counters stay."""
@@ -348,6 +360,9 @@ class FrameBuffer:
                     del one.frames[frame.camera]
                     if not one.frames:
                         self._sets.remove(one)
+                        # Its place may be taken by a picture that comes next.
+                        self._due_ns = self._sets[-1].stamp_ns + self.interval_ns \
+                            if self._sets else 0
 
     def window(self, full: bool = True) -> list[Frame] | None:
         """

@@ -149,17 +149,14 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
     """
     buffer = buffer or FrameBuffer()
     counters = Counter() if counters is None else counters
-    full, settled = 0, buffer.settled
+    full = 0
     newest: FrameRef | None = None
     for frame in frames:
-        outcome = buffer.push(frame)
+        outcome, window = buffer.advance(frame)
         counters[outcome] += 1
         if outcome == 'back':
             pipeline.clear()
-        if buffer.settled == settled:
-            continue
-        settled = buffer.settled
-        if (window := buffer.window()) is None:
+        if window is None:
             continue
         full += 1
 

@@ -373,14 +373,11 @@ def read_windows(bag: str | Path, frames: int = 5, interval_sec: float = 0.4
 
     """
     buffer = FrameBuffer(frames, interval_sec)
-    settled = buffer.settled
     for frame in until_damage(read_frames(bag), Counter()):
-        buffer.push(frame)
         # Of several cameras, the first picture of a moment does not make a window.
-        if buffer.settled != settled:
-            settled = buffer.settled
-            if window := buffer.window():
-                yield window
+        _, window = buffer.advance(frame)
+        if window:
+            yield window
 
 
 def _stamp_ns(message: Any) -> int:

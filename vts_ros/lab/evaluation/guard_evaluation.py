@@ -149,13 +149,8 @@ def _through_jpeg(rgb: Picture, quality: int) -> Picture:
 def _of_bag(bag: Path) -> Iterator[list[Picture]]:
     """Yield the pictures of each window of a recording, as the node would form them."""
     buffer = FrameBuffer()
-    settled = buffer.settled
     for frame in until_damage(read_frames(bag), Counter()):
-        buffer.push(frame)
-        if buffer.settled == settled:
-            continue
-        settled = buffer.settled
-        window = buffer.window()
+        _, window = buffer.advance(frame)
         if window is None:
             continue
         try:
