@@ -143,7 +143,7 @@ _BUILD_SLOWLY = """
 import sys, time
 from pathlib import Path
 from test_engines_cache import KEY
-from vts_ros.engines.cache import Built, EngineCache
+from vts_ros.engines.engine_cache import Built, EngineCache
 
 def build():
     with open(Path(sys.argv[1], 'builds'), 'a') as log:

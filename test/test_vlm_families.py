@@ -41,8 +41,8 @@ from vlm_maker import ANSWER, KINDS, make, names, ONE_TILE, OTHER, PROMPT
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
 from vts_ros.vlm.families import FAMILIES
-from vts_ros.vlm.model import Question
 from vts_ros.vlm.prefix_reader import Picture, Reader
+from vts_ros.vlm.prompt_layout import Question
 from vts_ros.vlm.prunability import why_inexact
 
 ROOT = Path(__file__).resolve().parents[1]

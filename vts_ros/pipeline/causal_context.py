@@ -22,8 +22,8 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Proposal, Selection
 from vts_ros.sparsify.frame_groups import Choice, Groups
 from vts_ros.vlm import Encoded, Vlm, VlmError
-from vts_ros.vlm.model import Prefix, Question
 from vts_ros.vlm.prefix_reader import Part, Picture, Reader
+from vts_ros.vlm.prompt_layout import Prefix, Question
 from vts_ros.vlm.prompts import Prompt
 
 

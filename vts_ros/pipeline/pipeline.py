@@ -39,8 +39,8 @@ from vts_ros.sparsify.compiled_steps import make_engines
 from vts_ros.sparsify.frame_groups import CLEARLY, Groups
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm, VlmError
 from vts_ros.vlm.answers import Answer, has_facts, parse, schema, THOUGHT
-from vts_ros.vlm.model import Prefix
 from vts_ros.vlm.prefix_reader import Reader, why_not_streamed
+from vts_ros.vlm.prompt_layout import Prefix
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.structured_output import check_structured
 from vts_ros.vlm.taught_questions import TaughtQuestions

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from vts_ros.errors import VlmError
     from vts_ros.vlm.families import FrameFeatures
     from vts_ros.vlm.language_model import Encoded, Generation, LanguageModel, OnText
-    from vts_ros.vlm.model import Layout, Prepared, Vlm
+    from vts_ros.vlm.model import Vlm
+    from vts_ros.vlm.prompt_layout import Layout, Prepared
 
 __all__ = ['Encoded', 'FrameFeatures', 'Generation', 'LanguageModel', 'Layout', 'OnText',
            'Prepared', 'Vlm', 'VlmError']
 _MODULES = {'VlmError': 'vts_ros.errors', 'FrameFeatures': 'vts_ros.vlm.families',
             **dict.fromkeys(('Encoded', 'Generation', 'LanguageModel', 'OnText'),
                             'vts_ros.vlm.language_model'),
-            **dict.fromkeys(('Layout', 'Prepared', 'Vlm'), 'vts_ros.vlm.model')}
+            'Vlm': 'vts_ros.vlm.model',
+            **dict.fromkeys(('Layout', 'Prepared'), 'vts_ros.vlm.prompt_layout')}
 
 # Before all that follows: with transformers that are too old, its imports would fail obscurely.
 check_transformers()

@@ -10,26 +10,19 @@ that of the full prompt with the dropped tokens masked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-import json
+from dataclasses import replace
 from pathlib import Path
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from huggingface_hub import snapshot_download
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
     BatchFeature,
-    Cache,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -37,223 +30,25 @@ from transformers import (
     TextStreamer,
 )
 from transformers.generation.streamers import BaseStreamer
-from transformers.quantizers.auto import AutoQuantizationConfig
-from transformers.utils.logging import disable_progress_bar
 
 from vts_ros.errors import VlmError
-from vts_ros.vlm.compatibility import check_family
 from vts_ros.vlm.drafting import Drafting
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.kv_cache import crop, growing_cache
 from vts_ros.vlm.language_model import Generation, OnText
+from vts_ros.vlm.loading import in_one_line, load_checkpoint, out_of_memory_told
+from vts_ros.vlm.prompt_layout import (
+    Layout,
+    Prefix,
+    Prepared,
+    Prompted,
+    Pruned,
+    Read,
+)
 from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.prunability import why_inexact
 from vts_ros.vlm.structured_output import Grammar, Schema
 
-#: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
-#: does not fail, it makes up another tokenizer.
-_FILES = ('config.json', 'tokenizer.json', 'tokenizer_config.json', 'preprocessor_config.json')
-_WEIGHTS = ('model.safetensors', 'model.safetensors.index.json')
 _IGNORED_LABEL = -100
-#: What is on the disk is all that is used, and none of it is run.
-_SAFE: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """
-    A prompt, or a part of one, with all of its visual tokens: what each is and where it stands.
-
-    Attributes
-    ----------
-    input_ids
-        Token ids [S], int64.
-    position_ids
-        Positions [3, S] (time, height, width) or [1, S], as the model's rotary embedding takes.
-    visual_slots
-        Where the visual tokens are in the prompt [T * N], frame-major, row-major.
-    image_slots
-        Where features of the pictures go [I], ascending: the visual slots, and those of the model
-        alone (such as an image newline), which are never dropped.
-
-    """
-
-    input_ids: Tensor
-    position_ids: Tensor
-    visual_slots: Tensor
-    image_slots: Tensor
-
-    def survivors(self, keep: Tensor) -> Tensor:
-        """Return which prompt tokens stay [S'] when these visual tokens [B] are kept."""
-        stays = torch.ones_like(self.input_ids, dtype=torch.bool)
-        stays[self.visual_slots] = False
-        stays[self.visual_slots[keep]] = True
-        return stays.nonzero()[:, 0]
-
-    def length_to_last_picture(self, kept: int) -> int:
-        """Return the length of the prompt up to its last picture with so many visual tokens."""
-        return int(self.image_slots[-1]) + 1 - len(self.visual_slots) + kept
-
-    @property
-    def next_position(self) -> int:
-        """Return the position of what comes next, in time, height and width."""
-        return int(self.position_ids.max()) + 1
-
-
-class Pruned(NamedTuple):
-    """What is left of a prompt or a part: ids [S'], positions [..., S'] and features [I', D]."""
-
-    input_ids: Tensor
-    position_ids: Tensor
-    tokens: Tensor
-    deepstack: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A laid-out prompt with the features [I, D] that belong in its image slots."""
-
-    layout: Layout
-    tokens: Tensor
-    deepstack: tuple[Tensor, ...]
-
-    def prune(self, keep: NDArray[np.int32] | None) -> Pruned:
-        """Return what is left when these visual tokens [B] are kept, all if None."""
-        stays = self.layout.survivors(_keep_tensor(keep, len(self.layout.visual_slots)))
-        filled = torch.isin(self.layout.image_slots, stays).nonzero()[:, 0].to(self.tokens.device)
-        return Pruned(self.layout.input_ids[stays], self.layout.position_ids[:, stays],
-                      self.tokens[filled], tuple(level[filled] for level in self.deepstack))
-
-    @classmethod
-    def join(cls, layout: Layout, features: Sequence[FrameFeatures]) -> Prepared:
-        """Put the features of the frames, in the order of the layout, in its slots."""
-        levels = zip(*(frame.deepstack for frame in features), strict=True)
-        return cls(layout, torch.cat([frame.rows for frame in features]),
-                   tuple(torch.cat(level) for level in levels))
-
-    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
-        """
-        Return ids [S'] and positions [..., S'] of the pruned prompt, whose pictures were read.
-
-        Raises
-        ------
-        VlmError
-            If it does not begin with what was read, or has other pictures.
-
-        """
-        prompt = self.prune(keep)
-        if not prefix.begins(prompt) or prefix.features < len(prompt.tokens):
-            raise VlmError('the prompt does not begin with what was read before')
-        return prompt.input_ids, prompt.position_ids
-
-
-class Read(NamedTuple):
-    """
-    What was read of a prompt: ids [S'], positions [..., S'] and features [I', D].
-
-    The features are as many tensors as there were parts: nothing is joined that was read before.
-    """
-
-    input_ids: Tensor
-    position_ids: Tensor
-    tokens: tuple[Tensor, ...]
-
-    def then(self, part: Pruned) -> Read:
-        """Return what was read when a part was read after this."""
-        return Read(torch.cat([self.input_ids, part.input_ids]),
-                    torch.cat([self.position_ids, part.position_ids], dim=1),
-                    (*self.tokens, part.tokens))
-
-
-@dataclass(frozen=True, eq=False)
-class Prefix:
-    """
-    A pruned prompt up to its last picture as the model has read it, for any number of questions.
-
-    Attributes
-    ----------
-    read
-        The part of the prompt that was read.
-    cache
-        Its keys and values.
-
-    """
-
-    read: Read
-    cache: Cache
-
-    def begins(self, prompt: Pruned) -> bool:
-        """Return whether a prompt begins with what was read."""
-        return (self.is_whole
-                and torch.equal(self.read.input_ids, prompt.input_ids[:self.length])
-                and torch.equal(self.read.position_ids, prompt.position_ids[:, :self.length])
-                and torch.equal(torch.cat(self.read.tokens), prompt.tokens[:self.features]))
-
-    @property
-    def features(self) -> int:
-        """Return how many features of pictures were read."""
-        return sum(map(len, self.read.tokens))
-
-    @property
-    def is_whole(self) -> bool:
-        """Return whether the cache holds what was read, not less and not more."""
-        return self.length == self.cache.get_seq_length()
-
-    @property
-    def length(self) -> int:
-        """Return how many tokens were read."""
-        return len(self.read.input_ids)
-
-    @property
-    def kv_bytes(self) -> int:
-        """Return the size of the keys and values that are held, without room for more."""
-        layers: Sequence[Any] = self.cache.layers
-        parts = [part for layer in layers for part in (layer.keys, layer.values)]
-        return sum(int(part.nbytes) for part in parts if part is not None)
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """
-    A prompt whose pictures were read when they came: no more than its end is laid out.
-
-    Attributes
-    ----------
-    prefix
-        What was read.
-    keep
-        Visual tokens that were kept of it, int32 [B].
-    end
-        Layout of what comes after it.
-    whole
-        Prepares all of the prompt, for those who want it at once.
-
-    """
-
-    prefix: Prefix
-    keep: NDArray[np.int32]
-    end: Layout
-    whole: Callable[[], Prepared]
-
-    @property
-    def layout(self) -> Layout:
-        """Return the layout of the whole prompt."""
-        return self.whole().layout
-
-    def prune(self, keep: NDArray[np.int32] | None) -> Pruned:
-        """Return what is left of the whole prompt, see Prepared."""
-        return self.whole().prune(keep)
-
-    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
-        """Return ids and positions where the pictures were read, see Prepared."""
-        if prefix is not self.prefix or keep is not self.keep or not prefix.is_whole:
-            return self.whole().after(prefix, keep)
-        read, end = prefix.read, self.end
-        return (torch.cat([read.input_ids, end.input_ids]),
-                torch.cat([read.position_ids, end.position_ids], dim=1))
-
-
-Prompted = Prepared | Question
 
 
 class _Progress(StoppingCriteria):
@@ -326,9 +121,7 @@ class Vlm:
                                 self.model.config.get_text_config().vocab_size)
 
     @classmethod
-    def load(cls, model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
-             attn_implementation: str = 'auto', quantization: Mapping[str, Any] | None = None,
-             local_files_only: bool = True, schema: Schema | None = None) -> Vlm:
+    def load(cls, model: str | Path, *, schema: Schema | None = None, **options: Any) -> Vlm:
         """
         Load a checkpoint.
 
@@ -336,68 +129,13 @@ class Vlm:
         ----------
         model
             Directory of a checkpoint, or its name on the Hugging Face hub.
-        device
-            Torch device; ``auto`` takes CUDA if it is there.
-        dtype
-            Torch dtype; ``auto`` takes that of the checkpoint.
-        attn_implementation
-            Such as ``sdpa`` or ``flash_attention_2``; ``auto`` leaves the choice to transformers.
-        quantization
-            A ``quantization_config`` of transformers, with its ``quant_method``, to quantise the
-            weights while they are loaded. A checkpoint that is quantised already has its own.
-        local_files_only
-            Whether a name is looked up in the local cache only, never downloaded.
         schema
             JSON schema of the answers, for generations with ``in_form``.
-
-        Raises
-        ------
-        VlmError
-            If the checkpoint is missing, incomplete, broken, too large, of another family, or
-            has a text model with which dropping tokens is not the same as masking them; if an
-            option is none, or a library that it needs is not installed.
+        options
+            Those of :func:`vts_ros.vlm.loading.load_checkpoint`, which also says what is raised.
 
         """
-        if device == 'auto':
-            device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        if dtype != 'auto' and not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise VlmError(f'dtype {dtype!r} is none: take auto, float32, bfloat16 or float16')
-        directory = _directory(str(model), local_files_only)
-        # A bar that moves does not belong in the log of a node.
-        disable_progress_bar()
-        with _one_line(f'{model} cannot be loaded'):
-            config = json.loads((directory / 'config.json').read_bytes())
-            model_type = config.get('model_type')
-            if model_type not in FAMILIES:
-                raise VlmError(f'{model} is a {model_type} model; '
-                               f'supported are: {", ".join(FAMILIES)}')
-            check_family(model_type)
-            inexact = why_inexact(AutoConfig.from_pretrained(directory, **_SAFE))
-            if inexact is not None:
-                raise VlmError(f'{model} cannot be pruned exactly: {inexact}')
-            tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFE)
-            images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
-            options: dict[str, Any] = {'dtype': dtype, 'use_safetensors': True, **_SAFE}
-            if attn_implementation != 'auto':
-                options['attn_implementation'] = attn_implementation
-            if quantization:
-                options['quantization_config'] = AutoQuantizationConfig.from_dict(
-                    dict(quantization))
-            is_quantized = bool(quantization or 'quantization_config' in config)
-            if is_quantized:
-                # Quantised weights cannot always be moved, so they are made where they stay.
-                options['device_map'] = {'': device}
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                directory, output_loading_info=True, **options)
-            network, report = loaded
-            if report['missing_keys']:
-                raise VlmError(f'{model} lacks weights, among them {min(report["missing_keys"])}')
-            network = (network if is_quantized else network.to(device)).eval()
-        if tokenizer.chat_template is None:
-            tokenizer.chat_template = _processor_template(directory)
-        if tokenizer.chat_template is None:
-            raise VlmError(f'{model} lacks a chat template')
-        return cls(Path(model).name, network, tokenizer, images, schema)
+        return cls(Path(model).name, *load_checkpoint(model, **options), schema)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -434,7 +172,7 @@ class Vlm:
     @torch.inference_mode()
     def encode(self, picture: NDArray[np.uint8]) -> FrameFeatures:
         """Encode one RGB picture uint8 [H, W, 3]; the result can be kept and used again."""
-        with _memory(f'{self.name} cannot encode'):
+        with out_of_memory_told(f'{self.name} cannot encode'):
             return self.encode_batch(self.preprocess([picture]))[0]
 
     def layout(self, grids: Sequence[Grid], captions: Sequence[str], prompt: Prompt) -> Layout:
@@ -526,7 +264,7 @@ class Vlm:
         messages: list[dict[str, Any]] = [
             {'role': 'system', 'content': [{'type': 'text', 'text': prompt.system}]},
             {'role': 'user', 'content': content}]
-        with _one_line(f'the chat template of {self.name} fails'):
+        with in_one_line(f'the chat template of {self.name} fails'):
             written = str(self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True))
         for text in texts:
@@ -678,7 +416,7 @@ class Vlm:
         read = begun.read.then(part)
         device, positions = self.model.device, part.position_ids[:, None]
         visual = self._visual(part.tokens, part.deepstack) if len(part.tokens) else {}
-        with _memory(f'{self.name} cannot read the pictures'):
+        with out_of_memory_told(f'{self.name} cannot read the pictures'):
             try:
                 self.model(
                     input_ids=part.input_ids[None].to(device),
@@ -793,7 +531,7 @@ class Vlm:
         if draft and len(prepared) == 1 and not options.get('do_sample'):
             drafting = options['custom_generate'] = Drafting(
                 draft, self._end_ids, options.get('streamer'))
-        with _memory(f'{self.name} cannot generate'), _given_back(prefix):
+        with out_of_memory_told(f'{self.name} cannot generate'), _given_back(prefix):
             output = self.model.generate(
                 **inputs, max_new_tokens=max_new_tokens, pad_token_id=self._pad_id,
                 eos_token_id=self._end_ids, stopping_criteria=StoppingCriteriaList([progress]),
@@ -831,15 +569,6 @@ def _given_back(prefix: Prefix | None) -> Iterator[None]:
             crop(prefix.cache, prefix.length)
 
 
-def _keep_tensor(keep: NDArray[np.int32] | None, total: int) -> Tensor:
-    if keep is None:
-        return torch.arange(total)
-    kept = torch.as_tensor(np.asarray(keep, np.int64))
-    if kept.numel() and (kept[0] < 0 or kept[-1] >= total or (kept.diff() <= 0).any()):
-        raise VlmError(f'keep list is not ascending within 0..{total - 1}')
-    return kept
-
-
 def _pad(rows: Sequence[Tensor], value: int, left: bool) -> Tensor:
     """Stack rows [..., S] of different length, filled up with a value on one side."""
     width = max(row.shape[-1] for row in rows)
@@ -857,57 +586,3 @@ def _end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     if not first + ids:
         raise VlmError('neither the tokenizer nor the generation config names an end token')
     return list(dict.fromkeys(int(token) for token in first + ids))
-
-
-def _directory(model: str, local_files_only: bool) -> Path:
-    """Return where the files of a checkpoint are, and see that none is missing."""
-    directory = Path(model).expanduser()
-    if not directory.is_dir():
-        try:
-            directory = Path(snapshot_download(
-                model, local_files_only=local_files_only,
-                allow_patterns=['*.json', '*.jinja', '*.safetensors']))
-        except (OSError, ValueError) as error:
-            where = 'the local Hugging Face cache' if local_files_only else 'the Hugging Face hub'
-            raise VlmError(f'model {model!r} is neither a directory nor in {where}') from error
-    for name in _FILES:
-        if not (directory / name).is_file():
-            raise VlmError(f'{model} lacks {name}')
-    if not any((directory / name).is_file() for name in _WEIGHTS):
-        raise VlmError(f'{model} lacks {_WEIGHTS[0]}')
-    return directory
-
-
-def _processor_template(directory: Path) -> str | None:
-    """Return the chat template of checkpoints that keep it beside the tokenizer."""
-    path = directory / 'chat_template.json'
-    if not path.is_file():
-        return None
-    with _one_line(f'{path} cannot be read'):
-        return str(json.loads(path.read_text(encoding='utf-8'))['chat_template'])
-
-
-@contextmanager
-def _memory(what: str) -> Iterator[None]:
-    """Turn a lack of memory, of the accelerator or of the computer, into a VlmError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # torch has a class for accelerators only; on the CPU it is a RuntimeError like any.
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if known or "can't allocate memory" in str(error):
-            raise VlmError(f'{what}: out of memory') from error
-        raise
-
-
-@contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while files are read into a VlmError of one line."""
-    try:
-        with _memory(what):
-            yield
-    except VlmError:
-        raise
-    except Exception as error:  # the libraries below raise about anything over a broken file
-        reason = ' '.join(str(error).split())[:200]
-        raise VlmError(f'{what}: {reason or type(error).__name__}') from error

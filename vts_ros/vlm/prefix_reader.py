@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import FrameFeatures
-from vts_ros.vlm.model import Layout, Prefix, Prepared, Pruned, Vlm
+from vts_ros.vlm.model import Vlm
+from vts_ros.vlm.prompt_layout import Layout, Prefix, Prepared, Pruned
 from vts_ros.vlm.prompts import Prompt
 
 #: Any captions do to see how a chat template places pictures.

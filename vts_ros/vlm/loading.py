@@ -1,0 +1,237 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Load a checkpoint, or say in one line what is wrong with it and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import snapshot_download
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+from transformers.quantizers.auto import AutoQuantizationConfig
+from transformers.utils import logging
+
+from vts_ros.errors import VlmError
+from vts_ros.vlm.compatibility import check_family
+from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.prunability import why_inexact
+
+#: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
+#: does not fail, it makes up another tokenizer.
+_FILES = ('config.json', 'tokenizer.json', 'tokenizer_config.json')
+#: Either says how pictures are prepared; newer releases of transformers write the second.
+_PROCESSORS = ('preprocessor_config.json', 'processor_config.json')
+_WEIGHTS = ('model.safetensors', 'model.safetensors.index.json')
+#: With this a file begins that Git LFS has not fetched.
+_LFS = b'version https://git-lfs.github.com/spec/'
+#: What is on the disk is all that is used, and none of it is run.
+_SAFE: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
+#: Quantised formats and the libraries that they are loaded with.
+_LIBRARIES = {'bitsandbytes': 'accelerate bitsandbytes', 'gptq': 'accelerate gptqmodel',
+              'awq': 'accelerate gptqmodel', 'compressed-tensors': 'accelerate compressed-tensors',
+              'torchao': 'accelerate torchao'}
+
+
+class Checkpoint(NamedTuple):
+    """The Hugging Face parts of a checkpoint."""
+
+    network: Any
+    tokenizer: PreTrainedTokenizerBase
+    images: Any
+
+
+def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
+                    attn_implementation: str = 'auto',
+                    quantization: Mapping[str, Any] | None = None,
+                    local_files_only: bool = True) -> Checkpoint:
+    """
+    Load a checkpoint.
+
+    Parameters
+    ----------
+    model
+        Directory of a checkpoint, or its name on the Hugging Face hub.
+    device
+        Torch device; ``auto`` takes CUDA if it is there.
+    dtype
+        Torch dtype; ``auto`` takes that of the checkpoint, and float32 on a processor that has no
+        instructions for half floats, on which they are several times slower.
+    attn_implementation
+        Such as ``sdpa`` or ``flash_attention_2``; ``auto`` leaves the choice to transformers.
+    quantization
+        A ``quantization_config`` of transformers, with its ``quant_method``, to quantise the
+        weights while they are loaded. A checkpoint that is quantised already has its own.
+    local_files_only
+        Whether a name is looked up in the local cache only, never downloaded.
+
+    Raises
+    ------
+    VlmError
+        If the checkpoint is missing, incomplete, broken, too large, of another family, or has a
+        text model with which dropping tokens is not the same as masking them; if an option is
+        none, or a library that it needs is not installed.
+
+    """
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if dtype != 'auto' and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise VlmError(f'dtype {dtype!r} is none: take auto, float32, bfloat16 or float16')
+    directory = _directory(str(model), local_files_only)
+    with in_one_line(f'{model} cannot be loaded'), _quiet():
+        config = json.loads((directory / 'config.json').read_bytes())
+        model_type = config.get('model_type')
+        if model_type not in FAMILIES:
+            raise VlmError(f'{model} is a {model_type} model; '
+                           f'supported are: {", ".join(FAMILIES)}')
+        check_family(model_type)
+        inexact = why_inexact(AutoConfig.from_pretrained(directory, **_SAFE))
+        if inexact is not None:
+            raise VlmError(f'{model} cannot be pruned exactly: {inexact}')
+        tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFE)
+        images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
+        quantized_by = (quantization or config.get('quantization_config') or {}).get(
+            'quant_method')
+        if dtype == 'auto' and device == 'cpu' and not quantized_by and not _has_half_floats():
+            dtype = 'float32'
+        options: dict[str, Any] = {'dtype': dtype, 'use_safetensors': True, **_SAFE}
+        if attn_implementation != 'auto':
+            options['attn_implementation'] = attn_implementation
+        if quantization:
+            options['quantization_config'] = AutoQuantizationConfig.from_dict(dict(quantization))
+        if quantized_by:
+            # Quantised weights cannot always be moved, so they are made where they stay.
+            options['device_map'] = {'': device}
+        try:
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                directory, output_loading_info=True, **options)
+        except ImportError as error:
+            needed = _LIBRARIES.get(str(quantized_by), 'accelerate')
+            raise VlmError(f'{model} cannot be loaded without its libraries: '
+                           f'pip install {needed}') from error
+        network, report = loaded
+        if report['missing_keys']:
+            raise VlmError(f'{model} lacks weights, among them {min(report["missing_keys"])}')
+        network = (network if quantized_by else network.to(device)).eval()
+        _check_numbers(str(model), network)
+        # Whatever else a checkpoint asks for, answers here are greedy.
+        network.generation_config.update(num_beams=1, num_return_sequences=1, do_sample=False)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = _processor_template(directory)
+    if tokenizer.chat_template is None:
+        raise VlmError(f'{model} lacks a chat template')
+    return Checkpoint(network, tokenizer, images)
+
+
+def _has_half_floats() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@torch.inference_mode()
+def _check_numbers(model: str, network: Any) -> None:
+    """See that weights are numbers: of one that is none, all answers are nothing."""
+    for name, weight in network.named_parameters():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight.float().sum())):
+            raise VlmError(f'{model} has weights that are no numbers, in {name}: '
+                           'the checkpoint is damaged or was trained so')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep bars and tables of transformers out of the log: what matters is raised."""
+    level = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _directory(model: str, local_files_only: bool) -> Path:
+    """Return where the files of a checkpoint are, and see that none is missing."""
+    directory = Path(model).expanduser()
+    if not directory.is_dir():
+        try:
+            directory = Path(snapshot_download(
+                model, local_files_only=local_files_only,
+                allow_patterns=['*.json', '*.jinja', '*.safetensors']))
+        except (OSError, ValueError) as error:
+            where = 'the local Hugging Face cache' if local_files_only else 'the Hugging Face hub'
+            raise VlmError(f'model {model!r} is neither a directory nor in {where}') from error
+    _check_files(model, directory)
+    return directory
+
+
+def _check_files(model: str, directory: Path) -> None:
+    """See that nothing is missing, and say what the folder is instead where that can be told."""
+    if (directory / 'adapter_config.json').is_file() and not (directory / 'config.json').is_file():
+        raise VlmError(f'{model} is a PEFT adapter without its model: merge it first '
+                       '(PeftModel.merge_and_unload, then save_pretrained)')
+    if not (directory / 'config.json').is_file():
+        if any(directory.glob('*.gguf')):
+            raise VlmError(f'{model} holds GGUF files: serve them with llama.cpp and set '
+                           'vlm.backend to openai, or take the safetensors of the model')
+        below = sorted(path.parent for path in directory.glob('*/config.json'))
+        if below:
+            raise VlmError(f'{model} lacks config.json; the checkpoint is one folder deeper: '
+                           f'{below[0]}')
+    for name in _FILES:
+        if not (directory / name).is_file():
+            raise VlmError(f'{model} lacks {name}')
+    if not any((directory / name).is_file() for name in _PROCESSORS):
+        raise VlmError(f'{model} lacks {_PROCESSORS[0]}')
+    if not any((directory / name).is_file() for name in _WEIGHTS):
+        if any(directory.glob('*.bin')):
+            raise VlmError(f'{model} has weights as .bin files, which can run code: save it anew '
+                           'with save_pretrained, which writes safetensors')
+        raise VlmError(f'{model} lacks {_WEIGHTS[0]}')
+    for path in (*directory.glob('*.json'), *directory.glob('*.safetensors')):
+        with path.open('rb') as file:
+            if file.read(len(_LFS)) == _LFS:
+                raise VlmError(f'{path} is a Git LFS pointer: run git lfs pull in {directory}')
+
+
+def _processor_template(directory: Path) -> str | None:
+    """Return the chat template of checkpoints that keep it beside the tokenizer."""
+    path = directory / 'chat_template.json'
+    if not path.is_file():
+        return None
+    with in_one_line(f'{path} cannot be read'):
+        return str(json.loads(path.read_text(encoding='utf-8'))['chat_template'])
+
+
+@contextmanager
+def out_of_memory_told(what: str) -> Iterator[None]:
+    """Turn a lack of memory, of the accelerator or of the computer, into a VlmError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch has a class for accelerators only; on the CPU it is a RuntimeError like any.
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if known or "can't allocate memory" in str(error):
+            raise VlmError(f'{what}: out of memory') from error
+        raise
+
+
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while files are read into a VlmError of one line."""
+    try:
+        with out_of_memory_told(what):
+            yield
+    except VlmError:
+        raise
+    except Exception as error:  # the libraries below raise about anything over a broken file
+        reason = ' '.join(str(error).split())[:200]
+        raise VlmError(f'{what}: {reason or type(error).__name__}') from error

@@ -1,0 +1,230 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A prompt as tokens: what each is, where it stands, what is left when visual tokens are dropped.
+
+The whole prompt is laid out first, with the position of every token; what is dropped is then
+taken out of ids, positions and features alike, so that survivors keep their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from vts_ros.errors import VlmError
+from vts_ros.vlm.families import FrameFeatures
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """
+    A prompt, or a part of one, with all of its visual tokens: what each is and where it stands.
+
+    Attributes
+    ----------
+    input_ids
+        Token ids [S], int64.
+    position_ids
+        Positions [3, S] (time, height, width) or [1, S], as the model's rotary embedding takes.
+    visual_slots
+        Where the visual tokens are in the prompt [T * N], frame-major, row-major.
+    image_slots
+        Where features of the pictures go [I], ascending: the visual slots, and those of the model
+        alone (such as an image newline), which are never dropped.
+
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    visual_slots: Tensor
+    image_slots: Tensor
+
+    def survivors(self, keep: Tensor) -> Tensor:
+        """Return which prompt tokens stay [S'] when these visual tokens [B] are kept."""
+        stays = torch.ones_like(self.input_ids, dtype=torch.bool)
+        stays[self.visual_slots] = False
+        stays[self.visual_slots[keep]] = True
+        return stays.nonzero()[:, 0]
+
+    def length_to_last_picture(self, kept: int) -> int:
+        """Return the length of the prompt up to its last picture with so many visual tokens."""
+        return int(self.image_slots[-1]) + 1 - len(self.visual_slots) + kept
+
+    @property
+    def next_position(self) -> int:
+        """Return the position of what comes next, in time, height and width."""
+        return int(self.position_ids.max()) + 1
+
+
+class Pruned(NamedTuple):
+    """What is left of a prompt or a part: ids [S'], positions [..., S'] and features [I', D]."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    tokens: Tensor
+    deepstack: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A laid-out prompt with the features [I, D] that belong in its image slots."""
+
+    layout: Layout
+    tokens: Tensor
+    deepstack: tuple[Tensor, ...]
+
+    def prune(self, keep: NDArray[np.int32] | None) -> Pruned:
+        """Return what is left when these visual tokens [B] are kept, all if None."""
+        stays = self.layout.survivors(keep_tensor(keep, len(self.layout.visual_slots)))
+        filled = torch.isin(self.layout.image_slots, stays).nonzero()[:, 0].to(self.tokens.device)
+        return Pruned(self.layout.input_ids[stays], self.layout.position_ids[:, stays],
+                      self.tokens[filled], tuple(level[filled] for level in self.deepstack))
+
+    @classmethod
+    def join(cls, layout: Layout, features: Sequence[FrameFeatures]) -> Prepared:
+        """Put the features of the frames, in the order of the layout, in its slots."""
+        levels = zip(*(frame.deepstack for frame in features), strict=True)
+        return cls(layout, torch.cat([frame.rows for frame in features]),
+                   tuple(torch.cat(level) for level in levels))
+
+    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
+        """
+        Return ids [S'] and positions [..., S'] of the pruned prompt, whose pictures were read.
+
+        Raises
+        ------
+        VlmError
+            If it does not begin with what was read, or has other pictures.
+
+        """
+        prompt = self.prune(keep)
+        if not prefix.begins(prompt) or prefix.features < len(prompt.tokens):
+            raise VlmError('the prompt does not begin with what was read before')
+        return prompt.input_ids, prompt.position_ids
+
+
+class Read(NamedTuple):
+    """
+    What was read of a prompt: ids [S'], positions [..., S'] and features [I', D].
+
+    The features are as many tensors as there were parts: nothing is joined that was read before.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    tokens: tuple[Tensor, ...]
+
+    def then(self, part: Pruned) -> Read:
+        """Return what was read when a part was read after this."""
+        return Read(torch.cat([self.input_ids, part.input_ids]),
+                    torch.cat([self.position_ids, part.position_ids], dim=1),
+                    (*self.tokens, part.tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """
+    A pruned prompt up to its last picture as the model has read it, for any number of questions.
+
+    Attributes
+    ----------
+    read
+        The part of the prompt that was read.
+    cache
+        Its keys and values.
+
+    """
+
+    read: Read
+    cache: Cache
+
+    def begins(self, prompt: Pruned) -> bool:
+        """Return whether a prompt begins with what was read."""
+        return (self.is_whole
+                and torch.equal(self.read.input_ids, prompt.input_ids[:self.length])
+                and torch.equal(self.read.position_ids, prompt.position_ids[:, :self.length])
+                and torch.equal(torch.cat(self.read.tokens), prompt.tokens[:self.features]))
+
+    @property
+    def features(self) -> int:
+        """Return how many features of pictures were read."""
+        return sum(map(len, self.read.tokens))
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the cache holds what was read, not less and not more."""
+        return self.length == self.cache.get_seq_length()
+
+    @property
+    def length(self) -> int:
+        """Return how many tokens were read."""
+        return len(self.read.input_ids)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Return the size of the keys and values that are held, without room for more."""
+        layers: Sequence[Any] = self.cache.layers
+        parts = [part for layer in layers for part in (layer.keys, layer.values)]
+        return sum(int(part.nbytes) for part in parts if part is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """
+    A prompt whose pictures were read when they came: no more than its end is laid out.
+
+    Attributes
+    ----------
+    prefix
+        What was read.
+    keep
+        Visual tokens that were kept of it, int32 [B].
+    end
+        Layout of what comes after it.
+    whole
+        Prepares all of the prompt, for those who want it at once.
+
+    """
+
+    prefix: Prefix
+    keep: NDArray[np.int32]
+    end: Layout
+    whole: Callable[[], Prepared]
+
+    @property
+    def layout(self) -> Layout:
+        """Return the layout of the whole prompt."""
+        return self.whole().layout
+
+    def prune(self, keep: NDArray[np.int32] | None) -> Pruned:
+        """Return what is left of the whole prompt, see Prepared."""
+        return self.whole().prune(keep)
+
+    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
+        """Return ids and positions where the pictures were read, see Prepared."""
+        if prefix is not self.prefix or keep is not self.keep or not prefix.is_whole:
+            return self.whole().after(prefix, keep)
+        read, end = prefix.read, self.end
+        return (torch.cat([read.input_ids, end.input_ids]),
+                torch.cat([read.position_ids, end.position_ids], dim=1))
+
+
+Prompted = Prepared | Question
+
+
+def keep_tensor(keep: NDArray[np.int32] | None, total: int) -> Tensor:
+    """Return a keep list [B] as a tensor, that of all of so many tokens if None."""
+    if keep is None:
+        return torch.arange(total)
+    kept = torch.as_tensor(np.asarray(keep, np.int64))
+    if kept.numel() and (kept[0] < 0 or kept[-1] >= total or (kept.diff() <= 0).any()):
+        raise VlmError(f'keep list is not ascending within 0..{total - 1}')
+    return kept
