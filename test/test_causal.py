@@ -15,9 +15,11 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 from vlm_maker import make
 
+from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.scenes.clips import balanced_scenes, render
+from vts_ros.pipeline.context import CausalReader, WindowReader
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig
+from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.frame_groups import Groups
 from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
@@ -80,8 +82,8 @@ class Notes(LogitsProcessor):
 
 
 def stream(pipeline: Pipeline) -> Any:
-    assert pipeline._stream is not None
-    return pipeline._stream
+    assert isinstance(pipeline.reader, CausalReader)
+    return pipeline.reader.context
 
 
 # What was read is what one pass over the same tokens gives
@@ -94,7 +96,7 @@ def test_what_was_read_piece_by_piece_is_what_is_read_at_once(
     pipeline = causal(loaded if model == 'embedded' else request.getfixturevalue('tiny'))
     vlm = pipeline.vlm
     for index, frame in enumerate(frames):
-        pipeline.arrive(frame)
+        pipeline.ingest([frame])
         if index % 4 == 3:
             # Answers in between must leave nothing behind.
             pipeline.ask(frames[max(0, index - 4):index + 1], 'What is ahead?')
@@ -118,15 +120,11 @@ def test_what_was_read_piece_by_piece_is_what_is_read_at_once(
     assert pipeline.stats()['groups_evicted'] > 0
 
 
-def give_up(broken: BrokenFrame) -> None:
-    pytest.fail(str(broken))
-
-
 def test_what_is_kept_of_a_frame_never_changes(loaded: Pipeline, frames: list[Frame]) -> None:
     pipeline = causal(loaded)
     known: dict[tuple[str, int], list[int]] = {}
     for frame in frames:
-        pipeline.arrive(frame)
+        pipeline.ingest([frame])
         keep = stream(pipeline).selection().keep
         for index, held in enumerate(stream(pipeline).frames):
             here = keep[(keep >= CELLS * index) & (keep < CELLS * (index + 1))] - CELLS * index
@@ -137,15 +135,14 @@ def test_what_is_kept_of_a_frame_never_changes(loaded: Pipeline, frames: list[Fr
 def test_a_report_is_about_what_was_read(loaded: Pipeline, frames: list[Frame]) -> None:
     pipeline = causal(loaded)
     for frame in frames[:7]:
-        pipeline.arrive(frame)
+        pipeline.ingest([frame])
     report = pipeline.describe(frames[2:7])
     assert [ref.stamp for ref in report.frames] == [one.stamp_ns for one in frames[:7]]
     assert report.stamp == frames[6].stamp_ns
     assert report.frames[report.key_frame.index].stamp == report.key_frame.stamp
     assert 0.3 < len(report.keep) / report.tokens_total < 0.7
     assert list(report.keep) == sorted(set(report.keep))
-    assert [frame.stamp_ns for frame in pipeline.answer_frames] == [
-        ref.stamp for ref in report.frames]
+    assert pipeline.frames_of(report) == frames[:7]
 
 
 def test_arriving_before_or_with_the_window_is_the_same(
@@ -153,7 +150,7 @@ def test_arriving_before_or_with_the_window_is_the_same(
     early, late = causal(loaded), causal(loaded)
     for end in (5, 6, 9):
         for frame in frames[:end]:
-            early.arrive(frame)
+            early.ingest([frame])
         expected, found = early.describe(frames[end - 5:end]), late.describe(frames[end - 5:end])
         assert (found.answer, found.keep, found.frames) == (
             expected.answer, expected.keep, expected.frames)
@@ -168,10 +165,10 @@ def test_a_frame_is_read_once_and_an_answer_reads_its_question(
     for frame in frames[:5]:
         held = pipeline.stats().get('kv_tokens', 0)
         passes.clear()
-        pipeline.arrive(frame)
+        pipeline.ingest([frame])
         assert passes == [pipeline.stats()['kv_tokens'] - held]
     passes.clear()
-    pipeline.arrive(*frames[:5])
+    pipeline.ingest(frames[:5])
     assert passes == []
     report = pipeline.describe(frames[:5])
     prepared, _, selection = stream(pipeline).read(pipeline.prompts.description)
@@ -217,15 +214,15 @@ def test_a_frame_and_an_answer_cost_the_same_however_much_was_read(
     cost: dict[str, list[tuple[int, int]]] = {'frame': [], 'answer': []}
     held = []
     for end in (8, 32):
-        pipeline.arrive(*drive[:end - 3])
+        pipeline.ingest(drive[:end - 3])
         # The memory of a cache grows now and then, so the least of three counts.
         tries: dict[str, list[tuple[int, int]]] = {'frame': [], 'answer': []}
         for index in range(end - 3, end):
             window = drive[index - 4:index + 1]
-            for what, run in (('frame', pipeline.arrive_good), ('answer', pipeline.describe_good)):
+            for what, run in (('frame', pipeline.ingest), ('answer', pipeline.describe)):
                 laid_out[0] = 0
                 with Copies() as copies:
-                    run(window, give_up)
+                    run(window)
                 tries[what].append((laid_out[0], copies.bytes))
         for what, found in tries.items():
             cost[what].append((min(one for one, _ in found), min(one for _, one in found)))
@@ -256,7 +253,7 @@ def test_questions_share_the_pictures(loaded: Pipeline, frames: list[Frame], pas
 def test_questions_at_once_are_asked_about_what_was_read(
         loaded: Pipeline, frames: list[Frame]) -> None:
     questions = ['What is the main hazard?', 'How is the light?']
-    answers = causal(loaded, mode='causal').ask_batch([frames[:5]] * 2, questions)
+    answers = ask_batch(causal(loaded, mode='causal'), [frames[:5]] * 2, questions)
     pipeline = causal(loaded, mode='causal')
     assert answers == [pipeline.ask(frames[:5], question) for question in questions]
 
@@ -270,8 +267,9 @@ def test_a_description_of_a_window_is_read_whole(loaded: Pipeline, frames: list[
     passes.clear()
     assert pipeline.describe(frames[:5]).answer == expected
     assert len([count for count in passes if count > 1]) == 1
-    assert pipeline._reader is not None
-    assert pipeline._reader.tokens == 0
+    assert isinstance(pipeline.reader, WindowReader)
+    assert pipeline.reader._prefix_reader is not None
+    assert pipeline.reader._prefix_reader.tokens == 0
 
 
 def test_drafts_save_passes_and_change_nothing(loaded: Pipeline, frames: list[Frame],
@@ -317,7 +315,7 @@ def test_memory_has_a_bound(loaded: Pipeline, frames: list[Frame], bound: int) -
     pipeline = causal(loaded, kv_tokens=bound, group_frames=6)
     per_token = 2 * 6 * 192 * 4  # keys and values of 6 layers, in float32
     for index, frame in enumerate(frames):
-        pipeline.arrive(frame)
+        pipeline.ingest([frame])
         stats = pipeline.stats()
         assert 0 < stats['kv_tokens'] <= bound
         assert stats['kv_bytes'] == stats['kv_tokens'] * per_token
@@ -330,14 +328,14 @@ def test_memory_has_a_bound(loaded: Pipeline, frames: list[Frame], bound: int) -
 def test_a_bound_that_holds_no_picture_is_refused(loaded: Pipeline, frames: list[Frame]) -> None:
     pipeline = causal(loaded, kv_tokens=30)
     with pytest.raises(VlmError, match=r'tokens, more than vlm.kv_tokens \(30\) allows$'):
-        pipeline.arrive(frames[0])
+        pipeline.ingest([frames[0]])
     assert pipeline.stats()['kv_tokens'] == 0
 
 
 def test_a_pass_that_fails_leaves_what_was_read(
         loaded: Pipeline, frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, expected = causal(loaded), causal(loaded)
-    pipeline.arrive(*frames[:3])
+    pipeline.ingest(frames[:3])
     inner = loaded.vlm.model.model.language_model.layers[3]
     with monkeypatch.context() as patch:
         def fail(*args: Any, **options: Any) -> Any:
@@ -347,7 +345,7 @@ def test_a_pass_that_fails_leaves_what_was_read(
         with pytest.raises(VlmError, match='out of memory'):
             pipeline.describe(frames[:3])
         with pytest.raises(VlmError, match='out of memory'):
-            pipeline.arrive(frames[3])
+            pipeline.ingest([frames[3]])
     found = pipeline.describe(frames[:4])
     assert found.answer == expected.describe(frames[:4]).answer
 
@@ -367,7 +365,7 @@ def test_a_window_of_another_drive_starts_anew(loaded: Pipeline, frames: list[Fr
 
 def test_a_batch_is_answered_one_by_one(loaded: Pipeline, frames: list[Frame]) -> None:
     other = [Frame('other', frame.stamp_ns, frame.data) for frame in frames[6:9]]
-    together = causal(loaded).describe_batch([frames[:3], other])
+    together = describe_batch(causal(loaded), [frames[:3], other])
     alone = [causal(loaded).describe(window) for window in (frames[:3], other)]
     assert [(one.answer, one.keep, one.frames) for one in together] == [
         (one.answer, one.keep, one.frames) for one in alone]
@@ -377,9 +375,9 @@ def test_a_broken_frame_costs_itself_only(loaded: Pipeline, frames: list[Frame])
     pipeline, left_out = causal(loaded), list[BrokenFrame]()
     broken = Frame('front', frames[2].stamp_ns, b'no picture')
     window = [*frames[:2], broken, *frames[3:5]]
-    pipeline.arrive_good(window, left_out.append)
+    without_broken(window, left_out.append, pipeline.ingest)
     assert [one.frame for one in left_out] == [broken]
-    report = pipeline.describe_good(window, left_out.append)
+    report = without_broken(window, left_out.append, pipeline.describe)
     assert report is not None
     assert len(report.frames) == 4
     with pytest.raises(ValueError, match='at least one frame'):
@@ -510,3 +508,15 @@ def test_a_prompt_that_begins_in_another_way_is_read_anew(
     reader.read(longer, None)
     with pytest.raises(VlmError, match='does not begin with what was read before'):
         vlm.generate(other, None, 1, prefix=again)
+
+
+def test_a_camera_that_is_gone_is_not_spoken_of(loaded: Pipeline, frames: list[Frame]) -> None:
+    """Whatever was read of it: the next answer is about the cameras that show the present."""
+    pipeline = causal(loaded, group_frames=16)
+    both = [[Frame(camera, frame.stamp_ns, frame.data) for camera in ('front', 'rear')]
+            for frame in frames[:6]]
+    seen = pipeline.describe([frame for pair in both[:5] for frame in pair])
+    assert seen.cameras == ('front', 'rear')
+    alone = pipeline.describe([pair[0] for pair in both[1:6]])
+    assert alone.cameras == ('front',)
+    assert alone.stamp == frames[5].stamp_ns

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from vts_ros.errors import CalibrationError
 from vts_ros.lab.evaluation import calibration as calibration_module
+from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.lab.evaluation.calibration import check, reliability
 from vts_ros.paths import model_path
 from vts_ros.pipeline.confidence import Calibration, Certainty, fact_log_probability, FILE, Scale
@@ -243,10 +244,10 @@ def test_a_broken_file_is_one_line(folder: Path, text: str) -> None:
 
 def test_reports_have_a_confidence_and_stay_what_they_were(pipeline: Pipeline) -> None:
     windows = [window(), window(40)]
-    before = [pipeline.describe_batch([one])[0] for one in windows]
+    before = [describe_batch(pipeline, [one])[0] for one in windows]
     pipeline.calibration = Calibration(Scale())
     try:
-        reports = pipeline.describe_batch(windows)
+        reports = describe_batch(pipeline, windows)
     finally:
         pipeline.calibration = None
     for report, plain in zip(reports, before):

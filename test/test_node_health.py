@@ -117,7 +117,8 @@ def test_keeping_everything_is_a_warning(report: SceneReport) -> None:
 def test_speed_is_that_of_the_answer(report: SceneReport) -> None:
     state = PipelineHealth()
     for ms in range(1, 101):
-        state.described(replace(report, latency_ms={'prefill': 0.4 * ms, 'decode': 0.6 * ms}), 25)
+        state.described(replace(report, answer_tokens=25,
+                                latency_ms={'prefill': 0.4 * ms, 'decode': 0.6 * ms}))
     (status,) = (one for one in state.statuses('n', {}, 'on') if one.name == 'n: vlm')
     values = {one.key: one.value for one in status.values}
     assert (values['p50_ms'], values['p95_ms'], values['tokens_per_sec']) == (

@@ -48,7 +48,7 @@ IMPORTED_AS = {'json-repair': 'json_repair', 'opencv-python-headless': 'cv2', 'p
 #: Imported where it is there: engines and servers, each by an extra of its own, what these bring
 #: along, and what transformers brings.
 OPTIONAL = {'onnxruntime', 'openai', 'httpx', 'llguidance', 'rclpy', 'typer', 'rich',
-            'huggingface_hub', 'httpx2'}
+            'huggingface_hub', 'httpx2', 'rosbags'}
 ROS = re.compile(r'rclpy|.*_(msgs|srvs|interfaces)|ament_.*')
 
 

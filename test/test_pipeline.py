@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from vts_ros.errors import PromptError
+from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import model_path, share_path
+from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig
+from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
 from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import Answer, parse, RISK_LEVELS
 from vts_ros.vlm.prompts import describe_prompt, Prompt, Vehicle
@@ -90,7 +92,7 @@ def test_a_sliding_window_encodes_new_frames_only(
 
 def test_cached_features_change_nothing(pipeline: Pipeline, frames: list[Frame]) -> None:
     pipeline.describe(frames[0:5])
-    pipeline._key = None  # the key frame so far is state of its own
+    pipeline.reader.clear()  # the key frame so far is state of its own
     slid = pipeline.describe(frames[1:6])
     pipeline.clear()
     fresh = pipeline.describe(frames[1:6])
@@ -117,7 +119,7 @@ def test_keeping_all_equals_the_stock_model(pipeline: Pipeline, frames: list[Fra
 def test_batch_equals_one_by_one(pipeline: Pipeline, frames: list[Frame]) -> None:
     windows = [frames[0:5], frames[1:6], frames[2:7]]
     pipeline.config = PipelineConfig(keep_ratio=0.4)
-    together = pipeline.describe_batch(windows)
+    together = describe_batch(pipeline, windows)
     pipeline.clear()
     alone = [pipeline.describe(window) for window in windows]
     assert [report.answer for report in together] == [report.answer for report in alone]
@@ -132,7 +134,7 @@ def test_a_broken_frame_is_named_and_the_others_stay(
         pipeline.describe(window)
     assert caught.value.frame is broken
     left_out: list[BrokenFrame] = []
-    report = pipeline.describe_good(window, left_out.append)
+    report = without_broken(window, left_out.append, pipeline.describe)
     assert report is not None
     assert [one.frame for one in left_out] == [broken]
     assert len(report.frames) == 4
@@ -142,7 +144,7 @@ def test_a_broken_frame_is_named_and_the_others_stay(
 def test_a_window_of_broken_frames_gives_nothing(pipeline: Pipeline) -> None:
     left_out: list[BrokenFrame] = []
     window = [Frame('front', stamp, b'') for stamp in range(3)]
-    assert pipeline.describe_good(window, left_out.append) is None
+    assert without_broken(window, left_out.append, pipeline.describe) is None
     assert len(left_out) == 3
 
 
@@ -163,10 +165,10 @@ def test_stopping_leaves_the_risk_unknown(pipeline: Pipeline, frames: list[Frame
 
 
 def test_the_cache_is_bounded(pipeline: Pipeline, frames: list[Frame]) -> None:
-    pipeline.config = PipelineConfig(cache_frames=5)
     for end in range(5, 9):
         pipeline.select(frames[end - 5:end])
-    assert len(pipeline._seen) == 5
+        # The frames of a window, and one of the window before.
+        assert len(pipeline.cache) <= 6
 
 
 @pytest.fixture
@@ -187,11 +189,10 @@ def test_what_the_car_does_is_told_to_the_model(
         pipeline: Pipeline, frames: list[Frame], asked: list[Prompt]) -> None:
     fast, turning = Vehicle(speed_mps=25.0), Vehicle(turn_signal='left')
     pipeline.describe(frames[:1], vehicle=fast)
-    pipeline.describe_good(frames[:1], lambda broken: None, vehicle=fast)
     pipeline.ask(frames[:1], 'What is ahead?', vehicle=fast)
     assert all(one.instruction.startswith('The car drives at 90 km/h. ') for one in asked)
     asked.clear()
-    pipeline.describe_batch([frames[:1], frames[1:2], frames[2:3]], vehicles=[fast, None, turning])
+    describe_batch(pipeline, [frames[:1], frames[1:2], frames[2:3]], [fast, None, turning])
     beginnings = [one.instruction.partition(' Pictures')[0] for one in asked]
     assert beginnings[0] == 'The car drives at 90 km/h.'
     assert beginnings[1].startswith('Pictures')
@@ -211,7 +212,7 @@ def test_questions_at_once_are_answered_like_one_by_one(
         pipeline: Pipeline, frames: list[Frame], encoded: list[tuple[int, ...]]) -> None:
     windows = [frames[:5], frames[:5], frames[3:8]]
     questions = ['What is the main hazard?', 'How is the light?', 'Count the vehicles.']
-    answers = pipeline.ask_batch(windows, questions)
+    answers = ask_batch(pipeline, windows, questions)
     # What the windows share is looked at once.
     assert len(encoded) == 8
     assert answers == [pipeline.ask(window, question)
@@ -307,3 +308,30 @@ def test_prompts_of_ones_own_are_asked(tmp_path: Path, frames: list[Frame],
     own.describe(frames[:1])
     own.ask(frames[:1], 'Où?')
     assert [(one.system, one.instruction) for one in asked] == [('S', 'D'), ('S', 'Q Où?')]
+
+
+def test_cameras_of_two_sizes_are_encoded_once_per_frame(
+        pipeline: Pipeline, frames: list[Frame], encoded: list[tuple[int, ...]]) -> None:
+    """Whichever of them comes last: their stamps jitter."""
+    def pair(index: int) -> list[Frame]:
+        picture, late = np.asarray(frames[index].rgb()), (-1) ** index * 1_000_000
+        wide = np.ascontiguousarray(np.pad(picture, ((16, 16), (0, 0), (0, 0)), mode='edge'))
+        found = [Frame('a', frames[index].stamp_ns, picture),
+                 Frame('b', frames[index].stamp_ns + late, wide)]
+        return sorted(found, key=lambda frame: frame.stamp_ns)
+
+    drive = [frame for index in range(8) for frame in pair(index)]
+    for end in range(4, 17, 2):
+        pipeline.select(drive[max(0, end - 10):end])
+    assert len(encoded) == 16
+
+
+def test_large_pictures_are_scaled_down_to_what_is_allowed(frames: list[Frame]) -> None:
+    small = Pipeline.load(PipelineConfig(threads=2, max_new_tokens=4, max_pixels=40_000))
+    large = np.zeros((480, 848, 3), np.uint8)
+    report = small.describe([Frame('front', 0, large)])
+    whole = Pipeline.load(PipelineConfig(threads=2, max_new_tokens=4))
+    assert report.tokens_total <= whole.describe([Frame('front', 0, large)]).tokens_total
+    entry, = small.cache.get_all([Frame('front', 0, large)], Stopwatch())
+    assert entry.size[0] * entry.size[1] <= 40_000
+    assert entry.size[1] / entry.size[0] == pytest.approx(848 / 480, rel=0.02)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import pytest
 import yaml
 
+from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.paths import share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
@@ -293,7 +294,7 @@ def test_a_batch_keeps_its_order(
 
     server.text = echo
     server.pause_sec = 0.005
-    reports = load(keep_ratio=1.0).describe_batch(
+    reports = describe_batch(load(keep_ratio=1.0),
         [frames[:count] for count in (3, 1, 4, 2, 3, 1)])
     assert [one.answer.action for one in reports] == [
         f'{count} pictures' for count in (3, 1, 4, 2, 3, 1)]
@@ -378,7 +379,7 @@ def test_the_failure_of_one_window_ends_the_requests_of_all(
     server.endless, server.pause_sec = True, 0.01
     server.refusals, server.refuse_after_sec = [400], 0.5
     with pytest.raises(VlmError, match='refuses the request'):
-        pipeline.describe_batch([frames[:1], frames[:2], frames[:3]])
+        describe_batch(pipeline, [frames[:1], frames[:2], frames[:3]])
     assert server.left.wait(10.0)
 
 

@@ -206,13 +206,13 @@ class PipelineHealth:
     errors: dict[str, str] = field(default_factory=dict)
     stats: Mapping[str, float] = field(default_factory=dict)
 
-    def described(self, report: SceneReport, tokens: int = 0) -> None:
-        """Note an answer and of how many tokens it was."""
+    def described(self, report: SceneReport) -> None:
+        """Note an answer."""
         self.counters['described'] += 1
         self.counters['unparsed'] += is_unparsed(report)
         vlm_ms = sum(report.latency_ms.get(one, 0.0) for one in ('prefill', 'decode'))
         self.vlm_ms.append(vlm_ms)
-        self.tokens_per_sec = 1e3 * tokens / vlm_ms if vlm_ms else 0.0
+        self.tokens_per_sec = 1e3 * report.answer_tokens / vlm_ms if vlm_ms else 0.0
         self.report = report
         self.answered_at = time.monotonic()
         # A new one: another thread may be telling the old ones.

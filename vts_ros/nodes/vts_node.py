@@ -336,7 +336,7 @@ class VtsNode(LifecycleNode):
         report = self._outputs.publish(
             report, frame_ids.get(newest.camera, ''), self._settings['markers.frame_id'],
             self._settings['max_answer_age_sec'])
-        self._health.described(report, self._pipeline.answer_tokens if self._pipeline else 0)
+        self._health.described(report)
 
     def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
         if self._present.is_told(window[-1].key, self._newest_told):
@@ -344,8 +344,7 @@ class VtsNode(LifecycleNode):
         return pipeline.describe(window, stop, self._vehicle_now())
 
     def _read_newest(self, stop: Stop) -> str:
-        self._look(True, lambda pipeline, window, stop: pipeline.arrive_good(
-            window, self._present.drop), stop)
+        self._look(True, lambda pipeline, window, end: pipeline.ingest(window), stop)
         return 'read'
 
     def _look(self, is_full: bool, run: Run[T], stop: Stop) -> T:

@@ -67,11 +67,15 @@ TABLE: tuple[Spec, ...] = (
          'then ready before the first picture; empty leaves it to the first picture'),
     Spec('engine.build_only', False, 'Build the engines for engine.frame_size, or else for '
          '848x480, and end', change='never'),
-    _of_pipeline('engine.threads', 'threads', 'Threads on the CPU; 0 leaves them to the runtimes',
+    _of_pipeline('engine.threads', 'threads', 'Threads on the CPU, of engines and language model; '
+                 '0 chooses: one for small models, else all cores but one',
                  span=(0, 256)),
     _of_pipeline('vlm.model', 'model', 'Checkpoint: a shipped name, a directory, or a hub id in '
                  'the local cache; on a server the name that it has there'),
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
+    _of_pipeline('vlm.max_pixels', 'max_pixels', 'Larger pictures are scaled down to so many '
+                 'pixels before anything looks at them: what a picture costs the language model '
+                 'grows with them; 0 leaves pictures as they are', span=(0, 67_108_864)),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
@@ -81,7 +85,8 @@ TABLE: tuple[Spec, ...] = (
     _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
                  'written, so that any model gives a report that can be read; needs llguidance'),
     _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '
-                 'checkpoint), float32, bfloat16, float16'),
+                 'checkpoint, float32 where the processor has no half floats), float32, bfloat16, '
+                 'float16'),
     _of_pipeline('vlm.attn_implementation', 'attn_implementation', 'Attention of the language '
                  'model: auto, sdpa, eager, flash_attention_2, or what else transformers know'),
     _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: quantization_config of '

@@ -16,44 +16,27 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vts_ros.pipeline.features import FrameEntry
 from vts_ros.pipeline.frames import Frame
-from vts_ros.sparsify import Proposal, Selection
+from vts_ros.sparsify import Selection
 from vts_ros.sparsify.frame_groups import Choice, Groups
-from vts_ros.vlm import Encoded, Vlm, VlmError
+from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.prefix_reader import Part, Picture, Reader
 from vts_ros.vlm.prompt_layout import Prefix, Question
 from vts_ros.vlm.prompts import Prompt
-
-
-class Seen(NamedTuple):
-    """
-    What is computed once per frame and used in every window that holds it.
-
-    Attributes
-    ----------
-    evidence
-        What the guard measured of the picture; None without one.
-
-    """
-
-    size: tuple[int, int]
-    proposal: Proposal
-    features: Encoded
-    evidence: NDArray[np.float64] | None = None
 
 
 class _Taken(NamedTuple):
     """A frame, and what the language model is shown of it."""
 
     frame: Frame
-    seen: Seen
+    entry: FrameEntry
     choice: Choice
     picture: Picture
 
 
-class Stream:
+class CausalContext:
     """
     What a language model has read of the drive so far.
 
@@ -86,14 +69,14 @@ class Stream:
         return [one.frame for one in self._taken]
 
     @property
-    def seen(self) -> list[Seen]:
+    def entries(self) -> list[FrameEntry]:
         """Return what was computed of these frames."""
-        return [one.seen for one in self._taken]
+        return [one.entry for one in self._taken]
 
     @property
     def size(self) -> tuple[int, int] | None:
         """Return height and width that all pictures are brought to; None before the first."""
-        return self._taken[0].seen.size if self._taken else None
+        return self._taken[0].entry.size if self._taken else None
 
     def clear(self) -> None:
         """Forget all frames."""
@@ -102,7 +85,7 @@ class Stream:
         self._taken.clear()
         self._newest_ns.clear()
 
-    def missing(self, window: Sequence[Frame]) -> list[Frame]:
+    def unseen_of_window(self, window: Sequence[Frame]) -> list[Frame]:
         """
         Return which frames of a window are to be read before a question about it.
 
@@ -118,7 +101,7 @@ class Stream:
         if not window:
             raise ValueError('a window needs at least one frame')
         held = {one.frame.key for one in self._taken}
-        new = self.new(window)
+        new = self.unseen(window)
         goes_on = bool(new) or (
             bool(self._taken) and window[-1].key == self._taken[-1].frame.key)
         if goes_on and not held.isdisjoint(frame.key for frame in window):
@@ -126,12 +109,12 @@ class Stream:
         self.clear()
         return list(window)
 
-    def new(self, frames: Sequence[Frame]) -> list[Frame]:
+    def unseen(self, frames: Sequence[Frame]) -> list[Frame]:
         """Return the frames that are newer than all of their camera that have come."""
         return [frame for frame in frames
                 if frame.stamp_ns > self._newest_ns.get(frame.camera, frame.stamp_ns - 1)]
 
-    def take(self, moment: Sequence[tuple[Frame, Seen]], prompt: Prompt, keep_ratio: float
+    def append(self, moment: Sequence[tuple[Frame, FrameEntry]], prompt: Prompt, keep_ratio: float
              ) -> None:
         """
         Prune and read the frames of one moment, at most one per camera.
@@ -185,7 +168,7 @@ class Stream:
         """
         texts, selection = self._texts(prompt), self.selection()
         prefix = self._reader.read_on(self._part(texts))
-        features: list[Any] = [one.features for one in self.seen]
+        features: list[Any] = [one.features for one in self.entries]
         whole = partial(
             self._vlm.prepare, features, prompt.captions_on_arrival(self.frames), prompt)
         question = Question(prefix, selection.keep, self._reader.end(texts[-1]), whole)
@@ -202,13 +185,13 @@ class Stream:
             frame_scores=np.array([choice.saliency for choice in choices], np.float32),
             keep=keep.astype(np.int32), score=np.stack([choice.score for choice in choices]))
 
-    def _add(self, moment: Sequence[tuple[Frame, Seen]], keep_ratio: float) -> None:
-        choices = self.groups.take({frame.camera: seen.proposal for frame, seen in moment},
+    def _add(self, moment: Sequence[tuple[Frame, FrameEntry]], keep_ratio: float) -> None:
+        choices = self.groups.take({frame.camera: entry.proposal for frame, entry in moment},
                                    moment[-1][1].features.grid, keep_ratio)
-        for frame, seen in moment:
-            features: Any = seen.features
+        for frame, entry in moment:
+            features: Any = entry.features
             choice = choices[frame.camera]
-            self._taken.append(_Taken(frame, seen, choice, Picture(features, choice.keep)))
+            self._taken.append(_Taken(frame, entry, choice, Picture(features, choice.keep)))
         self._newest_ns.update((frame.camera, frame.stamp_ns) for frame, _ in moment)
         self._trim()
 

@@ -70,6 +70,8 @@ class SceneReport:
         Visual tokens kept, ascending positions in the window (frame-major, row-major).
     grid
         Rows and columns of visual tokens per frame.
+    answer_tokens
+        Length of the answer in tokens; 0 where nobody counts, as on a server.
     latency_ms
         Milliseconds per stage and ``total``.
     age_ms
@@ -90,6 +92,7 @@ class SceneReport:
     answer: Answer
     keep: tuple[int, ...]
     grid: tuple[int, int]
+    answer_tokens: int = 0
     latency_ms: dict[str, float] = field(default_factory=dict)
     age_ms: float | None = None
     model: str = ''
@@ -142,7 +145,8 @@ class SceneReport:
             'explanation': answer.explanation,
             'action': answer.action,
             'tokens': {'total': self.tokens_total, 'kept': len(self.keep),
-                       'grid': list(self.grid), 'keep': list(self.keep)},
+                       'grid': list(self.grid), 'keep': list(self.keep),
+                       'answer': self.answer_tokens},
             'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
             'age_ms': None if self.age_ms is None else round(self.age_ms, 2),
             'model': self.model,
@@ -181,6 +185,7 @@ class SceneReport:
                     box=tuple(found['box']) if found and found['box'] else None,
                     explanation=data['explanation'], action=data['action']),
                 keep=tuple(data['tokens']['keep']), grid=tuple(data['tokens']['grid']),
+                answer_tokens=data['tokens']['answer'],
                 latency_ms=data['latency_ms'], age_ms=data['age_ms'],
                 model=data['model'], engine=data['engine'],
                 confidence=data['confidence'], in_distribution=data['in_distribution'],

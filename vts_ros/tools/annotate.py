@@ -125,7 +125,7 @@ class Summary:
 def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
                     buffer: FrameBuffer | None = None, every: int = 1,
                     counters: Counter[str] | None = None
-                    ) -> Iterator[tuple[list[Frame], SceneReport]]:
+                    ) -> Iterator[Pair]:
     """
     Ask the pipeline about a drive, frame by frame.
 
@@ -147,6 +147,8 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
     The frames of a report, and the report.
 
     """
+    from vts_ros.pipeline.pipeline import without_broken
+
     buffer = buffer or FrameBuffer()
     counters = Counter() if counters is None else counters
     full = 0
@@ -167,13 +169,13 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
 
         if (full - 1) % every:
             if pipeline.config.mode == 'causal':
-                pipeline.arrive_good(tuple(window), leave_out)
+                without_broken(tuple(window), leave_out, pipeline.ingest)
             continue
-        report = pipeline.describe_good(tuple(window), leave_out)
+        report = without_broken(tuple(window), leave_out, pipeline.describe)
         # Without its newest frame a window has been told about already.
         if report and report.frames[-1] != newest:
             newest = report.frames[-1]
-            yield list(pipeline.answer_frames), report
+            yield pipeline.frames_of(report), report
 
 
 def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,

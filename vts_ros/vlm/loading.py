@@ -116,6 +116,8 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 directory, output_loading_info=True, **options)
         except ImportError as error:
+            if not quantized_by:
+                raise
             needed = _LIBRARIES.get(str(quantized_by), 'accelerate')
             raise VlmError(f'{model} cannot be loaded without its libraries: '
                            f'pip install {needed}') from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 import math
 from pathlib import Path
+import re
 from typing import Any, Literal, Protocol
 
 import yaml
@@ -24,6 +25,10 @@ _TURNING_RADPS = 0.15
 
 
 TurnSignal = Literal['off', 'left', 'right', 'hazard']
+
+
+#: What the keys of a prompt file look like.
+_LANGUAGE = re.compile(r'[a-z]{2,3}([-_][A-Za-z]{2,4})?')
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,8 @@ class Prompts:
         path = Path(path).expanduser() if path else share_path(_FILE)
         languages = _read(path)
         if language not in languages:
-            known = ', '.join(map(str, languages))
+            known = ', '.join(str(name) for name in languages
+                          if _LANGUAGE.fullmatch(str(name))) or 'none'
             raise PromptError(f'no prompt in language {language!r} in {path}; there are: {known}')
         texts = languages[language]
         try:
@@ -207,9 +213,15 @@ def _age_text(age_sec: float) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         languages = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = ' '.join(str(error).split())
-        raise PromptError(f'prompt file {path} cannot be read: {reason}') from error
+    except OSError as error:
+        raise PromptError(f'prompt file {path} cannot be read: {error.strerror}') from error
+    except UnicodeDecodeError as error:
+        raise PromptError(f'prompt file {path} cannot be read: it is no UTF-8 text') from error
+    except yaml.YAMLError as error:
+        # Not the words of the library, which quote the file: it may be any file.
+        mark = getattr(error, 'problem_mark', None)
+        where = f' in line {mark.line + 1}' if mark else ''
+        raise PromptError(f'prompt file {path} cannot be read: it is no YAML{where}') from error
     if not isinstance(languages, dict):
         raise PromptError(f'prompt file {path} is not a mapping of languages')
     return languages

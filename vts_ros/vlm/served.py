@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import os
 import time
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import cv2
 from httpx2 import HTTPError
@@ -182,7 +183,8 @@ class ServedVlm:
 
     def __init__(self, url: str, model: str = '', *, timeout_sec: float = 10.0, retries: int = 2,
                  schema: Mapping[str, Any] | None = None) -> None:
-        self._url = url
+        # As it is told: credentials in it are nobody's business.
+        self._place = _without_credentials(url)
         self._timeout_sec = timeout_sec
         self._schema = schema
         # One loop for good: the connections of the client belong to it.
@@ -202,14 +204,14 @@ class ServedVlm:
 
         names = self._run(served()) or []
         if not names or (model and model not in names):
-            raise VlmError(f'{self._url} does not serve {model or "any model"}; '
+            raise VlmError(f'{self._place} does not serve {model or "any model"}; '
                            f'it has: {", ".join(names) or "none"}')
         return model or names[0]
 
     @property
     def info(self) -> dict[str, Any]:
         """Return name and place of the model, for reports."""
-        return {'name': self.name, 'family': 'openai', 'device': self._url}
+        return {'name': self.name, 'family': 'openai', 'device': self._place}
 
     def set_schema(self, schema: Mapping[str, Any]) -> None:
         """Change the JSON schema of the answers, from the next request on."""
@@ -219,6 +221,7 @@ class ServedVlm:
         """Close the connections."""
         if not self._loop.is_closed():
             self._loop.run_until_complete(self._client.close())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
     def encode(self, picture: NDArray[np.uint8]) -> ServedFrame:
@@ -324,15 +327,16 @@ class ServedVlm:
         try:
             return self._loop.run_until_complete(self._limited(work, stop))
         except (APITimeoutError, asyncio.TimeoutError) as error:
-            raise VlmError(f'{self._url} did not answer within {self._timeout_sec:g} s') from error
+            raise VlmError(
+                f'{self._place} did not answer within {self._timeout_sec:g} s') from error
         except APIConnectionError as error:
             reason = _one_line(error.__cause__ or error)
-            raise VlmError(f'no connection to {self._url}: {reason}') from error
+            raise VlmError(f'no connection to {self._place}: {reason}') from error
         except APIStatusError as error:
             what = 'is busy' if error.status_code in _BUSY else 'refuses the request'
-            raise VlmError(f'{self._url} {what}: {_one_line(error)}') from error
+            raise VlmError(f'{self._place} {what}: {_one_line(error)}') from error
         except (OpenAIError, HTTPError) as error:
-            raise VlmError(f'{self._url} failed: {_one_line(error)}') from error
+            raise VlmError(f'{self._place} failed: {_one_line(error)}') from error
 
     async def _limited(self, work: Coroutine[Any, Any, T], stop: Callable[[], bool] | None
                        ) -> T | None:
@@ -370,6 +374,13 @@ def _picture(rgb: NDArray[np.uint8]) -> dict[str, Any]:
     assert done
     url = f'data:image/jpeg;base64,{b64encode(data.tobytes()).decode()}'
     return {'type': 'image_url', 'image_url': {'url': url}}
+
+
+def _without_credentials(url: str) -> str:
+    """Return the address of a server without user, password and query."""
+    parts = urlsplit(url)
+    port = f':{parts.port}' if parts.port else ''
+    return urlunsplit((parts.scheme, f'{parts.hostname or ""}{port}', parts.path, '', ''))
 
 
 def _one_line(error: BaseException) -> str:

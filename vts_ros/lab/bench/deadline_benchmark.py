@@ -57,7 +57,7 @@ def keep_deadline(model: str = EMBEDDED, windows: int = 60, share: float = 0.6, 
         progress(index / (windows + WARM_UP), f'window {index + 1} of {windows + WARM_UP}')
         for name, pipeline in (('fixed', fixed), ('planned', planned)):
             report = pipeline.describe(window)
-            found[name].append((report, pipeline.answer_tokens))
+            found[name].append((report, report.answer_tokens))
     return {**measured_here(str(fixed.vlm.model.device)),
             'model': model, 'deadline_ms': round(deadline_ms, 1), 'share': share, 'seed': seed,
             'n': windows, 'warm_up': WARM_UP,

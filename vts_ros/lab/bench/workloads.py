@@ -301,7 +301,7 @@ class Piped:
         total_ms = 1e3 * (time.perf_counter() - start_sec)
         stages = {name: ms for name, ms in report.latency_ms.items() if name != 'total'}
         return Sample(total_ms, report.latency_ms['total'] - stages['decode'], stages,
-                      self._tape.kv_bytes, self._tape.passes, self._pipeline.answer_tokens)
+                      self._tape.kv_bytes, self._tape.passes, report.answer_tokens)
 
 
 class Bench:
@@ -349,8 +349,7 @@ class Bench:
                 continue
             settings = replace(
                 config, keep_ratio=way.keep_ratio, mode=way.mode, draft=way.draft,
-                max_new_tokens=longest, group_frames=work.frames, kv_tokens=KV_TOKENS,
-                cache_frames=work.frames * work.cameras)
+                max_new_tokens=longest, group_frames=work.frames, kv_tokens=KV_TOKENS)
             found[name] = Piped(Pipeline(self._writer.sparsifier, self.vlm, prompts, settings),
                                 way, self.tape)
         return found

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.answer_metrics import score
+from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.lab.evaluation.dataset_runner import Progress
 from vts_ros.lab.evaluation.methods_page import Run
 from vts_ros.lab.scenes.clips import balanced_scenes
@@ -140,7 +141,7 @@ def _judge(pipeline: Pipeline, split: str, n: int,
     done = 0
     while chunk := list(itertools.islice(scenes, _BATCH)):
         clips = [render_window(scene) for scene in chunk]
-        reports = pipeline.describe_batch([
+        reports = describe_batch(pipeline, [
             [Frame(f'scene {scene.seed}', truth.stamp_ns, picture)
              for picture, truth in zip(clip.frames, clip.truths)]
             for scene, clip in zip(chunk, clips)])

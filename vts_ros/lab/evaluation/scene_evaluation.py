@@ -14,6 +14,7 @@ import numpy as np
 
 from vts_ros.errors import BagError
 from vts_ros.lab.evaluation.answer_metrics import question_summary, Score, score, summary
+from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.scenes import sentences as language
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.composite import Backdrop, render_over, scenes_over
@@ -95,8 +96,8 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         for ratio in ratios:
             pipeline.set_keep_ratio(ratio)
             # What was read was chosen at another ratio.
-            pipeline.start_anew()
-            for report, truth in zip(pipeline.describe_batch(windows), found):
+            pipeline.reset_context()
+            for report, truth in zip(describe_batch(pipeline, windows), found):
                 scores[ratio].append(score(report.answer, truth))
                 if ratio == 1.0:
                     confusion[truth.risk][report.answer.risk] += 1
@@ -121,7 +122,7 @@ def _ask(pipeline: Pipeline,
     """Yield questions with their answers."""
     for start in range(0, len(asked), _BATCH):
         windows, questions = zip(*asked[start:start + _BATCH])
-        texts = pipeline.ask_batch(windows, [question.text for question in questions])
+        texts = ask_batch(pipeline, windows, [question.text for question in questions])
         yield from zip(questions, texts)
 
 

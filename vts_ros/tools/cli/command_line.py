@@ -12,7 +12,7 @@ is fast.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points, EntryPoint
+from importlib.metadata import distributions, EntryPoint
 import sys
 from typing import Annotated
 
@@ -51,7 +51,9 @@ def _options(
 
 def _commands() -> dict[str, EntryPoint]:
     """Return the commands by name, in the order of help."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    # Of all distributions: in a checkout, what an older build has left behind may hide the newer.
+    found = {point.name: point for distribution in distributions()
+             for point in distribution.entry_points if point.group == GROUP}
     known = [name for name in _ORDER if name in found]
     return {name: found[name] for name in [*known, *sorted(found.keys() - set(known))]}
 

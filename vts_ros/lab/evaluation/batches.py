@@ -1,0 +1,68 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Many windows at once: faster than one by one where the language model is small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vts_ros.pipeline.context import CausalReader, PreparedWindow
+from vts_ros.pipeline.deadline import Plan
+from vts_ros.pipeline.features import FrameEntry, Stopwatch
+from vts_ros.pipeline.frames import Window
+from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.vlm.prompts import Prompt, Vehicle
+
+
+class _NoLimit:
+    """Gives every window what the settings say."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.most = Plan(pipeline.config.keep_ratio, pipeline.config.max_new_tokens)
+
+    def __call__(self, entries: Sequence[FrameEntry], visual_tokens: int) -> Plan:
+        return self.most
+
+
+def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
+                   vehicles: Sequence[Vehicle | None] | None = None) -> list[SceneReport]:
+    """
+    Describe several windows at once; the latencies are those of the whole batch.
+
+    In causal mode one comes after the other. There is no deadline.
+    """
+    cars = vehicles or [None] * len(windows)
+    if isinstance(pipeline.reader, CausalReader):
+        return [pipeline.describe(window, None, vehicle)
+                for window, vehicle in zip(windows, cars, strict=True)]
+    watch = Stopwatch(pipeline.clock)
+    prepared = [_prepare(pipeline, window, pipeline.prompts.description.about(vehicle), watch)
+                for window, vehicle in zip(windows, cars, strict=True)]
+    generations, rows = pipeline.generate(prepared, watch, is_report=True)
+    latency_ms = watch.total()
+    return [pipeline.report(one, generation, row, latency_ms)
+            for one, generation, row in zip(prepared, generations, rows)]
+
+
+def ask_batch(pipeline: Pipeline, windows: Sequence[Window], questions: Sequence[str]
+              ) -> list[str]:
+    """
+    Put a free question about each of several windows at once; see :func:`describe_batch`.
+
+    A window may come several times in a row: its frames are looked at once, and read with each of
+    its questions. Every question is put to the model, whatever the pictures are.
+    """
+    if isinstance(pipeline.reader, CausalReader):
+        return [pipeline.ask(window, question)
+                for window, question in zip(windows, questions, strict=True)]
+    watch = Stopwatch(pipeline.clock)
+    prepared = [_prepare(pipeline, window, pipeline.prompts.ask(question), watch)
+                for window, question in zip(windows, questions, strict=True)]
+    generations, _ = pipeline.generate(prepared, watch)
+    return [generation.text.strip() for generation in generations]
+
+
+def _prepare(pipeline: Pipeline, window: Window, prompt: Prompt, watch: Stopwatch
+             ) -> PreparedWindow:
+    return pipeline.reader.read(window, prompt, _NoLimit(pipeline), watch, share=False)

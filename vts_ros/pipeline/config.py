@@ -1,0 +1,103 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of the pipeline, once: node parameters and command-line options follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vts_ros.engines import Precision
+
+#: Where the language model runs: in this process, or behind a server with the OpenAI protocol.
+VLM_BACKENDS = ('transformers', 'openai')
+#: When tokens are chosen: anew for every window, or once for every frame when it comes.
+MODES = ('window', 'causal')
+#: The default model; a server has none of this name, and is then asked for its first.
+EMBEDDED = 'embedded'
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """
+    Settings of the pipeline.
+
+    Attributes
+    ----------
+    model
+        Checkpoint: a shipped name, a directory, or a hub id that is in the local cache. With the
+        backend ``openai`` the name on the server; ``embedded`` takes the first it has.
+    keep_ratio
+        Share of the visual tokens that the language model gets; 1 keeps all.
+    alpha
+        Weight of dissimilarity to the key frame against saliency, 0 to 1.
+    search_radius
+        Cells around a token in which the key frame is searched for the like.
+    hysteresis
+        How much more salient a frame must be to take over from the last key frame.
+    deadline_ms
+        Time for a description. Keep ratio and length of the answer are lowered as far as that
+        takes; 0 leaves them as they are.
+    min_keep_ratio
+        With a deadline: never keeps less.
+    language
+        Language of prompt and answer.
+    prompts
+        Prompt file of one's own; empty takes the one of the package.
+    structured
+        Whether descriptions are held to their form while they are written.
+    dtype, attn_implementation, local_files_only
+        See ``Vlm.load``.
+    quantization
+        Quantisation of the weights at loading, as JSON of a ``quantization_config``; empty takes
+        the checkpoint as it is.
+    vlm_backend
+        One of VLM_BACKENDS.
+    url, timeout_sec, retries
+        Of the server, see ``ServedVlm``.
+    engine_backend, engine_precision
+        What runs the proposal network and the window step, see :func:`make_engines`.
+    threads
+        Threads of the proposal engine and of PyTorch on the CPU; 0 chooses, see ``factory``.
+    max_pixels
+        Larger pictures are scaled down to so many before anything looks at them; 0 leaves them.
+    mode
+        One of MODES: ``window`` chooses among all frames of a window and has the language model
+        read it whole; ``causal`` prunes and reads a frame once, when it comes.
+    group_frames
+        Causal mode: frames per camera that are compared with one key frame, at most; an answer is
+        about as many at least where the scene has not changed, and about twice as many at most.
+    kv_tokens
+        Causal mode: most tokens whose keys and values are kept; question and answer come on top.
+    draft
+        Whether the last description is the draft of the next one: the same answers, sooner.
+
+    """
+
+    model: str = EMBEDDED
+    keep_ratio: float = 0.6
+    alpha: float = 0.5
+    search_radius: int = 1
+    hysteresis: float = 0.05
+    deadline_ms: float = 0.0
+    min_keep_ratio: float = 0.2
+    language: str = 'en'
+    prompts: str = ''
+    max_new_tokens: int = 160
+    structured: bool = False
+    device: str = 'auto'
+    dtype: str = 'auto'
+    attn_implementation: str = 'auto'
+    quantization: str = ''
+    local_files_only: bool = True
+    vlm_backend: str = 'transformers'
+    url: str = 'http://localhost:8000/v1'
+    timeout_sec: float = 10.0
+    retries: int = 2
+    engine_backend: str = 'auto'
+    engine_precision: Precision = 'fp32'
+    threads: int = 0
+    max_pixels: int = 0
+    mode: str = 'window'
+    group_frames: int = 5
+    kv_tokens: int = 8192
+    draft: bool = False

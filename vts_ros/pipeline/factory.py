@@ -1,0 +1,144 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Make a pipeline from its settings: engines, language model, the way of reading, all checks."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vts_ros.engines import EngineOptions
+from vts_ros.errors import VlmError
+from vts_ros.paths import checkpoint, model_path
+from vts_ros.pipeline.causal_context import CausalContext
+from vts_ros.pipeline.confidence import Calibration
+from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, VLM_BACKENDS
+from vts_ros.pipeline.context import CausalReader, ContextReader, WindowReader
+from vts_ros.pipeline.features import FrameCache
+from vts_ros.pipeline.guard import load_guard
+from vts_ros.pipeline.pipeline import check_language, Pipeline
+from vts_ros.sparsify import Sparsifier
+from vts_ros.sparsify.compiled_steps import make_engines
+from vts_ros.sparsify.frame_groups import CLEARLY, Groups
+from vts_ros.vlm import LanguageModel, Vlm
+from vts_ros.vlm.answers import schema
+from vts_ros.vlm.prefix_reader import Reader, why_not_streamed
+from vts_ros.vlm.prompts import Prompts
+from vts_ros.vlm.structured_output import check_structured
+from vts_ros.vlm.taught_questions import TaughtQuestions
+
+#: Models of fewer parameters gain nothing from a second core: their layers are too small, and the
+#: threads wait for each other.
+SMALL_MODEL = 100_000_000
+
+
+def load_pipeline(config: PipelineConfig) -> Pipeline:
+    """
+    Load the prompts, the proposal network and the language model.
+
+    Raises
+    ------
+    CalibrationError, EngineError, GuardError, PromptError, VlmError
+        With one line that says what is missing or does not fit.
+
+    """
+    _check_mode(config)
+    prompts = Prompts.load(config.language, config.prompts)
+    engines = make_engines(config.engine_backend,
+                           EngineOptions(config.threads, config.engine_precision))
+    sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
+                            hysteresis=config.hysteresis, search_radius=config.search_radius)
+    language_model = _language_model(config, prompts)
+    calibration = guard = taught = None
+    if isinstance(language_model, Vlm):
+        _set_threads(config.threads, language_model)
+        folder = Path(checkpoint(config.model))
+        calibration = Calibration.load(folder, model_path('proposal/frame.onnx'))
+        guard = load_guard(folder, is_needed=config.model == EMBEDDED)
+        taught = TaughtQuestions.load(folder)
+        check_language(config.language, taught, language_model.name)
+    pipeline = Pipeline(sparsifier, language_model, prompts, config, calibration, guard, taught)
+    pipeline.engine_choice = engines.why
+    return pipeline
+
+
+def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifier,
+                language_model: LanguageModel, prompts: Prompts) -> ContextReader:
+    """
+    Return the way of reading that the settings name.
+
+    Raises
+    ------
+    VlmError
+        If it is not possible with the language model.
+
+    """
+    if not isinstance(language_model, Vlm):
+        return WindowReader(cache, sparsifier, language_model, None)
+    prefix_reader = Reader(language_model)
+    if config.mode == 'window':
+        return WindowReader(cache, sparsifier, language_model, prefix_reader)
+    why_not = why_not_streamed(language_model, prompts.description)
+    if why_not is not None:
+        raise VlmError(f'{language_model.name} cannot be used in causal mode: {why_not}')
+    compares = sparsifier.variant(hysteresis=CLEARLY * config.hysteresis)
+    context = CausalContext(language_model, prefix_reader,
+                            Groups(compares, config.group_frames), config.kv_tokens)
+    return CausalReader(cache, context, prefix_reader)
+
+
+def _set_threads(threads: int, vlm: Vlm) -> None:
+    """Choose the threads of PyTorch on the CPU: a core is left to the rest of the car."""
+    if threads:
+        torch.set_num_threads(threads)
+    elif vlm.model.device.type == 'cpu' and 'OMP_NUM_THREADS' not in os.environ:
+        cores = len(os.sched_getaffinity(0))
+        is_small = vlm.model.num_parameters() < SMALL_MODEL
+        torch.set_num_threads(1 if is_small else max(1, cores - 1))
+
+
+def _check_mode(config: PipelineConfig) -> None:
+    """See that mode and draft are possible, before anything large is loaded."""
+    if config.mode not in MODES:
+        raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
+    if config.vlm_backend == 'openai' and (config.draft or config.mode == 'causal'):
+        raise VlmError('causal mode and drafts need the language model in this process: set '
+                       'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '
+                       'to false')
+
+
+def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:
+    form = schema(prompts.description.box_scale) if config.structured else None
+    if config.vlm_backend == 'openai':
+        if find_spec('openai') is None:
+            raise VlmError('the backend openai needs its client: pip install openai')
+        from vts_ros.vlm.served import ServedVlm
+
+        return ServedVlm(config.url, '' if config.model == EMBEDDED else config.model,
+                         timeout_sec=config.timeout_sec, retries=config.retries, schema=form)
+    if config.vlm_backend not in VLM_BACKENDS:
+        raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')
+    if form:
+        check_structured()
+    return Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
+                    attn_implementation=config.attn_implementation,
+                    quantization=_quantization(config.quantization),
+                    local_files_only=config.local_files_only, schema=form)
+
+
+def _quantization(text: str) -> dict[str, Any] | None:
+    if not text.strip():
+        return None
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise VlmError(f'quantization is no JSON: {error}') from error
+    if not isinstance(settings, dict) or 'quant_method' not in settings:
+        raise VlmError('quantization is no JSON object with a quant_method, such as '
+                       '{"quant_method": "bitsandbytes", "load_in_4bit": true}')
+    return settings

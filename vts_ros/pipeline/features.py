@@ -1,0 +1,210 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is computed once per frame: decoded, judged, proposed, encoded; kept while it is used."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import math
+import time
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.errors import FrameError
+from vts_ros.pipeline.frames import Frame, Window
+from vts_ros.pipeline.guard import Guard
+from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.vlm import Encoded
+
+Picture = NDArray[np.uint8]
+
+
+class BrokenFrame(FrameError):
+    """A frame of the window cannot be used: drop it and try again with the others."""
+
+    def __init__(self, frame: Frame, reason: str) -> None:
+        super().__init__(f'{frame.camera} at {frame.stamp_ns * 1e-9:.3f} s: {reason}')
+        self.frame = frame
+
+
+@dataclass
+class Stopwatch:
+    """Milliseconds per stage of one report."""
+
+    clock: Callable[[], float] = time.perf_counter
+    ms: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start."""
+        self.started = self.clock()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to the stage."""
+        begin = self.clock()
+        try:
+            yield
+        finally:
+            self.ms[name] = self.ms.get(name, 0.0) + 1e3 * (self.clock() - begin)
+
+    def total(self) -> dict[str, float]:
+        """Return the stages and the time since the start as ``total``."""
+        return {**self.ms, 'total': 1e3 * (self.clock() - self.started)}
+
+
+class FrameEntry(NamedTuple):
+    """
+    The features of a frame, for every window that holds it.
+
+    Attributes
+    ----------
+    size
+        Height and width of the picture that was looked at.
+    evidence
+        What the guard measured of the picture; None without one.
+
+    """
+
+    frame: Frame
+    size: tuple[int, int]
+    proposal: Proposal
+    features: Encoded
+    evidence: NDArray[np.float64] | None = None
+
+
+class FrameCache:
+    """
+    Computes the features of frames, once each.
+
+    Parameters
+    ----------
+    sparsifier
+        Proposes what is worth keeping.
+    encode
+        The vision encoder of the language model: uint8 [H, W, 3] to its features.
+    max_pixels
+        Larger pictures are scaled down first; 0 leaves them as they are.
+
+    Attributes
+    ----------
+    guard
+        Judges the pictures; None where nobody does.
+    counters
+        ``frames_new``: how often a frame was looked at; ``frames_cached``: how often it was known.
+
+    """
+
+    def __init__(self, sparsifier: Sparsifier, encode: Callable[[Picture], Encoded],
+                 max_pixels: int = 0) -> None:
+        self._sparsifier, self._encode, self._max_pixels = sparsifier, encode, max_pixels
+        self._entries: OrderedDict[tuple[str, int], FrameEntry] = OrderedDict()
+        self.guard: Guard | None = None
+        self.counters: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """Return how many frames are held."""
+        return len(self._entries)
+
+    def get(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> FrameEntry:
+        """
+        Return the features of a frame.
+
+        Parameters
+        ----------
+        size
+            Height and width that the picture is brought to; None leaves it as it is.
+
+        Raises
+        ------
+        BrokenFrame
+            If it cannot be decoded.
+
+        """
+        cached = self._entries.get(frame.key)
+        if cached is not None and size in (None, cached.size):
+            self._entries.move_to_end(frame.key)
+            self.counters['frames_cached'] += 1
+            return cached
+        with watch.stage('read'):
+            rgb = self._read(frame, size)
+        evidence = None
+        if self.guard:
+            with watch.stage('guard'):
+                evidence = self.guard.evidence(rgb)
+                rgb = self.guard.clean(rgb, evidence)
+        with watch.stage('propose'):
+            proposal = self._sparsifier.propose(rgb)
+        with watch.stage('encode'):
+            features = self._encode(rgb)
+        entry = FrameEntry(frame, (rgb.shape[0], rgb.shape[1]), proposal, features, evidence)
+        self._entries[frame.key] = entry
+        self.counters['frames_new'] += 1
+        return entry
+
+    def get_all(self, window: Window, watch: Stopwatch) -> list[FrameEntry]:
+        """
+        Return the features of a window, on one token grid, and forget other frames.
+
+        Raises
+        ------
+        BrokenFrame
+            If a frame cannot be decoded.
+        ValueError
+            If there is no frame.
+
+        """
+        if not window:
+            raise ValueError('a window needs at least one frame')
+        # The grid is that of one camera, always the same: with several sizes, that of whichever
+        # came last would have everything computed again at every other window.
+        first = min(frame.camera for frame in window)
+        leading = next(frame for frame in reversed(window) if frame.camera == first)
+        size = self.get(leading, None, watch).size
+        entries = [self.get(frame, size, watch) for frame in window]
+        self.shrink(len(window) + len({frame.camera for frame in window}))
+        return entries
+
+    def find(self, key: tuple[str, int]) -> Frame | None:
+        """Return a frame that is held, by camera and stamp."""
+        entry = self._entries.get(key)
+        return entry.frame if entry else None
+
+    def shrink(self, bound: int) -> None:
+        """Keep the newest frames only, so many: a window and the set that comes next."""
+        while len(self._entries) > bound:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self._entries.clear()
+
+    def _read(self, frame: Frame, size: tuple[int, int] | None) -> Picture:
+        try:
+            rgb = frame.rgb()
+        except FrameError as error:
+            raise BrokenFrame(frame, str(error)) from error
+        height, width = size or rgb.shape[:2]
+        if size is None and 0 < self._max_pixels < height * width:
+            scale = math.sqrt(self._max_pixels / (height * width))
+            height, width = max(1, int(scale * height)), max(1, int(scale * width))
+        if rgb.shape[:2] == (height, width):
+            return rgb
+        return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """Yield the frames in stretches that hold no camera twice."""
+    moment: list[Frame] = []
+    for frame in frames:
+        if any(one.camera == frame.camera for one in moment):
+            yield moment
+            moment = []
+        moment.append(frame)
+    if moment:
+        yield moment
