@@ -207,6 +207,10 @@ class VtsNode(LifecycleNode):
             pipeline.close()
             raise
         self._pipeline = pipeline
+        if pipeline.guard is None:
+            self.get_logger().warning(
+                f'{self._info["name"]} has no guard: it speaks of any picture, also of those '
+                'that are unlike all that it was trained on (docs/embedded_model.md)')
         self.get_logger().info('loaded: ' + ', '.join(
             f'{name} {value}' for name, value in self._info.items()))
 
