@@ -268,15 +268,16 @@ def test_keep_ratio_changes_live(car: Car) -> None:
     assert len(report.keep) == round(0.6 * report.tokens_total)
 
 
-def test_prompt_and_language_change_live(
+def test_language_changes_live_and_the_prompt_file_does_not(
         own_ros: Ros, own_car: Car, chat_server: Server, tmp_path: Path) -> None:  # noqa: F811
     """What the model is really asked is seen by the server on which it runs."""
     pytest.importorskip('openai')
-    texts = yaml.safe_load((ROOT / 'config' / 'prompts.yaml').read_text())['en']
+    texts = yaml.safe_load((ROOT / 'config' / 'prompts.yaml').read_text())
     own = tmp_path / 'prompts.yaml'
-    own.write_text(yaml.safe_dump({'en': {**texts, 'system': 'Look out for tractors.'}}))
+    own.write_text(yaml.safe_dump({
+        'en': {**texts['en'], 'system': 'Look out for tractors.'}, 'de': texts['de']}))
     process = start_node(own_ros, 'embedded', 'vlm.backend:=openai',
-                         f'vlm.url:={chat_server.url}', *LOSSLESS)
+                         f'vlm.url:={chat_server.url}', f'vlm.prompts:={own}', *LOSSLESS)
     process.wait_for_output('camera camera_front')
     own_car.wait_until_seen()
 
@@ -284,20 +285,18 @@ def test_prompt_and_language_change_live(
         own_car.show_window()
         return json.dumps(chat_server.chats[-1]['messages'], ensure_ascii=False)
 
-    before = asked()
-    assert 'You watch the road' in before
+    assert 'Look out for tractors.' in asked()
     with own_car.parameter('vlm.language', 'de'):
         assert 'Du beobachtest die Straße' in asked()
-    with own_car.parameter('vlm.prompts', str(own)):
-        assert 'Look out for tractors.' in asked()
-        refused = own_car.set_parameter('vlm.language', 'de')
-        assert not refused.successful
-        assert f"no prompt in language 'de' in {own}" in refused.reason
-    for name, value in (('vlm.language', 'xx'), ('vlm.prompts', str(tmp_path / 'none.yaml'))):
+    refused = own_car.set_parameter('vlm.language', 'xx')
+    assert not refused.successful
+    assert f"no prompt in language 'xx' in {own}; there are: en, de" in refused.reason
+    # Whoever can set parameters must not choose files that are read, nor where pictures go.
+    for name, value in (('vlm.prompts', '/etc/passwd'), ('vlm.url', 'http://127.0.0.1:1/v1'),
+                        ('vlm.backend', 'transformers'), ('vlm.local_files_only', False)):
         refused = own_car.set_parameter(name, value)
-        assert not refused.successful
-        assert value in refused.reason
-    assert 'You watch the road' in asked()
+        assert not refused.successful, name
+        assert 'read-only' in refused.reason
 
 
 def test_broken_pictures_are_counted_and_left_out(node: Process, car: Car) -> None:

@@ -35,13 +35,14 @@ import yaml
 from vts_ros.errors import BagError
 from vts_ros.nodes import camera as cameras
 from vts_ros.nodes import diagnostics as health
+from vts_ros.nodes import jobs, vts_node
 from vts_ros.nodes import replay_node as replay
-from vts_ros.nodes import vts_node
 from vts_ros.nodes.camera import Camera
 from vts_ros.nodes.conversions import to_ns, to_stamp
 from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.parameter_pages import FILE, PAGE, parameter_file, parameter_page
 from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Spec
+from vts_ros.nodes.present import UNDECODABLE
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
@@ -73,7 +74,7 @@ def finish(node: VtsNode) -> None:
 
 def ask_for_one(node: VtsNode) -> Future[tuple[bool, str]]:
     """Ask for a description, as ~/describe_now does."""
-    return node._worker.submit('describe now', lambda stop: node._describe(False, stop))
+    return node._worker.submit('describe now', lambda stop: node._jobs.describe(False, stop))
 
 
 def let_stand(node: VtsNode) -> None:
@@ -82,7 +83,7 @@ def let_stand(node: VtsNode) -> None:
 
 
 def test_an_unexpected_failure_is_an_error_and_no_answer(inside: VtsNode) -> None:
-    worked, reason = inside._attempt(lambda stop: str(np.empty(0)[1]), lambda: False)
+    worked, reason = inside._jobs.attempt(lambda stop: str(np.empty(0)[1]), lambda: False)
     assert not worked
     assert reason.startswith('IndexError')
     status = next(one for one in inside._health.statuses('vts_node', {}, 'enabled')
@@ -141,7 +142,7 @@ def show_nothing(node: VtsNode) -> None:
 
 
 @pytest.mark.parametrize(('event', 'reason'), [
-    (lambda node: node._describe(True, lambda: False), 'the node is not active'),
+    (lambda node: node._jobs.describe(True, lambda: False), 'the node is not active'),
     (lambda node: node._on_enable(SetBool.Request(), SetBool.Response()), 'the node was disabled'),
     (lambda node: node._on_time_jump(None), 'time went back'),
     (lambda node: node._stop('the node was deactivated'), 'the node was deactivated'),
@@ -296,7 +297,7 @@ def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(
     # Pictures of any age will do: what was said of the last good one still stands.
     assert risks[seen:] == []
     assert ask_for_one(inside).result() == (
-        False, vts_node.UNDECODABLE)
+        False, UNDECODABLE)
     # A broken picture is no reason to say nothing of a newer one.
     show(inside, good[0], stamp_ns=START_NS + 7 * step_ns)
     finish(inside)
@@ -311,7 +312,7 @@ def test_one_broken_picture_does_not_take_back_what_is_of_the_present(
     good, now_ns = jpeg(picture(0)), inside.get_clock().now().nanoseconds
     show(inside, *[good] * 5, b'no picture', stamp_ns=now_ns - 2_000_000_000)
     assert ask_for_one(inside).result() == (
-        False, vts_node.UNDECODABLE)
+        False, UNDECODABLE)
     assert to_ns(risks[-1].header.stamp) == now_ns - 400_000_000
     inside.set_parameters([Parameter('max_frame_age_sec', value=0.001)])
     assert not ask_for_one(inside).result()[0]
@@ -325,11 +326,11 @@ def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> Non
     show(inside, good, *[b'no picture'] * 4, stamp_ns=now_ns - 4_000_000_000)
     show(inside, b'no picture', stamp_ns=now_ns)
     assert ask_for_one(inside).result() == (
-        False, f'camera_front: {vts_node.UNDECODABLE}, camera_rear: no picture yet')
+        False, f'camera_front: {UNDECODABLE}, camera_rear: no picture yet')
     # What another camera shows is told.
     show(inside, good, stamp_ns=now_ns, camera=1)
     assert ask_for_one(inside).result()[0]
-    assert inside._newest_told == ('camera_rear', now_ns)
+    assert inside._jobs.newest_told == ('camera_rear', now_ns)
 
 
 def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,14 +394,14 @@ def test_shutdown_and_a_failed_activation_leave_nothing(
     assert inside.trigger_activate() == TransitionCallbackReturn.SUCCESS
     assert len(topics()) == 2
     assert inside.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
-    assert (topics(), inside._cameras, inside._pipeline) == ([], [], None)
+    assert (topics(), inside._cameras, inside._jobs.pipeline) == ([], [], None)
 
 
 def test_errors_nobody_foresaw_are_told_with_their_traceback() -> None:
     with pytest.raises(IndexError) as caught:
         np.empty(0)[1]
-    assert 'Traceback' in vts_node.format_error(caught.value)
-    assert vts_node.format_error(FileNotFoundError('no such model')) == 'no such model'
+    assert 'Traceback' in jobs.format_error(caught.value)
+    assert jobs.format_error(FileNotFoundError('no such model')) == 'no such model'
 
 
 def test_a_camera_keeps_the_name_of_its_first_picture() -> None:

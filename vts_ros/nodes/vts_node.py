@@ -18,8 +18,7 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
@@ -34,26 +33,23 @@ from rclpy.task import Future
 from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool, Trigger
 
-from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import Camera
 from vts_ros.nodes.conversions import to_stamp
 from vts_ros.nodes.diagnostics import gpu_status, PipelineHealth
+from vts_ros.nodes.jobs import format_error, INTERRUPTED, Jobs
 from vts_ros.nodes.log_forwarding import forward_logs
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
-from vts_ros.nodes.present import listed, Present, UnansweredError, UNDECODABLE
+from vts_ros.nodes.present import listed, Present
 from vts_ros.nodes.qos import INPUT_QOS, OUTPUT_QOS
 from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.nodes.worker import Stop, Worker
 from vts_ros.pipeline.frames import Frame, FrameBuffer
-from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
-from vts_ros.pipeline.report import SceneReport
+from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify.compiled_steps import picture_size
 from vts_ros.vlm.prompts import Vehicle
 
-T = TypeVar('T')
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
-Run = Callable[[Pipeline, list[Frame], Stop], T]
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
 #: How long the end of the node waits for the step of the model that is being computed.
@@ -66,18 +62,10 @@ VEHICLE_SEC = 1.0
 CLOCK_SEC = 2.0
 MAX_QUESTION_CHARS = 500
 
-INTERRUPTED = 'interrupted'
 #: Jobs of the worker that end when their pictures are no longer of interest.
 DESCRIBE, READ, ASKED, QUESTION = JOBS = ('describe', 'read', 'describe now', 'question')
 #: What must be done in any case.
 CONTROL = 'control'
-
-
-def format_error(error: Exception) -> str:
-    """Return what a log says about an error: one line, or a traceback if nobody foresaw it."""
-    if isinstance(error, (VtsError, FileNotFoundError)):
-        return str(error)
-    return ''.join(traceback.format_exception(error)).rstrip()
 
 
 def log_exceptions(transition: Transition) -> Transition:
@@ -110,7 +98,6 @@ class VtsNode(LifecycleNode):
         self._settings = VtsParameters(self, lambda: self._is_configured)
         for warning in self._settings.unknown_names():
             self.get_logger().warning(warning)
-        self._pipeline: Pipeline | None = None
         # What runs where; read once, as another thread must not look into a pipeline that runs.
         self._info: dict[str, str] = {}
         self._cameras: list[Camera] = []
@@ -119,10 +106,12 @@ class VtsNode(LifecycleNode):
         self._outputs = Outputs(self, now_ns)
         self._worker = Worker()
         self._health = PipelineHealth()
+        self._jobs = Jobs(
+            self._settings, self._clock_of_node, self._present, self._outputs,
+            lambda: self._cameras, lambda: self._health, self._vehicle_now, self.get_logger(),
+            self.context.ok)
         self._enabled = True
         self._last_start = float('-inf')
-        # The newest picture that was told about.
-        self._newest_told: tuple[str, int] | None = None
         self._question_numbers = count(1)
         self._question_slots = threading.Semaphore(MAX_QUESTIONS)
         # What the car does, and when it was told.
@@ -163,7 +152,7 @@ class VtsNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras."""
         try:
-            if self._pipeline is None:
+            if self._jobs.pipeline is None:
                 self._load()
             for namespace in self._settings['cameras']:
                 self._cameras.append(Camera(
@@ -206,7 +195,7 @@ class VtsNode(LifecycleNode):
         except Exception:
             pipeline.close()
             raise
-        self._pipeline = pipeline
+        self._jobs.pipeline = pipeline
         if pipeline.guard is None:
             self.get_logger().warning(
                 f'{self._info["name"]} has no guard: it speaks of any picture, also of those '
@@ -220,11 +209,11 @@ class VtsNode(LifecycleNode):
         for camera in cameras:
             camera.close()
         self._worker.submit(CONTROL, lambda stop: self._present.buffer.clear()).result()
-        self._worker.submit(CONTROL, lambda stop: self._clear(None)).result()
+        self._worker.submit(CONTROL, lambda stop: self._jobs.clear(None)).result()
         self._free()
 
     def _free(self) -> None:
-        pipeline, self._pipeline = self._pipeline, None
+        pipeline, self._jobs.pipeline = self._jobs.pipeline, None
         if pipeline:
             self._worker.submit(CONTROL, lambda stop: pipeline.close()).result()
         self._info = {}
@@ -274,7 +263,11 @@ class VtsNode(LifecycleNode):
             self._health.counters['skipped'] += 1
             if self._settings['sparsify.mode'] == 'causal':
                 # New pictures are read although no answer is due.
-                self._worker.offer(READ, lambda stop: self._attempt(self._read_newest, stop))
+                self._worker.offer(READ, self._jobs.read)
+
+    def _describe_unasked(self, stop: Stop) -> None:
+        self._last_start = time.monotonic()
+        self._jobs.describe(True, stop)
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._present.buffer.clear()
@@ -283,8 +276,8 @@ class VtsNode(LifecycleNode):
     def _forget(self) -> None:
         """Start anew after time went back: what is being computed is about another drive."""
         self._interrupt('time went back')
-        pipeline = self._pipeline
-        self._worker.submit(CONTROL, lambda stop: self._clear(pipeline))
+        pipeline = self._jobs.pipeline
+        self._worker.submit(CONTROL, lambda stop: self._jobs.clear(pipeline))
         for camera in self._cameras:
             camera.health.forget()
         self.get_logger().info('time went back: starting with an empty window')
@@ -301,99 +294,6 @@ class VtsNode(LifecycleNode):
             self._worker.cancel(DESCRIBE)
             self._outputs.retract(reason)
 
-    # Jobs of the worker
-
-    def _clear(self, pipeline: Pipeline | None) -> None:
-        self._newest_told = None
-        self._present.forget()
-        if pipeline:
-            pipeline.clear()
-            self._health.stats = pipeline.stats()
-
-    def _describe_unasked(self, stop: Stop) -> None:
-        self._last_start = time.monotonic()
-        self._describe(True, stop)
-
-    def _describe(self, is_full: bool, stop: Stop) -> tuple[bool, str]:
-        """Describe and publish the newest window; return as :meth:`_attempt` does."""
-        done, text = self._attempt(lambda end: self._describe_newest(is_full, end), stop)
-        # A camera that now and then sends a broken picture must not make the risk flicker.
-        is_flicker = text == UNDECODABLE and self._newest_told and \
-            self._present.is_of_the_present(self._newest_told[1])
-        if not (done or is_flicker):
-            self._outputs.retract(text)
-        return done, text
-
-    def _describe_newest(self, is_full: bool, stop: Stop) -> str:
-        report = self._look(is_full, self._describe_new, stop)
-        # Nothing is said that was taken back meanwhile.
-        with self._outputs.lock:
-            if stop():
-                raise UnansweredError(INTERRUPTED)
-            self._publish(report)
-        return report.answer.description
-
-    def _publish(self, report: SceneReport) -> None:
-        newest = report.frames[-1]
-        self._newest_told = newest.camera, newest.stamp
-        frame_ids = {camera.health.name: camera.health.frame_id for camera in self._cameras}
-        report = self._outputs.publish(
-            report, frame_ids.get(newest.camera, ''), self._settings['markers.frame_id'],
-            self._settings['max_answer_age_sec'])
-        self._health.described(report)
-
-    def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
-        if self._present.is_told(window[-1].key, self._newest_told):
-            raise UnansweredError(UNDECODABLE)
-        return pipeline.describe(window, stop, self._vehicle_now())
-
-    def _read_newest(self, stop: Stop) -> str:
-        self._look(True, lambda pipeline, window, end: pipeline.ingest(window), stop)
-        return 'read'
-
-    def _look(self, is_full: bool, run: Run[T], stop: Stop) -> T:
-        """Run the pipeline on the newest window, without the frames that turn out broken."""
-        pipeline, settings = self._pipeline, self._settings
-        if pipeline is None or not self._cameras:
-            raise UnansweredError('the node is not active')
-        if self._clock_of_node.is_waited_for:
-            raise UnansweredError('use_sim_time is set, and nobody publishes /clock')
-        pipeline.set_keep_ratio(settings['sparsify.keep_ratio'])
-        pipeline.set_deadline(settings['pipeline.deadline_ms'])
-        pipeline.set_prompts(settings['vlm.language'], settings['vlm.prompts'])
-        try:
-            while True:
-                # Anew each time: without the broken frames the others may be too old.
-                window = self._present.window(is_full)
-                try:
-                    result = run(pipeline, window, stop)
-                    break
-                except BrokenFrame as broken:
-                    self._present.drop(broken)
-        finally:
-            # For diagnostics: another thread must not look into a pipeline that runs.
-            self._health.stats = pipeline.stats()
-        if stop():
-            raise UnansweredError(INTERRUPTED)
-        return result
-
-    def _attempt(self, job: Callable[[Stop], str], stop: Stop) -> tuple[bool, str]:
-        """Run a job; return whether it worked, and its text or what was in the way."""
-        try:
-            return True, job(stop)
-        except UnansweredError as reason:
-            self._health.counters['unanswered'] += 1
-            if self.context.ok():
-                self.get_logger().info(f'no answer: {reason}', throttle_duration_sec=5.0)
-            return False, str(reason)
-        except Exception as error:
-            if not self.context.ok():
-                return False, 'the node is ending'
-            # The node stays up and says so. It never makes up an answer, least of all "no risk".
-            failure = self._health.failed(error)
-            self.get_logger().error(f'no answer: {format_error(error)}', throttle_duration_sec=5.0)
-            return False, failure
-
     # Services and questions
 
     async def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
@@ -402,7 +302,7 @@ class VtsNode(LifecycleNode):
         executor, described = self.executor, Future()
         if executor:
             described.add_done_callback(lambda _: executor.wake())
-        job = self._worker.submit(ASKED, lambda stop: self._describe(False, stop))
+        job = self._worker.submit(ASKED, lambda stop: self._jobs.describe(False, stop))
         job.add_done_callback(lambda done: described.set_result(
             (False, INTERRUPTED) if done.cancelled() else done.result()))
         response.success, response.message = await described
@@ -424,19 +324,14 @@ class VtsNode(LifecycleNode):
         elif not self._question_slots.acquire(blocking=False):
             self._refuse(number, question, f'{MAX_QUESTIONS} others are waiting')
         else:
-            job = self._worker.submit(QUESTION, lambda stop: self._attempt(
-                lambda end: self._ask(number, question, end), stop))
+            job = self._worker.submit(QUESTION, lambda stop: self._jobs.attempt(
+                lambda end: self._jobs.ask(number, question, end), stop))
             job.add_done_callback(lambda done: self._reply(number, question, done))
 
     def _refuse(self, number: int, question: str, reason: str) -> None:
         self._health.counters['questions_refused'] += 1
         self.get_logger().warning(f'question refused: {reason}', throttle_duration_sec=5.0)
         self._outputs.reply(number, question[:MAX_QUESTION_CHARS], '', reason)
-
-    def _ask(self, number: int, question: str, stop: Stop) -> str:
-        return self._look(False, lambda pipeline, window, end: pipeline.ask(
-            window, question, end, self._vehicle_now(),
-            lambda text: self._outputs.reply_part(number, text)), stop)
 
     def _reply(self, number: int, question: str, job: Result[tuple[bool, str]]) -> None:
         self._question_slots.release()
@@ -519,10 +414,10 @@ class VtsNode(LifecycleNode):
     def _warning(self, missing: Mapping[str, str]) -> str:
         """Return why answers are missing that should be there, or ``''``."""
         limit_sec = self._settings['no_answer_warn_sec']
-        if self._clock_of_node.is_waited_for:
-            return 'use_sim_time is set, and nobody publishes /clock'
         if not self._cameras or not self._enabled:
             return ''
+        if self._clock_of_node.is_waited_for:
+            return 'use_sim_time is set, and nobody publishes /clock'
         if len(missing) == len(self._cameras):
             return 'no camera shows the present'
         if missing:

@@ -1,0 +1,171 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the worker does: describe the newest window, read new pictures, answer a question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import traceback
+from typing import Any, TypeVar
+
+from vts_ros.errors import VtsError
+from vts_ros.nodes.camera import Camera
+from vts_ros.nodes.diagnostics import PipelineHealth
+from vts_ros.nodes.node_clock import NodeClock
+from vts_ros.nodes.outputs import Outputs
+from vts_ros.nodes.parameter_table import Parameters
+from vts_ros.nodes.present import Present, UnansweredError, UNDECODABLE
+from vts_ros.nodes.worker import Stop
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.vlm.prompts import Vehicle
+
+T = TypeVar('T')
+Run = Callable[[Pipeline, list[Frame], Stop], T]
+
+INTERRUPTED = 'interrupted'
+
+
+def format_error(error: Exception) -> str:
+    """Return what a log says about an error: one line, or a traceback if nobody foresaw it."""
+    if isinstance(error, (VtsError, FileNotFoundError)):
+        return str(error)
+    return ''.join(traceback.format_exception(error)).rstrip()
+
+
+class Jobs:
+    """
+    The jobs of one node; all of them run on its worker.
+
+    Parameters
+    ----------
+    settings
+        The parameters of the node, by name.
+    clock, present, outputs
+        Its time, its window and what it says.
+    cameras, health, vehicle
+        Give those of the moment: cameras, state of health, what the car does.
+    log, is_up
+        Its logger, and whether it is not just ending.
+
+    Attributes
+    ----------
+    pipeline
+        None while the node is not configured.
+    newest_told
+        The newest picture that was told about.
+
+    """
+
+    def __init__(self, settings: Parameters, clock: NodeClock, present: Present,
+                 outputs: Outputs, cameras: Callable[[], Sequence[Camera]],
+                 health: Callable[[], PipelineHealth], vehicle: Callable[[], Vehicle | None],
+                 log: Any, is_up: Callable[[], bool]) -> None:
+        self._settings, self._clock, self._present = settings, clock, present
+        self._outputs, self._cameras, self._vehicle = outputs, cameras, vehicle
+        self._health_now, self._log, self._is_up = health, log, is_up
+        self.pipeline: Pipeline | None = None
+        self.newest_told: tuple[str, int] | None = None
+
+    @property
+    def _health(self) -> PipelineHealth:
+        return self._health_now()
+
+    def read(self, stop: Stop) -> None:
+        """Have new pictures read although no answer is due."""
+        self.attempt(self._read_newest, stop)
+
+    def clear(self, pipeline: Pipeline | None) -> None:
+        """Start anew: what was seen and told is of another drive."""
+        self.newest_told = None
+        self._present.forget()
+        if pipeline:
+            pipeline.clear()
+            self._health.stats = pipeline.stats()
+
+    def describe(self, is_full: bool, stop: Stop) -> tuple[bool, str]:
+        """Describe and publish the newest window; return as :meth:`attempt` does."""
+        done, text = self.attempt(lambda end: self._describe_newest(is_full, end), stop)
+        # A camera that now and then sends a broken picture must not make the risk flicker.
+        is_flicker = text == UNDECODABLE and self.newest_told and \
+            self._present.is_of_the_present(self.newest_told[1])
+        if not (done or is_flicker):
+            self._outputs.retract(text)
+        return done, text
+
+    def _describe_newest(self, is_full: bool, stop: Stop) -> str:
+        report = self._look(is_full, self._describe_new, stop)
+        # Nothing is said that was taken back meanwhile.
+        with self._outputs.lock:
+            if stop():
+                raise UnansweredError(INTERRUPTED)
+            self._publish(report)
+        return report.answer.description
+
+    def _publish(self, report: SceneReport) -> None:
+        newest = report.frames[-1]
+        self.newest_told = newest.camera, newest.stamp
+        frame_ids = {camera.health.name: camera.health.frame_id for camera in self._cameras()}
+        report = self._outputs.publish(
+            report, frame_ids.get(newest.camera, ''), self._settings['markers.frame_id'],
+            self._settings['max_answer_age_sec'])
+        self._health.described(report)
+
+    def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
+        if self._present.is_told(window[-1].key, self.newest_told):
+            raise UnansweredError(UNDECODABLE)
+        return pipeline.describe(window, stop, self._vehicle())
+
+    def _read_newest(self, stop: Stop) -> str:
+        self._look(True, lambda pipeline, window, end: pipeline.ingest(window), stop)
+        return 'read'
+
+    def _look(self, is_full: bool, run: Run[T], stop: Stop) -> T:
+        """Run the pipeline on the newest window, without the frames that turn out broken."""
+        pipeline, settings = self.pipeline, self._settings
+        if pipeline is None or not self._cameras():
+            raise UnansweredError('the node is not active')
+        if self._clock.is_waited_for:
+            raise UnansweredError('use_sim_time is set, and nobody publishes /clock')
+        pipeline.set_keep_ratio(settings['sparsify.keep_ratio'])
+        pipeline.set_deadline(settings['pipeline.deadline_ms'])
+        pipeline.set_prompts(settings['vlm.language'], settings['vlm.prompts'])
+        try:
+            while True:
+                # Anew each time: without the broken frames the others may be too old.
+                window = self._present.window(is_full)
+                try:
+                    result = run(pipeline, window, stop)
+                    break
+                except BrokenFrame as broken:
+                    self._present.drop(broken)
+        finally:
+            # For diagnostics: another thread must not look into a pipeline that runs.
+            self._health.stats = pipeline.stats()
+        if stop():
+            raise UnansweredError(INTERRUPTED)
+        return result
+
+    def attempt(self, job: Callable[[Stop], str], stop: Stop) -> tuple[bool, str]:
+        """Run a job; return whether it worked, and its text or what was in the way."""
+        try:
+            return True, job(stop)
+        except UnansweredError as reason:
+            self._health.counters['unanswered'] += 1
+            if self._is_up():
+                self._log.info(f'no answer: {reason}', throttle_duration_sec=5.0)
+            return False, str(reason)
+        except Exception as error:
+            if not self._is_up():
+                return False, 'the node is ending'
+            # The node stays up and says so. It never makes up an answer, least of all "no risk".
+            failure = self._health.failed(error)
+            self._log.error(f'no answer: {format_error(error)}', throttle_duration_sec=5.0)
+            return False, failure
+
+    def ask(self, number: int, question: str, stop: Stop) -> str:
+        """Answer a question about the newest window, piece by piece under its number."""
+        return self._look(False, lambda pipeline, window, end: pipeline.ask(
+            window, question, end, self._vehicle(),
+            lambda text: self._outputs.reply_part(number, text)), stop)
