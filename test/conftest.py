@@ -5,15 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import fcntl
 import os
 from pathlib import Path
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
+from hypothesis import settings
 import pytest
+
+#: The same examples in every run; VTS_HYPOTHESIS=random draws new ones, for a job of its own.
+settings.register_profile('fixed', derandomize=True, deadline=None)
+settings.register_profile('random', deadline=None, print_blob=True)
+settings.load_profile(os.environ.get('VTS_HYPOTHESIS', 'fixed'))
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Domain ids above 101 collide with the ephemeral ports of Linux.
@@ -92,29 +101,40 @@ class Ros:
             process.kill()
 
 
-def _number(name: str) -> int:
-    return sum(map(ord, name)) + os.getpid()
-
-
-def _domain(number: int) -> Iterator[Ros]:
-    domain = Ros(DOMAINS[number % len(DOMAINS)])
-    try:
-        yield domain
-    finally:
-        domain.kill_all()
+@contextmanager
+def _domain() -> Iterator[Ros]:
+    """Hold a domain that no other test on this machine has: a locked file each."""
+    folder = Path(tempfile.gettempdir()) / 'vts_ros_domains'
+    folder.mkdir(exist_ok=True)
+    while True:
+        # Not from the first one on: what has just ended there may still be leaving.
+        for number in random.sample(DOMAINS, len(DOMAINS)):
+            with (folder / str(number)).open('w') as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                domain = Ros(number)
+                try:
+                    yield domain
+                finally:
+                    domain.kill_all()
+                return
+        time.sleep(1.0)
 
 
 @pytest.fixture(scope='module')
-def ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
+def ros() -> Iterator[Ros]:
     """Return a domain that no other test module and no other run on this machine uses."""
-    yield from _domain(_number(request.module.__name__))
+    with _domain() as domain:
+        yield domain
 
 
 @pytest.fixture
-def own_ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
+def own_ros() -> Iterator[Ros]:
     """Return a domain for one test alone, another one than that of its module."""
-    apart = 1 + _number(request.node.nodeid) % (len(DOMAINS) - 1)
-    yield from _domain(_number(request.module.__name__) + apart)
+    with _domain() as domain:
+        yield domain
 
 
 @pytest.fixture(scope='session')

@@ -15,7 +15,7 @@ from vts_ros.lab.rivals.baselines import downsample, newest, random
 from vts_ros.lab.rivals.published import dart, dtd, dycoke, evs, evs_newest, vidcom2
 from vts_ros.lab.rivals.ranking import apportion, cosine, evenly, ranked, spread
 from vts_ros.lab.rivals.registry import BASELINES, Method, METHOD_NAMES, methods, RANDOM_SEEDS
-from vts_ros.sparsify import Evidence, Proposal, Sparsifier
+from vts_ros.sparsify import Evidence, Proposal, Sparsifier, token_budget
 
 Tokens = NDArray[np.float32]
 #: Methods that look at the visual tokens and not at where they are in the picture.
@@ -89,7 +89,7 @@ def test_exactly_the_budget(known: dict[str, Method], frames: int, rows: int, co
     video = {'lot': by_lot(frames, tokens, seed=seed), 'still': still(frames, tokens),
              'zero': np.zeros((frames, tokens, 4), np.float32)}[kind]
     window = evidence(video, (rows, columns), seed)
-    budget = max(1, round(ratio * frames * tokens))
+    budget = token_budget(frames, (rows, columns), ratio)
     for name, method in known.items():
         for choice in range(len(method.choices)):
             keep = method.keep(window, budget, choice)

@@ -290,7 +290,7 @@ def test_language_changes_live_and_the_prompt_file_does_not(
         assert 'Du beobachtest die Straße' in asked()
     refused = own_car.set_parameter('vlm.language', 'xx')
     assert not refused.successful
-    assert f"no prompt in language 'xx' in {own}; there are: en, de" in refused.reason
+    assert f"no prompt in language 'xx' in {own}; there are: de, en" in refused.reason
     # Whoever can set parameters must not choose files that are read, nor where pictures go.
     for name, value in (('vlm.prompts', '/etc/passwd'), ('vlm.url', 'http://127.0.0.1:1/v1'),
                         ('vlm.backend', 'transformers'), ('vlm.local_files_only', False)):

@@ -285,7 +285,7 @@ def test_selection_is_as_defined(
         frame_engine, window_engine, alpha=alpha, search_radius=radius, hysteresis=0.1)
     for seed in range(3):
         proposals = random_window(seed, frames)
-        budget = max(1, round(ratio * frames * grid[0] * grid[1]))
+        budget = token_budget(frames, grid, ratio)
         key, keep, score = oracle(proposals, grid, budget, alpha, radius, 0.1, previous)
         found = sparsifier.select(proposals, grid, ratio, previous)
         assert found.key == key
@@ -306,7 +306,7 @@ def test_selection_invariants(sparsifier: Sparsifier, frames: int, rows: int, co
         found = selector.select(proposals, (rows, columns), ratio)
         tokens = rows * columns
         assert found.keep.dtype == np.int32
-        assert len(found.keep) == max(1, round(ratio * frames * tokens))
+        assert len(found.keep) == token_budget(frames, (rows, columns), ratio)
         assert (np.diff(found.keep) > 0).all()
         assert found.keep[0] >= 0
         assert found.keep[-1] < frames * tokens
@@ -539,7 +539,10 @@ def test_bad_parameters_are_refused(name: str, value: float) -> None:
 
 def test_budget_is_rounded() -> None:
     assert token_budget(5, (4, 7), 0.6) == 84
-    assert token_budget(1, (1, 7), 0.5) == round(3.5)
+    # Half up, and of the number that was written: as floats, 0.15 * 90 is less than 13.5.
+    assert [token_budget(1, (1, tokens), 0.5) for tokens in (1, 3, 5, 7)] == [1, 2, 3, 4]
+    assert token_budget(3, (10, 3), 0.15) == 14
+    assert token_budget(5, (4, 7), 0.6) == 84
     assert token_budget(5, (4, 7), 0.001) == 1
     assert token_budget(5, (4, 7), 1.0) == 140
 
