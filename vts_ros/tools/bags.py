@@ -36,6 +36,10 @@ COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 BAG_SUFFIXES = ('.mcap', '.db3')
 #: Readers quote what they could not read, in full.
 LONGEST_REASON = 200
+#: What counters of broken pictures are called: this, and why they are.
+REASON = 'broken: '
+#: More reasons than these are not told apart.
+MOST_REASONS = 8
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
@@ -235,6 +239,17 @@ def _sound_records(reader: StreamReader) -> Iterator[McapRecord]:
         return
 
 
+def count_broken(counters: Counter[str], error: FrameError) -> None:
+    """Count a picture that cannot be used, in all and for its reason."""
+    counters['broken'] += 1
+    # Every damaged picture has another size: those are one reason.
+    reason = re.sub(r' of \d+ bytes| \(\d+ bytes\)', '', _one_line(error.__cause__ if isinstance(
+        error.__cause__, FrameError) else error))
+    reason = REASON + re.sub(r'\d+(?= (?:extraneous )?bytes)', 'some', reason)
+    known = sum(name.startswith(REASON) for name in counters)
+    counters[reason if reason in counters or known < MOST_REASONS else f'{REASON}others'] += 1
+
+
 def _one_line(error: BaseException) -> str:
     return shorten(str(error), LONGEST_REASON, placeholder=' ...') or type(error).__name__
 
@@ -314,7 +329,8 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
         Camera topics to read; by default every camera once.
     counters
         Where to count ``frames``, ``no_stamp`` (header stamp zero: the receive time is taken),
-        ``broken`` (raw pictures that cannot be read: left out) and ``truncated`` (files).
+        ``broken`` (raw pictures that cannot be read: left out), see :func:`count_broken`, and
+        ``truncated`` (files).
         Compressed pictures are not opened here.
 
     Raises
@@ -330,8 +346,8 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
             try:
                 message = opened.deserialize(data, connection.msgtype)
                 frame = _to_frame(message, connection, received_ns)
-            except FrameError:
-                counters['broken'] += 1
+            except FrameError as error:
+                count_broken(counters, error)
                 continue
             counters['frames'] += 1
             counters['no_stamp'] += not _stamp_ns(message)
