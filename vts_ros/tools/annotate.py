@@ -72,7 +72,11 @@ COUNTER_TEXTS = {
     'broken': 'frames that could not be decoded (left out)',
     'no_stamp': 'frames without a stamp (the receive time was taken)',
     'truncated': 'files of the bag that were cut off (read as far as possible)',
-    'damaged': 'places where the bag was damaged (read up to there)',
+    'damaged': 'places where the bag is damaged (what is there is left out)',
+    'missing': 'files of the bag that are not there',
+    'not_understood': 'topics that are not of ROS 2 (left out)',
+    'overtaken': 'answers that the node would not have given, as a newer window came first (left '
+                 'out of the annotated bag)',
     'late': 'frames older than the one before (left out)',
     'gap': 'times that no picture came for long (the window started anew)',
     'unmatched': 'frames too far in time from those of the other cameras (left out)',
