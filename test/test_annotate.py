@@ -144,9 +144,11 @@ def test_bag_to_all_results(tmp_path: Path, pipeline: Pipeline) -> None:
         lines = [opened.deserialize(data, one.msgtype).data
                  for one, _, data in opened.messages(['/vts_node/report'])]
     assert count[COMPRESSED_TOPIC] == 16
-    assert count['/vts_node/risk'] == count['/vts_node/image_annotated/compressed'] == 4
-    # By the time at which they were ready, which on a slow machine is another order.
-    assert sorted(lines) == sorted((out / ANSWERS).read_text().splitlines())
+    # On a slow machine, newer windows overtake some.
+    given = 4 - summary.counters['overtaken']
+    assert count['/vts_node/risk'] == count['/vts_overlay/image_annotated/compressed'] == given
+    assert len(lines) == given
+    assert set(lines) <= set((out / ANSWERS).read_text().splitlines())
     for name in (SHEET, TIMELINE):
         assert decode_image((out / name).read_bytes()).std() > 10
     assert not list(out.glob('.unfinished*'))
@@ -339,7 +341,8 @@ def test_recorded_drives_are_annotated(tmp_path: Path, pipeline: Pipeline) -> No
         assert all(one.answer.risk in RISK_LEVELS and one.model == 'tiny' for one in told)
         assert decode_image((out / SHEET).read_bytes()).std() > 10
         with Bag(out / ANNOTATED_BAG) as opened:
-            assert len(list(opened.messages(['/vts_node/report']))) == len(told)
+            written = len(list(opened.messages(['/vts_node/report'])))
+            assert written == len(told) - summary.counters['overtaken']
 
 
 def test_out_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

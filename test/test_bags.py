@@ -32,7 +32,6 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from vts_ros.errors import BagError
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.bags import (
-    _repair,
     Answered,
     Bag,
     camera_topics,
@@ -164,7 +163,7 @@ def test_same_camera_raw_and_compressed_is_read_once(tmp_path: Path) -> None:
     bag = write(tmp_path / 'bag', [
         (RAW_TOPIC, IMAGE, START_NS, raw(START_NS, rgb, 'rgb8')),
         (COMPRESSED_TOPIC, COMPRESSED_IMAGE, START_NS, compressed(START_NS, data)),
-        ('/vts_node/image_annotated/compressed', COMPRESSED_IMAGE, START_NS,
+        ('/vts_overlay/image_annotated/compressed', COMPRESSED_IMAGE, START_NS,
          compressed(START_NS, data)),
         ('/depth/image_raw/compressedDepth', COMPRESSED_IMAGE, START_NS,
          compressed(START_NS, data)),
@@ -279,7 +278,7 @@ def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
             found['/vts_node/risk'][0][1], 'diagnostic_msgs/msg/DiagnosticArray')
         text = bag.deserialize(found['/vts_node/report'][0][1], 'std_msgs/msg/String')
         drawn = bag.deserialize(
-            found['/vts_node/image_annotated/compressed'][0][1], COMPRESSED_IMAGE)
+            found['/vts_overlay/image_annotated/compressed'][0][1], COMPRESSED_IMAGE)
     with Bag(source) as bag:
         inputs = [(at, data) for _, at, data in bag.messages([COMPRESSED_TOPIC])]
     assert found[COMPRESSED_TOPIC] == inputs
@@ -335,8 +334,8 @@ def test_topic_of_unknown_type_is_left_out(tmp_path: Path) -> None:
     assert '/odd' not in topics
 
 
-def test_damaged_lz4_is_read_up_to_the_damage(tmp_path: Path) -> None:
-    """A codec that complains in its own way does not get through."""
+def test_damaged_lz4_costs_one_chunk(tmp_path: Path) -> None:
+    """A codec that complains in its own way does not get through, nor end the reading."""
     file = tmp_path / 'drive.mcap'
     with file.open('wb') as stream:
         writer = McapWriter(stream, chunk_size=20_000, compression=CompressionType.LZ4)
@@ -349,22 +348,34 @@ def test_damaged_lz4_is_read_up_to_the_damage(tmp_path: Path) -> None:
             writer.add_message(channel, stamp, compressed(stamp, jpeg(picture(i))), stamp)
         writer.finish()
     data = bytearray(file.read_bytes())
-    # The frame header of a block in the middle, and no index: it has to be repaired.
+    # The frame header of a block in the middle, and no index.
     middle = data.index(b'\x04\x22\x4d\x18', len(data) // 2)
     data[middle:middle + 64] = b'\xff' * 64
     file.write_bytes(data[:-2000])
     counters: Counter[str] = Counter()
     frames = list(read_frames(file, counters=counters))
-    assert 20 < len(frames) < 80
-    assert [frame.stamp_ns for frame in frames] == times(len(frames))
-    assert counters['truncated'] == 1
+    read = {frame.stamp_ns for frame in frames}
+    lost = [i for i, stamp in enumerate(times(100)) if stamp not in read]
+    # One chunk in the middle, and the one that was cut off.
+    assert lost == [*range(64, 80), *range(96, 100)]
+    assert (counters['truncated'], counters['damaged']) == (1, 1)
 
 
-def test_full_disk_is_not_taken_for_damage(tmp_path: Path) -> None:
-    """A recording that cannot be repaired for lack of space is not one that ends early."""
-    file = drive(tmp_path / 'bag', 300) / 'bag.mcap'
-    with pytest.raises(BagError, match='cannot be repaired: No space left on device'):
-        _repair(file, Path('/dev/full'))
+def test_answers_are_put_where_the_node_would_have_given_them(tmp_path: Path) -> None:
+    """One at a time, the newest window first: no answer comes after one about later pictures."""
+    source, stamps = drive(tmp_path / 'bag', 12), times(12)
+    told = [answered(tmp_path, report(stamps[i], ms)) for i, ms in (
+        (0, 900.0), (1, 100.0), (2, 100.0), (4, 300.0), (5, 100.0), (10, 2000.0), (11, 10.0))]
+    counters: Counter[str] = Counter()
+    assert write_annotated_bag(source, tmp_path / 'out', told, counters=counters) == 5
+    # While the first was worked out, 4 overtook 1 and 2; then 5 waited for 4.
+    assert counters['overtaken'] == 2
+    with Bag(tmp_path / 'out') as bag:
+        found = [(at, json.loads(bag.deserialize(data, one.msgtype).data)['stamp'])
+                 for one, at, data in bag.messages(['/vts_node/report'])]
+    after_ms = [900, 1200, 1300, 4000, 4010]
+    assert found == [(START_NS + ms * 10**6, stamps[i])
+                     for ms, i in zip(after_ms, (0, 4, 5, 10, 11), strict=True)]
 
 
 def test_real_bags_are_read() -> None:
@@ -376,4 +387,4 @@ def test_real_bags_are_read() -> None:
         assert counters['broken'] == counters['truncated'] == 0
         assert frames[0].camera == 'camera_front'
         height, width = frames[len(frames) // 2].rgb().shape[:2]
-        assert (height, width) in ((540, 960), (360, 640))
+        assert 360 <= height < width <= 1280

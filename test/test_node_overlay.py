@@ -81,15 +81,16 @@ def test_reports_of_no_use_do_not_end_the_overlay(own_ros: Ros, car: Car) -> Non
     drawn = car.listen(Image, '/vts_overlay/image_annotated', LATCHED_QOS)
     car.wait_until_seen()
     stamp = car.show_good()[-1]
-    for text in ('', '[]', '{"schema": 1}', '{"schema": 7}', 'null', '[' * 2000):
+    for text in ('', '[]', '{"schema": 2}', '{"schema": 7}', 'null', '[' * 2000):
         reports.publish(String(data=text))
     process.wait_for_output('report cannot be read')
-    good = ('{"schema": 1, "stamp": %d, "frames": [{"camera": "camera_front", "stamp": %d}], '
+    good = ('{"schema": 2, "stamp": %d, "frames": [{"camera": "camera_front", "stamp": %d}], '
             '"key_frame": {"camera": "camera_front", "stamp": %d, "index": 0}, '
             '"description": "a road", "risk": {"level": "low"}, "object": null, '
             '"explanation": "all clear", "action": "go on", "tokens": {"total": 2, "kept": 1, '
             '"grid": [1, 2], "keep": [%s]}, "latency_ms": {}, "age_ms": null, "model": "m", '
-            '"engine": "e"}')
+            '"engine": "e", "confidence": 0.9, "in_distribution": true, '
+            '"rejected_output": null}')
     # A token that is not in the window.
     reports.publish(String(data=good % (stamp, stamp, stamp, '99')))
     process.wait_for_output('report cannot be drawn')

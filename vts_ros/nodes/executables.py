@@ -11,9 +11,13 @@ from __future__ import annotations
 
 from importlib import import_module
 import os
+from pathlib import Path
 import signal
 import sys
 from typing import Any, NoReturn
+
+#: What has to be installed for what a car does without.
+_EXTRAS = {'replay_node': 'tools'}
 
 
 def vts_node() -> NoReturn:
@@ -33,7 +37,14 @@ def vts_replay() -> NoReturn:
 
 def _run(module: str) -> NoReturn:
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    main = import_module(f'vts_ros.nodes.{module}').main
+    try:
+        main = import_module(f'vts_ros.nodes.{module}').main
+    except ModuleNotFoundError as error:
+        missing = (error.name or '').partition('.')[0]
+        if module not in _EXTRAS or missing in ('vts_ros', 'rclpy'):
+            raise
+        sys.exit(f"{Path(sys.argv[0]).name}: {missing} is missing: "
+                 f"pip install 'vts_ros[{_EXTRAS[module]}]'")
     for number, handler in before.items():
         signal.signal(number, handler)
     sys.exit(main())

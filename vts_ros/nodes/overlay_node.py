@@ -86,6 +86,7 @@ class VtsOverlay(Node):
         self._history = History(settings['history_mb'] * 2**20)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix='drawing')
         self._waiting: SceneReport | None = None
+        self._lock = threading.Lock()
         self._raw = self.create_publisher(Image, '~/image_annotated', LATCHED_QOS)
         self._jpeg = self.create_publisher(
             CompressedImage, '~/image_annotated/compressed', LATCHED_QOS)
@@ -114,12 +115,16 @@ class VtsOverlay(Node):
             self.get_logger().warning(f'report cannot be read: {error}',
                                       throttle_duration_sec=5.0)
             return
-        is_busy, self._waiting = self._waiting is not None, report
+        # At once with what takes it: a report that is put where one was just taken would lie there
+        # until the next comes.
+        with self._lock:
+            is_busy, self._waiting = self._waiting is not None, report
         if not is_busy:
             self._worker.submit(self._draw_waiting)
 
     def _draw_waiting(self) -> None:
-        report, self._waiting = self._waiting, None
+        with self._lock:
+            report, self._waiting = self._waiting, None
         if report is None or not self.context.ok():
             return
         try:

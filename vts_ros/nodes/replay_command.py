@@ -15,7 +15,8 @@ app = typer.Typer()
 
 
 @app.command(epilog='Example: [bold]vts replay drive --clock --rate 0.5[/bold], beside '
-                    '[bold]ros2 launch vts_ros vts.launch.py use_sim_time:=true[/bold].')
+                    '[bold]ros2 launch vts_ros vts.launch.py cameras:=camera/front '
+                    'use_sim_time:=true[/bold].')
 def replay(
     bag: Annotated[Path, typer.Argument(help=BAG_HELP, show_default=False)],
     rate: Annotated[float, typer.Option(min=0.01, help='Speed; 1 is that of the drive.')] = 1.0,
@@ -24,7 +25,8 @@ def replay(
         '--clock', help='Publish the time of the drive, for nodes with use_sim_time.')] = False,
     topic_prefix: Annotated[str, typer.Option(help='Put before every topic.')] = '',
     wait_sec: Annotated[float, typer.Option(
-        min=0.0, help='How long to wait for somebody who listens.')] = 10.0,
+        min=0.0, help='How long to wait for a node that listens; the overlay only looks on.'
+        )] = 10.0,
 ) -> None:
     """
     Publish the pictures of a recorded drive on ROS topics, at its pace.

@@ -48,6 +48,13 @@ QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=60,
                  reliability=ReliabilityPolicy.RELIABLE)
 TICK_SEC = 0.02
 FLUSH_SEC = 1.0
+#: A node that listens to one camera soon listens to all of its cameras.
+SETTLE_SEC = 1.0
+#: How long time goes on behind the last picture before a loop sets it back: to a node that hears
+#: of the earlier time first, the last pictures would come from the future.
+REST_SEC = 1.0
+#: They look on; whoever answers may be started later. A name that is not known yet is no name.
+_ONLOOKERS = re.compile('overlay|^rviz|^rqt|^rosbag2|^_NODE_NAME_UNKNOWN_')
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Player(Node):
             topic: self.create_publisher(TYPES[one.msgtype], topic_prefix + topic, QOS)
             for topic, one in self._wanted.items()}
         self._clock_publisher = self.create_publisher(Clock, '/clock', 10) if clock else None
+        self._pace: Pace | None = None
 
     @property
     def topics(self) -> list[str]:
@@ -86,24 +94,34 @@ class Player(Node):
         """Return the number of messages of one pass."""
         return sum(one.msgcount for one in self._wanted.values())
 
-    def wait_for_subscriber(self, timeout_sec: float) -> bool:
-        """Wait until somebody listens to a camera; return whether somebody does."""
-        cameras = [self._publishers_of[topic] for topic, one in self._wanted.items()
+    def wait_for_listener(self, timeout_sec: float) -> bool:
+        """
+        Wait until a node listens to the cameras; return whether one does.
+
+        One that only looks on, such as the overlay, is up seconds before one that loads models.
+        """
+        cameras = [self._publishers_of[topic].topic_name for topic, one in self._wanted.items()
                    if one.msgtype in (IMAGE, COMPRESSED_IMAGE)]
         deadline = time.monotonic() + timeout_sec
+        heard = 0
         while self.context.ok() and time.monotonic() < deadline:
-            if any(camera.get_subscription_count() for camera in cameras):
+            now_heard = sum(any(
+                not _ONLOOKERS.search(one.node_name)
+                for one in self.get_subscriptions_info_by_topic(camera)) for camera in cameras)
+            if now_heard and now_heard == len(cameras):
                 return True
+            if now_heard > heard:
+                heard, deadline = now_heard, min(deadline, time.monotonic() + SETTLE_SEC)
             time.sleep(TICK_SEC)
-        return False
+        return bool(heard)
 
     def play(self, messages: Iterator[tuple[Connection, int, bytes]], rate: float
              ) -> Iterator[None]:
         """Publish the messages at their pace; yields after each, ends early on shutdown."""
-        pace = None
+        self._pace = None
         for connection, received_ns, data in messages:
-            pace = pace or Pace(time.monotonic(), received_ns, rate)
-            self._wait_until(received_ns, pace)
+            self._pace = self._pace or Pace(time.monotonic(), received_ns, rate)
+            self._wait_until(received_ns, self._pace)
             if not self.context.ok():
                 return
             self._publishers_of[connection.topic].publish(bytes(data))
@@ -114,6 +132,12 @@ class Player(Node):
         """Wait until reliable subscribers have everything."""
         for publisher in self._publishers_of.values() if self.context.ok() else ():
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_SEC))
+
+    def rest(self) -> None:
+        """Let time go on a little, so that every picture is of the past when it is set back."""
+        if self._pace:
+            self._wait_until(self._pace.now_ns() + round(REST_SEC * self._pace.rate * 1e9),
+                             self._pace)
 
     def _wait_until(self, received_ns: int, pace: Pace) -> None:
         while self.context.ok():
@@ -149,7 +173,8 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
     topic_prefix
         Put before every topic, such as ``/replay``.
     wait_sec
-        How long to wait for a subscriber to a camera before the first message.
+        How long to wait for a node that listens to the cameras before the first message; one that
+        only looks on, such as the overlay, is not waited for.
 
     Returns
     -------
@@ -173,14 +198,15 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
             player = Player(bag, topic_prefix, clock)
             if not player.topics:
                 raise BagError(f'{path} has no topic that can be played')
-            if not player.wait_for_subscriber(wait_sec) and player.context.ok():
-                console.print(f'nobody subscribes to {", ".join(player.topics)}; playing anyway')
+            if not player.wait_for_listener(wait_sec) and player.context.ok():
+                console.print(f'no node listens to {", ".join(player.topics)}; playing anyway')
             try:
                 _play(bag, player, rate, loop, console)
             finally:
                 player.flush()
-            if bag.counters['truncated']:
-                raise BagError(f'{path} was cut off; everything that can be read was played')
+            if wrong := [text for name, text in _WRONG.items() if bag.counters[name]]:
+                raise BagError(f'{path} {", ".join(wrong)}; everything that can be read was '
+                               'played')
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
@@ -193,6 +219,10 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
     return player.played if player else Counter()
 
 
+#: What can be wrong with a recording that is played nevertheless.
+_WRONG = {'truncated': 'was cut off', 'damaged': 'is damaged', 'missing': 'lacks files'}
+
+
 def _play(bag: Bag, player: Player, rate: float, loop: bool, console: Console) -> None:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task('playing', total=None if loop else player.message_count)
@@ -201,6 +231,8 @@ def _play(bag: Bag, player: Player, rate: float, loop: bool, console: Console) -
                 progress.advance(task)
             if not loop:
                 return
+            player.flush()
+            player.rest()
 
 
 def main() -> int:

@@ -7,23 +7,35 @@ from __future__ import annotations
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+import logging
 import os
 from pathlib import Path
 import shutil
+import signal
 import tempfile
-from typing import TYPE_CHECKING
+import threading
+from types import FrameType
+from typing import Any, TYPE_CHECKING
 
 import cv2
 import jinja2
 import numpy as np
 
-from vts_ros.errors import BagError, FrameError
+from vts_ros.errors import BagError, FrameError, VlmError
 from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
 from vts_ros.pipeline.report import FrameRef, SceneReport
 from vts_ros.tools import pictures as visuals
-from vts_ros.tools.bags import Answered, read_frames, until_damage, write_annotated_bag
+from vts_ros.tools.bags import (
+    Answered,
+    count_broken,
+    read_frames,
+    REASON,
+    until_damage,
+    write_annotated_bag,
+)
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.vlm.answers import RISK_LEVELS
 
@@ -46,6 +58,10 @@ LAST_HOLD_SEC = 1.0
 SHEET_ANSWERS = 12
 #: More pictures would make the page too heavy for a browser.
 PAGE_ANSWERS = 120
+#: So many questions in a row without an answer, and none before: there will be none.
+HOPELESS = 3
+
+LOG = logging.getLogger(__name__)
 
 COUNTER_TEXTS = {
     'frames': 'frames read from the bag',
@@ -56,11 +72,17 @@ COUNTER_TEXTS = {
     'broken': 'frames that could not be decoded (left out)',
     'no_stamp': 'frames without a stamp (the receive time was taken)',
     'truncated': 'files of the bag that were cut off (read as far as possible)',
-    'damaged': 'places where the bag was damaged (read up to there)',
+    'damaged': 'places where the bag is damaged (what is there is left out)',
+    'missing': 'files of the bag that are not there',
+    'not_understood': 'topics that are not of ROS 2 (left out)',
+    'overtaken': 'answers that the node would not have given, as a newer window came first (left '
+                 'out of the annotated bag)',
     'late': 'frames older than the one before (left out)',
     'gap': 'times that no picture came for long (the window started anew)',
     'unmatched': 'frames too far in time from those of the other cameras (left out)',
     'not_copied': 'topics of unknown type (left out of the annotated bag)',
+    'unanswered': 'questions that the language model did not answer (left out)',
+    'untold': 'times that answers could no longer be shown while they came (they are all here)',
     'no_bag': 'annotated bags that could not be written (all other results are here)',
     'interrupted': 'times that the run was stopped by hand',
     'failed': 'times that the run ended with an error (what came before is here)',
@@ -69,6 +91,14 @@ COUNTER_TEXTS = {
 
 class AnnotateError(Exception):
     """Why there are no results, in one line."""
+
+
+def told(counters: Mapping[str, int], without: Sequence[str] = ()) -> list[tuple[str, int]]:
+    """Return counters in words, without those that are zero; why pictures are broken is last."""
+    words = [(COUNTER_TEXTS.get(name, name), count) for name, count in counters.items()
+             if count and name not in without and not name.startswith(REASON)]
+    return words + [(f'of the broken frames: {name.removeprefix(REASON)}', count)
+                    for name, count in counters.items() if count and name.startswith(REASON)]
 
 
 @dataclass(frozen=True)
@@ -129,6 +159,9 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
     """
     Ask the pipeline about a drive, frame by frame.
 
+    A question that the language model fails to answer, such as one that a server takes too long
+    for, is counted and told; the next one may go better.
+
     Parameters
     ----------
     pipeline
@@ -146,6 +179,11 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
     ------
     The frames of a report, and the report.
 
+    Raises
+    ------
+    VlmError
+        If the first questions all fail.
+
     """
     from vts_ros.pipeline.pipeline import without_broken
 
@@ -153,6 +191,8 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
     counters = Counter() if counters is None else counters
     full = 0
     newest: FrameRef | None = None
+    failures = 0
+    failure: VlmError | None = None
     for frame in frames:
         outcome, window = buffer.advance(frame)
         counters[outcome] += 1
@@ -163,7 +203,7 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
         full += 1
 
         def leave_out(broken: BrokenFrame, window: list[Frame] = window) -> None:
-            counters['broken'] += 1
+            count_broken(counters, broken)
             window.remove(broken.frame)
             buffer.discard(broken.frame)
 
@@ -171,11 +211,22 @@ def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
             if pipeline.config.mode == 'causal':
                 without_broken(tuple(window), leave_out, pipeline.ingest)
             continue
-        report = without_broken(tuple(window), leave_out, pipeline.describe)
+        try:
+            report = without_broken(tuple(window), leave_out, pipeline.describe)
+        except VlmError as error:
+            failures += 1
+            counters['unanswered'] += 1
+            failure = error
+            if newest is None and failures >= HOPELESS:
+                raise
+            LOG.warning('no answer at %.3f s: %s', 1e-9 * frame.stamp_ns, error)
+            continue
         # Without its newest frame a window has been told about already.
         if report and report.frames[-1] != newest:
             newest = report.frames[-1]
             yield pipeline.frames_of(report), report
+    if failure and newest is None:
+        raise failure
 
 
 def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
@@ -227,7 +278,8 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     Everything is made beside its place and moved there when it is complete, so that a folder
     never holds half a result. An interrupt from the keyboard ends the answers, not the writing;
     so does an error after the first answer, which is raised when everything is written. The bag,
-    which is as large as its source, comes last: without it, all else is there.
+    which is as large as its source, comes last: without it, all else is there. A second interrupt
+    leaves it out.
 
     Parameters
     ----------
@@ -240,7 +292,8 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     counters, info
         What is told about the run on the page.
     progress
-        Called with every answer.
+        Called with every answer; if it fails, as where nobody reads the output any more, it is
+        not called again, and that is all.
 
     Raises
     ------
@@ -255,8 +308,9 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
         raise AnnotateError(f'{source} is where the annotated bag would go; choose another folder')
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=out) as folder:
-            writing = _Writing(Path(folder), out, source)
+        with _Interrupts() as interrupts, \
+                tempfile.TemporaryDirectory(prefix='.unfinished-', dir=out) as folder:
+            writing = _Writing(Path(folder), out, source, interrupts)
             summary = writing.write(
                 pairs, Counter() if counters is None else counters, info or {}, progress)
     except OSError as error:
@@ -269,11 +323,56 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     return summary
 
 
+class _Interrupts:
+    """
+    Ctrl-C while results are made: it waits where something must be done as a whole.
+
+    People press it twice when the first seems to do nothing. The second must not throw away what
+    the first asked to be written.
+    """
+
+    def __init__(self) -> None:
+        self._is_allowed = self._is_waiting = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Interrupts:
+        # Only the main thread may; others never get a KeyboardInterrupt.
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Let an interrupt end what is done here, at once if one is waiting."""
+        self._is_allowed = True
+        try:
+            if self._is_waiting:
+                self._raise()
+            yield
+        finally:
+            self._is_allowed = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._is_waiting = True
+        if self._is_allowed:
+            self._raise()
+
+    def _raise(self) -> None:
+        self._is_allowed = self._is_waiting = False
+        raise KeyboardInterrupt
+
+
 class _Writing:
     """One run of :func:`write_outputs`: what it has, and where it puts it."""
 
-    def __init__(self, folder: Path, out: Path, source: Path) -> None:
+    def __init__(self, folder: Path, out: Path, source: Path, interrupts: _Interrupts) -> None:
         self.folder, self.out, self.source = folder, out, source
+        self.interrupts = interrupts
         self.results = folder / 'results'
         self.results.mkdir()
         self.reports: list[SceneReport] = []
@@ -293,8 +392,7 @@ class _Writing:
                         start_ns = report.frames[0].stamp
                     video.add(self._add(frames, report, start_ns), report.stamp)
                     lines.write(report.to_json() + '\n')
-                    if progress:
-                        progress(report)
+                    progress = _tell(progress, report, counters)
             except KeyboardInterrupt:
                 if not self.reports:
                     raise
@@ -320,17 +418,24 @@ class _Writing:
             # That of an earlier run is about other answers, and takes room.
             if place.exists():
                 shutil.rmtree(place)
-            write_annotated_bag(self.source, made, (
-                Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
-                counters=counters)
+            with self.interrupts.allowed():
+                write_annotated_bag(self.source, made, (
+                    Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
+                    counters=counters)
             os.replace(made, place)
         except (Exception, KeyboardInterrupt) as error:
             self.bag_failure = error if str(error) else BagError('interrupted')
             counters['no_bag'] += 1
 
     def _until_failure(self, pairs: Iterable[Pair], counters: Counter[str]) -> Iterator[Pair]:
+        asked = iter(pairs)
         try:
-            yield from pairs
+            while True:
+                with self.interrupts.allowed():
+                    pair = next(asked, None)
+                if pair is None:
+                    return
+                yield pair
         except Exception as error:
             if not self.reports:
                 raise
@@ -382,6 +487,20 @@ def _decode(frame: Frame) -> visuals.Picture | None:
         return frame.rgb()
     except FrameError:
         return None
+
+
+def _tell(progress: Progress | None, report: SceneReport, counters: Counter[str]
+          ) -> Progress | None:
+    """Show an answer; return what shows the next, None if nothing can be shown any more."""
+    try:
+        if progress:
+            progress(report)
+    # Rich makes an exit of a pipe that nobody reads.
+    except (Exception, SystemExit) as error:
+        LOG.warning('the answers go on, but cannot be shown: %s', error or type(error).__name__)
+        counters['untold'] += 1
+        return None
+    return progress
 
 
 def _why_none(counters: Mapping[str, int]) -> str:
@@ -450,8 +569,7 @@ def _page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[int, b
     return template.render(
         name=name, summary=summary, answers=answers, timeline=_data_uri(timeline, 'png'),
         titles=visuals.RISK_TITLES, colours=visuals.RISK_COLOURS,
-        counters=[(COUNTER_TEXTS.get(key, key), count)
-                  for key, count in summary.counters.items() if count])
+        counters=told(summary.counters))
 
 
 _TEMPLATE = """<!doctype html>

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-import heapq
-from itertools import count
 import logging
 from pathlib import Path
 import re
@@ -16,31 +14,69 @@ import tempfile
 from textwrap import shorten
 from typing import Any, NamedTuple, TypeVar
 
-from mcap.records import Channel, McapRecord, Message, Schema
-from mcap.stream_reader import StreamReader
-from mcap.writer import Writer as McapWriter
 import numpy as np
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    Qos,
+)
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys import get_typestore, Stores, TypesysError
+from rosbags.rosbag2.metadata import parse_qos
+from rosbags.typesys import (
+    get_types_from_idl,
+    get_types_from_msg,
+    get_typestore,
+    Stores,
+    TypesysError,
+)
 from rosbags.typesys.store import Typestore
+import yaml
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.raw_images import camera_name, RawImage
 from vts_ros.pipeline.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
+from vts_ros.tools.storages import (
+    McapFile,
+    plain,
+    SqliteFile,
+    Storage,
+    Topic,
+    unpack,
+    warn_once,
+    ZSTD_SUFFIXES,
+)
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 BAG_SUFFIXES = ('.mcap', '.db3')
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
+#: Topics of packets of a video; no single one is a picture.
+VIDEO_TYPES = {'foxglove_msgs/msg/CompressedVideo',
+               'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'}
+#: Formats of a CompressedImage that are packets of a video.
+_VIDEO_FORMAT = re.compile(r'h\.?26[45]|hevc|av1|vp[89]', re.IGNORECASE)
+DECODE = 'decode it first: ros2 run image_transport republish, and record what that publishes'
+#: Languages in which ROS 2 defines messages; empty: not at all.
+_LANGUAGES = ('ros2msg', 'ros2idl', 'omgidl', '')
 #: Readers quote what they could not read, in full.
 LONGEST_REASON = 200
+#: What counters of broken pictures are called: this, and why they are.
+REASON = 'broken: '
+#: More reasons than these are not told apart.
+MOST_REASONS = 8
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 #: Image topics that are no camera: depth maps, and pictures that this package has drawn.
 _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
+#: Depth cameras publish these beside their colour.
+_DEPTH_NAME = re.compile(r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*)([/_]|$)')
+_DEPTH_KIND = re.compile(r'(16[US]|32[FS]|64F)C1\b')
+#: Behind this the topics of one camera differ.
+_OF_CAMERA = re.compile(r'/image[^/]*(/compressed)?$')
 
 LOG = logging.getLogger(__name__)
 
@@ -65,10 +101,11 @@ class NodeInputs(NamedTuple):
 
 class Bag:
     """
-    A rosbag2 recording (MCAP or sqlite3), as a context manager.
+    A rosbag2 recording (MCAP or sqlite3, compressed or not), as a context manager.
 
-    A recording that was cut off (no index, no metadata) is opened as far as it can be read;
-    ``counters['truncated']`` then says how many of its files that concerned.
+    It is opened as far as it can be read. What was wrong with it is counted: files that were
+    ``truncated`` or cannot be read, files that are ``missing``, topics that are
+    ``not_understood``, and, while messages are read, places that are ``damaged``.
 
     Parameters
     ----------
@@ -88,12 +125,14 @@ class Bag:
         self.path = Path(path)
         self.counters = Counter() if counters is None else counters
         self._stack = ExitStack()
-        self._reader: AnyReader
+        self._storages: list[Storage] = []
+        self._connections: list[Connection] = []
+        self._typestore = TYPESTORE
 
     def __enter__(self) -> Bag:
         """Open the recording."""
         try:
-            self._reader = self._open()
+            self._open()
         except BaseException:
             self._stack.close()
             raise
@@ -106,13 +145,17 @@ class Bag:
     @property
     def connections(self) -> Sequence[Connection]:
         """Return topics and types."""
-        return self._reader.connections
+        return self._connections
 
-    def cameras(self) -> list[CameraTopic]:
-        """Return the image topics that hold pictures of cameras, in the order of their names."""
+    def image_topics(self) -> list[CameraTopic]:
+        """Return all image topics but drawn ones and those that only a plugin can decode."""
         return sorted(
             CameraTopic(one.topic, one.msgtype, one.msgcount) for one in self.connections
             if one.msgtype in (IMAGE, COMPRESSED_IMAGE) and not _NOT_A_CAMERA.search(one.topic))
+
+    def cameras(self) -> list[CameraTopic]:
+        """Return the image topics that hold pictures in colour, in the order of their names."""
+        return [camera for camera in self.image_topics() if not self._is_depth(camera)]
 
     def messages(self, topics: Iterable[str]) -> Iterator[tuple[Connection, int, bytes]]:
         """
@@ -121,121 +164,216 @@ class Bag:
         Raises
         ------
         BagError
-            Where the storage is damaged, after everything before the damage.
+            After everything that can be read, if a file could not be read on from some place.
 
         """
         wanted = set(topics)
-        connections = [found for found in self.connections if found.topic in wanted]
-        if not connections:
-            return
-        try:
-            yield from self._reader.messages(connections)
-        # Besides their own errors, the storages let out those of sqlite, zstd and struct.
-        except Exception as error:
-            raise BagError(f'{self.path} is damaged: {_one_line(error)}') from error
+        connections = {(one.topic, one.msgtype): one for one in self.connections
+                       if one.topic in wanted}
+        failure: BagError | None = None
+        for storage in self._storages:
+            of = {id_: connections[key] for id_, one in storage.topics.items()
+                  if (key := (one.topic, one.msgtype)) in connections}
+            if not of:
+                continue
+            try:
+                for id_, received_ns, data in storage.messages(of):
+                    yield of[id_], received_ns, plain(data)
+            # Besides their own errors, the storages let out those of sqlite, zstd and struct.
+            except Exception as error:
+                failure = failure or BagError(f'{self.path} is damaged: {_one_line(error)}')
+                failure.__cause__ = error
+        if failure:
+            raise failure
 
     @property
     def typestore(self) -> Typestore:
         """Return the message definitions of the bag."""
-        return self._reader.typestore
+        return self._typestore
 
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """Return the message; raise FrameError if the bytes are not one."""
         try:
-            return self._reader.deserialize(data, msgtype)
+            return self._typestore.deserialize_cdr(data, msgtype)
         # What a garbled message or definition makes of it depends on the garbling.
         except Exception as error:
             raise FrameError(f'message cannot be read: {_one_line(error)}') from error
 
-    def _open(self) -> AnyReader:
+    def _is_depth(self, camera: CameraTopic) -> bool:
+        """Return whether pictures are of depth or infrared, by their name or the first of them."""
+        if _DEPTH_NAME.search(camera.topic):
+            return True
+        try:
+            for connection, _, data in self.messages([camera.topic]):
+                message = self.deserialize(data, connection.msgtype)
+                kind = message.encoding if camera.msgtype == IMAGE else message.format
+                return bool(_DEPTH_KIND.match(kind))
+        except (BagError, FrameError):
+            pass
+        return False
+
+    def _open(self) -> None:
         if not self.path.exists():
             raise BagError(f'{self.path} does not exist')
         if self.path.suffix == '.bag':
-            raise BagError(f'{self.path} is a ROS 1 bag; convert it with rosbags-convert')
-        try:
-            return self._enter([self.path])
-        except Exception as error:
-            files = self._storage_files()
-            if not files and self.path.is_dir():
-                raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3)') from None
-            if not files:
-                raise BagError(f'{self.path} is not a rosbag2 bag: {_one_line(error)}') from error
-            # A recorder that was killed leaves no metadata and the last file without an index.
-            return self._enter_repaired(files)
-
-    def _enter(self, paths: Sequence[Path]) -> AnyReader:
-        return self._stack.enter_context(AnyReader(paths, default_typestore=TYPESTORE))
-
-    def _storage_files(self) -> list[Path]:
-        if self.path.is_dir():
-            return sorted(file for file in self.path.iterdir() if file.suffix in BAG_SUFFIXES)
-        return [self.path] if self.path.suffix in BAG_SUFFIXES else []
-
-    def _enter_repaired(self, files: Sequence[Path]) -> AnyReader:
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='vts_bag_')))
-        whole = []
+            raise BagError(f'{self.path} is a ROS 1 bag; convert it: rosbags-convert --src '
+                           f'{self.path.name} --dst {self.path.stem}')
+        if self.path.suffix.lower() in VIDEO_SUFFIXES:
+            raise BagError(f'{self.path} is a video, not a rosbag2 bag; publish it (ros2 run '
+                           'image_publisher image_publisher_node FILE) and record that')
+        files = self._files()
+        if not files and self.path.is_dir():
+            raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3)')
+        if not files:
+            raise BagError(f'{self.path} is not a rosbag2 bag (no .mcap, no .db3)')
         for file in files:
             try:
-                with AnyReader([file], default_typestore=TYPESTORE):
-                    whole.append(file)
-            except Exception as error:
+                self._storages.append(self._open_file(file))
+            except (BagError, OSError) as error:
+                if len(files) == 1:
+                    raise BagError(_one_line(error)) from error
                 self.counters['truncated'] += 1
-                repaired = folder / file.name
-                if file.suffix == '.mcap' and _repair(file, repaired):
-                    whole.append(repaired)
-                elif len(files) == 1:
-                    raise BagError(f'{file} cannot be read: {_one_line(error)}') from error
-        if not whole:
+                warn_once(f'{_one_line(error)}; the other files are read')
+        if not self._storages:
             raise BagError(f'no file of {self.path} can be read')
-        try:
-            return self._enter(whole)
-        except Exception as error:
-            raise BagError(f'{self.path} cannot be read: {_one_line(error)}') from error
+        self._storages.sort(key=lambda storage: storage.start_ns)
+        self._understand()
+
+    def _open_file(self, file: Path) -> Storage:
+        if file.suffix in ZSTD_SUFFIXES:
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix='vts_bag_'))
+            try:
+                return self._open_file(unpack(file, Path(folder)))
+            except BagError as error:
+                raise BagError(str(error).replace(folder, str(file.parent))) from error
+        storage: Storage = (McapFile if file.suffix == '.mcap' else SqliteFile)(
+            file, self.counters)
+        self._stack.callback(storage.close)
+        return storage
+
+    def _files(self) -> list[Path]:
+        """Return the storage files; what metadata names beyond them is told to be missing."""
+        if not self.path.is_dir():
+            return [self.path] if _is_storage(self.path) else []
+        there = {file.name: file for file in sorted(self.path.iterdir()) if _is_storage(file)}
+        # A file that lies there both ways is one.
+        for name in [name for name in there if Path(name).suffix in ZSTD_SUFFIXES]:
+            if Path(name).stem in there:
+                del there[name]
+        listed = _listed_files(self.path / 'metadata.yaml')
+        missing = [name for name in listed
+                   if name not in there and Path(name).stem not in there]
+        if listed and not missing:
+            return [there.get(name) or there[Path(name).stem] for name in listed]
+        # Where as many others are there, files have another name.
+        if len(missing) > len(there.keys() - set(listed)):
+            self.counters['missing'] += len(missing)
+            warn_once(f'{self.path}: {", ".join(missing)} is missing; the other files are read')
+        return list(there.values())
+
+    def _understand(self) -> None:
+        """Make connections of the topics of all files, and learn their types."""
+        found: dict[tuple[str, str], list[Topic]] = {}
+        for storage in self._storages:
+            for topic in storage.topics.values():
+                found.setdefault((topic.topic, topic.msgtype), []).append(topic)
+        left_out = {key: topics[0] for key, topics in found.items()
+                    if topics[0].serialization != 'cdr' or topics[0].language not in _LANGUAGES}
+        if left_out:
+            self.counters['not_understood'] += len(left_out)
+            kinds = sorted(f'{one.topic} ({one.language or one.serialization})'
+                           for one in left_out.values())
+            if len(left_out) == len(found):
+                is_ros_1 = any('ros1' in (one.language, one.serialization) or
+                               one.language == 'ros1msg' for one in left_out.values())
+                advice = ('; convert the .bag itself: rosbags-convert --src my.bag --dst my_bag'
+                          if is_ros_1 else '')
+                raise BagError(f'{self.path} cannot be read: no messages of ROS 2, only '
+                               f'{_one_line(", ".join(kinds))}{advice}')
+            warn_once(f'{self.path}: topics that are not of ROS 2 are left out: '
+                      f'{_one_line(", ".join(kinds))}')
+        used = {key: topics for key, topics in found.items() if key not in left_out}
+        self._typestore = _types_of([topics[0] for topics in used.values()])
+        self._connections = [
+            Connection(number, topic, msgtype, MessageDefinition(MessageDefinitionFormat.NONE, ''),
+                       '', sum(one.messages for one in topics),
+                       ConnectionExtRosbag2('cdr', _qos(topics[0].qos)), self)
+            for number, ((topic, msgtype), topics) in enumerate(used.items(), 1)]
 
 
-def _repair(source: Path, target: Path) -> int:
-    """Copy what can be read of an MCAP file; return the number of messages."""
+def _is_storage(path: Path) -> bool:
+    if path.suffix in ZSTD_SUFFIXES:
+        path = path.with_suffix('')
+    return path.suffix in BAG_SUFFIXES
+
+
+def _listed_files(metadata: Path) -> list[str]:
+    """Return the names of the storage files that the metadata list; none where there are none."""
     try:
-        return _copy_sound_records(source, target)
-    except OSError as error:
-        raise BagError(f'{source} cannot be repaired: {error.strerror}') from error
-    except Exception as error:
-        raise BagError(f'{source} cannot be repaired: {_one_line(error)}') from error
+        found = yaml.safe_load(metadata.read_text(encoding='utf-8'))
+        return [Path(name).name
+                for name in found['rosbag2_bagfile_information']['relative_file_paths']]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return []
 
 
-def _copy_sound_records(source: Path, target: Path) -> int:
-    messages = 0
-    schemas: dict[int, int] = {0: 0}
-    channels: dict[int, int] = {}
-    with source.open('rb') as stream, target.open('wb') as sink:
-        writer = McapWriter(sink)
-        writer.start(profile='ros2')
-        for record in _sound_records(StreamReader(stream)):
-            if isinstance(record, Schema) and record.id not in schemas:
-                schemas[record.id] = writer.register_schema(
-                    record.name, record.encoding, record.data)
-            elif isinstance(record, Channel) and record.id not in channels:
-                channels[record.id] = writer.register_channel(
-                    record.topic, record.message_encoding, schemas.get(record.schema_id, 0),
-                    record.metadata)
-            elif isinstance(record, Message) and record.channel_id in channels:
-                writer.add_message(
-                    channels[record.channel_id], record.log_time, record.data,
-                    record.publish_time, record.sequence)
-                messages += 1
-        writer.finish()
-    return messages
-
-
-def _sound_records(reader: StreamReader) -> Iterator[McapRecord]:
-    """Yield what comes before the first damage, which every codec reports in its own way."""
+def _qos(text: str) -> list[Qos]:
     try:
-        yield from reader.records
+        return parse_qos(text)
+    # How a topic was published is of no use where it cannot be read.
     except Exception:
-        return
+        return []
 
 
-def _one_line(error: BaseException) -> str:
+def _types_of(topics: Sequence[Topic]) -> Typestore:
+    """Return the message types as the bag defines them, and those of ROS besides."""
+    own: dict[str, Any] = {}
+    unclear = []
+    for topic in topics:
+        try:
+            own.update(_definitions(topic))
+        # Parsers of text that may be anything raise anything.
+        except Exception:
+            unclear.append(topic.topic)
+    needs_more = any(topic.msgtype not in own for topic in topics)
+    try:
+        store = get_typestore(Stores.EMPTY)
+        store.register({**TYPESTORE.fielddefs, **own} if needs_more else own)
+    except Exception:
+        # One definition spoils all: that of ROS is taken for the types that it knows.
+        unclear = [topic.topic for topic in topics if topic.msgtype not in TYPESTORE.fielddefs]
+        store = TYPESTORE
+    if unclear:
+        warn_once(f'the type of {_one_line(", ".join(unclear))} is not understood')
+    return store
+
+
+def _definitions(topic: Topic) -> dict[str, Any]:
+    if not topic.definition:
+        return {}
+    if topic.language == 'ros2msg':
+        return dict(get_types_from_msg(topic.definition, topic.msgtype))
+    found: dict[str, Any] = {}
+    # Several files in one, each behind a line of its name.
+    for part in topic.definition.split('=' * 80 + '\n'):
+        text = part.split('\n', 1)[1] if part.startswith('IDL: ') else part
+        if text.strip():
+            found.update(get_types_from_idl(text))
+    return found
+
+
+def count_broken(counters: Counter[str], error: FrameError) -> None:
+    """Count a picture that cannot be used, in all and for its reason."""
+    counters['broken'] += 1
+    # Every damaged picture has another size: those are one reason.
+    reason = re.sub(r' of \d+ bytes| \(\d+ bytes\)', '', _one_line(error.__cause__ if isinstance(
+        error.__cause__, FrameError) else error))
+    reason = REASON + re.sub(r'\d+(?= (?:extraneous )?bytes)', 'some', reason)
+    known = sum(name.startswith(REASON) for name in counters)
+    counters[reason if reason in counters or known < MOST_REASONS else f'{REASON}others'] += 1
+
+
+def _one_line(error: BaseException | str) -> str:
     return shorten(str(error), LONGEST_REASON, placeholder=' ...') or type(error).__name__
 
 
@@ -281,24 +419,47 @@ def node_inputs(bag: str | Path) -> NodeInputs:
 
 
 def _require_cameras(bag: Bag, topics: Sequence[str] | None = None) -> list[CameraTopic]:
-    cameras = bag.cameras()
+    images = bag.image_topics()
     if topics:
+        cameras = images
         wanted = [camera for camera in cameras if camera.topic in topics]
         missing = sorted(set(topics) - {camera.topic for camera in wanted})
         if missing:
             raise BagError(f'{bag.path} has no camera topic {", ".join(missing)}; '
                            f'it has: {", ".join(camera.topic for camera in cameras) or "none"}')
         return wanted
-    if not any(camera.pictures for camera in cameras):
-        found = sorted({connection.topic for connection in bag.connections})
-        raise BagError(f'{bag.path} has no camera pictures; its topics: '
-                       f'{", ".join(found) or "none"}')
-    # The same camera raw and compressed is one camera: take the one that is cheaper to read.
+    cameras = [camera for camera in bag.cameras() if camera.pictures]
+    others = ', '.join(camera.topic for camera in images
+                       if camera.pictures and camera not in cameras)
+    if not cameras:
+        raise BagError(_no_cameras(bag, others))
+    if others:
+        warn_once(f'{bag.path}: only pictures in colour are used, not {others} (depth or '
+                  'infrared)')
+    # The same camera raw and compressed is one camera: take the one that is cheaper to read. So
+    # is one that was recorded as it is and rectified; as it is comes first.
     best: dict[str, CameraTopic] = {}
-    for camera in sorted(cameras, key=lambda camera: camera.msgtype != COMPRESSED_IMAGE):
-        if camera.pictures:
-            best.setdefault(camera_name(camera.topic), camera)
+    for camera in sorted(cameras, key=lambda camera: (
+            camera.msgtype != COMPRESSED_IMAGE, 'rect' in camera.topic)):
+        best.setdefault(_OF_CAMERA.sub('', camera.topic), camera)
+    used = {_stem(camera) for camera in best.values()}
+    if left_out := [camera.topic for camera in cameras if _stem(camera) not in used]:
+        warn_once(f'{bag.path}: one topic of each camera is used, not {", ".join(left_out)}')
     return sorted(best.values())
+
+
+def _stem(camera: CameraTopic) -> str:
+    return camera.topic.removesuffix('/compressed')
+
+
+def _no_cameras(bag: Bag, others: str) -> str:
+    if others:
+        return (f'{bag.path} has no pictures in colour, only {others} (depth or infrared); a '
+                'topic that is named is used all the same')
+    if packets := sorted({one.topic for one in bag.connections if one.msgtype in VIDEO_TYPES}):
+        return f'{bag.path} has packets of a video in {", ".join(packets)}; {DECODE}'
+    found = sorted({connection.topic for connection in bag.connections})
+    return f'{bag.path} has no camera pictures; its topics: {", ".join(found) or "none"}'
 
 
 def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
@@ -314,7 +475,8 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
         Camera topics to read; by default every camera once.
     counters
         Where to count ``frames``, ``no_stamp`` (header stamp zero: the receive time is taken),
-        ``broken`` (raw pictures that cannot be read: left out) and ``truncated`` (files).
+        ``broken`` (raw pictures that cannot be read: left out), see :func:`count_broken`, and
+        ``truncated`` (files).
         Compressed pictures are not opened here.
 
     Raises
@@ -330,8 +492,8 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
             try:
                 message = opened.deserialize(data, connection.msgtype)
                 frame = _to_frame(message, connection, received_ns)
-            except FrameError:
-                counters['broken'] += 1
+            except FrameError as error:
+                count_broken(counters, error)
                 continue
             counters['frames'] += 1
             counters['no_stamp'] += not _stamp_ns(message)
@@ -393,6 +555,8 @@ def _frame_ref(message: Any, connection: Connection, received_ns: int) -> FrameR
 def _to_frame(message: Any, connection: Connection, received_ns: int) -> Frame:
     ref = _frame_ref(message, connection, received_ns)
     is_compressed = connection.msgtype == COMPRESSED_IMAGE
+    if is_compressed and _VIDEO_FORMAT.search(message.format):
+        raise FrameError(f'{connection.topic} has packets of a video ({message.format}); {DECODE}')
     return Frame(ref.camera, ref.stamp,
                  message.data.tobytes() if is_compressed else RawImage.of(message))
 
@@ -405,20 +569,57 @@ class Answered(NamedTuple):
 
 
 class _Due(NamedTuple):
-    """An answer and when it was there; the number keeps those of the same time in order."""
+    """An answer, the frame_id of its newest frame, and when it is there."""
 
-    at_ns: int
-    number: int
     answer: Answered
     frame_id: str
+    at_ns: int
+
+    @property
+    def latency_ns(self) -> int:
+        """Return how long the answer took."""
+        return round(self.answer.report.latency_ms.get('total', 0.0) * 1e6)
+
+
+class _Worker:
+    """
+    When answers are there: one is worked out at a time, and the newest window waits.
+
+    So it is in the car. A window that a newer one overtakes while it waits has no answer there.
+    """
+
+    def __init__(self) -> None:
+        self._busy: _Due | None = None
+        self._waiting: _Due | None = None
+        self.overtaken = 0
+
+    def add(self, answer: Answered, frame_id: str, received_ns: int) -> None:
+        """Take a window when its newest frame is received."""
+        new = _Due(answer, frame_id, received_ns)
+        if self._busy is None:
+            self._busy = new._replace(at_ns=received_ns + new.latency_ns)
+            return
+        self.overtaken += self._waiting is not None
+        self._waiting = new
+
+    def ready(self, until_ns: float) -> Iterator[_Due]:
+        """Yield what is there until then."""
+        while self._busy and self._busy.at_ns <= until_ns:
+            done, following = self._busy, self._waiting
+            yield done
+            self._waiting = None
+            self._busy = following and following._replace(
+                at_ns=done.at_ns + following.latency_ns)
 
 
 def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterable[Answered],
-                        node: str = '/vts_node', counters: Counter[str] | None = None) -> int:
+                        node: str = '/vts_node', overlay: str = '/vts_overlay',
+                        counters: Counter[str] | None = None) -> int:
     """
-    Copy a bag and add the answers under the topics of the node.
+    Copy a bag and add the answers under the topics of the node and of the overlay.
 
-    An answer is received when its newest frame was received, plus the measured latency.
+    An answer is received when the node would have given it: the measured latency after its newest
+    frame was received, or after the answer before. One that a newer window overtakes is left out.
 
     Parameters
     ----------
@@ -428,14 +629,15 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
         Directory of the new bag (MCAP); must not exist.
     answers
         Reports with their pictures, in the order in which they were given.
-    node
-        Name of the node, which the topics of the answers begin with.
+    node, overlay
+        Names of the nodes, which the topics of answers and of drawn pictures begin with.
     counters
-        Where to count the topics that were ``not_copied``: nothing here knows their type.
+        Where to count the topics that were ``not_copied``, as nothing here knows their type, and
+        the answers that were ``overtaken``.
 
     Returns
     -------
-    Number of answers written; an answer whose newest frame is not in the bag is left out.
+    Number of answers written; one whose newest frame is not in the bag is left out as well.
 
     Raises
     ------
@@ -447,28 +649,29 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
     try:
         with Bag(source) as bag, Writer(target, version=9,
                                         storage_plugin=StoragePlugin.MCAP) as writer:
-            return _copy_with_answers(
-                bag, writer, _copy_connections(bag, writer, node, counters),
-                _output_connections(writer, node), answers)
+            copies = _copy_connections(bag, writer, (node, overlay), counters)
+            outputs = {name: writer.add_connection(
+                f'{overlay if name == _PICTURE else node}/{name}', msgtype, typestore=TYPESTORE)
+                for name, msgtype in _OUTPUTS.items()}
+            return _copy_with_answers(bag, writer, copies, outputs, answers, counters)
     except WriterError as error:
         raise BagError(f'{target} cannot be written: {_one_line(error)}') from error
 
 
 def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
-                       outputs: dict[str, Connection], answers: Iterable[Answered]) -> int:
+                       outputs: dict[str, Connection], answers: Iterable[Answered],
+                       counters: Counter[str]) -> int:
     # After the clock went back, a camera may have a second picture with the same stamp.
     waiting: dict[FrameRef, deque[Answered]] = defaultdict(deque)
     for answer in answers:
         waiting[answer.report.frames[-1]].append(answer)
-    cameras = {camera.topic for camera in bag.cameras()}
-    due: list[_Due] = []
-    numbers = count()
+    cameras = {camera.topic for camera in bag.image_topics()}
+    worker = _Worker()
     written = 0
 
     def write_due(until_ns: float) -> None:
         nonlocal written
-        while due and due[0].at_ns <= until_ns:
-            ready = heapq.heappop(due)
+        for ready in worker.ready(until_ns):
             for name, data in _serialise(ready.answer, ready.frame_id).items():
                 writer.write(outputs[name], ready.at_ns, data)
             written += 1
@@ -483,20 +686,18 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
         except FrameError:
             continue
         if found := waiting.get(_frame_ref(message, connection, received_ns)):
-            answer = found.popleft()
-            latency_ns = round(answer.report.latency_ms.get('total', 0.0) * 1e6)
-            heapq.heappush(due, _Due(received_ns + latency_ns, next(numbers), answer,
-                                     message.header.frame_id))
+            worker.add(found.popleft(), message.header.frame_id, received_ns)
     write_due(float('inf'))
+    counters['overtaken'] += worker.overtaken
     return written
 
 
-def _copy_connections(bag: Bag, writer: Writer, node: str, counters: Counter[str]
+def _copy_connections(bag: Bag, writer: Writer, nodes: Sequence[str], counters: Counter[str]
                       ) -> dict[str, Connection]:
     copies: dict[str, Connection] = {}
     for found in bag.connections:
         # Answers of an earlier run are replaced, and a topic with two publishers is one topic.
-        if found.topic.startswith(f'{node}/') or found.topic in copies:
+        if found.topic.startswith(tuple(f'{node}/' for node in nodes)) or found.topic in copies:
             continue
         try:
             copies[found.topic] = writer.add_connection(
@@ -507,17 +708,14 @@ def _copy_connections(bag: Bag, writer: Writer, node: str, counters: Counter[str
     return copies
 
 
+#: The drawn pictures, called as the overlay calls them.
+_PICTURE = 'image_annotated/compressed'
 _OUTPUTS = {
     'report': 'std_msgs/msg/String',
     'scene_description': 'std_msgs/msg/String',
     'risk': 'diagnostic_msgs/msg/DiagnosticArray',
-    'image_annotated/compressed': COMPRESSED_IMAGE,
+    _PICTURE: COMPRESSED_IMAGE,
 }
-
-
-def _output_connections(writer: Writer, node: str) -> dict[str, Connection]:
-    return {name: writer.add_connection(f'{node}/{name}', msgtype, typestore=TYPESTORE)
-            for name, msgtype in _OUTPUTS.items()}
 
 
 def _serialise(answer: Answered, frame_id: str) -> dict[str, bytes]:
@@ -536,7 +734,7 @@ def _serialise(answer: Answered, frame_id: str) -> dict[str, bytes]:
         'report': string(report.to_json()),
         'scene_description': string(said.description),
         'risk': types['diagnostic_msgs/msg/DiagnosticArray'](header, [status]),
-        'image_annotated/compressed': types[COMPRESSED_IMAGE](
+        _PICTURE: types[COMPRESSED_IMAGE](
             header, 'jpeg', np.fromfile(answer.overlay, np.uint8)),
     }
     return {name: bytes(TYPESTORE.serialize_cdr(message, _OUTPUTS[name]))

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Annotated, Literal, TYPE_CHECKING
+import sys
+from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
@@ -83,11 +85,22 @@ def annotate(
     from vts_ros.tools.annotate import annotate as run
     from vts_ros.tools.bags import camera_topics
 
+    for stream in (sys.stdout, sys.stderr):
+        # A console that is not UTF-8 has no signs for many languages of the answers.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='replace')
     console = Console()
+
+    def say(*what: Any) -> None:
+        # The results are files: a pipe that nobody reads any more does not end their making.
+        try:
+            console.print(*what, highlight=False, markup=False)
+        except (OSError, SystemExit):
+            return
+
     cameras = camera_topics(bag)
-    console.print(f'{bag}: ' + ', '.join(
-        f'{camera.topic} ({camera.pictures} pictures)' for camera in cameras),
-        highlight=False, markup=False)
+    say(f'{bag}: ' + ', '.join(
+        f'{camera.topic} ({camera.pictures} pictures)' for camera in cameras))
     with console.status(f'loading {model}'):
         from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 
@@ -101,10 +114,10 @@ def annotate(
 
     def progress(report: SceneReport) -> None:
         if not start_ns:
-            console.print(answer_head())
+            say(answer_head())
             start_ns.append(report.frames[0].stamp)
-        console.print(answer_row(report, start_ns[0]))
+        say(answer_row(report, start_ns[0]))
 
     summary = run(bag, out, pipeline, topics=topic, every=every, progress=progress,
                   buffer=FrameBuffer(frames, interval_sec))
-    console.print(results(summary), highlight=False, markup=False)
+    say(results(summary))

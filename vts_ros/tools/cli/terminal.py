@@ -84,15 +84,15 @@ def _columns(*cells: Text | str) -> Table:
 
 def results(summary: Summary) -> str:
     """Return what a person wants to know at the end, as a few lines for the terminal."""
-    from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, COUNTER_TEXTS, PAGE, SHEET, VIDEO
+    from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, told, VIDEO
 
     risks = ', '.join(f'{count} {level}' for level, count in summary.risks.items() if count)
     kept, total = summary.tokens
     lines = [
         f'\n{len(summary.reports)} answers ({risks}); {kept:.0f} of {total:.0f} visual tokens '
         f'kept; {1e-3 * summary.latency_ms(50):.2f} s per answer (median).']
-    lines += [f'note: {count} {COUNTER_TEXTS[name]}' for name, count in summary.counters.items()
-              if count and name not in ('frames', 'admitted', 'thinned', 'duplicate')]
+    lines += [f'note: {count} {text}' for text, count in told(
+        summary.counters, without=('frames', 'admitted', 'thinned', 'duplicate'))]
     lines += [f'page   {summary.out / PAGE}', f'sheet  {summary.out / SHEET}',
               f'video  {summary.out / VIDEO}', f'bag    {summary.out / ANNOTATED_BAG}',
               f'JSON   {summary.out / ANSWERS}']

@@ -1,0 +1,375 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The files of a rosbag2 recording, read as far as they can be.
+
+The readers of rosbags and mcap give up at the first thing that they do not understand. A recording
+of a car is cut off, damaged in places, or holds topics of other programs; the rest is of use.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+import heapq
+import io
+from itertools import count
+import logging
+from pathlib import Path
+import re
+import shutil
+import sqlite3
+from typing import BinaryIO, NamedTuple, Protocol
+
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+from mcap.reader import SeekingReader
+from mcap.records import Channel, Chunk, McapRecord, Message, Schema
+from mcap.stream_reader import breakup_chunk, StreamReader
+import zstandard
+
+from vts_ros.errors import BagError
+
+#: What a file has behind its name where all of it is compressed.
+ZSTD_SUFFIXES = ('.zstd', '.zst')
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+_MCAP_MAGIC = b'\x89MCAP0\r\n'
+#: A record begins with its kind and its length.
+_RECORD_HEAD = 9
+#: A chunk as recorders write it, up to the name of its compression.
+_CHUNK = re.compile(rb'\x06.{36}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd)', re.DOTALL)
+#: A chunk beside its data and the name of its compression.
+_CHUNK_FIELDS = 40
+#: What is looked through at a time for the next chunk behind damage.
+_BLOCK = 2**24
+
+LOG = logging.getLogger(__name__)
+
+
+class Topic(NamedTuple):
+    """A topic of one file: what its messages are, and how many."""
+
+    topic: str
+    msgtype: str
+    #: How messages are serialised: ``cdr`` is what ROS 2 has.
+    serialization: str
+    #: The definition of the message, and in which language; both may be empty.
+    definition: str
+    language: str
+    qos: str
+    messages: int
+
+
+class Storage(Protocol):
+    """A file of a recording."""
+
+    #: By an id that messages refer to.
+    topics: dict[int, Topic]
+    #: Receive time of the first message.
+    start_ns: int
+
+    def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+        """Yield topic id, receive time and message in the order of time."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+@lru_cache(maxsize=256)
+def warn_once(text: str) -> None:
+    """Say in the log what is to be known about a recording, however often it is opened."""
+    LOG.warning('%s', text)
+
+
+class _Part(NamedTuple):
+    """A chunk, or a message outside of all chunks: where it is, and when it begins."""
+
+    start_ns: int
+    offset: int
+
+
+@dataclass
+class _Index:
+    """What is where in an MCAP file."""
+
+    parts: list[_Part] = field(default_factory=list)
+    channels: dict[int, Channel] = field(default_factory=dict)
+    schemas: dict[int, Schema] = field(default_factory=dict)
+    messages: Counter[int] = field(default_factory=Counter)
+    damaged: int = 0
+    is_complete: bool = True
+
+
+class McapFile:
+    """
+    An MCAP file.
+
+    Without an index it is looked through once; nothing is copied. A chunk that is damaged is left
+    out, as is what lies between a damaged record and the next chunk.
+
+    Parameters
+    ----------
+    path
+        The file.
+    counters
+        Where to count ``damaged`` places, and ``truncated`` if the file was cut off.
+
+    """
+
+    def __init__(self, path: Path, counters: Counter[str]) -> None:
+        self._path, self._counters = path, counters
+        status = path.stat()
+        self._index = _index(path, status.st_size, status.st_mtime_ns)
+        counters['damaged'] += self._index.damaged
+        counters['truncated'] += not self._index.is_complete
+        self.topics = {id_: self._topic(channel) for id_, channel in self._index.channels.items()}
+        self.start_ns = min((part.start_ns for part in self._index.parts), default=0)
+        self._stream = path.open('rb')
+
+    def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+        """Yield channel id, receive time and message in the order of time."""
+        numbers = count()
+        ready: list[tuple[int, int, Message]] = []
+        # Chunks may overlap in time: what comes before the next of them is ready.
+        for part in sorted(self._index.parts):
+            while ready and ready[0][0] <= part.start_ns:
+                yield _told(heapq.heappop(ready)[2])
+            try:
+                records = _records(self._stream, part.offset)
+            except _DAMAGE:
+                self._counters['damaged'] += 1
+                continue
+            for record in records:
+                if isinstance(record, Message) and record.channel_id in wanted:
+                    heapq.heappush(ready, (record.log_time, next(numbers), record))
+        while ready:
+            yield _told(heapq.heappop(ready)[2])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _topic(self, channel: Channel) -> Topic:
+        schema = self._index.schemas.get(channel.schema_id)
+        definition = schema.data.decode('utf-8', 'replace') if schema else ''
+        return Topic(channel.topic, schema.name if schema else '', channel.message_encoding,
+                     definition, schema.encoding if schema else '',
+                     channel.metadata.get('offered_qos_profiles', ''),
+                     self._index.messages[channel.id])
+
+
+#: What garbled records make of the readers: their own errors, and those of all codecs.
+_DAMAGE = Exception
+
+
+def _told(message: Message) -> tuple[int, int, bytes]:
+    return message.channel_id, message.log_time, message.data
+
+
+@lru_cache(maxsize=16)
+def _index(path: Path, size: int, changed_ns: int) -> _Index:
+    """Return what is where; remembered while the file does not change."""
+    with path.open('rb') as stream:
+        if stream.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
+            raise BagError(f'{path} cannot be read: it is no MCAP file')
+        with suppress(McapError, *(_DAMAGE,)):
+            if found := _read_index(stream):
+                return found
+        found = _scan(stream, size)
+    if not (found.channels or found.is_complete):
+        raise BagError(f'{path} cannot be read: it was cut off before the first message')
+    return found
+
+
+def _read_index(stream: BinaryIO) -> _Index | None:
+    summary = SeekingReader(stream).get_summary()
+    if not (summary and summary.statistics and summary.chunk_indexes and summary.channels):
+        return None
+    return _Index(
+        [_Part(one.message_start_time, one.chunk_start_offset) for one in summary.chunk_indexes],
+        dict(summary.channels), dict(summary.schemas),
+        Counter(summary.statistics.channel_message_counts))
+
+
+def _scan(stream: BinaryIO, size: int) -> _Index:
+    """Find all that can be read, record by record; behind damage, from the next chunk on."""
+    found = _Index(is_complete=False)
+    offset = len(_MCAP_MAGIC)
+    while offset + _RECORD_HEAD <= size:
+        stream.seek(offset)
+        head = stream.read(_RECORD_HEAD)
+        kind, end = head[0], offset + _RECORD_HEAD + int.from_bytes(head[1:], 'little')
+        if kind in (Opcode.DATA_END, Opcode.FOOTER) and end <= size:
+            found.is_complete = True
+            break
+        if end > size or not 0 < kind <= max(Opcode):
+            # Cut off in this record, or its length is garbled and more comes behind.
+            following = _next_chunk(stream, offset + 1, size)
+            if following is None:
+                break
+            found.damaged += 1
+            offset = following
+            continue
+        if kind in (Opcode.CHUNK, Opcode.CHANNEL, Opcode.SCHEMA, Opcode.MESSAGE):
+            try:
+                _add(found, _records(stream, offset), offset)
+            except _DAMAGE:
+                found.damaged += 1
+                following = _next_chunk(stream, offset + 1, size)
+                end = following if kind == Opcode.CHUNK and following else end
+        offset = end
+    return found
+
+
+def _add(index: _Index, records: list[McapRecord], offset: int) -> None:
+    times = []
+    for record in records:
+        if isinstance(record, Schema):
+            index.schemas.setdefault(record.id, record)
+        elif isinstance(record, Channel):
+            index.channels.setdefault(record.id, record)
+        elif isinstance(record, Message):
+            index.messages[record.channel_id] += 1
+            times.append(record.log_time)
+    if times:
+        index.parts.append(_Part(min(times), offset))
+
+
+def _records(stream: BinaryIO, offset: int) -> list[McapRecord]:
+    """Return the record at a place, or those of the chunk there; any error is damage."""
+    stream.seek(offset)
+    record = next(StreamReader(stream, skip_magic=True, emit_chunks=True).records)
+    return breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
+
+
+def _next_chunk(stream: BinaryIO, offset: int, size: int) -> int | None:
+    """Return where the next whole chunk is."""
+    while offset < size:
+        stream.seek(offset)
+        block = stream.read(_BLOCK)
+        for match in _CHUNK.finditer(block):
+            head = match.group()
+            name = len(head) - _RECORD_HEAD - 32
+            length = int.from_bytes(head[1:_RECORD_HEAD], 'little')
+            begin = offset + match.start()
+            stream.seek(begin + len(head))
+            data = int.from_bytes(stream.read(8), 'little')
+            # Hardly by chance: the length of the record is that of all in it.
+            if length == _CHUNK_FIELDS + name + data and begin + length <= size:
+                return begin
+        # A chunk may begin in this block and show it in the next.
+        offset += len(block) if len(block) < _BLOCK else _BLOCK - 64
+    return None
+
+
+class SqliteFile:
+    """
+    A database of rosbag2.
+
+    Raises
+    ------
+    BagError
+        If it is none.
+
+    """
+
+    def __init__(self, path: Path, counters: Counter[str]) -> None:
+        self._path = path
+        self._shared = Path(f'{path}-shm')
+        self._had_shared = self._shared.exists()
+        self._base = self._connect()
+        try:
+            self.topics = self._read_topics()
+            first = self._base.execute('SELECT MIN(timestamp) FROM messages').fetchone()[0]
+            self.start_ns = first or 0
+        except sqlite3.Error as error:
+            self.close()
+            raise BagError(f'{path} cannot be read: {error}') from error
+
+    def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+        """Yield topic id, receive time and message in the order of time."""
+        places = ','.join('?' * len(wanted))
+        yield from self._base.execute(
+            f'SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({places}) '
+            'ORDER BY timestamp', tuple(wanted))
+
+    def close(self) -> None:
+        """Close the database, and leave nothing beside it that was not there."""
+        self._base.close()
+        if not self._had_shared:
+            with suppress(OSError):
+                self._shared.unlink(missing_ok=True)
+
+    def _connect(self) -> sqlite3.Connection:
+        log = Path(f'{self._path}-wal')
+        if log.exists() and log.stat().st_size:
+            # A recorder that was killed leaves its last messages in the log beside the base.
+            try:
+                base = self._open('mode=ro')
+                base.execute('SELECT COUNT(*) FROM sqlite_master').fetchone()
+            except sqlite3.Error as error:
+                warn_once(f'{self._path}: the last messages are in {log.name}, which cannot be '
+                          f'read here ({error}): copy both to a folder that can be written to')
+            else:
+                return base
+        return self._open('immutable=1')
+
+    def _open(self, how: str) -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(f'{self._path.absolute().as_uri()}?{how}', uri=True)
+        except sqlite3.Error as error:
+            raise BagError(f'{self._path} cannot be read: {error}') from error
+
+    def _read_topics(self) -> dict[int, Topic]:
+        columns = {row[1] for row in self._base.execute('PRAGMA table_info(topics)')}
+        qos = 'offered_qos_profiles' if 'offered_qos_profiles' in columns else "''"
+        definitions: dict[str, tuple[str, str]] = {}
+        # Bags of before ROS 2 Iron do not define their messages.
+        with suppress(sqlite3.Error):
+            definitions = {name: (text, language) for name, text, language in self._base.execute(
+                'SELECT topic_type, encoded_message_definition, encoding '
+                'FROM message_definitions')}
+        counts = dict(self._base.execute(
+            'SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id'))
+        return {
+            id_: Topic(name, msgtype, serialization, *definitions.get(msgtype, ('', '')), profiles,
+                       counts.get(id_, 0))
+            for id_, name, msgtype, serialization, profiles in self._base.execute(
+                f'SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id')}
+
+
+def unpack(source: Path, folder: Path) -> Path:
+    """
+    Unpack a file that is compressed as a whole; return the file in the folder.
+
+    Raises
+    ------
+    BagError
+        If that does not work.
+
+    """
+    target = folder / source.stem
+    try:
+        with source.open('rb') as packed, target.open('wb') as whole, \
+                zstandard.ZstdDecompressor().stream_reader(
+                    packed, read_across_frames=True) as stream:
+            shutil.copyfileobj(stream, whole)
+    except OSError as error:
+        raise BagError(f'{source} cannot be unpacked to {folder}: {error.strerror}; unzstd it '
+                       'yourself, or set TMPDIR') from error
+    except zstandard.ZstdError as error:
+        raise BagError(f'{source} is a damaged zstd file: {error}') from error
+    return target
+
+
+def plain(data: bytes) -> bytes:
+    """Return a message as it was before a recorder compressed it; no CDR begins like zstd."""
+    if data[:4] != _ZSTD_MAGIC:
+        return data
+    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as stream:
+        return stream.read()
