@@ -88,7 +88,8 @@ def test_reports_of_no_use_do_not_end_the_overlay(own_ros: Ros, car: Car) -> Non
             '"key_frame": {"camera": "camera_front", "stamp": %d, "index": 0}, '
             '"description": "a road", "risk": {"level": "low"}, "object": null, '
             '"explanation": "all clear", "action": "go on", "tokens": {"total": 2, "kept": 1, '
-            '"grid": [1, 2], "keep": [%s]}, "latency_ms": {}, "age_ms": null, "model": "m", '
+            '"grid": [1, 2], "keep": [%s], "answer": 0}, "latency_ms": {}, "age_ms": null, '
+            '"model": "m", '
             '"engine": "e", "confidence": 0.9, "in_distribution": true, '
             '"rejected_output": null}')
     # A token that is not in the window.
