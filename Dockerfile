@@ -1,0 +1,18 @@
+# docker build -t vts_ros . && docker run --rm --network host vts_ros ros2 launch vts_ros vts.launch.py cameras:=camera/front
+FROM ros:jazzy-ros-base
+SHELL ["/bin/bash", "-c"]
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv python3-colcon-common-extensions \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /ws
+COPY . src/vts_ros
+# rviz2 is for desktops.
+RUN apt-get update && . /opt/ros/jazzy/setup.bash && rosdep update \
+    && rosdep install --from-paths src --ignore-src -y --skip-keys 'rviz2 launch_testing launch_testing_ros cv_bridge' \
+    && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv --system-site-packages .venv && touch .venv/COLCON_IGNORE && . .venv/bin/activate \
+    && . /opt/ros/jazzy/setup.bash \
+    && pip install --no-cache-dir -c src/vts_ros/constraints.txt './src/vts_ros[cpu,tools]' && pip uninstall -y vts-ros \
+    && python3 -m colcon build --packages-select vts_ros
+ENV ROS_LOG_DIR=/tmp/ros VTS_CACHE_DIR=/tmp/vts
+ENTRYPOINT ["/bin/bash", "-c", ". /ws/install/setup.bash && exec \"$@\"", "--"]
+CMD ["ros2", "launch", "vts_ros", "vts.launch.py"]
