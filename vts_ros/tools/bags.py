@@ -76,7 +76,7 @@ _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
 _DEPTH_NAME = re.compile(r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*)([/_]|$)')
 _DEPTH_KIND = re.compile(r'(16[US]|32[FS]|64F)C1\b')
 #: Behind this the topics of one camera differ.
-_OF_CAMERA = re.compile(r'/image[^/]*(/compressed)?$')
+_OF_CAMERA = re.compile(r'/image(_(raw|color|mono|rect(_(raw|color|mono))?))?(/compressed)?$')
 
 LOG = logging.getLogger(__name__)
 
