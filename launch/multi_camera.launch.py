@@ -24,6 +24,9 @@ HANDED_ON = {
     'model': 'Checkpoint; empty: as in params_file',
     'keep_ratio': 'Share of the visual tokens that is kept of all cameras together, 0 to 1; '
                   'empty: as in params_file',
+    'image_transport': 'auto, compressed or raw; empty: as in params_file',
+    'language': 'Language of the answers; empty: as in params_file',
+    'prompts': 'Prompt file of your own; empty: as in params_file',
     'namespace': 'Namespace of the nodes; empty: none',
 }
 
@@ -38,7 +41,7 @@ def cameras_of(text: str) -> dict[str, str]:
         If an entry has not the form ``name=topic``, or a name comes twice.
 
     """
-    pairs = [entry.strip().partition('=') for entry in text.split(',')]
+    pairs = [[part.strip() for part in entry.partition('=')] for entry in text.split(',')]
     for name, sign, topic in pairs:
         if not (name and sign and topic):
             raise ValueError(f'topics is {text!r}, expected name=topic,name=topic')
@@ -61,7 +64,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     nodes = IncludeLaunchDescription(str(SHARE / 'launch' / 'vts.launch.py'), launch_arguments={
         'cameras': ','.join(cameras),
         **{name: value[name] for name in (
-            *HANDED_ON, 'params_file', 'use_sim_time', 'overlay', 'rviz')},
+            *HANDED_ON, 'params_file', 'use_sim_time', 'log_level', 'respawn', 'overlay',
+            'rviz')},
     }.items())
     return [GroupAction([*remaps, nodes])]
 
@@ -75,8 +79,13 @@ def generate_launch_description() -> LaunchDescription:
           for name, text in HANDED_ON.items()),
         DeclareLaunchArgument('params_file', default_value=str(SHARE / 'config' / 'vts.yaml'),
                               description='Parameters of the nodes'),
-        DeclareLaunchArgument('use_sim_time', default_value='false', choices=['true', 'false'],
-                              description='Take the time from /clock'),
+        DeclareLaunchArgument('use_sim_time', default_value='', choices=['', 'true', 'false'],
+                              description='Take the time from /clock; empty: as in params_file'),
+        DeclareLaunchArgument('log_level', default_value='info',
+                              choices=['debug', 'info', 'warn', 'error'],
+                              description='How much the nodes say'),
+        DeclareLaunchArgument('respawn', default_value='false', choices=['true', 'false'],
+                              description='Start a node again when it ends'),
         DeclareLaunchArgument('overlay', default_value='false', choices=['true', 'false'],
                               description='Publish pictures with the answers drawn over them'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],

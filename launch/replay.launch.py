@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Explain a recorded drive: `ros2 launch vts_ros replay.launch.py bag:=my_drive`."""
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -12,31 +13,46 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
 )
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, SetRemap
 
 from vts_ros.tools.bags import node_inputs
 
 SHARE = Path(get_package_share_directory('vts_ros'))
+#: Arguments that are handed on as they are.
+HANDED_ON = {
+    'model': 'Checkpoint; empty: as in params_file',
+    'keep_ratio': 'Share of the visual tokens that is kept, 0 to 1; empty: as in params_file',
+    'language': 'Language of the answers; empty: as in params_file',
+    'prompts': 'Prompt file of your own; empty: as in params_file',
+    'namespace': 'Namespace of the nodes; empty: none',
+}
+#: Where Fast DDS looks for its settings, by its old and by its new name.
+PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
+
+def room_for_pictures() -> dict[str, str]:
+    """Return the environment in which raw pictures are not lost; empty where one has settings."""
+    if any(os.environ.get(name) for name in PROFILES):
+        return {}
+    return {PROFILES[0]: str(SHARE / 'config' / 'fastdds.xml')}
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the node, listening to the cameras of the bag, and what plays the bag."""
-    def value(argument: str) -> str:
-        return LaunchConfiguration(argument).perform(context)
-
-    inputs = node_inputs(value('bag'))
+    value = context.launch_configurations
+    inputs = node_inputs(value['bag'], value['image_transport'])
     node = IncludeLaunchDescription(str(SHARE / 'launch' / 'vts.launch.py'), launch_arguments={
         'cameras': ','.join(inputs.cameras),
         'image_transport': inputs.image_transport,
         'use_sim_time': 'true',
-        **{name: value(name) for name in (
-            'model', 'keep_ratio', 'params_file', 'overlay', 'rviz')},
+        **{name: value[name] for name in (
+            *HANDED_ON, 'params_file', 'log_level', 'respawn', 'overlay', 'rviz')},
     }.items())
     player = Node(
         package='vts_ros', executable='vts_replay', output='screen', emulate_tty=True,
-        arguments=[value('bag'), '--clock', '--rate', value('rate'), '--wait-sec', '60',
-                   *(['--loop'] if value('loop') == 'true' else [])])
+        additional_env=room_for_pictures(),
+        arguments=[value['bag'], '--clock', '--rate', value['rate'], '--wait-sec', '60',
+                   *(['--loop'] if value['loop'] == 'true' else [])])
     remaps = [SetRemap(*remap) for remap in inputs.remaps.items()]
     return [GroupAction([*remaps, node]), player]
 
@@ -49,11 +65,17 @@ def generate_launch_description() -> LaunchDescription:
                               description='Seconds of the recording per second'),
         DeclareLaunchArgument('loop', default_value='false', choices=['true', 'false'],
                               description='Start again at the end'),
-        DeclareLaunchArgument('model', default_value='',
-                              description='Checkpoint; empty: as in params_file'),
-        DeclareLaunchArgument('keep_ratio', default_value='',
-                              description='Share of the visual tokens that is kept, 0 to 1; '
-                                          'empty: as in params_file'),
+        DeclareLaunchArgument('image_transport', default_value='',
+                              choices=['', 'auto', 'compressed', 'raw'],
+                              description='Which pictures of the bag are heard; empty or auto: '
+                                          'compressed ones if there are any'),
+        *(DeclareLaunchArgument(name, default_value='', description=text)
+          for name, text in HANDED_ON.items()),
+        DeclareLaunchArgument('log_level', default_value='info',
+                              choices=['debug', 'info', 'warn', 'error'],
+                              description='How much the nodes say'),
+        DeclareLaunchArgument('respawn', default_value='false', choices=['true', 'false'],
+                              description='Start a node again when it ends'),
         DeclareLaunchArgument('params_file', default_value=str(SHARE / 'config' / 'vts.yaml'),
                               description='Parameters of the nodes'),
         DeclareLaunchArgument('overlay', default_value='false', choices=['true', 'false'],

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start the node on a car: `ros2 launch vts_ros vts.launch.py cameras:=camera/front`."""
 
+import os
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
@@ -20,11 +21,30 @@ PARAMETERS = {
     'language': ('vlm.language', 'Language of the answers'),
     'prompts': ('vlm.prompts', 'Prompt file of your own'),
 }
-OF_TYPE = {'cameras': lambda text: text.split(','), 'keep_ratio': float}
+OF_TYPE = {'cameras': lambda text: [name.strip() for name in text.split(',')],
+           'keep_ratio': float}
 #: A node that crashes at once must not take the machine along.
 RESPAWN_DELAY_SEC = 5.0
 #: Those that the overlay has as well.
 SHARED = ('cameras', 'image_transport', 'use_sim_time')
+#: Where Fast DDS looks for its settings, by its old and by its new name.
+PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
+
+def room_for_pictures() -> dict[str, str]:
+    """Return the environment in which raw pictures are not lost; empty where one has settings."""
+    if any(os.environ.get(name) for name in PROFILES):
+        return {}
+    return {PROFILES[0]: str(CONFIG / 'fastdds.xml')}
+
+
+def require_rviz() -> None:
+    """Raise RuntimeError if there is no RViz: later, nodes would have been started for nothing."""
+    try:
+        get_package_share_directory('rviz2')
+    except PackageNotFoundError:
+        raise RuntimeError('rviz:=true needs RViz, which is not installed here: '
+                           'apt install ros-$ROS_DISTRO-rviz2') from None
 
 
 def start_nodes(context: LaunchContext) -> list[Node]:
@@ -32,12 +52,16 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     def value(argument: str) -> str:
         return str(context.launch_configurations[argument])
 
+    if value('rviz') == 'true':
+        require_rviz()
+
     given = {parameter: OF_TYPE.get(argument, str)(value(argument))
              for argument, (parameter, _) in PARAMETERS.items() if value(argument)}
-    given['use_sim_time'] = value('use_sim_time') == 'true'
+    if value('use_sim_time'):
+        given['use_sim_time'] = value('use_sim_time') == 'true'
     common = {
         'package': 'vts_ros', 'namespace': value('namespace'), 'output': 'screen',
-        'emulate_tty': True,
+        'emulate_tty': True, 'additional_env': room_for_pictures(),
         'respawn': value('respawn') == 'true', 'respawn_delay': RESPAWN_DELAY_SEC,
         'arguments': ['--ros-args', '--log-level', value('log_level')]}
     nodes = [Node(executable='vts_node', name='vts_node',
@@ -49,7 +73,9 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     if value('rviz') == 'true':
         nodes.append(Node(package='rviz2', executable='rviz2', namespace=value('namespace'),
                           arguments=['-d', str(CONFIG / 'vts.rviz')],
-                          parameters=[{'use_sim_time': given['use_sim_time']}]))
+                          additional_env=room_for_pictures(),
+                          parameters=[{name: given[name] for name in ('use_sim_time',)
+                                       if name in given}]))
     return nodes
 
 
@@ -62,8 +88,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('params_file', default_value=str(CONFIG / 'vts.yaml'),
                               description='Parameters of the nodes'),
         DeclareLaunchArgument('namespace', default_value='', description='Namespace of the nodes'),
-        DeclareLaunchArgument('use_sim_time', default_value='false', choices=['true', 'false'],
-                              description='Take the time from /clock'),
+        DeclareLaunchArgument('use_sim_time', default_value='', choices=['', 'true', 'false'],
+                              description='Take the time from /clock; empty: as in params_file'),
         DeclareLaunchArgument('log_level', default_value='info',
                               choices=['debug', 'info', 'warn', 'error'],
                               description='How much the nodes say'),

@@ -22,7 +22,8 @@ from std_msgs.msg import Header
 from vts_ros.nodes.conversions import to_ns
 from vts_ros.nodes.qos import LATCHED_QOS
 
-NODE, OVERLAY, REPLAY = (f'vts_ros.nodes.{name}' for name in ('vts_node', 'overlay', 'replay'))
+NODE, OVERLAY, REPLAY = (
+    f'vts_ros.nodes.{name}' for name in ('vts_node', 'overlay_node', 'replay_node'))
 BAG_LENGTH = 60
 
 

@@ -31,6 +31,7 @@ from bag_maker import (
     write,
 )
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 
@@ -437,6 +438,60 @@ def test_wrap_breaks_and_cuts() -> None:
     assert lines[-1].endswith('…')
     assert visuals.wrap('short', font, 300, 3) == ['short']
     assert visuals.wrap('', font, 300, 3) == []
+
+
+JAPANESE = '歩行者が道路を横断している。' * 6
+
+
+def test_words_without_blanks_are_broken_into_lines() -> None:
+    font = visuals._font(20)
+    lines = visuals.wrap(JAPANESE, font, 300, 3)
+    assert len(lines) == 3
+    assert all(font.getlength(line) <= 300 for line in lines)
+    assert lines[-1].endswith('…')
+    assert JAPANESE.startswith(lines[0] + lines[1])
+
+
+@pytest.fixture
+def fonts_anew() -> Iterator[None]:
+    """Have fonts be looked for again, before and after."""
+    visuals._place_of_font.cache_clear()
+    visuals._note_missing_font.cache_clear()
+    yield
+    visuals._place_of_font.cache_clear()
+
+
+@pytest.mark.usefixtures('fonts_anew')
+def test_a_font_is_found_that_has_the_signs(caplog: pytest.LogCaptureFixture) -> None:
+    assert visuals.font_of('a car, 30 °C, naïve …', 20) is visuals._font(20, False)
+    font = visuals.font_of(JAPANESE, 20)
+    if font is visuals._font(20, False):
+        pytest.skip('no font for Japanese is installed here')
+    assert len({bytes(font.getmask(sign)) for sign in '歩行者'}) == 3
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures('fonts_anew')
+def test_signs_are_taken_from_another_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'STIXGeneral.ttf')
+    monkeypatch.setattr(visuals, 'CJK_FONTS', ('/nowhere/font.ttc', str(other)))
+    sign = next(chr(code) for code in range(0x2300, 0x2400)
+                if visuals._has(visuals._truetype(str(other), 16), chr(code))
+                and not visuals._has(visuals._font(16, False), chr(code)))
+    assert visuals.font_of(f'a {sign}', 20).path == str(other)
+
+
+@pytest.mark.usefixtures('fonts_anew')
+def test_signs_that_no_font_has_are_noted_once(
+        caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visuals, 'CJK_FONTS', ('/nowhere/font.ttc',))
+    monkeypatch.setenv('PATH', '/nowhere')
+    rgb = picture(0)
+    frames = [Frame('camera', 0, rgb)]
+    for said in (answer('high', JAPANESE), answer('low', '道路')):
+        assert visuals.overlay(rgb, report(frames, said)).any()
+    told, = caplog.records
+    assert 'fonts-noto-cjk' in told.getMessage()
 
 
 def test_interesting_prefers_changes_of_risk() -> None:

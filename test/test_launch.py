@@ -1,74 +1,79 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The launch files, started by launch_testing, which comes with ROS and not from PyPI."""
+"""The launch files, started by launch, which comes with ROS and not from PyPI."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import os
 from pathlib import Path
-import tempfile
-from typing import Any
-import unittest
+import signal
+import subprocess
+import sys
 
 import pytest
 
 pytest.importorskip('rclpy')
-pytest.importorskip('launch_testing', reason='launch_testing is not in this environment; '
-                    'test_launch_cases.py starts the same processes without it')
-pytest.importorskip('launch_ros', reason='launch_ros is not in this environment; '
-                    'test_launch_cases.py starts the same processes without it')
 
-from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 from car import Car
-from conftest import DOMAINS
-from launch import LaunchDescription  # type: ignore[attr-defined]
-from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
+from conftest import Ros
 from launch_cases import CASES
-import launch_testing
-import launch_testing.actions
-import launch_testing.asserts
 
-try:
-    LAUNCH = Path(get_package_share_directory('vts_ros'), 'launch')
-except PackageNotFoundError:
-    pytest.skip('vts_ros is not installed in a workspace: colcon build, then source it',
-                allow_module_level=True)
+pytestmark = pytest.mark.timeout(600)
 
-DOMAIN = DOMAINS[os.getpid() % len(DOMAINS)]
-
-
-@pytest.mark.launch_test
-@launch_testing.parametrize('case', list(CASES))
-def generate_test_description(case: str) -> LaunchDescription:
-    """Return the launch file, in a domain of its own."""
-    folder = Path(tempfile.mkdtemp(prefix='vts_launch_'))
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    return LaunchDescription([
-        SetEnvironmentVariable('ROS_DOMAIN_ID', str(DOMAIN)),
-        SetEnvironmentVariable('PYTHONUNBUFFERED', '1'),
-        # More threads than cores make everything slower.
-        SetEnvironmentVariable('OMP_NUM_THREADS', '1'),
-        IncludeLaunchDescription(
-            str(LAUNCH / f'{case}.launch.py'),
-            launch_arguments=CASES[case].arguments(folder).items()),
-        launch_testing.actions.ReadyToTest(),
-    ])
+#: What `ros2 launch` does with a file and arguments.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+file, *given = sys.argv[1:]
+service = LaunchService(noninteractive=True)
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+    file, launch_arguments=[tuple(one.split(':=', 1)) for one in given])]))
+sys.exit(service.run())
+"""
 
 
-class TestRunning(unittest.TestCase):
-    """While the nodes run."""
+@pytest.fixture
+def folder() -> Path:
+    """Return where the launch files are installed; skip where they or launch are not."""
+    # Here and not at the top: a module that is skipped while launch's own plugin of pytest looks
+    # at it ends the whole collection.
+    reason = 'test_launch_files.py and test_launch_cases.py test the same without it'
+    pytest.importorskip('launch', reason=f'launch is not in this environment; {reason}')
+    pytest.importorskip('launch_ros', reason=f'launch_ros is not in this environment; {reason}')
+    from ament_index_python.packages import get_package_share_directory, PackageNotFoundError
 
-    def test_it_works_together(self, case: str) -> None:
-        car = Car(DOMAIN)
+    try:
+        return Path(get_package_share_directory('vts_ros'), 'launch')
+    except PackageNotFoundError:
+        pytest.skip('vts_ros is not installed in a workspace: colcon build, then source it')
+
+
+@pytest.fixture
+def car(own_ros: Ros, folder: Path) -> Iterator[Car]:
+    """Return the other side of the nodes."""
+    side = Car(own_ros.domain)
+    yield side
+    side.close()
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_launch_file_works(own_ros: Ros, folder: Path, car: Car, name: str, tmp_path: Path
+                             ) -> None:
+    arguments = [f'{key}:={value}' for key, value in CASES[name].arguments(tmp_path).items()]
+    log = tmp_path / 'launch.log'
+    with log.open('w') as output:
+        process = subprocess.Popen(
+            [sys.executable, '-c', LAUNCH, str(folder / f'{name}.launch.py'), *arguments],
+            env=own_ros.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            CASES[case].check(car)
+            CASES[name].check(car)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30.0) == 0, log.read_text()
         finally:
-            car.close()
-
-
-@launch_testing.post_shutdown_test()
-class TestEnd(unittest.TestCase):
-    """After SIGINT."""
-
-    def test_all_end_cleanly(self, proc_info: Any) -> None:
-        launch_testing.asserts.assertExitCodes(proc_info)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    assert 'Traceback' not in log.read_text()
+    assert 'process has died' not in log.read_text()

@@ -97,6 +97,7 @@ def test_damage_costs_what_is_damaged(
     data[middle:middle + 64] = bytes(64)
     file.write_bytes(data)
     numbers, counters = read(file)
+    assert read(file) == (numbers, counters)
     assert 45 <= len(numbers) < 60
     assert numbers == sorted(numbers)
     assert numbers[0] == 0
@@ -301,6 +302,14 @@ def test_raw_and_rectified_are_one_camera(
     assert [camera.topic for camera in camera_topics(bag)] == [front]
     told, = caplog.records
     assert f'one topic of each camera is used, not {rectified}' in told.getMessage()
+
+
+def test_topics_that_only_look_alike_are_several_cameras(tmp_path: Path) -> None:
+    topics = ['/cam/image_left', '/cam/image_right', '/side/left/image_raw',
+              '/side/right/image_rect']
+    bag = write(tmp_path / 'bag', [
+        (topic, IMAGE, START_NS, raw(START_NS, picture(0), 'rgb8')) for topic in topics])
+    assert [camera.topic for camera in camera_topics(bag)] == topics
 
 
 def test_packets_of_a_video_are_told(tmp_path: Path) -> None:

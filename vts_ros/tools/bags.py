@@ -76,7 +76,7 @@ _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
 _DEPTH_NAME = re.compile(r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*)([/_]|$)')
 _DEPTH_KIND = re.compile(r'(16[US]|32[FS]|64F)C1\b')
 #: Behind this the topics of one camera differ.
-_OF_CAMERA = re.compile(r'/image[^/]*(/compressed)?$')
+_OF_CAMERA = re.compile(r'/image(_(raw|color|mono|rect(_(raw|color|mono))?))?(/compressed)?$')
 
 LOG = logging.getLogger(__name__)
 
@@ -391,12 +391,19 @@ def camera_topics(bag: str | Path) -> list[CameraTopic]:
         return _require_cameras(opened)
 
 
-def node_inputs(bag: str | Path) -> NodeInputs:
+def node_inputs(bag: str | Path, transport: str = 'auto') -> NodeInputs:
     """
     Return how the node is to be started for the cameras of a bag.
 
     All are to publish pictures of one kind, compressed ones if there are any; a warning names the
     topics of the other kind, which the node does not hear.
+
+    Parameters
+    ----------
+    bag
+        Directory or storage file.
+    transport
+        ``compressed`` or ``raw`` takes pictures of that kind only.
 
     Raises
     ------
@@ -404,7 +411,9 @@ def node_inputs(bag: str | Path) -> NodeInputs:
         As :func:`camera_topics`.
 
     """
-    found = camera_topics(bag)
+    kind = {'compressed': COMPRESSED_IMAGE, 'raw': IMAGE}.get(transport)
+    with Bag(bag) as opened:
+        found = _require_cameras(opened, msgtype=kind)
     # Not `auto`, which subscribes once somebody publishes: that is when the replay has begun, and
     # nobody could wait for the node before. Compressed pictures also arrive more surely.
     is_compressed = any(camera.msgtype == COMPRESSED_IMAGE for camera in found)
@@ -418,8 +427,9 @@ def node_inputs(bag: str | Path) -> NodeInputs:
                       {f'{name}/{suffix}': topic for name, topic in topics.items()})
 
 
-def _require_cameras(bag: Bag, topics: Sequence[str] | None = None) -> list[CameraTopic]:
-    images = bag.image_topics()
+def _require_cameras(bag: Bag, topics: Sequence[str] | None = None, msgtype: str | None = None
+                     ) -> list[CameraTopic]:
+    images = [camera for camera in bag.image_topics() if msgtype in (None, camera.msgtype)]
     if topics:
         cameras = images
         wanted = [camera for camera in cameras if camera.topic in topics]
@@ -428,7 +438,7 @@ def _require_cameras(bag: Bag, topics: Sequence[str] | None = None) -> list[Came
             raise BagError(f'{bag.path} has no camera topic {", ".join(missing)}; '
                            f'it has: {", ".join(camera.topic for camera in cameras) or "none"}')
         return wanted
-    cameras = [camera for camera in bag.cameras() if camera.pictures]
+    cameras = [camera for camera in bag.cameras() if camera.pictures and camera in images]
     others = ', '.join(camera.topic for camera in images
                        if camera.pictures and camera not in cameras)
     if not cameras:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+import logging
 from pathlib import Path
+import subprocess
 
 import cv2
 import numpy as np
@@ -40,6 +42,20 @@ MARGIN = 16
 #: Most frames beside the newest that are shown.
 STRIP_FRAMES = 6
 
+#: Where fonts for Chinese, Japanese and Korean lie, if they do; fontconfig knows of others.
+CJK_FONTS = (
+    '/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc',
+    '/usr/share/fonts/noto-cjk/NotoSansCJK-Regular.ttc',
+    '/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc',
+    '/usr/share/fonts/truetype/fonts-japanese-gothic.ttf',
+    '/usr/share/fonts/truetype/wqy/wqy-zenhei.ttc',
+    '/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf',
+)
+#: No font has a sign for it, so all draw what stands for signs that they have not.
+_NO_SIGN = '\U0010ffff'
+
+LOG = logging.getLogger(__name__)
+
 
 @lru_cache(maxsize=32)
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -58,9 +74,57 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return found
 
 
+def font_of(text: str, size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return the usual font, or one that has the signs of the text where one is installed."""
+    usual = _font(size, bold)
+    # Nearly all texts, and at no cost.
+    if text.isascii():
+        return usual
+    missing = next((sign for sign in text if not _has(usual, sign)), None)
+    place = missing and _place_of_font(missing)
+    return _truetype(place, size) if place else usual
+
+
+@lru_cache(maxsize=32)
+def _truetype(place: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(place, size)
+
+
+def _has(font: ImageFont.FreeTypeFont, sign: str) -> bool:
+    return sign.isspace() or bytes(font.getmask(sign)) != bytes(font.getmask(_NO_SIGN))
+
+
+@lru_cache(maxsize=4096)
+def _place_of_font(sign: str) -> str | None:
+    """Return the file of a font that has a sign; None, and a note in the log, if there is none."""
+    for place in (*CJK_FONTS, _known_to_fontconfig(sign)):
+        try:
+            if place and _has(_truetype(place, 16), sign):
+                return place
+        except OSError:
+            continue
+    _note_missing_font()
+    return None
+
+
+def _known_to_fontconfig(sign: str) -> str:
+    try:
+        return subprocess.run(
+            ['fc-match', '-f', '%{file}', f':charset={ord(sign):x}'], check=False, timeout=5.0,
+            capture_output=True, text=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ''
+
+
+@lru_cache(maxsize=1)
+def _note_missing_font() -> None:
+    LOG.warning('no font that is installed has the signs of the answers: pictures show boxes in '
+                'their place (for Chinese, Japanese and Korean: apt install fonts-noto-cjk)')
+
+
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
     """Break a text into at most so many lines of so many pixels; the last may end in '…'."""
-    words = text.split()
+    words = [part for word in text.split() for part in _parts(word, font, width)]
     wrapped: list[str] = []
     while words and len(wrapped) < lines:
         line = words.pop(0)
@@ -73,6 +137,18 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, lines: int) -> l
             cut = cut[:-1]
         wrapped[-1] = f'{cut.rstrip()}…'
     return wrapped
+
+
+def _parts(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """Break what is wider than a line, such as a sentence of a language without blanks."""
+    parts = []
+    while font.getlength(word) > width and len(word) > 1:
+        end = max(1, int(len(word) * width / font.getlength(word)))
+        while end > 1 and font.getlength(word[:end]) > width:
+            end -= 1
+        parts.append(word[:end])
+        word = word[end:]
+    return [*parts, word]
 
 
 def kept_cells(report: SceneReport) -> NDArray[np.bool_]:
@@ -137,12 +213,12 @@ class _Canvas:
 
     def text(self, x: float, y: float, text: str, size: int, colour: Colour = TEXT,
              bold: bool = False, anchor: str = 'la') -> None:
-        self.draw.text((x, y), text, font=_font(size, bold), fill=colour, anchor=anchor)
+        self.draw.text((x, y), text, font=font_of(text, size, bold), fill=colour, anchor=anchor)
 
     def chip(self, x: float, y: float, text: str, size: int, fill: Colour, colour: Colour = DARK,
              anchor: str = 'l') -> float:
         """Draw a filled label whose top is y; return its width."""
-        font, pad = _font(size, bold=True), 0.45 * size
+        font, pad = font_of(text, size, bold=True), 0.45 * size
         width = font.getlength(text) + 2 * pad
         left = x if anchor == 'l' else x - width
         self.draw.rounded_rectangle(
@@ -165,7 +241,7 @@ class _Canvas:
         chip_height = 1.55 * size
         above = y1 - stroke - chip_height - 2
         y = above if above >= top else min(y2 + stroke + 3, top + height - chip_height)
-        chip_width = _font(size, bold=True).getlength(label) + 0.9 * size
+        chip_width = font_of(label, size, bold=True).getlength(label) + 0.9 * size
         x = min(max(x1 - stroke, left), left + width - chip_width)
         self.chip(x, y, label, size, colour)
 
@@ -257,7 +333,7 @@ def _words(canvas: _Canvas, report: SceneReport, top: int) -> None:
         return
     for text, size, bold, lines, colour in (
             (answer.description, 18, False, 2, MUTED), (answer.explanation, 21, True, 3, TEXT)):
-        for line in wrap(text, _font(size, bold), width, lines):
+        for line in wrap(text, font_of(text, size, bold), width, lines):
             canvas.text(MARGIN, y, line, size, colour, bold)
             y += 1.32 * size
         y += 5
@@ -401,7 +477,7 @@ def _tile(canvas: _Canvas, x: int, y: int, height: int, picture: Picture, report
     inner, line_y = _TILE_WIDTH - 24, y + 40 + _TILE_PICTURE + 9.0
     text = answer.explanation or answer.description or 'No answer that can be read.'
     advice = _advice(answer)
-    for line in wrap(text, _font(16), inner, 3 if advice else 4):
+    for line in wrap(text, font_of(text, 16), inner, 3 if advice else 4):
         canvas.text(x + 12, line_y, line, 16)
         line_y += 22
     if advice:

@@ -24,7 +24,6 @@ import shutil
 import sqlite3
 from typing import BinaryIO, NamedTuple, Protocol
 
-from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
@@ -91,6 +90,8 @@ class _Part(NamedTuple):
 
     start_ns: int
     offset: int
+    #: Whose messages are there; empty: not known.
+    channels: frozenset[int]
 
 
 @dataclass
@@ -130,19 +131,24 @@ class McapFile:
         self.topics = {id_: self._topic(channel) for id_, channel in self._index.channels.items()}
         self.start_ns = min((part.start_ns for part in self._index.parts), default=0)
         self._stream = path.open('rb')
+        self._damaged: set[int] = set()
 
     def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
         """Yield channel id, receive time and message in the order of time."""
         numbers = count()
         ready: list[tuple[int, int, Message]] = []
         # Chunks may overlap in time: what comes before the next of them is ready.
-        for part in sorted(self._index.parts):
+        for part in sorted(self._index.parts, key=lambda part: part[:2]):
+            if part.channels and part.channels.isdisjoint(wanted):
+                continue
             while ready and ready[0][0] <= part.start_ns:
                 yield _told(heapq.heappop(ready)[2])
             try:
                 records = _records(self._stream, part.offset)
             except _DAMAGE:
-                self._counters['damaged'] += 1
+                # Counted once, however often the messages are read.
+                self._counters['damaged'] += part.offset not in self._damaged
+                self._damaged.add(part.offset)
                 continue
             for record in records:
                 if isinstance(record, Message) and record.channel_id in wanted:
@@ -177,7 +183,7 @@ def _index(path: Path, size: int, changed_ns: int) -> _Index:
     with path.open('rb') as stream:
         if stream.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
             raise BagError(f'{path} cannot be read: it is no MCAP file')
-        with suppress(McapError, *(_DAMAGE,)):
+        with suppress(_DAMAGE):
             if found := _read_index(stream):
                 return found
         found = _scan(stream, size)
@@ -191,7 +197,8 @@ def _read_index(stream: BinaryIO) -> _Index | None:
     if not (summary and summary.statistics and summary.chunk_indexes and summary.channels):
         return None
     return _Index(
-        [_Part(one.message_start_time, one.chunk_start_offset) for one in summary.chunk_indexes],
+        [_Part(one.message_start_time, one.chunk_start_offset,
+               frozenset(one.message_index_offsets)) for one in summary.chunk_indexes],
         dict(summary.channels), dict(summary.schemas),
         Counter(summary.statistics.channel_message_counts))
 
@@ -227,7 +234,7 @@ def _scan(stream: BinaryIO, size: int) -> _Index:
 
 
 def _add(index: _Index, records: list[McapRecord], offset: int) -> None:
-    times = []
+    times, channels = [], set()
     for record in records:
         if isinstance(record, Schema):
             index.schemas.setdefault(record.id, record)
@@ -236,8 +243,9 @@ def _add(index: _Index, records: list[McapRecord], offset: int) -> None:
         elif isinstance(record, Message):
             index.messages[record.channel_id] += 1
             times.append(record.log_time)
+            channels.add(record.channel_id)
     if times:
-        index.parts.append(_Part(min(times), offset))
+        index.parts.append(_Part(min(times), offset, frozenset(channels)))
 
 
 def _records(stream: BinaryIO, offset: int) -> list[McapRecord]:
@@ -321,7 +329,9 @@ class SqliteFile:
 
     def _open(self, how: str) -> sqlite3.Connection:
         try:
-            return sqlite3.connect(f'{self._path.absolute().as_uri()}?{how}', uri=True)
+            # A recording may be opened by one thread and read by another.
+            return sqlite3.connect(f'{self._path.absolute().as_uri()}?{how}', uri=True,
+                                   check_same_thread=False)
         except sqlite3.Error as error:
             raise BagError(f'{self._path} cannot be read: {error}') from error
 
