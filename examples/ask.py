@@ -1,0 +1,14 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ask about the end of a recording: python examples/ask.py my_drive 'Is it safe to drive on?'."""
+
+import sys
+
+from vts_ros.pipeline import Pipeline
+from vts_ros.tools.bags import read_windows
+
+bag, question = sys.argv[1:]
+*_, window = read_windows(bag)
+# Piece by piece, as it is written.
+Pipeline.load().ask(window, question, on_text=lambda text: print(text, end='', flush=True))
+print()

@@ -1,0 +1,32 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Record a camera only while the risk is high: record_while_risky.py TOPIC NEW_BAG [LEVEL]."""
+
+from contextlib import suppress
+import sys
+
+from diagnostic_msgs.msg import DiagnosticArray
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+from sensor_msgs.msg import CompressedImage
+
+topic, path, wanted = (*sys.argv[1:], 'high')[:3]
+rclpy.init()
+node, risky = rclpy.create_node('recorder'), [False]
+with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    recorded = writer.add_connection(topic, 'sensor_msgs/msg/CompressedImage',
+                                     typestore=get_typestore(Stores.ROS2_JAZZY))
+
+    def on_risk(message: DiagnosticArray) -> None:
+        risky[0] = any(value.value == wanted for value in message.status[0].values)
+
+    def on_picture(data: bytes) -> None:
+        if risky[0]:
+            writer.write(recorded, node.get_clock().now().nanoseconds, data)
+    node.create_subscription(DiagnosticArray, '/vts_node/risk', on_risk, 10)
+    node.create_subscription(CompressedImage, topic, on_picture, 10, raw=True)
+    # An interrupt ends the recording, which is closed then.
+    with suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
