@@ -27,6 +27,5 @@ with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             writer.write(recorded, node.get_clock().now().nanoseconds, data)
     node.create_subscription(DiagnosticArray, '/vts_node/risk', on_risk, 10)
     node.create_subscription(CompressedImage, topic, on_picture, 10, raw=True)
-    # An interrupt ends the recording, which is closed then.
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)

@@ -101,6 +101,22 @@ class Ros:
             process.kill()
 
 
+#: Modules whose tests start processes, train, render much or build: not for `make check`.
+SLOW = {
+    'test_annotate', 'test_annotate_ends', 'test_bench', 'test_benchmarks', 'test_cli',
+    'test_compile', 'test_composite', 'test_demo', 'test_distill', 'test_engines_tensorrt',
+    'test_examples', 'test_guard', 'test_networks', 'test_package', 'test_quality', 'test_replay',
+    'test_training', 'test_vlm_annotate', 'test_vlm_families'}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what is in such a module, or has a ROS domain and so a node."""
+    for item in items:
+        fixtures = set(getattr(item, 'fixturenames', ()))
+        if item.path.stem in SLOW or fixtures & {'ros', 'own_ros'}:
+            item.add_marker(pytest.mark.slow)
+
+
 @contextmanager
 def _domain() -> Iterator[Ros]:
     """Hold a domain that no other test on this machine has: a locked file each."""
