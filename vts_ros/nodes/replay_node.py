@@ -21,14 +21,13 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from rich.console import Console
 from rich.progress import Progress
-from rosbags.interfaces import Connection
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
 from vts_ros.errors import BagError
 from vts_ros.nodes.conversions import to_stamp
-from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, IMAGE
+from vts_ros.tools.bags import Bag, BagTopic, COMPRESSED_IMAGE, IMAGE
 
 STRING = 'std_msgs/msg/String'
 #: What is played: pictures, their calibration, and what a rendered drive says of itself.
@@ -115,7 +114,7 @@ class Player(Node):
             time.sleep(TICK_SEC)
         return bool(heard)
 
-    def play(self, messages: Iterator[tuple[Connection, int, bytes]], rate: float
+    def play(self, messages: Iterator[tuple[BagTopic, int, bytes]], rate: float
              ) -> Iterator[None]:
         """Publish the messages at their pace; yields after each, ends early on shutdown."""
         self._pace = None
@@ -149,7 +148,7 @@ class Player(Node):
             time.sleep(min(TICK_SEC, (received_ns - now_ns) * 1e-9 / pace.rate))
 
 
-def _is_played(one: Connection) -> bool:
+def _is_played(one: BagTopic) -> bool:
     return (one.msgtype in TYPES and not _ANSWERS.search(one.topic)
             and (one.msgtype != STRING or one.topic == TRUTH_TOPIC))
 

@@ -81,6 +81,8 @@ _OF_CAMERA = re.compile(r'/image(_(raw|color|mono|rect(_(raw|color|mono))?))?(/c
 LOG = logging.getLogger(__name__)
 
 Item = TypeVar('Item')
+#: A topic of a bag as rosbags has it, for those that do not know rosbags.
+BagTopic = Connection
 
 
 class CameraTopic(NamedTuple):
