@@ -106,7 +106,8 @@ SLOW = {
     'test_annotate', 'test_annotate_ends', 'test_bench', 'test_benchmarks', 'test_cli',
     'test_compile', 'test_composite', 'test_demo', 'test_distill', 'test_engines_tensorrt',
     'test_examples', 'test_guard', 'test_networks', 'test_package', 'test_quality', 'test_replay',
-    'test_training', 'test_vlm_annotate', 'test_vlm_families'}
+    'test_engines_cache', 'test_language', 'test_scenes', 'test_traffic', 'test_training',
+    'test_vlm_annotate', 'test_vlm_families'}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
