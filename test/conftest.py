@@ -24,6 +24,10 @@ settings.register_profile('fixed', derandomize=True, deadline=None)
 settings.register_profile('random', deadline=None, print_blob=True)
 settings.load_profile(os.environ.get('VTS_HYPOTHESIS', 'fixed'))
 
+# A run in the background of a shell ignores interrupts, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parents[1]
 #: Domain ids above 101 collide with the ephemeral ports of Linux.
 DOMAINS = range(1, 102)
