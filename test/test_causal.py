@@ -21,11 +21,11 @@ from vts_ros.pipeline.context import CausalReader, WindowReader
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
 from vts_ros.sparsify import Proposal, Sparsifier
-from vts_ros.sparsify.frame_groups import Groups
+from vts_ros.sparsify.frame_groups import FrameGroups
 from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.kv_cache import GrowingLayer
-from vts_ros.vlm.prefix_reader import Reader, why_not_streamed
+from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 
 INTERVAL_NS = 400_000_000
 CELLS = 28
@@ -414,7 +414,7 @@ def proposal(saliency: float, scene: int = 0, seed: int = 0) -> Proposal:
 @pytest.mark.parametrize('length', [1, 4, 5, 8])
 def test_full_groups_keep_the_share_that_was_asked_for(
         sparsifier: Sparsifier, ratio: float, length: int) -> None:
-    groups = Groups(sparsifier, length)
+    groups = FrameGroups(sparsifier, length)
     kept = [len(groups.take({'a': proposal(0.3, seed=index)}, (4, 7), ratio)['a'].keep)
             for index in range(4 * length)]
     assert groups.counters == {'first': 1, 'full': 3, **(
@@ -425,7 +425,7 @@ def test_full_groups_keep_the_share_that_was_asked_for(
 
 
 def test_new_key_frames_time_and_again_do_not_spend_more(sparsifier: Sparsifier) -> None:
-    groups, kept = Groups(sparsifier, 5), 0
+    groups, kept = FrameGroups(sparsifier, 5), 0
     for index in range(30):
         choice = groups.take({'a': proposal(0.001 * 1.25 ** index, seed=index)},
                              (4, 7), 0.4)['a']
@@ -437,7 +437,7 @@ def test_new_key_frames_time_and_again_do_not_spend_more(sparsifier: Sparsifier)
 
 def test_a_group_ends_when_the_cnn_asks_for_it_or_the_scene_changes(
         sparsifier: Sparsifier) -> None:
-    groups = Groups(sparsifier, 8)
+    groups = FrameGroups(sparsifier, 8)
 
     def begins(saliency: float, scene: int = 0) -> bool:
         before = groups.counters.total()
@@ -456,7 +456,7 @@ def test_a_group_ends_when_the_cnn_asks_for_it_or_the_scene_changes(
 
 
 def test_answers_reach_back_one_group_at_least(sparsifier: Sparsifier) -> None:
-    groups = Groups(sparsifier, 4)
+    groups = FrameGroups(sparsifier, 4)
     held = []
     for index in range(30):
         groups.take({'a': proposal(0.3, seed=index)}, (4, 7), 0.4)
@@ -497,7 +497,7 @@ def test_a_prompt_that_begins_in_another_way_is_read_anew(
         loaded: Pipeline, frames: list[Frame]) -> None:
     vlm, prompt = loaded.vlm, loaded.prompts.description
     features = [vlm.encode(frame.rgb()) for frame in frames[:3]]
-    reader = Reader(vlm)
+    reader = PrefixReader(vlm)
     first = reader.read(vlm.prepare(features, ['0.0s', '0.4s', '0.8s'], prompt), None)
     other = vlm.prepare(features, ['0.1s', '0.4s', '0.8s'], prompt)
     again = reader.read(other, None)

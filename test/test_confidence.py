@@ -24,7 +24,13 @@ from vts_ros.lab.evaluation import calibration as calibration_module
 from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.lab.evaluation.calibration import check, reliability
 from vts_ros.paths import model_path
-from vts_ros.pipeline.confidence import Calibration, Certainty, fact_log_probability, FILE, Scale
+from vts_ros.pipeline.confidence import (
+    Calibration,
+    fact_log_probability,
+    FILE,
+    PlattScaler,
+    TokenLogProbabilities,
+)
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
@@ -113,7 +119,7 @@ def test_certainty_is_the_probability_of_what_was_written(vlm: Vlm) -> None:
     features = [vlm.encode(picture(index, 128, 224)) for index in range(2)]
     prepared = vlm.prepare(features, ['-0.4s', '0.0s'], describe_prompt())
     keep = np.arange(0, 2 * features[0].tokens.shape[0], 2, dtype=np.int32)
-    certainty = Certainty()
+    certainty = TokenLogProbabilities()
     generation = vlm.generate(prepared, keep, max_new_tokens=12,
                               logits_processor=LogitsProcessorList([certainty]))
     assert vlm.generate(prepared, keep, max_new_tokens=12).token_ids == generation.token_ids
@@ -134,8 +140,8 @@ def test_certainty_is_the_probability_of_what_was_written(vlm: Vlm) -> None:
 
 def test_a_scale_of_one_leaves_probabilities_alone() -> None:
     for share in (0.02, 0.3, 0.5, 0.9, 0.999):
-        assert Scale()(math.log(share)) == pytest.approx(share)
-    assert 0.999 < Scale()(0.0) <= 1.0
+        assert PlattScaler()(math.log(share)) == pytest.approx(share)
+    assert 0.999 < PlattScaler()(0.0) <= 1.0
 
 
 def simulated(n: int, slope: float, offset: float) -> tuple[NDArray[np.float64],
@@ -148,14 +154,14 @@ def simulated(n: int, slope: float, offset: float) -> tuple[NDArray[np.float64],
 
 @pytest.mark.parametrize(('slope', 'offset'), [(1.0, 0.0), (0.4, -0.5), (2.0, 1.0)])
 def test_the_scale_that_was_there_is_found(slope: float, offset: float) -> None:
-    found = Scale.fit(*simulated(20_000, slope, offset))
+    found = PlattScaler.fit(*simulated(20_000, slope, offset))
     assert found.slope == pytest.approx(slope, abs=0.12)
     assert found.offset == pytest.approx(offset, abs=0.12)
 
 
 def test_a_fit_makes_confidences_true() -> None:
     logs, right = simulated(4000, 0.4, -0.5)
-    scale = Scale.fit(logs[:2000], right[:2000])
+    scale = PlattScaler.fit(logs[:2000], right[:2000])
     truth = right[2000:].astype(float)
     raw = calibration_module._errors(np.exp(logs[2000:]), truth)
     fitted = calibration_module._errors(np.array([scale(log) for log in logs[2000:]]), truth)
@@ -167,7 +173,7 @@ def test_a_fit_makes_confidences_true() -> None:
 def test_fits_stay_finite(right: list[bool]) -> None:
     # All right, all wrong, and the surer the less right.
     logs = np.log(np.linspace(0.5, 0.9999, 40))
-    scale = Scale.fit(logs, right)
+    scale = PlattScaler.fit(logs, right)
     assert math.isfinite(scale.slope)
     assert scale.slope >= 0.0
     values = [scale(log) for log in logs]
@@ -178,7 +184,7 @@ def test_fits_stay_finite(right: list[bool]) -> None:
 
 def test_nothing_to_fit_is_said() -> None:
     with pytest.raises(CalibrationError, match='no answers'):
-        Scale.fit([], [])
+        PlattScaler.fit([], [])
 
 
 def test_bins_of_reliability() -> None:
@@ -200,7 +206,7 @@ def test_without_a_file_all_is_off(pipeline: Pipeline) -> None:
 
 
 def test_calibrations_survive_the_disk(folder: Path) -> None:
-    saved = Calibration(Scale(0.7, -0.1))
+    saved = Calibration(PlattScaler(0.7, -0.1))
     saved.save(folder, PROPOSAL)
     try:
         loaded = Calibration.load(folder, PROPOSAL)
@@ -215,7 +221,7 @@ def test_a_calibration_of_other_weights_is_not_used(
     other = tmp_path / 'other.onnx'
     other.write_bytes(PROPOSAL.read_bytes()[:-1] + b'x')
     try:
-        Calibration(Scale()).save(folder, other)
+        Calibration(PlattScaler()).save(folder, other)
         assert Calibration.load(folder, PROPOSAL) is None
         assert 'run vts eval calibrate' in caplog.text
     finally:
@@ -245,7 +251,7 @@ def test_a_broken_file_is_one_line(folder: Path, text: str) -> None:
 def test_reports_have_a_confidence_and_stay_what_they_were(pipeline: Pipeline) -> None:
     windows = [window(), window(40)]
     before = [describe_batch(pipeline, [one])[0] for one in windows]
-    pipeline.calibration = Calibration(Scale())
+    pipeline.calibration = Calibration(PlattScaler())
     try:
         reports = describe_batch(pipeline, windows)
     finally:

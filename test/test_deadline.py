@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
-from vts_ros.pipeline.deadline import Deadline, Plan, Spent
+from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Sparsifier
@@ -23,11 +23,11 @@ MOST = Plan(0.6, 100)
 TEXT, VISUAL = 50, 1000
 
 
-def spent(ratio: float = 0.6, written: int = 80, whole: bool = True) -> Spent:
+def spent(ratio: float = 0.6, written: int = 80, whole: bool = True) -> AnswerTiming:
     """Return an answer of a model that reads a token in 1 ms and writes one in 10 ms."""
     prompt = TEXT + round(ratio * VISUAL)
     prefill_ms, decode_ms = 10.0 + prompt, 10.0 * (written - 1)
-    return Spent(prompt - TEXT, prompt, written, 20, whole, prefill_ms, decode_ms,
+    return AnswerTiming(prompt - TEXT, prompt, written, 20, whole, prefill_ms, decode_ms,
                  40.0 + prefill_ms + decode_ms)
 
 
@@ -91,7 +91,7 @@ def test_tokens_stay_where_dropping_them_saves_nothing(deadline: Deadline) -> No
 def test_the_first_answer_counts_until_the_second_only() -> None:
     found = Deadline()
     slow = spent()
-    found.note(Spent(slow.visual_tokens, slow.prompt_tokens, 80, 20, True, slow.prefill_ms,
+    found.note(AnswerTiming(slow.visual_tokens, slow.prompt_tokens, 80, 20, True, slow.prefill_ms,
                      slow.decode_ms, 60_000.0))
     assert found.plan(1500.0, MOST, VISUAL, 0.0).keep_ratio == found.min_keep_ratio
     found.note(spent())

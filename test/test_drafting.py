@@ -11,7 +11,7 @@ import torch
 from vlm_maker import make, names, PROMPT
 
 from vts_ros.paths import checkpoint
-from vts_ros.pipeline.confidence import Certainty
+from vts_ros.pipeline.confidence import TokenLogProbabilities
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.answers import schema
 from vts_ros.vlm.drafting import Draft
@@ -134,12 +134,12 @@ def test_answers_held_to_their_form_and_certainties_are_those_without_a_draft() 
     """Processors with a state see every token of the answer once, in order."""
     vlm = Vlm.load(checkpoint('embedded'), device='cpu', schema=schema(1.0))
     prepared = three_pictures(vlm)
-    without = Certainty()
+    without = TokenLogProbabilities()
     (expected,) = vlm.generate_batch([prepared], [None], 120, in_form=True,
                                      logits_processor=[without])
     right = list(expected.token_ids)
     for draft in ([*right[:12], right[5], *right[12:]], right[20:], [3] * 50):
-        with_draft = Certainty()
+        with_draft = TokenLogProbabilities()
         (found,) = vlm.generate_batch([prepared], [None], 120, in_form=True, draft=draft,
                                       logits_processor=[with_draft])
         assert found.token_ids == expected.token_ids

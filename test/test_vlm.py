@@ -131,7 +131,7 @@ def prepared(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Prepared:
     return vlm.prepare([vlm.encode(picture) for picture in pictures], CAPTIONS, PROMPT)
 
 
-class Stock:
+class StockTransformers:
     """The same prompt on the way of transformers: pictures in, everything else its business."""
 
     def __init__(self, vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:
@@ -176,8 +176,8 @@ class Stock:
 
 
 @pytest.fixture(scope='module')
-def stock(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Stock:
-    return Stock(vlm, pictures)
+def stock(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> StockTransformers:
+    return StockTransformers(vlm, pictures)
 
 
 def total(prepared: Prepared) -> int:
@@ -210,7 +210,8 @@ def largest(difference: Tensor) -> float:
 # Exactness
 
 
-def test_keeping_all_is_what_transformers_does(vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+def test_keeping_all_is_what_transformers_does(
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers) -> None:
     assert torch.equal(prepared.layout.input_ids, stock.inputs['input_ids'][0])
     assert largest(vlm.logits(prepared) - stock.logits()) < 1e-4
     found = vlm.generate(prepared, max_new_tokens=16, **LIVELY)
@@ -219,7 +220,8 @@ def test_keeping_all_is_what_transformers_does(vlm: Vlm, prepared: Prepared, sto
 
 
 @pytest.mark.parametrize('kind', KEEPS)
-def test_pruning_is_masking(vlm: Vlm, prepared: Prepared, stock: Stock, kind: str) -> None:
+def test_pruning_is_masking(
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers, kind: str) -> None:
     keep = keep_list(kind, total(prepared) // FRAMES, total(prepared) // 2)
     dropped = stock.visual[0].clone()
     dropped[dropped.nonzero()[:, 0][torch.from_numpy(keep).long()]] = False

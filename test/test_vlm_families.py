@@ -41,7 +41,7 @@ from vlm_maker import ANSWER, KINDS, make, names, ONE_TILE, OTHER, PROMPT
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
 from vts_ros.vlm.families import FAMILIES
-from vts_ros.vlm.prefix_reader import Picture, Reader
+from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Question
 from vts_ros.vlm.prunability import why_inexact
 
@@ -132,7 +132,7 @@ def stock_placeholders(vlm: Vlm, pixels: Any) -> list[str]:
     return [write(named, pixels, index) for index in range(FRAMES)]
 
 
-class Stock:
+class StockTransformers:
     """The model with all pictures, as transformers run it."""
 
     def __init__(self, vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:
@@ -196,8 +196,8 @@ class Notes(LogitsProcessor):
 
 
 @pytest.fixture(scope='module')
-def stock(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Stock:
-    return Stock(vlm, pictures)
+def stock(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> StockTransformers:
+    return StockTransformers(vlm, pictures)
 
 
 KEEPS = ('random 1', 'random 2', 'random 3', 'one frame empty', 'B = N', 'B < N', 'all', 'none')
@@ -240,7 +240,7 @@ def not_kept(prepared: Prepared, keep: NDArray[np.int32]) -> Tensor:
 
 
 def test_keeping_all_is_what_transformers_do_bit_by_bit(
-        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers) -> None:
     assert torch.equal(prepared.layout.input_ids, stock.ids[0])
     notes = Notes()
     found = vlm.generate(prepared, max_new_tokens=12,
@@ -254,7 +254,8 @@ def test_keeping_all_is_what_transformers_do_bit_by_bit(
 
 
 @pytest.mark.parametrize('kind', KEEPS)
-def test_pruning_is_masking(vlm: Vlm, prepared: Prepared, stock: Stock, kind: str) -> None:
+def test_pruning_is_masking(
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers, kind: str) -> None:
     keep = keep_list(kind, prepared)
     dropped = not_kept(prepared, keep)
     assert int(dropped.sum()) == len(prepared.layout.visual_slots) - len(keep)
@@ -262,7 +263,7 @@ def test_pruning_is_masking(vlm: Vlm, prepared: Prepared, stock: Stock, kind: st
 
 
 def test_the_proof_notices_positions_without_gaps(
-        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers) -> None:
     keep = keep_list('random 1', prepared)
     dropped = not_kept(prepared, keep)
     positions = torch.zeros_like(prepared.layout.position_ids)
@@ -272,7 +273,7 @@ def test_the_proof_notices_positions_without_gaps(
 
 
 def test_the_proof_notices_features_of_other_cells(
-        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers) -> None:
     keep = keep_list('random 1', prepared)
     dropped = not_kept(prepared, keep)
     expected = stock.logits(dropped)[~dropped]
@@ -287,7 +288,7 @@ def test_the_proof_notices_features_of_other_cells(
 
 @pytest.mark.parametrize('vlm', ['llava_onevision'], indirect=True)
 def test_the_proof_notices_a_dropped_newline(
-        vlm: Vlm, prepared: Prepared, stock: Stock) -> None:
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers) -> None:
     keep = keep_list('random 1', prepared)
     dropped = not_kept(prepared, keep)
     layout = prepared.layout
@@ -392,7 +393,7 @@ def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
     cells = len(features[0].tokens)
     held = [Picture(one, np.arange(index, cells, index + 2, dtype=np.int32))
             for index, one in enumerate(features)]
-    reader = Reader(vlm)
+    reader = PrefixReader(vlm)
     for count in range(1, FRAMES + 1):
         texts = vlm.texts(CAPTIONS[:count], PROMPT)
         prefix = reader.read_on(reader.part(texts[:-1], held[:count]))

@@ -164,7 +164,7 @@ class Camera:
         # One that starts again numbers from the beginning, and several each for themselves.
         if missing > 0 and self._node.count_publishers(self.health.topic) == 1:
             self.leave_out('lost', 'pictures are lost between their publisher and this node: see '
-                           '"DDS and large pictures" in the README', missing)
+                           'docs/dds.md', missing)
 
     def leave_out(self, kind: str, reason: str, count: int = 1) -> None:
         """Count pictures that cannot be used; the first of a row is told."""

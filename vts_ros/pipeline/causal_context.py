@@ -20,9 +20,9 @@ import numpy as np
 from vts_ros.pipeline.features import FrameEntry
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Selection
-from vts_ros.sparsify.frame_groups import Choice, Groups
+from vts_ros.sparsify.frame_groups import Choice, FrameGroups
 from vts_ros.vlm import Vlm, VlmError
-from vts_ros.vlm.prefix_reader import Part, Picture, Reader
+from vts_ros.vlm.prefix_reader import Part, Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Prefix, Question
 from vts_ros.vlm.prompts import Prompt
 
@@ -54,7 +54,8 @@ class CausalContext:
 
     """
 
-    def __init__(self, vlm: Vlm, reader: Reader, groups: Groups, max_tokens: int) -> None:
+    def __init__(self, vlm: Vlm, reader: PrefixReader, groups: FrameGroups,
+                 max_tokens: int) -> None:
         self._vlm = vlm
         self._reader = reader
         self.groups = groups

@@ -62,7 +62,7 @@ class Written(Protocol):
         """Return its tokens."""
 
 
-class Certainty(LogitsProcessor):
+class TokenLogProbabilities(LogitsProcessor):
     """
     Notes, at every step of a greedy generation, the log-probability of the token it takes.
 
@@ -125,7 +125,7 @@ def fact_log_probability(written: Written, log_probabilities: NDArray[np.floatin
 
 
 @dataclass(frozen=True)
-class Scale:
+class PlattScaler:
     """
     From the log-probability of the facts to the probability that they are right.
 
@@ -142,7 +142,7 @@ class Scale:
         return 1.0 / (1.0 + math.exp(-odds))
 
     @classmethod
-    def fit(cls, log_probabilities: ArrayLike, right: ArrayLike) -> Scale:
+    def fit(cls, log_probabilities: ArrayLike, right: ArrayLike) -> PlattScaler:
         """
         Fit to answers of which it is known whether they are right.
 
@@ -196,7 +196,7 @@ class Calibration:
 
     """
 
-    scale: Scale
+    scale: PlattScaler
 
     def confidence(self, written: Written, log_probabilities: NDArray[np.floating],
                    tokenizer: Tokenizer) -> float | None:
@@ -234,7 +234,7 @@ class Calibration:
                 return None
             if data['schema'] != _SCHEMA:
                 raise ValueError(f'schema {data["schema"]}, expected {_SCHEMA}')
-            calibration = cls(Scale(**data['scale']))
+            calibration = cls(PlattScaler(**data['scale']))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CalibrationError(f'{path} cannot be read: {error}') from error
         if data['fitted_to'] != _fingerprint(checkpoint, proposal):

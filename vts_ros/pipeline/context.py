@@ -18,7 +18,7 @@ from vts_ros.pipeline.features import FrameCache, FrameEntry, moments, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import LanguageModel
-from vts_ros.vlm.prefix_reader import Reader
+from vts_ros.vlm.prefix_reader import PrefixReader
 from vts_ros.vlm.prompt_layout import Prefix
 from vts_ros.vlm.prompts import Prompt
 
@@ -126,7 +126,7 @@ class WindowReader:
     """
 
     def __init__(self, cache: FrameCache, sparsifier: Sparsifier, language_model: LanguageModel,
-                 prefix_reader: Reader | None) -> None:
+                 prefix_reader: PrefixReader | None) -> None:
         self._cache, self._sparsifier = cache, sparsifier
         self._language_model, self._prefix_reader = language_model, prefix_reader
         self._key: tuple[str, int] | None = None
@@ -199,7 +199,8 @@ class CausalReader:
 
     """
 
-    def __init__(self, cache: FrameCache, context: CausalContext, prefix_reader: Reader) -> None:
+    def __init__(self, cache: FrameCache, context: CausalContext,
+                 prefix_reader: PrefixReader) -> None:
         self._cache, self.context, self._prefix_reader = cache, context, prefix_reader
 
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
@@ -257,7 +258,7 @@ class CausalReader:
                for name in ('first', 'full', 'key', 'scene', 'evicted')}}
 
 
-def _tokens(reader: Reader | None) -> dict[str, float]:
+def _tokens(reader: PrefixReader | None) -> dict[str, float]:
     if reader is None:
         return {}
     return {f'tokens_{name}': reader.counters[name] for name in ('read', 'reused')}

@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Spent:
+class AnswerTiming:
     """
     What an answer took.
 
@@ -67,7 +67,7 @@ class Spent:
     total_ms: float
 
 
-class Costs(NamedTuple):
+class LatencyModel(NamedTuple):
     """
     What is expected, by the answers so far.
 
@@ -94,7 +94,7 @@ class Costs(NamedTuple):
     facts: float
 
     @classmethod
-    def of(cls, spent: deque[Spent], lengths: deque[int]) -> Costs:
+    def of(cls, spent: deque[AnswerTiming], lengths: deque[int]) -> LatencyModel:
         """Return what slow ones of these answers cost."""
         def high(values: list[float]) -> float:
             return float(np.quantile(values, QUANTILE))
@@ -125,14 +125,14 @@ class Deadline:
 
     def __init__(self, min_keep_ratio: float = 0.2) -> None:
         self.min_keep_ratio = min_keep_ratio
-        self._spent: deque[Spent] = deque(maxlen=MEMORY)
+        self._spent: deque[AnswerTiming] = deque(maxlen=MEMORY)
         self._lengths: deque[int] = deque(maxlen=MEMORY)
         self._is_cold = True
         self._margin = 0.0
         # The deadline of the last plan that was to hold it.
         self._held_ms: float | None = None
 
-    def note(self, spent: Spent) -> None:
+    def note(self, spent: AnswerTiming) -> None:
         """Learn from the answer to the window that was planned last."""
         if self._held_ms is not None:
             is_late = spent.total_ms > self._held_ms
@@ -169,7 +169,7 @@ class Deadline:
         self._held_ms = None
         if not deadline_ms or not self._spent:
             return most
-        costs = Costs.of(self._spent, self._lengths)
+        costs = LatencyModel.of(self._spent, self._lengths)
         for_model_ms = (deadline_ms * (1.0 - self._margin) - costs.before_ms
                         - costs.token_ms * costs.text_tokens)
         picture_ms = costs.token_ms * visual_tokens

@@ -24,10 +24,10 @@ from vts_ros.pipeline.guard import load_guard
 from vts_ros.pipeline.pipeline import check_language, Pipeline
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.compiled_steps import make_engines
-from vts_ros.sparsify.frame_groups import CLEARLY, Groups
+from vts_ros.sparsify.frame_groups import FrameGroups, GROUP_HYSTERESIS_FACTOR
 from vts_ros.vlm import LanguageModel, Vlm
 from vts_ros.vlm.answers import schema
-from vts_ros.vlm.prefix_reader import Reader, why_not_streamed
+from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.structured_output import check_structured
 from vts_ros.vlm.taught_questions import TaughtQuestions
@@ -80,15 +80,15 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
     """
     if not isinstance(language_model, Vlm):
         return WindowReader(cache, sparsifier, language_model, None)
-    prefix_reader = Reader(language_model)
+    prefix_reader = PrefixReader(language_model)
     if config.mode == 'window':
         return WindowReader(cache, sparsifier, language_model, prefix_reader)
     why_not = why_not_streamed(language_model, prompts.description)
     if why_not is not None:
         raise VlmError(f'{language_model.name} cannot be used in causal mode: {why_not}')
-    compares = sparsifier.variant(hysteresis=CLEARLY * config.hysteresis)
+    compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * config.hysteresis)
     context = CausalContext(language_model, prefix_reader,
-                            Groups(compares, config.group_frames), config.kv_tokens)
+                            FrameGroups(compares, config.group_frames), config.kv_tokens)
     return CausalReader(cache, context, prefix_reader)
 
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import PromptError, VlmError
-from vts_ros.pipeline.confidence import Calibration, Certainty, Tokenizer
+from vts_ros.pipeline.confidence import Calibration, Tokenizer, TokenLogProbabilities
 from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, VLM_BACKENDS
 from vts_ros.pipeline.context import ContextReader, PreparedWindow, WindowReader
-from vts_ros.pipeline.deadline import Deadline, Plan, Spent
+from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
@@ -268,7 +268,7 @@ class Pipeline:
         The answers, and the log-probabilities of the tokens of each; None where nobody wants them.
 
         """
-        certainty = Certainty() if is_report and self.calibration is not None else None
+        certainty = TokenLogProbabilities() if is_report and self.calibration is not None else None
         if is_report:
             options['in_form'] = self.config.structured
         if certainty is not None:
@@ -418,7 +418,7 @@ class Pipeline:
         if not written:
             return
         read = prepared.prefix.length if prepared.prefix is not None else 0
-        self._deadline.note(Spent(
+        self._deadline.note(AnswerTiming(
             0 if read else generation.visual_tokens, generation.prompt_tokens - read, written,
             facts=_facts_length(generation, getattr(self.language_model, 'tokenizer', None)),
             whole=written < longest or longest == self.config.max_new_tokens,

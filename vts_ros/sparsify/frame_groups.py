@@ -28,11 +28,11 @@ from vts_ros.sparsify.selection import token_budget
 #: Mean cosine of the embeddings of two frames in a row, cell by cell, below which they show other
 #: scenes. Low on purpose: a drive that is taken for two loses all that was read of it. Frames of
 #: different scenes may well be more alike than that, so not every cut is seen.
-OTHER_SCENE = 0.65
+SCENE_CUT_COSINE = 0.65
 #: So many times the hysteresis of the window step makes a frame salient enough to begin a group. A
 #: new key frame costs more here: in the window step it is one of the frames that are there anyway.
 #: With the usual 0.05 that is half as salient again; less is noise in what is seen of a highway.
-CLEARLY = 10.0
+GROUP_HYSTERESIS_FACTOR = 10.0
 #: Of the share that was asked for, what a frame gets at least, however much its group has spent.
 _FLOOR = 0.25
 
@@ -65,7 +65,7 @@ class Choice(NamedTuple):
 
 
 @dataclass
-class _Series:
+class _CameraGroup:
     """The frames of one camera in a group: their key frame, and what they may spend and did."""
 
     key: Proposal
@@ -77,7 +77,7 @@ class _Series:
 
 @dataclass
 class _Group:
-    series: dict[str, _Series] = field(default_factory=dict)
+    series: dict[str, _CameraGroup] = field(default_factory=dict)
     moments: int = 0
 
     @property
@@ -85,7 +85,7 @@ class _Group:
         return sum(one.frames for one in self.series.values())
 
 
-class Groups:
+class FrameGroups:
     """
     Groups of pictures of one or several cameras.
 
@@ -200,7 +200,7 @@ class Groups:
         group, choices = self._groups[-1], dict[str, Choice]()
         known = {camera: proposal for camera, proposal in moment.items() if camera in group.series}
         for camera, proposal in known.items():
-            if similarity(group.series[camera].last, proposal) < OTHER_SCENE:
+            if similarity(group.series[camera].last, proposal) < SCENE_CUT_COSINE:
                 return 'scene', {}
         if group.moments >= self.length:
             return 'full', {}
@@ -232,7 +232,7 @@ class Groups:
         cells = grid[0] * grid[1]
         fair = keep_ratio * cells
         allowance = self.length * fair - self._debt.get(camera, 0.0)
-        self._groups[-1].series[camera] = _Series(proposal, proposal, allowance)
+        self._groups[-1].series[camera] = _CameraGroup(proposal, proposal, allowance)
         # What is left for the frames to come must be worth it.
         budget = min(max(allowance - (self.length - 1) * _FLOOR * fair, _FLOOR * fair), cells)
         alone = self._sparsifier.choose((proposal,), grid, max(1, round(budget)))

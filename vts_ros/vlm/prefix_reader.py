@@ -66,7 +66,7 @@ class Part:
         return 0 if self.pruned is None else len(self.pruned.input_ids)
 
 
-class Reader:
+class PrefixReader:
     """
     Reads the pictures of prompts, and of each what the one before did not have.
 

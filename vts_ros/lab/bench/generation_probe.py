@@ -15,7 +15,7 @@ from torch.profiler import profile, ProfilerActivity
 from transformers import LogitsProcessor, LogitsProcessorList
 
 
-class Tape:
+class GenerationProbe:
     """
     Notes what each generation of a model costs beside time, and may hold answers to a script.
 

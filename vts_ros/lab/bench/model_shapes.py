@@ -4,7 +4,8 @@
 Models of real shapes with random weights: what they say means nothing, what it costs does.
 
 The cost of a dense network does not depend on its weights. Their answers are given to them, word
-for word, see ``Tape``; so drafts are accepted as often as they are in a real stream of answers.
+for word, see ``GenerationProbe``; so drafts are accepted as often as they are in a real stream of
+answers.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from vts_ros.lab.bench.generation_probe import synchronize, Tape, tensor_peak
+from vts_ros.lab.bench.generation_probe import GenerationProbe, synchronize, tensor_peak
 from vts_ros.lab.bench.model_shapes import make, SHAPES, TOKEN_PX
 from vts_ros.lab.evaluation.methods_page import machine
 from vts_ros.lab.scenes.drive import make_drive
@@ -50,7 +50,7 @@ ROOFLINE = 'roofline'
 
 
 @dataclass(frozen=True)
-class Way:
+class Variant:
     """
     One way through the pipeline.
 
@@ -71,14 +71,14 @@ class Way:
     draft: bool = False
 
 
-WAYS = {
-    'window_0.6': Way(0.6, is_cached=False),
-    'window_0.4': Way(0.4, is_cached=False),
-    'cached_0.4': Way(0.4),
-    'causal_0.4': Way(0.4, mode='causal'),
-    'drafted_0.4': Way(0.4, mode='causal', draft=True),
+VARIANTS = {
+    'window_0.6': Variant(0.6, is_cached=False),
+    'window_0.4': Variant(0.4, is_cached=False),
+    'cached_0.4': Variant(0.4),
+    'causal_0.4': Variant(0.4, mode='causal'),
+    'drafted_0.4': Variant(0.4, mode='causal', draft=True),
 }
-CASES = (DENSE, *WAYS)
+CASES = (DENSE, *VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def windows_of(instants: Sequence[Sequence[Frame]], frames: int) -> list[list[Fr
             for end in range(frames, len(instants) + 1)]
 
 
-class Stock:
+class StockTransformers:
     """
     Stock transformers: image processor, chat template, ``generate``, nothing of earlier windows.
 
@@ -218,7 +218,7 @@ class Stock:
 
     """
 
-    def __init__(self, vlm: Vlm, prompt: Prompt, tape: Tape, max_new_tokens: int,
+    def __init__(self, vlm: Vlm, prompt: Prompt, tape: GenerationProbe, max_new_tokens: int,
                  with_pictures: bool = True) -> None:
         self._vlm, self._prompt, self._tape = vlm, prompt, tape
         self._max_new_tokens, self._with_pictures = max_new_tokens, with_pictures
@@ -285,10 +285,10 @@ class _FirstToken(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-class Piped:
+class PipelineCase:
     """The pipeline of this package, in one of its ways."""
 
-    def __init__(self, pipeline: Pipeline, way: Way, tape: Tape) -> None:
+    def __init__(self, pipeline: Pipeline, way: Variant, tape: GenerationProbe) -> None:
         self._pipeline, self._way, self._tape = pipeline, way, tape
 
     def answer(self, window: Sequence[Frame]) -> Sample:
@@ -334,7 +334,7 @@ class Bench:
         if not hasattr(self.vlm.model.model, 'visual'):
             raise VlmError(f'{workload.model} is not of the class Qwen-VL, which is what this '
                            'benchmark knows to run without the pipeline')
-        self.tape = Tape(self.vlm.model)
+        self.tape = GenerationProbe(self.vlm.model)
 
     def cases(self, names: Sequence[str]) -> dict[str, Case]:
         """Return new cases, which remember nothing."""
@@ -342,16 +342,16 @@ class Bench:
         longest = work.answer_tokens if self._is_told else config.max_new_tokens
         found: dict[str, Case] = {}
         for name in names:
-            way = WAYS.get(name)
+            way = VARIANTS.get(name)
             if way is None:
-                found[name] = Stock(self.vlm, prompts.description, self.tape, longest,
+                found[name] = StockTransformers(self.vlm, prompts.description, self.tape, longest,
                                     with_pictures=name == DENSE)
                 continue
             settings = replace(
                 config, keep_ratio=way.keep_ratio, mode=way.mode, draft=way.draft,
                 max_new_tokens=longest, group_frames=work.frames, kv_tokens=KV_TOKENS)
-            found[name] = Piped(Pipeline(self._writer.sparsifier, self.vlm, prompts, settings),
-                                way, self.tape)
+            pipeline = Pipeline(self._writer.sparsifier, self.vlm, prompts, settings)
+            found[name] = PipelineCase(pipeline, way, self.tape)
         return found
 
     def _scripts(self, windows: Sequence[Sequence[Frame]], progress: Progress
@@ -399,8 +399,8 @@ class Bench:
         """Return the most bytes above the weights in the windows of the warm-up."""
         # What keeps nothing is the same at the second window. The end of an answer adds little to
         # the peak, but is a draft for the next.
-        remembers = name in WAYS and WAYS[name].is_cached
-        drafts = name in WAYS and WAYS[name].draft
+        remembers = name in VARIANTS and VARIANTS[name].is_cached
+        drafts = name in VARIANTS and VARIANTS[name].draft
         synchronize(self.vlm.model.device)
         with tensor_peak(self.vlm.model.device) as peak:
             for window, script in list(zip(windows, scripts))[:WARM_UP if remembers else 1]:

@@ -22,7 +22,7 @@ from vts_ros.lab.evaluation.dataset_runner import Progress
 from vts_ros.lab.evaluation.methods_page import Run
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
-from vts_ros.pipeline.confidence import Calibration, Scale
+from vts_ros.pipeline.confidence import Calibration, PlattScaler
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import SceneReport
@@ -64,11 +64,11 @@ def calibrate(pipeline: Pipeline, n: int,
         If no answer has a confidence.
 
     """
-    with _judging(pipeline, Calibration(Scale())):
+    with _judging(pipeline, Calibration(PlattScaler())):
         judged = list(_judge(pipeline, 'val', n, lambda done: progress(
             done / n, f'{done} of {n} windows of val')))
     known = [one for one in judged if one.report.confidence is not None]
-    return Calibration(Scale.fit([_log(one.report) for one in known],
+    return Calibration(PlattScaler.fit([_log(one.report) for one in known],
                                  [one.right for one in known]))
 
 
@@ -87,7 +87,7 @@ def check(pipeline: Pipeline, n: int,
     calibration = pipeline.calibration
     if calibration is None:
         raise ValueError('there is no calibration to check')
-    with _judging(pipeline, Calibration(Scale())):
+    with _judging(pipeline, Calibration(PlattScaler())):
         judged = list(_judge(pipeline, 'test', n, lambda done: progress(
             done / n, f'{done} of {n} windows of test')))
     known = [one for one in judged if one.report.confidence is not None]
