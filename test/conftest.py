@@ -24,6 +24,10 @@ settings.register_profile('fixed', derandomize=True, deadline=None)
 settings.register_profile('random', deadline=None, print_blob=True)
 settings.load_profile(os.environ.get('VTS_HYPOTHESIS', 'fixed'))
 
+# A run in the background of a shell ignores interrupts, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parents[1]
 #: Domain ids above 101 collide with the ephemeral ports of Linux.
 DOMAINS = range(1, 102)
@@ -106,7 +110,8 @@ SLOW = {
     'test_annotate', 'test_annotate_ends', 'test_bench', 'test_benchmarks', 'test_cli',
     'test_compile', 'test_composite', 'test_demo', 'test_distill', 'test_engines_tensorrt',
     'test_examples', 'test_guard', 'test_networks', 'test_package', 'test_quality', 'test_replay',
-    'test_training', 'test_vlm_annotate', 'test_vlm_families'}
+    'test_engines_cache', 'test_language', 'test_scenes', 'test_traffic', 'test_training',
+    'test_vlm_annotate', 'test_vlm_families'}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -423,12 +423,12 @@ def test_a_problem_of_a_camera_is_news_once_and_passes(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(('cameras', 'reason'), [
-    ([''], None), (['camera/front', '/rear'], None), ([], 'one or more'),
+    (None, 'has no value'), ([''], None), (['camera/front', '/rear'], None), ([], 'one or more'),
     (['a/b', 'a_b'], 'name of its own'), (['front', '/front'], 'name of its own'),
     (['front/image_raw', '/rear/image_raw/compressed', 'left/'], None),
     (['a//b'], 'repeated'), (['a b'], 'characters'),
     (['1st'], 'number')])
-def test_cameras_are_named_as_ros_allows(cameras: list[str], reason: str | None) -> None:
+def test_cameras_are_named_as_ros_allows(cameras: list[str] | None, reason: str | None) -> None:
     problem = next(spec for spec in TABLE if spec.name == 'cameras').problem(cameras)
     assert problem is None if reason is None else problem and reason in problem
 

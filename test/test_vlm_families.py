@@ -531,7 +531,7 @@ def test_windows_of_attention_really_are_inexact(
         tmp_path: Path, pictures: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
         ) -> None:
     """Why they are refused: after pruning, a window reaches further back than before."""
-    monkeypatch.setattr('vts_ros.vlm.model.why_inexact', lambda config: None)
+    monkeypatch.setattr('vts_ros.vlm.loading.why_inexact', lambda config: None)
     directory = make('internvl', tmp_path / 'internvl', use_sliding_window=True,
                      sliding_window=16, max_window_layers=1)
     vlm = Vlm.load(directory, device='cpu')

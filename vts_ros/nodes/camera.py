@@ -60,10 +60,11 @@ class Camera:
         self._on_frame = on_frame
         self._subscription: Subscription | None = None
         self._warned = self._saw_raw = False
+        clock = NodeClock(node)
         self._number: int | None = None
         self.health = CameraHealth(
             node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']),
-            namespace.strip('/').replace('/', '_'), NodeClock(node).seconds)
+            namespace.strip('/').replace('/', '_'), clock.seconds, clock.goes_on)
         self._began = self.health.seconds()
         if transport == 'auto':
             self._find_out()

@@ -42,6 +42,8 @@ class CameraHealth:
         Name in reports; without one it follows from topic and frame_id, as offline.
     seconds
         The clock for durations: steady, or that of a recording.
+    time_goes_on
+        Whether that clock may still move; where it does not, durations are those of the machine.
     frame_id
         That of the last message.
     stamp_ns
@@ -66,6 +68,7 @@ class CameraHealth:
     topic: str
     given_name: str = ''
     seconds: Callable[[], float] = time.monotonic
+    time_goes_on: Callable[[], bool] = lambda: True
     frame_id: str = ''
     stamp_ns: int = 0
     counters: Counter[str] = field(default_factory=Counter)
@@ -79,6 +82,8 @@ class CameraHealth:
         """Take the name from the topic if none is given."""
         self.name = self.given_name or camera_name(self.topic)
         self._unmatched = 0
+        # By the clock of the machine.
+        self._arrived_at = float('-inf')
 
     def received(self, frame_id: str, published_ns: int = 0) -> None:
         """Note that a message came; the first one settles the name if none is given."""
@@ -87,6 +92,7 @@ class CameraHealth:
         self.frame_id = frame_id
         self.counters['received'] += 1
         self.arrivals.append(self.seconds())
+        self._arrived_at = time.monotonic()
         if published_ns:
             self.delivery_ms.append(1e-6 * (time.time_ns() - published_ns))
 
@@ -116,6 +122,8 @@ class CameraHealth:
         if not self.arrivals:
             return 'no picture yet'
         silent_sec = self.seconds() - self.arrivals[-1]
+        if not self.time_goes_on():
+            silent_sec = time.monotonic() - self._arrived_at
         if silent_sec > (limit_sec or SILENCE_SEC):
             return f'no picture for {silent_sec:.1f} s'
         age_sec = self.age_sec(now_ns)

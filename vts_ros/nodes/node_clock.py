@@ -30,6 +30,10 @@ class NodeClock:
         """Return whether the time is to come from ``/clock`` and has not come yet."""
         return self.is_simulated and self.now_ns() == 0
 
+    def goes_on(self) -> bool:
+        """Return whether time may come: of a recording that is paused, not of one that ended."""
+        return not self.is_simulated or self._node.count_publishers('/clock') > 0
+
     def now_ns(self) -> int:
         """Return the present time in nanoseconds; 0 before the first ``/clock``."""
         return int(self._node.get_clock().now().nanoseconds)

@@ -165,7 +165,12 @@ class VtsOverlay(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the overlay until SIGINT or SIGTERM."""
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except Exception as error:
+        # A domain id, a log folder or a parameter file that ROS refuses.
+        print(f'vts_overlay: {" ".join(str(error).split())}', file=sys.stderr)
+        return 1
     node = None
     try:
         node = VtsOverlay()

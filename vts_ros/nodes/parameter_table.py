@@ -69,6 +69,8 @@ class Spec:
 
     def problem(self, value: Any) -> str | None:
         """Return why the value cannot be used, or None."""
+        if value is None:
+            return f'{self.name} has no value; leave it out for {self.default!r}'
         if isinstance(self.default, float):
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 return f'{self.name} is {value!r}, expected a number'

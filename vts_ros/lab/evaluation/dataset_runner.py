@@ -104,6 +104,9 @@ def run_budgets(pipeline: Pipeline, rows: Sequence[Row], name: Callable[[Row], s
     ratios = sorted({1.0, *budgets})
     memory = PeakMemory(pipeline.vlm.model.device)
     before = pipeline.config.keep_ratio
+    # Measured is what the model says, not of what it must not speak.
+    guard, taught = pipeline.guard, pipeline.taught
+    pipeline.guard = pipeline.taught = None
     bad: dict[int, BadRow] = {}
     said: dict[float, dict[int, Said]] = {}
     speed: dict[float, tuple[float, float | None]] = {}
@@ -128,7 +131,7 @@ def run_budgets(pipeline: Pipeline, rows: Sequence[Row], name: Callable[[Row], s
             speed[ratio] = seconds, memory.mebibytes()
     finally:
         pipeline.set_keep_ratio(before)
-        pipeline.clear()
+        pipeline.guard, pipeline.taught = guard, taught
     progress(1.0, f'{len(rows)} rows')
     good = [index for index in range(len(rows)) if index not in bad]
     if not good:
