@@ -8,24 +8,23 @@ import sys
 from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
 from rclpy.executors import ExternalShutdownException
+from rclpy.qos import qos_profile_sensor_data
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 from sensor_msgs.msg import CompressedImage
 
 topic, path, wanted = (*sys.argv[1:], 'high')[:3]
 rclpy.init()
-node, risky = rclpy.create_node('recorder'), [False]
+node, levels = rclpy.create_node('recorder'), ['']
 with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-    recorded = writer.add_connection(topic, 'sensor_msgs/msg/CompressedImage',
-                                     typestore=get_typestore(Stores.ROS2_JAZZY))
-
+    kind, types = 'sensor_msgs/msg/CompressedImage', get_typestore(Stores.ROS2_JAZZY)
+    recorded = writer.add_connection(topic, kind, typestore=types)
     def on_risk(message: DiagnosticArray) -> None:
-        risky[0] = any(value.value == wanted for value in message.status[0].values)
-
+        levels[:] = [one.value for one in message.status[0].values if one.key == 'level']
     def on_picture(data: bytes) -> None:
-        if risky[0]:
+        if wanted in levels:
             writer.write(recorded, node.get_clock().now().nanoseconds, data)
     node.create_subscription(DiagnosticArray, '/vts_node/risk', on_risk, 10)
-    node.create_subscription(CompressedImage, topic, on_picture, 10, raw=True)
+    node.create_subscription(CompressedImage, topic, on_picture, qos_profile_sensor_data, raw=True)
     with suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 import re
 
 from conftest import ROOT
 import pytest
+
+from vts_ros.nodes import vts_node
+from vts_ros.pipeline.report import SceneReport
 
 PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'SECURITY.md')]
 PAGES += [*sorted((ROOT / 'docs').glob('*.md')), ROOT / 'models' / 'README.md']
@@ -47,3 +51,43 @@ def test_paths_of_the_package_exist() -> None:
         for path in re.findall(r'`((?:vts_ros|test|config|launch|models)/[\w/.]+\.\w+)`',
                                page.read_text()):
             assert (ROOT / path).exists(), f'{page.name}: {path}'
+
+
+def test_the_report_of_the_docs_can_be_read_and_is_complete() -> None:
+    block, = re.findall(r'```json\n(.*?)```', (ROOT / 'docs/ros.md').read_text(), re.S)
+    shown = json.loads(block)
+    report = SceneReport.from_dict(shown)
+    assert report.to_dict().keys() == shown.keys()
+    assert report.to_dict()['tokens'].keys() == shown['tokens'].keys()
+    assert report.tokens_total == shown['tokens']['total']
+
+
+def test_every_topic_and_service_of_the_node_is_described() -> None:
+    page = (ROOT / 'docs/ros.md').read_text()
+    nodes = Path(vts_node.__file__).parent
+    names = {name for path in ('vts_node.py', 'outputs.py')
+             for name in re.findall(r"'(~/[a-z_]+)'", (nodes / path).read_text())}
+    assert len(names) >= 9
+    assert not [name for name in names if f'`{name}`' not in page]
+
+
+def test_every_option_in_the_docs_exists() -> None:
+    """What follows `vts COMMAND` in a block or a line of code is an option of that command."""
+    from typer.main import get_command
+
+    from vts_ros.tools.cli.command_line import app
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    seen = 0
+    for page in PAGES:
+        for text in re.findall(r'`[^`]+`|^    .*$', page.read_text(), re.M):
+            line = re.search(r'\bvts ([a-z]+)(?: ([a-z]+))?(.*)', text)
+            if line is None or line[1] not in commands:
+                continue
+            command = commands[line[1]]
+            command = getattr(command, 'commands', {}).get(line[2], command)
+            known = {name for one in command.params
+                     for name in (*one.opts, *one.secondary_opts)} | {'--help'}
+            for option in re.findall(r'(?<=\s)--[a-z][a-z-]*', line[3]):
+                seen += 1
+                assert option in known, f'{page.name}: {text}'
+    assert seen > 20
