@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -15,7 +15,7 @@ from vts_ros.lab.rivals.baselines import downsample, newest, random
 from vts_ros.lab.rivals.published import dart, dtd, dycoke, evs, evs_newest, vidcom2
 from vts_ros.lab.rivals.ranking import apportion, cosine, evenly, ranked, spread
 from vts_ros.lab.rivals.registry import BASELINES, Method, METHOD_NAMES, methods, RANDOM_SEEDS
-from vts_ros.sparsify import Evidence, Proposal, Sparsifier
+from vts_ros.sparsify import Evidence, Proposal, Sparsifier, token_budget
 
 Tokens = NDArray[np.float32]
 #: Methods that look at the visual tokens and not at where they are in the picture.
@@ -78,7 +78,6 @@ def feasible(name: str, budget: int, frames: int, tokens: int) -> bool:
 
 # What all have in common
 
-@settings(max_examples=60, deadline=None)
 @given(frames=strategies.integers(1, 9), rows=strategies.integers(1, 9),
        columns=strategies.integers(1, 14), ratio=strategies.floats(0.001, 1.0),
        kind=strategies.sampled_from(('lot', 'still', 'zero')),
@@ -89,7 +88,7 @@ def test_exactly_the_budget(known: dict[str, Method], frames: int, rows: int, co
     video = {'lot': by_lot(frames, tokens, seed=seed), 'still': still(frames, tokens),
              'zero': np.zeros((frames, tokens, 4), np.float32)}[kind]
     window = evidence(video, (rows, columns), seed)
-    budget = max(1, round(ratio * frames * tokens))
+    budget = token_budget(frames, (rows, columns), ratio)
     for name, method in known.items():
         for choice in range(len(method.choices)):
             keep = method.keep(window, budget, choice)
@@ -109,7 +108,7 @@ def test_windows_of_the_embedded_model(known: dict[str, Method], grid: tuple[int
     tokens = grid[0] * grid[1]
     window = evidence(by_lot(5, tokens), grid)
     cannot = {name for name, method in known.items()
-              if method.keep(window, round(ratio * 5 * tokens)) is None}
+              if method.keep(window, token_budget(5, grid, ratio)) is None}
     assert cannot == {0.2: {'dycoke'}, 0.1: {'evs', 'evs-newest', 'dtd', 'dycoke'}}.get(
         ratio, set())
 

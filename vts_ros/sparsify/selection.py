@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -115,6 +117,10 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
     """
     Return the number of tokens to keep of a window, at least 1, after checking the arguments.
 
+    That is ``keep_ratio * frames * rows * columns``, halves rounded up. The ratio is the decimal
+    number that it is written as: 0.15 of 90 tokens are 13.5 and so 14, whatever the order of the
+    factors makes of it in floating point.
+
     Raises
     ------
     ValueError
@@ -129,4 +135,5 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
         raise SparsifierError(f'keep_ratio must be above 0 and up to 1, not {keep_ratio}')
     if previous_key is not None and not 0 <= previous_key < frames:
         raise SparsifierError(f'previous key frame {previous_key} is not in a window of {frames}')
-    return max(1, round(keep_ratio * frames * grid[0] * grid[1]))
+    share = Fraction(repr(float(keep_ratio))) * frames * grid[0] * grid[1]
+    return max(1, math.floor(share + Fraction(1, 2)))
