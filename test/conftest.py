@@ -1,10 +1,12 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes on real DDS, each test or test module in a ROS domain of its own."""
+"""What tests share: drawn examples, and real processes in ROS domains of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import fcntl
 import os
 from pathlib import Path
 import signal
@@ -13,11 +15,27 @@ import sys
 import tempfile
 import time
 
+from hypothesis import HealthCheck, settings
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Domain ids above 101 collide with the ephemeral ports of Linux.
 DOMAINS = range(1, 102)
+#: Every process on this machine that runs tests holds the files of its domains here. Not in
+#: TMPDIR, which two runs need not have in common.
+LOCKS = Path('/tmp/vts_test_domains')
+#: How long to wait for a domain while other runs hold all of them.
+DOMAIN_PATIENCE_SEC = 600.0
+
+#: The same examples in every run, whatever the machine and however busy it is: a failure is
+#: the fault of the change. `VTS_HYPOTHESIS=random` (`make fuzz`) draws others, and more of them.
+settings.register_profile(
+    'ci', derandomize=True, deadline=None, max_examples=200, database=None, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    'random', derandomize=False, deadline=None, max_examples=2000, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get('VTS_HYPOTHESIS', 'ci'))
 
 
 class Process:
@@ -92,29 +110,66 @@ class Ros:
             process.kill()
 
 
-def _number(name: str) -> int:
-    return sum(map(ord, name)) + os.getpid()
-
-
-def _domain(number: int) -> Iterator[Ros]:
-    domain = Ros(DOMAINS[number % len(DOMAINS)])
+def _lock_file(number: int) -> int:
+    path = LOCKS / f'{number}.lock'
     try:
-        yield domain
-    finally:
-        domain.kill_all()
+        # That of another user can be read, which is enough for a lock, but not made again.
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+
+
+@contextmanager
+def own_domain(patience_sec: float = DOMAIN_PATIENCE_SEC) -> Iterator[int]:
+    """
+    Hold a domain id that nobody else on this machine holds, waiting while all are held.
+
+    The lock is that of an open file: it ends with the process, however that ends. Processes that
+    are started do not inherit the file.
+    """
+    LOCKS.mkdir(mode=0o777, exist_ok=True)
+    if LOCKS.stat().st_uid == os.getuid():
+        LOCKS.chmod(0o1777)  # other users of the machine take part, whatever the umask
+    deadline = time.monotonic() + patience_sec
+    while True:
+        for number in DOMAINS:
+            file = _lock_file(number)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                continue
+            try:
+                yield number
+            finally:
+                os.close(file)
+            return
+        assert time.monotonic() < deadline, 'all ROS domains are held by other runs of the tests'
+        time.sleep(0.5)
+
+
+@contextmanager
+def _own_ros() -> Iterator[Ros]:
+    with own_domain() as number:
+        domain = Ros(number)
+        try:
+            yield domain
+        finally:
+            domain.kill_all()
 
 
 @pytest.fixture(scope='module')
-def ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
-    """Return a domain that no other test module and no other run on this machine uses."""
-    yield from _domain(_number(request.module.__name__))
+def ros() -> Iterator[Ros]:
+    """Return a domain for one test module, that nobody else on this machine uses."""
+    with _own_ros() as domain:
+        yield domain
 
 
 @pytest.fixture
-def own_ros(request: pytest.FixtureRequest) -> Iterator[Ros]:
-    """Return a domain for one test alone, another one than that of its module."""
-    apart = 1 + _number(request.node.nodeid) % (len(DOMAINS) - 1)
-    yield from _domain(_number(request.module.__name__) + apart)
+def own_ros() -> Iterator[Ros]:
+    """Return a domain for one test alone, that nobody else on this machine uses."""
+    with _own_ros() as domain:
+        yield domain
 
 
 @pytest.fixture(scope='session')

@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 import cv2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 from numpy.typing import NDArray
@@ -420,7 +420,6 @@ def test_frames_have_about_as_many_cells_whatever_their_size(
 
 
 @given(st.integers(1, 9), st.integers(1, 16), st.integers(0, 2 ** 32 - 1), st.floats(0.0, 1.0))
-@settings(max_examples=100, deadline=None)
 def test_few_regions_hold_every_kept_cell_and_none_could_be_merged_for_nothing(
         rows: int, columns: int, seed: int, share: float) -> None:
     kept = np.random.default_rng(seed).random((rows, columns)) < share
