@@ -14,7 +14,7 @@ import conftest
 from conftest import own_domain
 import pytest
 
-HOLDER = '''
+HOLDER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
@@ -23,7 +23,7 @@ conftest.LOCKS, conftest.DOMAINS = Path(sys.argv[2]), range(1, 3)
 with conftest.own_domain() as number:
     print(number, flush=True)
     sys.stdin.read()
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

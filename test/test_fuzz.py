@@ -9,7 +9,6 @@ Everything is either used or refused in one line; nothing else may leave, and no
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 import resource
 import struct
