@@ -11,12 +11,14 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from conftest import ROOT
 import pytest
 import torch
 
+from vts_ros.lab.bench import deadline_benchmark
 from vts_ros.lab.bench import performance_page as page
 from vts_ros.lab.bench import speed_report as report
 from vts_ros.lab.bench import workloads as workload
@@ -224,8 +226,26 @@ def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
     assert list(result['suite']['cases']) == list(CASES)
     assert list(result['growth']['frames']) == ['2', '3']
     assert list(result['growth']['cameras']) == ['1', '2']
-    assert 0.0 <= result['deadline']['planned']['late'] <= 1.0
+    fixed, planned = (result['deadline'][name] for name in ('fixed', 'planned'))
+    assert fixed['keep_ratio'] == pytest.approx(0.6, abs=0.005)
+    # There is less time than a fixed setting takes, so that a plan reads or writes less.
+    assert planned['keep_ratio'] <= fixed['keep_ratio']
+    assert planned['answer_tokens'] <= fixed['answer_tokens']
+    assert ((planned['keep_ratio'], planned['answer_tokens'])
+            != (fixed['keep_ratio'], fixed['answer_tokens']))
     assert '## Under a deadline' in (tmp_path / report.PAGE).read_text()
+
+
+def test_late_is_what_took_longer_than_the_deadline() -> None:
+    answers = [(SimpleNamespace(latency_ms={'total': total_ms}, keep=range(kept),
+                                tokens_total=100, answer=SimpleNamespace(risk=risk)), written)
+               for total_ms, kept, risk, written in (
+                   (90.0, 60, 'low', 70), (100.0, 40, 'unknown', 60), (100.1, 20, 'high', 20),
+                   (250.0, 60, 'none', 30))]
+    figures = deadline_benchmark._figures(answers, 100.0)  # type: ignore[arg-type]
+    assert figures == {'late': 0.5, 'p50_ms': pytest.approx(100.05, abs=0.051),
+                       'p95_ms': pytest.approx(227.5, abs=0.1), 'keep_ratio': 0.45,
+                       'answer_tokens': 45.0, 'read': 0.75}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

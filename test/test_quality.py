@@ -150,10 +150,16 @@ def test_the_figures_of_the_docs_can_be_computed_again(pipeline: Pipeline) -> No
     assert f'{SLICE_BUDGET:g}' in recorded['methods']['vts']
     again = compare(pipeline, SLICE_METHODS, result['split'], count, (SLICE_BUDGET,),
                     result['brief'])
-    # One answer may be another on another processor: decoding picks the largest of many sums.
-    for name in ('risk_accuracy', 'object_accuracy'):
-        pairs = [(again['dense'], recorded['dense']), *(
-            (again['methods'][method][f'{SLICE_BUDGET:g}'],
-             recorded['methods'][method][f'{SLICE_BUDGET:g}']) for method in SLICE_METHODS)]
-        for now, then in pairs:
-            assert now[name] == pytest.approx(then[name], abs=1.01 / count), name
+    pairs = [(again['dense'], recorded['dense']), *(
+        (again['methods'][method][f'{SLICE_BUDGET:g}'],
+         recorded['methods'][method][f'{SLICE_BUDGET:g}']) for method in SLICE_METHODS)]
+    # One answer in all may be another on another processor: decoding picks the largest of many
+    # sums. Where none is, boxes may be off by a digit of one side here and there.
+    others = 0
+    for now, then in pairs:
+        off = [round(abs(now[name] - then[name]) * count)
+               for name in ('risk_accuracy', 'object_accuracy')]
+        others += max(off)
+        if not any(off):
+            assert now['box_miou'] == pytest.approx(then['box_miou'], abs=0.015)
+    assert others <= 1
