@@ -181,3 +181,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp('models') / 'tiny'
     create_checkpoint(directory, ['a car ahead', 'brake'], vocab_size=600)
     return str(directory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow who asks for a ROS domain: that is for processes that are started in it."""
+    for item in items:
+        if {'ros', 'own_ros'} & set(getattr(item, 'fixturenames', ())):
+            item.add_marker(pytest.mark.slow)

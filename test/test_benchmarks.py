@@ -236,6 +236,7 @@ def test_pictures_are_a_second_apart(questions: Path) -> None:
     assert window[0].rgb().shape == (96, 160, 3)
 
 
+@pytest.mark.slow
 def test_lingoqa_from_the_command_line(
         questions: Path, judge_folder: Path, tmp_path: Path) -> None:
     # One that answers any question: the shipped model refuses those that it was not taught
@@ -364,6 +365,7 @@ def test_risks_and_boxes_are_scored(risks: Path) -> None:
     assert found == {'risk_accuracy': 0.6, 'box_miou': round((1 + 0.5) / 4, 4), 'no_box': 2.0}
 
 
+@pytest.mark.slow
 def test_drama_from_the_command_line(model: str, risks: Path, tmp_path: Path) -> None:
     ids = tmp_path / 'ids.txt'
     ids.write_text('clip_0_000017\nclip_1_000018\nclip_calm_000003\n')

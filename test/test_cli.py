@@ -19,6 +19,8 @@ from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.annotate import ANSWERS, PAGE
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

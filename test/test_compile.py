@@ -21,7 +21,7 @@ from vts_ros.lab.evaluation.engine_precision import compare
 from vts_ros.tools.bags import read_windows
 
 # Each test starts processes, which import PyTorch.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 pytest.importorskip('tensorrt_rtx_bindings', reason='pip install "vts_ros[rtx]"')
 

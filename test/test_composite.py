@@ -116,6 +116,7 @@ def test_shards_over_recordings_come_beside_the_others(
     assert sorted(path.name for path in tmp_path.glob('*.npy')) == ['train-over-0000.npy']
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_eval_scenes_over_a_recording(bag: Path) -> None:
     done = CliRunner().invoke(app, ['eval', 'scenes', '--n', '6', '--budgets', '0.6',

@@ -271,6 +271,7 @@ def test_reports_have_a_confidence_and_stay_what_they_were(
         assert again.to_dict() == report.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_calibrate_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     try:

@@ -25,6 +25,8 @@ from vts_ros.vlm.answers import Answer
 
 pytest.importorskip('rclpy', reason='ROS 2 is not here')
 
+pytestmark = pytest.mark.slow
+
 
 def demo(ros: Ros, folder: Path, bag: Path, models: Path, *arguments: str
          ) -> subprocess.CompletedProcess[str]:

@@ -142,6 +142,7 @@ def test_another_graph_is_refused() -> None:
         from_onnx(FRAME.with_name('window.onnx'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('targets', ['use', 'truth'])
 def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets) -> None:
     examples = []
@@ -179,6 +180,7 @@ def test_a_saliency_begun_anew_has_forgotten_the_shipped_one() -> None:
 
 # The whole way
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_distillation_from_the_command_line_resumes(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +220,7 @@ def test_distillation_from_the_command_line_resumes(
     assert 'a run with other passes' in str(other.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_rendered_windows_are_distilled_and_compared_with_their_truth(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +322,7 @@ def test_rendered_windows_know_their_object() -> None:
         assert one.object.any() == (one.worth.max() > 0.0)
 
 
+@pytest.mark.slow
 def test_eval_proposal_from_the_command_line(model: str) -> None:
     done = CliRunner().invoke(app, ['eval', 'proposal', '--model', model, '--n', '8',
                                     '--budgets', '1,0.4', '--json'])

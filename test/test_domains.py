@@ -42,6 +42,7 @@ def test_no_domain_is_held_twice() -> None:
             assert again == second
 
 
+@pytest.mark.slow
 def test_another_process_has_another_domain_until_it_ends(tmp_path: Path) -> None:
     with ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(

@@ -202,6 +202,7 @@ def test_auto_takes_the_next_that_works() -> None:
         choose('auto', lambda name: make_engine('torch', 'no luck'))
 
 
+@pytest.mark.slow
 @WITHOUT_GPU
 @pytest.mark.parametrize('backend', [name for name in BACKENDS if name in ON_GPU])
 def test_named_gpu_backend_is_an_error_without_gpu(backend: str) -> None:

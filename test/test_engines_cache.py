@@ -157,6 +157,7 @@ print(stored.hit)
 """
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_builds(tmp_path: Path) -> None:
     processes = [subprocess.Popen(
         [sys.executable, '-c', _BUILD_SLOWLY, str(tmp_path)], cwd=Path(__file__).parent,

@@ -23,7 +23,7 @@ from std_msgs.msg import Header
 from vts_ros.nodes.conversions import to_stamp
 from vts_ros.tools.bags import COMPRESSED_IMAGE
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FRONT, REAR = '/front/image_raw/compressed', '/rear/image_raw/compressed'
 TAKE_ALL = tuple(f'qos_overrides.{topic}.subscription.{policy}' for topic in (FRONT, REAR)

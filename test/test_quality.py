@@ -46,6 +46,7 @@ def written(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     return json.loads(done.output.splitlines()[-1]), folder
 
 
+@pytest.mark.slow
 def test_the_form_of_the_result(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
     assert result['n'] == 6
@@ -68,6 +69,7 @@ def test_the_form_of_the_result(written: tuple[dict[str, Any], Path]) -> None:
     assert set(result['slice']['methods']) == set(NAMES)
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(written: tuple[dict[str, Any], Path],
                                          pipeline: Pipeline,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +86,7 @@ def test_several_processes_find_the_same(written: tuple[dict[str, Any], Path],
     assert shares[-1] == 1.0
 
 
+@pytest.mark.slow
 def test_rivals_are_baselines_on_the_same_windows(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
     for budget, metrics in result['against'].items():
@@ -97,6 +100,7 @@ def test_rivals_are_baselines_on_the_same_windows(written: tuple[dict[str, Any],
     assert result['against']['1']['risk_accuracy']['ahead_ci'] == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_its_data(written: tuple[dict[str, Any], Path],
                                       pipeline: Pipeline) -> None:
     result, folder = written
@@ -108,6 +112,7 @@ def test_the_page_is_made_of_its_data(written: tuple[dict[str, Any], Path],
     assert 'within noise' in text
 
 
+@pytest.mark.slow
 def test_a_page_says_where_it_is_behind(written: tuple[dict[str, Any], Path],
                                         pipeline: Pipeline) -> None:
     result = json.loads(json.dumps(written[0]))
@@ -140,6 +145,7 @@ def test_differences_are_paired() -> None:
     assert bootstrap.ratio(first, np.zeros(300)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DOCS / DATA).is_file(), reason='docs has no measured page yet')
 def test_the_figures_of_the_docs_can_be_computed_again(pipeline: Pipeline) -> None:
     result, run = read_quality(DOCS)

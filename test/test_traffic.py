@@ -104,6 +104,7 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
     assert done.stderr.strip().endswith('knows no unknown')
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
     bags = {bag.name: bag for bag in real_bags()}
