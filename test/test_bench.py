@@ -205,11 +205,11 @@ def test_goals_are_met_or_missed_by_the_ratios(result: dict[str, Any]) -> None:
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=ROOT, check=False, capture_output=True,
-        text=True, timeout=600, env={**os.environ, 'OMP_NUM_THREADS': '1', 'COLUMNS': '160'})
+        text=True, timeout=800, env={**os.environ, 'OMP_NUM_THREADS': '1', 'COLUMNS': '160'})
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
     done = run('-m', 'vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--json',
                '--plots', tmp_path)
@@ -222,7 +222,7 @@ def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
     done = run('-m', 'vts_ros.lab.bench.gpu_suite', '--tiny', '--json', '--report', tmp_path)
     assert done.returncode == 0, done.stderr

@@ -36,7 +36,6 @@ from vts_ros.vlm.answers import Answer
 
 SPLITS: tuple[drama_module.Split, ...] = ('train', 'val', 'test', 'all')
 #: METEOR reads 60 MB first, and the judge and the model run beside it.
-pytestmark = pytest.mark.timeout(400)
 needs_java = pytest.mark.skipif(shutil.which('java') is None, reason='no Java here')
 
 

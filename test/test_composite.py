@@ -117,7 +117,6 @@ def test_shards_over_recordings_come_beside_the_others(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_eval_scenes_over_a_recording(bag: Path) -> None:
     done = CliRunner().invoke(app, ['eval', 'scenes', '--n', '6', '--budgets', '0.6',
                                     '--over', str(bag), '--json'])

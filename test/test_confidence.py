@@ -272,7 +272,6 @@ def test_reports_have_a_confidence_and_stay_what_they_were(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_calibrate_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     try:
         done = CliRunner().invoke(app, [

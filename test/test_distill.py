@@ -181,7 +181,6 @@ def test_a_saliency_begun_anew_has_forgotten_the_shipped_one() -> None:
 # The whole way
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_distillation_from_the_command_line_resumes(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = drive(tmp_path / 'bag', 30, broken=20)
@@ -221,7 +220,6 @@ def test_distillation_from_the_command_line_resumes(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_rendered_windows_are_distilled_and_compared_with_their_truth(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / 'work'

@@ -101,7 +101,6 @@ def test_rendered_windows_and_the_demonstration_pass_and_survive_cameras(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_no_window_of_a_real_recording_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is done to it: nothing was fitted to any recording, so each is held out."""
     monkeypatch.setattr(guard_module, '_DRIVES', ())

@@ -62,7 +62,7 @@ def test_two_cameras_one_of_them_silent_for_a_while(
     status = car.statuses['vts_node: camera rear']
     assert status.level == DiagnosticStatus.ERROR
     car.wait_for_status('pipeline', DiagnosticStatus.OK, 'enabled')
-    assert player.wait(100.0) == 0
+    assert player.wait(300.0) == 0
     alone = 0
     for report in car.reports:
         by_camera = {name: [one.stamp for one in report.frames if one.camera == name]

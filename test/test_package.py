@@ -56,7 +56,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     """Run a command with the tools of this environment first; return what it says."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ['PATH']))
     done = subprocess.run(list(map(str, command)), cwd=cwd, env={**os.environ, 'PATH': path},
-                          text=True, capture_output=True, timeout=100, check=False)
+                          text=True, capture_output=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
