@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 import subprocess
 import sys
-import time
 
 import conftest
 from conftest import own_domain
@@ -58,7 +57,5 @@ def test_another_process_has_another_domain_until_it_ends(tmp_path: Path) -> Non
         # Nothing has to be cleared away, however a run ends.
         process.kill()
         process.wait()
-        begun = time.monotonic()
         with own_domain(60.0) as number:
             assert number == held
-        assert time.monotonic() - begun < 60.0

@@ -313,27 +313,27 @@ def test_who_no_longer_wants_an_answer_hangs_up(
     server.endless, server.pause_sec = True, 0.01
     pieces: list[str] = []
     start_sec = time.monotonic()
-    report_text = load(timeout_sec=60.0).ask(
+    report_text = load(timeout_sec=300.0).ask(
         frames[:2], 'What?', stop=lambda: len(pieces) >= 3, on_text=pieces.append)
-    assert time.monotonic() - start_sec < 10.0
+    assert time.monotonic() - start_sec < 100.0
     assert report_text == ''.join(pieces).strip()
     assert server.left.wait(100.0)
 
 
 def test_stopping_before_the_first_piece_leaves_the_risk_unknown(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
-    server.pause_sec = 2.0
+    server.pause_sec = 100.0
     start_sec = time.monotonic()
-    report = load().describe(frames[:2], stop=lambda: True)
+    report = load(timeout_sec=100.0).describe(frames[:2], stop=lambda: True)
     assert report.answer.risk == 'unknown'
-    assert time.monotonic() - start_sec < 1.5
+    assert time.monotonic() - start_sec < 50.0
 
 
 def test_an_answer_that_takes_too_long_is_given_up(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
-    pipeline = load(timeout_sec=0.5)
+    pipeline = load(timeout_sec=3.0)
     server.endless, server.pause_sec = True, 0.01
-    with pytest.raises(VlmError, match=r'^http://127\S+/v1 did not answer within 0\.5 s$'):
+    with pytest.raises(VlmError, match=r'^http://127\S+/v1 did not answer within 3 s$'):
         pipeline.describe(frames[:2])
     assert server.left.wait(100.0)
     # The next window is answered as if nothing had been.
