@@ -27,6 +27,7 @@ import yaml
 from vts_ros.paths import share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.sparsify import token_budget
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.answers import Answer, render, schema
 from vts_ros.vlm.prompts import Prompts, Vehicle
@@ -203,7 +204,7 @@ def test_the_key_frame_goes_whole_and_of_the_others_what_is_kept(
     assert report.answer == ANSWER
     assert (report.model, report.stamp) == ('first', frames[-1].stamp_ns)
     rows, columns = report.grid
-    assert len(report.keep) == round(0.5 * FRAMES * rows * columns)
+    assert len(report.keep) == token_budget(FRAMES, (rows, columns), 0.5)
     chat, = server.chats
     assert (chat['model'], chat['max_tokens'], chat['temperature']) == ('first', 160, 0.0)
     assert 'response_format' not in chat
