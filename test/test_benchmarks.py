@@ -62,7 +62,7 @@ def value(name: str, answers: Sequence[str], references: Sequence[Sequence[str]]
     return found
 
 
-@pytest.mark.parametrize('java', [pytest.param(True, marks=needs_java), False])
+@pytest.mark.parametrize('java', [pytest.param(True, marks=[pytest.mark.slow, needs_java]), False])
 def test_bleu_by_hand(monkeypatch: pytest.MonkeyPatch, java: bool) -> None:
     if not java:
         monkeypatch.setattr(text_metrics.shutil, 'which', lambda name: None)
@@ -118,6 +118,7 @@ def test_cider_by_its_formula() -> None:
     assert value('cider', same, [[text] for text in same]) == pytest.approx(10.0)
 
 
+@pytest.mark.slow
 @needs_java
 def test_meteor_by_hand() -> None:
     # One of two content words on each side: precision, recall and their mean are 1/2; the words
@@ -125,6 +126,7 @@ def test_meteor_by_hand() -> None:
     assert value('meteor', ['dog tree'], [['dog house']]) == pytest.approx(0.5 * (1 - 0.6))
 
 
+@pytest.mark.slow
 @needs_java
 def test_tokens_are_those_of_the_penn_treebank() -> None:
     texts = ["The car isn't\nred; it's 3.5 m away!", '', 'a | b ||| Ünder', '']
