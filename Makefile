@@ -14,7 +14,7 @@ READY := .venv/.ready
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture parameters check test lint clean
+.PHONY: help setup demo picture parameters check test fuzz lint clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ check: lint  ## Lint, then the unit tests: what starts no process, no node and n
 
 test: lint  ## Lint, then run all tests; VTS_TEST_BAGS=<folder> adds those on real bags
 	@$(BIN)/python -m pytest
+
+fuzz: $(READY)  ## Try the properties on 2,000 new examples each; what is found can be run again
+	@VTS_HYPOTHESIS=random $(BIN)/python -m pytest -m hypothesis --timeout=3600
 
 clean:  ## Remove the environment and everything that was built
 	rm -rf .venv build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

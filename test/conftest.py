@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Real processes on real DDS, each test or test module in a ROS domain of its own."""
+"""What tests share: drawn examples, and real processes in ROS domains of their own."""
 
 from __future__ import annotations
 
@@ -9,28 +9,38 @@ from contextlib import contextmanager
 import fcntl
 import os
 from pathlib import Path
-import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 import pytest
-
-#: The same examples in every run; VTS_HYPOTHESIS=random draws new ones, for a job of its own.
-settings.register_profile('fixed', derandomize=True, deadline=None)
-settings.register_profile('random', deadline=None, print_blob=True)
-settings.load_profile(os.environ.get('VTS_HYPOTHESIS', 'fixed'))
-
-# A run in the background of a shell ignores interrupts, and so would all that it starts.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Domain ids above 101 collide with the ephemeral ports of Linux.
 DOMAINS = range(1, 102)
+#: Every process on this machine that runs tests holds the files of its domains here. Not in
+#: TMPDIR, which two runs need not have in common.
+LOCKS = Path('/tmp/vts_test_domains')
+#: How long to wait for a domain while other runs hold all of them.
+DOMAIN_PATIENCE_SEC = 600.0
+
+#: The same examples in every run, whatever the machine and however busy it is: a failure is
+#: the fault of the change. `VTS_HYPOTHESIS=random` (`make fuzz`) draws others, and more of them.
+settings.register_profile(
+    'ci', derandomize=True, deadline=None, max_examples=200, database=None, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    'random', derandomize=False, deadline=None, max_examples=2000, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get('VTS_HYPOTHESIS', 'ci'))
+
+
+# A run in the background of a shell ignores interrupts, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Process:
@@ -105,56 +115,65 @@ class Ros:
             process.kill()
 
 
-#: Modules whose tests start processes, train, render much or build: not for `make check`.
-SLOW = {
-    'test_annotate', 'test_annotate_ends', 'test_bench', 'test_benchmarks', 'test_cli',
-    'test_compile', 'test_composite', 'test_demo', 'test_distill', 'test_engines_tensorrt',
-    'test_examples', 'test_guard', 'test_networks', 'test_package', 'test_quality', 'test_replay',
-    'test_engines_cache', 'test_language', 'test_scenes', 'test_traffic', 'test_training',
-    'test_vlm_annotate', 'test_vlm_families'}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what is in such a module, or has a ROS domain and so a node."""
-    for item in items:
-        fixtures = set(getattr(item, 'fixturenames', ()))
-        if item.path.stem in SLOW or fixtures & {'ros', 'own_ros'}:
-            item.add_marker(pytest.mark.slow)
+def _lock_file(number: int) -> int:
+    path = LOCKS / f'{number}.lock'
+    try:
+        # That of another user can be read, which is enough for a lock, but not made again.
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
 
 
 @contextmanager
-def _domain() -> Iterator[Ros]:
-    """Hold a domain that no other test on this machine has: a locked file each."""
-    folder = Path(tempfile.gettempdir()) / 'vts_ros_domains'
-    folder.mkdir(exist_ok=True)
+def own_domain(patience_sec: float = DOMAIN_PATIENCE_SEC) -> Iterator[int]:
+    """
+    Hold a domain id that nobody else on this machine holds, waiting while all are held.
+
+    The lock is that of an open file: it ends with the process, however that ends. Processes that
+    are started do not inherit the file.
+    """
+    LOCKS.mkdir(mode=0o777, exist_ok=True)
+    if LOCKS.stat().st_uid == os.getuid():
+        LOCKS.chmod(0o1777)  # other users of the machine take part, whatever the umask
+    deadline = time.monotonic() + patience_sec
     while True:
-        # Not from the first one on: what has just ended there may still be leaving.
-        for number in random.sample(DOMAINS, len(DOMAINS)):
-            with (folder / str(number)).open('w') as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                domain = Ros(number)
-                try:
-                    yield domain
-                finally:
-                    domain.kill_all()
-                return
-        time.sleep(1.0)
+        for number in DOMAINS:
+            file = _lock_file(number)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                continue
+            try:
+                yield number
+            finally:
+                os.close(file)
+            return
+        assert time.monotonic() < deadline, 'all ROS domains are held by other runs of the tests'
+        time.sleep(0.5)
+
+
+@contextmanager
+def _own_ros() -> Iterator[Ros]:
+    with own_domain() as number:
+        domain = Ros(number)
+        try:
+            yield domain
+        finally:
+            domain.kill_all()
 
 
 @pytest.fixture(scope='module')
 def ros() -> Iterator[Ros]:
-    """Return a domain that no other test module and no other run on this machine uses."""
-    with _domain() as domain:
+    """Return a domain for one test module, that nobody else on this machine uses."""
+    with _own_ros() as domain:
         yield domain
 
 
 @pytest.fixture
 def own_ros() -> Iterator[Ros]:
-    """Return a domain for one test alone, another one than that of its module."""
-    with _domain() as domain:
+    """Return a domain for one test alone, that nobody else on this machine uses."""
+    with _own_ros() as domain:
         yield domain
 
 
@@ -167,3 +186,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp('models') / 'tiny'
     create_checkpoint(directory, ['a car ahead', 'brake'], vocab_size=600)
     return str(directory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow who asks for a ROS domain: that is for processes that are started in it."""
+    for item in items:
+        if {'ros', 'own_ros'} & set(getattr(item, 'fixturenames', ())):
+            item.add_marker(pytest.mark.slow)

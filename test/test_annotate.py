@@ -58,6 +58,8 @@ from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, read_frames, TYPESTORE
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.vlm.answers import Answer, RISK_LEVELS, RiskLevel
 
+pytestmark = pytest.mark.slow
+
 GRID = (2, 4)
 STRING = 'std_msgs/msg/String'
 

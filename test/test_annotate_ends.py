@@ -33,6 +33,8 @@ from vts_ros.tools.annotate import (
 from vts_ros.tools.bags import COMPRESSED_IMAGE, IMAGE, TYPESTORE
 from vts_ros.tools.cli.terminal import results
 
+pytestmark = pytest.mark.slow
+
 JAPANESE = '歩行者が道路を横断している。'
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
@@ -60,7 +60,6 @@ _side = st.integers(0, 100).map(lambda value: value / 100)
 
 
 @given(_text, st.sampled_from(RISK_LEVELS), _text, st.lists(_side, min_size=4, max_size=4))
-@settings(max_examples=200, deadline=None)
 def test_every_answer_survives_writing_and_reading(
         text: str, risk: str, action: str, sides: list[float]) -> None:
     left, right = sorted(sides[:2])
@@ -167,7 +166,6 @@ def test_prose_is_kept_as_the_description() -> None:
 
 
 @given(st.text(st.sampled_from('{}[]":,\'\\ abnorisk01.-\n'), max_size=200))
-@settings(max_examples=300, deadline=None)
 def test_no_text_makes_the_parser_fail(text: str) -> None:
     assert parse(text).risk in RISK_LEVELS
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -78,7 +78,6 @@ def feasible(name: str, budget: int, frames: int, tokens: int) -> bool:
 
 # What all have in common
 
-@settings(max_examples=60, deadline=None)
 @given(frames=strategies.integers(1, 9), rows=strategies.integers(1, 9),
        columns=strategies.integers(1, 14), ratio=strategies.floats(0.001, 1.0),
        kind=strategies.sampled_from(('lot', 'still', 'zero')),
@@ -109,7 +108,7 @@ def test_windows_of_the_embedded_model(known: dict[str, Method], grid: tuple[int
     tokens = grid[0] * grid[1]
     window = evidence(by_lot(5, tokens), grid)
     cannot = {name for name, method in known.items()
-              if method.keep(window, round(ratio * 5 * tokens)) is None}
+              if method.keep(window, token_budget(5, grid, ratio)) is None}
     assert cannot == {0.2: {'dycoke'}, 0.1: {'evs', 'evs-newest', 'dtd', 'dycoke'}}.get(
         ratio, set())
 

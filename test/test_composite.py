@@ -116,7 +116,7 @@ def test_shards_over_recordings_come_beside_the_others(
     assert sorted(path.name for path in tmp_path.glob('*.npy')) == ['train-over-0000.npy']
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_eval_scenes_over_a_recording(bag: Path) -> None:
     done = CliRunner().invoke(app, ['eval', 'scenes', '--n', '6', '--budgets', '0.6',
                                     '--over', str(bag), '--json'])
@@ -124,5 +124,7 @@ def test_eval_scenes_over_a_recording(bag: Path) -> None:
     result = json.loads(done.output.splitlines()[-1])
     assert 1 <= result['over']['n'] == result['rendered']['n'] <= 6
     assert result['over']['bags'] == ['bag']
-    assert 0.0 <= result['over']['marked'] <= 1.0
+    # The pictures of this recording are like nothing that is rendered, so the guard marks all.
+    assert result['over']['marked'] == 1.0
+    assert 'marked' not in result['rendered']
     assert set(result['over']['vts']) == {'0.6'}

@@ -14,7 +14,7 @@ import pytest
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.sparsify import Sparsifier
+from vts_ros.sparsify import Sparsifier, token_budget
 from vts_ros.vlm import Generation, OnText
 from vts_ros.vlm.answers import has_facts
 from vts_ros.vlm.prompts import Prompt, Prompts
@@ -204,7 +204,8 @@ def test_a_load_that_makes_the_fixed_setting_late(share: float) -> None:
     assert np.mean(planned_ms[warm] > deadline_ms) <= 0.05
     # Shorter, but true: nothing was taken for no risk, and no object is half a word.
     assert {(report.answer.risk, report.answer.label) for report in reports} == {('high', 'child')}
-    assert all(len(report.keep) >= round(0.2 * report.tokens_total) for report in reports)
+    assert all(len(report.keep) >= token_budget(1, (1, report.tokens_total), 0.2)
+               for report in reports)
 
 
 def test_a_machine_that_slows_down_is_caught_up_with() -> None:
@@ -239,7 +240,7 @@ def test_the_answer_is_not_cut_before_its_facts() -> None:
     assert facts < len(ANSWER) // 2
     assert [report.answer.risk for report in reports] == ['high'] * 4
     assert reports[-1].answer.explanation in ('', 'A')
-    assert len(reports[-1].keep) == round(0.2 * reports[-1].tokens_total)
+    assert len(reports[-1].keep) == token_budget(1, (1, reports[-1].tokens_total), 0.2)
 
 
 def test_what_was_stopped_teaches_nothing() -> None:
@@ -249,4 +250,4 @@ def test_what_was_stopped_teaches_nothing() -> None:
     pipeline.clock = clock
     frames = [Frame('front', index, np.zeros((64, 112, 3), np.uint8)) for index in range(5)]
     pipeline.describe(frames, stop=lambda: True)
-    assert len(pipeline.describe(frames).keep) == round(0.6 * 5 * 112)
+    assert len(pipeline.describe(frames).keep) == 336

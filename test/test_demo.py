@@ -25,18 +25,19 @@ from vts_ros.vlm.answers import Answer
 
 pytest.importorskip('rclpy', reason='ROS 2 is not here')
 
+pytestmark = pytest.mark.slow
+
 
 def demo(ros: Ros, folder: Path, bag: Path, models: Path, *arguments: str
          ) -> subprocess.CompletedProcess[str]:
     """Run the demonstration in a folder of its own."""
     return subprocess.run(
         [sys.executable, '-m', 'vts_ros.lab.demo', *arguments], check=False, capture_output=True,
-        text=True, timeout=280, cwd=folder, env={
+        text=True, timeout=500, cwd=folder, env={
             **ros.env, 'PYTHONPATH': f'{ROOT}:{ros.env.get("PYTHONPATH", "")}',
             'DEMO_BAG': str(bag), 'VTS_MODELS_DIR': str(models), 'COLUMNS': '120'})
 
 
-@pytest.mark.timeout(300)
 def test_demo_on_an_own_bag(tmp_path: Path, ros: Ros, model: str) -> None:
     """Answers of the real node come over the real middleware, and all results are written."""
     models = tmp_path / 'models'
@@ -64,7 +65,6 @@ def test_demo_on_an_own_bag(tmp_path: Path, ros: Ros, model: str) -> None:
     assert min(distance) < 12
 
 
-@pytest.mark.timeout(200)
 def test_node_that_dies_is_one_line(tmp_path: Path, ros: Ros) -> None:
     """A model that cannot be loaded ends the demonstration with the reason of the node."""
     models = tmp_path / 'models'

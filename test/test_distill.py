@@ -142,6 +142,7 @@ def test_another_graph_is_refused() -> None:
         from_onnx(FRAME.with_name('window.onnx'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('targets', ['use', 'truth'])
 def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets) -> None:
     examples = []
@@ -179,7 +180,7 @@ def test_a_saliency_begun_anew_has_forgotten_the_shipped_one() -> None:
 
 # The whole way
 
-@pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_distillation_from_the_command_line_resumes(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = drive(tmp_path / 'bag', 30, broken=20)
@@ -218,7 +219,7 @@ def test_distillation_from_the_command_line_resumes(
     assert 'a run with other passes' in str(other.exception)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_rendered_windows_are_distilled_and_compared_with_their_truth(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / 'work'
@@ -319,6 +320,7 @@ def test_rendered_windows_know_their_object() -> None:
         assert one.object.any() == (one.worth.max() > 0.0)
 
 
+@pytest.mark.slow
 def test_eval_proposal_from_the_command_line(model: str) -> None:
     done = CliRunner().invoke(app, ['eval', 'proposal', '--model', model, '--n', '8',
                                     '--budgets', '1,0.4', '--json'])
@@ -326,5 +328,11 @@ def test_eval_proposal_from_the_command_line(model: str) -> None:
     result = json.loads(done.output.splitlines()[-1])
     assert result['n'] == 8
     assert result['object_recall']['1'] == 1.0
-    assert 0.0 < result['object_recall']['0.4'] <= 1.0
-    assert 0.0 <= result['key_frame_hit_rate'] <= 1.0
+    grid = tuple(result['grid'])
+    sparsifier = Sparsifier()
+    expected = find_rate(
+        sparsifier, rendered(sparsifier, 'test', 8, grid), grid, (1.0, 0.4))
+    assert {name: result[name] for name in expected} == expected
+    # By lot it is 40 % of the object.
+    assert result['object_recall']['0.4'] > 0.8
+    assert result['key_frame_hit_rate'] >= 0.5

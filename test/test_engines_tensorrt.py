@@ -69,6 +69,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
 
 # Builds
 
+@pytest.mark.slow
 @pytest.mark.parametrize('target', TARGETS)
 @pytest.mark.parametrize('precision', ['fp32', 'fp16', 'int8'])
 def test_shipped_graphs_build(library: Library, cache: EngineCache, target: str,

@@ -82,6 +82,7 @@ def test_one_strange_picture_makes_a_window_strange() -> None:
     assert not holds(guard, [*evidence[:2], guard.evidence(noise(0)), *evidence[2:]])
 
 
+@pytest.mark.slow
 def test_rendered_windows_and_the_demonstration_pass_and_survive_cameras(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, '_DRIVES', SPLITS['test'][-1:])
@@ -99,7 +100,7 @@ def test_rendered_windows_and_the_demonstration_pass_and_survive_cameras(
     assert found['changed']['rendered']['cropped to 80 %']['refused'] > 40
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_no_window_of_a_real_recording_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is done to it: nothing was fitted to any recording, so each is held out."""
     monkeypatch.setattr(guard_module, '_DRIVES', ())
@@ -290,6 +291,7 @@ def test_answers_about_rendered_pictures_are_given(pipeline: Pipeline) -> None:
 
 # The commands
 
+@pytest.mark.slow
 def test_the_guard_is_measured_from_the_command_line(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, '_DRIVES', ())
@@ -310,6 +312,7 @@ def test_the_guard_is_measured_from_the_command_line(
     assert '| bag | 4 | 0 | ' in page
 
 
+@pytest.mark.slow
 def test_a_guard_is_fitted_to_windows_over_recordings() -> None:
     clips = [list(render_window(scene).frames) for scene in balanced_scenes('val', 60)]
     guard = fit_guard(clips[10:], clips[:10], outside=0.1)

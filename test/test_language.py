@@ -29,6 +29,8 @@ from vts_ros.lab.scenes.scene_truth import (
 )
 from vts_ros.vlm.answers import Answer
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar('T')
 Asked = list[tuple[WindowTruth, language.Question]]
 Phrasings = dict[str, dict[frozenset[tuple[str, str]], set[str]]]

@@ -26,6 +26,8 @@ from vts_ros.paths import model_path
 from vts_ros.sparsify import Sparsifier
 from vts_ros.tools.cli.command_line import app
 
+pytestmark = pytest.mark.slow
+
 N, BUDGETS = 8, ('1', '0.4', '0.1')
 SHIPPED = model_path('proposal/frame.onnx').parent
 

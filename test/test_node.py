@@ -38,12 +38,13 @@ from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
 from vts_ros.nodes.qos import LATCHED_QOS
 from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS
 from vts_ros.pipeline.guard import NOTHING_KNOWN
+from vts_ros.sparsify import token_budget
 from vts_ros.vlm.answers import RISK_LEVELS
 
 DRIVE = 20
 
 #: Far longer than it takes, for machines that are busy with other things.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +85,7 @@ def test_a_replayed_bag_is_described(ros: Ros, car: Car, tmp_path: Path) -> None
     stamps = times(DRIVE)
     player = ros.start('vts_ros.nodes.replay_node', str(bag), '--wait-sec', '60')
     car.wait_for_report(stamps[-1])
-    assert player.wait(60.0) == 0
+    assert player.wait(300.0) == 0
     assert f'{DRIVE} messages on {COMPRESSED_TOPIC}' in player.output
 
     assert set(car.answered) <= set(stamps[4:])
@@ -94,7 +95,7 @@ def test_a_replayed_bag_is_described(ros: Ros, car: Car, tmp_path: Path) -> None
         last = stamps.index(report.stamp)
         assert window == stamps[last - 4:last + 1]
         assert {frame.camera for frame in report.frames} == {'camera_front'}
-        assert len(report.keep) == round(0.6 * report.tokens_total)
+        assert len(report.keep) == token_budget(5, report.grid, 0.6)
         assert list(report.keep) == sorted(set(report.keep))
         assert min(report.keep) >= 0
         assert max(report.keep) < report.tokens_total
@@ -263,9 +264,9 @@ def test_parameters_are_refused_with_the_reason(car: Car) -> None:
 def test_keep_ratio_changes_live(car: Car) -> None:
     with car.parameter('sparsify.keep_ratio', 0.3):
         report = car.show_window()
-        assert len(report.keep) == round(0.3 * report.tokens_total)
+        assert len(report.keep) == token_budget(5, report.grid, 0.3)
     report = car.wait_for_report(car.show_good()[-1])
-    assert len(report.keep) == round(0.6 * report.tokens_total)
+    assert len(report.keep) == token_budget(5, report.grid, 0.6)
 
 
 def test_language_changes_live_and_the_prompt_file_does_not(
@@ -355,7 +356,7 @@ def test_a_bag_in_a_loop_is_described_in_every_pass(ros: Ros, car: Car, tmp_path
             car.until(lambda: any(old > new for old, new in pairwise(car.answered)), 100.0)
         finally:
             player.interrupt()
-            assert player.wait(60.0) == 0
+            assert player.wait(300.0) == 0
     for report in car.reports:
         last = stamps.index(report.stamp)
         assert [frame.stamp for frame in report.frames] == stamps[last - 4:last + 1]
@@ -451,7 +452,7 @@ def test_a_signal_while_generating_ends_the_node(
     own_car.show_good(5)
     own_car.wait_for_counters(CAMERA, admitted=5)
     process.interrupt(number)
-    assert process.wait(3.0) == 0, process.output
+    assert process.wait(100.0) == 0, process.output
     assert 'Traceback' not in process.output
 
 

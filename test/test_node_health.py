@@ -176,6 +176,7 @@ def car(own_ros: Ros) -> Iterator[Car]:
     side.close()
 
 
+@pytest.mark.slow
 def test_the_node_tells_what_is_wrong_and_that_it_is_over(
         own_ros: Ros, model: str, car: Car) -> None:
     process = start_node(own_ros, '/nowhere', 'autostart:=false', 'vlm.max_new_tokens:=8',

@@ -499,7 +499,7 @@ def test_a_signal_while_importing_ends_without_a_word(number: int) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(number)
-        said, _ = process.communicate(timeout=30.0)
+        said, _ = process.communicate(timeout=200.0)
     finally:
         process.kill()
     assert (process.returncode, said) == (0, '')

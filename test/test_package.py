@@ -56,7 +56,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     """Run a command with the tools of this environment first; return what it says."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ['PATH']))
     done = subprocess.run(list(map(str, command)), cwd=cwd, env={**os.environ, 'PATH': path},
-                          text=True, capture_output=True, timeout=100, check=False)
+                          text=True, capture_output=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -77,6 +77,7 @@ def test_manifest_agrees_with_the_code() -> None:
     assert package.get_build_type() == 'ament_python'
 
 
+@pytest.mark.slow
 def test_colcon_builds_and_installs(checkout: Path) -> None:
     colcon = (sys.executable, '-m', 'colcon')
     workspace = checkout.parent
@@ -90,6 +91,7 @@ def test_colcon_builds_and_installs(checkout: Path) -> None:
     assert (prefix / MARKER).is_file()
 
 
+@pytest.mark.slow
 def test_pip_installs_executables_and_data(checkout: Path, tmp_path: Path) -> None:
     # Without --ignore-installed, pip would first remove the installation that runs this test.
     run(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation',

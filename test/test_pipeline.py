@@ -66,7 +66,7 @@ def test_report_is_complete(pipeline: Pipeline, frames: list[Frame]) -> None:
     assert report.stamp == frames[4].stamp_ns
     assert [ref.stamp for ref in report.frames] == [frame.stamp_ns for frame in frames[:5]]
     assert report.grid == (4, 7)
-    assert len(report.keep) == round(0.6 * 5 * 28)
+    assert len(report.keep) == 84
     assert report.answer.risk in RISK_LEVELS[:-1]
     assert report.answer.description
     assert report.answer.explanation

@@ -46,6 +46,7 @@ def written(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     return json.loads(done.output.splitlines()[-1]), folder
 
 
+@pytest.mark.slow
 def test_the_form_of_the_result(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
     assert result['n'] == 6
@@ -68,6 +69,7 @@ def test_the_form_of_the_result(written: tuple[dict[str, Any], Path]) -> None:
     assert set(result['slice']['methods']) == set(NAMES)
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(written: tuple[dict[str, Any], Path],
                                          pipeline: Pipeline,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +86,7 @@ def test_several_processes_find_the_same(written: tuple[dict[str, Any], Path],
     assert shares[-1] == 1.0
 
 
+@pytest.mark.slow
 def test_rivals_are_baselines_on_the_same_windows(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
     for budget, metrics in result['against'].items():
@@ -97,6 +100,7 @@ def test_rivals_are_baselines_on_the_same_windows(written: tuple[dict[str, Any],
     assert result['against']['1']['risk_accuracy']['ahead_ci'] == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_its_data(written: tuple[dict[str, Any], Path],
                                       pipeline: Pipeline) -> None:
     result, folder = written
@@ -108,6 +112,7 @@ def test_the_page_is_made_of_its_data(written: tuple[dict[str, Any], Path],
     assert 'within noise' in text
 
 
+@pytest.mark.slow
 def test_a_page_says_where_it_is_behind(written: tuple[dict[str, Any], Path],
                                         pipeline: Pipeline) -> None:
     result = json.loads(json.dumps(written[0]))
@@ -140,6 +145,7 @@ def test_differences_are_paired() -> None:
     assert bootstrap.ratio(first, np.zeros(300)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DOCS / DATA).is_file(), reason='docs has no measured page yet')
 def test_the_figures_of_the_docs_can_be_computed_again(pipeline: Pipeline) -> None:
     result, run = read_quality(DOCS)
@@ -150,10 +156,16 @@ def test_the_figures_of_the_docs_can_be_computed_again(pipeline: Pipeline) -> No
     assert f'{SLICE_BUDGET:g}' in recorded['methods']['vts']
     again = compare(pipeline, SLICE_METHODS, result['split'], count, (SLICE_BUDGET,),
                     result['brief'])
-    # One answer may be another on another processor: decoding picks the largest of many sums.
-    for name in ('risk_accuracy', 'object_accuracy'):
-        pairs = [(again['dense'], recorded['dense']), *(
-            (again['methods'][method][f'{SLICE_BUDGET:g}'],
-             recorded['methods'][method][f'{SLICE_BUDGET:g}']) for method in SLICE_METHODS)]
-        for now, then in pairs:
-            assert now[name] == pytest.approx(then[name], abs=1.01 / count), name
+    pairs = [(again['dense'], recorded['dense']), *(
+        (again['methods'][method][f'{SLICE_BUDGET:g}'],
+         recorded['methods'][method][f'{SLICE_BUDGET:g}']) for method in SLICE_METHODS)]
+    # One answer in all may be another on another processor: decoding picks the largest of many
+    # sums. Where none is, boxes may be off by a digit of one side here and there.
+    others = 0
+    for now, then in pairs:
+        off = [round(abs(now[name] - then[name]) * count)
+               for name in ('risk_accuracy', 'object_accuracy')]
+        others += max(off)
+        if not any(off):
+            assert now['box_miou'] == pytest.approx(then['box_miou'], abs=0.01)
+    assert others <= 1

@@ -58,6 +58,8 @@ from vts_ros.lab.scenes.world import (
 from vts_ros.pipeline.frames import decode_image
 from vts_ros.vlm.answers import RiskLevel
 
+pytestmark = pytest.mark.slow
+
 Bends = tuple[tuple[float, float], ...]
 PAIRS = [(family, level) for family, spec in FAMILIES.items() for level in spec.levels]
 

@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 import cv2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.paths import share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.sparsify import token_budget
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.answers import Answer, render, schema
 from vts_ros.vlm.prompts import Prompts, Vehicle
@@ -204,7 +205,7 @@ def test_the_key_frame_goes_whole_and_of_the_others_what_is_kept(
     assert report.answer == ANSWER
     assert (report.model, report.stamp) == ('first', frames[-1].stamp_ns)
     rows, columns = report.grid
-    assert len(report.keep) == round(0.5 * FRAMES * rows * columns)
+    assert len(report.keep) == token_budget(FRAMES, (rows, columns), 0.5)
     chat, = server.chats
     assert (chat['model'], chat['max_tokens'], chat['temperature']) == ('first', 160, 0.0)
     assert 'response_format' not in chat
@@ -314,29 +315,29 @@ def test_who_no_longer_wants_an_answer_hangs_up(
     server.endless, server.pause_sec = True, 0.01
     pieces: list[str] = []
     start_sec = time.monotonic()
-    report_text = load(timeout_sec=60.0).ask(
+    report_text = load(timeout_sec=300.0).ask(
         frames[:2], 'What?', stop=lambda: len(pieces) >= 3, on_text=pieces.append)
-    assert time.monotonic() - start_sec < 10.0
+    assert time.monotonic() - start_sec < 100.0
     assert report_text == ''.join(pieces).strip()
-    assert server.left.wait(10.0)
+    assert server.left.wait(100.0)
 
 
 def test_stopping_before_the_first_piece_leaves_the_risk_unknown(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
-    server.pause_sec = 2.0
+    server.pause_sec = 100.0
     start_sec = time.monotonic()
-    report = load().describe(frames[:2], stop=lambda: True)
+    report = load(timeout_sec=100.0).describe(frames[:2], stop=lambda: True)
     assert report.answer.risk == 'unknown'
-    assert time.monotonic() - start_sec < 1.5
+    assert time.monotonic() - start_sec < 50.0
 
 
 def test_an_answer_that_takes_too_long_is_given_up(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
-    pipeline = load(timeout_sec=0.5)
+    pipeline = load(timeout_sec=3.0)
     server.endless, server.pause_sec = True, 0.01
-    with pytest.raises(VlmError, match=r'^http://127\S+/v1 did not answer within 0\.5 s$'):
+    with pytest.raises(VlmError, match=r'^http://127\S+/v1 did not answer within 3 s$'):
         pipeline.describe(frames[:2])
-    assert server.left.wait(10.0)
+    assert server.left.wait(100.0)
     # The next window is answered as if nothing had been.
     server.endless = False
     assert pipeline.describe(frames[:2]).answer == ANSWER
@@ -380,7 +381,7 @@ def test_the_failure_of_one_window_ends_the_requests_of_all(
     server.refusals, server.refuse_after_sec = [400], 0.5
     with pytest.raises(VlmError, match='refuses the request'):
         describe_batch(pipeline, [frames[:1], frames[:2], frames[:3]])
-    assert server.left.wait(10.0)
+    assert server.left.wait(100.0)
 
 
 def test_a_model_is_chosen_by_name(load: Callable[..., Pipeline], server: Server) -> None:
@@ -421,7 +422,6 @@ def test_frames_have_about_as_many_cells_whatever_their_size(
 
 
 @given(st.integers(1, 9), st.integers(1, 16), st.integers(0, 2 ** 32 - 1), st.floats(0.0, 1.0))
-@settings(max_examples=100, deadline=None)
 def test_few_regions_hold_every_kept_cell_and_none_could_be_merged_for_nothing(
         rows: int, columns: int, seed: int, share: float) -> None:
     kept = np.random.default_rng(seed).random((rows, columns)) < share

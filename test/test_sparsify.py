@@ -12,7 +12,7 @@ from typing import Any
 
 from bag_maker import real_bags
 import cv2
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
 import numpy as np
 from numpy.typing import NDArray
 import onnx
@@ -295,7 +295,6 @@ def test_selection_is_as_defined(
             found.frame_scores, [p.saliency.mean() for p in proposals], atol=1e-6)
 
 
-@settings(max_examples=80, deadline=None)
 @given(frames=strategies.integers(1, 8), rows=strategies.integers(1, 17),
        columns=strategies.integers(1, 20), ratio=strategies.floats(0.001, 1.0),
        seed=strategies.integers(0, 10_000), constant=strategies.booleans())
@@ -537,14 +536,22 @@ def test_bad_parameters_are_refused(name: str, value: float) -> None:
         Sparsifier(**{name: value})  # type: ignore[arg-type]
 
 
-def test_budget_is_rounded() -> None:
-    assert token_budget(5, (4, 7), 0.6) == 84
-    # Half up, and of the number that was written: as floats, 0.15 * 90 is less than 13.5.
-    assert [token_budget(1, (1, tokens), 0.5) for tokens in (1, 3, 5, 7)] == [1, 2, 3, 4]
-    assert token_budget(3, (10, 3), 0.15) == 14
-    assert token_budget(5, (4, 7), 0.6) == 84
-    assert token_budget(5, (4, 7), 0.001) == 1
-    assert token_budget(5, (4, 7), 1.0) == 140
+@pytest.mark.parametrize(('frames', 'grid', 'ratio', 'budget'), [
+    (5, (4, 7), 0.6, 84), (5, (4, 7), 1.0, 140), (5, (8, 14), 0.6, 336), (5, (8, 14), 0.2, 112),
+    # halves go up, from even numbers and from odd ones
+    (1, (1, 7), 0.5, 4), (1, (1, 9), 0.5, 5), (1, (1, 1), 0.5, 1), (5, (1, 1), 0.5, 3),
+    # the product is a half only if 0.15 is 15 / 100 and so on, in whatever order
+    (3, (10, 3), 0.15, 14), (90, (1, 1), 0.15, 14), (1, (9, 10), 0.15, 14),
+    (1, (1, 10), 0.35, 4), (5, (4, 5), 0.145, 15), (1, (10, 45), 0.29, 131),
+    # the next numbers are less than a half and more than one
+    (3, (10, 3), math.nextafter(0.15, 0.0), 13), (3, (10, 3), math.nextafter(0.15, 1.0), 14),
+    # never nothing
+    (5, (4, 7), 0.001, 1), (1, (1, 1), 5e-324, 1), (8, (17, 20), 1e-05, 1)])
+def test_budget_is_exact_and_halves_go_up(
+        sparsifier: Sparsifier, frames: int, grid: tuple[int, int], ratio: float, budget: int
+        ) -> None:
+    assert token_budget(frames, grid, ratio) == budget
+    assert len(sparsifier.select(constant_window(frames), grid, ratio).keep) == budget
 
 
 # Baselines

@@ -224,6 +224,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         fit([nn.Linear(2, 2)], losses, Schedule(5), path, 'test')
 
 
+@pytest.mark.slow
 def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -> None:
     train_proposal(folder, tmp_path / 'out', tmp_path / 'work', steps=2, batch=2)
     assert (tmp_path / 'out' / 'frame.onnx').stat().st_size > 100_000
@@ -261,6 +262,7 @@ def test_captions_are_those_of_either_mode() -> None:
     assert vlm_module._captions(describe_prompt(), 3, True) == ('0.0s', '0.4s', '0.8s')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2])
 def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, workers: int) -> None:
     train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 2, 2, 1), batch=2,
@@ -272,6 +274,7 @@ def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, worke
     assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text
 
 
+@pytest.mark.slow
 def test_the_vision_encoder_rests_until_all_learns_together(tmp_path: Path,
                                                             folder: Path) -> None:
     def first_weights(together: int) -> torch.Tensor:

@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 from vlm_maker import make, names
 
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.sparsify import token_budget
 from vts_ros.tools.annotate import ANSWERS, PAGE
 from vts_ros.tools.cli.command_line import app
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize('name', names())
@@ -32,5 +35,5 @@ def test_annotate_takes_any_family(name: str, tmp_path: Path) -> None:
     for report in reports:
         assert report.model == name
         assert len(report.frames) == 5
-        assert len(report.keep) == round(0.6 * report.tokens_total)
+        assert len(report.keep) == token_budget(len(report.frames), report.grid, 0.6)
     assert (out / PAGE).stat().st_size > 10_000

@@ -45,6 +45,8 @@ from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Question
 from vts_ros.vlm.prunability import why_inexact
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 4
 SIDE = 4

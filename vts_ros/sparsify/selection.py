@@ -119,6 +119,10 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
 
     The share of all tokens, rounded half up; at least 1.
 
+    That is ``keep_ratio * frames * rows * columns``, halves rounded up. The ratio is the decimal
+    number that it is written as: 0.15 of 90 tokens are 13.5 and so 14, whatever the order of the
+    factors makes of it in floating point.
+
     Raises
     ------
     ValueError
@@ -133,6 +137,5 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
         raise SparsifierError(f'keep_ratio must be above 0 and up to 1, not {keep_ratio}')
     if previous_key is not None and not 0 <= previous_key < frames:
         raise SparsifierError(f'previous key frame {previous_key} is not in a window of {frames}')
-    # Exactly, half up: 0.15 of 90 are 13.5 and so 14, whatever a product of floats makes of it.
     share = Fraction(repr(float(keep_ratio))) * frames * grid[0] * grid[1]
     return max(1, math.floor(share + Fraction(1, 2)))

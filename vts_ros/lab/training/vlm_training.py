@@ -49,7 +49,7 @@ from vts_ros.lab.training.new_checkpoint import (
 from vts_ros.lab.training.shards import CELL_PX, Sample, Shards
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.guard import Guard, save_guard, SignatureGuard
-from vts_ros.sparsify import Sparsifier
+from vts_ros.sparsify import Sparsifier, token_budget
 from vts_ros.vlm import FrameFeatures, Layout, Prepared, Vlm
 from vts_ros.vlm.answers import render
 from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
@@ -338,7 +338,7 @@ class _Windows:
     def _keep(self, index: int, frames: int, grid: tuple[int, int], ratio: float,
               rng: np.random.Generator) -> NDArray[np.int32]:
         if rng.random() < _SPARSIFIER_SHARE:
-            return self._features.keep(index, round(ratio * frames * grid[0] * grid[1]))
+            return self._features.keep(index, token_budget(frames, grid, ratio))
         lots = RandomSelector(int(rng.integers(1 << 31)))
         return lots.select([lots.propose(_BLANK)] * frames, grid, ratio).keep
 
