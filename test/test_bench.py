@@ -28,6 +28,8 @@ from vts_ros.lab.bench.workloads import Bench, CASES, drive_frames, ROOFLINE, wi
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm.answers import parse
 
+pytestmark = pytest.mark.slow
+
 SMALL = Workload('tiny', frames=3, windows=2, budget_sec=1.0, answer_tokens=6, size=(112, 56),
                  device='cpu', threads=1)
 #: Of the model tiny: layers, keys and values, heads, sides of a head, bytes of a float.
@@ -67,7 +69,6 @@ def test_windows_slide_over_a_drive_by_one() -> None:
     assert not (first == instants[1][0].rgb()).all()
 
 
-@pytest.mark.slow
 def test_the_result_has_the_form_that_is_promised(result: dict[str, Any]) -> None:
     assert list(result['cases']) == list(CASES)
     assert set(result['ratio_to_dense']) == set(CASES) - {'dense'}
@@ -93,7 +94,6 @@ def test_keys_and_values_are_those_of_the_tokens(result: dict[str, Any]) -> None
     assert result['roofline']['kv_bytes'] < kv_bytes['window_0.4']
 
 
-@pytest.mark.slow
 def test_all_cases_say_what_they_are_told(result: dict[str, Any], bench: Bench) -> None:
     for case in result['cases'].values():
         assert case['answer_tokens'] == SMALL.answer_tokens
@@ -208,7 +208,6 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         text=True, timeout=800, env={**os.environ, 'OMP_NUM_THREADS': '1', 'COLUMNS': '160'})
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
     done = run('-m', 'vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--json',
@@ -221,7 +220,6 @@ def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
     assert (tmp_path / report.SPEED_PLOT).is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
     done = run('-m', 'vts_ros.lab.bench.gpu_suite', '--tiny', '--json', '--report', tmp_path)
@@ -252,7 +250,6 @@ def test_late_is_what_took_longer_than_the_deadline() -> None:
                        'answer_tokens': 45.0, 'read': 0.75}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_the_suite_says_what_is_missing() -> None:
     done = run('-m', 'vts_ros.lab.bench.gpu_suite')
@@ -261,7 +258,6 @@ def test_the_suite_says_what_is_missing() -> None:
     assert '--tiny' in done.stderr
 
 
-@pytest.mark.slow
 def test_lengths_are_numbers() -> None:
     done = run('-m', 'vts_ros.tools.cli', 'bench', '--frames', '5,x')
     assert done.returncode == 2

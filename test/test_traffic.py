@@ -94,6 +94,7 @@ def test_broken_pictures_cost_their_windows_and_several_cameras_are_refused(tmp_
     assert len(list(read_windows(both))) == len(list(read_windows(tmp_path / 'sound')))
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
     bag = drive(tmp_path / 'unknown', 6)
     done = vts('eval', 'proposal', '--bag', bag)
