@@ -160,12 +160,12 @@ def test_the_figures_of_the_docs_can_be_computed_again(pipeline: Pipeline) -> No
         (again['methods'][method][f'{SLICE_BUDGET:g}'],
          recorded['methods'][method][f'{SLICE_BUDGET:g}']) for method in SLICE_METHODS)]
     # One answer in all may be another on another processor: decoding picks the largest of many
-    # sums. Where none is, boxes may be off by a digit of one side here and there.
+    # sums, and boxes may be off by a digit of one side here and there. Tokens that were drawn by
+    # lot change these few answers no more than that, but boxes by 0.025.
     others = 0
     for now, then in pairs:
         off = [round(abs(now[name] - then[name]) * count)
                for name in ('risk_accuracy', 'object_accuracy')]
         others += max(off)
-        if not any(off):
-            assert now['box_miou'] == pytest.approx(then['box_miou'], abs=0.01)
+        assert now['box_miou'] == pytest.approx(then['box_miou'], abs=0.012)
     assert others <= 1
