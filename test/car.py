@@ -40,6 +40,8 @@ STATUS = 'vts_node: '
 CAMERA = 'camera camera_front'
 #: How long to wait for what must happen. Long, as machines may be busy; nothing waits in vain.
 PATIENCE_SEC = 200.0
+#: After this long a service is called once more.
+ASK_AGAIN_SEC = 40.0
 #: Has the node take every picture, however busy the machine: best effort would lose some.
 LOSSLESS = tuple(
     f'qos_overrides.{topic}.subscription.{policy}'
@@ -140,10 +142,14 @@ class Car:
         """Call a service."""
         client = self.node.create_client(kind, name)
         self.until(client.service_is_ready)
-        answer = client.call_async(request)
-        self.until(answer.done)
+        # A server that has not met the client yet drops its reply, and nobody can see when it
+        # has: ask again instead of waiting for ever.
+        asked: list[Any] = []
+        self.until(lambda: any(answer.done() for answer in asked),
+                   doing=lambda: asked.append(client.call_async(request)),
+                   every_sec=ASK_AGAIN_SEC)
         self.node.destroy_client(client)
-        return answer.result()
+        return next(answer.result() for answer in asked if answer.done())
 
     def describe_now(self) -> Any:
         """Ask for a description; return success and message."""
