@@ -13,7 +13,7 @@ import pytest
 
 from vts_ros.errors import BagError
 from vts_ros.lab.detectors import DetectorError
-from vts_ros.lab.evaluation.box_coverage import read_tracks
+from vts_ros.lab.evaluation.drawn_boxes import read_tracks
 from vts_ros.lab.recordings import every_window, frames_of, name_of
 from vts_ros.lab.teacher import LEAST, RoadUser, SURE, Teacher, without_own_car
 

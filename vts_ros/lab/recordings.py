@@ -16,6 +16,8 @@ from vts_ros.tools.bags import read_frames, until_damage
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 #: Pictures of a folder have no time: they count as so far apart. Stamps of zero are none.
 PICTURE_NS, _FIRST_NS = 100_000_000, 1_000_000_000
+#: Of more frames, those that are nearer to the last one are left out: they show the same again.
+_LEAST_NS = 0.9 * PICTURE_NS
 #: Bytes that are read at once to tell files apart.
 _CHUNK = 1 << 20
 
@@ -24,7 +26,8 @@ def frames_of(recording: Path) -> Iterator[Frame]:
     """
     Yield the frames of a bag, or of the pictures of a folder in the order of their names.
 
-    What comes after damage is left out, and pictures are not opened: any may be broken.
+    About ten a second of each camera, at most. What comes after damage is left out, and pictures
+    are not opened: any may be broken.
 
     Raises
     ------
@@ -33,8 +36,11 @@ def frames_of(recording: Path) -> Iterator[Frame]:
 
     """
     pictures = pictures_of(recording)
-    if not pictures:
-        yield from until_damage(read_frames(recording), Counter())
+    last_ns: dict[str, int] = {}
+    for frame in () if pictures else until_damage(read_frames(recording), Counter()):
+        if abs(frame.stamp_ns - last_ns.get(frame.camera, -PICTURE_NS)) >= _LEAST_NS:
+            last_ns[frame.camera] = frame.stamp_ns
+            yield frame
     for number, path in enumerate(pictures):
         yield Frame('front', _FIRST_NS + PICTURE_NS * number, path.read_bytes())
 

@@ -43,6 +43,8 @@ _COLOURS: dict[Kind, Colour] = {
 SURE = 0.4
 #: What is less sure than this is not kept at all.
 LEAST = 0.05
+#: What covers more of the picture is a bridge or a tunnel more often than a lorry.
+_LARGEST = 0.5
 #: Of two boxes that share more than this, over what they cover together, the surer one stays.
 _SAME = 0.5
 #: Left edges of the tiles that are looked at beside the whole picture, each half as wide.
@@ -100,6 +102,11 @@ class Teacher:
         self._tiles = tiles
         self._path = path
 
+    @property
+    def name(self) -> str:
+        """Return the name of its file."""
+        return self._path.name
+
     def boxes(self, rgb: NDArray[np.uint8], least: float = SURE) -> list[RoadUser]:
         """
         Return the road users in a picture, the surest first.
@@ -132,8 +139,9 @@ class Teacher:
         classes = found.scores.argmax(axis=1)
         confidence = found.scores.max(axis=1)
         is_user = np.array([kind is not None for kind in self._kinds])[classes]
-        area = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)
-        kept = np.flatnonzero(is_user & area & (confidence >= LEAST))
+        area = np.prod(found.boxes[:, 2:] - found.boxes[:, :2], axis=1)
+        kept = np.flatnonzero(
+            is_user & (area > 0.0) & (area <= _LARGEST) & (confidence >= LEAST))
         sides = found.boxes[kept].astype(float)
         corners = np.concatenate([sides[:, :2], sides[:, 2:] - sides[:, :2]], axis=1)
         order = cv2.dnn.NMSBoxes(corners.tolist(), confidence[kept].tolist(), LEAST, _SAME)
@@ -167,7 +175,7 @@ class Teacher:
             If the recording cannot be read.
 
         """
-        path = cache / f'{self._name()}_{fingerprint(recording)}.json'
+        path = cache / f'{self._mark()}_{fingerprint(recording)}.json'
         if path.exists():
             return _read(path)
         found: Found = {}
@@ -181,7 +189,7 @@ class Teacher:
         _write(found, path)
         return found
 
-    def _name(self) -> str:
+    def _mark(self) -> str:
         beside = [folder / name for folder in (self._path.parent, self._path.parent.parent)
                   for name in ('preprocessor_config.json', 'config.json')
                   if (folder / name).is_file()]

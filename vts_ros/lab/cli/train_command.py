@@ -6,18 +6,24 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TYPE_CHECKING
 
 import typer
 
+from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import DeviceOption
-from vts_ros.tools.cli.terminal import rate_table
+from vts_ros.tools.cli.terminal import coverage_table, progress_bar, rate_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
 
 #: Where all training commands meet.
 WORK = Path('out/train')
 SHARDS = WORK / 'windows'
+#: Frames of a window.
+WINDOW_FRAMES = 5
 ShardsOption = Annotated[Path, typer.Option(help='Folder of the rendered windows.')]
 WorkOption = Annotated[Path, typer.Option(
     help='Folder of the checkpoints; the same folder goes on where the last run stopped.')]
@@ -57,16 +63,21 @@ def train_windows(
                                 '--bag my_drive --vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] '
                                 'from what a language model uses of a recording, [bold]vts '
                                 'train proposal --vlm embedded[/bold] from what it uses of '
-                                'rendered windows.')
+                                'rendered windows, [bold]vts train proposal --bag my_drive '
+                                '--teacher detector.onnx[/bold] from what a detector finds.')
 def train_proposal(
     bag: Annotated[list[Path] | None, typer.Option(
         '--bag', help='Recording to learn from instead of rendered windows; may be given several '
-                      'times.', show_default=False)] = None,
+                      'times. With --teacher the last fifth of them is held out.',
+        show_default=False)] = None,
+    teacher: TeacherOption = None,
+    tiles: TilesOption = False,
     vlm: Annotated[str, typer.Option(
         help='Learn from what this language model uses; with --bag, embedded by default.',
         show_default=False)] = '',
     windows: Annotated[int, typer.Option(
-        min=1, help='With --bag or --vlm: windows to take, at most.')] = 400,
+        min=1, help='With --bag or --vlm: windows to take, at most; with --teacher as many '
+                    'frames as these have.')] = 400,
     passes: Annotated[int, typer.Option(
         min=2, help='With --bag or --vlm: how often half of a window is hidden.')] = 96,
     targets: Annotated[Literal['use', 'truth'], typer.Option(
@@ -87,6 +98,11 @@ def train_proposal(
     seed: SeedOption = 0,
 ) -> None:
     """Train the proposal network, which finds the key frame and what to keep."""
+    if teacher:
+        if not bag or vlm or targets != 'use':
+            raise typer.BadParameter('--teacher needs --bag, and is instead of --vlm')
+        _learn_from_teacher(bag, teacher, tiles, out, work, windows, steps or 600, seed, anew)
+        return
     if not bag and not vlm:
         if targets != 'use' or anew:
             raise typer.BadParameter('--targets and --anew need --vlm')
@@ -106,9 +122,32 @@ def train_proposal(
     console.print(rate_table(
         f'{result["n"]} windows held out, {result["train"]} learned from',
         {'shipped': result['shipped'], 'trained': result['trained']}))
-    console.print(f'wrote {target}', highlight=False, markup=False)
-    if out is None:
-        console.print(f'to use it, set VTS_MODELS_DIR={models}', highlight=False, markup=False)
+    _tell_where(console, target, None if out else models)
+
+
+def _learn_from_teacher(bags: list[Path], path: Path, tiles: bool, out: Path | None, work: Path,
+                        windows: int, steps: int, seed: int, anew: bool) -> None:
+    """Learn what a detector finds in recordings, and show what is kept of those held out."""
+    from vts_ros.lab.recordings import check_recordings
+    from vts_ros.lab.teacher import Teacher
+    from vts_ros.lab.training.teacher_training import learn_from_teacher
+
+    check_recordings(bags)
+    target = out or work / 'models' / 'proposal'
+    with progress_bar(as_json=False) as (console, progress):
+        teacher = Teacher(path, tiles)
+        show_teacher(console, teacher, bags, work.parent / 'boxes')
+        report = learn_from_teacher(bags, teacher, target, work, WINDOW_FRAMES * windows, steps,
+                                    seed=seed, anew=anew, progress=progress)
+    console.print(coverage_table(report['result']))
+    _tell_where(console, target, None if out else work / 'models')
+
+
+def _tell_where(console: Console, target: Path, models: Path | None) -> None:
+    console.print(f'wrote {target}', highlight=False, markup=False, soft_wrap=True)
+    if models:
+        console.print(f'to use it, set VTS_MODELS_DIR={models}', highlight=False, markup=False,
+                      soft_wrap=True)
 
 
 @app.command('vlm')
