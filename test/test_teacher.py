@@ -5,7 +5,16 @@
 from collections import Counter
 from pathlib import Path
 
-from bag_maker import drive, picture, real_bags
+from bag_maker import (
+    compressed,
+    COMPRESSED_TOPIC,
+    drive,
+    jpeg,
+    picture,
+    real_bags,
+    START_NS,
+    write,
+)
 import cv2
 from detector_maker import detr, real_detector, yolox
 import numpy as np
@@ -16,6 +25,7 @@ from vts_ros.lab.detectors import DetectorError
 from vts_ros.lab.evaluation.drawn_boxes import read_tracks
 from vts_ros.lab.recordings import every_window, frames_of, name_of
 from vts_ros.lab.teacher import LEAST, RoadUser, SURE, Teacher, without_own_car
+from vts_ros.tools.bags import COMPRESSED_IMAGE
 
 DRAWN = Path(__file__).parent / 'data' / 'vehicles.json'
 CARS = (2, 2, 17)
@@ -116,6 +126,14 @@ def test_a_folder_of_pictures_is_a_recording(tmp_path: Path) -> None:
     assert all([frame.stamp_ns - window[0].stamp_ns for frame in window]
                == [step * 400_000_000 for step in range(5)] for window in windows)
     assert sorted(window[0].stamp_ns // 100_000_000 for window in windows) == list(range(10, 24))
+
+
+def test_frames_that_show_the_same_again_are_left_out(tmp_path: Path) -> None:
+    bag = write(tmp_path / 'bag', [
+        (COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, compressed(stamp, jpeg(picture(number))))
+        for number in range(31) for stamp in [START_NS + 20_000_000 * number]])
+    stamps = [frame.stamp_ns - START_NS for frame in frames_of(bag)]
+    assert stamps == list(range(0, 600_000_001, 60_000_000))
 
 
 def test_a_real_detector_finds_the_vehicles_that_a_person_drew() -> None:

@@ -16,8 +16,8 @@ from vts_ros.tools.bags import read_frames, until_damage
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 #: Pictures of a folder have no time: they count as so far apart. Stamps of zero are none.
 PICTURE_NS, _FIRST_NS = 100_000_000, 1_000_000_000
-#: Of more frames, those that are nearer to the last one are left out: they show the same again.
-_LEAST_NS = 0.9 * PICTURE_NS
+#: Frames that are nearer to the last one are left out: they show the same again.
+_LEAST_NS = PICTURE_NS // 2
 #: Bytes that are read at once to tell files apart.
 _CHUNK = 1 << 20
 
@@ -26,8 +26,8 @@ def frames_of(recording: Path) -> Iterator[Frame]:
     """
     Yield the frames of a bag, or of the pictures of a folder in the order of their names.
 
-    About ten a second of each camera, at most. What comes after damage is left out, and pictures
-    are not opened: any may be broken.
+    At most twenty a second of each camera. What comes after damage is left out, and pictures are
+    not opened: any may be broken.
 
     Raises
     ------

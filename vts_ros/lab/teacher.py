@@ -193,7 +193,9 @@ class Teacher:
         beside = [folder / name for folder in (self._path.parent, self._path.parent.parent)
                   for name in ('preprocessor_config.json', 'config.json')
                   if (folder / name).is_file()]
-        return fingerprint(self._path, *beside) + ('_tiles' if self._tiles else '')
+        # What was found by other rules has to be found anew.
+        rules = f'{LEAST:g}_{_SAME:g}_{_LARGEST:g}' + ('_tiles' if self._tiles else '')
+        return f'{fingerprint(self._path, *beside)}_{rules}'
 
     def show(self, recordings: Sequence[Path], cache: Path = CACHE) -> Path:
         """

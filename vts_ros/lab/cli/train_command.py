@@ -12,7 +12,7 @@ import typer
 
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import DeviceOption
-from vts_ros.tools.cli.terminal import coverage_table, progress_bar, rate_table
+from vts_ros.tools.cli.terminal import coverage_table, rate_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,17 +128,18 @@ def train_proposal(
 def _learn_from_teacher(bags: list[Path], path: Path, tiles: bool, out: Path | None, work: Path,
                         windows: int, steps: int, seed: int, anew: bool) -> None:
     """Learn what a detector finds in recordings, and show what is kept of those held out."""
+    from rich.console import Console
+
     from vts_ros.lab.recordings import check_recordings
     from vts_ros.lab.teacher import Teacher
     from vts_ros.lab.training.teacher_training import learn_from_teacher
 
     check_recordings(bags)
     target = out or work / 'models' / 'proposal'
-    with progress_bar(as_json=False) as (console, progress):
-        teacher = Teacher(path, tiles)
-        show_teacher(console, teacher, bags, work.parent / 'boxes')
-        report = learn_from_teacher(bags, teacher, target, work, WINDOW_FRAMES * windows, steps,
-                                    seed=seed, anew=anew, progress=progress)
+    console, teacher = Console(), Teacher(path, tiles)
+    show_teacher(console, teacher, bags, work.parent / 'boxes')
+    report = learn_from_teacher(bags, teacher, target, work, WINDOW_FRAMES * windows, steps,
+                                seed=seed, anew=anew)
     console.print(coverage_table(report['result']))
     _tell_where(console, target, None if out else work / 'models')
 

@@ -217,65 +217,85 @@ def write_recordings(result: Values, measured: Sequence[Measured], ways: Mapping
 
 def _page(result: Values, shown: Sequence[str], ways: Mapping[str, str], judge: str,
           grid: tuple[int, int], run: Run) -> Iterator[str]:
-    whole = result['groups']['all']
-    budgets = list(whole['kept'][result['networks'][0]])
-    heads = ' | '.join(f'{float(budget):.0%}' for budget in budgets)
+    recordings = result['recordings'].values()
     yield '# What is kept of recordings\n'
     yield 'Made by the command below; do not edit.\n'
     yield f'    {run.command}\n'
     yield (f'{run.day.isoformat()}; {run.machine}; {run.seconds / 60:.0f} min. No language model '
            'takes part: this is about what it would be\n'
            f'given, on a grid of {grid[0]} x {grid[1]} tokens per frame and windows of 5 frames. '
-           f'{whole["n"]} recordings, '
-           f'{sum(values["windows"] for values in result["recordings"].values())} windows. '
-           f'Road users: {judge}.\n')
+           f'{len(recordings)} recordings, {sum(values["windows"] for values in recordings)} '
+           'windows. Whether a network was\ntrained over one of them is told where the network is '
+           f'described. Road users: {judge}.\n')
     if result['empty']:
         yield f'Without road users: {", ".join(f"`{name}`" for name in result["empty"])}.\n'
     yield f'![Frames of recordings with the road users in boxes]({PICTURE})\n'
     yield (f'One window at {SHOWN_SHARE:.0%} with `{result["networks"][0]}` of the recordings of '
-           f'which it keeps least ({", ".join(f"`{name}`" for name in shown)}), oldest frame '
+           f'which it keeps least\n({", ".join(f"`{name}`" for name in shown)}), oldest frame '
            'first: what is grey is dropped.\n')
     yield '## Where a baseline is ahead\n'
     for sentence in leads_in_words(result):
         yield f'- {sentence}'
-    yield ('\nBy the first table below, from a lead of half a point; "surely": the 95 % interval '
-           'of the difference over recordings is above 0.\n')
+    yield ('\nBy the two tables that follow, from a lead of half a point; "surely": the 95 % '
+           'interval of the difference over\nrecordings is above 0.\n')
+    yield from _whole(result['groups']['all'], ways)
+    yield from _by_group(result['groups'])
+    yield from _by_recording(result['recordings'])
+
+
+def _whole(whole: Values, ways: Mapping[str, str]) -> Iterator[str]:
     yield '## All road users\n'
     yield ('Mean over recordings of the share of the area of a road user that lies on tokens '
-           'that are kept, in frames that are neither key frame\nnor newest (those two have '
-           'shares of their own); ways without a key frame leave out only the newest. In brackets '
-           '95 % intervals over\nrecordings, not windows. AUC: how surely a place on a road user '
-           'is more salient than a place on none.\n')
-    yield f'| | what it is | {heads} | AUC |'
-    yield f'|---|---|{"---|" * len(budgets)}---|'
+           'that are kept, in frames that are\nneither key frame nor newest (those two have '
+           'shares of their own); ways without a key frame leave out only the\nnewest. In '
+           'brackets 95 % intervals over recordings, not windows. AUC: how surely a place on a '
+           'road user is more\nsalient than a place on none.\n')
+    yield f'| | what it is | {_heads(whole["kept"])} | AUC |'
+    yield f'|---|---|{"---|" * len(_budgets(whole["kept"]))}---|'
     for way, shares in whole['kept'].items():
-        cells = ' | '.join(_cell(shares[budget]) for budget in budgets)
+        cells = ' | '.join(map(_cell, shares.values()))
         yield f'| `{way}` | {ways[way]} | {cells} | {_cell(whole["auc"].get(way))} |'
     yield '\n## As many tokens of every frame\n'
     yield ('The same without window step, which spends half of the budget on two frames: the most '
-           'salient tokens of each frame, as many of every\nframe, in all but the newest; ways '
-           'without a saliency spread the budget as above. Chance keeps the budget.\n')
-    yield f'| | {heads} |'
-    yield f'|---|{"---|" * len(budgets)}'
+           'salient tokens of each frame,\nas many of every frame, in all but the newest; ways '
+           'without a saliency spread the budget as above.\n')
+    yield f'| | {_heads(whole["level"])} |'
+    yield f'|---|{"---|" * len(_budgets(whole["level"]))}'
     for way, shares in whole['level'].items():
-        yield f'| `{way}` | {" | ".join(_cell(shares[budget]) for budget in budgets)} |'
+        yield f'| `{way}` | {" | ".join(map(_cell, shares.values()))} |'
+
+
+def _by_group(groups: Values) -> Iterator[str]:
+    kept = groups['all']['kept']
     yield '\n## By light, kind and size\n'
-    yield f'Kept at {heads.replace(" |", ",")}, as in the first table. {_rules()}\n'
-    columns = list(whole['kept'])
-    yield f'| | recordings | road users | {" | ".join(f"`{way}`" for way in columns)} |'
-    yield f'|---|---|---|{"---|" * len(columns)}'
-    for group, found in result['groups'].items():
-        cells = ' | '.join(_short(found['kept'][way]) for way in columns)
+    yield f'Kept at {", ".join(_budgets(kept))}, as in the first table. {_rules()}\n'
+    yield f'| | recordings | road users | {" | ".join(f"`{way}`" for way in kept)} |'
+    yield f'|---|---|---|{"---|" * len(kept)}'
+    for group, found in groups.items():
+        cells = ' | '.join(
+            ' / '.join(_two(share[0] if share else None) for share in found['kept'][way].values())
+            for way in kept)
         yield f'| {group} | {found["n"]} | {found["users"]} | {cells} |'
+
+
+def _by_recording(recordings: Values) -> Iterator[str]:
+    ways = [way for way in next(iter(recordings.values()))['kept'] if way not in RIVALS]
     yield '\n## Recordings\n'
-    columns = [way for way in columns if way not in RIVALS]
-    yield f'| | light | windows | road users | {" | ".join(f"`{way}`" for way in columns)} |'
-    yield f'|---|---|---|---|{"---|" * len(columns)}'
-    for name, values in result['recordings'].items():
+    yield f'| | light | windows | road users | {" | ".join(f"`{way}`" for way in ways)} |'
+    yield f'|---|---|---|---|{"---|" * len(ways)}'
+    for name, values in recordings.items():
         cells = ' | '.join(' / '.join(_two(share['all']) for share in values['kept'][way].values())
-                           for way in columns)
+                           for way in ways)
         yield (f'| `{name}` | {values["light"]} | {values["windows"]} | '
                f'{values["users"]["all"]} | {cells} |')
+
+
+def _budgets(shares: Values) -> list[str]:
+    return [f'{float(budget):.0%}' for budget in next(iter(shares.values()))]
+
+
+def _heads(shares: Values) -> str:
+    return ' | '.join(_budgets(shares))
 
 
 def _rules() -> str:
@@ -293,10 +313,6 @@ def _cell(found: Sequence[float | None] | None) -> str:
         return '-'
     mean, low, high = found
     return f'{mean:.2f}' if low is None else f'{mean:.2f} [{low:.2f}, {high:.2f}]'
-
-
-def _short(shares: Mapping[str, Sequence[float | None] | None]) -> str:
-    return ' / '.join(_two(found[0] if found else None) for found in shares.values())
 
 
 def _two(share: float | None) -> str:

@@ -10,7 +10,7 @@ learned from, beside the shipped one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from vts_ros.lab.teacher import Found, RoadUser, SURE, Teacher
 from vts_ros.lab.training.distillation import BUDGETS, train_saliency
 from vts_ros.paths import model_path
 from vts_ros.sparsify.proposal_network import MAP_SIZE, resample
+from vts_ros.tools.cli.terminal import progress_bar
 
 #: Share of the recordings, or of the only one, that is held out, and what is left out before.
 _HOLDOUT_SHARE, _GAP_NS = 0.2, 3_000_000_000
@@ -61,11 +62,9 @@ class Lessons(NamedTuple):
 
 def learn_from_teacher(recordings: Sequence[Path], teacher: Teacher, out: Path, work: Path,
                        frames: int = 2000, steps: int = 600, batch: int = 16, seed: int = 0,
-                       anew: bool = False,
-                       progress: Callable[[float, str], None] = lambda share, what: None
-                       ) -> dict[str, Any]:
+                       anew: bool = False) -> dict[str, Any]:
     """
-    Train the shipped proposal network further with a detector as the teacher.
+    Train the shipped proposal network further with a detector as the teacher, and show how far.
 
     Parameters
     ----------
@@ -97,20 +96,24 @@ def learn_from_teacher(recordings: Sequence[Path], teacher: Teacher, out: Path, 
 
     """
     found: dict[Path, Found] = {}
-    for number, recording in enumerate(recordings):
-        progress(number / len(recordings), f'{name_of(recording)}: road users')
-        found[recording] = teacher.boxes_of(recording, work.parent / 'boxes')
+    with progress_bar(as_json=False) as (_, progress):
+        for number, recording in enumerate(recordings):
+            progress(number / len(recordings), f'{name_of(recording)}: road users')
+            found[recording] = teacher.boxes_of(recording, work.parent / 'boxes')
     train, held_out = split(found)
     lessons = lessons_of(train, frames)
     if not (lessons.wanted > 0.0).any():
         raise TeachingError('the teacher finds no road users in what is to be learned from')
     torch.manual_seed(seed)
     work.mkdir(parents=True, exist_ok=True)
-    train_saliency(*map(torch.from_numpy, with_mirrored(lessons)), out,
+    both = with_mirrored(lessons)
+    train_saliency(torch.from_numpy(both.frames), torch.from_numpy(both.wanted), out,
                    work / f'teacher{"_anew" if anew else ""}.pt', steps, batch, seed, anew)
     ways = saliencies({'shipped': model_path('proposal/frame.onnx').parent, 'trained': out},
                       _GRID, has_teacher=True)
-    measured, _ = measure_all(list(held_out), held_out.__getitem__, ways, _GRID, BUDGETS, progress)
+    with progress_bar(as_json=False) as (_, progress):
+        measured, _ = measure_all(list(held_out), held_out.__getitem__, ways, _GRID, BUDGETS,
+                                  progress)
     report: dict[str, Any] = {
         'train': len(lessons.frames), 'settings': {
             'teacher': teacher.name, 'bags': [name_of(recording) for recording in train],
