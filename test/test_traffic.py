@@ -110,7 +110,7 @@ def test_the_share_is_that_of_the_area(ways: dict[str, Salient], tmp_path: Path)
     # EVS keeps the first frame whole, and of the next three what it has left for four.
     assert values['kept']['evs']['0.5']['all'] > 0.5
     # Where all is road user, nothing is more salient than the rest.
-    assert values['auc']['shipped']['all'] is None
+    assert not values['auc']['shipped']
 
 
 def test_what_is_kept_is_where_the_saliency_is(ways: dict[str, Salient], tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_what_is_kept_is_where_the_saliency_is(ways: dict[str, Salient], tmp_pat
     values = measure(bag, found_in(bag, ahead, corner, name='person'), ways, GRID, (0.3,)).values
     both = values['level']['ellipse']['0.3']
     assert both['all'] == both['person'] == both['over 15 %'] == pytest.approx(0.5, abs=0.01)
-    assert both['car'] is None
+    assert 'car' not in both
     assert values['users']['person'] == values['users']['all'] == 2 * values['frames']
     alone = measure(bag, found_in(bag, ahead), ways, GRID, (0.3,)).values
     assert alone['level']['ellipse']['0.3']['all'] == 1.0
@@ -212,7 +212,7 @@ def recording(name: str, light: str, network: Mapping[str, float], rival: float
               ) -> dict[str, Any]:
     """Return what was found in a recording: by group for the network, the same for the ellipse."""
     def shares(value: Mapping[str, float]) -> dict[str, Any]:
-        return {'0.4': {group: value.get(group) for group in GROUPS}}
+        return {'0.4': dict(value)}
 
     others = dict.fromkeys(network, rival)
     kept = {'mine': shares(network), 'ellipse': shares(others),
@@ -356,7 +356,7 @@ def test_the_network_learns_from_a_teacher(tmp_path: Path) -> None:
     detector = yolox(tmp_path / 'detector.onnx', (96, 160))
     arguments = [part for bag in bags for part in ('--bag', bag)]
     work = tmp_path / 'out' / 'train'
-    done = run('train', 'proposal', *arguments, '--teacher', detector, '--steps', '60', '--anew',
+    done = run('train', 'proposal', *arguments, '--teacher', detector, '--steps', '40', '--anew',
                '--work', work)
     assert done.exit_code == 0, (done.output, done.exception)
     assert f'VTS_MODELS_DIR={work / "models"}' in done.output
@@ -366,7 +366,7 @@ def test_the_network_learns_from_a_teacher(tmp_path: Path) -> None:
     assert list(report['result']['recordings']) == ['drive2']
     # Where the red box is, is learned from few steps.
     curve = report['result']['groups']['all']['auc']
-    assert curve['trained'][0] > 0.9
+    assert curve['trained'][0] > 0.8
     assert about_network(work / 'models' / 'proposal').startswith(
         'road users that the detector `detector.onnx` finds in 36 frames of `drive0`, `drive1`')
     done = run('train', 'proposal', '--teacher', detector)

@@ -17,7 +17,7 @@ PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 #: Pictures of a folder have no time: they count as so far apart. Stamps of zero are none.
 PICTURE_NS, _FIRST_NS = 100_000_000, 1_000_000_000
 #: Frames that are nearer to the last one are left out: they show the same again.
-_LEAST_NS = PICTURE_NS // 2
+LEAST_NS = PICTURE_NS // 2
 #: Bytes that are read at once to tell files apart.
 _CHUNK = 1 << 20
 
@@ -38,7 +38,7 @@ def frames_of(recording: Path) -> Iterator[Frame]:
     pictures = pictures_of(recording)
     last_ns: dict[str, int] = {}
     for frame in () if pictures else until_damage(read_frames(recording), Counter()):
-        if abs(frame.stamp_ns - last_ns.get(frame.camera, -PICTURE_NS)) >= _LEAST_NS:
+        if abs(frame.stamp_ns - last_ns.get(frame.camera, -PICTURE_NS)) >= LEAST_NS:
             last_ns[frame.camera] = frame.stamp_ns
             yield frame
     for number, path in enumerate(pictures):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
 from vts_ros.lab.detectors import Detections, Detector, DetectorError
-from vts_ros.lab.recordings import fingerprint, frames_of
+from vts_ros.lab.recordings import fingerprint, frames_of, LEAST_NS
 from vts_ros.tools.pictures import Colour, encode, Picture
 from vts_ros.vlm.answers import Box
 
@@ -194,7 +194,8 @@ class Teacher:
                   for name in ('preprocessor_config.json', 'config.json')
                   if (folder / name).is_file()]
         # What was found by other rules has to be found anew.
-        rules = f'{LEAST:g}_{_SAME:g}_{_LARGEST:g}' + ('_tiles' if self._tiles else '')
+        rules = (f'{LEAST:g}_{_SAME:g}_{_LARGEST:g}_{LEAST_NS}'
+                 + ('_tiles' if self._tiles else ''))
         return f'{fingerprint(self._path, *beside)}_{rules}'
 
     def show(self, recordings: Sequence[Path], cache: Path = CACHE) -> Path:

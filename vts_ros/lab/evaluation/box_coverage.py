@@ -244,10 +244,10 @@ class _Tally:
                 self.kept += weight * (look.covered @ mask[index] @ groups)
                 self.users += weight * groups.sum(axis=0)
 
-    def shares(self) -> dict[str, float | None]:
-        """Return the mean share by group; None of a group that nobody belongs to."""
-        return {group: round(float(kept / users), 4) if users else None
-                for group, kept, users in zip(GROUPS, self.kept, self.users)}
+    def shares(self) -> dict[str, float]:
+        """Return the mean share by group; nothing of a group that nobody belongs to."""
+        return {group: round(float(kept / users), 4)
+                for group, kept, users in zip(GROUPS, self.kept, self.users) if users}
 
 
 class Measured(NamedTuple):
@@ -304,6 +304,8 @@ def measure(recording: Path, found: Found, ways: Mapping[str, Salient], grid: Gr
         looks |= {look.frame.key: _without_pixels(look) for look in window}
         if (count := sum(len(look.users) for look in window)) > most:
             most, shown = count, window
+        if not count:
+            continue
         _choose_salient(window, ways, grid, kept, level)
         _choose_rivals(window, next(iter(ways)), grid, kept)
     if not most:
@@ -421,7 +423,7 @@ def _seen_light(frames: Sequence[Look]) -> dict[str, Any]:
             'light': light_of(brightness, contrast)}
 
 
-def areas_under_curve(frames: Sequence[Look], name: str) -> dict[str, float | None]:
+def areas_under_curve(frames: Sequence[Look], name: str) -> dict[str, float]:
     """
     Return by group how surely a place on a road user is more salient than a place on none.
 
@@ -431,8 +433,9 @@ def areas_under_curve(frames: Sequence[Look], name: str) -> dict[str, float | No
     frames = [look for look in frames if look.users]
     salient = np.concatenate([look.salient[name] for look in frames])
     cover = np.concatenate([_cover(look) for look in frames], axis=1)
-    return {group: area_under_curve(salient, covered, 1.0 - cover[0])
-            for group, covered in zip(GROUPS, cover)}
+    areas = {group: area_under_curve(salient, covered, 1.0 - cover[0])
+             for group, covered in zip(GROUPS, cover)}
+    return {group: area for group, area in areas.items() if area is not None}
 
 
 def _cover(look: Look) -> NDArray[np.float64]:

@@ -86,7 +86,7 @@ def _group(recordings: Sequence[Values], group: str) -> dict[str, Any] | None:
 
     def means(*keys: str) -> list[float | None] | None:
         by_group = [reduce(getitem, keys, values) for values in members]
-        shares = [found[own] for found in by_group if found[own] is not None]
+        shares = [found[own] for found in by_group if own in found]
         return _mean(shares) if shares else None
 
     return {
@@ -110,7 +110,7 @@ def _leads(recordings: Sequence[Values], groups: Mapping[str, Any], part: str, n
             continue  # the same as all
         for ratio in members[0][part][network]:
             pairs = np.array([pair for values in members if None not in (pair := tuple(
-                values[part][way][ratio][own] for way in (baseline, network)))], float)
+                values[part][way][ratio].get(own) for way in (baseline, network)))], float)
             if not len(pairs) or (pairs[:, 0] - pairs[:, 1]).mean() <= _LEAD:
                 continue
             low = Bootstrap(len(pairs)).difference(*pairs.T)[0] if len(pairs) > 1 else 0.0
@@ -179,8 +179,7 @@ def worst(recordings: Sequence[Measured], network: str) -> list[Measured]:
     def kept(measured: Measured) -> float:
         shares = measured.values['kept'][network]
         nearest = min(shares, key=lambda ratio: abs(float(ratio) - SHOWN_SHARE))
-        share = shares[nearest]['all']
-        return 2.0 if share is None else float(share)
+        return float(shares[nearest].get('all', 2.0))
 
     return sorted(recordings, key=kept)[:_MOST_SHOWN]
 
@@ -284,8 +283,9 @@ def _by_recording(recordings: Values) -> Iterator[str]:
     yield f'| | light | windows | road users | {" | ".join(f"`{way}`" for way in ways)} |'
     yield f'|---|---|---|---|{"---|" * len(ways)}'
     for name, values in recordings.items():
-        cells = ' | '.join(' / '.join(_two(share['all']) for share in values['kept'][way].values())
-                           for way in ways)
+        kept = [values['kept'][way].values() for way in ways]
+        cells = ' | '.join(' / '.join(_two(share.get('all')) for share in shares)
+                           for shares in kept)
         yield (f'| `{name}` | {values["light"]} | {values["windows"]} | '
                f'{values["users"]["all"]} | {cells} |')
 
