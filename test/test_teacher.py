@@ -71,7 +71,8 @@ def test_a_recording_is_looked_at_once(detector: Path, tmp_path: Path) -> None:
     told: list[int] = []
     found = Teacher(detector).boxes_of(bag, cache, told.append)
     assert len(found) == sum(told) == 11
-    assert {kind for users in found.values() for kind, _, _ in users} <= {'car', 'heavy', 'person'}
+    assert {user.kind for users in found.values() for user in users} <= {
+        'car', 'heavy vehicle', 'person'}
     # The red box of the pictures moves to the right.
     left = [users[0].box[0] for users in found.values()]
     assert left == sorted(left)

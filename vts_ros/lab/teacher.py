@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import json
 from pathlib import Path
 from typing import get_args, Literal, NamedTuple
+import zlib
 
 import cv2
 import numpy as np
@@ -24,20 +25,20 @@ from vts_ros.lab.recordings import fingerprint, frames_of, LEAST_NS
 from vts_ros.tools.pictures import Colour, encode, Picture
 from vts_ros.vlm.answers import Box
 
-Kind = Literal['person', 'two-wheeler', 'car', 'heavy', 'animal', 'traffic light']
+Kind = Literal['person', 'two-wheeler', 'car', 'heavy vehicle', 'animal', 'traffic light']
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NAMES: dict[Kind, tuple[str, ...]] = {
     'person': ('person', 'pedestrian', 'other person'),
     'two-wheeler': ('bicycle', 'motorcycle', 'bike', 'motorbike', 'motor', 'rider', 'cyclist'),
     'car': ('car', 'van'),
-    'heavy': ('bus', 'truck', 'train', 'trailer', 'caravan', 'other vehicle'),
+    'heavy vehicle': ('bus', 'truck', 'train', 'trailer', 'caravan', 'other vehicle'),
     'animal': ('cat', 'dog', 'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe',
                'deer', 'animal'),
     'traffic light': ('traffic light',)}
 KIND_OF: dict[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names}
 _COLOURS: dict[Kind, Colour] = {
     'person': (255, 120, 60), 'two-wheeler': (255, 210, 60), 'car': (80, 200, 255),
-    'heavy': (170, 120, 255), 'animal': (120, 230, 120), 'traffic light': (255, 255, 255)}
+    'heavy vehicle': (170, 120, 255), 'animal': (120, 230, 120), 'traffic light': (255, 255, 255)}
 
 #: What is surer than this counts as a road user.
 SURE = 0.4
@@ -194,9 +195,8 @@ class Teacher:
                   for name in ('preprocessor_config.json', 'config.json')
                   if (folder / name).is_file()]
         # What was found by other rules has to be found anew.
-        rules = (f'{LEAST:g}_{_SAME:g}_{_LARGEST:g}_{LEAST_NS}'
-                 + ('_tiles' if self._tiles else ''))
-        return f'{fingerprint(self._path, *beside)}_{rules}'
+        rules = zlib.crc32(repr((LEAST, _SAME, _LARGEST, LEAST_NS, KIND_OF)).encode())
+        return f'{fingerprint(self._path, *beside)}_{rules:08x}' + '_tiles' * self._tiles
 
     def show(self, recordings: Sequence[Path], cache: Path = CACHE) -> Path:
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, TYPE_CHECKING
+from typing import Annotated, Literal, NamedTuple, TYPE_CHECKING
 
 import typer
 
@@ -85,15 +85,18 @@ def train_proposal(
              'windows, to compare.')] = 'use',
     anew: Annotated[bool, typer.Option(
         '--anew', help='With --bag or --vlm: begin with a saliency of random weights, not with '
-                       'the shipped one, which has learned the truth.')] = False,
+                       'the shipped one, which has learned the truth; with --teacher, with a '
+                       'network that has not learned.')] = False,
+    backbone: Annotated[Path | None, typer.Option(
+        help='Weights of a MobileNetV2 to begin a new network with, as a PyTorch state dict; not '
+             'with --vlm.', show_default=False)] = None,
     device: DeviceOption = 'auto',
-    shards: ShardsOption = SHARDS,
     out: Annotated[Path | None, typer.Option(
         help='Folder for the ONNX graphs; by default models/proposal, and with --bag or --vlm a '
              'folder of its own.', show_default=False)] = None,
     work: WorkOption = WORK,
     steps: Annotated[int | None, typer.Option(
-        min=1, help='Optimiser steps; by default 1800, and 600 with --bag or --vlm.',
+        min=1, help='Optimiser steps; by default 1500, and 600 with --bag or --vlm.',
         show_default=False)] = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -101,14 +104,17 @@ def train_proposal(
     if teacher:
         if not bag or vlm or targets != 'use':
             raise typer.BadParameter('--teacher needs --bag, and is instead of --vlm')
-        _learn_from_teacher(bag, teacher, tiles, out, work, windows, steps or 600, seed, anew)
+        _learn_from_teacher(bag, Teaching(teacher, tiles, anew, backbone), out, work,
+                            WINDOW_FRAMES * windows, steps or 600, seed)
         return
     if not bag and not vlm:
         if targets != 'use' or anew:
             raise typer.BadParameter('--targets and --anew need --vlm')
+        from vts_ros.lab.training.proposal_training import Recipe
         from vts_ros.lab.training.proposal_training import train_proposal as train
 
-        train(shards, out or Path('models/proposal'), work, steps or 1800, seed=seed)
+        train(out or Path('models/proposal'), work, Recipe(steps=steps or 1500, seed=seed),
+              backbone=backbone)
         return
     from rich.console import Console
 
@@ -125,21 +131,31 @@ def train_proposal(
     _tell_where(console, target, None if out else models)
 
 
-def _learn_from_teacher(bags: list[Path], path: Path, tiles: bool, out: Path | None, work: Path,
-                        windows: int, steps: int, seed: int, anew: bool) -> None:
+class Teaching(NamedTuple):
+    """The detector that teaches, and what to begin with."""
+
+    path: Path
+    tiles: bool
+    anew: bool
+    backbone: Path | None
+
+
+def _learn_from_teacher(bags: list[Path], teaching: Teaching, out: Path | None, work: Path,
+                        pictures: int, steps: int, seed: int) -> None:
     """Learn what a detector finds in recordings, and show what is kept of those held out."""
     from rich.console import Console
 
     from vts_ros.lab.recordings import check_recordings
     from vts_ros.lab.teacher import Teacher
+    from vts_ros.lab.training.proposal_training import Recipe
     from vts_ros.lab.training.teacher_training import learn_from_teacher
 
     check_recordings(bags)
     target = out or work / 'models' / 'proposal'
-    console, teacher = Console(), Teacher(path, tiles)
+    console, teacher = Console(), Teacher(teaching.path, teaching.tiles)
     show_teacher(console, teacher, bags, work.parent / 'boxes')
-    report = learn_from_teacher(bags, teacher, target, work, WINDOW_FRAMES * windows, steps,
-                                seed=seed, anew=anew)
+    report = learn_from_teacher(bags, teacher, target, work, pictures,
+                                Recipe(steps=steps, seed=seed), teaching.anew, teaching.backbone)
     console.print(coverage_table(report['result']))
     _tell_where(console, target, None if out else work / 'models')
 

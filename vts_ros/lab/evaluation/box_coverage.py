@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+import torch
 
 from vts_ros.engines.torch_engine import TorchEngine
 from vts_ros.errors import FrameError
@@ -29,6 +30,7 @@ from vts_ros.lab.scenes.cells import overlaps
 from vts_ros.lab.teacher import Found, KINDS, RoadUser, SURE
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Evidence, Proposal, Sparsifier, token_budget
+from vts_ros.sparsify.proposal_network import load_net
 from vts_ros.sparsify.token_grid import area_weights
 from vts_ros.sparsify.window_step import WINDOW_INPUTS, WINDOW_OUTPUTS, WindowStep
 
@@ -41,8 +43,6 @@ GROUPS = ('all', *KINDS, *SIZES)
 
 #: Middle of the ellipse from left and top, and its widths, in shares of the picture.
 ELLIPSE = ((0.5, 0.57), (0.35, 0.14))
-#: Beside the graphs of a network: the saliency of places alone, float [h, w], 0 to 1.
-PRIOR = 'prior.npy'
 #: Ways that look at no saliency.
 RIVALS = ('random', 'evs', 'vidcom2')
 
@@ -84,19 +84,18 @@ def saliencies(networks: Mapping[str, Path], grid: Grid, has_teacher: bool) -> d
     Parameters
     ----------
     networks
-        Folders with ``frame.onnx``, ``window.onnx`` and maybe ``PRIOR``, by name.
+        Folders with ``frame.onnx`` and ``window.onnx``, by name.
     has_teacher
         Whether the road users come from a teacher, whose confidence is a saliency, too.
 
     """
     found: dict[str, Salient] = {}
+    step = _any_size()
     for name, folder in networks.items():
         sparsifier = Sparsifier.load(folder)
         found[name] = Salient(sparsifier, _network(sparsifier), 'the proposal network')
-        if (folder / PRIOR).is_file():
-            found[f'{name}: place'] = Salient(
-                _any_size(), _fixed(np.load(folder / PRIOR)), 'its place prior alone')
-    step = _any_size()
+        if (place := _place(folder / 'frame.onnx')) is not None:
+            found[f'{name}: place'] = Salient(step, place, 'what it knows of the place alone')
     found['ellipse'] = Salient(
         step, _fixed(ellipse(grid)), 'a fixed ellipse around the horizon, no network')
     if has_teacher:
@@ -113,6 +112,20 @@ def _any_size() -> Sparsifier:
 
 def _network(sparsifier: Sparsifier) -> Saliency:
     return lambda rgb, users: sparsifier.propose(rgb)
+
+
+def _place(path: Path) -> Saliency | None:
+    """Return the part of a network that knows the place alone; None of one that has no such."""
+    try:
+        net = load_net(path)
+    except ValueError:
+        return None
+
+    @torch.inference_mode()
+    def propose(rgb: NDArray[np.uint8], users: Sequence[RoadUser]) -> Proposal:
+        return _unlooked(torch.sigmoid(net.raw(torch.from_numpy(rgb)[None]).place)[0].numpy())
+
+    return propose
 
 
 def _fixed(saliency: NDArray[np.floating]) -> Saliency:

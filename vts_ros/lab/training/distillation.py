@@ -196,7 +196,7 @@ def distill(bags: Sequence[Path], model: str, out: Path, work: Path, windows: in
         'settings': {**settings, 'bags': [bag.name for bag in bags], 'model': Path(model).name,
                      'steps': steps, 'batch': batch, 'targets': targets, 'anew': anew}}
     for name, sparsifier in (('shipped', shipped), ('trained', Sparsifier.load(out))):
-        report[name] = find_rate(sparsifier, (_wanted(held, sparsifier) for held in held_out),
+        report[name] = find_rate(sparsifier, (_wanted(one, sparsifier) for one in held_out),
                                  held_out[0].use.shape[1:], BUDGETS)
     (out / REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return report
@@ -352,7 +352,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 def _split(folder: Path, gap: int) -> tuple[list[Example], list[Example]]:
     """Return examples to learn from, and the last ones after a gap, which are held out."""
     examples = [Example.load(path) for path in sorted(folder.glob('*.npz'))]
-    if len({example.use.shape[1:] for example in examples}) > 1:
+    if len({one.use.shape[1:] for one in examples}) > 1:
         raise DistillationError('the recordings have pictures of different shapes, so different '
                                 'grids of tokens: take one camera at a time')
     end = len(examples) - round(_HOLDOUT_SHARE * len(examples))
@@ -374,8 +374,8 @@ def from_onnx(path: Path) -> ProposalNet:
 
     """
     graph = onnx.load(path).graph
-    found = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy())
-             for tensor in graph.initializer}
+    found = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy())
+             for one in graph.initializer}
     net = ProposalNet().eval()
     state = net.state_dict()
     try:
@@ -402,46 +402,23 @@ def saliency_targets(examples: Sequence[Example]) -> list[NDArray[np.float32]]:
     1 is what the place that is used most adds in the middle one of the windows: so a window of
     which nothing matters does not get a target of its noise.
     """
-    largest = float(np.median([max(float(example.use.max()), 0.0) for example in examples]))
+    largest = float(np.median([max(float(one.use.max()), 0.0) for one in examples]))
     rows, columns = (area_weights(cells, tokens) for cells, tokens
                      in zip(MAP_SIZE, examples[0].use.shape[1:]))
-    return [np.clip(rows @ example.use @ columns.T / max(largest, 1e-6), 0.0, 1.0).astype(
-        np.float32) for example in examples]
+    return [np.clip(rows @ one.use @ columns.T / max(largest, 1e-6), 0.0, 1.0).astype(np.float32)
+            for one in examples]
 
 
 def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch: int,
            seed: int, targets: Targets = 'use', anew: bool = False) -> None:
-    frames = torch.from_numpy(np.concatenate([example.frames for example in examples]))
-    wanted = torch.from_numpy(np.concatenate(
-        saliency_targets(examples) if targets == 'use' else
-        [example.truth for example in examples if example.truth is not None]))
-    train_saliency(frames, wanted, out, work / f'{targets}{"_anew" if anew else ""}.pt', steps,
-                   batch, seed, anew)
-
-
-def train_saliency(frames: Tensor, wanted: Tensor, out: Path, checkpoint_path: Path, steps: int,
-                   batch: int, seed: int, anew: bool = False) -> None:
-    """
-    Train the shipped network further on frames of which it is known what matters, and export it.
-
-    Parameters
-    ----------
-    frames
-        uint8 [n, 128, 224, 3].
-    wanted
-        float32 [n, 8, 14], 0 to 1.
-    out
-        Folder for ``frame.onnx`` and ``window.onnx``.
-    checkpoint_path
-        A run with the same checkpoint goes on where it stopped.
-    anew
-        Begin with a saliency of random weights.
-
-    """
     path = model_path('proposal/frame.onnx')
     net, teacher = from_onnx(path), from_onnx(path)
     if anew:
         _forget_saliency(net)
+    frames = torch.from_numpy(np.concatenate([one.frames for one in examples]))
+    wanted = torch.from_numpy(np.concatenate(
+        saliency_targets(examples) if targets == 'use' else
+        [one.truth for one in examples if one.truth is not None]))
 
     def losses(step: int) -> Losses:
         rng = np.random.default_rng([seed, step])
@@ -449,7 +426,7 @@ def train_saliency(frames: Tensor, wanted: Tensor, out: Path, checkpoint_path: P
         return _losses(net, teacher, frames[picks], wanted[picks])
 
     fit([net], losses, Schedule(steps, learning_rate=3e-4, warmup=min(50, steps // 4)),
-        checkpoint_path, 'proposal network')
+        work / f'{targets}{"_anew" if anew else ""}.pt', 'proposal network')
     export_frame(net, out / 'frame.onnx')
     export_window(out / 'window.onnx')
 
