@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+import gc
 import itertools
 import json
 from pathlib import Path
 import shutil
 from typing import Any
+import weakref
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -557,6 +559,14 @@ def test_absent_weights_are_not_made_up(broken: Path) -> None:
     config['text_config'].pop('layer_types', None)
     (broken / 'config.json').write_text(json.dumps(config), encoding='utf-8')
     assert 'lacks weights, among them model.language_model.layers.3' in load_error(broken)
+
+
+def test_a_closed_model_frees_its_weights(checkpoint: Path) -> None:
+    vlm = Vlm.load(checkpoint, device='cpu')
+    weights = weakref.ref(vlm.model)
+    vlm.close()
+    gc.collect()
+    assert weights() is None
 
 
 def test_a_device_that_is_not_there_is_one_line(checkpoint: Path) -> None:
