@@ -24,8 +24,10 @@ from transformers.utils import logging
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.compatibility import check_family
+from vts_ros.vlm.conventions import Convention, CONVENTIONS, PLAIN
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prunability import why_inexact
+from vts_ros.vlm.taught_questions import TaughtQuestions
 
 #: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
 #: does not fail, it makes up another tokenizer.
@@ -44,11 +46,12 @@ _LIBRARIES = {'bitsandbytes': 'accelerate bitsandbytes', 'gptq': 'accelerate gpt
 
 
 class Checkpoint(NamedTuple):
-    """The Hugging Face parts of a checkpoint."""
+    """The Hugging Face parts of a checkpoint, and how it is asked."""
 
     network: Any
     tokenizer: PreTrainedTokenizerBase
     images: Any
+    convention: Convention
 
 
 def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
@@ -132,7 +135,9 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         tokenizer.chat_template = _processor_template(directory)
     if tokenizer.chat_template is None:
         raise VlmError(f'{model} lacks a chat template')
-    return Checkpoint(network, tokenizer, images)
+    # What is trained here is asked as it was trained, of whatever family its network is.
+    convention = PLAIN if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
+    return Checkpoint(network, tokenizer, images, convention)
 
 
 def _has_half_floats() -> bool:

@@ -21,6 +21,8 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
+from vts_ros.vlm.boxes import Size
+from vts_ros.vlm.conventions import Convention, CONVENTIONS
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.generate import end_ids, Generator
 from vts_ros.vlm.language_model import Generation, OnText
@@ -45,16 +47,20 @@ class Vlm:
         Name of the checkpoint.
     model, tokenizer, images
         The Hugging Face parts, as loaded.
+    convention
+        How it was trained to be told of pictures and boxes.
 
     """
 
     # The stubs of transformers do not know the generation of a model, hence Any.
     def __init__(self, name: str, model: Any, tokenizer: PreTrainedTokenizerBase,
-                 images: Callable[..., BatchFeature], schema: Schema | None = None) -> None:
+                 images: Callable[..., BatchFeature], convention: Convention | None = None,
+                 schema: Schema | None = None) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.images = images
+        self.convention = convention or CONVENTIONS[model.config.model_type]
         self._family: Family = FAMILIES[model.config.model_type](model, tokenizer)
         self._writer = PromptWriter(name, tokenizer, self._family,
                                     int(model.config.image_token_id))
@@ -116,6 +122,10 @@ class Vlm:
             blank = np.zeros((height, width, 3), np.uint8)
             self._grids[height, width] = self._family.grids(self.preprocess([blank]))[0]
         return self._grids[height, width]
+
+    def seen_size(self, features: FrameFeatures) -> Size:
+        """Return width and height in pixels of an encoded picture, as the model got it."""
+        return self._family.seen_size(features.grid)
 
     def encode_batch(self, pixels: BatchFeature) -> list[FrameFeatures]:
         """Encode preprocessed pictures; gradients flow."""

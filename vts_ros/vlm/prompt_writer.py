@@ -132,9 +132,10 @@ class PromptWriter:
             content += [{'type': 'text', 'text': caption}, {'type': 'image'}]
         content.append({'type': 'text', 'text': prompt.instruction})
         # The system text as a list of parts, too: some templates write nothing of a plain string.
-        messages: list[dict[str, Any]] = [
-            {'role': 'system', 'content': [{'type': 'text', 'text': prompt.system}]},
-            {'role': 'user', 'content': content}]
+        messages: list[dict[str, Any]] = [{'role': 'user', 'content': content}]
+        if prompt.system:
+            messages.insert(
+                0, {'role': 'system', 'content': [{'type': 'text', 'text': prompt.system}]})
         with in_one_line(f'the chat template of {self._name} fails'):
             written = str(self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True))
