@@ -170,9 +170,12 @@ def _given_back(prefix: Prefix | None) -> Iterator[None]:
 
 def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens that end an answer, that of the chat form first."""
-    found = model.generation_config.eos_token_id if model.generation_config else None
-    ids = [] if found is None else list(found) if isinstance(found, list) else [found]
+    named = model.generation_config.eos_token_id if model.generation_config else None
+    ids = [] if named is None else list(named) if isinstance(named, list) else [named]
     first = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    if not first + ids:
+    # Without a generation config there is a default of the family, perhaps of a larger vocabulary.
+    vocab_size = model.config.get_text_config().vocab_size
+    found = dict.fromkeys(int(token) for token in first + ids if int(token) < vocab_size)
+    if not found:
         raise VlmError('neither the tokenizer nor the generation config names an end token')
-    return list(dict.fromkeys(int(token) for token in first + ids))
+    return list(found)
