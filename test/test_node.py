@@ -36,7 +36,7 @@ import yaml
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
 from vts_ros.nodes.qos import LATCHED_QOS
-from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS
+from vts_ros.nodes.questions import MAX_QUESTION_CHARS
 from vts_ros.pipeline.guard import NOTHING_KNOWN
 from vts_ros.sparsify import token_budget
 from vts_ros.vlm.answers import RISK_LEVELS

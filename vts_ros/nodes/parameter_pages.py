@@ -42,7 +42,7 @@ def _yaml(table: Sequence[Spec]) -> Iterator[str]:
             group = prefix
             yield f'    {prefix}:'
         indent = '      ' if prefix else '    '
-        yield from textwrap.wrap(_told(spec), 97, initial_indent=f'{indent}# ',
+        yield from textwrap.wrap(_describe(spec), 97, initial_indent=f'{indent}# ',
                                  subsequent_indent=f'{indent}# ')
         yield f'{indent}{name}: {json.dumps(spec.default)}'
 
@@ -54,7 +54,7 @@ def _rank(spec: Spec, table: Sequence[Spec]) -> int:
                 if other.name.rpartition('.')[0] == group)
 
 
-def _told(spec: Spec) -> str:
+def _describe(spec: Spec) -> str:
     return f'{WHEN[spec.change]}: {spec.description}{_limits(spec)}'
 
 
@@ -83,8 +83,8 @@ def parameter_page() -> str:
         'afterwards.', '',
         'What decides where pictures and keys go (`vlm.backend`, `vlm.url`, '
         '`vlm.local_files_only`, `vlm.prompts`) is read', 'at start only: nobody on the network '
-        'can change it. Whole numbers are taken where a number is wanted, and a name',
-        'that does not exist is told with the nearest that does.', '',
+        'can change it. Whole numbers are taken where a number is expected, and a name',
+        'that does not exist is logged with the nearest that does.', '',
         '## vts_node', '', *head, *rows, '',
         '`qos_overrides.TOPIC.subscription.reliability`, `.depth` and `.history` of every camera '
         'topic are parameters as well.', '',

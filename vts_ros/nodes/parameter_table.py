@@ -15,16 +15,21 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy.exceptions import InvalidNamespaceException
+from rclpy.exceptions import InvalidNamespaceException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_namespace import validate_namespace
 
+from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import camera_namespace, TRANSPORTS
 from vts_ros.pipeline.raw_images import camera_name
 
 #: When a parameter may change: at any time, while the node is unconfigured, or never.
 Change = Literal['live', 'unconfigured', 'never']
+
+
+class ParameterError(VtsError):
+    """A value given at start that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Spec:
         Smallest and largest value of a number.
     choices
         All values of a string.
+    check
+        Returns why a value cannot be used for other reasons, or None.
     field
         Field of :class:`PipelineConfig` that it fills, if it is one of the pipeline.
 
@@ -49,6 +56,7 @@ class Spec:
     change: Change = 'unconfigured'
     span: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
+    check: Callable[[Any], str | None] | None = None
     field: str | None = None
 
     def descriptor(self) -> ParameterDescriptor:
@@ -81,7 +89,7 @@ class Spec:
             return f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}'
         if isinstance(value, str) and self.default and not value:
             return f'{self.name} is empty'
-        return _problem_of_cameras(value) if self.name == 'cameras' else None
+        return self.check(value) if self.check else None
 
 
 def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
@@ -99,7 +107,8 @@ def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
 
 CAMERAS: tuple[Spec, ...] = (
     Spec('cameras', [''], 'Namespaces of the cameras: `front` is subscribed at `front/image_raw` '
-         '(+ `/compressed`), the empty name at `image_raw`; all of them can be remapped'),
+         '(+ `/compressed`), the empty name at `image_raw`; all of them can be remapped',
+         check=_problem_of_cameras),
     Spec('image_transport', 'auto', 'compressed: sensor_msgs/CompressedImage on '
          '`image_raw/compressed`; raw: sensor_msgs/Image on `image_raw`; auto: what is published, '
          'compressed first', choices=TRANSPORTS),
@@ -129,7 +138,7 @@ class Parameters:
 
     Raises
     ------
-    rclpy.exceptions.ParameterException
+    ParameterError, rclpy.exceptions.ParameterException
         If a value given at start cannot be used.
 
     """
@@ -139,10 +148,17 @@ class Parameters:
         self._node = node
         self._specs = {spec.name: spec for spec in table}
         self._is_configured = is_configured
+        self._problem = ''
         # Registered first, so that it also checks the values that are given at start.
         node.add_on_set_parameters_callback(self._validate)
-        node.declare_parameters(
-            '', [(spec.name, spec.default, spec.descriptor()) for spec in table])
+        try:
+            node.declare_parameters(
+                '', [(spec.name, spec.default, spec.descriptor()) for spec in table])
+        except InvalidParameterValueException:
+            if not self._problem:
+                raise
+            # The message of rclpy quotes the value, which may be a secret.
+            raise ParameterError(self._problem) from None
 
     def __getitem__(self, name: str) -> Any:
         """Return the present value."""
@@ -163,17 +179,20 @@ class Parameters:
         return warnings
 
     def _validate(self, parameters: Sequence[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            # Others are declared by rclpy itself: use_sim_time, qos_overrides.
-            if spec := self._specs.get(parameter.name):
-                problem = spec.problem(parameter.value)
-                if spec.change == 'unconfigured' and self._is_configured():
-                    problem = f'{spec.name} is read on configure: ' \
-                              'deactivate and clean up the node first'
-                if problem:
-                    return SetParametersResult(successful=False, reason=problem)
-        problem = self.problem_of_all(parameters) if self._is_configured() else ''
-        return SetParametersResult(successful=not problem, reason=problem)
+        self._problem = next(filter(None, map(self._problem_of, parameters)), '')
+        if not self._problem and self._is_configured():
+            self._problem = self.problem_of_all(parameters)
+        return SetParametersResult(successful=not self._problem, reason=self._problem)
+
+    def _problem_of(self, parameter: Parameter) -> str:
+        """Return why a value cannot be used now, or ``''``."""
+        spec = self._specs.get(parameter.name)
+        if spec is None:
+            # Declared by rclpy itself: use_sim_time, qos_overrides.
+            return ''
+        if spec.change == 'unconfigured' and self._is_configured():
+            return f'{spec.name} is read on configure: deactivate and clean up the node first'
+        return spec.problem(parameter.value) or ''
 
     def problem_of_all(self, parameters: Sequence[Parameter]) -> str:
         """Return why values that are all right one by one cannot be used now, or ``''``."""

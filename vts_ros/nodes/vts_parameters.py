@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -19,6 +20,21 @@ from vts_ros.vlm.prompts import Prompts
 
 def _of_pipeline(name: str, field: str, description: str, **rest: Any) -> Spec:
     return Spec(name, getattr(PipelineConfig, field), description, field=field, **rest)
+
+
+def _problem_of_url(url: Any) -> str | None:
+    if not isinstance(url, str):
+        return f'vlm.url is {url!r}, expected text'
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        return f'vlm.url cannot be read: {error}'
+    if '@' in parts.netloc or parts.query:
+        # Not quoted: this is a message as well.
+        return ('vlm.url holds a user, a password or a query, and parameters can be read by '
+                'anybody on the network: put the key into the environment variable '
+                'OPENAI_API_KEY, and give the address alone')
+    return None
 
 
 TABLE: tuple[Spec, ...] = (
@@ -97,7 +113,8 @@ TABLE: tuple[Spec, ...] = (
                  'this process) or openai (behind a server with that protocol)',
                  choices=VLM_BACKENDS, change='never'),
     _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
-                 'environment, OPENAI_API_KEY', change='never'),
+                 'environment, OPENAI_API_KEY, and refused in the address', change='never',
+                 check=_problem_of_url),
     _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Longest time for an answer of the server, '
                  'retries included', span=(0.1, 600.0)),
     _of_pipeline('vlm.retries', 'retries', 'How often a request is repeated when the server '
@@ -126,7 +143,8 @@ class VtsParameters(Parameters):
 
     def problem_of_all(self, parameters: Sequence[Parameter]) -> str:
         """Return why prompts cannot be changed to these while they are in use, or ``''``."""
-        given = {one.name: one.value for one in parameters if one.name in PROMPTS}
+        given = {parameter.name: parameter.value for parameter in parameters
+                 if parameter.name in PROMPTS}
         if not given:
             return ''
         try:
