@@ -9,6 +9,7 @@ Pictures are stamped with the present here, so that nothing about their age is s
 from __future__ import annotations
 
 from collections.abc import Iterator
+import json
 import time
 from typing import Any
 
@@ -209,6 +210,32 @@ def test_where_pictures_go_cannot_be_set_over_dds(own_ros: Ros, model: str, car:
     check_refused(State.PRIMARY_STATE_ACTIVE)
     car.change_state(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
     check_refused(State.PRIMARY_STATE_UNCONFIGURED)
+
+
+def test_a_question_is_replied_to_in_every_state(own_ros: Ros, model: str, car: Car) -> None:
+    start_as_shipped(own_ros, model, 'autostart:=false', 'vlm.max_new_tokens:=8')
+    answers = car.listen(String, '/vts_node/answer')
+    questions = car.publisher(String, '/vts_node/question')
+    expected = 0
+
+    def ask(error: str) -> None:
+        nonlocal expected
+        expected += 1
+        questions.publish(String(data=f'question {expected}?'))
+        car.until(lambda: len(answers) >= expected)
+        assert json.loads(answers[-1].data) == {
+            'id': expected, 'question': f'question {expected}?', 'answer': '', 'error': error}
+
+    ask('the node is not active')
+    car.change_state(Transition.TRANSITION_CONFIGURE)
+    ask('the node is not active')
+    car.change_state(Transition.TRANSITION_ACTIVATE)
+    ask('no window of pictures yet')
+    car.change_state(Transition.TRANSITION_DEACTIVATE)
+    ask('the node is not active')
+    car.change_state(Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    ask('the node is not active')
+    assert len(answers) == expected
 
 
 def test_two_nodes_of_one_car_have_names_of_their_own(own_ros: Ros, car: Car) -> None:

@@ -16,7 +16,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from vts_ros.nodes.program_help import help_if_asked
+from vts_ros.nodes.program_help import check_arguments
 
 #: What has to be installed for what a car does without.
 _EXTRAS = {'replay_node': 'tools'}
@@ -24,13 +24,13 @@ _EXTRAS = {'replay_node': 'tools'}
 
 def vts_node() -> NoReturn:
     """Run the node that describes."""
-    help_if_asked('vts_node', sys.argv[1:])
+    check_arguments('vts_node', sys.argv[1:])
     _run('vts_node')
 
 
 def vts_overlay() -> NoReturn:
     """Run the node that draws."""
-    help_if_asked('vts_overlay', sys.argv[1:])
+    check_arguments('vts_overlay', sys.argv[1:])
     _run('overlay_node')
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the nodes say when they are asked for help, before anything heavy is imported."""
+"""What the nodes say of their arguments, before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -58,11 +58,20 @@ Examples:
 HELP = {'vts_node': VTS_NODE, 'vts_overlay': VTS_OVERLAY}
 
 
-def help_if_asked(program: str, arguments: Sequence[str]) -> None:
-    """End the program with its help if one of its own arguments asks for that."""
-    if {'-h', '--help'} & set(own_arguments(arguments)):
+def check_arguments(program: str, arguments: Sequence[str]) -> None:
+    """
+    End the program with its help if that is asked for, and with one line if it takes no argument.
+
+    What is between ``--ros-args`` and ``--`` is the business of ROS.
+    """
+    own = own_arguments(arguments)
+    if {'-h', '--help'} & set(own):
         print(HELP[program], end='')
         sys.exit(0)
+    if own:
+        # It would have no effect, and nobody would notice.
+        sys.exit(f'{program}: {own[0]!r} is not understood; parameters are given as '
+                 f'--ros-args -p NAME:=VALUE, see {program} --help')
 
 
 def own_arguments(arguments: Sequence[str]) -> list[str]:

@@ -9,12 +9,12 @@ import sys
 
 import rclpy
 
-from vts_ros.nodes.program_help import help_if_asked, own_arguments
+from vts_ros.nodes.program_help import check_arguments
 
 
 def start_ros(program: str, arguments: Sequence[str] | None = None) -> None:
     """
-    Take part in ROS.
+    Take part in ROS, as a program that has no arguments of its own.
 
     Parameters
     ----------
@@ -30,13 +30,14 @@ def start_ros(program: str, arguments: Sequence[str] | None = None) -> None:
 
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    help_if_asked(program, given)
-    if unknown := own_arguments(given):
-        # It would have no effect, and nobody would notice.
-        sys.exit(f'{program}: {unknown[0]!r} is not understood; parameters are given as '
-                 f'--ros-args -p NAME:=VALUE, see {program} --help')
+    check_arguments(program, given)
+    init_ros(program, given)
+
+
+def init_ros(program: str, arguments: Sequence[str]) -> None:
+    """Take part in ROS; end the program with one line where ROS refuses that."""
     try:
-        rclpy.init(args=[program, *given])
+        rclpy.init(args=[program, *arguments])
     except Exception as error:
-        # A domain id, a log folder or a parameter file that ROS refuses.
+        # A domain id, a log folder or a parameter file.
         sys.exit(f'{program}: {" ".join(str(error).split())}')

@@ -27,6 +27,7 @@ from std_msgs.msg import String
 
 from vts_ros.errors import BagError
 from vts_ros.nodes.conversions import to_stamp
+from vts_ros.nodes.program_start import init_ros
 from vts_ros.tools.bags import Bag, BagTopic, COMPRESSED_IMAGE, IMAGE
 
 STRING = 'std_msgs/msg/String'
@@ -246,7 +247,7 @@ def main() -> int:
         print(f"vts_replay: {error.name} is missing: pip install 'vts_ros[tools]'",
               file=sys.stderr)
         return 1
-    rclpy.init(args=sys.argv)
+    init_ros('vts_replay', sys.argv[1:])
     sys.argv[1:] = remove_ros_args(sys.argv)[1:]
     return run(app)
 
