@@ -122,7 +122,7 @@ def test_one_that_is_right_converts_what_comes(install: object) -> None:
             sent = message(encoding, 4, is_bigendian)
             bridged = to_frame(sent, 'front', 0, converters).rgb()
             np.testing.assert_array_equal(bridged, raw_rgb(sent))
-    assert CvBridge.converted == [one for one in CHANNELS if one in ENCODINGS] * 2
+    assert CvBridge.converted == [encoding for encoding in CHANNELS if encoding in ENCODINGS] * 2
 
 
 @pytest.mark.parametrize('fault', WRONG)
