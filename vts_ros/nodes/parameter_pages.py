@@ -83,8 +83,8 @@ def parameter_page() -> str:
         'afterwards.', '',
         'What decides where pictures and keys go (`vlm.backend`, `vlm.url`, '
         '`vlm.local_files_only`, `vlm.prompts`) is read', 'at start only: nobody on the network '
-        'can change it. Whole numbers are taken where a number is expected, and a name',
-        'that does not exist is logged with the nearest that does.', '',
+        'can change it. Whole numbers are taken where a number is wanted, and a name',
+        'that does not exist is told with the nearest that does.', '',
         '## vts_node', '', *head, *rows, '',
         '`qos_overrides.TOPIC.subscription.reliability`, `.depth` and `.history` of every camera '
         'topic are parameters as well.', '',

@@ -43,8 +43,6 @@ class Spec:
         Smallest and largest value of a number.
     choices
         All values of a string.
-    check
-        Returns why a value cannot be used for other reasons, or None.
     field
         Field of :class:`PipelineConfig` that it fills, if it is one of the pipeline.
 
@@ -56,7 +54,6 @@ class Spec:
     change: Change = 'unconfigured'
     span: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
-    check: Callable[[Any], str | None] | None = None
     field: str | None = None
 
     def descriptor(self) -> ParameterDescriptor:
@@ -89,7 +86,7 @@ class Spec:
             return f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}'
         if isinstance(value, str) and self.default and not value:
             return f'{self.name} is empty'
-        return self.check(value) if self.check else None
+        return _problem_of_cameras(value) if self.name == 'cameras' else None
 
 
 def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
@@ -107,8 +104,7 @@ def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
 
 CAMERAS: tuple[Spec, ...] = (
     Spec('cameras', [''], 'Namespaces of the cameras: `front` is subscribed at `front/image_raw` '
-         '(+ `/compressed`), the empty name at `image_raw`; all of them can be remapped',
-         check=_problem_of_cameras),
+         '(+ `/compressed`), the empty name at `image_raw`; all of them can be remapped'),
     Spec('image_transport', 'auto', 'compressed: sensor_msgs/CompressedImage on '
          '`image_raw/compressed`; raw: sensor_msgs/Image on `image_raw`; auto: what is published, '
          'compressed first', choices=TRANSPORTS),
@@ -179,13 +175,13 @@ class Parameters:
         return warnings
 
     def _validate(self, parameters: Sequence[Parameter]) -> SetParametersResult:
-        self._problem = next(filter(None, map(self._problem_of, parameters)), '')
+        self._problem = next(filter(None, map(self.problem_of, parameters)), '')
         if not self._problem and self._is_configured():
             self._problem = self.problem_of_all(parameters)
         return SetParametersResult(successful=not self._problem, reason=self._problem)
 
-    def _problem_of(self, parameter: Parameter) -> str:
-        """Return why a value cannot be used now, or ``''``."""
+    def problem_of(self, parameter: Parameter) -> str:
+        """Return why a value cannot be used now, whatever the others, or ``''``."""
         spec = self._specs.get(parameter.name)
         if spec is None:
             # Declared by rclpy itself: use_sim_time, qos_overrides.

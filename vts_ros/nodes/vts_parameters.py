@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -20,21 +19,6 @@ from vts_ros.vlm.prompts import Prompts
 
 def _of_pipeline(name: str, field: str, description: str, **rest: Any) -> Spec:
     return Spec(name, getattr(PipelineConfig, field), description, field=field, **rest)
-
-
-def _problem_of_url(url: Any) -> str | None:
-    if not isinstance(url, str):
-        return f'vlm.url is {url!r}, expected text'
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        return f'vlm.url cannot be read: {error}'
-    if '@' in parts.netloc or parts.query:
-        # Not quoted: this is a message as well.
-        return ('vlm.url holds a user, a password or a query, and parameters can be read by '
-                'anybody on the network: put the key into the environment variable '
-                'OPENAI_API_KEY, and give the address alone')
-    return None
 
 
 TABLE: tuple[Spec, ...] = (
@@ -113,8 +97,7 @@ TABLE: tuple[Spec, ...] = (
                  'this process) or openai (behind a server with that protocol)',
                  choices=VLM_BACKENDS, change='never'),
     _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
-                 'environment, OPENAI_API_KEY, and refused in the address', change='never',
-                 check=_problem_of_url),
+                 'environment, OPENAI_API_KEY', change='never'),
     _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Longest time for an answer of the server, '
                  'retries included', span=(0.1, 600.0)),
     _of_pipeline('vlm.retries', 'retries', 'How often a request is repeated when the server '
@@ -141,6 +124,12 @@ class VtsParameters(Parameters):
         """Return the settings of the pipeline."""
         return PipelineConfig(**{spec.field: self[spec.name] for spec in TABLE if spec.field})
 
+    def problem_of(self, parameter: Parameter) -> str:
+        """Refuse an address that holds a secret as well: parameters can be read by anybody."""
+        is_address = parameter.name == 'vlm.url' and isinstance(parameter.value, str)
+        return super().problem_of(parameter) or (
+            problem_of_address(parameter.value) if is_address else '')
+
     def problem_of_all(self, parameters: Sequence[Parameter]) -> str:
         """Return why prompts cannot be changed to these while they are in use, or ``''``."""
         given = {parameter.name: parameter.value for parameter in parameters
@@ -152,3 +141,13 @@ class VtsParameters(Parameters):
         except PromptError as error:
             return str(error)
         return ''
+
+
+def problem_of_address(url: str) -> str:
+    """Return why ``vlm.url`` cannot be this, or ``''``; a secret in it is not repeated."""
+    # In whatever place: an address that is not well formed may hold a secret as well.
+    if not {'@', '?', '#'} & set(url):
+        return ''
+    return ('vlm.url holds a user, a password or a query, and parameters can be read by anybody '
+            'on the network: put the key into the environment variable OPENAI_API_KEY, and give '
+            'the address alone')
