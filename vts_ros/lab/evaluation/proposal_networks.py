@@ -276,7 +276,7 @@ def _judge(pipeline: Pipeline, windows: Sequence[Looked],
         # The same tokens of a window give the same answer: decoding is greedy.
         asked.setdefault(job, index)
     answers = dict(zip(asked, answer_all(
-        pipeline, [windows[index].prepared for index in asked.values()],
+        pipeline, [windows[index] for index in asked.values()],
         [keeps[index] for index in asked.values()], brief=True)))
     found = []
     for window, keep, job in zip(windows, keeps, jobs):
