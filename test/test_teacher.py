@@ -66,6 +66,16 @@ def test_tiles_find_what_is_small(detector: Path) -> None:
         (40 / 128, 8 / 64, 48 / 128, 16 / 64), (56 / 128, 32 / 64, 64 / 128, 40 / 64)]
 
 
+def test_what_the_edge_of_a_tile_cuts_is_left_out(tmp_path: Path) -> None:
+    # In every view the same: a box in the middle, and one that the right edge cuts.
+    boxes = np.array([[0.3, 0.5, 0.1, 0.2], [0.95, 0.5, 0.1, 0.2], [0.3, 0.5, 0.1, 0.2]],
+                     np.float32)
+    teacher = Teacher(detr(tmp_path / 'detr.onnx', boxes, CARS), tiles=True)
+    ends = {round(user.box[2], 3) for user in teacher.boxes(np.full((48, 64, 3), 255, np.uint8))}
+    # The whole picture and three tiles; the right edge of the picture itself cuts nothing.
+    assert ends == {0.35, 0.175, 0.425, 0.675, 1.0}
+
+
 def test_a_recording_is_looked_at_once(detector: Path, tmp_path: Path) -> None:
     bag, cache = drive(tmp_path / 'bag', 12, broken=3), tmp_path / 'cache'
     told: list[int] = []
@@ -92,9 +102,10 @@ def test_the_own_car_is_no_road_user() -> None:
                                  RoadUser('car', 0.7, (0.08 * stamp, 0.8, 0.08 * stamp + 0.1, 1))]
               for stamp in range(10)}
     # What moves along the lower edge stays, and so does what stands still above it.
-    frames['front', 3].append(RoadUser('car', 0.9, (0.4, 0.4, 0.6, 0.6)))
+    for users in frames.values():
+        users.append(RoadUser('car', 0.9, (0.4, 0.4, 0.6, 0.6)))
     left = without_own_car(frames)
-    assert Counter(len(users) for users in left.values()) == {1: 9, 2: 1}
+    assert Counter(len(users) for users in left.values()) == {2: 10}
     assert not any(user.box[2] - user.box[0] > 0.5 for users in left.values() for user in users)
     # Of a few frames nobody knows.
     few = {key: users for key, users in frames.items() if key[1] < 5}
