@@ -38,10 +38,10 @@ from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.raw_images import camera_name, RawImage
 from vts_ros.pipeline.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
+from vts_ros.tools.sqlite_file import SqliteFile
 from vts_ros.tools.storages import (
     McapFile,
     plain,
-    SqliteFile,
     Storage,
     Topic,
     unpack,
