@@ -1,12 +1,12 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of the pipeline, once: node parameters and command-line options follow."""
+"""What a pipeline is made from; ``settings`` says what each value means and may be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vts_ros.engines import Precision
+from vts_ros.engines.names import Precision
 
 #: Where the language model runs: in this process, or behind a server with the OpenAI protocol.
 VLM_BACKENDS = ('transformers', 'openai')
