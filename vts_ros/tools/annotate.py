@@ -93,7 +93,8 @@ class AnnotateError(Exception):
     """Why there are no results, in one line."""
 
 
-def told(counters: Mapping[str, int], without: Sequence[str] = ()) -> list[tuple[str, int]]:
+def counter_texts(counters: Mapping[str, int], without: Sequence[str] = ()
+                  ) -> list[tuple[str, int]]:
     """Return counters in words, without those that are zero; why pictures are broken is last."""
     words = [(COUNTER_TEXTS.get(name, name), count) for name, count in counters.items()
              if count and name not in without and not name.startswith(REASON)]
@@ -392,7 +393,7 @@ class _Writing:
                         start_ns = report.frames[0].stamp
                     video.add(self._add(frames, report, start_ns), report.stamp)
                     lines.write(report.to_json() + '\n')
-                    progress = _tell(progress, report, counters)
+                    progress = _show(progress, report, counters)
             except KeyboardInterrupt:
                 if not self.reports:
                     raise
@@ -489,7 +490,7 @@ def _decode(frame: Frame) -> visuals.Picture | None:
         return None
 
 
-def _tell(progress: Progress | None, report: SceneReport, counters: Counter[str]
+def _show(progress: Progress | None, report: SceneReport, counters: Counter[str]
           ) -> Progress | None:
     """Show an answer; return what shows the next, None if nothing can be shown any more."""
     try:
@@ -569,7 +570,7 @@ def _page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[int, b
     return template.render(
         name=name, summary=summary, answers=answers, timeline=_data_uri(timeline, 'png'),
         titles=visuals.RISK_TITLES, colours=visuals.RISK_COLOURS,
-        counters=told(summary.counters))
+        counters=counter_texts(summary.counters))
 
 
 _TEMPLATE = """<!doctype html>

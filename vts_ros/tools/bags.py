@@ -152,8 +152,10 @@ class Bag:
     def image_topics(self) -> list[CameraTopic]:
         """Return all image topics but drawn ones and those that only a plugin can decode."""
         return sorted(
-            CameraTopic(one.topic, one.msgtype, one.msgcount) for one in self.connections
-            if one.msgtype in (IMAGE, COMPRESSED_IMAGE) and not _NOT_A_CAMERA.search(one.topic))
+            CameraTopic(connection.topic, connection.msgtype, connection.msgcount)
+            for connection in self.connections
+            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
+            and not _NOT_A_CAMERA.search(connection.topic))
 
     def cameras(self) -> list[CameraTopic]:
         """Return the image topics that hold pictures in colour, in the order of their names."""
@@ -283,11 +285,11 @@ class Bag:
                     if topics[0].serialization != 'cdr' or topics[0].language not in _LANGUAGES}
         if left_out:
             self.counters['not_understood'] += len(left_out)
-            kinds = sorted(f'{one.topic} ({one.language or one.serialization})'
-                           for one in left_out.values())
+            kinds = sorted(f'{topic.topic} ({topic.language or topic.serialization})'
+                           for topic in left_out.values())
             if len(left_out) == len(found):
-                is_ros_1 = any('ros1' in (one.language, one.serialization) or
-                               one.language == 'ros1msg' for one in left_out.values())
+                is_ros_1 = any('ros1' in (topic.language, topic.serialization) or
+                               topic.language == 'ros1msg' for topic in left_out.values())
                 advice = ('; convert the .bag itself: rosbags-convert --src my.bag --dst my_bag'
                           if is_ros_1 else '')
                 raise BagError(f'{self.path} cannot be read: no messages of ROS 2, only '
@@ -298,7 +300,7 @@ class Bag:
         self._typestore = _types_of([topics[0] for topics in used.values()])
         self._connections = [
             Connection(number, topic, msgtype, MessageDefinition(MessageDefinitionFormat.NONE, ''),
-                       '', sum(one.messages for one in topics),
+                       '', sum(part.messages for part in topics),
                        ConnectionExtRosbag2('cdr', _qos(topics[0].qos)), self)
             for number, ((topic, msgtype), topics) in enumerate(used.items(), 1)]
 
@@ -468,7 +470,8 @@ def _no_cameras(bag: Bag, others: str) -> str:
     if others:
         return (f'{bag.path} has no pictures in colour, only {others} (depth or infrared); a '
                 'topic that is named is used all the same')
-    if packets := sorted({one.topic for one in bag.connections if one.msgtype in VIDEO_TYPES}):
+    if packets := sorted({connection.topic for connection in bag.connections
+                          if connection.msgtype in VIDEO_TYPES}):
         return f'{bag.path} has packets of a video in {", ".join(packets)}; {DECODE}'
     found = sorted({connection.topic for connection in bag.connections})
     return f'{bag.path} has no camera pictures; its topics: {", ".join(found) or "none"}'
@@ -580,7 +583,7 @@ class Answered(NamedTuple):
     overlay: Path
 
 
-class _Due(NamedTuple):
+class _TimedAnswer(NamedTuple):
     """An answer, the frame_id of its newest frame, and when it is there."""
 
     answer: Answered
@@ -601,20 +604,20 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        self._busy: _Due | None = None
-        self._waiting: _Due | None = None
+        self._busy: _TimedAnswer | None = None
+        self._waiting: _TimedAnswer | None = None
         self.overtaken = 0
 
     def add(self, answer: Answered, frame_id: str, received_ns: int) -> None:
         """Take a window when its newest frame is received."""
-        new = _Due(answer, frame_id, received_ns)
+        new = _TimedAnswer(answer, frame_id, received_ns)
         if self._busy is None:
             self._busy = new._replace(at_ns=received_ns + new.latency_ns)
             return
         self.overtaken += self._waiting is not None
         self._waiting = new
 
-    def ready(self, until_ns: float) -> Iterator[_Due]:
+    def ready(self, until_ns: float) -> Iterator[_TimedAnswer]:
         """Yield what is there until then."""
         while self._busy and self._busy.at_ns <= until_ns:
             done, following = self._busy, self._waiting

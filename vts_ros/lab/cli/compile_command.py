@@ -71,10 +71,10 @@ def compile_(
         with console.status('calibrating'):
             made = make_int8(calibrate, engines)
         console.print(f'calibrated {made}', highlight=False, markup=False, soft_wrap=True)
-    for one in target or ['current']:
-        library = compiler(backend, one)
+    for gpu in target or ['current']:
+        library = compiler(backend, gpu)
         for built in compile_engines(
-                library, one, precision, engines, sizes=sizes, batch=batch, frames=frames,
+                library, gpu, precision, engines, sizes=sizes, batch=batch, frames=frames,
                 grids=grids, search_radius=search_radius):
             console.print(
                 f'{"found" if built.hit else "built"} {built.key.graph} {built.key.target} '

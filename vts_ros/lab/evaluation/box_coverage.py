@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
-from vts_ros.lab.evaluation.methods_page import Run
+from vts_ros.lab.evaluation.generated_page import (
+    day_and_machine,
+    head,
+    Run,
+    write_data,
+    write_text,
+)
 from vts_ros.lab.evaluation.proposal_recall import mean
 from vts_ros.lab.scenes.cells import overlaps
 from vts_ros.pipeline.frames import Frame
@@ -149,7 +155,7 @@ def traffic_kept(sparsifier: Sparsifier, bag: Path, tracks: Mapping[str, Track],
     -------
     ``{'windows', 'boxes', 'budgets': {budget: {'kept', 'older'}}}``: the mean share of the area
     of a box that lies on kept tokens, over the boxes in all frames of all windows, and over those
-    in frames that are neither the key frame nor the newest. By lot, the former would be the
+    in frames that are neither the key frame nor the newest. At random, the former would be the
     budget, and the latter less, because key frame and newest have their shares first. None where
     there is no box. Windows with a picture that cannot be read are left out.
 
@@ -265,21 +271,15 @@ def write_traffic(result: Mapping[str, Any], pictures: Sequence[Picture], run: R
         Of :func:`draw_kept`, one per recording.
 
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / name for name in (PAGE, PICTURE, DATA)]
-    written[0].write_text('\n'.join(_page(result, run)) + '\n', encoding='utf-8')
-    written[1].write_bytes(encode(np.vstack(pictures)))
-    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'result': result}
-    written[2].write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
-    return written
+    path = write_text(folder / PAGE, _page(result, run))
+    (folder / PICTURE).write_bytes(encode(np.vstack(pictures)))
+    return [path, folder / PICTURE, write_data(folder / DATA, result, run)]
 
 
 def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     budgets = list(next(iter(result.values()))['budgets'])
-    yield '# What is kept of recordings\n'
-    yield 'Made by the command below; do not edit.\n'
-    yield f'    {run.command}\n'
-    yield (f'{run.day.isoformat()}; {run.machine}. No language model takes part: this is about '
+    yield from head('What is kept of recordings', run)
+    yield (f'{day_and_machine(run)} No language model takes part: this is about '
            'what it would be given.\n')
     yield f'![Frames of each recording with the vehicles in boxes]({PICTURE})\n'
     yield (f'One window of each recording at {_SHOWN:.0%}, in the order of the table, oldest '
@@ -287,9 +287,9 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            'trained on them; whether the network was trained over\nthe road of a recording is '
            'told where the network is described. The table has the mean share of the area of a '
            'box\nthat lies on tokens that are kept: over all frames of all windows, for which a '
-           'choice by lot would give the budget,\nand over the older ones, which are neither key '
-           'frame nor newest, for which it would give less, because those two\nhave their shares '
-           'first.\n')
+           'choice at random would give the budget,\nand over the older ones, which are neither '
+           'key frame nor newest, for which it would give less, because those two\nhave their '
+           'shares first.\n')
     yield (f'| recording | boxes | frames | '
            f'{" | ".join(f"{float(budget):.0%}" for budget in budgets)} |')
     yield f'|---|---|---|{"---|" * len(budgets)}'
