@@ -62,12 +62,6 @@ SETTINGS: tuple[Setting, ...] = (
                  'language model gets; 1 keeps all', change='live', span=(0.01, 1.0)),
     _of_pipeline('sparsify.min_keep_ratio', 'min_keep_ratio', 'Share of the visual tokens that is '
                  'kept whatever the deadline', span=(0.01, 1.0)),
-    _of_pipeline('sparsify.alpha', 'alpha', 'Weight of dissimilarity to the key frame against '
-                 'saliency', span=(0.0, 1.0)),
-    _of_pipeline('sparsify.search_radius', 'search_radius', 'Cells around a token in which the '
-                 'key frame is searched for the like', span=(0, 8)),
-    _of_pipeline('sparsify.hysteresis', 'hysteresis', 'How much more salient a frame must be to '
-                 'take over as key frame', span=(0.0, 1.0)),
     _of_pipeline('sparsify.mode', 'mode', 'window: choose anew among all frames of every window; '
                  'causal: choose once for every frame when it comes, and read it at once, so that '
                  'an answer pays for question and answer only', choices=MODES),

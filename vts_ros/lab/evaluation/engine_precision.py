@@ -50,7 +50,7 @@ def rendered_windows() -> Iterator[list[Frame]]:
 
 
 def compare(precision: Precision, cache: EngineCache, windows: Iterable[list[Frame]],
-            grid: tuple[int, int], search_radius: int = 1, keep_ratio: float = 0.6) -> Change:
+            grid: tuple[int, int], keep_ratio: float = 0.6) -> Change:
     """
     Compare the keep lists of a precision with those of FP32, both in ONNX Runtime on the CPU.
 
@@ -66,7 +66,7 @@ def compare(precision: Precision, cache: EngineCache, windows: Iterable[list[Fra
 
     """
     whole, other = (
-        Sparsifier(engines.frame, engines.window, search_radius=search_radius)
+        Sparsifier(engines.frame, engines.window)
         for engines in (make_engines('onnxruntime', EngineOptions(precision=kind,
                                                                   cache=cache.directory))
                         for kind in ('fp32', precision)))
