@@ -31,8 +31,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vts_ros.errors import BagError
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
 from vts_ros.tools.bags import (
-    Answered,
     Bag,
     camera_topics,
     COMPRESSED_IMAGE,
@@ -40,7 +40,6 @@ from vts_ros.tools.bags import (
     node_inputs,
     read_frames,
     TYPESTORE,
-    write_annotated_bag,
 )
 from vts_ros.vlm.answers import Answer
 

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vts_ros.lab.scenes import risk_rule as risk
+from vts_ros.lab.scenes.drawing import draw, Drawing
 from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, WindowTruth
-from vts_ros.lab.scenes.shapes import draw, Drawing, sketch, sketch_prop
+from vts_ros.lab.scenes.scenery import sketch_prop
+from vts_ros.lab.scenes.shapes import sketch
 from vts_ros.lab.scenes.world import Body, HORIZON, Scene, State
 from vts_ros.vlm.answers import Box
 
