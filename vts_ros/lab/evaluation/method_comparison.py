@@ -21,12 +21,13 @@ from vts_ros.lab.evaluation.difficulty import is_hard, object_area
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.rivals.registry import Method, METHOD_NAMES, methods
 from vts_ros.lab.scenes.clips import balanced_scenes, render
-from vts_ros.lab.scenes.scene_truth import FrameTruth, WindowTruth
+from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, WindowTruth
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Evidence, token_budget
 from vts_ros.vlm import Prepared
 from vts_ros.vlm.answers import AFTER_RISK, Answer, parse
+from vts_ros.vlm.boxes import PictureSize
 
 #: Windows of which features are held at once, and prompts that are answered at once.
 _CHUNK, _BATCH = 16, 32
@@ -54,6 +55,7 @@ class EvaluatedWindow(NamedTuple):
     truth: WindowTruth
     hard: bool
     frames: tuple[FrameTruth, ...]
+    picture: PictureSize
 
 
 class Entry(NamedTuple):
@@ -230,18 +232,26 @@ def _tally(pipeline: Pipeline, task: _Task, entries: Sequence[Entry], first: int
 
 def prepare_window(pipeline: Pipeline, scene: Scene) -> EvaluatedWindow:
     """Render a scene and compute all that methods and language model need of it."""
-    clip = render(scene)
+    return prepare_last(pipeline, render(scene))
+
+
+def prepare_last(pipeline: Pipeline, clip: Clip, length: int = 5) -> EvaluatedWindow:
+    """Compute all that methods and language model need of the last frames of a clip."""
+    pictures, truths = clip.frames[-length:], clip.truths[-length:]
     vlm, prompt = pipeline.vlm, pipeline.prompts.description
-    features = [vlm.encode(picture) for picture in clip.frames]
+    features = [vlm.encode(picture) for picture in pictures]
     grid = features[0].grid
+    height, width = pictures[-1].shape[:2]
     evidence = Evidence(
-        frames=clip.frames,
-        proposals=tuple(pipeline.sparsifier.propose(picture) for picture in clip.frames),
+        frames=pictures,
+        proposals=tuple(pipeline.sparsifier.propose(picture) for picture in pictures),
         tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in features]),
-        grid=grid, object_area=object_area(clip.truths))
-    prepared = vlm.prepare(features, prompt.captions(frames_of(clip, 'front')), prompt)
-    return EvaluatedWindow(evidence, prepared, clip.window_truth(), is_hard(clip.truths, grid),
-                  clip.truths)
+        grid=grid, object_area=object_area(truths))
+    captions = prompt.captions(frames_of(clip, 'front')[-length:])
+    prepared = vlm.prepare(features, captions, prompt)
+    return EvaluatedWindow(evidence, prepared, clip.window_truth(length=length),
+                           is_hard(truths, grid), truths,
+                           PictureSize(vlm.seen_size(features[-1]), (width, height)))
 
 
 def _answer(pipeline: Pipeline, windows: Sequence[EvaluatedWindow], entries: Sequence[Entry],
@@ -261,7 +271,7 @@ def _answer(pipeline: Pipeline, windows: Sequence[EvaluatedWindow], entries: Seq
                 asked[job] = keep
                 wanted.append((entry, job))
     answers = dict(zip(asked, answer_all(
-        pipeline, [windows[index].prepared for index, _ in asked], list(asked.values()), brief)))
+        pipeline, [windows[index] for index, _ in asked], list(asked.values()), brief)))
     for asker, job in wanted:
         scores = tally.dense if asker is None else tally.scores.setdefault(asker.id, [])
         scores.append(score(answers[job], windows[job[0]].truth))
@@ -277,19 +287,20 @@ def _select(evidence: Evidence, entry: Entry, tally: _Tally) -> Keep | None:
     return keep
 
 
-def answer_all(pipeline: Pipeline, prepared: Sequence[Prepared], keeps: Sequence[Keep | None],
-               brief: bool) -> Iterator[Answer]:
-    """Yield the answers to prompts of equal length, so that none is padded; see ``compare``."""
+def answer_all(pipeline: Pipeline, windows: Sequence[EvaluatedWindow],
+               keeps: Sequence[Keep | None], brief: bool) -> Iterator[Answer]:
+    """Yield answers to prompts of equal length, so that none is padded; see ``compare``."""
     vlm = pipeline.vlm
     options: dict[str, Any] = {}
     if brief:
         options = {'stop_strings': [AFTER_RISK], 'tokenizer': vlm.tokenizer}
-    scale = pipeline.prompts.description.box_scale
-    for start in range(0, len(prepared), _BATCH):
+    form = pipeline.prompts.description.box
+    for start in range(0, len(windows), _BATCH):
         batch = slice(start, start + _BATCH)
-        for generation in vlm.generate_batch(
-                prepared[batch], keeps[batch], pipeline.config.max_new_tokens, **options):
-            yield parse(generation.text.removesuffix(AFTER_RISK), scale)
+        generations = vlm.generate_batch([window.prepared for window in windows[batch]],
+                                         keeps[batch], pipeline.config.max_new_tokens, **options)
+        for window, generation in zip(windows[batch], generations, strict=True):
+            yield parse(generation.text.removesuffix(AFTER_RISK), form, window.picture)
 
 
 def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],

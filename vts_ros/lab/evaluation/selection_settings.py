@@ -21,7 +21,7 @@ import typer
 from vts_ros.lab.evaluation.answer_metrics import score
 from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
-from vts_ros.lab.evaluation.method_comparison import answer_all
+from vts_ros.lab.evaluation.method_comparison import answer_all, prepare_last
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.scenes.clips import balanced_scenes, render, SHORT_FRAMES
@@ -99,12 +99,10 @@ def measure(pipeline: Pipeline, settings: Sequence[Setting], ratios: Sequence[fl
 
 def _describe_windows(pipeline: Pipeline, clip: Clip, ratio: float,
                       variants: Mapping[Setting, Sparsifier]) -> Iterator[tuple[Setting, Values]]:
-    vlm, prompt = pipeline.vlm, pipeline.prompts.description
-    pictures = clip.frames[-WINDOW:]
-    features = [vlm.encode(picture) for picture in pictures]
-    grid = features[0].grid
-    proposals = [pipeline.sparsifier.propose(picture) for picture in clip.frames]
-    prepared = vlm.prepare(features, prompt.captions(frames_of(clip, 'front')[-WINDOW:]), prompt)
+    last = prepare_last(pipeline, clip, WINDOW)
+    grid = last.evidence.grid
+    proposals = [*(pipeline.sparsifier.propose(picture) for picture in clip.frames[:-WINDOW]),
+                 *last.evidence.proposals]
     keeps, changes = {}, {}
     for setting, sparsifier in variants.items():
         key: int | None = None
@@ -119,7 +117,7 @@ def _describe_windows(pipeline: Pipeline, clip: Clip, ratio: float,
     # The same tokens give the same answer: decoding is greedy.
     different = {keep.tobytes(): keep for keep in keeps.values()}
     answers = dict(zip(different, answer_all(
-        pipeline, [prepared] * len(different), list(different.values()), brief=True)))
+        pipeline, [last] * len(different), list(different.values()), brief=True)))
     for setting, keep in keeps.items():
         yield setting, _row(clip, answers[keep.tobytes()], keep, WINDOW, grid, changes[setting])
 
