@@ -83,6 +83,12 @@ class SceneReport:
     rejected_output
         What the model wrote about pictures that are not: raw text, for whoever debugs, and
         nobody's answer. None otherwise.
+    asked_stamp
+        Stamp of the newest frame that the language model was asked about, where it was not asked
+        about this window; None where it was.
+    text_stamp
+        The same of the window that description, explanation and action were written about; None
+        where that is this one.
 
     """
 
@@ -100,6 +106,13 @@ class SceneReport:
     confidence: float | None = None
     in_distribution: bool | None = None
     rejected_output: str | None = None
+    asked_stamp: int | None = None
+    text_stamp: int | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether this is an earlier answer that was found to hold still."""
+        return self.asked_stamp is not None
 
     @property
     def tokens_total(self) -> int:
@@ -129,6 +142,8 @@ class SceneReport:
             values['confidence'] = f'{self.confidence:.2f}'
         if self.in_distribution is not None:
             values['in_distribution'] = str(self.in_distribution).lower()
+        if self.is_confirmed:
+            values['confirmed'] = 'true'
         return values
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,6 +169,9 @@ class SceneReport:
             'confidence': None if self.confidence is None else round(self.confidence, 4),
             'in_distribution': self.in_distribution,
             'rejected_output': self.rejected_output,
+            'confirmed': self.is_confirmed,
+            'asked_stamp': self.stamp if self.asked_stamp is None else self.asked_stamp,
+            'text_stamp': self.stamp if self.text_stamp is None else self.text_stamp,
         }
 
     def to_json(self) -> str:
@@ -189,6 +207,9 @@ class SceneReport:
                 latency_ms=data['latency_ms'], age_ms=data['age_ms'],
                 model=data['model'], engine=data['engine'],
                 confidence=data['confidence'], in_distribution=data['in_distribution'],
-                rejected_output=data['rejected_output'])
+                rejected_output=data['rejected_output'],
+                # Reports of before have none of these, and are all answers of their own.
+                **{name: None if data.get(name) == data['stamp'] else data.get(name)
+                   for name in ('asked_stamp', 'text_stamp')})
         except (KeyError, TypeError) as error:
             raise ValueError(f'report lacks or garbles {error}') from error

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
+from vts_ros.lab.cli.drives_command import app as drives
 from vts_ros.tools.cli.options import (
     BudgetsOption,
     DeviceOption,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from vts_ros.vlm import Vlm
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
+app.add_typer(drives)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '

@@ -12,6 +12,7 @@ from vts_ros.pipeline.features import FrameEntry, Stopwatch
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.vlm.answers import AFTER_RISK
 from vts_ros.vlm.prompts import Prompt, Vehicle
 
 
@@ -26,11 +27,18 @@ class _NoLimit:
 
 
 def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
-                   vehicles: Sequence[Vehicle | None] | None = None) -> list[SceneReport]:
+                   vehicles: Sequence[Vehicle | None] | None = None, *,
+                   is_brief: bool = False) -> list[SceneReport]:
     """
     Describe several windows at once; the latencies are those of the whole batch.
 
     In causal mode one comes after the other. There is no deadline.
+
+    Parameters
+    ----------
+    is_brief
+        Whether answers end after object and risk; not in causal mode.
+
     """
     cars = vehicles or [None] * len(windows)
     if isinstance(pipeline.reader, CausalReader):
@@ -39,7 +47,9 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
     watch = Stopwatch(pipeline.clock)
     prepared = [_prepare(pipeline, window, pipeline.prompts.description.about(vehicle), watch)
                 for window, vehicle in zip(windows, cars, strict=True)]
-    generations, rows = pipeline.generate(prepared, watch, is_report=True)
+    brief = {'stop_strings': [AFTER_RISK], 'tokenizer': pipeline.vlm.tokenizer} \
+        if is_brief else {}
+    generations, rows = pipeline.generate(prepared, watch, is_report=True, **brief)
     latency_ms = watch.total()
     return [pipeline.report(one, generation, row, latency_ms)
             for one, generation, row in zip(prepared, generations, rows)]
