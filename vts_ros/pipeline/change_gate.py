@@ -135,7 +135,7 @@ class ChangeGate:
     typical
         What takes the place of a feature that is not known.
     limits
-        Of ``CHANGES``: a larger change was hardly seen when the gate was fitted, and opens it.
+        Of ``CHANGES``: a larger change is rare while nothing happens, and opens the gate.
 
     """
 
@@ -156,7 +156,7 @@ class ChangeGate:
         return np.asarray(known @ np.array(self.weights) + self.offset)
 
     def exceeds(self, measured: Floats) -> NDArray[np.bool_]:
-        """Return whether features [..., F] have a change beyond what the gate was fitted to."""
+        """Return whether features [..., F] have a change that is rare while nothing happens."""
         return np.asarray((measured[..., :len(CHANGES)] > self.limits).any(-1))
 
     def why_open(self, standing: Standing, now: Moment) -> str:

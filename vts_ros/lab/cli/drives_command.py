@@ -26,7 +26,7 @@ def eval_drives(
     model: ModelOption = 'embedded',
     split: Annotated[Literal['val', 'test'], typer.Option(
         help='Neither was trained on; a gate is tuned on val alone.')] = 'test',
-    n: Annotated[int, typer.Option('--n', min=1, help='Drives of about 45 s.')] = 42,
+    n: Annotated[int, typer.Option('--n', min=1, help='Drives of about 45 s.')] = 40,
     every_sec: Annotated[float, typer.Option(
         '--every', min=0.4, help='pipeline.speak_every_sec.')] = 5.0,
     recorded: Annotated[Path | None, typer.Option(
@@ -37,9 +37,10 @@ def eval_drives(
                     'time of the processor.')] = 6,
     tune: Annotated[bool, typer.Option(
         '--tune', help='Fit the gate and write it beside the proposal network.')] = False,
-    share: Annotated[float, typer.Option(
+    share: Annotated[float | None, typer.Option(
         parser=token_share, metavar='SHARE', help='With --tune: share of the windows at which '
-        'the model is to be asked.')] = 0.26,
+        'the model is to be asked; by default the smallest at which no hazard is missed.',
+        show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure on rendered drives with hazards what it saves to speak when the scene changes."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from vts_ros.pipeline.context import CausalReader, PreparedWindow
 from vts_ros.pipeline.deadline import Plan
@@ -47,7 +48,7 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
     watch = Stopwatch(pipeline.clock)
     prepared = [_prepare(pipeline, window, pipeline.prompts.description.about(vehicle), watch)
                 for window, vehicle in zip(windows, cars, strict=True)]
-    brief = {'stop_strings': [AFTER_RISK], 'tokenizer': pipeline.vlm.tokenizer} \
+    brief: dict[str, Any] = {'stop_strings': [AFTER_RISK], 'tokenizer': pipeline.vlm.tokenizer} \
         if is_brief else {}
     generations, rows = pipeline.generate(prepared, watch, is_report=True, **brief)
     latency_ms = watch.total()

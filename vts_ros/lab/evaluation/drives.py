@@ -29,6 +29,8 @@ from vts_ros.pipeline.speaking import Speaking
 from vts_ros.sparsify import Proposal
 
 Gate = Callable[[int, int], bool]
+#: How much later the 95th percentile of the delay may be.
+LATER_SEC = 0.4
 #: A level that is there for fewer windows cannot be expected to be said.
 _SHORTEST = 2
 #: How many windows ago the model may have been asked, in what a gate is fitted to.
@@ -38,8 +40,9 @@ _HAZARD_WEIGHT = 3.0
 FOLDS, _PENALTY = 4, 3.0
 #: So many windows of a drive are run for the time of the processor.
 _STRETCH = 50
-#: Changes beyond this share of those that it was fitted to open a gate whatever its score.
-_USUAL = 0.995
+#: A change that is larger than this share of those between windows of the same truth opens a gate
+#: whatever its score.
+_USUAL = 0.95
 #: Shares of the windows at which the model is asked that a curve is drawn through.
 _SHARES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
@@ -207,8 +210,8 @@ class _Measured:
             yield from ((index - lag, index) for lag in lags if lag <= index)
 
 
-def tune(records: Sequence[DriveRecord], share: float, every_sec: float, interval_sec: float
-         ) -> tuple[ChangeGate, dict[str, Any]]:
+def tune(records: Sequence[DriveRecord], share: float | None, every_sec: float,
+         interval_sec: float) -> tuple[ChangeGate, dict[str, Any]]:
     """
     Fit a gate to drives.
 
@@ -217,7 +220,9 @@ def tune(records: Sequence[DriveRecord], share: float, every_sec: float, interva
     Parameters
     ----------
     share
-        Of the windows of these drives at which the model is to be asked.
+        Of the windows of these drives at which the model is to be asked; None takes the smallest
+        of the curve at which no hazard is missed that is found where the model is always asked,
+        and the 95th percentile of the delay is at most ``LATER_SEC`` later.
 
     Returns
     -------
@@ -244,6 +249,9 @@ def tune(records: Sequence[DriveRecord], share: float, every_sec: float, interva
         asked = sum(one.asked for one in played.values()) / sum(one.windows for one in found)
         curve.append([round(asked, 3), missed_of(best, found),
                       round(later_sec(best, found), 2)])
+    if share is None:
+        share = next((one for one, (_, missed, later) in zip(_SHARES, curve)
+                      if not missed and later <= LATER_SEC), _SHARES[-1])
     gate = _opening(_fit(drives), drives, share, every_sec)
     return gate, {'drives': len(records), 'seeds': [records[0].seed, records[-1].seed],
                   'share': share, 'hazards': sum(len(one.delays_sec) for one in best),
@@ -252,7 +260,7 @@ def tune(records: Sequence[DriveRecord], share: float, every_sec: float, interva
 
 def _fit(drives: Sequence[_Measured]) -> ChangeGate:
     """Fit the weights; the offset is that of the regression."""
-    rows, targets, weights = [], [], []
+    rows, targets, weights, is_same = [], [], [], []
     for drive in drives:
         record = drive.record
         for last, index in drive.pairs():
@@ -260,6 +268,7 @@ def _fit(drives: Sequence[_Measured]) -> ChangeGate:
             rows.append(drive.found[index, index - last - 1])
             targets.append(record.said[last][0] != there == record.said[index][0])
             weights.append(_HAZARD_WEIGHT if there in ('medium', 'high') else 1.0)
+            is_same.append(record.truth[last] == record.truth[index])
     found = np.stack(rows)
     typical = np.nan_to_num(np.nanmean(found, axis=0))
     found = np.where(np.isnan(found), typical, found)
@@ -267,7 +276,7 @@ def _fit(drives: Sequence[_Measured]) -> ChangeGate:
     slopes, offset = _regress((found - typical) / spread, np.array(targets, float),
                               np.array(weights))
     slopes = slopes / spread
-    limits = np.quantile(found[:, :len(CHANGES)], _USUAL, axis=0)
+    limits = np.quantile(found[is_same, :len(CHANGES)], _USUAL, axis=0)
     return ChangeGate(tuple(slopes.tolist()), float(offset - slopes @ typical),
                       tuple(typical.tolist()), tuple(limits.tolist()))
 
