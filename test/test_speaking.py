@@ -12,6 +12,7 @@ from pathlib import Path
 import shutil
 
 from bag_maker import real_bags
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -37,7 +38,7 @@ from vts_ros.pipeline.speaking import Speaking, Stands, UntilRisk
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.compiled_steps import FRAME
 from vts_ros.tools.bags import read_frames
-from vts_ros.vlm.answers import Answer
+from vts_ros.vlm.answers import Answer, Box, RiskLevel
 from vts_ros.vlm.answers import render as write
 from vts_ros.vlm.prompts import Vehicle
 
@@ -350,46 +351,54 @@ def look(sparsifier: Sparsifier, stamp_ns: int, rgb: NDArray[np.uint8]) -> Momen
     return Moment(stamp_ns, {'front': sparsifier.propose(rgb)})
 
 
-@pytest.mark.parametrize('family', ['following', 'pedestrian crossing', 'oncoming drift'])
-def test_what_enters_the_picture_of_a_real_drive_opens_the_gate(
+def why_open(gate: ChangeGate, sparsifier: Sparsifier, before: NDArray[np.uint8],
+             now: NDArray[np.uint8], level: RiskLevel = 'none') -> str:
+    """Return why a gate opens 0.4 s after a sure answer: not because of the time."""
+    return gate.why_open(Standing(look(sparsifier, 0, before), level, 0.95),
+                         look(sparsifier, STEP_NS, now))
+
+
+@pytest.mark.parametrize('family', ['following', 'oncoming drift'])
+def test_a_hazard_on_a_real_road_that_was_empty_opens_the_gate(
         shipped: ChangeGate, sparsifier: Sparsifier, family: str) -> None:
-    """A hazard near ahead on real ground that was empty before, whatever was said before."""
     scenes = (make_scene(seed, family, level='high') for seed in itertools.count(1_000_000_950))
     scene = next(found for one in scenes if (found := bare(one)) is not None)
     for bag in real_bags():
         behind = Backdrop.load(bag).behind(scene)
         assert behind is not None, bag
-        empty = render_over(replace(scene, bodies=(), hazards=frozenset()), behind).frames
+        empty = render_over(replace(scene, bodies=(), hazards=frozenset()), behind).frames[-1]
         entered = render_over(scene, behind).frames[-1]
-        for level, confidence in (('none', 0.95), ('low', 0.9), ('medium', None), ('high', 0.9)):
-            standing = Standing(look(sparsifier, 0, empty[-1]), level,  # type: ignore[arg-type]
-                                confidence)
-            # Nothing has changed: the gate can be shut on such pictures.
-            assert shipped.why_open(
-                standing, look(sparsifier, STEP_NS, empty[-1])) == '', (bag.name, level)
-            assert shipped.why_open(
-                standing, look(sparsifier, STEP_NS, entered)) != '', (bag.name, level)
+        assert why_open(shipped, sparsifier, empty, empty) == '', bag.name
+        assert why_open(shipped, sparsifier, empty, entered) != '', bag.name
 
 
-def test_what_comes_to_fill_the_picture_of_a_real_drive_opens_the_gate(
-        shipped: ChangeGate, sparsifier: Sparsifier) -> None:
-    """What a third of the picture shows becomes something else: that of another recording."""
-    pictures = [next(iter(read_frames(bag))).rgb() for bag in real_bags()]
-    for one, other in itertools.permutations(pictures, 2):
-        if one.shape != other.shape:
-            continue
-        height, width = one.shape[:2]
-        filled = one.copy()
-        filled[height // 4:, width // 4:3 * width // 4] = \
-            other[height // 4:, width // 4:3 * width // 4]
-        standing = Standing(look(sparsifier, 0, one), 'none', 0.95)
-        assert shipped.why_open(standing, look(sparsifier, STEP_NS, filled)) != ''
+@pytest.mark.parametrize('width', [0.25, 0.4])
+def test_a_real_vehicle_that_comes_to_fill_a_real_road_opens_the_gate(
+        shipped: ChangeGate, sparsifier: Sparsifier, width: float) -> None:
+    """The car of one recording, drawn near ahead in all of them."""
+    roads = {bag.name: next(iter(read_frames(bag))).rgb() for bag in real_bags()}
+    car = _cut(roads['mit-following-car'], (0.7219, 0.563, 0.9115, 0.7519))
+    for name, road in roads.items():
+        rows, columns = road.shape[:2]
+        side = round(width * columns)
+        near = cv2.resize(car, (side, side * car.shape[0] // car.shape[1]))
+        filled = road.copy()
+        top, left = round(0.55 * rows), (columns - side) // 2
+        filled[top:top + len(near), left:left + side] = near[:rows - top]
+        for level in ('none', 'low', 'medium', 'high'):
+            assert why_open(shipped, sparsifier, road, filled, level) != '', (name, level)
+
+
+def _cut(rgb: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    rows, columns = rgb.shape[:2]
+    left, top, right, bottom = (round(edge * side) for edge, side in zip(
+        box, (columns, rows, columns, rows)))
+    return rgb[top:bottom, left:right]
 
 
 def test_a_picture_of_noise_and_a_blank_one_open_the_gate(
         shipped: ChangeGate, sparsifier: Sparsifier) -> None:
     street = np.asarray(render(make_scene(3, 'following', level='high')).frames[-1], np.uint8)
-    standing = Standing(look(sparsifier, 0, street), 'none', 0.95)
     noise = np.random.default_rng(0).integers(0, 256, street.shape, np.uint8)
     for now in (noise, np.zeros_like(street), np.full_like(street, 255)):
-        assert shipped.why_open(standing, look(sparsifier, STEP_NS, now)) != ''
+        assert why_open(shipped, sparsifier, street, now) != ''

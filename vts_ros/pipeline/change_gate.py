@@ -39,8 +39,9 @@ _SCHEMA = 1
 CHANGES = ('peak_rise', 'place_rise', 'novelty')
 LEVELS = RISK_LEVELS[:-1]
 FEATURES = (*CHANGES, 'peak', 'age_sec', 'doubt', *LEVELS)
-#: Cells around a place that count as the same place: for the rise of saliency, for likeness.
-_NEAR, _ALIKE = 2, 1
+#: How far away still counts as the same place, in shares of the width of the picture: for the
+#: rise of saliency, and for likeness.
+_NEAR, _ALIKE = 1 / 7, 1 / 14
 _SMALLEST = 1e-4
 
 _logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def features(standing: Standing, now: Moment) -> dict[str, Floats]:
         odds, before = _log_odds(proposal), _log_odds(then)
         found[camera] = np.array([
             max(0.0, odds.max() - before.max()),
-            max(0.0, float((odds - _dilated(before, _NEAR)).max())),
+            max(0.0, float((odds - _dilated(before)).max())),
             _novelty(_array(proposal.embedding), _array(then.embedding)),
             odds.max(), age_sec, doubt, *said])
     return found
@@ -105,17 +106,18 @@ def _array(values: Any) -> Floats:
     return np.asarray(values.cpu() if isinstance(values, Tensor) else values, np.float64)
 
 
-def _dilated(cells: Floats, radius: int) -> Floats:
+def _dilated(cells: Floats) -> Floats:
     """Return the largest value near each cell."""
-    side = 2 * radius + 1
+    side = 2 * round(_NEAR * cells.shape[1]) + 1
     return np.asarray(cv2.dilate(cells, np.ones((side, side), np.uint8)), np.float64)
 
 
 def _novelty(now: Floats, before: Floats) -> float:
     """Return the mean distance, 0 to 2, of cells [C, h, w] to the most alike ones near before."""
     rows, columns = now.shape[1:]
-    wide = np.pad(before, ((0, 0), (_ALIKE, _ALIKE), (_ALIKE, _ALIKE)), mode='edge')
-    shifts = range(2 * _ALIKE + 1)
+    near = round(_ALIKE * columns)
+    wide = np.pad(before, ((0, 0), (near, near), (near, near)), mode='edge')
+    shifts = range(2 * near + 1)
     alike = [np.einsum('chw,chw->hw', now, wide[:, top:top + rows, left:left + columns])
              for top in shifts for left in shifts]
     return float(1.0 - np.max(alike, axis=0).mean())
