@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: A scene in which nothing moves.
 PICTURE = jpeg(render(make_scene(3, 'following', level='high')).frames[-1])
-EVERY_SEC = 20.0
+#: Longer than an answer takes on a machine that is busy with other things.
+EVERY_SEC = 60.0
 
 
 @pytest.fixture

@@ -275,8 +275,8 @@ def test_features_say_what_changed() -> None:
 
     same = measure(proposal(0.1, (4, 4), 0.5))
     assert same == pytest.approx({
-        'peak_rise': 0.0, 'place_rise': 0.0, 'novelty': 0.0, 'peak': 0.0, 'age_sec': 0.4,
-        'doubt': 0.25, 'none': 0.0, 'low': 1.0, 'medium': 0.0, 'high': 0.0}, abs=1e-6)
+        'peak_rise': 0.0, 'place_rise': 0.0, 'novelty': 0.0, 'age_sec': 0.4, 'doubt': 0.25,
+        'none': 0.0, 'low': 1.0, 'medium': 0.0, 'high': 0.0}, abs=1e-6)
     # What moves a little is the same, what is as salient elsewhere is new there.
     assert measure(proposal(0.1, (5, 6), 0.5))['place_rise'] == pytest.approx(0.0, abs=1e-6)
     elsewhere = measure(proposal(0.1, (4, 9), 0.5))

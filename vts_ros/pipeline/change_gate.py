@@ -33,12 +33,11 @@ FILE = 'gate.json'
 _SCHEMA = 1
 #: What a gate measures. The first three are changes of the picture: how much the saliency of the
 #: most salient place rose, how much that of any one place rose over what was near it before (both
-#: as log-odds), and how unlike the nearest earlier cells the cells are. Then the saliency of the
-#: most salient place now, the seconds since the model was asked, how unsure it was, and whether it
-#: said each level.
+#: as log-odds), and how unlike the nearest earlier cells the cells are. Then the seconds since the
+#: model was asked, how unsure it was, and whether it said each level.
 CHANGES = ('peak_rise', 'place_rise', 'novelty')
 LEVELS = RISK_LEVELS[:-1]
-FEATURES = (*CHANGES, 'peak', 'age_sec', 'doubt', *LEVELS)
+FEATURES = (*CHANGES, 'age_sec', 'doubt', *LEVELS)
 #: How far away still counts as the same place, in shares of the width of the picture: for the
 #: rise of saliency, and for likeness.
 _NEAR, _ALIKE = 1 / 7, 1 / 14
@@ -93,7 +92,7 @@ def features(standing: Standing, now: Moment) -> dict[str, Floats]:
             max(0.0, odds.max() - before.max()),
             max(0.0, float((odds - _dilated(before)).max())),
             _novelty(_array(proposal.embedding), _array(then.embedding)),
-            odds.max(), age_sec, doubt, *said])
+            age_sec, doubt, *said])
     return found
 
 
@@ -112,13 +111,16 @@ def _dilated(cells: Floats) -> Floats:
     return np.asarray(cv2.dilate(cells, np.ones((side, side), np.uint8)), np.float64)
 
 
-def _novelty(now: Floats, before: Floats) -> float:
+def _novelty(now: NDArray[Any], before: NDArray[Any]) -> float:
     """Return the mean distance, 0 to 2, of cells [C, h, w] to the most alike ones near before."""
-    rows, columns = now.shape[1:]
+    # The channels last, where they are read one after the other.
+    now, before = (np.ascontiguousarray(one.transpose(1, 2, 0), np.float32)
+                   for one in (now, before))
+    rows, columns = now.shape[:2]
     near = round(_ALIKE * columns)
-    wide = np.pad(before, ((0, 0), (near, near), (near, near)), mode='edge')
+    wide = np.pad(before, ((near, near), (near, near), (0, 0)), mode='edge')
     shifts = range(2 * near + 1)
-    alike = [np.einsum('chw,chw->hw', now, wide[:, top:top + rows, left:left + columns])
+    alike = [np.einsum('hwc,hwc->hw', now, wide[top:top + rows, left:left + columns])
              for top in shifts for left in shifts]
     return float(1.0 - np.max(alike, axis=0).mean())
 
