@@ -29,6 +29,8 @@ FRAME_OUTPUTS = ('saliency', 'embedding')
 #: MobileNetV2 (Sandler et al., 2018, table 2) up to stride 16.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 _STEM, _CHANNELS = 32, STAGES[-1][1]
+#: Parts of the network of which only the saliency depends.
+SALIENCY_PARTS = ('around', 'whole', 'hidden', 'seen_head', 'place_head')
 #: Mean and standard deviation per colour of the photographs of ImageNet, 0 to 255.
 _MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 #: The ellipse around the horizon, in shares of the picture: centre x, y, and half width, height
@@ -166,8 +168,8 @@ class ProposalNet(nn.Module):
         self.embedding_head = nn.Conv2d(_CHANNELS, EMBEDDING_CHANNELS, 1)
         nn.init.zeros_(self.place_head.weight)
         # Few cells matter: begin with a low saliency everywhere.
-        with torch.no_grad():
-            self.place_head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0]))
+        settings = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+        self.place_head.bias = nn.Parameter(settings)
 
     def raw(self, frames: Tensor) -> RawProposal:
         """Return logits and embedding without the last, bounding step; input as ``forward``."""
@@ -228,8 +230,8 @@ def load_net(path: str | Path) -> ProposalNet:
         If the file is not an export of this network.
 
     """
-    weights = {one.name: torch.tensor(onnx.numpy_helper.to_array(one))
-               for one in onnx.load(path).graph.initializer}
+    weights = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor))
+               for tensor in onnx.load(path).graph.initializer}
     net = ProposalNet().eval()
     state = net.state_dict()
     missing = torch.empty(0)

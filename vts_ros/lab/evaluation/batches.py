@@ -52,8 +52,8 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
         if is_brief else {}
     generations, rows = pipeline.generate(prepared, watch, is_report=True, **brief)
     latency_ms = watch.total()
-    return [pipeline.report(one, generation, row, latency_ms)
-            for one, generation, row in zip(prepared, generations, rows)]
+    return [pipeline.report(window, generation, row, latency_ms)
+            for window, generation, row in zip(prepared, generations, rows)]
 
 
 def ask_batch(pipeline: Pipeline, windows: Sequence[Window], questions: Sequence[str]

@@ -32,7 +32,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.errors import FrameError
-from vts_ros.lab.evaluation.proposal_recall import find_rate, REPORT, Wanted
+from vts_ros.lab.evaluation.proposal_recall import find_rate, RecallTarget, REPORT
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
@@ -41,11 +41,17 @@ from vts_ros.lab.training.onnx_export import export_frame, export_window
 from vts_ros.paths import checkpoint, model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.proposal_network import MAP_SIZE, ProposalNet, resample
+from vts_ros.sparsify.proposal_network import (
+    MAP_SIZE,
+    ProposalNet,
+    resample,
+    SALIENCY_PARTS,
+)
 from vts_ros.sparsify.token_grid import area_weights
 from vts_ros.tools.bags import read_windows
 from vts_ros.vlm import Prepared, Vlm
-from vts_ros.vlm.answers import AFTER_RISK, Box, parse
+from vts_ros.vlm.answers import AFTER_RISK, parse
+from vts_ros.vlm.boxes import Box, PictureSize
 from vts_ros.vlm.prompts import Prompt, Prompts
 
 #: Places per frame that are hidden or shown as one, at most.
@@ -89,13 +95,13 @@ class Example:
     Attributes
     ----------
     frames
-        uint8 [T, 128, 224, 3], as the proposal network works on them.
+        uint8 [T, 192, 336, 3], as the proposal network works on them.
     use
         float32 [T, rows, columns], change of the log-likelihood of the answer; may be negative.
     box
         Risk object in the newest frame, as the model answered it.
     truth
-        float32 [T, 8, 14], how much each cell really matters; None of a recording.
+        float32 [T, 12, 21], how much each cell really matters; None of a recording.
 
     """
 
@@ -279,7 +285,8 @@ def _watch(bags: Sequence[Path], model: str, folder: Path, windows: int, passes:
                             completed=len(plan) - len(missing))
         if not missing:
             return
-        vlm, prompt = Vlm.load(checkpoint(model), device=device), Prompts.load().description
+        vlm = Vlm.load(checkpoint(model), device=device)
+        prompt = Prompts.load(convention=vlm.convention).description
         found = _recorded(bags, missing) if bags else _rendered(missing)
         for path, window, truth in found:
             rng = np.random.default_rng([seed, int(path.stem)])
@@ -325,7 +332,9 @@ def _example(vlm: Vlm, prompt: Prompt, window: Sequence[Frame], passes: int,
     answer = facts[0] if facts else written
     use = use_of_tokens(vlm, prepared, answer, grid, len(window), passes, rng)
     small = resample(torch.from_numpy(np.stack(pictures))).round().to(torch.uint8).numpy()
-    return Example(small, use, parse(answer, prompt.box_scale).box)
+    height, width = pictures[-1].shape[:2]
+    picture = PictureSize(vlm.seen_size(features[-1]), (width, height))
+    return Example(small, use, parse(answer, prompt.box, picture).box)
 
 
 def _plan(bags: Sequence[Path], windows: int) -> list[Place]:
@@ -397,7 +406,7 @@ def from_onnx(path: Path) -> ProposalNet:
 
 def saliency_targets(examples: Sequence[Example]) -> list[NDArray[np.float32]]:
     """
-    Return targets [T, 8, 14], 0 to 1, from what was used.
+    Return targets [T, 12, 21], 0 to 1, from what was used.
 
     1 is what the place that is used most adds in the middle one of the windows: so a window of
     which nothing matters does not get a target of its noise.
@@ -434,9 +443,8 @@ def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch
 def _forget_saliency(net: ProposalNet) -> None:
     """Give the layers of the saliency the weights of a network that has not learned."""
     fresh = ProposalNet().eval()
-    for name in ('saliency_hidden', 'saliency_head'):
-        getattr(net, name).load_state_dict(getattr(fresh, name).state_dict())
-    net.place.data.copy_(fresh.place)
+    for name in SALIENCY_PARTS:
+        net.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
 
 
 def _losses(net: ProposalNet, teacher: ProposalNet, frames: Tensor, wanted: Tensor) -> Losses:
@@ -450,12 +458,12 @@ def _losses(net: ProposalNet, teacher: ProposalNet, frames: Tensor, wanted: Tens
             'look': 1.0 - functional.cosine_similarity(raw.embedding, looks, dim=1).mean()}
 
 
-def _wanted(example: Example, sparsifier: Sparsifier) -> Wanted:
+def _wanted(example: Example, sparsifier: Sparsifier) -> RecallTarget:
     """Return what a window held out ought to keep, by what the language model used and said."""
     frames, *grid = example.use.shape
     use = np.maximum(example.use, 0.0).reshape(frames, -1)
     found = np.zeros((frames, *grid), bool)
     if example.box is not None:
         found[-1] = overlaps(example.box, *grid)[0] >= _OBJECT_SHARE
-    return Wanted(tuple(sparsifier.propose(picture) for picture in example.frames),
+    return RecallTarget(tuple(sparsifier.propose(picture) for picture in example.frames),
                   use.sum(axis=1), found.reshape(frames, -1), use)
