@@ -67,5 +67,9 @@ class GuardError(VtsError, ValueError):
     component = 'vlm'
 
 
+class GateError(VtsError, ValueError):
+    """A gate that cannot be used."""
+
+
 class BagError(VtsError):
     """A recording that cannot be read or written."""

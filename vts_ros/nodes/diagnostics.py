@@ -190,7 +190,8 @@ class PipelineHealth:
     Attributes
     ----------
     counters
-        Windows ``described``, ``skipped`` (a newer one came before the worker was free),
+        Windows ``described``, ``confirmed`` (the answer before holds still, and the language
+        model was not asked), ``skipped`` (a newer one came before the worker was free),
         ``unanswered`` (nothing to describe, or interrupted) and ``failed``; answers that could
         not be ``unparsed``, and ``questions_refused``.
     vlm_ms, tokens_per_sec
@@ -231,11 +232,12 @@ class PipelineHealth:
 
     def described(self, report: SceneReport) -> None:
         """Note an answer."""
-        self.counters['described'] += 1
-        self.counters['unparsed'] += is_unparsed(report)
-        vlm_ms = sum(report.latency_ms.get(stage, 0.0) for stage in ('prefill', 'decode'))
-        self.vlm_ms.append(vlm_ms)
-        self.tokens_per_sec = 1e3 * report.answer_tokens / vlm_ms if vlm_ms else 0.0
+        self.counters['confirmed' if report.is_confirmed else 'described'] += 1
+        if not report.is_confirmed:
+            self.counters['unparsed'] += is_unparsed(report)
+            vlm_ms = sum(report.latency_ms.get(stage, 0.0) for stage in ('prefill', 'decode'))
+            self.vlm_ms.append(vlm_ms)
+            self.tokens_per_sec = 1e3 * report.answer_tokens / vlm_ms if vlm_ms else 0.0
         self.report = report
         self.answered_at = time.monotonic()
         # Replaced, not emptied: another thread may be going through the old ones.
@@ -317,8 +319,8 @@ class PipelineHealth:
             'total_ms': report.latency_ms.get('total', 0.0) if report else 0.0,
             'since_answer_sec': time.monotonic() - self.answered_at,
             **{name: self.counters[name] for name in
-               ('described', 'skipped', 'unanswered', 'failed', 'questions_refused')},
-            **self._stats_of('deadline')}
+               ('described', 'confirmed', 'skipped', 'unanswered', 'failed', 'questions_refused')},
+            **self._stats_of('deadline', 'speak')}
 
 
 def is_unparsed(report: SceneReport) -> bool:

@@ -98,7 +98,10 @@ class Jobs:
         return done, text
 
     def _describe_newest(self, is_full: bool, stop: Stop) -> str:
-        report = self._run_on_newest(is_full, self._describe_new, stop)
+        # What somebody asks for just now is not merely confirmed, nor is what was taken back.
+        insist = not is_full or not self._outputs.stands
+        report = self._run_on_newest(is_full, lambda pipeline, window, end: self._describe_new(
+            pipeline, window, end, insist), stop)
         # Nothing is said that was taken back meanwhile.
         with self._outputs.lock:
             if stop():
@@ -114,10 +117,11 @@ class Jobs:
             self._settings['max_answer_age_sec'])
         self._health.described(report)
 
-    def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
+    def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop,
+                      insist: bool) -> SceneReport:
         if self._pictures.is_described(window[-1].key, self.newest_described):
             raise UnansweredError(UNDECODABLE)
-        return pipeline.describe(window, stop, self._vehicle())
+        return pipeline.describe(window, stop, self._vehicle(), insist=insist)
 
     def _read_newest(self, stop: Stop) -> str:
         self._run_on_newest(True, lambda pipeline, window, end: pipeline.ingest(window), stop)

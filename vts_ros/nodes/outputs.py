@@ -118,6 +118,11 @@ class Outputs:
         self._partial.publish(String(data=json.dumps(
             {'id': number, 'text': text}, ensure_ascii=False)))
 
+    @property
+    def stands(self) -> bool:
+        """Return whether an answer stands that was not taken back."""
+        return self._said_ns is not None
+
     def is_heard(self) -> bool:
         """Return whether somebody listens to what is described."""
         return any(publisher.get_subscription_count() for publisher in (

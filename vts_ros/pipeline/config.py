@@ -12,6 +12,9 @@ from vts_ros.engines.names import Precision
 VLM_BACKENDS = ('transformers', 'openai')
 #: When tokens are chosen: anew for every window, or once for every frame when it comes.
 MODES = ('window', 'causal')
+#: When the language model is asked: for every window; where the scene has changed; the same, and
+#: then only about the risk unless that has changed.
+SPEAK = ('always', 'change', 'risk')
 #: The default model; a server has none of this name, and is then asked for its first.
 EMBEDDED = 'embedded'
 
@@ -64,6 +67,10 @@ class PipelineConfig:
         Causal mode: most tokens whose keys and values are kept; question and answer come on top.
     draft
         Whether the last description is the draft of the next one: the same answers, sooner.
+    speak
+        One of SPEAK.
+    speak_every_sec
+        Where it is not ``always``: nothing is said for longer without asking the language model.
 
     """
 
@@ -92,3 +99,5 @@ class PipelineConfig:
     group_frames: int = 5
     kv_tokens: int = 8192
     draft: bool = False
+    speak: str = 'always'
+    speak_every_sec: float = 5.0

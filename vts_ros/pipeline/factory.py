@@ -16,14 +16,16 @@ from vts_ros.engines import EngineOptions
 from vts_ros.errors import VlmError
 from vts_ros.paths import checkpoint, model_path
 from vts_ros.pipeline.causal_context import CausalContext
+from vts_ros.pipeline.change_gate import ChangeGate
 from vts_ros.pipeline.confidence import Calibration
-from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, VLM_BACKENDS
+from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
 from vts_ros.pipeline.context import CausalReader, ContextReader, WindowReader
 from vts_ros.pipeline.features import FrameCache
 from vts_ros.pipeline.guard import load_guard
 from vts_ros.pipeline.pipeline import check_language, Pipeline
+from vts_ros.pipeline.speaking import Speaking
 from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.compiled_steps import make_engines
+from vts_ros.sparsify.compiled_steps import FRAME, make_engines
 from vts_ros.sparsify.frame_groups import FrameGroups, GROUP_HYSTERESIS_FACTOR
 from vts_ros.vlm import LanguageModel, Vlm
 from vts_ros.vlm.answers import schema
@@ -43,7 +45,7 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
 
     Raises
     ------
-    CalibrationError, EngineError, GuardError, PromptError, VlmError
+    CalibrationError, EngineError, GateError, GuardError, PromptError, VlmError
         With one line that says what is missing or does not fit.
 
     """
@@ -67,6 +69,9 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
         check_language(config.language, taught, language_model.name)
     pipeline = Pipeline(sparsifier, language_model, prompts, config, calibration, guard, taught)
     pipeline.engine_choice = engines.why
+    if config.speak != 'always':
+        pipeline.speaking = Speaking(config.speak_every_sec, ChangeGate.load(model_path(FRAME)),
+                                     is_brief=config.speak == 'risk')
     return pipeline
 
 
@@ -109,6 +114,8 @@ def _check_mode(config: PipelineConfig) -> None:
     """See that mode and draft are possible, before anything large is loaded."""
     if config.mode not in MODES:
         raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
+    if config.speak not in SPEAK:
+        raise VlmError(f'speak cannot be {config.speak!r}, there are: {", ".join(SPEAK)}')
     if config.vlm_backend == 'openai' and (config.draft or config.mode == 'causal'):
         raise VlmError('causal mode and drafts need the language model in this process: set '
                        'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '

@@ -58,6 +58,28 @@ class Stopwatch:
         return {**self.ms, 'total': 1e3 * (self.clock() - self.started)}
 
 
+class FrameLook(NamedTuple):
+    """
+    What is cheap to know of a frame: all but what the vision encoder sees.
+
+    Attributes
+    ----------
+    size
+        Height and width of the picture that was looked at.
+    evidence
+        What the guard measured of the picture; None without one.
+    picture
+        What is still to be encoded; None where that was done.
+
+    """
+
+    frame: Frame
+    size: tuple[int, int]
+    proposal: Proposal
+    evidence: NDArray[np.float64] | None
+    picture: Picture | None
+
+
 class FrameEntry(NamedTuple):
     """
     The features of a frame, for every window that holds it.
@@ -104,6 +126,8 @@ class FrameCache:
                  max_pixels: int = 0) -> None:
         self._sparsifier, self._encode, self._max_pixels = sparsifier, encode, max_pixels
         self._entries: OrderedDict[tuple[str, int], FrameEntry] = OrderedDict()
+        # Those that nobody has asked the vision encoder about.
+        self._looks: OrderedDict[tuple[str, int], FrameLook] = OrderedDict()
         self.guard: Guard | None = None
         self.counters: Counter[str] = Counter()
 
@@ -131,6 +155,27 @@ class FrameCache:
             self._entries.move_to_end(frame.key)
             self.counters['frames_cached'] += 1
             return cached
+        look = self._looks.pop(frame.key, None)
+        if look is None or look.picture is None or size not in (None, look.size):
+            look = self._new_look(frame, size, watch)
+        assert look.picture is not None
+        with watch.stage('encode'):
+            features = self._encode(look.picture)
+        entry = FrameEntry(frame, look.size, look.proposal, features, look.evidence)
+        self._entries[frame.key] = entry
+        return entry
+
+    def look(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> FrameLook:
+        """Return what is cheap to know of a frame, without encoding it; otherwise as get."""
+        entry = self._entries.get(frame.key)
+        if entry is not None and size in (None, entry.size):
+            return FrameLook(entry.frame, entry.size, entry.proposal, entry.evidence, None)
+        look = self._looks.get(frame.key)
+        if look is None or size not in (None, look.size):
+            look = self._looks[frame.key] = self._new_look(frame, size, watch)
+        return look
+
+    def _new_look(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> FrameLook:
         with watch.stage('read'):
             rgb = self._read(frame, size)
         evidence = None
@@ -140,12 +185,8 @@ class FrameCache:
                 rgb = self.guard.clean(rgb, evidence)
         with watch.stage('propose'):
             proposal = self._sparsifier.propose(rgb)
-        with watch.stage('encode'):
-            features = self._encode(rgb)
-        entry = FrameEntry(frame, (rgb.shape[0], rgb.shape[1]), proposal, features, evidence)
-        self._entries[frame.key] = entry
         self.counters['frames_new'] += 1
-        return entry
+        return FrameLook(frame, (rgb.shape[0], rgb.shape[1]), proposal, evidence, rgb)
 
     def get_all(self, window: Window, watch: Stopwatch) -> list[FrameEntry]:
         """
@@ -159,30 +200,36 @@ class FrameCache:
             If there is no frame.
 
         """
-        if not window:
-            raise ValueError('a window needs at least one frame')
-        # The grid is that of one camera, always the same: with several sizes, that of whichever
-        # came last would have everything computed again at every other window.
-        first = min(frame.camera for frame in window)
-        leading = next(frame for frame in reversed(window) if frame.camera == first)
-        size = self.get(leading, None, watch).size
+        size = self.get(_leading(window), None, watch).size
         entries = [self.get(frame, size, watch) for frame in window]
-        self.shrink(len(window) + len({frame.camera for frame in window}))
+        self._shrink_to(window)
         return entries
+
+    def look_all(self, window: Window, watch: Stopwatch) -> list[FrameLook]:
+        """Return what is cheap to know of a window, without encoding it; as get_all."""
+        size = self.look(_leading(window), None, watch).size
+        looks = [self.look(frame, size, watch) for frame in window]
+        self._shrink_to(window)
+        return looks
 
     def find(self, key: tuple[str, int]) -> Frame | None:
         """Return a frame that is held, by camera and stamp."""
-        entry = self._entries.get(key)
-        return entry.frame if entry else None
+        held = self._entries.get(key) or self._looks.get(key)
+        return held.frame if held else None
 
     def shrink(self, bound: int) -> None:
         """Keep the newest frames only, so many: a window and the set that comes next."""
-        while len(self._entries) > bound:
-            self._entries.popitem(last=False)
+        for held in (self._entries, self._looks):
+            while len(held) > bound:
+                held.popitem(last=False)
+
+    def _shrink_to(self, window: Window) -> None:
+        self.shrink(len(window) + len({frame.camera for frame in window}))
 
     def clear(self) -> None:
         """Forget all frames."""
         self._entries.clear()
+        self._looks.clear()
 
     def _read(self, frame: Frame, size: tuple[int, int] | None) -> Picture:
         try:
@@ -196,6 +243,19 @@ class FrameCache:
         if rgb.shape[:2] == (height, width):
             return rgb
         return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _leading(window: Window) -> Frame:
+    """
+    Return the frame whose size the others are brought to.
+
+    The grid is that of one camera, always the same: with several sizes, that of whichever came
+    last would have everything computed again at every other window.
+    """
+    if not window:
+        raise ValueError('a window needs at least one frame')
+    first = min(frame.camera for frame in window)
+    return next(frame for frame in reversed(window) if frame.camera == first)
 
 
 def moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:

@@ -22,13 +22,19 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import PromptError, VlmError
 from vts_ros.pipeline.confidence import Calibration, Tokenizer, TokenLogProbabilities
-from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, VLM_BACKENDS
-from vts_ros.pipeline.context import ContextReader, PreparedWindow, WindowReader
+from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
+from vts_ros.pipeline.context import (
+    CausalReader,
+    ContextReader,
+    PreparedWindow,
+    WindowReader,
+)
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, has_facts, inspect, schema, THOUGHT
@@ -36,8 +42,8 @@ from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.prompts import Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
-__all__ = ['EMBEDDED', 'MODES', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline', 'PipelineConfig',
-           'without_broken']
+__all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
+           'PipelineConfig', 'without_broken']
 
 Stop = Callable[[], bool]
 OnBroken = Callable[[BrokenFrame], None]
@@ -85,6 +91,8 @@ class Pipeline:
         Says how sure an answer is; without, reports have no confidence.
     taught
         The questions that the model knows; without, it is asked anything.
+    speaking
+        Decides whether the model is asked; without, it always is.
     engine_choice
         Why the engine is the one it is.
     clock
@@ -104,6 +112,7 @@ class Pipeline:
         self.config = config
         self.calibration = calibration
         self.taught = taught
+        self.speaking: Speaking | None = None
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
@@ -175,7 +184,7 @@ class Pipeline:
         return watch.total()
 
     def describe(self, window: Window, stop: Stop | None = None,
-                 vehicle: Vehicle | None = None) -> SceneReport:
+                 vehicle: Vehicle | None = None, *, insist: bool = False) -> SceneReport:
         """
         Say what the scene is and what the risk is.
 
@@ -187,6 +196,8 @@ class Pipeline:
             Ends the generation early when it returns True.
         vehicle
             What the car does, told to the model in the words of the prompt file.
+        insist
+            Whether the model is asked in any case.
 
         Raises
         ------
@@ -195,19 +206,45 @@ class Pipeline:
 
         """
         watch = Stopwatch(self.clock)
+        now = until_risk = None
+        if self.speaking is not None:
+            now = self._look(window, vehicle, watch)
+            with watch.stage('gate'):
+                why = 'demand' if insist else self.speaking.why_ask(now)
+            if not why:
+                return self.speaking.confirm(window, now, watch.total())
+            until_risk = self.speaking.until_risk(
+                self.speaking.take(why), now, self._begins_in_thought(), stop)
         is_timed = self.config.deadline_ms > 0.0
         prepared = self.reader.read(
             window, self.prompts.description.about(vehicle), self._planner(is_timed), watch,
             share=False)
-        options = {'draft': self._draft} if self.config.draft else {}
-        (generation,), (row,) = self.generate([prepared], watch, stop, is_report=True, **options)
-        self._draft = generation.token_ids
+        options: dict[str, Any] = {'draft': self._draft} if self.config.draft else {}
+        if until_risk is not None:
+            options['on_text'] = until_risk.on_text
+        (generation,), (row,) = self.generate(
+            [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
+        is_whole = until_risk is None or not until_risk.is_over
+        if is_whole:
+            self._draft = generation.token_ids
         latency_ms = watch.total()
-        if is_timed and not (stop and stop()):
-            self._note(prepared, generation, latency_ms)
+        is_stopped = stop is not None and stop()
+        if is_timed and not is_stopped:
+            if is_whole:
+                self._note(prepared, generation, latency_ms)
             self._counters['deadline_windows'] += 1
             self._counters['deadline_misses'] += latency_ms['total'] > self.config.deadline_ms
-        return self.report(prepared, generation, row, latency_ms)
+        report = self.report(prepared, generation, row, latency_ms)
+        if self.speaking is None or now is None or is_stopped:
+            return report
+        return self.speaking.note(report, now, until_risk)
+
+    def _look(self, window: Window, vehicle: Vehicle | None, watch: Stopwatch) -> Moment:
+        """Return what is cheap to know of a window; in causal mode it is read, as ever."""
+        looks = self.cache.look_all(window, watch)
+        if isinstance(self.reader, CausalReader):
+            self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch)
+        return moment_of(looks, self._knows([look.evidence for look in looks]), vehicle)
 
     def ask(self, window: Window, question: str, stop: Stop | None = None,
             vehicle: Vehicle | None = None, on_text: OnText | None = None) -> str:
@@ -332,10 +369,12 @@ class Pipeline:
 
     def knows(self, prepared: PreparedWindow) -> bool | None:
         """Return whether the model knows such pictures; None where nobody can tell."""
+        return self._knows([entry.evidence for entry in prepared.entries])
+
+    def _knows(self, evidence: Sequence[NDArray[np.float64] | None]) -> bool | None:
         if self.guard is None:
             return None
-        return holds(self.guard, [entry.evidence for entry in prepared.entries
-                                  if entry.evidence is not None])
+        return holds(self.guard, [one for one in evidence if one is not None])
 
     def frames_of(self, report: SceneReport) -> list[Frame | None]:
         """Return the frames of the last report; None for those that are no longer held."""
@@ -357,6 +396,8 @@ class Pipeline:
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box))
             self.prompts, self._units = asked, UnitWatch()
+            if self.speaking is not None:
+                self.speaking.forget()
             self.config = replace(self.config, language=language, prompts=prompts)
 
     def warm_up(self, size: tuple[int, int], frames: int) -> None:
@@ -382,6 +423,8 @@ class Pipeline:
         self.cache.clear()
         self.reader.clear()
         self._draft = ()
+        if self.speaking is not None:
+            self.speaking.forget()
 
     def reset_context(self) -> None:
         """Forget what the language model has read, not what was computed of frames."""
@@ -398,7 +441,8 @@ class Pipeline:
         them were read, and were known already; ``drafted`` and ``accepted``: tokens that were
         guessed, and guessed right, ``draft_acceptance``: their ratio. With a deadline
         ``deadline_windows`` and ``deadline_misses``: how many windows had one, and how many were
-        late. In causal mode also
+        late. Where the model is not always asked ``speak_confirmed``, ``speak_risk_only`` and why
+        it was asked, as ``speak_asked_change``. In causal mode also
         ``groups``, ``kv_frames``, ``kv_tokens`` and ``kv_bytes`` that are held, ``groups_evicted``
         and how many groups began for which reason (``groups_first``, ``groups_full``,
         ``groups_key``, ``groups_scene``).
@@ -411,6 +455,9 @@ class Pipeline:
             'draft_acceptance': count['accepted'] / max(count['drafted'], 1)}
         if self.config.deadline_ms:
             found.update({name: count[name] for name in ('deadline_windows', 'deadline_misses')})
+        if self.speaking is not None:
+            found.update({f'speak_{name}': number
+                          for name, number in self.speaking.counters.items()})
         return {**found, **self.reader.stats()}
 
     def info(self) -> dict[str, str]:

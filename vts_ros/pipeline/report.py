@@ -84,6 +84,12 @@ class SceneReport:
     rejected_output
         What the model wrote about pictures that are not: raw text, for whoever debugs, and
         nobody's answer. None otherwise.
+    asked_stamp
+        Stamp of the newest frame that the language model was asked about, where it was not asked
+        about this window; None where it was.
+    text_stamp
+        The same of the window that description, explanation and action were written about; None
+        where that is this one.
 
     """
 
@@ -101,6 +107,13 @@ class SceneReport:
     confidence: float | None = None
     in_distribution: bool | None = None
     rejected_output: str | None = None
+    asked_stamp: int | None = None
+    text_stamp: int | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether this is an earlier answer that was found to hold still."""
+        return self.asked_stamp is not None
 
     @property
     def tokens_total(self) -> int:
@@ -130,6 +143,8 @@ class SceneReport:
             values['confidence'] = f'{self.confidence:.2f}'
         if self.in_distribution is not None:
             values['in_distribution'] = str(self.in_distribution).lower()
+        if self.is_confirmed:
+            values['confirmed'] = 'true'
         return values
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,6 +170,9 @@ class SceneReport:
             'confidence': None if self.confidence is None else round(self.confidence, 4),
             'in_distribution': self.in_distribution,
             'rejected_output': self.rejected_output,
+            'confirmed': self.is_confirmed,
+            'asked_stamp': self.stamp if self.asked_stamp is None else self.asked_stamp,
+            'text_stamp': self.stamp if self.text_stamp is None else self.text_stamp,
         }
 
     def to_json(self) -> str:
@@ -190,6 +208,9 @@ class SceneReport:
                 latency_ms=data['latency_ms'], age_ms=data['age_ms'],
                 model=data['model'], engine=data['engine'],
                 confidence=data['confidence'], in_distribution=data['in_distribution'],
-                rejected_output=data['rejected_output'])
+                rejected_output=data['rejected_output'],
+                # Reports of before have none of these, and are all answers of their own.
+                **{name: None if data.get(name) == data['stamp'] else data.get(name)
+                   for name in ('asked_stamp', 'text_stamp')})
         except (KeyError, TypeError) as error:
             raise ValueError(f'report lacks or garbles {error}') from error

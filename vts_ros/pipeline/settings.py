@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from vts_ros.engines.names import BACKEND_NAMES, PRECISIONS
-from vts_ros.pipeline.config import MODES, PipelineConfig, VLM_BACKENDS
+from vts_ros.pipeline.config import MODES, PipelineConfig, SPEAK, VLM_BACKENDS
 
 #: When a value may change: at any time, while the node is unconfigured, or never.
 Change = Literal['live', 'unconfigured', 'never']
@@ -58,6 +58,13 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('pipeline.deadline_ms', 'deadline_ms', 'Time for a description: fewer visual '
                  'tokens and shorter answers keep it, more tokens where risk is; 0 is without',
                  change='live', span=(0.0, 600_000.0)),
+    _of_pipeline('pipeline.speak', 'speak', 'When the language model is asked. always: about '
+                 'every window; change: where the scene may have changed, otherwise the last '
+                 'answer is confirmed with a new stamp; risk: the same, and the answer ends after '
+                 'the risk where that is what it was', choices=SPEAK),
+    _of_pipeline('pipeline.speak_every_sec', 'speak_every_sec', 'Unless pipeline.speak is always: '
+                 'nothing is confirmed for longer without the language model being asked',
+                 span=(0.0, 60.0)),
     _of_pipeline('sparsify.keep_ratio', 'keep_ratio', 'Share of the visual tokens that the '
                  'language model gets; 1 keeps all', change='live', span=(0.01, 1.0)),
     _of_pipeline('sparsify.min_keep_ratio', 'min_keep_ratio', 'Share of the visual tokens that is '

@@ -153,7 +153,8 @@ def _parts(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
 
 def kept_cells(report: SceneReport) -> NDArray[np.bool_]:
     """Return which visual tokens were kept, as bool (frames, rows, columns)."""
-    kept = np.zeros(report.tokens_total, np.bool_)
+    # Of a window that the model was not asked about nothing was dropped either.
+    kept = np.full(report.tokens_total, report.is_confirmed)
     kept[np.asarray(report.keep, np.intp)] = True
     return kept.reshape(len(report.frames), *report.grid)
 
@@ -376,9 +377,13 @@ def _strip_frames(count: int, key: int) -> list[int]:
 
 def _footer(canvas: _Canvas, report: SceneReport, top: int) -> None:
     kept, total = len(report.keep), report.tokens_total
-    parts = [f'{kept} of {total} visual tokens ({kept / total:.0%})']
-    if 'total' in report.latency_ms:
-        parts.append(f'answer took {1e-3 * report.latency_ms["total"]:.2f} s')
+    if report.asked_stamp is not None:
+        ago_sec = 1e-9 * (report.stamp - report.asked_stamp)
+        parts = [f'confirmed: the model was asked {ago_sec:.1f} s before']
+    else:
+        parts = [f'{kept} of {total} visual tokens ({kept / total:.0%})']
+        if 'total' in report.latency_ms:
+            parts.append(f'answer took {1e-3 * report.latency_ms["total"]:.2f} s')
     parts += [f'{kind} {name}' for kind, name in (
         ('model', report.model), ('engine', report.engine)) if name]
     canvas.text(MARGIN, top + FOOTER_HEIGHT / 2, '   ·   '.join(parts), 14, MUTED, anchor='lm')

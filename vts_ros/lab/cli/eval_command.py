@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
+from vts_ros.lab.cli.drives_command import app as drives
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import (
     BudgetsOption,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from vts_ros.pipeline.pipeline import Pipeline
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
+app.add_typer(drives)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from vts_ros.pipeline.context import CausalReader, PreparedWindow
 from vts_ros.pipeline.deadline import Plan
@@ -12,6 +13,7 @@ from vts_ros.pipeline.features import FrameEntry, Stopwatch
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.vlm.answers import AFTER_RISK
 from vts_ros.vlm.prompts import Prompt, Vehicle
 
 
@@ -26,11 +28,18 @@ class _NoLimit:
 
 
 def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
-                   vehicles: Sequence[Vehicle | None] | None = None) -> list[SceneReport]:
+                   vehicles: Sequence[Vehicle | None] | None = None, *,
+                   is_brief: bool = False) -> list[SceneReport]:
     """
     Describe several windows at once; the latencies are those of the whole batch.
 
     In causal mode one comes after the other. There is no deadline.
+
+    Parameters
+    ----------
+    is_brief
+        Whether answers end after object and risk; not in causal mode.
+
     """
     cars = vehicles or [None] * len(windows)
     if isinstance(pipeline.reader, CausalReader):
@@ -39,7 +48,9 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
     watch = Stopwatch(pipeline.clock)
     prepared = [_prepare(pipeline, window, pipeline.prompts.description.about(vehicle), watch)
                 for window, vehicle in zip(windows, cars, strict=True)]
-    generations, rows = pipeline.generate(prepared, watch, is_report=True)
+    brief: dict[str, Any] = {'stop_strings': [AFTER_RISK], 'tokenizer': pipeline.vlm.tokenizer} \
+        if is_brief else {}
+    generations, rows = pipeline.generate(prepared, watch, is_report=True, **brief)
     latency_ms = watch.total()
     return [pipeline.report(window, generation, row, latency_ms)
             for window, generation, row in zip(prepared, generations, rows)]

@@ -1,0 +1,180 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+When the language model is asked: always, or when the scene has changed; and what is said if not.
+
+What stands is said again with a new stamp where the gate is shut. An answer that is ``unknown``,
+that failed or was interrupted is never said again, and nothing is for longer than
+``speak_every_sec`` after the model was asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from vts_ros.pipeline.change_gate import ChangeGate, Moment, Standing
+from vts_ros.pipeline.features import FrameLook
+from vts_ros.pipeline.frames import Window
+from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.vlm.answers import has_facts, parse, THOUGHT
+from vts_ros.vlm.prompts import Vehicle
+
+Stop = Callable[[], bool]
+
+
+def moment_of(looks: Sequence[FrameLook], is_known: bool | None,
+              vehicle: Vehicle | None) -> Moment:
+    """Return what is cheap to know of the newest moment of a window."""
+    return Moment(looks[-1].frame.stamp_ns,
+                  {look.frame.camera: look.proposal for look in looks}, is_known,
+                  tuple(vehicle.facts()) if vehicle is not None else ())
+
+
+class Stands(NamedTuple):
+    """An answer that stands, and the moment that it was about."""
+
+    report: SceneReport
+    moment: Moment
+
+    @property
+    def text_stamp(self) -> int:
+        """Return the stamp of the newest frame that the texts are about."""
+        told = self.report.text_stamp
+        return self.report.stamp if told is None else told
+
+
+class Speaking:
+    """
+    Remembers what stands, and decides whether to ask or to confirm it.
+
+    Parameters
+    ----------
+    every_sec
+        Nothing is confirmed for longer without the model being asked.
+    gate
+        Says whether the scene has changed; None asks always.
+    is_brief
+        Whether an answer may end after the risk where that has not changed.
+
+    Attributes
+    ----------
+    counters
+        How often an answer was ``confirmed``, and ended after its risk (``risk_only``); how often
+        the model was asked for which reason, as ``asked_change``.
+
+    """
+
+    def __init__(self, every_sec: float, gate: ChangeGate | None, is_brief: bool) -> None:
+        self._every_ns = round(1e9 * every_sec)
+        self._gate, self._is_brief = gate, is_brief
+        self._stands: Stands | None = None
+        self.counters: Counter[str] = Counter()
+
+    def why_ask(self, now: Moment) -> str:
+        """Return why the model is to be asked, ``''`` where what stands can be confirmed."""
+        stands = self._stands
+        if self._gate is None:
+            return 'no_gate'
+        if stands is None:
+            return 'nothing_stands'
+        if now.is_known is False:
+            return 'not_known'
+        if not 0 <= now.stamp_ns - stands.moment.stamp_ns < self._every_ns:
+            return 'time'
+        return self._gate.why_open(
+            Standing(stands.moment, stands.report.answer.risk, stands.report.confidence), now)
+
+    def confirm(self, window: Window, now: Moment, latency_ms: dict[str, float]) -> SceneReport:
+        """
+        Return what stands as a report about this window.
+
+        It has no box, as nobody has looked where the object is now, and kept no token, as the
+        model was given none.
+        """
+        assert self._stands is not None
+        self.counters['confirmed'] += 1
+        last, newest = self._stands.report, window[-1]
+        return replace(
+            last, stamp=newest.stamp_ns,
+            frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
+            key_frame=KeyFrame(newest.camera, newest.stamp_ns, len(window) - 1),
+            answer=replace(last.answer, box=None), keep=(), answer_tokens=0,
+            latency_ms=latency_ms, in_distribution=now.is_known,
+            asked_stamp=self._stands.moment.stamp_ns, text_stamp=self._stands.text_stamp)
+
+    def take(self, why: str) -> Stands | None:
+        """Return what stood: the model is asked, and nothing stands until it has answered."""
+        self.counters[f'asked_{why}'] += 1
+        stands, self._stands = self._stands, None
+        return stands
+
+    def until_risk(self, stood: Stands | None, now: Moment, is_thought: bool, stop: Stop | None
+                   ) -> UntilRisk | None:
+        """Return what ends an answer after its risk; None where all of it is wanted."""
+        if not self._is_brief or stood is None \
+                or not 0 <= now.stamp_ns - stood.text_stamp < self._every_ns:
+            return None
+        return UntilRisk(stood, is_thought, stop)
+
+    def note(self, report: SceneReport, now: Moment, until_risk: UntilRisk | None) -> SceneReport:
+        """Have an answer stand; return it, with the texts that stood where it ended early."""
+        if until_risk is not None and until_risk.is_over:
+            self.counters['risk_only'] += 1
+            report = until_risk.completed(report)
+        self._stands = None if report.answer.risk == 'unknown' else Stands(report, now)
+        return report
+
+    def forget(self) -> None:
+        """Have nothing stand."""
+        self._stands = None
+
+
+class UntilRisk:
+    """
+    Ends an answer after object and risk, where both are what stood before.
+
+    Parameters
+    ----------
+    stood
+        The answer before.
+    is_thought
+        Whether answers begin within a thought.
+    stop
+        Ends it for other reasons.
+
+    Attributes
+    ----------
+    is_over
+        Whether the answer was ended here.
+
+    """
+
+    def __init__(self, stood: Stands, is_thought: bool, stop: Stop | None) -> None:
+        self._stood, self._is_thought, self._stop = stood, is_thought, stop
+        self._text = ''
+        self._is_decided = self.is_over = False
+
+    def on_text(self, piece: str) -> None:
+        """Take a piece of the answer."""
+        self._text += piece
+        if self._is_decided or (self._is_thought and THOUGHT[1] not in self._text) \
+                or not has_facts(self._text):
+            return
+        said, before = parse(self._text, is_thought=self._is_thought), self._stood.report.answer
+        self._is_decided = True
+        self.is_over = (said.risk, said.label) == (before.risk, before.label)
+
+    def stop(self) -> bool:
+        """Return whether the answer ends here."""
+        return self.is_over or (self._stop is not None and self._stop())
+
+    def completed(self, report: SceneReport) -> SceneReport:
+        """Return the report with the texts of the answer before."""
+        before = self._stood.report.answer
+        return replace(
+            report, text_stamp=self._stood.text_stamp,
+            answer=replace(report.answer, description=before.description,
+                           explanation=before.explanation, action=before.action))
