@@ -8,7 +8,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-import math
 import time
 from typing import NamedTuple
 
@@ -88,8 +87,6 @@ class FrameCache:
         Proposes what is worth keeping.
     encode
         The vision encoder of the language model: uint8 [H, W, 3] to its features.
-    max_pixels
-        Larger pictures are scaled down first; 0 leaves them as they are.
 
     Attributes
     ----------
@@ -100,9 +97,8 @@ class FrameCache:
 
     """
 
-    def __init__(self, sparsifier: Sparsifier, encode: Callable[[Picture], Encoded],
-                 max_pixels: int = 0) -> None:
-        self._sparsifier, self._encode, self._max_pixels = sparsifier, encode, max_pixels
+    def __init__(self, sparsifier: Sparsifier, encode: Callable[[Picture], Encoded]) -> None:
+        self._sparsifier, self._encode = sparsifier, encode
         self._entries: OrderedDict[tuple[str, int], FrameEntry] = OrderedDict()
         self.guard: Guard | None = None
         self.counters: Counter[str] = Counter()
@@ -190,9 +186,6 @@ class FrameCache:
         except FrameError as error:
             raise BrokenFrame(frame, str(error)) from error
         height, width = size or rgb.shape[:2]
-        if size is None and 0 < self._max_pixels < height * width:
-            scale = math.sqrt(self._max_pixels / (height * width))
-            height, width = max(1, int(scale * height)), max(1, int(scale * width))
         if rgb.shape[:2] == (height, width):
             return rgb
         return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

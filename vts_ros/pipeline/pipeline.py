@@ -103,7 +103,7 @@ class Pipeline:
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
-            sparsifier, lambda rgb: self.language_model.encode(rgb), config.max_pixels)
+            sparsifier, lambda rgb: self.language_model.encode(rgb))
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)

@@ -92,17 +92,24 @@ class Vlm:
         Name of the checkpoint.
     model, tokenizer, images
         The Hugging Face parts, as loaded.
+    tokens_per_frame
+        Most visual tokens of a picture; 0 where its image processor alone decides.
 
     """
 
     # The stubs of transformers do not know the generation of a model, hence Any.
     def __init__(self, name: str, model: Any, tokenizer: PreTrainedTokenizerBase,
-                 images: Callable[..., BatchFeature], schema: Schema | None = None) -> None:
+                 images: Callable[..., BatchFeature], schema: Schema | None = None,
+                 tokens_per_frame: int = 0) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.images = images
+        self.tokens_per_frame = tokens_per_frame
         self._family: Family = FAMILIES[model.config.model_type](model, tokenizer)
+        self._picture_options = {
+            **self._family.picture_options,
+            **(self._family.limited(images, tokens_per_frame) if tokens_per_frame else {})}
         self._image_id = int(model.config.image_token_id)
         self._image_token = str(tokenizer.convert_ids_to_tokens(self._image_id))
         self._special = {token.content for token in tokenizer.added_tokens_decoder.values()
@@ -121,7 +128,8 @@ class Vlm:
                                 self.model.config.get_text_config().vocab_size)
 
     @classmethod
-    def load(cls, model: str | Path, *, schema: Schema | None = None, **options: Any) -> Vlm:
+    def load(cls, model: str | Path, *, schema: Schema | None = None, tokens_per_frame: int = 0,
+             **options: Any) -> Vlm:
         """
         Load a checkpoint.
 
@@ -131,11 +139,14 @@ class Vlm:
             Directory of a checkpoint, or its name on the Hugging Face hub.
         schema
             JSON schema of the answers, for generations with ``in_form``.
+        tokens_per_frame
+            Pictures are scaled down to so many visual tokens, where the family of the model takes
+            pictures of any size; 0 leaves it to the image processor of the checkpoint.
         options
             Those of :func:`vts_ros.vlm.loading.load_checkpoint`, which also says what is raised.
 
         """
-        return cls(Path(model).name, *load_checkpoint(model, **options), schema)
+        return cls(Path(model).name, *load_checkpoint(model, **options), schema, tokens_per_frame)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -146,6 +157,11 @@ class Vlm:
                 'device': str(self.model.device),
                 'attention': self.model.config.get_text_config()._attn_implementation}
 
+    @property
+    def pinned(self) -> int:
+        """Return how many tokens of a picture stand beside its grid and are never dropped."""
+        return self._family.pinned
+
     def close(self) -> None:
         """Free the memory of the model, which cannot be used afterwards."""
         del self.model, self._family
@@ -155,7 +171,7 @@ class Vlm:
     def preprocess(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchFeature:
         """Return what the vision encoder takes, for RGB pictures uint8 [H, W, 3]."""
         return self.images(images=list(pictures), input_data_format='channels_last',
-                           return_tensors='pt', **self._family.picture_options)
+                           return_tensors='pt', **self._picture_options)
 
     def token_grid(self, height: int, width: int) -> Grid:
         """Return rows and columns of visual tokens for pictures of this size in pixels."""

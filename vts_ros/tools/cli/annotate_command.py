@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
-from vts_ros.tools.cli.options import BAG_HELP, DeviceOption, ModeOption, token_share
+from vts_ros.tools.cli.options import (
+    BAG_HELP,
+    DeviceOption,
+    ModeOption,
+    token_share,
+    TokensPerFrameOption,
+)
 from vts_ros.tools.cli.terminal import answer_head, answer_row, results
 
 if TYPE_CHECKING:
@@ -49,6 +55,7 @@ def annotate(
     structured: Annotated[bool, typer.Option(
         '--structured', help='Hold answers to their form while they are written; needs '
                              'llguidance.')] = False,
+    tokens_per_frame: TokensPerFrameOption = 256,
     mode: ModeOption = 'window',
     draft: DraftOption = False,
     device: DeviceOption = 'auto',
@@ -109,7 +116,8 @@ def annotate(
             max_new_tokens=max_new_tokens, structured=structured, device=device, dtype=dtype,
             attn_implementation=attn_implementation, quantization=quantization,
             vlm_backend=backend, url=url, timeout_sec=timeout_sec, retries=retries,
-            engine_backend=engine, threads=threads, mode=mode, draft=draft))
+            engine_backend=engine, threads=threads, mode=mode, draft=draft,
+            tokens_per_frame=tokens_per_frame))
     start_ns: list[int] = []
 
     def progress(report: SceneReport) -> None:
