@@ -137,5 +137,9 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
         raise SparsifierError(f'keep_ratio must be above 0 and up to 1, not {keep_ratio}')
     if previous_key is not None and not 0 <= previous_key < frames:
         raise SparsifierError(f'previous key frame {previous_key} is not in a window of {frames}')
-    share = Fraction(repr(float(keep_ratio))) * frames * grid[0] * grid[1]
-    return max(1, math.floor(share + Fraction(1, 2)))
+    return share_of(frames * grid[0] * grid[1], keep_ratio)
+
+
+def share_of(tokens: int, keep_ratio: float) -> int:
+    """Return how many of so many tokens are kept, see :func:`token_budget`."""
+    return max(1, math.floor(Fraction(repr(float(keep_ratio))) * tokens + Fraction(1, 2)))
