@@ -14,11 +14,15 @@ from dataclasses import dataclass, field
 import itertools
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import decoders, models, pre_tokenizers, Tokenizer
 from transformers import PreTrainedTokenizerFast
 from vlm_maker import PICTURES_FIRST, UTTERANCES
+
+from vts_ros.pipeline.config import PipelineConfig
+from vts_ros.pipeline.cost import explain, readable
 
 #: As Qwen2-VL to Qwen3-VL write it: a system text of their own where none is given (Qwen3-VL has
 #: none), a picture by its type or by its key, numbered if asked.
@@ -248,3 +252,27 @@ PUBLISHED = {
          '<image>': 128257, '<end_of_utterance>': 128258},
         '<end_of_utterance>', UTTERANCES),
 }
+
+#: Of the table in docs/models.md.
+HEAD = ('| family | checkpoint | tokens of a 1280x720 frame | with 256 at most | KV per token | '
+        'KV of a window | weights | at 4 bits | most, about |')
+
+
+def table() -> list[str]:
+    """Return the table of docs/models.md: windows of 5 frames, 60 % kept, bfloat16."""
+    lines = [HEAD, '|---' * HEAD.count(' | ') + '|---|']
+    with TemporaryDirectory() as folder:
+        for name, one in PUBLISHED.items():
+            told = explain(str(one.save(Path(folder) / name)), [(1280, 720)],
+                           PipelineConfig(device='cpu', dtype='bfloat16'))
+            camera, weights = told.cameras[0], told.weights
+            lines.append('| ' + ' | '.join((
+                f'`{name}`', one.name.rpartition('/')[2], f'{camera.full_tokens:,}',
+                f'{camera.tokens} ({camera.grid[0]} x {camera.grid[1]})',
+                *map(readable, (told.kv_token_bytes, told.kept_tokens * told.kv_token_bytes,
+                                weights['bfloat16'], weights['4 bits'], told.peak_bytes)))) + ' |')
+    return lines
+
+
+if __name__ == '__main__':
+    print('\n'.join(table()))

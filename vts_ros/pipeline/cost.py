@@ -203,7 +203,7 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
     kept = share_of(visual, config.keep_ratio)
     weights = _weights(vlm.model, quantization)
     floats = vlm.model.dtype.itemsize
-    kv = _kv_token_bytes(vlm.model.config) * floats
+    kv = kv_token_bytes(vlm)
     rows = sum((frames + 1) * (one.tokens + vlm.pinned) for one in cameras)
     hidden = int(vlm.model.config.get_text_config().hidden_size)
     reads = (text + kept) * _pass_width(_text_network(vlm.model), _levels(vlm.model.config))
@@ -289,13 +289,14 @@ def _bits(quantization: Any) -> str | None:
     return {4: '4 bits', 8: 'int8'}.get(bits or 0)
 
 
-def _kv_token_bytes(config: Any) -> int:
-    """Return how many numbers the keys and values of one token are."""
-    text = config.get_text_config(decoder=True)
+def kv_token_bytes(vlm: Vlm) -> int:
+    """Return the size of the keys and values of one token."""
+    text = vlm.model.config.get_text_config(decoder=True)
     types = getattr(text, 'layer_types', None) or ['full_attention'] * text.num_hidden_layers
     layers = sum(one.endswith('attention') and not one.startswith('linear') for one in types)
     width = getattr(text, 'head_dim', None) or text.hidden_size // text.num_attention_heads
-    return int(2 * layers * (text.num_key_value_heads or text.num_attention_heads) * width)
+    heads = text.num_key_value_heads or text.num_attention_heads
+    return int(2 * layers * heads * width * vlm.model.dtype.itemsize)
 
 
 def _levels(config: Any) -> int:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import time
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -107,14 +106,9 @@ class FrameCache:
         """Return how many frames are held."""
         return len(self._entries)
 
-    def get(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> FrameEntry:
+    def get(self, frame: Frame, watch: Stopwatch) -> FrameEntry:
         """
-        Return the features of a frame.
-
-        Parameters
-        ----------
-        size
-            Height and width that the picture is brought to; None leaves it as it is.
+        Return the features of a frame, on the grid of its own size.
 
         Raises
         ------
@@ -123,12 +117,12 @@ class FrameCache:
 
         """
         cached = self._entries.get(frame.key)
-        if cached is not None and size in (None, cached.size):
+        if cached is not None:
             self._entries.move_to_end(frame.key)
             self.counters['frames_cached'] += 1
             return cached
         with watch.stage('read'):
-            rgb = self._read(frame, size)
+            rgb = _read(frame)
         evidence = None
         if self.guard:
             with watch.stage('guard'):
@@ -145,7 +139,7 @@ class FrameCache:
 
     def get_all(self, window: Window, watch: Stopwatch) -> list[FrameEntry]:
         """
-        Return the features of a window, on one token grid, and forget other frames.
+        Return the features of a window, and forget frames that are older than a set before it.
 
         Raises
         ------
@@ -157,12 +151,7 @@ class FrameCache:
         """
         if not window:
             raise ValueError('a window needs at least one frame')
-        # The grid is that of one camera, always the same: with several sizes, that of whichever
-        # came last would have everything computed again at every other window.
-        first = min(frame.camera for frame in window)
-        leading = next(frame for frame in reversed(window) if frame.camera == first)
-        size = self.get(leading, None, watch).size
-        entries = [self.get(frame, size, watch) for frame in window]
+        entries = [self.get(frame, watch) for frame in window]
         self.shrink(len(window) + len({frame.camera for frame in window}))
         return entries
 
@@ -180,15 +169,12 @@ class FrameCache:
         """Forget all frames."""
         self._entries.clear()
 
-    def _read(self, frame: Frame, size: tuple[int, int] | None) -> Picture:
-        try:
-            rgb = frame.rgb()
-        except FrameError as error:
-            raise BrokenFrame(frame, str(error)) from error
-        height, width = size or rgb.shape[:2]
-        if rgb.shape[:2] == (height, width):
-            return rgb
-        return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+def _read(frame: Frame) -> Picture:
+    try:
+        return frame.rgb()
+    except FrameError as error:
+        raise BrokenFrame(frame, str(error)) from error
 
 
 def moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:

@@ -23,11 +23,13 @@ from vts_ros.errors import PromptError, VlmError
 from vts_ros.pipeline.confidence import Calibration, Tokenizer, TokenLogProbabilities
 from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, VLM_BACKENDS
 from vts_ros.pipeline.context import ContextReader, PreparedWindow, WindowReader
+from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.window_notes import WindowNotes
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, has_facts, parse, schema, THOUGHT
@@ -107,6 +109,8 @@ class Pipeline:
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
+        self._notes = WindowNotes(
+            kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
         self._deadline = Deadline(config.min_keep_ratio)
         self._draft: tuple[int, ...] = ()
         self._counters: Counter[str] = Counter()
@@ -194,6 +198,7 @@ class Pipeline:
         prepared = self.reader.read(
             window, self.prompts.description.about(vehicle), self._planner(is_timed), watch,
             share=False)
+        self._notes.look(prepared)
         options = {'draft': self._draft} if self.config.draft else {}
         (generation,), (row,) = self.generate([prepared], watch, stop, is_report=True, **options)
         self._draft = generation.token_ids
@@ -305,7 +310,8 @@ class Pipeline:
             stamp=frames[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in frames),
             key_frame=KeyFrame(key.camera, key.stamp_ns, prepared.selection.key),
-            answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grid,
+            answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
+            grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
             answer_tokens=len(generation.token_ids), latency_ms=latency_ms,
             model=self.language_model.name, engine=self.sparsifier.engine,
             confidence=confidence, in_distribution=is_known,
@@ -397,6 +403,8 @@ class Pipeline:
     def info(self) -> dict[str, str]:
         """Return what runs where, for logs and diagnostics."""
         vlm = {name: str(value) for name, value in self.language_model.info.items()}
+        if isinstance(self.language_model, Vlm):
+            vlm['kv_bytes_per_token'] = str(kv_token_bytes(self.language_model))
         return {'engine': self.sparsifier.engine, 'engine_choice': self.engine_choice,
                 **self.sparsifier.info, **vlm,
                 'guard': self.guard.known if self.guard else 'none: any picture is answered'}

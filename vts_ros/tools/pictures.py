@@ -151,11 +151,12 @@ def _parts(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     return [*parts, word]
 
 
-def kept_cells(report: SceneReport) -> NDArray[np.bool_]:
-    """Return which visual tokens were kept, as bool (frames, rows, columns)."""
+def kept_cells(report: SceneReport) -> list[NDArray[np.bool_]]:
+    """Return which visual tokens were kept of each frame, as bool (rows, columns)."""
     kept = np.zeros(report.tokens_total, np.bool_)
     kept[np.asarray(report.keep, np.intp)] = True
-    return kept.reshape(len(report.frames), *report.grid)
+    ends = np.cumsum([rows * columns for rows, columns in report.frame_grids])[:-1]
+    return [one.reshape(grid) for one, grid in zip(np.split(kept, ends), report.frame_grids)]
 
 
 def fit(rgb: Picture, width: int, height: int) -> tuple[Picture, tuple[int, int]]:

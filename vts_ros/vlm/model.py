@@ -153,6 +153,7 @@ class Vlm:
         """Return name, family, size, type and place of the model, for reports."""
         return {'name': self.name, 'family': self.model.config.model_type,
                 'parameters': self.model.num_parameters(),
+                'weights_mb': round(1e-6 * sum(one.nbytes for one in self.model.parameters())),
                 'dtype': str(self.model.dtype).removeprefix('torch.'),
                 'device': str(self.model.device),
                 'attention': self.model.config.get_text_config()._attn_implementation}
