@@ -165,6 +165,7 @@ def test_what_windows_cost_and_pruning_in_vain_are_told_once(
     pipeline = Pipeline.load(PipelineConfig(threads=1, max_new_tokens=1))
     assert int(pipeline.info()['kv_bytes_per_token']) == 2 * 6 * 6 * 32 * 4
     assert pipeline.info()['weights_mb'] == '35'
+    caplog.clear()
     frames = [Frame('front', index * STEP_NS, picture(WIDE, index)) for index in range(5)]
     for _ in range(2):
         pipeline.describe(frames[:3])

@@ -214,6 +214,17 @@ def test_quantised_weights_are_smaller(quantization: dict[str, Any], kind: str,
     assert told.weights['4 bits'] < told.weights['int8'] < told.weights['bfloat16']
 
 
+def test_a_checkpoint_that_is_quantised_is_told_as_such(tmp_path: Path) -> None:
+    path = make('internvl', tmp_path / 'internvl')
+    plain = explain(str(path), [SIZE], CPU, FRAMES)
+    config = json.loads((path / 'config.json').read_text(encoding='utf-8'))
+    config['quantization_config'] = {'quant_method': 'bitsandbytes', 'load_in_4bit': True}
+    (path / 'config.json').write_text(json.dumps(config), encoding='utf-8')
+    told = explain(str(path), [SIZE], CPU, FRAMES)
+    assert told.weights == {**plain.weights, 'used': plain.weights['4 bits']}
+    assert told.kv_bytes == plain.kv_bytes
+
+
 def test_whether_it_fits(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = str(directory('internvl', tmp_path_factory))
     told = explain(path, [SIZE], CPU, FRAMES)

@@ -38,6 +38,8 @@ from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.loading import load_blueprint
 from vts_ros.vlm.prompts import describe_prompt
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 5
 KEEP_RATIO = 0.6
@@ -193,7 +195,7 @@ def test_a_window_is_that_of_transformers(
         named: tuple[str, Any], most: int, frames: list[Frame],
         proposals: tuple[Sparsifier, list[Any]]) -> None:
     name, parts = named
-    vlm = Vlm(name, *parts, tokens_per_frame=most)
+    vlm = Vlm(name, parts.network, parts.tokenizer, parts.images, tokens_per_frame=most)
     whole, limited, parameters, kv_token_bytes = KNOWN[name]
     prompt = describe_prompt()
     pixels = stock_pixels(name, parts.images, frames, most)

@@ -341,7 +341,7 @@ def _words(canvas: _Canvas, report: SceneReport, top: int) -> None:
 
 
 def _strip(canvas: _Canvas, report: SceneReport, window: Sequence[Picture | None],
-           kept: NDArray[np.bool_], top: int) -> None:
+           kept: Sequence[NDArray[np.bool_]], top: int) -> None:
     """Draw the frames before the newest: the key frame, and as many of the last as fit."""
     canvas.draw.rectangle((0, top, WIDTH, top + STRIP_HEIGHT), fill=PANEL)
     others = _strip_frames(len(window), report.key_frame.index)
