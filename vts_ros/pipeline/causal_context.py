@@ -175,10 +175,13 @@ class CausalContext:
         choices = [one.choice for one in self._taken]
         begins = np.cumsum([0, *(len(choice.score) for choice in choices)])
         keep = np.concatenate([choice.keep + begin for choice, begin in zip(choices, begins)])
+        scores = [choice.score for choice in choices]
+        is_even = len({len(score) for score in scores}) == 1
         return Selection(
             key=max(index for index, choice in enumerate(choices) if choice.is_key),
             frame_scores=np.array([choice.saliency for choice in choices], np.float32),
-            keep=keep.astype(np.int32), score=np.concatenate([choice.score for choice in choices]))
+            keep=keep.astype(np.int32),
+            score=np.stack(scores) if is_even else np.concatenate(scores))
 
     def _add(self, moment: Sequence[tuple[Frame, FrameEntry]], keep_ratio: float) -> None:
         choices = self.groups.take(
