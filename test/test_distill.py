@@ -32,7 +32,7 @@ from vts_ros.lab.training.distillation import (
 )
 from vts_ros.paths import model_path
 from vts_ros.sparsify import Proposal, Sparsifier
-from vts_ros.sparsify.proposal_network import MAP_SIZE, ProposalNet
+from vts_ros.sparsify.proposal_network import MAP_SIZE, ProposalNet, SALIENCY_PARTS
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.prompts import describe_prompt
@@ -172,10 +172,10 @@ def test_a_saliency_begun_anew_has_forgotten_the_shipped_one() -> None:
     torch.manual_seed(3)
     fresh = ProposalNet().state_dict()
     for name, value in anew.state_dict().items():
-        is_saliency = name.startswith(('saliency', 'place'))
+        is_saliency = name.startswith(SALIENCY_PARTS)
         assert torch.equal(value, (fresh if is_saliency else shipped)[name]), name
     # The weights of a network that has learned nothing are not those of the shipped one.
-    for name in ('saliency_hidden.0.weight', 'saliency_head.weight', 'place'):
+    for name in ('hidden.0.weight', 'seen_head.weight', 'place_head.weight'):
         assert not torch.allclose(fresh[name], shipped[name]), name
 
 

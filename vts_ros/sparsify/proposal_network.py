@@ -29,6 +29,8 @@ FRAME_OUTPUTS = ('saliency', 'embedding')
 #: MobileNetV2 (Sandler et al., 2018, table 2) up to stride 16.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 _STEM, _CHANNELS = 32, STAGES[-1][1]
+#: Parts of the network of which only the saliency depends.
+SALIENCY_PARTS = ('around', 'whole', 'hidden', 'seen_head', 'place_head')
 #: Mean and standard deviation per colour of the photographs of ImageNet, 0 to 255.
 _MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 #: The ellipse around the horizon, in shares of the picture: centre x, y, and half width, height
