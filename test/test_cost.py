@@ -27,7 +27,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.tools.cli.models_command import app
 from vts_ros.vlm import Prepared, Vlm, VlmError
-from vts_ros.vlm.prompts import describe_prompt
+from vts_ros.vlm.prompts import Prompts
 
 FRAMES = 4
 QWEN = names('qwen2_vl', 'qwen2_5_vl', 'qwen3_vl')
@@ -52,7 +52,7 @@ def ask(vlm: Vlm) -> Prepared:
     """Return the prompt about a window of one camera."""
     frames = [Frame('front', 400_000_000 * index, picture)
               for index, picture in enumerate(pictures(FRAMES))]
-    prompt = describe_prompt()
+    prompt = Prompts.load(convention=vlm.convention).description
     return vlm.prepare([vlm.encode(frame.rgb()) for frame in frames], prompt.captions(frames),
                        prompt)
 

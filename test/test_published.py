@@ -36,7 +36,7 @@ from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.loading import load_blueprint
-from vts_ros.vlm.prompts import describe_prompt
+from vts_ros.vlm.prompts import Prompt, Prompts
 
 pytestmark = pytest.mark.slow
 
@@ -142,15 +142,16 @@ def stock_placeholders(name: str, tokenizer: Any, images: Any, pixels: Any) -> l
 
 
 def stock_ids(name: str, parts: Any, frames: list[Frame], pixels: Any,
-              picture: dict[str, Any]) -> Tensor:
+              picture: dict[str, Any], prompt: Prompt) -> Tensor:
     """Return the prompt as chat template, processor and tokenizer of the family make it."""
-    prompt = describe_prompt()
     content: list[dict[str, Any]] = []
     for caption in prompt.captions(frames):
         content += [{'type': 'text', 'text': caption}, picture]
     content.append({'type': 'text', 'text': prompt.instruction})
-    messages = [{'role': 'system', 'content': [{'type': 'text', 'text': prompt.system}]},
-                {'role': 'user', 'content': content}]
+    messages = [{'role': 'user', 'content': content}]
+    if prompt.system:
+        system = [{'type': 'text', 'text': prompt.system}]
+        messages.insert(0, {'role': 'system', 'content': system})
     text = parts.tokenizer.apply_chat_template(messages, tokenize=False,
                                                add_generation_prompt=True)
     placeholders = stock_placeholders(name, parts.tokenizer, parts.images, pixels)
@@ -197,7 +198,7 @@ def test_a_window_is_that_of_transformers(
     name, parts = named
     vlm = Vlm(name, parts.network, parts.tokenizer, parts.images, tokens_per_frame=most)
     whole, limited, parameters, kv_token_bytes = KNOWN[name]
-    prompt = describe_prompt()
+    prompt = Prompts.load(convention=vlm.convention).description
     pixels = stock_pixels(name, parts.images, frames, most)
 
     frame = features(vlm)
@@ -205,7 +206,7 @@ def test_a_window_is_that_of_transformers(
     prepared = vlm.prepare([frame] * FRAMES, prompt.captions(frames), prompt)
     layout = prepared.layout
     for form in forms(name):
-        ids = stock_ids(name, parts, frames, pixels, PICTURE_FORMS[form])
+        ids = stock_ids(name, parts, frames, pixels, PICTURE_FORMS[form], prompt)
         assert torch.equal(layout.input_ids, ids), form
     positions = stock_positions(name, parts, ids, pixels)
     assert torch.equal(layout.position_ids, positions)

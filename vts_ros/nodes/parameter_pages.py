@@ -42,7 +42,7 @@ def _yaml(table: Sequence[Spec]) -> Iterator[str]:
             group = prefix
             yield f'    {prefix}:'
         indent = '      ' if prefix else '    '
-        yield from textwrap.wrap(_told(spec), 97, initial_indent=f'{indent}# ',
+        yield from textwrap.wrap(_describe(spec), 97, initial_indent=f'{indent}# ',
                                  subsequent_indent=f'{indent}# ')
         yield f'{indent}{name}: {json.dumps(spec.default)}'
 
@@ -54,7 +54,7 @@ def _rank(spec: Spec, table: Sequence[Spec]) -> int:
                 if other.name.rpartition('.')[0] == group)
 
 
-def _told(spec: Spec) -> str:
+def _describe(spec: Spec) -> str:
     return f'{WHEN[spec.change]}: {spec.description}{_limits(spec)}'
 
 

@@ -126,9 +126,16 @@ class VtsParameters(Parameters):
         """Return the settings of the pipeline."""
         return PipelineConfig(**{spec.field: self[spec.name] for spec in TABLE if spec.field})
 
+    def problem_of(self, parameter: Parameter) -> str:
+        """Refuse an address that holds a secret as well: parameters can be read by anybody."""
+        is_address = parameter.name == 'vlm.url' and isinstance(parameter.value, str)
+        return super().problem_of(parameter) or (
+            problem_of_address(parameter.value) if is_address else '')
+
     def problem_of_all(self, parameters: Sequence[Parameter]) -> str:
         """Return why prompts cannot be changed to these while they are in use, or ``''``."""
-        given = {one.name: one.value for one in parameters if one.name in PROMPTS}
+        given = {parameter.name: parameter.value for parameter in parameters
+                 if parameter.name in PROMPTS}
         if not given:
             return ''
         try:
@@ -136,3 +143,13 @@ class VtsParameters(Parameters):
         except PromptError as error:
             return str(error)
         return ''
+
+
+def problem_of_address(url: str) -> str:
+    """Return why ``vlm.url`` cannot be this, or ``''``; a secret in it is not repeated."""
+    # In whatever place: an address that is not well formed may hold a secret as well.
+    if not {'@', '?', '#'} & set(url):
+        return ''
+    return ('vlm.url holds a user, a password or a query, and parameters can be read by anybody '
+            'on the network: put the key into the environment variable OPENAI_API_KEY, and give '
+            'the address alone')

@@ -193,7 +193,7 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
     """Return what windows cost with a model, loaded or not; see :func:`explain`."""
     whole = Vlm(vlm.name, vlm.model, vlm.tokenizer, vlm.images)
     cameras = tuple(_camera(vlm, whole, one) for one in sizes)
-    prompt = Prompts.load(config.language, config.prompts).description
+    prompt = Prompts.load(config.language, config.prompts, vlm.convention).description
     stamps = [_Stamped(f'camera_{index}', 400_000_000 * moment)
               for moment in range(frames) for index in range(len(cameras))]
     layout = vlm.layout([one.grid for _ in range(frames) for one in cameras],

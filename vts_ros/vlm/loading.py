@@ -25,8 +25,10 @@ from transformers.utils import logging
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.compatibility import check_family
+from vts_ros.vlm.conventions import Convention, CONVENTIONS, PLAIN
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prunability import why_inexact
+from vts_ros.vlm.taught_questions import TaughtQuestions
 
 #: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
 #: does not fail, it makes up another tokenizer.
@@ -45,11 +47,12 @@ _LIBRARIES = {'bitsandbytes': 'accelerate bitsandbytes', 'gptq': 'accelerate gpt
 
 
 class Checkpoint(NamedTuple):
-    """The Hugging Face parts of a checkpoint; the network is on the meta device in a blueprint."""
+    """The Hugging Face parts, on the meta device in a blueprint, and how they are asked."""
 
     network: Any
     tokenizer: PreTrainedTokenizerBase
     images: Any
+    convention: Convention
 
 
 def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
@@ -87,7 +90,7 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
     device = _checked(device, dtype)
     directory = _directory(str(model), local_files_only)
     with in_one_line(f'{model} cannot be loaded'), _quiet():
-        config, _ = _read_config(str(model), directory)
+        config, parsed = _read_config(str(model), directory)
         tokenizer, images = _read_processors(str(model), directory)
         quantized_by = (quantization or config.get('quantization_config') or {}).get(
             'quant_method')
@@ -111,13 +114,14 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
             raise VlmError(f'{model} cannot be loaded without its libraries: '
                            f'pip install {needed}') from error
         network, report = loaded
-        if report['missing_keys']:
-            raise VlmError(f'{model} lacks weights, among them {min(report["missing_keys"])}')
+        missing = _without_tied(network, set(report['missing_keys']))
+        if missing:
+            raise VlmError(f'{model} lacks weights, among them {min(missing)}')
         network = (network if quantized_by else network.to(device)).eval()
         _check_numbers(str(model), network)
         # Whatever else a checkpoint asks for, answers here are greedy.
         network.generation_config.update(num_beams=1, num_return_sequences=1, do_sample=False)
-    return Checkpoint(network, tokenizer, images)
+    return Checkpoint(network, tokenizer, images, _convention(parsed.model_type, directory))
 
 
 def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
@@ -150,7 +154,13 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
             floats = getattr(torch, dtype)
         with torch.device('meta'):
             network = AutoModelForImageTextToText.from_config(config, dtype=floats).eval()
-    return Checkpoint(network, tokenizer, images)
+    return Checkpoint(network, tokenizer, images, _convention(config.model_type, directory))
+
+
+def _convention(model_type: str, directory: Path) -> Convention:
+    """Return how a checkpoint is asked."""
+    # What is trained here is asked as it was trained, of whatever family its network is.
+    return PLAIN if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
 
 
 def _checked(device: str, dtype: str) -> str:
@@ -257,13 +267,28 @@ def _check_files(model: str, directory: Path, with_weights: bool) -> None:
                 raise VlmError(f'{path} is a Git LFS pointer: run git lfs pull in {directory}')
 
 
-def _processor_template(directory: Path) -> str | None:
+def _without_tied(network: Any, missing: set[str]) -> set[str]:
+    """Return what is missing, but for a head that the configuration of the text says is tied."""
+    if missing == {'lm_head.weight'} and network.config.get_text_config().tie_word_embeddings:
+        # Transformers look at the outer configuration only, which some checkpoints leave out.
+        network.lm_head.weight = network.get_input_embeddings().weight
+        return set()
+    return missing
+
+
+def _processor_template(directory: Path) -> str | dict[str, str] | None:
     """Return the chat template of checkpoints that keep it beside the tokenizer."""
-    path = directory / 'chat_template.json'
-    if not path.is_file():
-        return None
-    with in_one_line(f'{path} cannot be read'):
-        return str(json.loads(path.read_text(encoding='utf-8'))['chat_template'])
+    for name in ('chat_template.json', 'processor_config.json'):
+        path = directory / name
+        if not path.is_file():
+            continue
+        with in_one_line(f'{path} cannot be read'):
+            found = json.loads(path.read_text(encoding='utf-8')).get('chat_template')
+            if isinstance(found, list):
+                return {str(one['name']): str(one['template']) for one in found}
+            if found is not None:
+                return str(found)
+    return None
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Evidence, token_budget
 from vts_ros.vlm import Prepared
 from vts_ros.vlm.answers import AFTER_RISK, Answer, parse
+from vts_ros.vlm.boxes import PictureSize
 
 #: Windows of which features are held at once, and prompts that are answered at once.
 _CHUNK, _BATCH = 16, 32
@@ -54,6 +55,7 @@ class Looked(NamedTuple):
     truth: WindowTruth
     hard: bool
     frames: tuple[FrameTruth, ...]
+    picture: PictureSize
 
 
 class Entry(NamedTuple):
@@ -233,6 +235,7 @@ def look(pipeline: Pipeline, scene: Scene) -> Looked:
     vlm, prompt = pipeline.vlm, pipeline.prompts.description
     features = [vlm.encode(picture) for picture in clip.frames]
     grid = features[0].grid
+    height, width = clip.frames[-1].shape[:2]
     evidence = Evidence(
         frames=clip.frames,
         proposals=tuple(pipeline.sparsifier.propose(picture) for picture in clip.frames),
@@ -240,7 +243,7 @@ def look(pipeline: Pipeline, scene: Scene) -> Looked:
         grid=grid, object_area=object_area(clip.truths))
     prepared = vlm.prepare(features, prompt.captions(frames_of(clip, 'front')), prompt)
     return Looked(evidence, prepared, clip.window_truth(), is_hard(clip.truths, grid),
-                  clip.truths)
+                  clip.truths, PictureSize(vlm.seen_size(features[-1]), (width, height)))
 
 
 def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Entry], dense: bool,
@@ -260,7 +263,7 @@ def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Ent
                 asked[job] = keep
                 wanted.append((entry, job))
     answers = dict(zip(asked, answer_all(
-        pipeline, [windows[index].prepared for index, _ in asked], list(asked.values()), brief)))
+        pipeline, [windows[index] for index, _ in asked], list(asked.values()), brief)))
     for asker, job in wanted:
         scores = tally.dense if asker is None else tally.scores.setdefault(asker.id, [])
         scores.append(score(answers[job], windows[job[0]].truth))
@@ -276,19 +279,20 @@ def _select(evidence: Evidence, entry: Entry, tally: _Tally) -> Keep | None:
     return keep
 
 
-def answer_all(pipeline: Pipeline, prepared: Sequence[Prepared], keeps: Sequence[Keep | None],
+def answer_all(pipeline: Pipeline, windows: Sequence[Looked], keeps: Sequence[Keep | None],
                brief: bool) -> Iterator[Answer]:
-    """Yield the answers to prompts of equal length, so that none is padded; see ``compare``."""
+    """Yield answers to prompts of equal length, so that none is padded; see ``compare``."""
     vlm = pipeline.vlm
     options: dict[str, Any] = {}
     if brief:
         options = {'stop_strings': [AFTER_RISK], 'tokenizer': vlm.tokenizer}
-    scale = pipeline.prompts.description.box_scale
-    for start in range(0, len(prepared), _BATCH):
+    form = pipeline.prompts.description.box
+    for start in range(0, len(windows), _BATCH):
         batch = slice(start, start + _BATCH)
-        for generation in vlm.generate_batch(
-                prepared[batch], keeps[batch], pipeline.config.max_new_tokens, **options):
-            yield parse(generation.text.removesuffix(AFTER_RISK), scale)
+        generations = vlm.generate_batch([window.prepared for window in windows[batch]],
+                                         keeps[batch], pipeline.config.max_new_tokens, **options)
+        for window, generation in zip(windows[batch], generations, strict=True):
+            yield parse(generation.text.removesuffix(AFTER_RISK), form, window.picture)
 
 
 def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],

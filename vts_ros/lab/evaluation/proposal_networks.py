@@ -107,7 +107,7 @@ def compare_networks(pipeline: Pipeline, networks: Mapping[str, Path], split: st
 
     """
     rows = _rows({name: Sparsifier.load(folder) for name, folder in networks.items()},
-                 {name: _about(folder) for name, folder in networks.items()})
+                 {name: about_network(folder) for name, folder in networks.items()})
     ratios = tuple(dict.fromkeys(budgets))
     tally = _Tally()
     for first in range(0, n, _CHUNK):
@@ -230,7 +230,7 @@ def _as_it_is(evidence: Evidence, window: Looked) -> Evidence:
         for proposal, truth in zip(evidence.proposals, window.frames)))
 
 
-def _about(folder: Path) -> str:
+def about_network(folder: Path) -> str:
     """Return how a network was trained, as far as it is noted beside it."""
     note, report = _read(folder / NOTE), _read(folder / REPORT)
     how = report.get('settings')
@@ -239,6 +239,9 @@ def _about(folder: Path) -> str:
     if how is None:
         return 'not known: nothing is noted beside it'
     bags = ', '.join(f'`{bag}`' for bag in how['bags'])
+    if 'teacher' in how:
+        return (f'road users that the detector `{how["teacher"]}` finds in {report["train"]} '
+                f'frames of {bags}; {how["steps"]} steps of {how["batch"]} frames')
     windows = f'{report["train"]} windows of {bags}' if bags else (
         f'{report["train"]} rendered windows')
     what = (f'the truth about {windows}' if how['targets'] == 'truth' else
@@ -273,7 +276,7 @@ def _judge(pipeline: Pipeline, windows: Sequence[Looked],
         # The same tokens of a window give the same answer: decoding is greedy.
         asked.setdefault(job, index)
     answers = dict(zip(asked, answer_all(
-        pipeline, [windows[index].prepared for index in asked.values()],
+        pipeline, [windows[index] for index in asked.values()],
         [keeps[index] for index in asked.values()], brief=True)))
     found = []
     for window, keep, job in zip(windows, keeps, jobs):

@@ -50,7 +50,8 @@ from vts_ros.sparsify.proposal_network import (
 from vts_ros.sparsify.token_grid import area_weights
 from vts_ros.tools.bags import read_windows
 from vts_ros.vlm import Prepared, Vlm
-from vts_ros.vlm.answers import AFTER_RISK, Box, parse
+from vts_ros.vlm.answers import AFTER_RISK, parse
+from vts_ros.vlm.boxes import Box, PictureSize
 from vts_ros.vlm.prompts import Prompt, Prompts
 
 #: Places per frame that are hidden or shown as one, at most.
@@ -284,7 +285,8 @@ def _watch(bags: Sequence[Path], model: str, folder: Path, windows: int, passes:
                             completed=len(plan) - len(missing))
         if not missing:
             return
-        vlm, prompt = Vlm.load(checkpoint(model), device=device), Prompts.load().description
+        vlm = Vlm.load(checkpoint(model), device=device)
+        prompt = Prompts.load(convention=vlm.convention).description
         found = _recorded(bags, missing) if bags else _rendered(missing)
         for path, window, truth in found:
             rng = np.random.default_rng([seed, int(path.stem)])
@@ -330,7 +332,9 @@ def _example(vlm: Vlm, prompt: Prompt, window: Sequence[Frame], passes: int,
     answer = facts[0] if facts else written
     use = use_of_tokens(vlm, prepared, answer, grid, len(window), passes, rng)
     small = resample(torch.from_numpy(np.stack(pictures))).round().to(torch.uint8).numpy()
-    return Example(small, use, parse(answer, prompt.box_scale).box)
+    height, width = pictures[-1].shape[:2]
+    picture = PictureSize(vlm.seen_size(features[-1]), (width, height))
+    return Example(small, use, parse(answer, prompt.box, picture).box)
 
 
 def _plan(bags: Sequence[Path], windows: int) -> list[Place]:
