@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import difflib
-from typing import Any, Literal
+from typing import Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -23,38 +23,20 @@ from rclpy.validate_namespace import validate_namespace
 from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import camera_namespace, TRANSPORTS
 from vts_ros.pipeline.raw_images import camera_name
-
-#: When a parameter may change: at any time, while the node is unconfigured, or never.
-Change = Literal['live', 'unconfigured', 'never']
+from vts_ros.pipeline.settings import Setting
 
 
 class ParameterError(VtsError):
     """A value given at start that cannot be used."""
 
 
-@dataclass(frozen=True)
-class Spec:
-    """
-    One parameter.
+class Spec(Setting):
+    """A parameter of a node: a setting, or one that only the node has."""
 
-    Attributes
-    ----------
-    span
-        Smallest and largest value of a number.
-    choices
-        All values of a string.
-    field
-        Field of :class:`PipelineConfig` that it fills, if it is one of the pipeline.
-
-    """
-
-    name: str
-    default: Any
-    description: str
-    change: Change = 'unconfigured'
-    span: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-    field: str | None = None
+    @classmethod
+    def of(cls, setting: Setting) -> Spec:
+        """Return the parameter for a setting."""
+        return cls(**vars(setting))
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the table row in the form that ROS tools show."""

@@ -52,8 +52,7 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     Prompts.load(config.language, config.prompts)
     engines = make_engines(config.engine_backend,
                            EngineOptions(config.threads, config.engine_precision))
-    sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
-                            hysteresis=config.hysteresis, search_radius=config.search_radius)
+    sparsifier = Sparsifier(engines.frame, engines.window)
     language_model = _language_model(config)
     prompts = Prompts.load(config.language, config.prompts, language_model.convention)
     if config.structured:
@@ -90,7 +89,7 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
     why_not = why_not_streamed(language_model, prompts.description)
     if why_not is not None:
         raise VlmError(f'{language_model.name} cannot be used in causal mode: {why_not}')
-    compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * config.hysteresis)
+    compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * sparsifier.hysteresis)
     context = CausalContext(language_model, prefix_reader,
                             FrameGroups(compares, config.group_frames), config.kv_tokens)
     return CausalReader(cache, context, prefix_reader)

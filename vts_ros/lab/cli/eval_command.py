@@ -35,7 +35,7 @@ from vts_ros.tools.cli.terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vts_ros.lab.evaluation.methods_page import Run
+    from vts_ros.lab.evaluation.generated_page import Run
     from vts_ros.lab.teacher import Found
     from vts_ros.pipeline.pipeline import Pipeline
 
@@ -166,9 +166,9 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
         from vts_ros.lab.evaluation.methods_page import write_quality
         from vts_ros.lab.rivals.registry import methods
 
-        for path in write_quality(result, methods(pipeline.sparsifier, names),
-                                  _this_run(pipeline.vlm.info['device'], start_sec), report):
-            console.print(f'wrote {path}', highlight=False, markup=False)
+        finish(console, write_quality(
+            result, methods(pipeline.sparsifier, names),
+            _this_run(pipeline.vlm.info['device'], start_sec), report))
     return result
 
 
@@ -309,11 +309,7 @@ def eval_calibrate(
 
     The result lies beside the weights, in calibration.json.
     """
-    import json
     import time
-
-    from rich.console import Console
-    from rich.progress import Progress
 
     from vts_ros.lab.evaluation.calibration import calibrate, check, write_page
     from vts_ros.paths import model_path
@@ -321,27 +317,19 @@ def eval_calibrate(
 
     start_sec = time.monotonic()
     checkpoint = model_path(model)
-    console = Console(stderr=as_json)
-    with console.status(f'loading {model}'):
+    with progress_bar(as_json) as (console, progress):
         pipeline = Pipeline.load(PipelineConfig(
             model=str(checkpoint), device=device, keep_ratio=keep_ratio))
-    with Progress(console=console) as bar:
-        task = bar.add_task('', total=2.0)
         pipeline.calibration = calibrate(
-            pipeline, n, lambda share, what: bar.update(task, completed=share, description=what))
+            pipeline, n, lambda share, what: progress(share / 2.0, what))
         written = pipeline.calibration.save(checkpoint, model_path('proposal/frame.onnx'))
-        found = check(
-            pipeline, test_n,
-            lambda share, what: bar.update(task, completed=1.0 + share, description=what))
+        found = check(pipeline, test_n, lambda share, what: progress(0.5 + share / 2.0, what))
     files = [written]
     if report is not None:
         files += write_page(found, _this_run(pipeline.vlm.info['device'], start_sec), report)
     console.print(f'expected calibration error {found["without"]["ece"]} before, '
                   f'{found["calibrated"]["ece"]} after', highlight=False)
-    for path in files:
-        console.print(f'wrote {path}', highlight=False, markup=False)
-    if as_json:
-        typer.echo(json.dumps(found))
+    finish(console, files, found, as_json)
 
 
 @app.command('guard', epilog='Example: [bold]vts eval guard --bag my_drive --pictures '
@@ -362,11 +350,7 @@ def eval_guard(
     as_json: JsonOption = False,
 ) -> None:
     """Measure of which pictures a model speaks: rendered ones, recordings, photographs."""
-    import json
     import time
-
-    from rich.console import Console
-    from rich.progress import Progress
 
     from vts_ros.lab.evaluation.guard_evaluation import measure, write_page
     from vts_ros.paths import model_path
@@ -376,23 +360,17 @@ def eval_guard(
     guard = load_guard(model_path(model))
     if guard is None:
         raise typer.BadParameter(f'{model} has no guard: it speaks of any picture')
-    console = Console(stderr=as_json)
-    with Progress(console=console) as bar:
-        task = bar.add_task('', total=1.0)
-        found = measure(
-            guard, n, bag or (), pictures or (),
-            lambda share, what: bar.update(task, completed=share, description=what))
+    with progress_bar(as_json) as (console, progress):
+        found = measure(guard, n, bag or (), pictures or (), progress)
     for name, part in (('rendered windows', found['rendered']), *found['drives'].items()):
         console.print(f'refused: {part["refused"]} of {part["n"]} {name}, the nearest at '
                       f'{part["nearest"]}', highlight=False, markup=False)
     for name, part in found['real'].items():
         console.print(f'accepted: {part["n"] - part["refused"]} of {part["n"]} {name}, the '
                       f'nearest at {part["nearest"]}', highlight=False, markup=False)
-    if report is not None:
-        path = write_page(found, _this_run('cpu', start_sec), report)
-        console.print(f'wrote {path}', highlight=False, markup=False)
-    if as_json:
-        typer.echo(json.dumps(found))
+    written = [] if report is None else [
+        write_page(found, _this_run('cpu', start_sec), report)]
+    finish(console, written, found, as_json)
 
 
 @app.command('proposal', epilog='Example: [bold]vts eval proposal --proposal '
@@ -551,7 +529,7 @@ def _this_run(device: str, start_sec: float) -> Run:
     import shlex
     import time
 
-    from vts_ros.lab.evaluation.methods_page import machine, Run
+    from vts_ros.lab.evaluation.generated_page import machine, Run
 
     return Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
                machine(device), time.monotonic() - start_sec)

@@ -28,7 +28,7 @@ from vts_ros.lab.evaluation.box_coverage import (
     Salient,
     SIZES,
 )
-from vts_ros.lab.evaluation.methods_page import Run
+from vts_ros.lab.evaluation.generated_page import Run
 from vts_ros.lab.teacher import KINDS, SURE
 from vts_ros.tools.pictures import dim_dropped, encode, Picture
 

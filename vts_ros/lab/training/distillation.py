@@ -32,7 +32,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.errors import FrameError
-from vts_ros.lab.evaluation.proposal_recall import find_rate, REPORT, Wanted
+from vts_ros.lab.evaluation.proposal_recall import find_rate, RecallTarget, REPORT
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
@@ -458,12 +458,12 @@ def _losses(net: ProposalNet, teacher: ProposalNet, frames: Tensor, wanted: Tens
             'look': 1.0 - functional.cosine_similarity(raw.embedding, looks, dim=1).mean()}
 
 
-def _wanted(example: Example, sparsifier: Sparsifier) -> Wanted:
+def _wanted(example: Example, sparsifier: Sparsifier) -> RecallTarget:
     """Return what a window held out ought to keep, by what the language model used and said."""
     frames, *grid = example.use.shape
     use = np.maximum(example.use, 0.0).reshape(frames, -1)
     found = np.zeros((frames, *grid), bool)
     if example.box is not None:
         found[-1] = overlaps(example.box, *grid)[0] >= _OBJECT_SHARE
-    return Wanted(tuple(sparsifier.propose(picture) for picture in example.frames),
+    return RecallTarget(tuple(sparsifier.propose(picture) for picture in example.frames),
                   use.sum(axis=1), found.reshape(frames, -1), use)

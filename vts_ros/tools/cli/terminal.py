@@ -33,7 +33,8 @@ def progress_bar(as_json: bool) -> Iterator[tuple[Console, Callable[[float, str]
         bar.update(task, completed=1.0)
 
 
-def finish(console: Console, written: list[Path], result: dict[str, Any], as_json: bool) -> None:
+def finish(console: Console, written: list[Path], result: dict[str, Any] | None = None,
+           as_json: bool = False) -> None:
     """Tell which files were written, and print the JSON object last."""
     import json
 
@@ -84,14 +85,14 @@ def _columns(*cells: Text | str) -> Table:
 
 def results(summary: Summary) -> str:
     """Return what a person wants to know at the end, as a few lines for the terminal."""
-    from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, told, VIDEO
+    from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, counter_texts, PAGE, SHEET, VIDEO
 
     risks = ', '.join(f'{count} {level}' for level, count in summary.risks.items() if count)
     kept, total = summary.tokens
     lines = [
         f'\n{len(summary.reports)} answers ({risks}); {kept:.0f} of {total:.0f} visual tokens '
         f'kept; {1e-3 * summary.latency_ms(50):.2f} s per answer (median).']
-    lines += [f'note: {count} {text}' for text, count in told(
+    lines += [f'note: {count} {text}' for text, count in counter_texts(
         summary.counters, without=('frames', 'admitted', 'thinned', 'duplicate'))]
     lines += [f'page   {summary.out / PAGE}', f'sheet  {summary.out / SHEET}',
               f'video  {summary.out / VIDEO}', f'bag    {summary.out / ANNOTATED_BAG}',
