@@ -168,8 +168,8 @@ class ProposalNet(nn.Module):
         self.embedding_head = nn.Conv2d(_CHANNELS, EMBEDDING_CHANNELS, 1)
         nn.init.zeros_(self.place_head.weight)
         # Few cells matter: begin with a low saliency everywhere.
-        with torch.no_grad():
-            self.place_head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0]))
+        settings = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+        self.place_head.bias = nn.Parameter(settings)
 
     def raw(self, frames: Tensor) -> RawProposal:
         """Return logits and embedding without the last, bounding step; input as ``forward``."""

@@ -121,8 +121,8 @@ class RoadPictures:
         """Return one at random."""
         recording = self._recordings[rng.choice(len(self._share), p=self._share)]
         data, things = recording[rng.integers(len(recording))]
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
-        return Labelled(np.ascontiguousarray(picture, np.uint8), things, False)
+        picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        return Labelled(np.ascontiguousarray(picture[..., ::-1]), things, False)
 
 
 def _packed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

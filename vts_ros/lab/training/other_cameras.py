@@ -192,15 +192,16 @@ def another_moment(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDAr
 
 
 def _another_tone(light: Floats, rng: np.random.Generator) -> Floats:
-    light = 255.0 * (light / 255.0) ** np.float32(2.0 ** rng.uniform(-_GAMMA, _GAMMA))
+    tone = np.float32(2.0 ** rng.uniform(-_GAMMA, _GAMMA))
+    light = np.asarray(255.0 * (light / 255.0) ** tone, np.float32)
     grey = (light @ _GREY)[..., None]
-    light = grey + (light - grey) * np.float32(rng.uniform(*_SATURATION))
+    light = np.asarray(grey + (light - grey) * rng.uniform(*_SATURATION), np.float32)
     gains = (1.0 + rng.uniform(-_COLOUR_GAIN, _COLOUR_GAIN, 3)) * rng.uniform(*_GAIN)
     return np.asarray(light * gains.astype(np.float32))
 
 
 def _rows(light: Floats) -> Floats:
-    return np.arange(len(light), dtype=np.float32)[:, None, None] / len(light)
+    return np.linspace(0.0, 1.0, len(light), endpoint=False, dtype=np.float32)[:, None, None]
 
 
 def _night(light: Floats, rng: np.random.Generator) -> Floats:
