@@ -113,6 +113,7 @@ setup(
             'bench = vts_ros.lab.cli.bench_command:app [lab]',
             'compile = vts_ros.lab.cli.compile_command:app [lab]',
             'eval = vts_ros.lab.cli.eval_command:app [lab]',
+            'models = vts_ros.tools.cli.models_command:app [tools]',
             'render = vts_ros.lab.cli.render_command:app [lab]',
             'replay = vts_ros.nodes.replay_command:app [tools]',
             'train = vts_ros.lab.cli.train_command:app [lab]',

@@ -17,7 +17,6 @@ from vts_ros.errors import PromptError
 from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import model_path, share_path
-from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
 from vts_ros.vlm import Generation
@@ -325,14 +324,3 @@ def test_cameras_of_two_sizes_are_encoded_once_per_frame(
     for end in range(4, 17, 2):
         pipeline.select(drive[max(0, end - 10):end])
     assert len(encoded) == 16
-
-
-def test_large_pictures_are_scaled_down_to_what_is_allowed(frames: list[Frame]) -> None:
-    small = Pipeline.load(PipelineConfig(threads=2, max_new_tokens=4, max_pixels=40_000))
-    large = np.zeros((480, 848, 3), np.uint8)
-    report = small.describe([Frame('front', 0, large)])
-    whole = Pipeline.load(PipelineConfig(threads=2, max_new_tokens=4))
-    assert report.tokens_total <= whole.describe([Frame('front', 0, large)]).tokens_total
-    entry, = small.cache.get_all([Frame('front', 0, large)], Stopwatch())
-    assert entry.size[0] * entry.size[1] <= 40_000
-    assert entry.size[1] / entry.size[0] == pytest.approx(848 / 480, rel=0.02)

@@ -74,11 +74,6 @@ class CausalContext:
         """Return what was computed of these frames."""
         return [one.entry for one in self._taken]
 
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Return height and width that all pictures are brought to; None before the first."""
-        return self._taken[0].entry.size if self._taken else None
-
     def clear(self) -> None:
         """Forget all frames."""
         self.groups.clear()
@@ -178,17 +173,20 @@ class CausalContext:
     def selection(self) -> Selection:
         """Return the tokens that are kept of the frames that are held."""
         choices = [one.choice for one in self._taken]
-        cells = len(choices[0].score)
-        keep = np.concatenate([choice.keep + np.int32(cells * index)
-                               for index, choice in enumerate(choices)])
+        begins = np.cumsum([0, *(len(choice.score) for choice in choices)])
+        keep = np.concatenate([choice.keep + begin for choice, begin in zip(choices, begins)])
+        scores = [choice.score for choice in choices]
+        is_even = len({len(score) for score in scores}) == 1
         return Selection(
             key=max(index for index, choice in enumerate(choices) if choice.is_key),
             frame_scores=np.array([choice.saliency for choice in choices], np.float32),
-            keep=keep.astype(np.int32), score=np.stack([choice.score for choice in choices]))
+            keep=keep.astype(np.int32),
+            score=np.stack(scores) if is_even else np.concatenate(scores))
 
     def _add(self, moment: Sequence[tuple[Frame, FrameEntry]], keep_ratio: float) -> None:
-        choices = self.groups.take({frame.camera: entry.proposal for frame, entry in moment},
-                                   moment[-1][1].features.grid, keep_ratio)
+        choices = self.groups.take(
+            {frame.camera: entry.proposal for frame, entry in moment},
+            {frame.camera: entry.features.grid for frame, entry in moment}, keep_ratio)
         for frame, entry in moment:
             features: Any = entry.features
             choice = choices[frame.camera]

@@ -55,8 +55,8 @@ class PipelineConfig:
         What runs the proposal network and the window step, see :func:`make_engines`.
     threads
         Threads of the proposal engine and of PyTorch on the CPU; 0 chooses, see ``factory``.
-    max_pixels
-        Larger pictures are scaled down to so many before anything looks at them; 0 leaves them.
+    tokens_per_frame
+        See ``Vlm.load``.
     mode
         One of MODES: ``window`` chooses among all frames of a window and has the language model
         read it whole; ``causal`` prunes and reads a frame once, when it comes.
@@ -94,7 +94,7 @@ class PipelineConfig:
     engine_backend: str = 'auto'
     engine_precision: Precision = 'fp32'
     threads: int = 0
-    max_pixels: int = 0
+    tokens_per_frame: int = 256
     mode: str = 'window'
     group_frames: int = 5
     kv_tokens: int = 8192

@@ -65,9 +65,9 @@ class PreparedWindow(NamedTuple):
         return [entry.frame for entry in self.entries]
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Return rows and columns of visual tokens per frame."""
-        return self.entries[-1].features.grid
+    def grids(self) -> list[tuple[int, int]]:
+        """Return rows and columns of visual tokens of each frame."""
+        return [entry.features.grid for entry in self.entries]
 
 
 class ContextReader(Protocol):
@@ -133,15 +133,15 @@ class WindowReader:
 
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
         """Compute the features of the frames."""
-        for frame in window:
-            self._cache.get(frame, None, watch)
+        if window:
+            self._cache.get_all(window, watch)
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
              share: bool) -> PreparedWindow:
         """Make a prompt about a window, see ContextReader."""
         entries = self._cache.get_all(window, watch)
-        rows, columns = entries[-1].features.grid
-        plan = planner(entries, len(entries) * rows * columns)
+        plan = planner(entries, sum(rows * columns for rows, columns in (
+            entry.features.grid for entry in entries)))
         with watch.stage('select'):
             selection = self.select(entries, plan.keep_ratio)
         with watch.stage('prepare'):
@@ -159,9 +159,9 @@ class WindowReader:
         """Choose key frame and tokens; the last key frame has an advantage."""
         keys = [entry.frame.key for entry in entries]
         previous = keys.index(self._key) if self._key in keys else None
-        selection = self._sparsifier.select(
-            [entry.proposal for entry in entries], entries[-1].features.grid, keep_ratio,
-            previous_key=previous)
+        selection = self._sparsifier.select_each(
+            [entry.proposal for entry in entries], [entry.features.grid for entry in entries],
+            keep_ratio, previous)
         self._key = keys[selection.key]
         return selection
 
@@ -230,9 +230,7 @@ class CausalReader:
         for moment in moments(frames):
             entries: list[FrameEntry] = []
             for frame in moment:
-                # The first frame sets the size: all frames share one token grid.
-                size = entries[0].size if entries else self.context.size
-                entries.append(self._cache.get(frame, size, watch))
+                entries.append(self._cache.get(frame, watch))
             with watch.stage('prefill_pictures'):
                 self.context.append(list(zip(moment, entries)), prompt, keep_ratio)
 

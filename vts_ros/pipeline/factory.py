@@ -136,11 +136,13 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
         check_structured()
     return Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
                     attn_implementation=config.attn_implementation,
-                    quantization=_quantization(config.quantization),
-                    local_files_only=config.local_files_only)
+                    quantization=quantization_settings(config.quantization),
+                    local_files_only=config.local_files_only,
+                    tokens_per_frame=config.tokens_per_frame)
 
 
-def _quantization(text: str) -> dict[str, Any] | None:
+def quantization_settings(text: str) -> dict[str, Any] | None:
+    """Return a quantization_config that is given as JSON; None of an empty text."""
     if not text.strip():
         return None
     try:

@@ -8,11 +8,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-import math
 import time
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -110,8 +108,6 @@ class FrameCache:
         Proposes what is worth keeping.
     encode
         The vision encoder of the language model: uint8 [H, W, 3] to its features.
-    max_pixels
-        Larger pictures are scaled down first; 0 leaves them as they are.
 
     Attributes
     ----------
@@ -122,9 +118,8 @@ class FrameCache:
 
     """
 
-    def __init__(self, sparsifier: Sparsifier, encode: Callable[[Picture], Encoded],
-                 max_pixels: int = 0) -> None:
-        self._sparsifier, self._encode, self._max_pixels = sparsifier, encode, max_pixels
+    def __init__(self, sparsifier: Sparsifier, encode: Callable[[Picture], Encoded]) -> None:
+        self._sparsifier, self._encode = sparsifier, encode
         self._entries: OrderedDict[tuple[str, int], FrameEntry] = OrderedDict()
         # Those that nobody has asked the vision encoder about.
         self._looks: OrderedDict[tuple[str, int], FrameLook] = OrderedDict()
@@ -135,14 +130,9 @@ class FrameCache:
         """Return how many frames are held."""
         return len(self._entries)
 
-    def get(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> FrameEntry:
+    def get(self, frame: Frame, watch: Stopwatch) -> FrameEntry:
         """
-        Return the features of a frame.
-
-        Parameters
-        ----------
-        size
-            Height and width that the picture is brought to; None leaves it as it is.
+        Return the features of a frame, on the grid of its own size.
 
         Raises
         ------
@@ -151,13 +141,13 @@ class FrameCache:
 
         """
         cached = self._entries.get(frame.key)
-        if cached is not None and size in (None, cached.size):
+        if cached is not None:
             self._entries.move_to_end(frame.key)
             self.counters['frames_cached'] += 1
             return cached
         look = self._looks.pop(frame.key, None)
-        if look is None or look.picture is None or size not in (None, look.size):
-            look = self._new_look(frame, size, watch)
+        if look is None or look.picture is None:
+            look = self._new_look(frame, watch)
         assert look.picture is not None
         with watch.stage('encode'):
             features = self._encode(look.picture)
@@ -165,19 +155,19 @@ class FrameCache:
         self._entries[frame.key] = entry
         return entry
 
-    def look(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> FrameLook:
+    def look(self, frame: Frame, watch: Stopwatch) -> FrameLook:
         """Return what is cheap to know of a frame, without encoding it; otherwise as get."""
         entry = self._entries.get(frame.key)
-        if entry is not None and size in (None, entry.size):
+        if entry is not None:
             return FrameLook(entry.frame, entry.size, entry.proposal, entry.evidence, None)
         look = self._looks.get(frame.key)
-        if look is None or size not in (None, look.size):
-            look = self._looks[frame.key] = self._new_look(frame, size, watch)
+        if look is None:
+            look = self._looks[frame.key] = self._new_look(frame, watch)
         return look
 
-    def _new_look(self, frame: Frame, size: tuple[int, int] | None, watch: Stopwatch) -> FrameLook:
+    def _new_look(self, frame: Frame, watch: Stopwatch) -> FrameLook:
         with watch.stage('read'):
-            rgb = self._read(frame, size)
+            rgb = _read(frame)
         evidence = None
         if self.guard:
             with watch.stage('guard'):
@@ -190,7 +180,7 @@ class FrameCache:
 
     def get_all(self, window: Window, watch: Stopwatch) -> list[FrameEntry]:
         """
-        Return the features of a window, on one token grid, and forget other frames.
+        Return the features of a window, and forget frames that are older than a set before it.
 
         Raises
         ------
@@ -200,15 +190,17 @@ class FrameCache:
             If there is no frame.
 
         """
-        size = self.get(_leading(window), None, watch).size
-        entries = [self.get(frame, size, watch) for frame in window]
+        if not window:
+            raise ValueError('a window needs at least one frame')
+        entries = [self.get(frame, watch) for frame in window]
         self._shrink_to(window)
         return entries
 
     def look_all(self, window: Window, watch: Stopwatch) -> list[FrameLook]:
         """Return what is cheap to know of a window, without encoding it; as get_all."""
-        size = self.look(_leading(window), None, watch).size
-        looks = [self.look(frame, size, watch) for frame in window]
+        if not window:
+            raise ValueError('a window needs at least one frame')
+        looks = [self.look(frame, watch) for frame in window]
         self._shrink_to(window)
         return looks
 
@@ -231,31 +223,12 @@ class FrameCache:
         self._entries.clear()
         self._looks.clear()
 
-    def _read(self, frame: Frame, size: tuple[int, int] | None) -> Picture:
-        try:
-            rgb = frame.rgb()
-        except FrameError as error:
-            raise BrokenFrame(frame, str(error)) from error
-        height, width = size or rgb.shape[:2]
-        if size is None and 0 < self._max_pixels < height * width:
-            scale = math.sqrt(self._max_pixels / (height * width))
-            height, width = max(1, int(scale * height)), max(1, int(scale * width))
-        if rgb.shape[:2] == (height, width):
-            return rgb
-        return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
-
-def _leading(window: Window) -> Frame:
-    """
-    Return the frame whose size the others are brought to.
-
-    The grid is that of one camera, always the same: with several sizes, that of whichever came
-    last would have everything computed again at every other window.
-    """
-    if not window:
-        raise ValueError('a window needs at least one frame')
-    first = min(frame.camera for frame in window)
-    return next(frame for frame in reversed(window) if frame.camera == first)
+def _read(frame: Frame) -> Picture:
+    try:
+        return frame.rgb()
+    except FrameError as error:
+        raise BrokenFrame(frame, str(error)) from error
 
 
 def moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:

@@ -29,12 +29,14 @@ from vts_ros.pipeline.context import (
     PreparedWindow,
     WindowReader,
 )
+from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
+from vts_ros.pipeline.window_notes import WindowNotes
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, has_facts, inspect, schema, THOUGHT
@@ -116,10 +118,12 @@ class Pipeline:
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
-            sparsifier, lambda rgb: self.language_model.encode(rgb), config.max_pixels)
+            sparsifier, lambda rgb: self.language_model.encode(rgb))
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
+        self._notes = WindowNotes(
+            kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
         self._deadline = Deadline(config.min_keep_ratio)
         self._draft: tuple[int, ...] = ()
         self._counters: Counter[str] = Counter()
@@ -219,6 +223,7 @@ class Pipeline:
         prepared = self.reader.read(
             window, self.prompts.description.about(vehicle), self._planner(is_timed), watch,
             share=False)
+        self._notes.look(prepared)
         options: dict[str, Any] = {'draft': self._draft} if self.config.draft else {}
         if until_risk is not None:
             options['on_text'] = until_risk.on_text
@@ -346,7 +351,8 @@ class Pipeline:
             stamp=frames[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in frames),
             key_frame=KeyFrame(key.camera, key.stamp_ns, prepared.selection.key),
-            answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grid,
+            answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
+            grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
             answer_tokens=len(generation.token_ids), latency_ms=latency_ms,
             model=self.language_model.name, engine=self.sparsifier.engine,
             confidence=confidence, in_distribution=is_known,
@@ -463,6 +469,8 @@ class Pipeline:
     def info(self) -> dict[str, str]:
         """Return what runs where, for logs and diagnostics."""
         vlm = {name: str(value) for name, value in self.language_model.info.items()}
+        if isinstance(self.language_model, Vlm):
+            vlm['kv_bytes_per_token'] = str(kv_token_bytes(self.language_model))
         return {'engine': self.sparsifier.engine, 'engine_choice': self.engine_choice,
                 **self.sparsifier.info, **vlm,
                 'guard': self.guard.known if self.guard else 'none: any picture is answered'}

@@ -70,7 +70,9 @@ class SceneReport:
     keep
         Visual tokens kept, ascending positions in the window (frame-major, row-major).
     grid
-        Rows and columns of visual tokens per frame.
+        Rows and columns of visual tokens per frame, of the newest one where they differ.
+    grids
+        Those of each frame where they differ, as with cameras of different sizes.
     answer_tokens
         Length of the answer in tokens; 0 where nobody counts, as on a server.
     latency_ms
@@ -109,6 +111,7 @@ class SceneReport:
     rejected_output: str | None = None
     asked_stamp: int | None = None
     text_stamp: int | None = None
+    grids: tuple[tuple[int, int], ...] = ()
 
     @property
     def is_confirmed(self) -> bool:
@@ -116,9 +119,14 @@ class SceneReport:
         return self.asked_stamp is not None
 
     @property
+    def frame_grids(self) -> tuple[tuple[int, int], ...]:
+        """Return rows and columns of visual tokens of each frame."""
+        return self.grids or (self.grid,) * len(self.frames)
+
+    @property
     def tokens_total(self) -> int:
         """Return the number of visual tokens before sparsification."""
-        return len(self.frames) * self.grid[0] * self.grid[1]
+        return sum(rows * columns for rows, columns in self.frame_grids)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -162,6 +170,7 @@ class SceneReport:
             'action': answer.action,
             'tokens': {'total': self.tokens_total, 'kept': len(self.keep),
                        'grid': list(self.grid), 'keep': list(self.keep),
+                       **({'grids': [list(grid) for grid in self.grids]} if self.grids else {}),
                        'answer': self.answer_tokens},
             'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
             'age_ms': None if self.age_ms is None else round(self.age_ms, 2),
@@ -209,6 +218,7 @@ class SceneReport:
                 model=data['model'], engine=data['engine'],
                 confidence=data['confidence'], in_distribution=data['in_distribution'],
                 rejected_output=data['rejected_output'],
+                grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
                 # Reports of before have none of these, and are all answers of their own.
                 **{name: None if data.get(name) == data['stamp'] else data.get(name)
                    for name in ('asked_stamp', 'text_stamp')})

@@ -85,9 +85,11 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('vlm.model', 'model', 'Checkpoint: a shipped name, a directory, or a hub id in '
                  'the local cache; on a server the name that it has there'),
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
-    _of_pipeline('vlm.max_pixels', 'max_pixels', 'Larger pictures are scaled down to so many '
-                 'pixels before anything looks at them: what a picture costs the language model '
-                 'grows with them; 0 leaves pictures as they are', span=(0, 67_108_864)),
+    _of_pipeline('vlm.tokens_per_frame', 'tokens_per_frame', 'Most visual tokens of a frame '
+                 'before pruning: larger pictures are scaled down for the language model, where '
+                 'its family takes pictures of any size (Qwen); 0 leaves it to the image '
+                 'processor of the checkpoint. `vts models --explain` tells what it costs',
+                 span=(0, 16384)),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '

@@ -97,11 +97,14 @@ class Speaking:
         assert self._stands is not None
         self.counters['confirmed'] += 1
         last, newest = self._stands.report, window[-1]
+        grid_of = dict(zip((frame.camera for frame in last.frames), last.grids))
         return replace(
             last, stamp=newest.stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
             key_frame=KeyFrame(newest.camera, newest.stamp_ns, len(window) - 1),
             answer=replace(last.answer, box=None), keep=(), answer_tokens=0,
+            grids=tuple(grid_of.get(frame.camera, last.grid) for frame in window
+                        if last.grids),
             latency_ms=latency_ms, in_distribution=now.is_known,
             asked_stamp=self._stands.moment.stamp_ns, text_stamp=self._stands.text_stamp)
 

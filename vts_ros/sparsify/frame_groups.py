@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -138,7 +139,8 @@ class FrameGroups:
         self._groups.clear()
         self._debt.clear()
 
-    def take(self, moment: Mapping[str, Proposal], grid: tuple[int, int], keep_ratio: float
+    def take(self, moment: Mapping[str, Proposal],
+             grid: tuple[int, int] | Mapping[str, tuple[int, int]], keep_ratio: float
              ) -> dict[str, Choice]:
         """
         Choose the tokens of the frames of one moment, at most one per camera.
@@ -151,7 +153,7 @@ class FrameGroups:
         moment
             What the proposal network saw, by camera.
         grid
-            Rows and columns of visual tokens per frame.
+            Rows and columns of visual tokens of a frame, by camera where they differ.
         keep_ratio
             Share of the tokens to keep, above 0 and up to 1.
 
@@ -161,17 +163,18 @@ class FrameGroups:
             If there is no frame or the ratio is out of its range.
 
         """
-        token_budget(len(moment), grid, keep_ratio)
-        reason, choices = self._continue(moment, grid, keep_ratio)
+        grids = grid if isinstance(grid, Mapping) else dict.fromkeys(moment, grid)
+        token_budget(len(moment), next(iter(grids.values()), (1, 1)), keep_ratio)
+        reason, choices = self._continue(moment, grids, keep_ratio)
         if reason is not None:
             self._begin(reason)
             choices = {}
         group = self._groups[-1]
         group.moments += 1
-        cells = grid[0] * grid[1]
         for camera, proposal in moment.items():
+            cells = math.prod(grids[camera])
             if camera not in choices:
-                choices[camera] = self._key(camera, proposal, grid, keep_ratio)
+                choices[camera] = self._key(camera, proposal, grids[camera], keep_ratio)
             series = group.series[camera]
             series.last = proposal
             series.frames += 1
@@ -192,21 +195,24 @@ class FrameGroups:
         self.counters['evicted'] += 1
         return True
 
-    def _continue(self, moment: Mapping[str, Proposal], grid: tuple[int, int], keep_ratio: float
-                  ) -> tuple[Reason | None, dict[str, Choice]]:
+    def _continue(self, moment: Mapping[str, Proposal], grids: Mapping[str, tuple[int, int]],
+                  keep_ratio: float) -> tuple[Reason | None, dict[str, Choice]]:
         """Choose the tokens of frames that go on with the newest group, or say why they do not."""
         if not self._groups:
             return 'first', {}
         group, choices = self._groups[-1], dict[str, Choice]()
         known = {camera: proposal for camera, proposal in moment.items() if camera in group.series}
         for camera, proposal in known.items():
-            if similarity(group.series[camera].last, proposal) < SCENE_CUT_COSINE:
+            last = group.series[camera].last
+            # A camera whose pictures have another size now shows another scene.
+            if last.embedding.shape != proposal.embedding.shape \
+                    or similarity(last, proposal) < SCENE_CUT_COSINE:
                 return 'scene', {}
         if group.moments >= self.length:
             return 'full', {}
-        cells = grid[0] * grid[1]
         for camera, proposal in known.items():
-            series = group.series[camera]
+            series, grid = group.series[camera], grids[camera]
+            cells = math.prod(grid)
             left = max(1, self.length - series.frames)
             budget = min(max(round((series.allowance - series.kept) / left),
                              int(_FLOOR * keep_ratio * cells)), cells)

@@ -45,7 +45,8 @@ class Selection(NamedTuple):
     keep
         int32 [B], ascending positions in the window (frame-major, then row-major).
     score
-        float32 [T, rows * columns], what the tokens were chosen by.
+        float32 [T, rows * columns], what the tokens were chosen by; where frames have grids of
+        their own, [all tokens].
 
     """
 
@@ -137,5 +138,19 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
         raise SparsifierError(f'keep_ratio must be above 0 and up to 1, not {keep_ratio}')
     if previous_key is not None and not 0 <= previous_key < frames:
         raise SparsifierError(f'previous key frame {previous_key} is not in a window of {frames}')
-    share = Fraction(repr(float(keep_ratio))) * frames * grid[0] * grid[1]
-    return max(1, math.floor(share + Fraction(1, 2)))
+    return share_of(frames * grid[0] * grid[1], keep_ratio)
+
+
+def share_of(tokens: int, keep_ratio: float) -> int:
+    """Return how many of so many tokens are kept, see :func:`token_budget`."""
+    return max(1, math.floor(Fraction(repr(float(keep_ratio))) * tokens + Fraction(1, 2)))
+
+
+def shares_of(budget: int, tokens: Sequence[int]) -> list[int]:
+    """Divide a budget by numbers of tokens, to the last one (by the largest remainders)."""
+    exact = [Fraction(budget * one, sum(tokens)) for one in tokens]
+    shares = [math.floor(one) for one in exact]
+    by_remainder = sorted(range(len(tokens)), key=lambda index: shares[index] - exact[index])
+    for index in by_remainder[:budget - sum(shares)]:
+        shares[index] += 1
+    return shares

@@ -18,7 +18,13 @@ from vts_ros.engines import Engine, make_engine
 from vts_ros.errors import SparsifierError
 from vts_ros.rgb import check_rgb
 from vts_ros.sparsify.compiled_steps import make_engines
-from vts_ros.sparsify.selection import Proposal, Selection, token_budget
+from vts_ros.sparsify.selection import (
+    Proposal,
+    Selection,
+    share_of,
+    shares_of,
+    token_budget,
+)
 from vts_ros.sparsify.token_grid import area_weights, neighbours
 
 #: Weight of novelty against saliency; radius, in tokens, of what counts as the same place in the
@@ -151,6 +157,54 @@ class Sparsifier:
         """Choose the tokens of a window; see ``TokenSelector``."""
         return self.choose(proposals, grid, token_budget(
             len(proposals), grid, keep_ratio, previous_key), previous_key)
+
+    def select_each(self, proposals: Sequence[Proposal], grids: Sequence[tuple[int, int]],
+                    keep_ratio: float, previous_key: int | None = None) -> Selection:
+        """
+        Choose the tokens of a window whose cameras may have grids of their own.
+
+        Frames of one size are compared with each other, as in :meth:`select`, and have the share
+        of the budget that they have of the tokens. The key frame is the most salient of theirs.
+
+        Parameters
+        ----------
+        proposals, grids
+            One per frame, oldest first.
+        keep_ratio, previous_key
+            As in :meth:`select`.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of its range.
+
+        """
+        sizes: dict[Any, list[int]] = {}
+        for index, (proposal, grid) in enumerate(zip(proposals, grids, strict=True)):
+            sizes.setdefault((grid, tuple(proposal.saliency.shape)), []).append(index)
+        if len(sizes) < 2:
+            return self.select(proposals, grids[0], keep_ratio, previous_key)
+        tokens = [rows * columns for rows, columns in grids]
+        begins = np.cumsum([0, *tokens])
+        budgets = shares_of(share_of(sum(tokens), keep_ratio),
+                            [sum(tokens[one] for one in members) for members in sizes.values()])
+        scores: list[Any] = [None] * len(tokens)
+        frame_scores = np.zeros(len(tokens), np.float32)
+        keep, keys = [], []
+        for ((grid, _), members), budget in zip(sizes.items(), budgets):
+            one = self.choose([proposals[index] for index in members], grid, budget,
+                              members.index(previous_key) if previous_key in members else None)
+            frame_scores[members] = one.frame_scores
+            place, cell = np.divmod(one.keep, grid[0] * grid[1])
+            keep.append(begins[np.array(members)[place]] + cell)
+            keys.append(members[one.key])
+            for index, score in zip(members, one.score):
+                scores[index] = score
+        bonus = 1.0 + float(self._hysteresis[0])
+        key = max(keys, key=lambda index: float(frame_scores[index]) * (
+            bonus if index == previous_key else 1.0))
+        return Selection(key, frame_scores, np.sort(np.concatenate(keep)).astype(np.int32),
+                         np.concatenate(scores))
 
     def choose(self, proposals: Sequence[Proposal], grid: tuple[int, int], budget: int,
                previous_key: int | None = None) -> Selection:

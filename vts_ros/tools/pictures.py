@@ -151,12 +151,13 @@ def _parts(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     return [*parts, word]
 
 
-def kept_cells(report: SceneReport) -> NDArray[np.bool_]:
-    """Return which visual tokens were kept, as bool (frames, rows, columns)."""
+def kept_cells(report: SceneReport) -> list[NDArray[np.bool_]]:
+    """Return which visual tokens were kept of each frame, as bool (rows, columns)."""
     # Of a window that the model was not asked about nothing was dropped either.
     kept = np.full(report.tokens_total, report.is_confirmed)
     kept[np.asarray(report.keep, np.intp)] = True
-    return kept.reshape(len(report.frames), *report.grid)
+    ends = np.cumsum([rows * columns for rows, columns in report.frame_grids])[:-1]
+    return [one.reshape(grid) for one, grid in zip(np.split(kept, ends), report.frame_grids)]
 
 
 def fit(rgb: Picture, width: int, height: int) -> tuple[Picture, tuple[int, int]]:
@@ -341,7 +342,7 @@ def _words(canvas: _Canvas, report: SceneReport, top: int) -> None:
 
 
 def _strip(canvas: _Canvas, report: SceneReport, window: Sequence[Picture | None],
-           kept: NDArray[np.bool_], top: int) -> None:
+           kept: Sequence[NDArray[np.bool_]], top: int) -> None:
     """Draw the frames before the newest: the key frame, and as many of the last as fit."""
     canvas.draw.rectangle((0, top, WIDTH, top + STRIP_HEIGHT), fill=PANEL)
     others = _strip_frames(len(window), report.key_frame.index)

@@ -17,6 +17,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
 from transformers.quantizers.auto import AutoQuantizationConfig
@@ -46,7 +47,7 @@ _LIBRARIES = {'bitsandbytes': 'accelerate bitsandbytes', 'gptq': 'accelerate gpt
 
 
 class Checkpoint(NamedTuple):
-    """The Hugging Face parts of a checkpoint, and how it is asked."""
+    """The Hugging Face parts, on the meta device in a blueprint, and how they are asked."""
 
     network: Any
     tokenizer: PreTrainedTokenizerBase
@@ -86,23 +87,11 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         none, or a library that it needs is not installed.
 
     """
-    if device == 'auto':
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if dtype != 'auto' and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise VlmError(f'dtype {dtype!r} is none: take auto, float32, bfloat16 or float16')
+    device = _checked(device, dtype)
     directory = _directory(str(model), local_files_only)
     with in_one_line(f'{model} cannot be loaded'), _quiet():
-        config = json.loads((directory / 'config.json').read_bytes())
-        model_type = config.get('model_type')
-        if model_type not in FAMILIES:
-            raise VlmError(f'{model} is a {model_type} model; '
-                           f'supported are: {", ".join(FAMILIES)}')
-        check_family(model_type)
-        inexact = why_inexact(AutoConfig.from_pretrained(directory, **_SAFE))
-        if inexact is not None:
-            raise VlmError(f'{model} cannot be pruned exactly: {inexact}')
-        tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFE)
-        images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
+        config, parsed = _read_config(str(model), directory)
+        tokenizer, images = _read_processors(str(model), directory)
         quantized_by = (quantization or config.get('quantization_config') or {}).get(
             'quant_method')
         if dtype == 'auto' and device == 'cpu' and not quantized_by and not _has_half_floats():
@@ -132,13 +121,80 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         _check_numbers(str(model), network)
         # Whatever else a checkpoint asks for, answers here are greedy.
         network.generation_config.update(num_beams=1, num_return_sequences=1, do_sample=False)
+    return Checkpoint(network, tokenizer, images, _convention(parsed.model_type, directory))
+
+
+def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
+                   local_files_only: bool = True) -> Checkpoint:
+    """
+    Make the parts of a checkpoint from its settings alone, to see what it costs.
+
+    The network is on the meta device: it has sizes and no numbers. Weights need not be there.
+
+    Parameters
+    ----------
+    model, device, dtype, local_files_only
+        As for :func:`load_checkpoint`.
+
+    Raises
+    ------
+    VlmError
+        As :func:`load_checkpoint` does, but for what is wrong with weights.
+
+    """
+    device = _checked(device, dtype)
+    directory = _directory(str(model), local_files_only, with_weights=False)
+    with in_one_line(f'{model} cannot be explained'), _quiet():
+        _, config = _read_config(str(model), directory)
+        tokenizer, images = _read_processors(str(model), directory)
+        if dtype == 'auto':
+            is_slow = device == 'cpu' and not _has_half_floats()
+            floats = torch.float32 if is_slow else config.dtype or torch.float32
+        else:
+            floats = getattr(torch, dtype)
+        with torch.device('meta'):
+            network = AutoModelForImageTextToText.from_config(config, dtype=floats).eval()
+    return Checkpoint(network, tokenizer, images, _convention(config.model_type, directory))
+
+
+def _convention(model_type: str, directory: Path) -> Convention:
+    """Return how a checkpoint is asked."""
+    # What is trained here is asked as it was trained, of whatever family its network is.
+    return PLAIN if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
+
+
+def _checked(device: str, dtype: str) -> str:
+    """Return the device, chosen if it is ``auto``; see that the dtype is one."""
+    if dtype != 'auto' and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise VlmError(f'dtype {dtype!r} is none: take auto, float32, bfloat16 or float16')
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    return device
+
+
+def _read_config(model: str, directory: Path) -> tuple[dict[str, Any], PreTrainedConfig]:
+    """Return config.json as it is and as transformers read it, of a model that can be pruned."""
+    written = json.loads((directory / 'config.json').read_bytes())
+    model_type = written.get('model_type')
+    if model_type not in FAMILIES:
+        raise VlmError(f'{model} is a {model_type} model; supported are: {", ".join(FAMILIES)}')
+    check_family(model_type)
+    config = AutoConfig.from_pretrained(directory, **_SAFE)
+    inexact = why_inexact(config)
+    if inexact is not None:
+        raise VlmError(f'{model} cannot be pruned exactly: {inexact}')
+    return written, config
+
+
+def _read_processors(model: str, directory: Path) -> tuple[PreTrainedTokenizerBase, Any]:
+    """Return tokenizer, with its chat template, and image processor."""
+    tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFE)
+    images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _processor_template(directory)
     if tokenizer.chat_template is None:
         raise VlmError(f'{model} lacks a chat template')
-    # What is trained here is asked as it was trained, of whatever family its network is.
-    convention = PLAIN if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
-    return Checkpoint(network, tokenizer, images, convention)
+    return tokenizer, images
 
 
 def _has_half_floats() -> bool:
@@ -166,7 +222,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _directory(model: str, local_files_only: bool) -> Path:
+def _directory(model: str, local_files_only: bool, with_weights: bool = True) -> Path:
     """Return where the files of a checkpoint are, and see that none is missing."""
     directory = Path(model).expanduser()
     if not directory.is_dir():
@@ -177,11 +233,11 @@ def _directory(model: str, local_files_only: bool) -> Path:
         except (OSError, ValueError) as error:
             where = 'the local Hugging Face cache' if local_files_only else 'the Hugging Face hub'
             raise VlmError(f'model {model!r} is neither a directory nor in {where}') from error
-    _check_files(model, directory)
+    _check_files(model, directory, with_weights)
     return directory
 
 
-def _check_files(model: str, directory: Path) -> None:
+def _check_files(model: str, directory: Path, with_weights: bool) -> None:
     """See that nothing is missing, and say what the folder is instead where that can be told."""
     if (directory / 'adapter_config.json').is_file() and not (directory / 'config.json').is_file():
         raise VlmError(f'{model} is a PEFT adapter without its model: merge it first '
@@ -199,12 +255,13 @@ def _check_files(model: str, directory: Path) -> None:
             raise VlmError(f'{model} lacks {name}')
     if not any((directory / name).is_file() for name in _PROCESSORS):
         raise VlmError(f'{model} lacks {_PROCESSORS[0]}')
-    if not any((directory / name).is_file() for name in _WEIGHTS):
+    if with_weights and not any((directory / name).is_file() for name in _WEIGHTS):
         if any(directory.glob('*.bin')):
             raise VlmError(f'{model} has weights as .bin files, which can run code: save it anew '
                            'with save_pretrained, which writes safetensors')
         raise VlmError(f'{model} lacks {_WEIGHTS[0]}')
-    for path in (*directory.glob('*.json'), *directory.glob('*.safetensors')):
+    weights = directory.glob('*.safetensors') if with_weights else ()
+    for path in (*directory.glob('*.json'), *weights):
         with path.open('rb') as file:
             if file.read(len(_LFS)) == _LFS:
                 raise VlmError(f'{path} is a Git LFS pointer: run git lfs pull in {directory}')

@@ -47,6 +47,8 @@ class Vlm:
         Name of the checkpoint.
     model, tokenizer, images
         The Hugging Face parts, as loaded.
+    tokens_per_frame
+        Most visual tokens of a picture; 0 where its image processor alone decides.
     convention
         How it was trained to be told of pictures and boxes.
 
@@ -55,13 +57,17 @@ class Vlm:
     # The stubs of transformers do not know the generation of a model, hence Any.
     def __init__(self, name: str, model: Any, tokenizer: PreTrainedTokenizerBase,
                  images: Callable[..., BatchFeature], convention: Convention | None = None,
-                 schema: Schema | None = None) -> None:
+                 schema: Schema | None = None, tokens_per_frame: int = 0) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.images = images
+        self.tokens_per_frame = tokens_per_frame
         self.convention = convention or CONVENTIONS[model.config.model_type]
         self._family: Family = FAMILIES[model.config.model_type](model, tokenizer)
+        self._picture_options = {
+            **self._family.picture_options,
+            **(self._family.limited(images, tokens_per_frame) if tokens_per_frame else {})}
         self._writer = PromptWriter(name, tokenizer, self._family,
                                     int(model.config.image_token_id))
         self._end_ids = end_ids(model, tokenizer)
@@ -77,7 +83,8 @@ class Vlm:
         self._generator.set_schema(schema)
 
     @classmethod
-    def load(cls, model: str | Path, *, schema: Schema | None = None, **options: Any) -> Vlm:
+    def load(cls, model: str | Path, *, schema: Schema | None = None, tokens_per_frame: int = 0,
+             **options: Any) -> Vlm:
         """
         Load a checkpoint.
 
@@ -87,20 +94,29 @@ class Vlm:
             Directory of a checkpoint, or its name on the Hugging Face hub.
         schema
             JSON schema of the answers, for generations with ``in_form``.
+        tokens_per_frame
+            Pictures are scaled down to so many visual tokens, where the family of the model takes
+            pictures of any size; 0 leaves it to the image processor of the checkpoint.
         options
             Those of :func:`vts_ros.vlm.loading.load_checkpoint`, which also says what is raised.
 
         """
-        return cls(Path(model).name, *load_checkpoint(model, **options), schema)
+        return cls(Path(model).name, *load_checkpoint(model, **options), schema, tokens_per_frame)
 
     @property
     def info(self) -> dict[str, Any]:
         """Return name, family, size, type and place of the model, for reports."""
         return {'name': self.name, 'family': self.model.config.model_type,
                 'parameters': self.model.num_parameters(),
+                'weights_mb': round(1e-6 * sum(one.nbytes for one in self.model.parameters())),
                 'dtype': str(self.model.dtype).removeprefix('torch.'),
                 'device': str(self.model.device),
                 'attention': self.model.config.get_text_config()._attn_implementation}
+
+    @property
+    def pinned(self) -> int:
+        """Return how many tokens of a picture stand beside its grid and are never dropped."""
+        return self._family.pinned
 
     def close(self) -> None:
         """Free the memory of the model, which cannot be used afterwards."""
@@ -113,7 +129,7 @@ class Vlm:
     def preprocess(self, pictures: Sequence[NDArray[np.uint8]]) -> BatchFeature:
         """Return what the vision encoder takes, for RGB pictures uint8 [H, W, 3]."""
         return self.images(images=list(pictures), input_data_format='channels_last',
-                           return_tensors='pt', **self._family.picture_options)
+                           return_tensors='pt', **self._picture_options)
 
     def token_grid(self, height: int, width: int) -> Grid:
         """Return rows and columns of visual tokens for pictures of this size in pixels."""

@@ -14,6 +14,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+import math
 import os
 import time
 from typing import Any, NamedTuple, TypeVar
@@ -127,15 +128,21 @@ class ServedPrompt:
     captions: tuple[str, ...]
     prompt: Prompt
 
+    @property
+    def cells(self) -> int:
+        """Return how many cells all frames have."""
+        return sum(math.prod(frame.grid) for frame in self.frames)
+
     def messages(self, keep: NDArray[np.int32] | None) -> list[dict[str, Any]]:
         """Return the chat with what is kept [B] of the window, all if None."""
-        rows, columns = self.frames[0].grid
-        kept = np.full(len(self.frames) * rows * columns, keep is None)
+        kept = np.full(self.cells, keep is None)
         if keep is not None:
             kept[keep] = True
+        ends = np.cumsum([math.prod(frame.grid) for frame in self.frames])[:-1]
         content: list[dict[str, Any]] = []
-        for frame, caption, mask in zip(
-                self.frames, self.captions, kept.reshape(-1, rows, columns), strict=True):
+        for frame, caption, part in zip(
+                self.frames, self.captions, np.split(kept, ends), strict=True):
+            mask = part.reshape(frame.grid)
             if mask.all():
                 content += [_text(caption), _picture(frame.picture)]
                 continue
@@ -373,8 +380,7 @@ class ServedVlm:
 
 
 def _count(prompt: ServedPrompt, keep: NDArray[np.int32] | None) -> int:
-    rows, columns = prompt.frames[0].grid
-    return len(prompt.frames) * rows * columns if keep is None else len(keep)
+    return prompt.cells if keep is None else len(keep)
 
 
 def _text(text: str) -> dict[str, Any]:

@@ -104,8 +104,7 @@ def record(pipeline: Pipeline, seed: int) -> DriveRecord:
     for start in range(0, len(windows), _BATCH):
         some = windows[start:start + _BATCH]
         reports += describe_batch(pipeline, some, is_brief=True)
-        proposals += [pipeline.cache.look(window[-1], None, Stopwatch()).proposal
-                      for window in some]
+        proposals += [pipeline.cache.look(window[-1], Stopwatch()).proposal for window in some]
     return DriveRecord(
         seed, np.array([report.stamp for report in reports], np.int64),
         tuple((truth.risk, truth.label or '') for truth in truths),

@@ -15,6 +15,10 @@ DeviceOption = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 ModeOption = Annotated[Literal['window', 'causal'], typer.Option(
     help='window: choose tokens anew in every window; causal: choose from and read every frame '
          'once, when it comes.')]
+TokensPerFrameOption = Annotated[int, typer.Option(
+    min=0, max=16384, metavar='N', help='Most visual tokens of a frame before pruning: larger '
+    'pictures are scaled down where the model takes pictures of any size; 0: as its image '
+    'processor says.')]
 BudgetsOption = Annotated[str, typer.Option(
     help='Shares of the visual tokens to compare with all of them.')]
 JsonOption = Annotated[bool, typer.Option(
@@ -32,6 +36,20 @@ def token_share(text: str) -> float:
 def token_shares(text: str) -> list[float]:
     """Return the shares in a list with commas, each once, in their order."""
     return list(dict.fromkeys(token_share(share) for share in text.split(',') if share.strip()))
+
+
+def picture_sizes(texts: list[str], cameras: int) -> list[tuple[int, int]]:
+    """Return width and height of the pictures of each camera."""
+    import re
+
+    for text in texts:
+        if not re.fullmatch(r'[1-9]\d{1,4}x[1-9]\d{1,4}', text):
+            raise typer.BadParameter(f'{text!r} is no size of a picture, expected one such as '
+                                     '1920x1080')
+    if len(texts) > 1 and cameras not in (1, len(texts)):
+        raise typer.BadParameter(f'--camera is given {len(texts)} times for {cameras} cameras')
+    sizes = [(int(width), int(height)) for width, height in (text.split('x') for text in texts)]
+    return sizes if len(sizes) > 1 else sizes * cameras
 
 
 def token_grids(text: str, sizes: list[tuple[int, int]], model: str) -> list[tuple[int, int]]:

@@ -63,6 +63,9 @@ class Family(Protocol):
     picture_options: Mapping[str, Any]
     pinned: int
 
+    def limited(self, images: Any, tokens: int) -> Mapping[str, Any]:
+        """Return options of the image processor with which no picture has more tokens."""
+
     def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
         """Return rows and columns of visual tokens of each preprocessed picture."""
 
@@ -97,6 +100,10 @@ class Flat:
         self._model: Any = model.model
         self._config = model.config
         self._tokenizer = tokenizer
+
+    def limited(self, images: Any, tokens: int) -> Mapping[str, Any]:
+        """Return no options: every picture has the tokens that the vision encoder was made for."""
+        return {}
 
     def seen_size(self, grid: Grid) -> Size:
         """Return width and height of the square."""

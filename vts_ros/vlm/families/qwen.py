@@ -33,6 +33,12 @@ class QwenVl:
         self._merge = int(vision.spatial_merge_size)
         self._cell_px = float(self._merge * vision.patch_size)
 
+    def limited(self, images: Any, tokens: int) -> Mapping[str, Any]:
+        """Return the pixels, from which the image processor scales down, for so many tokens."""
+        most = min(images.size['longest_edge'], tokens * (images.patch_size * self._merge) ** 2)
+        return {'size': {'shortest_edge': min(images.size['shortest_edge'], most),
+                         'longest_edge': most}}
+
     def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
         """Return the grids after merging; the time axis of a picture is 1."""
         return [(height // self._merge, width // self._merge)
