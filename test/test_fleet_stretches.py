@@ -61,7 +61,7 @@ def road(number: int) -> bytes:
 
 
 def messy_drive(path: Path, storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
-    """Write a drive of one camera with all that happens: broken pictures, a gap, time goes back."""
+    """Write a drive in which pictures are broken, there is a gap, and time goes back."""
     messages = []
     received = stamp = START_NS
     for number in range(90):
@@ -167,7 +167,7 @@ def test_only_long_recordings_are_cut_and_only_if_answers_stay_the_same(tmp_path
 
 
 def test_messages_that_are_not_in_the_order_of_time_are_not_cut(tmp_path: Path) -> None:
-    """Of two files that overlap, no place is behind all others."""
+    """Files that overlap are read one after the other."""
     for number in range(2):
         messages = []
         for i in range(20):
@@ -178,7 +178,4 @@ def test_messages_that_are_not_in_the_order_of_time_are_not_cut(tmp_path: Path) 
         file, = made.glob('*.mcap')
         (tmp_path / 'bag').mkdir(exist_ok=True)
         file.rename(tmp_path / 'bag' / f'{number}.mcap')
-    plan = make_plan(tmp_path / 'bag', WindowSettings(), 1.0)
-    # Files are places of their own, read one after the other.
-    assert plan is not None
-    assert len(plan.cuts) > 1
+    assert make_plan(tmp_path / 'bag', WindowSettings(), 1.0) is None

@@ -43,6 +43,7 @@ _FRAME = pa.struct([('camera', pa.string()), ('stamp', pa.int64())])
 ANSWER_COLUMNS = pa.schema([
     ('recording', pa.string()),
     ('stamp', pa.int64()),
+    ('received', pa.int64()),
     ('frames', pa.list_(_FRAME)),
     ('cameras', pa.list_(pa.string())),
     ('key_frame', pa.struct([*_FRAME, ('index', pa.int32())])),
@@ -119,10 +120,11 @@ class Answers:
         """Return the number of answers."""
         return len(self._answers)
 
-    def add(self, report: SceneReport, embedding: NDArray[np.float32]) -> None:
-        """Add an answer, and what its newest frame looks like."""
+    def add(self, report: SceneReport, received_ns: int, embedding: NDArray[np.float32]) -> None:
+        """Add an answer, when its newest frame was received, and what that looks like."""
         key = {'recording': self._recording.uri, 'stamp': report.stamp}
-        self._answers.append({**key, **answer_row(report), 'embedding': embedding})
+        self._answers.append({**key, **answer_row(report), 'received': received_ns,
+                              'embedding': embedding})
         stages = {name: round(ms, 2) for name, ms in report.latency_ms.items()}
         self._timings.append({**key, 'total_ms': stages.get('total'), 'stages_ms': stages})
 

@@ -100,7 +100,7 @@ def _answers(rng: np.random.Generator, recording: Recording, stamps: Any) -> pa.
         return [value] * count
 
     found = {
-        'recording': each(recording.uri), 'stamp': stamps,
+        'recording': each(recording.uri), 'stamp': stamps, 'received': stamps,
         'frames': _lists(pa.StructArray.from_arrays(
             [pa.array([camera] * len(frames)), pa.array(frames)], ['camera', 'stamp']), 5),
         'cameras': each([camera]),

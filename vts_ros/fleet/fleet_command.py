@@ -1,17 +1,19 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands ``fleet annotate | find | report``."""
+"""The commands ``fleet annotate | find | report | bench``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TYPE_CHECKING
+from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
 from vts_ros.tools.cli.options import DeviceOption, JsonOption, ModeOption, token_share
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from vts_ros.fleet.fleet_run import Totals
 
 app = typer.Typer(no_args_is_help=True)
@@ -145,3 +147,142 @@ def _end(totals: Totals, out: Path) -> list[str]:
     return [*lines, f'answers {out / "answers"}']
 
 
+
+
+@app.command(epilog='Example: [bold]vts fleet find fleet "pedestrian, high risk, night" --page '
+                    'found.html[/bold]. Parts with commas must all hold: words; high risk; risk '
+                    '>= medium; object = car; camera = camera_front; latency_ms > 800; speed_mps '
+                    '> 20; tokens_kept < 50; after 2026-11-27; before 2026-11-28 08:00; near '
+                    '48.137 11.575 200 m.')
+def find(
+    folder: DirArgument,
+    question: Annotated[str, typer.Argument(help='What to find, see below.')] = '',
+    sql: Annotated[str, typer.Option(
+        '--sql', show_default=False,
+        help='A query of your own, on the tables answers, timings and failures.')] = '',
+    clips: Annotated[Path | None, typer.Option(
+        help='Folder for the moments, cut out of their recordings as MCAP bags.',
+        show_default=False)] = None,
+    page: Annotated[Path | None, typer.Option(
+        help='Page (.html) that plays the moments.', show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help='Most answers to show and cut.')] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Find answers, as a table, as clips and as a page."""
+    import json
+
+    from rich.console import Console
+
+    from vts_ros.fleet.recordings import FleetError
+    from vts_ros.fleet.search import Fleet, rows
+
+    if sql and question:
+        raise FleetError('either words and conditions or --sql')
+    fleet = Fleet(folder)
+    found = rows(fleet.query(sql)) if sql else fleet.find(question, limit)
+    count = len(found) if sql else fleet.count(question)
+    console = Console(stderr=as_json)
+    console.print(_table(found[:limit]) if sql else _answers(found))
+    console.print(f'{count} answers' + (f', {limit} shown' if count > limit else ''),
+                  highlight=False)
+    written = []
+    if clips or page:
+        written = _show(folder, sql or question or 'all answers', count, found[:limit], clips,
+                        page)
+    for path in written:
+        console.print(f'wrote {path}', highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps({'count': count, 'rows': found[:limit],
+                               'wrote': list(map(str, written))}, default=str))
+
+
+def _show(folder: Path, question: str, count: int, found: list[dict[str, Any]],
+          clips: Path | None, page: Path | None) -> list[Path]:
+    from vts_ros.fleet.moments import moments, write_clip, write_page
+    from vts_ros.fleet.recordings import FleetError
+
+    if found and not {'recording', 'stamp'} <= found[0].keys():
+        raise FleetError('clips and pages need the columns recording and stamp')
+    parts = list(moments(folder, sorted(found, key=lambda row: (row['recording'],
+                                                                row['stamp']))))
+    written = []
+    if clips:
+        clips.mkdir(parents=True, exist_ok=True)
+        written = [write_clip(moment, clips) for moment in parts]
+    if page:
+        write_page(question, count, parts, page)
+        written.append(page)
+    return written
+
+
+def _answers(found: list[dict[str, Any]]) -> Table:
+    from rich.style import Style
+    from rich.table import Table
+    from rich.text import Text
+
+    from vts_ros.pipeline.report import RISK_COLOURS
+
+    table = Table('time (UTC)', 'risk', 'object', 'why', 'recording')
+    for row in found:
+        red, green, blue = RISK_COLOURS[row['risk']]
+        # Text and not markup: the words come from a model.
+        table.add_row(f'{row["time"]:%Y-%m-%d %H:%M:%S}', Text(
+            row['risk'], Style(color=f'rgb({red},{green},{blue})', bold=True)),
+            Text(row['object'] or '-'), Text(row['explanation'] or '-'),
+            Text(Path(row['recording']).name))
+    return table
+
+
+def _table(found: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*(found[0] if found else ()))
+    for row in found:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    return table
+
+
+@app.command(epilog='Example: [bold]vts fleet report fleet[/bold], then open fleet/report.html.')
+def report(
+    folder: DirArgument,
+    against: Annotated[Path | None, typer.Option(
+        help='Folder with answers of another model about the same recordings.',
+        show_default=False)] = None,
+    page: Annotated[Path | None, typer.Option(
+        help='Where to write the page. Default: report.html in the folder.',
+        show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one page about a fleet: risk, rare and new scenes, drift, two models compared."""
+    import json
+
+    from vts_ros.fleet.fleet_report import fleet_report, write_report
+
+    found = fleet_report(folder, against)
+    path = page or folder / 'report.html'
+    write_report(folder, found, path)
+    typer.echo(f'wrote {path}')
+    if as_json:
+        typer.echo(json.dumps(found, default=str))
+
+
+@app.command(epilog='Example: [bold]vts fleet bench --json[/bold].')
+def bench(
+    answers: Annotated[int, typer.Option(min=1, help='Made-up answers.')] = 1_000_000,
+    recordings: Annotated[int, typer.Option(min=1, help='Recordings that they are from.')] = 111,
+    repeats: Annotated[int, typer.Option(min=1, help='Of every question.')] = 5,
+    threads: Annotated[int, typer.Option(min=1, help='Of DuckDB.')] = 2,
+    seed: Annotated[int, typer.Option(help='Of the answers.')] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how fast answers are found."""
+    import json
+
+    from vts_ros.fleet.fleet_benchmark import measure_search
+
+    found = measure_search(answers, recordings, repeats, seed, threads)
+    for question, seconds in found['seconds'].items():
+        typer.echo(f'{seconds:.3f} s  {question} ({found["found"][question]} shown)')
+    if as_json:
+        typer.echo(json.dumps(found))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 import logging
+import math
 import os
 from pathlib import Path
 import tempfile
@@ -32,6 +33,10 @@ RETRIES = 2
 _STORE_BYTES = 80 * 2**20
 #: Paths of sockets may have about a hundred characters, and Ray adds to them.
 _LONGEST_FOLDER = 30
+#: So often it is tried to start a cluster.
+_STARTS = 3
+#: What Ray's dashboard needs beside Ray.
+_DASHBOARD = ('aiohttp_cors', 'opencensus', 'prometheus_client')
 #: Account of failures, at most so often.
 _FAILURES_SEC = 2.0
 
@@ -168,14 +173,27 @@ def _cluster(options: ClusterOptions) -> Iterator[None]:
             prefix='vts_ray_', dir=parent if len(parent) <= _LONGEST_FOLDER else '/tmp',
             ignore_cleanup_errors=True) as home:
         cpus = _processors() if not options.workers else options.workers * options.cpus
-        # Without what the dashboard needs, Ray would say so at length.
-        has_dashboard = all(map(find_spec, ('aiohttp_cors', 'opencensus', 'prometheus_client')))
-        ray.init(num_cpus=max(1, round(cpus + 0.499)), object_store_memory=_STORE_BYTES,
-                 include_dashboard=has_dashboard, _temp_dir=home, **quiet)
+        _start(num_cpus=max(1, math.ceil(cpus)), object_store_memory=_STORE_BYTES, _temp_dir=home,
+               # Without what the dashboard needs, Ray would say so at length.
+               include_dashboard=all(map(find_spec, _DASHBOARD)), **quiet)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _start(**how: Any) -> None:
+    """Start a cluster; a busy machine may need more time than Ray gives its parts."""
+    for attempt in range(_STARTS):
+        try:
+            ray.init(**how)
+        except Exception as error:
+            ray.shutdown()
+            if attempt == _STARTS - 1:
+                raise FleetError('Ray cannot be started here: '
+                                 f'{_first_line(error)}') from error
+        else:
+            return
 
 
 def _processors() -> int:

@@ -23,6 +23,7 @@ from vts_ros.fleet.stretches import (
     describe_whole,
     is_worth_cutting,
     make_plan,
+    NumberedFrame,
 )
 from vts_ros.pipeline.factory import load_pipeline
 from vts_ros.pipeline.features import Stopwatch
@@ -167,10 +168,10 @@ class FleetWorker:
         answers = Answers(recording)
         for frames, report in pairs:
             newest = frames[-1]
-            assert newest is not None
+            assert isinstance(newest, NumberedFrame)
             # Known since the answer, so that nothing is computed here.
             entry = self._pipeline.cache.get(newest, None, Stopwatch())
-            answers.add(report, look(entry.proposal.embedding))
+            answers.add(report, newest.received_ns, look(entry.proposal.embedding))
         return answers
 
 

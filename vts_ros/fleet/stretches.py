@@ -29,7 +29,7 @@ from vts_ros.pipeline.frames import Frame, FrameBuffer, Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.annotate import describe_frames, Frames, Pair
-from vts_ros.tools.bags import Bag, BEGINNING, Place, read_frames_from, until_damage
+from vts_ros.tools.bags import Bag, read_frames_from, until_damage
 from vts_ros.vlm.answers import Answer
 
 #: A recording is cut if it is longer than so many stretches.
@@ -71,13 +71,13 @@ class NumberedFrame(Frame):
     ----------
     number
         How many frames are before it.
-    place, first
-        Its place, and the number of the first frame that is read there.
+    received_ns, first
+        When it was received, and the number of the first frame that was received then.
 
     """
 
     number: int = 0
-    place: Place = BEGINNING
+    received_ns: int = 0
     first: int = 0
 
 
@@ -95,7 +95,7 @@ class PlannedWindow(NamedTuple):
         Of its newest frame.
     is_told
         Whether its answer counts: not if it was told before, and now lacks its newest frame.
-    place, first
+    received_ns, first
         Those of its first frame.
 
     """
@@ -104,7 +104,7 @@ class PlannedWindow(NamedTuple):
     at: int
     stamp_ns: int
     is_told: bool
-    place: Place
+    received_ns: int
     first: int
 
 
@@ -138,9 +138,8 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """Read a plan back."""
         data = json.loads(text)
-        windows = tuple(
-            PlannedWindow(tuple(numbers), at, stamp_ns, is_told, Place(*place), first)
-            for numbers, at, stamp_ns, is_told, place, first in data['windows'])
+        windows = tuple(PlannedWindow(tuple(numbers), *others)
+                        for numbers, *others in data['windows'])
         return cls(windows, tuple(data['backs']), tuple(data['cuts']), data['counters'])
 
     def stretch(self, number: int) -> range:
@@ -169,7 +168,7 @@ def describe_whole(pipeline: Pipeline, bag: Path, settings: WindowSettings,
                    counters: Counter[str]) -> Iterator[Pair]:
     """Yield the answers over a recording, as ``vts annotate`` has them."""
     pipeline.clear()
-    frames = (frame for _, frame in _read(bag, settings, BEGINNING, counters))
+    frames = _numbered(_read(bag, settings, 0, counters), 0)
     return describe_frames(pipeline, frames, buffer=settings.buffer(), every=settings.every,
                            counters=counters)
 
@@ -178,11 +177,11 @@ def make_plan(bag: Path, settings: WindowSettings, stretch_sec: float) -> Plan |
     """
     Go through a recording and return its windows; None if it cannot be cut.
 
-    That is where its messages are not in the order of time: no place is behind all before it.
+    That is where frames were not received in the order in which they are read.
     """
     counters: Counter[str] = Counter()
     planner = _Planner()
-    frames = planner.watch(_numbered(_read(bag, settings, BEGINNING, counters), 0))
+    frames = planner.watch(_numbered(_read(bag, settings, 0, counters), 0))
     for _ in describe_frames(planner, frames, buffer=settings.buffer(), every=settings.every,
                              counters=counters):
         pass
@@ -241,18 +240,19 @@ def _reader(pipeline: Pipeline) -> WindowReader:
     return pipeline.reader
 
 
-def _read(bag: Path, settings: WindowSettings, begin: Place, counters: Counter[str]
-          ) -> Iterator[tuple[Place, Frame]]:
-    return until_damage(read_frames_from(begin, bag, settings.topics or None, counters), counters)
+def _read(bag: Path, settings: WindowSettings, since_ns: int, counters: Counter[str]
+          ) -> Iterator[tuple[int, Frame]]:
+    return until_damage(
+        read_frames_from(since_ns, bag, settings.topics or None, counters), counters)
 
 
-def _numbered(read: Iterable[tuple[Place, Frame]], number: int) -> Iterator[NumberedFrame]:
-    """Give frames that are read from some place on their numbers."""
-    first, before = number, BEGINNING
-    for place, frame in read:
-        if place != before:
-            first, before = number, place
-        yield NumberedFrame(frame.camera, frame.stamp_ns, frame.data, number, place, first)
+def _numbered(read: Iterable[tuple[int, Frame]], number: int) -> Iterator[NumberedFrame]:
+    """Give frames that are read from some time on their numbers."""
+    first, before_ns = number, -1
+    for received_ns, frame in read:
+        if received_ns != before_ns:
+            first, before_ns = number, received_ns
+        yield NumberedFrame(frame.camera, frame.stamp_ns, frame.data, number, received_ns, first)
         number += 1
 
 
@@ -260,7 +260,7 @@ def _frames(bag: Path, settings: WindowSettings, plan: Plan, part: range
             ) -> Iterator[NumberedFrame]:
     """Yield the frames from the first of some windows to the last."""
     begin, end = plan.windows[part[0]], plan.windows[part[-1]].at
-    read = _read(bag, settings, begin.place, Counter())
+    read = _read(bag, settings, begin.received_ns, Counter())
     return takewhile(lambda frame: frame.number <= end, _numbered(read, begin.first))
 
 
@@ -276,7 +276,7 @@ def _windows(bag: Path, settings: WindowSettings, plan: Plan, part: range) -> It
 def _cuts(windows: Sequence[PlannedWindow], stretch_ns: int) -> tuple[int, ...]:
     """Return where stretches begin, always at a window that is told."""
     def begin(index: int) -> int:
-        return windows[index].place.received_ns
+        return windows[index].received_ns
 
     cuts = [0]
     for index, window in enumerate(windows):
@@ -297,9 +297,9 @@ class _Planner:
         self._newest = NumberedFrame('', 0, b'')
         self._good: set[int] = set()
 
-    def watch(self, frames: Iterator[NumberedFrame]) -> Iterator[Frame]:
+    def watch(self, frames: Iterable[NumberedFrame]) -> Iterator[Frame]:
         for frame in frames:
-            self.is_in_order &= frame.place >= self._newest.place
+            self.is_in_order &= frame.received_ns >= self._newest.received_ns
             self._newest = frame
             yield frame
 
@@ -311,7 +311,7 @@ class _Planner:
         first = min(frames, key=lambda frame: frame.number)
         self.windows.append(PlannedWindow(
             tuple(frame.number for frame in frames), self._newest.number, frames[-1].stamp_ns,
-            False, first.place, first.first))
+            False, first.received_ns, first.first))
         refs = tuple(FrameRef(*frame.key) for frame in frames)
         return SceneReport(refs[-1].stamp, refs, KeyFrame(*frames[-1].key, len(refs) - 1),
                            Answer(), (), (0, 0))

@@ -93,17 +93,6 @@ class CameraTopic(NamedTuple):
     pictures: int
 
 
-class Place(NamedTuple):
-    """Where a message is: the number of the storage file, and its receive time (ns)."""
-
-    file: int
-    received_ns: int
-
-
-#: Where every recording begins.
-BEGINNING = Place(0, 0)
-
-
 class NodeInputs(NamedTuple):
     """What lets the node hear a bag: two parameters, and where its topics are remapped to."""
 
@@ -176,9 +165,17 @@ class Bag:
         """Return the image topics that hold pictures in colour, in the order of their names."""
         return [camera for camera in self.image_topics() if not self._is_depth(camera)]
 
-    def messages(self, topics: Iterable[str]) -> Iterator[tuple[Connection, int, bytes]]:
+    def messages(self, topics: Iterable[str], since_ns: int = 0
+                 ) -> Iterator[tuple[Connection, int, bytes]]:
         """
         Yield connection, receive time (ns) and serialised message in the order of time.
+
+        Parameters
+        ----------
+        topics
+            Their names.
+        since_ns
+            Receive time from which on; what is before it in the files is not read.
 
         Raises
         ------
@@ -186,25 +183,18 @@ class Bag:
             After everything that can be read, if a file could not be read on from some place.
 
         """
-        for connection, place, data in self.messages_from(BEGINNING, topics):
-            yield connection, place.received_ns, data
-
-    def messages_from(self, begin: Place, topics: Iterable[str]
-                      ) -> Iterator[tuple[Connection, Place, bytes]]:
-        """Yield connection, place and message from a place on; otherwise as :meth:`messages`."""
         wanted = set(topics)
         connections = {(one.topic, one.msgtype): one for one in self.connections
                        if one.topic in wanted}
         failure: BagError | None = None
-        for number, storage in enumerate(self._storages):
+        for storage in self._storages:
             of = {id_: connections[key] for id_, one in storage.topics.items()
                   if (key := (one.topic, one.msgtype)) in connections}
-            if number < begin.file or not of:
+            if not of:
                 continue
-            since_ns = begin.received_ns if number == begin.file else 0
             try:
                 for id_, received_ns, data in storage.messages(of, since_ns):
-                    yield of[id_], Place(number, received_ns), plain(data)
+                    yield of[id_], received_ns, plain(data)
             # Besides their own errors, the storages let out those of sqlite, zstd and struct.
             except Exception as error:
                 failure = failure or BagError(f'{self.path} is damaged: {_one_line(error)}')
@@ -521,26 +511,26 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
         If nothing can be read, or, after what can be read, where the storage is damaged.
 
     """
-    for _, frame in read_frames_from(BEGINNING, bag, topics, counters):
+    for _, frame in read_frames_from(0, bag, topics, counters):
         yield frame
 
 
-def read_frames_from(begin: Place, bag: str | Path, topics: Sequence[str] | None = None,
-                     counters: Counter[str] | None = None) -> Iterator[tuple[Place, Frame]]:
-    """Yield the frames from a place on, each with its place; otherwise as `read_frames`."""
+def read_frames_from(since_ns: int, bag: str | Path, topics: Sequence[str] | None = None,
+                     counters: Counter[str] | None = None) -> Iterator[tuple[int, Frame]]:
+    """Yield frames from a receive time on, each with its own; otherwise as `read_frames`."""
     counters = Counter() if counters is None else counters
     with Bag(bag, counters) as opened:
         wanted = [camera.topic for camera in _require_cameras(opened, topics)]
-        for connection, place, data in opened.messages_from(begin, wanted):
+        for connection, received_ns, data in opened.messages(wanted, since_ns):
             try:
                 message = opened.deserialize(data, connection.msgtype)
-                frame = _to_frame(message, connection, place.received_ns)
+                frame = _to_frame(message, connection, received_ns)
             except FrameError as error:
                 count_broken(counters, error)
                 continue
             counters['frames'] += 1
             counters['no_stamp'] += not _stamp_ns(message)
-            yield place, frame
+            yield received_ns, frame
 
 
 def until_damage(items: Iterator[Item], counters: Counter[str]) -> Iterator[Item]:
