@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 import os
 from pathlib import Path
+import re
 import socket
 import subprocess
 import sys
 import time
 
 from bag_maker import compressed, COMPRESSED_TOPIC, drive, header, jpeg, picture, START_NS, write
-from conftest import Process
+from conftest import Process, ROOT
 import numpy as np
 import psutil
 from pyarrow import parquet
 import pytest
+import yaml
 
 from vts_ros.fleet.answer_tables import (
     ANSWERS,
@@ -80,6 +82,8 @@ def cluster() -> Iterator[str]:
     """Yield the address of a cluster of two nodes, each a few processes of this machine."""
     from ray.cluster_utils import Cluster
 
+    # Workers of Ray give way to all others, which on a busy machine is for good.
+    os.environ['RAY_worker_niceness'] = '0'
     node = {'num_cpus': 2, 'object_store_memory': 80 * 2**20}
     found = Cluster()
     try:
@@ -331,3 +335,31 @@ def test_another_recording_at_the_same_place_is_another_recording(tmp_path: Path
     assert (before.name, before.uri) == (after.name, after.uri)
     assert before.signature != after.signature
     assert before.name != Recording(f'{bag}2', '', 0).name
+
+
+def test_cluster_files_call_the_command_as_it_is() -> None:
+    """The files for a cloud and for Kubernetes: their form, and the options that they use."""
+    from typer.main import get_command
+
+    from vts_ros.fleet.fleet_command import app
+
+    command = get_command(app).commands['annotate']  # type: ignore[attr-defined]
+    known = {name for one in command.params for name in one.opts}
+    folder = ROOT / 'examples' / 'fleet'
+    job = yaml.safe_load((folder / 'kuberay.yaml').read_text())
+    spec = job['spec']['rayClusterSpec']
+    workers, = spec['workerGroupSpecs']
+    for group in (spec['headGroupSpec'], workers):
+        container, = group['template']['spec']['containers']
+        assert container['env'] == [{'name': 'RAY_USAGE_STATS_ENABLED', 'value': '0'}]
+        assert container['volumeMounts'][0]['name'] == group['template']['spec']['volumes'][0][
+            'name']
+    cloud = yaml.safe_load((folder / 'aws.yaml').read_text())
+    assert cloud['head_node_type'] in cloud['available_node_types']
+    assert all('RAY_USAGE_STATS_ENABLED=0' in cloud[f'{kind}_start_ray_commands'][1]
+               for kind in ('head', 'worker'))
+    for text in (job['spec']['entrypoint'], (folder / 'aws.yaml').read_text()):
+        call = text.partition('vts fleet annotate')[2].partition("'")[0]
+        options = re.findall(r'--[a-z-]+', call)
+        assert options
+        assert not set(options) - known

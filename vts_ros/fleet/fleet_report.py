@@ -98,9 +98,9 @@ class _Looks:
     """What the answers' pictures look like, and how far that is from what others look like."""
 
     def __init__(self, fleet: Fleet, seed: int) -> None:
-        table = fleet.query("""
+        table = fleet.table("""
             SELECT recording, stamp, risk, object, description, embedding FROM answers
-            ORDER BY stamp, recording""").to_arrow_table().combine_chunks()
+            ORDER BY stamp, recording""").combine_chunks()
         self._table = table
         size = len(table['embedding'][0])
         values = table['embedding'].combine_chunks().flatten().to_numpy()
@@ -127,7 +127,6 @@ class _Looks:
         chosen = self._rng.choice(known, min(REFERENCES, len(known)), replace=False)
         distances = np.concatenate([self._distances(asked[i:i + _BLOCK], chosen)
                                     for i in range(0, len(asked), _BLOCK)])
-        distances[~np.isfinite(distances)] = -1.0
         found: list[dict[str, Any]] = []
         seen: set[int] = set()
         for index in np.argsort(-distances, kind='stable'):
@@ -149,7 +148,9 @@ class _Looks:
         same = self._recordings[asked][:, None] == self._recordings[known][None]
         distance[same] = np.inf
         nth = min(NEIGHBOURS, distance.shape[1]) - 1
-        return np.asarray(np.partition(distance, nth, axis=1)[:, nth], np.float32)
+        nearest = np.partition(distance, nth, axis=1)[:, :nth + 1]
+        # Fewer where others are not so many; -1 where there are none.
+        return np.where(np.isfinite(nearest), nearest, -1.0).max(axis=1).astype(np.float32)
 
 
 def _drift(fleet: Fleet, looks: _Looks) -> list[dict[str, Any]]:
@@ -188,7 +189,7 @@ def _damaged(fleet: Fleet) -> list[tuple[str, int]]:
 def _disagreement(fleet: Fleet, other: Fleet) -> dict[str, Any]:
     """Return how often two models said each pair of levels, and where they are furthest apart."""
     columns = 'recording, stamp, risk, object, explanation'
-    mine, theirs = (one.query(f'SELECT {columns} FROM answers').to_arrow_table()
+    mine, theirs = (one.table(f'SELECT {columns} FROM answers')
                     for one in (fleet, other))
     joined = mine.join(theirs, ['recording', 'stamp'], join_type='inner', right_suffix='_other')
     if not len(joined):

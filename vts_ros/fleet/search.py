@@ -18,11 +18,13 @@ A question is a list with commas, every part of which must hold::
 from __future__ import annotations
 
 from collections.abc import Iterator
+import json
 from pathlib import Path
 import re
 from typing import Any, NamedTuple
 
 import duckdb
+import pyarrow as pa
 from pyarrow import parquet
 
 from vts_ros.fleet.answer_tables import (
@@ -92,7 +94,8 @@ def _level(operator: str, level: str) -> Condition:
     if level.lower() == 'unknown':
         raise FleetError('an unknown risk is neither lower nor higher than others: use risk = '
                          'unknown')
-    return Condition(f'{_LEVEL} {operator} ?', (LEVELS.index(level.lower()) + 1,))
+    return Condition(f"risk <> 'unknown' AND {_LEVEL} {operator} ?",
+                     (LEVELS.index(level.lower()) + 1,))
 
 
 def _number(name: str, operator: str, value: str) -> Condition:
@@ -196,6 +199,10 @@ class Fleet:
         except duckdb.Error as error:
             raise FleetError(f'DuckDB: {" ".join(str(error).split())}') from error
 
+    def table(self, sql: str) -> pa.Table:
+        """Return the result of a query as a table of Arrow."""
+        return self._base.sql(sql).to_arrow_table()
+
     def find(self, question: str, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the answers that a question asks for, in the order of recordings and time."""
         where, values = _where(question)
@@ -211,8 +218,6 @@ class Fleet:
 
     def counters(self) -> Iterator[tuple[str, dict[str, int]]]:
         """Yield recordings, and what happened to their frames."""
-        import json
-
         for path in sorted((self.root / ANSWERS).glob('*.parquet')):
             facts = parquet.read_schema(path).metadata or {}
             yield path.stem, json.loads(facts.get(b'counters', b'{}'))
