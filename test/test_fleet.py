@@ -83,7 +83,7 @@ def cluster() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     # Workers of Ray give way to all others, which on a busy machine is for good.
-    os.environ['RAY_worker_niceness'] = '0'
+    os.environ.update(RAY_worker_niceness='0')
     node = {'num_cpus': 2, 'object_store_memory': 80 * 2**20}
     found = Cluster()
     try:

@@ -263,7 +263,7 @@ def test_a_report_comes_back_from_its_row(fleet: Fleet, root: Path) -> None:
 
 
 def test_the_search_of_many_is_measured() -> None:
-    found = measure_search(3000, 4, repeats=2)
+    found = measure_search(3000, 60, repeats=2)
     assert set(found['seconds']) == set(QUESTIONS)
     # Questions that find nothing would measure nothing.
-    assert sum(count > 0 for count in found['found'].values()) >= 6
+    assert sum(count > 0 for count in found['found'].values()) >= 7

@@ -70,8 +70,7 @@ def annotate(
                       'workers; answers stay the same.')] = 600.0,
     address: Annotated[str, typer.Option(
         rich_help_panel=ClusterPanel, show_default=False,
-        help='A running Ray cluster, such as auto or ray://head:10001; none starts one '
-             'here.')] = '',
+        help='A running Ray cluster, such as auto or head:6379; none starts one here.')] = '',
     workers: Annotated[int, typer.Option(
         min=0, rich_help_panel=ClusterPanel,
         help='How many; 0 takes one per GPU, or per processor.')] = 0,

@@ -64,7 +64,7 @@ def fleet_report(root: Path, against: Path | None = None, seed: int = 0) -> dict
         'recordings': rows(fleet.query(f"""
             SELECT recording, count(*) answers, count_if(risk = 'high') high,
             count_if(risk = 'medium') medium, count_if(risk = 'unknown') unknown FROM answers
-            GROUP BY recording ORDER BY high / answers DESC, medium / answers DESC, recording
+            GROUP BY recording ORDER BY high / count(*) DESC, medium / count(*) DESC, recording
             LIMIT {SHOWN}""")),
         'drift': _drift(fleet, looks),
         'rare': looks.rare(), 'new': looks.new(),

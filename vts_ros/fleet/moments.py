@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow as pa
 from pyarrow import compute, parquet
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import TypesysError
@@ -98,8 +99,8 @@ def moments(root: Path, found: Sequence[Mapping[str, Any]]) -> Iterator[Moment]:
         recording, = find_recordings([uri])
         stamps = [row['stamp'] for row in group]
         table = parquet.read_table(FleetFolder(root).answers(recording))
-        rows = table.filter(compute.is_in(table['stamp'], value_set=compute.cast(
-            stamps, 'int64'))).to_pylist() if stamps else []
+        rows = table.filter(compute.is_in(
+            table['stamp'], value_set=pa.array(stamps, pa.int64()))).to_pylist()
         part: list[Mapping[str, Any]] = []
         for row in rows:
             if part and row['received'] - part[-1]['received'] > TOGETHER_SEC * 1e9:
