@@ -167,18 +167,21 @@ def test_failures_say_why(four: Path, drives: Path) -> None:
 def test_a_killed_worker_costs_nothing_and_results_are_the_same(
         cluster: str, four: Path, drives: Path, settings: FleetSettings, tmp_path: Path) -> None:
     """Two workers, of which one is killed in the middle of its work, make the same bytes."""
+    recordings = find_recordings([str(drives)])
+    names = {Path(one.uri).name for one in recordings}
     killed: list[int] = []
 
     def kill(totals: Totals) -> None:
         if totals.answers and not killed:
+            # A worker has the name of what it works on.
             workers = [one for one in psutil.Process().children(recursive=True)
-                       if any('FleetWorker.do' in word for word in one.cmdline())]
+                       if re.match(f'ray::({"|".join(names)})', ''.join(one.cmdline()))]
             for worker in workers[:1]:
                 worker.kill()
                 killed.append(worker.pid)
 
-    totals = annotate_fleet(find_recordings([str(drives)]), tmp_path, settings,
-                            ClusterOptions(cluster, workers=2), kill)
+    totals = annotate_fleet(recordings, tmp_path, settings, ClusterOptions(cluster, workers=2),
+                            kill)
     assert len(killed) == 1
     assert totals.done == 4
     assert results(tmp_path) == results(four)

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import pyarrow as pa
 
 from vts_ros.fleet.answer_tables import (
@@ -77,7 +78,8 @@ def write_made_up(root: Path, answers: int, recordings: int, seed: int = 0) -> N
     with folder.opened(FleetSettings()):
         for number, count in enumerate(np.bincount(np.arange(answers) % recordings)):
             recording = Recording(f'/fleet/drive_{number:06}', 'made up', 0)
-            stamps = _START_NS + number * 10**11 + np.arange(count) * 400_000_000
+            begin = _START_NS + number * 10**11
+            stamps: NDArray[np.int64] = begin + np.arange(count) * 400_000_000
             folder.finish(recording, _answers(rng, recording, stamps), _timings(
                 rng, recording, stamps), {})
         folder.write_failures({})
@@ -121,7 +123,8 @@ def _answers(rng: np.random.Generator, recording: Recording, stamps: Any) -> pa.
 
 
 def _lists(values: pa.Array, length: int) -> pa.Array:
-    return pa.ListArray.from_arrays(np.arange(0, len(values) + 1, length, np.int32), values)
+    begins = pa.array(range(0, len(values) + 1, length), pa.int32())
+    return pa.ListArray.from_arrays(begins, values)
 
 
 def _timings(rng: np.random.Generator, recording: Recording, stamps: Any) -> pa.Table:

@@ -165,7 +165,8 @@ def _drift(fleet: Fleet, looks: _Looks) -> list[dict[str, Any]]:
         FROM answers GROUP BY period ORDER BY period"""))
     base = None
     for row in found:
-        begin, end = np.searchsorted(looks.stamps, (row.pop('first'), row.pop('last') + 1))
+        bounds = np.array([row.pop('first'), row.pop('last') + 1])
+        begin, end = np.searchsorted(looks.stamps, bounds).tolist()
         mean = looks.looks[begin:end].mean(axis=0, dtype=np.float64)
         mean /= max(float(np.linalg.norm(mean)), 1e-12)
         base = mean if base is None else base
