@@ -32,13 +32,14 @@ from vts_ros.lab.training.distillation import (
 )
 from vts_ros.paths import model_path
 from vts_ros.sparsify import Proposal, Sparsifier
-from vts_ros.sparsify.proposal_network import ProposalNet
+from vts_ros.sparsify.proposal_network import MAP_SIZE, ProposalNet, SALIENCY_PARTS
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.prompts import describe_prompt
 
 FRAME = model_path('proposal/frame.onnx')
 FRAMES = 3
+CELLS = MAP_SIZE[0] * MAP_SIZE[1]
 
 
 @pytest.fixture(scope='module')
@@ -114,7 +115,7 @@ def test_halves_hide_as_much_as_they_show(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_targets_do_not_magnify_noise() -> None:
     frames = np.zeros((2, 128, 224, 3), np.uint8)
-    large, noise = np.zeros((2, 8, 14), np.float32), np.full((2, 8, 14), -0.1, np.float32)
+    large, noise = np.zeros((2, *MAP_SIZE), np.float32), np.full((2, *MAP_SIZE), -0.1, np.float32)
     large[0, 3, 5] = 4.0
     noise[1, 2, 2] = 0.02
     targets = saliency_targets([Example(frames, large, None), Example(frames, large, None),
@@ -148,7 +149,7 @@ def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets
     examples = []
     for index in range(6):
         frames = np.stack([picture(9 * index + frame, 128, 224) for frame in range(2)])
-        matters, other = np.zeros((2, 2, 8, 14), np.float32)
+        matters, other = np.zeros((2, 2, *MAP_SIZE), np.float32)
         matters[:, 6, 2] = 1.0  # a place, whatever it shows
         other[:, 1, 11] = 1.0
         use, truth = (matters, other) if targets == 'use' else (other, matters)
@@ -159,7 +160,7 @@ def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets
     old, new = before.propose(rgb), after.propose(rgb)
     before_share, after_share = (one.saliency[6, 2] / one.saliency.mean() for one in (old, new))
     assert after_share > 2.0 * before_share
-    row, column = np.unravel_index(new.saliency.argmax(), (8, 14))
+    row, column = np.unravel_index(new.saliency.argmax(), MAP_SIZE)
     assert max(abs(row - 6), abs(column - 2)) <= 1
     assert (new.embedding * old.embedding).sum(axis=0).mean() > 0.9
 
@@ -171,10 +172,10 @@ def test_a_saliency_begun_anew_has_forgotten_the_shipped_one() -> None:
     torch.manual_seed(3)
     fresh = ProposalNet().state_dict()
     for name, value in anew.state_dict().items():
-        is_saliency = name.startswith(('saliency', 'place'))
+        is_saliency = name.startswith(SALIENCY_PARTS)
         assert torch.equal(value, (fresh if is_saliency else shipped)[name]), name
     # The weights of a network that has learned nothing are not those of the shipped one.
-    for name in ('saliency_hidden.0.weight', 'saliency_head.weight', 'place'):
+    for name in ('hidden.0.weight', 'seen_head.weight', 'place_head.weight'):
         assert not torch.allclose(fresh[name], shipped[name]), name
 
 
@@ -235,7 +236,7 @@ def test_rendered_windows_are_distilled_and_compared_with_their_truth(
         assert (example.frames == clip.frames).all()
         assert example.truth is not None
         assert (example.truth == np.stack(
-            [true_saliency(one, 8, 14) for one in clip.truths])).all()
+            [true_saliency(one, *MAP_SIZE) for one in clip.truths])).all()
         assert np.abs(example.use).max() > 0.0
     report = json.loads((work / 'models' / 'proposal' / 'holdout.json').read_text())
     # All but the ones held out are learned from: no two of them share a frame.
@@ -277,20 +278,20 @@ def test_a_short_recording_is_too_little(model: str, tmp_path: Path) -> None:
 def _window(saliency: NDArray[np.float64], worth: Sequence[float],
             tokens: Sequence[tuple[int, int]], use: NDArray[np.float32] | None = None) -> Wanted:
     frames = len(saliency)
-    embedding = np.zeros((48, 8, 14), np.float32)
+    embedding = np.zeros((48, *MAP_SIZE), np.float32)
     embedding[0] = 1.0
-    found = np.zeros((frames, 112), bool)
+    found = np.zeros((frames, CELLS), bool)
     for frame, token in tokens:
         found[frame, token] = True
-    return Wanted(tuple(Proposal(one.reshape(8, 14).astype(np.float32), embedding)
+    return Wanted(tuple(Proposal(one.reshape(MAP_SIZE).astype(np.float32), embedding)
                         for one in saliency), np.array(worth, np.float32), found, use)
 
 
 def test_rates_by_hand() -> None:
-    saliency = np.full((2, 112), 0.1)
+    saliency = np.full((2, CELLS), 0.1)
     saliency[1] = 0.2
     saliency[0, :10] = 0.9  # of frame 0, the first ten tokens matter most
-    use = np.zeros((2, 112), np.float32)
+    use = np.zeros((2, CELLS), np.float32)
     use[0, 5], use[0, 50] = 3.0, 1.0
     windows = [
         _window(saliency, (0.1, 1.0), [(0, 4), (0, 60), (1, 3), (1, 9)], use),
@@ -300,7 +301,7 @@ def test_rates_by_hand() -> None:
     ]
     # Frame 1 is the key frame and whole; at a half and 5 %, ten more tokens are kept.
     whole = Sparsifier(search_radius=0, key_share=1.0, newest_share=0.0)
-    found = find_rate(whole, windows, (8, 14), (0.5 + 10 / 224, 0.5))
+    found = find_rate(whole, windows, MAP_SIZE, (0.5 + 10 / (2 * CELLS), 0.5))
     assert found['n'] == 4
     assert found['key_frame_hit_rate'] == pytest.approx(2 / 3, abs=1e-4)
     high, low = found['object_recall'].values()

@@ -29,7 +29,7 @@ from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import model_path
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.compiled_steps import FRAME, make_engines, window_graph
-from vts_ros.sparsify.proposal_network import FRAME_OUTPUTS
+from vts_ros.sparsify.proposal_network import FRAME_OUTPUTS, MAP_SIZE
 from vts_ros.sparsify.window_step import WINDOW_INPUTS, WINDOW_OUTPUTS
 from vts_ros.tools.engine_builder import compile_engines, compiler, window_shapes
 
@@ -84,12 +84,12 @@ def test_shipped_graphs_build(library: Library, cache: EngineCache, target: str,
         assert one.path.stat().st_size == notes['engine_bytes'] > 100_000
     assert tensors(frame) == {
         'frame': ('input', 'uint8', [1, 480, 848, 3]),
-        'saliency': ('output', 'float', [1, 8, 14]),
-        'embedding': ('output', 'float', [1, 48, 8, 14])}
+        'saliency': ('output', 'float', [1, *MAP_SIZE]),
+        'embedding': ('output', 'float', [1, 48, *MAP_SIZE])}
     assert tensors(window) == {
         # Any number of frames up to eight: a window that lost one needs no other engine.
-        'saliency': ('input', 'float', [-1, 8, 14]),
-        'embedding': ('input', 'float', [-1, 48, 8, 14]),
+        'saliency': ('input', 'float', [-1, *MAP_SIZE]),
+        'embedding': ('input', 'float', [-1, 48, *MAP_SIZE]),
         'row_weights': ('input', 'float', [4, 8]), 'column_weights': ('input', 'float', [7, 14]),
         'neighbours': ('input', 'int64', [4, 7, 9]), 'budget': ('input', 'int64', [1]),
         'reserves': ('input', 'int64', [2]),
@@ -110,7 +110,7 @@ def test_several_cameras_and_large_grids_build(library: Library, cache: EngineCa
         library, 'sm86', 'fp32', cache, sizes=[(128, 224)], batch=3, frames=15,
         grids=[(15, 27)], search_radius=1))
     frame, window = (json.loads(one.path.with_suffix('.json').read_text()) for one in built)
-    assert tensors(frame)['embedding'][2] == [3, 48, 8, 14]
+    assert tensors(frame)['embedding'][2] == [3, 48, *MAP_SIZE]
     assert tensors(window)['score'][2] == [-1, 405]
     assert window['key']['shapes']['saliency'][0] == [1, 16, 16]
 
@@ -174,7 +174,7 @@ def test_fixed_shapes_are_those_of_the_inputs() -> None:
     axes = {one.name: [axis.dim_value for axis in one.type.tensor_type.shape.dim]
             for one in fixed.graph.input}
     assert axes['neighbours'] == [4, 7, 9]
-    assert axes['saliency'] == [0, 8, 14]
+    assert axes['saliency'] == [0, *MAP_SIZE]
     assert [one.name for one in fixed.graph.output] == list(WINDOW_OUTPUTS)
 
 

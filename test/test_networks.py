@@ -36,8 +36,9 @@ def _turn_saliency(path: Path) -> None:
     """Make a network find salient what is not."""
     network = onnx.load(path)
     for weight in network.graph.initializer:
-        if weight.name.startswith('saliency_head.'):
-            turned = -numpy_helper.to_array(weight)
+        if weight.name.startswith('seen_head.'):
+            # So much that the place cannot make up for it.
+            turned = -5 * numpy_helper.to_array(weight)
             weight.CopyFrom(numpy_helper.from_array(turned, weight.name))
     onnx.save(network, path)
 

@@ -35,7 +35,15 @@ from vts_ros.lab.training.onnx_export import (
     WINDOW_OUTPUTS,
 )
 from vts_ros.sparsify import Proposal, Sparsifier, token_budget
-from vts_ros.sparsify.proposal_network import load_net, ProposalNet, resample, SAMPLES
+from vts_ros.sparsify.proposal_network import (
+    _sample_positions,
+    INPUT_SIZE,
+    load_net,
+    MAP_SIZE,
+    ProposalNet,
+    resample,
+    SAMPLES,
+)
 from vts_ros.sparsify.token_grid import area_weights, neighbours
 from vts_ros.sparsify.window_step import WindowStep
 from vts_ros.tools.bags import read_frames
@@ -53,8 +61,8 @@ def net() -> ProposalNet:
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # plain mean over the frames below
-    coarse = torch.rand(16, 3, 8, 14) * 255
-    frames = torch.nn.functional.interpolate(coarse, size=(128, 224)).permute(0, 2, 3, 1)
+    coarse = torch.rand(16, 3, *MAP_SIZE) * 255
+    frames = torch.nn.functional.interpolate(coarse, size=INPUT_SIZE).permute(0, 2, 3, 1)
     with torch.no_grad():
         net.raw(frames)
     return net.eval()
@@ -91,20 +99,20 @@ def sparsifier(frame_engine: OnnxRuntimeEngine, window_engine: OnnxRuntimeEngine
 def random_window(seed: int, frames: int) -> list[Proposal]:
     """Return proposals of frames that resemble each other, as those of a camera do."""
     random = np.random.default_rng(seed)
-    scene = random.normal(size=(48, 8, 14))
+    scene = random.normal(size=(48, *MAP_SIZE))
     proposals = []
     for _ in range(frames):
         embedding = scene + 0.5 * random.normal(size=scene.shape)
         embedding /= np.linalg.norm(embedding, axis=0)
-        saliency = random.random((8, 14)) ** 3
+        saliency = random.random(MAP_SIZE) ** 3
         proposals.append(Proposal(saliency.astype(np.float32), embedding.astype(np.float32)))
     return proposals
 
 
 def constant_window(frames: int) -> list[Proposal]:
-    embedding = np.zeros((48, 8, 14), np.float32)
+    embedding = np.zeros((48, *MAP_SIZE), np.float32)
     embedding[0] = 1.0
-    return [Proposal(np.full((8, 14), 0.5, np.float32), embedding)] * frames
+    return [Proposal(np.full(MAP_SIZE, 0.5, np.float32), embedding)] * frames
 
 
 def overlap(first: tuple[float, float], second: tuple[float, float]) -> float:
@@ -153,18 +161,18 @@ def oracle(proposals: Sequence[Proposal], grid: tuple[int, int], budget: int, al
 # The proposal network
 
 def test_network_is_small() -> None:
-    assert sum(parameter.numel() for parameter in ProposalNet().parameters()) < 400_000
+    assert sum(parameter.numel() for parameter in ProposalNet().parameters()) < 1_000_000
 
 
-@pytest.mark.parametrize(('height', 'width'), [(1080, 1920), (480, 848), (37, 53), (128, 224),
+@pytest.mark.parametrize(('height', 'width'), [(1080, 1920), (480, 848), (37, 53), INPUT_SIZE,
                                                (16, 16), (721, 1283)])
 def test_frame_graph_agrees_with_torch(net: ProposalNet, frame_engine: OnnxRuntimeEngine,
                                        height: int, width: int) -> None:
     frame = np.random.default_rng(height).integers(0, 256, (1, height, width, 3), np.uint8)
     expected = TorchEngine(net, FRAME_INPUTS, FRAME_OUTPUTS).run({'frame': frame})
     found = frame_engine.run({'frame': frame})
-    assert found['saliency'].shape == (1, 8, 14)
-    assert found['embedding'].shape == (1, 48, 8, 14)
+    assert found['saliency'].shape == (1, *MAP_SIZE)
+    assert found['embedding'].shape == (1, 48, *MAP_SIZE)
     for name in FRAME_OUTPUTS:
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-5)
     assert found['saliency'].min() >= 0.0
@@ -181,7 +189,7 @@ def test_network_sees_the_picture(sparsifier: Sparsifier) -> None:
 
 
 def test_batch_is_frame_by_frame(net: ProposalNet) -> None:
-    frames = torch.randint(0, 256, (3, 128, 224, 3), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (3, *INPUT_SIZE, 3), dtype=torch.uint8)
     with torch.no_grad():
         saliency, embedding = net(frames.float())
         raw = net.raw(frames)
@@ -195,32 +203,36 @@ def test_batch_is_frame_by_frame(net: ProposalNet) -> None:
 
 def test_gradients_reach_every_weight() -> None:
     net = ProposalNet()
-    raw = net.raw(torch.randint(0, 256, (2, 128, 224, 3), dtype=torch.uint8))
+    raw = net.raw(torch.randint(0, 256, (2, *INPUT_SIZE, 3), dtype=torch.uint8))
     (raw.saliency_logits.square().mean() + raw.embedding.square().mean()).backward()
     assert [name for name, weight in net.named_parameters() if weight.grad is None] == []
 
 
 @pytest.mark.parametrize('factor', [1, 2, 4])
 def test_resampling_is_the_area_mean(factor: int) -> None:
-    frame = torch.randint(0, 256, (1, 128 * factor, 224 * factor, 3), dtype=torch.uint8)
-    expected = frame.float().reshape(1, 128, factor, 224, factor, 3).mean(dim=(2, 4))
+    height, width = INPUT_SIZE
+    frame = torch.randint(0, 256, (1, height * factor, width * factor, 3), dtype=torch.uint8)
+    expected = frame.float().reshape(1, height, factor, width, factor, 3).mean(dim=(2, 4))
     torch.testing.assert_close(resample(frame), expected, atol=1e-3, rtol=0)
 
 
 def test_resampling_keeps_places() -> None:
     ramp = (torch.arange(1357) + 0.5) / 1357 * 255
     ramp = ramp[None, None, :, None].expand(1, 300, 1357, 3)
-    expected = (torch.arange(224) + 0.5) / 224 * 255
+    expected = (torch.arange(INPUT_SIZE[1]) + 0.5) / INPUT_SIZE[1] * 255
     torch.testing.assert_close(resample(ramp)[0, 64, :, 0], expected, atol=0.1, rtol=0)
 
 
-def test_sample_positions_are_exact_in_float32() -> None:
-    sizes = np.arange(1, MAX_SIDE_PX + 1)
-    for wanted in (128, 224):
-        for sample in range(SAMPLES * wanted):
-            product, parts = (2 * sample + 1) * sizes, 2 * SAMPLES * wanted
-            divided = np.floor(product.astype(np.float32) / np.float32(parts))
-            assert np.array_equal(divided, product // parts)
+@pytest.mark.parametrize('wanted', INPUT_SIZE)
+def test_sample_positions_are_exact_in_float32(wanted: int) -> None:
+    parts, odd = 2 * SAMPLES * wanted, 2 * np.arange(SAMPLES * wanted) + 1
+    # Some runtimes divide in float32: what is divided must fit, and the quotient be exact.
+    rest = odd[:, None] * np.arange(parts)
+    assert rest.max() < 2 ** 24
+    assert np.array_equal(np.floor(rest.astype(np.float32) / np.float32(parts)), rest // parts)
+    for size in (1, 16, 721, 1920, 4096, 7681, MAX_SIDE_PX):
+        found = _sample_positions(size, wanted, torch.device('cpu'))
+        assert found.tolist() == (odd * size // parts).tolist()
 
 
 # Geometry
@@ -257,7 +269,8 @@ def test_window_graph_agrees_with_torch(window_engine: OnnxRuntimeEngine, chunk:
         inputs: dict[str, NDArray[Any]] = {
             'saliency': np.stack([p.saliency for p in proposals]),
             'embedding': np.stack([p.embedding for p in proposals]),
-            'row_weights': area_weights(grid[0], 8), 'column_weights': area_weights(grid[1], 14),
+            'row_weights': area_weights(grid[0], MAP_SIZE[0]),
+            'column_weights': area_weights(grid[1], MAP_SIZE[1]),
             'neighbours': neighbours(*grid, seed % 3),
             'budget': np.array([budget]),
             'reserves': random.multinomial(budget, (0.4, 0.3, 0.3))[:2],
@@ -343,10 +356,10 @@ def test_few_tokens_are_not_spent_on_one_moment(frame_engine: OnnxRuntimeEngine,
     places = [(3, column) for column in (1, 3, 5, 7, 9)]
     window = []
     for frame, place in enumerate(places):
-        saliency = np.full((8, 14), 0.1, np.float32)
+        saliency = np.full(MAP_SIZE, 0.1, np.float32)
         saliency[place] = 0.9 + 0.01 * (frame == 2)
         window.append(Proposal(saliency, still))
-    wanted = {28 * frame + 7 + column // 2 for frame, (_, column) in enumerate(places)}
+    wanted = {28 * frame + 7 + column // 3 for frame, (_, column) in enumerate(places)}
     sparsifier = Sparsifier(frame_engine, window_engine)
     for ratio in (0.1, 0.2, 0.4):
         found = sparsifier.select(window, (4, 7), ratio)
@@ -359,14 +372,14 @@ def test_few_tokens_are_not_spent_on_one_moment(frame_engine: OnnxRuntimeEngine,
     # What the newest frame shows is kept even where the key frame shows the same.
     window[4] = Proposal(window[2].saliency * np.float32(0.99), still)
     newest = sparsifier.select(window, (4, 7), 4 / 140)
-    assert 4 * 28 + 7 + 5 // 2 in newest.keep
+    assert 4 * 28 + 7 + 5 // 3 in newest.keep
     assert np.count_nonzero(newest.keep // 28 == 2) >= 1
 
 
 def test_hysteresis_holds_the_key_frame(frame_engine: OnnxRuntimeEngine,
                                         window_engine: OnnxRuntimeEngine) -> None:
     embedding = random_window(0, 1)[0].embedding
-    proposals = [Proposal(np.full((8, 14), level, np.float32), embedding)
+    proposals = [Proposal(np.full(MAP_SIZE, level, np.float32), embedding)
                  for level in (0.20, 0.207, 0.19)]
     sparsifier = Sparsifier(frame_engine, window_engine, hysteresis=0.05)
     assert sparsifier.select(proposals, (4, 7), 0.6).key == 1
@@ -383,26 +396,26 @@ def test_radius_forgives_a_shift(frame_engine: OnnxRuntimeEngine,
     novelty = []
     for radius in (0, 1):
         sparsifier = Sparsifier(frame_engine, window_engine, alpha=1.0, search_radius=radius)
-        found = sparsifier.select([still, moved], (8, 14), 0.6)
+        found = sparsifier.select([still, moved], MAP_SIZE, 0.6)
         assert found.key == 0
-        novelty.append(found.score[1].reshape(8, 14)[:, 1:])
+        novelty.append(found.score[1].reshape(MAP_SIZE)[:, 1:])
     assert novelty[0].min() > 0.2
     np.testing.assert_allclose(novelty[1], 0.0, atol=1e-5)
 
 
 def test_small_object_survives_a_coarse_grid(frame_engine: OnnxRuntimeEngine,
                                              window_engine: OnnxRuntimeEngine) -> None:
-    saliency = np.full((8, 14), 0.3, np.float32)
+    saliency = np.full(MAP_SIZE, 0.3, np.float32)
     saliency[5, 9] = 1.0
     still = random_window(2, 1)[0]
-    window = [Proposal(np.full((8, 14), 0.6, np.float32), still.embedding),
+    window = [Proposal(np.full(MAP_SIZE, 0.6, np.float32), still.embedding),
               Proposal(saliency, still.embedding)]
     sparsifier = Sparsifier(frame_engine, window_engine, alpha=0.0, key_share=1.0,
                             newest_share=0.0)
     found = sparsifier.select(window, (4, 7), 0.52)
-    assert found.score[1, 2 * 7 + 4] == pytest.approx(((1.0 + 3 * 0.3 ** 4) / 4) ** 0.25, abs=1e-5)
-    assert np.delete(found.score[1], 2 * 7 + 4) == pytest.approx(0.3, abs=1e-5)
-    assert found.keep.tolist() == [*range(28), 28 + 2 * 7 + 4]
+    assert found.score[1, 7 + 3] == pytest.approx(((1.0 + 8 * 0.3 ** 4) / 9) ** 0.25, abs=1e-5)
+    assert np.delete(found.score[1], 7 + 3) == pytest.approx(0.3, abs=1e-5)
+    assert found.keep.tolist() == [*range(28), 28 + 7 + 3]
 
 
 def test_fixed_shapes_give_the_same(window_engine: OnnxRuntimeEngine, tmp_path: Path) -> None:
@@ -477,7 +490,7 @@ def test_files_say_what_they_are(net: ProposalNet, exported: Path) -> None:
     assert frame['project'] == 'vts_ros'
     assert frame['version'].count('.') == 2
     assert frame['graph'] == 'frame'
-    assert frame['input_size'] == '128x224'
+    assert frame['input_size'] == '192x336'
     assert frame['weights_sha256'] == weights_sha256(net) != weights_sha256(ProposalNet())
     assert OnnxRuntimeEngine(exported / 'window.onnx').metadata['search_radius'] == 'any'
 
@@ -580,8 +593,8 @@ def test_random_is_even_over_the_picture() -> None:
 def test_make_engine_reads_the_export(exported: Path) -> None:
     engine = make_engine('onnxruntime', exported / 'frame.onnx', threads=1)
     found = Sparsifier(engine).propose(np.zeros((64, 64, 3), np.uint8))
-    assert found.saliency.shape == (8, 14)
-    assert found.embedding.shape == (48, 8, 14)
+    assert found.saliency.shape == MAP_SIZE
+    assert found.embedding.shape == (48, *MAP_SIZE)
 
 
 def test_keep_lists_follow_what_changes_on_a_real_road() -> None:

@@ -8,9 +8,8 @@ from dataclasses import replace
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import cast, NamedTuple
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,18 +19,26 @@ from vts_ros.lab.evaluation.proposal_recall import NOTE
 from vts_ros.lab.scenes import sentences as language
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, LABELS, MOTIONS
+from vts_ros.lab.training import labelled_pictures
 from vts_ros.lab.training import shards as shards_module
 from vts_ros.lab.training import vlm_training as vlm_module
 from vts_ros.lab.training.cell_targets import by_token, cell_targets, CellTargets
 from vts_ros.lab.training.fast_forward import FastVision, patches, prepare_text, read
 from vts_ros.lab.training.frozen_features import Features
+from vts_ros.lab.training.labelled_pictures import (
+    KINDS,
+    render_pictures,
+    RenderedPictures,
+    RoadPictures,
+)
 from vts_ros.lab.training.loop import fit, Losses, Schedule
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
-from vts_ros.lab.training.other_cameras import another_camera
-from vts_ros.lab.training.proposal_training import train_proposal
+from vts_ros.lab.training.other_cameras import another_moment, another_view, Thing
+from vts_ros.lab.training.proposal_training import begin_with, Recipe, train_proposal
 from vts_ros.lab.training.shards import render_shards, Shards
 from vts_ros.lab.training.vlm_training import Steps, train_vlm
 from vts_ros.sparsify import Sparsifier
+from vts_ros.sparsify.proposal_network import load_net, ProposalNet
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.prompts import describe_prompt
 
@@ -224,37 +231,113 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         fit([nn.Linear(2, 2)], losses, Schedule(5), path, 'test')
 
 
+class Found(NamedTuple):
+    """What a detector might say."""
+
+    kind: str
+    confidence: float
+    box: tuple[float, float, float, float]
+
+
+@pytest.fixture
+def roads() -> RoadPictures:
+    """Return pictures of real roads as the training takes them, one with a car in it."""
+    rng = np.random.default_rng(0)
+    pictures = [np.repeat(rng.integers(0, 256, (180, 320, 1), np.uint8), 3, 2) for _ in range(2)]
+    return RoadPictures([[(pictures[0], [Found('car', 0.9, (0.4, 0.5, 0.6, 0.8))]),
+                          (pictures[1], [])]])
+
+
 @pytest.mark.slow
-def test_the_proposal_network_trains_and_exports(tmp_path: Path, folder: Path) -> None:
-    train_proposal(folder, tmp_path / 'out', tmp_path / 'work', steps=2, batch=2)
-    assert (tmp_path / 'out' / 'frame.onnx').stat().st_size > 100_000
-    assert (tmp_path / 'out' / 'window.onnx').exists()
-    assert (tmp_path / 'out' / 'window_by_counting.onnx').exists()
+def test_the_proposal_network_trains_and_exports(
+        tmp_path: Path, roads: RoadPictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelled_pictures, '_SHARD', 4)
+    recipe = Recipe(rendered=4, over=4, steps=2, batch=4)
+    train_proposal(tmp_path / 'out', tmp_path / 'work', recipe, roads)
+    for graph in ('frame', 'window', 'window_by_counting'):
+        assert (tmp_path / 'out' / f'{graph}.onnx').exists()
     assert json.loads((tmp_path / 'out' / NOTE).read_text()) == {
-        'windows': 8, 'over': 0, 'steps': 2, 'batch': 2, 'seed': 0}
+        'rendered': 4, 'over': 4, 'steps': 2, 'batch': 4, 'learning_rate': 1e-3, 'seed': 0,
+        'roads': 2, 'backbone': ''}
+    # What it was is where another run begins.
+    start = tmp_path / 'out' / 'frame.onnx'
+    train_proposal(tmp_path / 'again', tmp_path / 'more', replace(recipe, steps=0, over=0),
+                   start=start)
+    again, before = load_net(tmp_path / 'again' / 'frame.onnx'), load_net(start)
+    frame = torch.randint(0, 256, (1, 90, 160, 3), dtype=torch.uint8)
+    torch.testing.assert_close(again(frame), before(frame), atol=1e-5, rtol=0)
 
 
-def test_another_camera_sees_the_same_thing_where_its_box_is() -> None:
-    """A red square on grey is found again in the box that the truth says, whatever the view."""
-    frame = np.full((128, 224, 3), 90, np.uint8)
-    frame[48:80, 96:144] = (220, 30, 30)
-    truth = FrameTruth(0, 10.0, (_actor('car', (96 / 224, 48 / 128, 144 / 224, 80 / 128), 20.0),))
-    views = []
-    for seed in range(40):
-        seen, found = another_camera(frame, truth, np.random.default_rng(seed))
-        left, top, right, bottom = found.actors[0].box
-        assert left < right
-        assert top < bottom
-        # Tone, colour and noise change, but the square stays redder than what is around it.
-        red = cv2.GaussianBlur(seen[..., 0].astype(np.float32) - seen[..., 1], (0, 0), 2.0)
-        rows, columns = np.nonzero(red > 0.5 * (red.max() + np.median(red)))
-        np.testing.assert_allclose((columns.mean() + 0.5) / 224, 0.5 * (left + right), atol=0.005)
-        np.testing.assert_allclose((rows.mean() + 0.5) / 128, 0.5 * (top + bottom), atol=0.008)
-        views.append((round(left, 3), round(top, 3)))
-    # Some pictures stay as they are, and all others differ.
-    same = views.count((round(96 / 224, 3), 48 / 128))
-    assert 3 <= same <= 20
-    assert len(set(views)) == 41 - same
+def test_a_backbone_begins_with_the_weights_of_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    # Names differ from file to file, and behind the backbone come layers that are not taken.
+    state = {f'features.{name}': torch.rand_like(value.float()).to(value.dtype)
+             for name, value in ProposalNet().backbone.state_dict().items()}
+    torch.save({**state, 'classifier.weight': torch.zeros(3)}, tmp_path / 'all.pt')
+    net = ProposalNet()
+    begin_with(net, tmp_path / 'all.pt')
+    for name, value in net.backbone.state_dict().items():
+        torch.testing.assert_close(value, state[f'features.{name}'])
+    torch.save(dict(list(state.items())[2:]), tmp_path / 'other.pt')
+    with pytest.raises(ValueError, match='not of a MobileNetV2'):
+        begin_with(net, tmp_path / 'other.pt')
+
+
+def test_pictures_are_rendered_once_and_over_roads_with_what_is_on_them(
+        tmp_path: Path, roads: RoadPictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelled_pictures, '_SHARD', 4)
+    for _ in range(2):
+        done: list[int] = []
+        render_pictures(tmp_path, 4, None, done.append)
+        render_pictures(tmp_path, 4, roads, done.append)
+        assert sum(done) == 8
+    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    render_pictures(tmp_path, 4)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+    rng = np.random.default_rng(0)
+    rendered, over = (RenderedPictures(tmp_path, name) for name in ('rendered', 'over'))
+    assert len(rendered) == len(over) == 4
+    assert rendered.draw(rng).is_rendered
+    drawn = [over.draw(rng) for _ in range(30)]
+    assert not any(one.is_rendered for one in drawn)
+    assert all(one.picture.shape == (256, 448, 3) for one in drawn)
+    cars = {thing.importance for one in drawn for thing in one.things
+            if thing.kind == KINDS.index('car')}
+    assert 0.725 in cars  # 0.5 + 0.3 * 0.3 / 0.4, that of the car on the road
+
+
+def test_another_view_shows_the_same_thing_where_its_box_is() -> None:
+    """A red square on grey is found again in the box that is said, whatever the view."""
+    frame = np.full((256, 448, 3), 90, np.uint8)
+    frame[96:160, 192:288] = (220, 30, 30)
+    thing = Thing(2, 1.0, (192 / 448, 96 / 256, 288 / 448, 160 / 256))
+    places = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        view, things = another_view(frame, [thing], (192, 336), rng)
+        assert view.shape == (192, 336, 3)
+        # The square is in the middle: no view leaves it out.
+        left, top, right, bottom = things[0].box
+        red = view[..., 0].astype(int) - view[..., 1] > 65
+        rows, columns = np.nonzero(red)
+        assert abs(columns.min() / 336 - left) < 0.015
+        assert abs((columns.max() + 1) / 336 - right) < 0.015
+        assert abs(rows.min() / 192 - top) < 0.02
+        assert abs((rows.max() + 1) / 192 - bottom) < 0.02
+        places.add(things[0].box)
+    assert len(places) == 60
+
+
+def test_another_moment_changes_the_light_and_leaves_what_is_there() -> None:
+    frame = np.full((192, 336, 3), 60, np.uint8)
+    frame[60:130, 100:230] = 200
+    moments = [another_moment(frame, np.random.default_rng(seed)) for seed in range(60)]
+    assert all(one.shape == frame.shape and one.dtype == np.uint8 for one in moments)
+    brightness = [float(one.mean()) for one in moments]
+    assert min(brightness) < 40.0
+    assert max(brightness) > 150.0
+    brighter = [one[70:120, 110:220].mean() > one[70:120, :90].mean() for one in moments]
+    assert np.mean(brighter) > 0.95
 
 
 def test_captions_are_those_of_either_mode() -> None:

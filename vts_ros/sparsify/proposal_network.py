@@ -13,7 +13,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 #: Size at which the network works inside, (height, width); any other size is resampled to it.
-INPUT_SIZE = (128, 224)
+INPUT_SIZE = (192, 336)
 STRIDE = 16
 #: Size of the maps, (rows, columns).
 MAP_SIZE = (INPUT_SIZE[0] // STRIDE, INPUT_SIZE[1] // STRIDE)
@@ -25,12 +25,42 @@ SAMPLES = 4
 FRAME_INPUTS = ('frame',)
 FRAME_OUTPUTS = ('saliency', 'embedding')
 
+#: Stages of the backbone: expansion, channels, blocks, stride of the first block. Those of
+#: MobileNetV2 (Sandler et al., 2018, table 2) up to stride 16.
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
+_STEM, _CHANNELS = 32, STAGES[-1][1]
+#: Parts of the network of which only the saliency depends.
+SALIENCY_PARTS = ('around', 'whole', 'hidden', 'seen_head', 'place_head')
+#: Mean and standard deviation per colour of the photographs of ImageNet, 0 to 255.
+_MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+#: The ellipse around the horizon, in shares of the picture: centre x, y, and half width, height
+#: as standard deviations; and how far the network may move the centre and stretch the widths (as
+#: powers of e) for the camera at hand.
+_CENTRE, _WIDTHS, _MOVE, _STRETCH = (0.5, 0.57), (0.35, 0.14), 0.15, 0.5
+
 
 class RawProposal(NamedTuple):
-    """What a training loss needs: logits [B, h, w], embedding before the norm [B, C, h, w]."""
+    """
+    What a training loss needs.
 
-    saliency_logits: Tensor
+    Attributes
+    ----------
+    seen, place
+        Logits [B, h, w] of what is seen in the cell, and of where the cell is; the saliency is
+        the sigmoid of their sum.
+    embedding
+        [B, C, h, w], before the norm.
+
+    """
+
+    seen: Tensor
+    place: Tensor
     embedding: Tensor
+
+    @property
+    def saliency_logits(self) -> Tensor:
+        """Return the logits of the saliency, [B, h, w]."""
+        return self.seen + self.place
 
 
 def resample(frames: Tensor) -> Tensor:
@@ -49,7 +79,7 @@ def resample(frames: Tensor) -> Tensor:
 
     Returns
     -------
-    float32 [B, 128, 224, 3], 0 to 255.
+    float32 [B, 192, 336, 3], 0 to 255.
 
     """
     # Cast first: TensorRT moves no uint8 around.
@@ -58,9 +88,7 @@ def resample(frames: Tensor) -> Tensor:
     if not torch.compiler.is_exporting() and frames.shape[1:3] == INPUT_SIZE:
         return frames
     for axis, wanted in enumerate(INPUT_SIZE, start=1):
-        sample = torch.arange(SAMPLES * wanted, device=frames.device)
-        source = torch.div((2 * sample + 1) * frames.shape[axis], 2 * SAMPLES * wanted,
-                           rounding_mode='floor')
+        source = _sample_positions(frames.shape[axis], wanted, frames.device)
         total = frames.index_select(axis, source[::SAMPLES])
         for first in range(1, SAMPLES):
             total = total + frames.index_select(axis, source[first::SAMPLES])
@@ -68,24 +96,37 @@ def resample(frames: Tensor) -> Tensor:
     return frames
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1,
-          groups: int = 1) -> nn.Sequential:
+def _sample_positions(size: int, wanted: int, device: torch.device) -> Tensor:
+    """
+    Return where the samples of an axis are taken, int64 [SAMPLES * wanted].
+
+    That is ``(2 k + 1) size // parts`` of the sample k, without a product that float32, in which
+    some runtimes divide, could not hold.
+    """
+    parts = 2 * SAMPLES * wanted
+    odd = 2 * torch.arange(SAMPLES * wanted, device=device) + 1
+    whole = size // parts
+    return odd * whole + torch.div(odd * (size - whole * parts), parts, rounding_mode='floor')
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+          dilation: int = 1) -> nn.Sequential:
     """Return convolution and batch norm."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, dilation * (kernel // 2), dilation, groups,
+                  bias=False),
         nn.BatchNorm2d(outputs))
 
 
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, project; with a shortcut where the shape stays."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
-                 expansion: int = 3) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = expansion * inputs
+        widen = [] if expansion == 1 else [_conv(inputs, inner), nn.ReLU6()]
         self.body = nn.Sequential(
-            _conv(inputs, inner), nn.ReLU(),
-            _conv(inner, inner, kernel, stride, groups=inner), nn.ReLU(),
+            *widen, _conv(inner, inner, 3, stride, groups=inner), nn.ReLU6(),
             _conv(inner, outputs))
         self.shortcut = stride == 1 and inputs == outputs
 
@@ -97,37 +138,50 @@ class InvertedResidual(nn.Module):
 
 class ProposalNet(nn.Module):
     """
-    Saliency and embedding of the 8 x 14 cells of one frame; 0.34 M parameters.
+    Saliency and embedding of the 12 x 21 cells of one frame; 0.6 M parameters.
 
     Every frame is looked at by itself, so that its maps can be kept while it moves through the
-    window. The saliency sees a learned bias per cell, because how much something matters depends
-    on where it is; the embedding does not, because equal things must look equal everywhere.
+    window. The saliency is what is seen in a cell plus where the cell is: an ellipse around the
+    horizon, which the network moves to where the horizon of this camera is. The embedding knows
+    no place, because equal things must look equal everywhere.
+
+    The backbone has the shape of MobileNetV2, so that it can begin with features that know
+    photographs.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(
-            _conv(3, 16, kernel=3, stride=2), nn.ReLU(),
-            InvertedResidual(16, 24, stride=2),
-            InvertedResidual(24, 24),
-            InvertedResidual(24, 40, stride=2),
-            InvertedResidual(40, 40),
-            InvertedResidual(40, 40),
-            InvertedResidual(40, 96, stride=2),
-            *(InvertedResidual(96, 96, kernel=5) for _ in range(4)))
-        self.place = nn.Parameter(torch.zeros(1, 48, *MAP_SIZE))
-        self.saliency_hidden = _conv(96, 48)
-        self.saliency_head = nn.Conv2d(48, 1, 1)
-        self.embedding_head = nn.Conv2d(96, EMBEDDING_CHANNELS, 1)
+        layers: list[nn.Module] = [_conv(3, _STEM, 3, 2), nn.ReLU6()]
+        inputs = _STEM
+        for expansion, outputs, blocks, stride in STAGES:
+            for block in range(blocks):
+                layers.append(InvertedResidual(inputs, outputs, 1 if block else stride, expansion))
+                inputs = outputs
+        self.backbone = nn.Sequential(*layers)
+        #: What is around a cell, and the picture as a whole.
+        self.around = _conv(_CHANNELS, _CHANNELS, 5, groups=_CHANNELS, dilation=2)
+        self.whole = nn.Conv2d(_CHANNELS, _CHANNELS, 1)
+        self.hidden = _conv(_CHANNELS, _CHANNELS)
+        self.seen_head = nn.Conv2d(_CHANNELS, 1, 1)
+        #: Centre, widths, sharpness and height of the ellipse, from the picture as a whole.
+        self.place_head = nn.Conv2d(_CHANNELS, 6, 1)
+        self.embedding_head = nn.Conv2d(_CHANNELS, EMBEDDING_CHANNELS, 1)
+        nn.init.zeros_(self.place_head.weight)
         # Few cells matter: begin with a low saliency everywhere.
-        nn.init.constant_(self.saliency_head.bias, -2.0)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.place_head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0]))
 
     def raw(self, frames: Tensor) -> RawProposal:
         """Return logits and embedding without the last, bounding step; input as ``forward``."""
-        pixels = resample(frames).permute(0, 3, 1, 2) / 127.5 - 1.0
-        features = self.backbone(pixels)
-        hidden = functional.relu(self.saliency_hidden(features) + self.place)
-        return RawProposal(self.saliency_head(hidden)[:, 0], self.embedding_head(features))
+        pixels = resample(frames).permute(0, 3, 1, 2)
+        mean, deviation = (torch.tensor(values, device=pixels.device).reshape(1, 3, 1, 1)
+                           for values in (_MEAN, _DEVIATION))
+        features = self.backbone((pixels - mean) / deviation)
+        whole = features.mean(dim=(2, 3), keepdim=True)
+        around = functional.relu(self.around(features))
+        hidden = functional.relu(self.hidden(features + around) + self.whole(whole))
+        return RawProposal(self.seen_head(hidden)[:, 0], _ellipse(self.place_head(whole)),
+                           self.embedding_head(features))
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -141,13 +195,27 @@ class ProposalNet(nn.Module):
         Returns
         -------
         saliency
-            float32 [B, 8, 14], 0 to 1.
+            float32 [B, 12, 21], 0 to 1.
         embedding
-            float32 [B, 48, 8, 14], of length 1 over the channels.
+            float32 [B, 48, 12, 21], of length 1 over the channels.
 
         """
-        logits, embedding = self.raw(frames)
-        return torch.sigmoid(logits), functional.normalize(embedding, dim=1)
+        raw = self.raw(frames)
+        return torch.sigmoid(raw.saliency_logits), functional.normalize(raw.embedding, dim=1)
+
+
+def _ellipse(settings: Tensor) -> Tensor:
+    """Return the logits [B, h, w] of a place from the settings [B, 6, 1, 1] of its ellipse."""
+    rows, columns = MAP_SIZE
+    x = (torch.arange(columns, device=settings.device) + 0.5).reshape(1, 1, -1) / columns
+    y = (torch.arange(rows, device=settings.device) + 0.5).reshape(1, -1, 1) / rows
+    bounded = torch.tanh(settings)
+    far = (((x - _CENTRE[0] - _MOVE * bounded[:, 0])
+            / (_WIDTHS[0] * torch.exp(_STRETCH * bounded[:, 2]))) ** 2
+           + ((y - _CENTRE[1] - _MOVE * bounded[:, 1])
+              / (_WIDTHS[1] * torch.exp(_STRETCH * bounded[:, 3]))) ** 2)
+    # Beyond some distance all places are alike: things come into the picture at its edges, too.
+    return settings[:, 5] - 0.5 * torch.exp(settings[:, 4]) * torch.clamp(far, max=16.0)
 
 
 def load_net(path: str | Path) -> ProposalNet:

@@ -234,9 +234,8 @@ def _about(folder: Path) -> str:
     """Return how a network was trained, as far as it is noted beside it."""
     note, report = _read(folder / NOTE), _read(folder / REPORT)
     how = report.get('settings')
-    if how is None and note:
-        return (f'the truth about {note["windows"]:,} rendered windows, {note["over"]:,} of them '
-                f'over a recording; {note["steps"]} steps of {note["batch"]} frames')
+    if how is None and 'rendered' in note:
+        return _about_training(note)
     if how is None:
         return 'not known: nothing is noted beside it'
     bags = ', '.join(f'`{bag}`' for bag in how['bags'])
@@ -247,6 +246,17 @@ def _about(folder: Path) -> str:
             f'{how["passes"]} times')
     start = 'its saliency begun anew' if how['anew'] else 'begun with the shipped network'
     return f'{what}; {how["steps"]} steps of {how["batch"]} frames, {start}'
+
+
+def _about_training(note: Mapping[str, Any]) -> str:
+    """Return what ``train_proposal`` has noted, in a few words."""
+    parts = [f'{note["rendered"]:,} rendered pictures']
+    if note['roads']:
+        parts.append(f'{note["roads"]:,} of real roads with the boxes of a detector')
+    if note['over']:
+        parts.append(f'{note["over"]:,} with rendered actors over a real road')
+    begin = f'; begun with `{note["backbone"]}`' if note['backbone'] else ''
+    return f'{", ".join(parts)}; {note["steps"]} steps of {note["batch"]}{begin}'
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,9 @@ from vts_ros.vlm.answers import Box
 
 #: An actor claims a cell that it covers by this share, or that holds this share of the actor.
 _CELL_SHARE, _ACTOR_SHARE = 0.2, 0.25
+#: And so much of a cell at least matters with it.
+_EDGE_SHARE = 0.15
+_UNPROTECTED = ('motorcycle', 'cyclist', 'pedestrian', 'child', 'animal')
 
 
 def overlaps(box: Box, rows: int, columns: int) -> tuple[NDArray[np.float64], float]:
@@ -30,25 +35,58 @@ def claimed(actor: Actor, rows: int, columns: int) -> NDArray[np.bool_]:
     return np.asarray((shared >= _CELL_SHARE) | (shared >= _ACTOR_SHARE * area))
 
 
+def saliency(things: Iterable[tuple[float, Box]], rows: int, columns: int
+             ) -> NDArray[np.float32]:
+    """
+    Return how much each cell of a frame matters, float32 [rows, columns].
+
+    Parameters
+    ----------
+    things
+        Importance of each, 0 to 1, and its box. A cell that it hardly touches, or that holds
+        little of it, is not its own; one that it fills matters more than one at its edge.
+
+    """
+    found = np.zeros((rows, columns), np.float32)
+    for weight, box in things:
+        shared, area = overlaps(box, rows, columns)
+        cells = (shared >= _EDGE_SHARE) | (shared >= _ACTOR_SHARE * area)
+        found = np.where(cells, np.maximum(found, weight * np.minimum(0.5 + shared, 1.0)), found)
+    return found.astype(np.float32)
+
+
 def true_saliency(truth: FrameTruth, rows: int, columns: int) -> NDArray[np.float32]:
     """
     Return how much each cell of a frame matters, float32 [rows, columns].
 
     1 for the risk object, less for what could become one, by nearness; the road itself is 0.
     """
-    saliency = np.zeros((rows, columns), np.float32)
-    for actor in truth.actors:
-        cells = claimed(actor, rows, columns)
-        saliency[cells] = np.maximum(saliency[cells], _importance(actor))
-    return saliency
+    return saliency(((importance(actor), actor.box) for actor in truth.actors), rows, columns)
 
 
-def _importance(actor: Actor) -> float:
+def importance(actor: Actor) -> float:
+    """Return how much an actor matters, 0 to 1."""
     if actor.is_risk:
         return 1.0
     if actor.visible < 0.2:
         return 0.0
-    return (0.15 if actor.parked else 0.3) + 0.3 * _nearness(actor.distance_m)
+    return general_importance(actor.label in _UNPROTECTED, _nearness(actor.distance_m),
+                              actor.parked)
+
+
+def general_importance(unprotected: bool, nearness: float, parked: bool = False) -> float:
+    """
+    Return how much something matters of which it is not known whether it is a risk, 0 to 1.
+
+    Parameters
+    ----------
+    unprotected
+        Whether no bodywork is around it: people, two-wheelers, animals. They are small, too.
+    nearness
+        0 to 1.
+
+    """
+    return (0.35 if parked else 0.65 if unprotected else 0.5) + 0.3 * nearness
 
 
 def _nearness(distance_m: float) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.scene_truth import Clip
 from vts_ros.lab.scenes.world import HORIZON, Look, Scene
 from vts_ros.tools.bags import read_frames, until_damage
+from vts_ros.vlm.answers import Box
 
 #: What cameras behind a windscreen often have; both in shares of the picture.
 VANISHING_POINT = 0.5, 0.585
@@ -90,16 +92,54 @@ class Backdrop:
         return [self.pictures[index] for index in nearest.tolist()]
 
 
+class Cut(NamedTuple):
+    """
+    The largest part of a picture in which the vanishing point is where the renderer has it.
+
+    Attributes
+    ----------
+    left, top
+        Of the part, in pixels; may lie outside.
+    scale
+        Pixels of the picture per pixel of the part at ``SIZE``.
+    width, height
+        Of the picture.
+
+    """
+
+    left: int
+    top: int
+    scale: float
+    width: int
+    height: int
+
+    @classmethod
+    def at(cls, vanishing_point: tuple[float, float], size: tuple[int, int]) -> Cut:
+        """Return that of a picture of a height and width, vanishing point in shares of it."""
+        height, width = size
+        x, y = vanishing_point[0] * width, vanishing_point[1] * height
+        scale = min(2.0 * min(x, width - x) / SIZE[0], y / (HORIZON * SIZE[1]),
+                    (height - y) / ((1.0 - HORIZON) * SIZE[1]))
+        return cls(round(x - 0.5 * scale * SIZE[0]), round(y - scale * HORIZON * SIZE[1]), scale,
+                   width, height)
+
+    def of(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the part, uint8 [256, 448, 3]."""
+        part = rgb[max(self.top, 0):self.top + round(self.scale * SIZE[1]),
+                   max(self.left, 0):self.left + round(self.scale * SIZE[0])]
+        return np.asarray(cv2.resize(part, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def box(self, box: Box) -> Box:
+        """Return where a box of the picture is in the part; may reach out of it."""
+        left, top, right, bottom = box
+        across, down = self.scale * SIZE[0], self.scale * SIZE[1]
+        return ((left * self.width - self.left) / across, (top * self.height - self.top) / down,
+                (right * self.width - self.left) / across,
+                (bottom * self.height - self.top) / down)
+
+
 def _cut(rgb: NDArray[np.uint8], vanishing_point: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return the largest part in which the vanishing point is where the renderer has it."""
-    height, width = rgb.shape[:2]
-    x, y = vanishing_point[0] * width, vanishing_point[1] * height
-    scale = min(2.0 * min(x, width - x) / SIZE[0], y / (HORIZON * SIZE[1]),
-                (height - y) / ((1.0 - HORIZON) * SIZE[1]))
-    left, top = round(x - 0.5 * scale * SIZE[0]), round(y - scale * HORIZON * SIZE[1])
-    part = rgb[max(top, 0):top + round(scale * SIZE[1]), max(left, 0):left + round(
-        scale * SIZE[0])]
-    return np.asarray(cv2.resize(part, SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+    return Cut.at(vanishing_point, rgb.shape[:2]).of(rgb)
 
 
 def bare(scene: Scene) -> Scene | None:

@@ -41,7 +41,12 @@ from vts_ros.lab.training.onnx_export import export_frame, export_window
 from vts_ros.paths import checkpoint, model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.proposal_network import MAP_SIZE, ProposalNet, resample
+from vts_ros.sparsify.proposal_network import (
+    MAP_SIZE,
+    ProposalNet,
+    resample,
+    SALIENCY_PARTS,
+)
 from vts_ros.sparsify.token_grid import area_weights
 from vts_ros.tools.bags import read_windows
 from vts_ros.vlm import Prepared, Vlm
@@ -89,13 +94,13 @@ class Example:
     Attributes
     ----------
     frames
-        uint8 [T, 128, 224, 3], as the proposal network works on them.
+        uint8 [T, 192, 336, 3], as the proposal network works on them.
     use
         float32 [T, rows, columns], change of the log-likelihood of the answer; may be negative.
     box
         Risk object in the newest frame, as the model answered it.
     truth
-        float32 [T, 8, 14], how much each cell really matters; None of a recording.
+        float32 [T, 12, 21], how much each cell really matters; None of a recording.
 
     """
 
@@ -397,7 +402,7 @@ def from_onnx(path: Path) -> ProposalNet:
 
 def saliency_targets(examples: Sequence[Example]) -> list[NDArray[np.float32]]:
     """
-    Return targets [T, 8, 14], 0 to 1, from what was used.
+    Return targets [T, 12, 21], 0 to 1, from what was used.
 
     1 is what the place that is used most adds in the middle one of the windows: so a window of
     which nothing matters does not get a target of its noise.
@@ -434,9 +439,8 @@ def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch
 def _forget_saliency(net: ProposalNet) -> None:
     """Give the layers of the saliency the weights of a network that has not learned."""
     fresh = ProposalNet().eval()
-    for name in ('saliency_hidden', 'saliency_head'):
-        getattr(net, name).load_state_dict(getattr(fresh, name).state_dict())
-    net.place.data.copy_(fresh.place)
+    for name in SALIENCY_PARTS:
+        net.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
 
 
 def _losses(net: ProposalNet, teacher: ProposalNet, frames: Tensor, wanted: Tensor) -> Losses:

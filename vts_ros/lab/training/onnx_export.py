@@ -29,7 +29,7 @@ from vts_ros.sparsify.token_grid import area_weights, neighbours
 from vts_ros.sparsify.window_step import WINDOW_INPUTS, WINDOW_OUTPUTS, WindowStep
 
 OPSET = opset18.version
-#: Runtimes divide sample positions as float32, which is exact up to here.
+#: Of a frame; an 8K picture has 7680.
 MAX_SIDE_PX = 8192
 #: Frames of several cameras that are looked at together.
 MAX_BATCH = 64

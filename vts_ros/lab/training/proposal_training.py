@@ -1,30 +1,51 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Train the proposal network on rendered frames, some of them over the road of a recording."""
+"""Train the proposal network on rendered pictures, on real roads, and on both together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.lab.evaluation.proposal_recall import NOTE, REPORT
-from vts_ros.lab.scenes.cells import true_saliency
-from vts_ros.lab.scenes.scene_truth import LABELS
-from vts_ros.lab.training.cell_targets import cell_targets
+from vts_ros.lab.scenes.cells import overlaps, saliency
+from vts_ros.lab.training.labelled_pictures import (
+    KINDS,
+    Labelled,
+    render_pictures,
+    RenderedPictures,
+    RoadPictures,
+)
 from vts_ros.lab.training.loop import fit, Losses, Schedule
 from vts_ros.lab.training.onnx_export import export_frame, export_window
-from vts_ros.lab.training.other_cameras import another_camera
-from vts_ros.lab.training.shards import Sample, Shards
-from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE, ProposalNet, STRIDE
+from vts_ros.lab.training.other_cameras import another_moment, another_view, Thing
+from vts_ros.sparsify.proposal_network import (
+    EMBEDDING_CHANNELS,
+    INPUT_SIZE,
+    load_net,
+    MAP_SIZE,
+    ProposalNet,
+    STRIDE,
+)
 
 #: Side of the small picture of a cell that its embedding has to be able to draw.
 _THUMBNAIL = 4
+#: Shares of the pictures of a step that show a real road, and rendered actors over one.
+_REAL_SHARE, _OVER_SHARE = 0.35, 0.2
+#: Share of the rendered pictures that stay as they are: the demonstration looks like this.
+_PLAIN_SHARE = 0.3
+#: Weight of the loss of the place alone, which makes it a saliency in its own right.
+_PLACE_WEIGHT = 0.3
 
 
 class EmbeddingHeads(nn.Module):
@@ -37,70 +58,175 @@ class EmbeddingHeads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.label = nn.Conv2d(EMBEDDING_CHANNELS, 1 + len(LABELS), 1)
+        self.kind = nn.Conv2d(EMBEDDING_CHANNELS, 1 + len(KINDS), 1)
         self.thumbnail = nn.Conv2d(EMBEDDING_CHANNELS, 3 * _THUMBNAIL ** 2, 1)
         self.scale = nn.Parameter(torch.tensor(8.0))
 
-    def losses(self, embedding: Tensor, frames: Tensor, labels: Tensor) -> Losses:
-        """Return the losses; embedding [B, C, h, w], frames [B, H, W, 3], labels [B, h, w]."""
+    def losses(self, embedding: Tensor, frames: Tensor, kinds: Tensor) -> Losses:
+        """Return the losses; embedding [B, C, h, w], frames [B, H, W, 3], kinds [B, h, w]."""
         direction = self.scale * functional.normalize(embedding, dim=1)
         pixels = frames.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
         small = functional.avg_pool2d(pixels, STRIDE // _THUMBNAIL)
         wanted = functional.pixel_unshuffle(small, _THUMBNAIL)
-        return {'label': 0.5 * functional.cross_entropy(self.label(direction), labels),
+        return {'kind': 0.3 * functional.cross_entropy(self.kind(direction), kinds),
                 'look': functional.smooth_l1_loss(self.thumbnail(direction), wanted)}
 
 
-def train_proposal(shards: Path, out: Path, work: Path, steps: int = 1800, batch: int = 24,
-                   seed: int = 0) -> None:
+@dataclass(frozen=True)
+class Recipe:
+    """
+    What the network learns from, and for how long.
+
+    Attributes
+    ----------
+    rendered, over
+        Pictures to render, all of them and over real roads.
+    steps, batch
+        Optimiser steps, and pictures in each.
+    learning_rate
+        At its peak.
+    seed
+        For the weights and the order of the data.
+
+    """
+
+    rendered: int = 7000
+    over: int = 2500
+    steps: int = 1500
+    batch: int = 16
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+def train_proposal(out: Path, work: Path, recipe: Recipe = Recipe(),
+                   roads: RoadPictures | None = None, backbone: Path | None = None,
+                   start: Path | None = None) -> None:
     """
     Train the proposal network and write the ONNX graphs, and ``NOTE`` about how.
 
     Parameters
     ----------
-    shards
-        Rendered windows of the training split.
     out
         Folder for ``frame.onnx``, ``window.onnx``, ``window_by_counting.onnx`` and ``NOTE``.
     work
-        Folder for checkpoints; a run with the same folder goes on where the last one stopped.
-    steps, batch
-        Optimiser steps and frames in each.
-    seed
-        For the weights and the order of the data.
+        Folder for rendered pictures and checkpoints; a run with the same folder goes on where the
+        last one stopped.
+    roads
+        Pictures of real roads with the boxes of a detector; without, all is rendered.
+    backbone
+        Weights to begin with, as a PyTorch state dict of a MobileNetV2 that has learned to tell
+        photographs apart: as many of its first tensors as fit.
+    start
+        ``frame.onnx`` of a network to go on from.
+
+    Raises
+    ------
+    ValueError
+        If the weights to begin with are of another network.
 
     """
-    torch.manual_seed(seed)
-    data = Shards(shards)
-    net, heads = ProposalNet().train(), EmbeddingHeads()
+    torch.manual_seed(recipe.seed)
+    cv2.setNumThreads(1)
+    net = load_net(start) if start else ProposalNet()
+    if backbone:
+        begin_with(net, backbone)
+    net.train()
+    heads = EmbeddingHeads()
+    sources = _sources(work / 'pictures', recipe, roads)
 
     def losses(step: int) -> Losses:
-        rng = np.random.default_rng([seed, step])
-        samples = [data[int(index)] for index in rng.integers(len(data), size=batch)]
-        return _losses(net, heads, samples, rng)
+        rng = np.random.default_rng([recipe.seed, step])
+        return _losses(net, heads, [_draw(sources, rng) for _ in range(recipe.batch)], rng)
 
-    fit([net, heads], losses, Schedule(steps, learning_rate=3e-3), work / 'proposal.pt',
-        'proposal network')
+    fit([net, heads], losses, Schedule(recipe.steps, recipe.learning_rate, min(
+        200, recipe.steps // 8)), work / 'proposal.pt', 'proposal network')
     export_frame(net.eval(), out / 'frame.onnx')
     export_window(out / 'window.onnx')
     export_window(out / 'window_by_counting.onnx', by_counting=True)
-    note = {'windows': len(data), 'over': data.over, 'steps': steps, 'batch': batch, 'seed': seed}
+    note = {**asdict(recipe), 'roads': len(roads) if roads else 0,
+            'backbone': backbone.name if backbone else ''}
     # What an earlier network there had learned from says nothing of this one.
     (out / REPORT).unlink(missing_ok=True)
     (out / NOTE).write_text(json.dumps(note) + '\n', encoding='utf-8')
 
 
-def _losses(net: ProposalNet, heads: EmbeddingHeads, samples: Sequence[Sample],
+def begin_with(net: ProposalNet, path: Path) -> None:
+    """
+    Take the weights of the backbone from a file.
+
+    Raises
+    ------
+    ValueError
+        If they are of a network of another shape.
+
+    """
+    own = net.backbone.state_dict()
+    given = list(torch.load(path, map_location='cpu', weights_only=True).values())[:len(own)]
+    if [value.shape for value in given] != [value.shape for value in own.values()]:
+        raise ValueError(f'{path} is not of a MobileNetV2 of width 1: its first {len(own)} '
+                         'tensors have other shapes')
+    net.backbone.load_state_dict(dict(zip(own, given)))
+
+
+Source = RoadPictures | RenderedPictures
+
+
+def _sources(folder: Path, recipe: Recipe, roads: RoadPictures | None
+             ) -> list[tuple[float, Source]]:
+    """Return where pictures come from, each with its share; render what is missing."""
+    over = recipe.over if roads else 0
+    with Progress() as bar:
+        task = bar.add_task('pictures', total=recipe.rendered + over)
+        render_pictures(folder, recipe.rendered, None, lambda count: bar.advance(task, count))
+        if roads and over:
+            render_pictures(folder, over, roads, lambda count: bar.advance(task, count))
+    sources: list[tuple[float, Source]] = []
+    if roads:
+        sources.append((_REAL_SHARE, roads))
+        if over:
+            sources.append((_OVER_SHARE, RenderedPictures(folder, 'over')))
+    rest = 1.0 - sum(share for share, _ in sources)
+    return [*sources, (rest, RenderedPictures(folder, 'rendered'))]
+
+
+def _draw(sources: Sequence[tuple[float, Source]], rng: np.random.Generator) -> Labelled:
+    shares = np.array([share for share, _ in sources])
+    return sources[rng.choice(len(sources), p=shares / shares.sum())][1].draw(rng)
+
+
+def _augmented(labelled: Labelled, rng: np.random.Generator
+               ) -> tuple[NDArray[np.uint8], Sequence[Thing]]:
+    """Return a picture at the size of the network, and what is in it."""
+    if labelled.is_rendered and rng.random() < _PLAIN_SHARE:
+        size = INPUT_SIZE[1], INPUT_SIZE[0]
+        picture = cv2.resize(labelled.picture, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(picture, np.uint8), labelled.things
+    picture, things = another_view(labelled.picture, labelled.things, INPUT_SIZE, rng)
+    return another_moment(picture, rng), things
+
+
+def _kinds(things: Sequence[Thing]) -> NDArray[np.int64]:
+    """Return what each cell shows, int64 [h, w]: 0 for nothing, otherwise 1 + its kind."""
+    kinds = np.zeros(MAP_SIZE, np.int64)
+    for thing in sorted(things, key=lambda thing: thing.importance):
+        shared, area = overlaps(thing.box, *MAP_SIZE)
+        kinds[(shared >= 0.2) | (shared >= 0.25 * area)] = 1 + thing.kind
+    return kinds
+
+
+def _losses(net: ProposalNet, heads: EmbeddingHeads, samples: Sequence[Labelled],
             rng: np.random.Generator) -> Losses:
-    picks = rng.integers([len(sample.truths) for sample in samples])
-    pictures, truths = zip(*(another_camera(sample.frames[pick], sample.truths[pick], rng)
-                             for sample, pick in zip(samples, picks)))
+    pictures, things = zip(*(_augmented(sample, rng) for sample in samples))
     frames = torch.from_numpy(np.stack(pictures))
-    wanted = torch.from_numpy(np.stack([true_saliency(truth, *MAP_SIZE) for truth in truths]))
-    labels = torch.from_numpy(np.stack(
-        [cell_targets(truth, *MAP_SIZE).label for truth in truths]))
+    wanted = torch.from_numpy(np.stack([saliency(
+        ((thing.importance, thing.box) for thing in found), *MAP_SIZE) for found in things]))
+    kinds = torch.from_numpy(np.stack([_kinds(found) for found in things]))
     raw = net.raw(frames)
     # Cells that matter are few; without the weight the network would say 0 everywhere.
-    saliency = functional.binary_cross_entropy_with_logits(
-        raw.saliency_logits, wanted, weight=1.0 + 4.0 * wanted)
-    return {'saliency': saliency, **heads.losses(raw.embedding, frames, labels)}
+    weight = 1.0 + 4.0 * wanted
+    return {
+        'saliency': functional.binary_cross_entropy_with_logits(
+            raw.saliency_logits, wanted, weight=weight),
+        'place': _PLACE_WEIGHT * functional.binary_cross_entropy_with_logits(
+            raw.place, wanted, weight=weight),
+        **heads.losses(raw.embedding, frames, kinds)}

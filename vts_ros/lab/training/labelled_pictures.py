@@ -1,0 +1,249 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Pictures and what matters in them, for the proposal network.
+
+Three sources: rendered pictures, of which all is known; pictures of real roads with the boxes of
+a detector; and rendered actors drawn over these, with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+import json
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.scenes import ground_truth as truth
+from vts_ros.lab.scenes.cells import general_importance, importance
+from vts_ros.lab.scenes.clips import balanced_scenes
+from vts_ros.lab.scenes.composite import bare, Cut
+from vts_ros.lab.scenes.renderer import Renderer
+from vts_ros.lab.scenes.scene_truth import FrameTruth
+from vts_ros.lab.training.other_cameras import Thing
+
+#: What a cell can show, beside nothing.
+KINDS = ('person', 'two-wheeler', 'car', 'heavy vehicle', 'animal', 'traffic light', 'barrier')
+_KIND_OF = {'car': 'car', 'truck': 'heavy vehicle', 'bus': 'heavy vehicle',
+            'motorcycle': 'two-wheeler', 'cyclist': 'two-wheeler', 'pedestrian': 'person',
+            'child': 'person', 'animal': 'animal', 'traffic light': 'traffic light',
+            'barrier': 'barrier'}
+_UNPROTECTED = ('person', 'two-wheeler', 'animal')
+#: Size at which pictures are rendered, width and height: larger than the network sees, so that it
+#: can be zoomed into. Half of them are drawn at the size of the embedded model.
+_SIZE, _SMALL = (448, 256), (224, 128)
+#: Pictures in a file.
+_SHARD = 500
+#: Seeds of the training split where rendered pictures and those over real ones begin; windows of
+#: the embedded model begin at 0.
+_FIRST, _FIRST_OVER = 200_000, 400_000
+#: A road user as high as this share of the picture is as important as can be, without knowing
+#: whether it is a risk; and a confidence from which a detection counts in full.
+_NEAR_HEIGHT, _SURE = 0.4, 0.5
+
+
+class Labelled(NamedTuple):
+    """
+    A picture and what matters in it.
+
+    Attributes
+    ----------
+    picture
+        uint8 [H, W, 3], RGB.
+    is_rendered
+        Whether nothing in it is real.
+
+    """
+
+    picture: NDArray[np.uint8]
+    things: tuple[Thing, ...]
+    is_rendered: bool
+
+
+class Found(Protocol):
+    """A road user that a detector has found; ``kind`` is one of ``KINDS``."""
+
+    @property
+    def kind(self) -> str:
+        """Return what it is."""
+
+    @property
+    def confidence(self) -> float:
+        """Return how sure that is, 0 to 1."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom in shares of the picture."""
+
+
+def detected(found: Sequence[Found]) -> tuple[Thing, ...]:
+    """Return what a detector has found as things; the nearer, the more important."""
+    things = []
+    for one in found:
+        near = min(1.0, (one.box[3] - one.box[1]) / _NEAR_HEIGHT)
+        weight = (0.5 if one.kind == 'traffic light' else
+                  general_importance(one.kind in _UNPROTECTED, near))
+        things.append(Thing(KINDS.index(one.kind), weight * min(1.0, one.confidence / _SURE),
+                            one.box))
+    return tuple(things)
+
+
+def known(frame: FrameTruth) -> tuple[Thing, ...]:
+    """Return what the truth about a frame says, without what is hidden."""
+    return tuple(Thing(KINDS.index(_KIND_OF[actor.label]), importance(actor), actor.box)
+                 for actor in frame.actors if actor.visible >= 0.2)
+
+
+class RoadPictures:
+    """
+    Pictures of real roads with the boxes of a detector, kept compressed.
+
+    Parameters
+    ----------
+    recordings
+        For each one its pictures, uint8 [H, W, 3], RGB, with what was found in them.
+
+    """
+
+    #: Width at which they are kept.
+    WIDTH = 896
+
+    def __init__(self, recordings: Sequence[Sequence[tuple[NDArray[np.uint8], Sequence[Found]]]]
+                 ) -> None:
+        self._recordings = [[(_packed(picture), detected(found)) for picture, found in recording]
+                            for recording in recordings if recording]
+        # A long recording has more to show than a short one, but less than in proportion.
+        share = np.sqrt([float(len(recording)) for recording in self._recordings])
+        self._share = share / share.sum()
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return sum(len(recording) for recording in self._recordings)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        """Return one at random."""
+        recording = self._recordings[rng.choice(len(self._share), p=self._share)]
+        data, things = recording[rng.integers(len(recording))]
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        return Labelled(np.ascontiguousarray(picture, np.uint8), things, False)
+
+
+def _packed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    if width > RoadPictures.WIDTH:
+        size = RoadPictures.WIDTH, round(height * RoadPictures.WIDTH / width)
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return np.asarray(data, np.uint8)
+
+
+class RenderedPictures:
+    """
+    Rendered pictures of a folder; they stay on disk until asked for.
+
+    Parameters
+    ----------
+    folder
+        Where :func:`render_pictures` wrote them.
+    name
+        ``rendered`` or ``over``.
+
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        paths = sorted(folder.glob(f'{name}-*.npy'))
+        self._pictures = [np.load(path, mmap_mode='r') for path in paths]
+        self._things = [[tuple(Thing(kind, weight, tuple(box)) for kind, weight, *box in things)
+                         for things in json.loads(path.with_suffix('.json').read_text())]
+                        for path in paths]
+        self._is_rendered = name == 'rendered'
+        self._counts = np.cumsum([len(pictures) for pictures in self._pictures])
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return int(self._counts[-1]) if len(self._counts) else 0
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        """Return one at random."""
+        number = int(rng.integers(len(self)))
+        file = int(np.searchsorted(self._counts, number, 'right'))
+        row = number - int(self._counts[file - 1] if file else 0)
+        return Labelled(np.asarray(self._pictures[file][row]), self._things[file][row],
+                        self._is_rendered)
+
+
+def render_pictures(folder: Path, count: int, roads: RoadPictures | None = None,
+                    progress: Callable[[int], None] = lambda pictures: None) -> None:
+    """
+    Render pictures of the training split; what is there already stays.
+
+    Parameters
+    ----------
+    folder
+        Where they go; made if it is not there.
+    count
+        How many, rounded up to whole files.
+    roads
+        Pictures of real roads to draw the actors over; without, everything is rendered.
+    progress
+        Called with the number of pictures that were done since the last call.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(-(-count // _SHARD)):
+        path = folder / f'{"over" if roads else "rendered"}-{number:03d}.npy'
+        if not path.exists():
+            rng = np.random.default_rng([number, 7])
+            source = (_over(roads, _FIRST_OVER + 4 * _SHARD * number, rng) if roads else
+                      _rendered(_FIRST + _SHARD * number, rng))
+            made = [labelled for labelled, _ in zip(source, range(_SHARD))]
+            path.with_suffix('.json').write_text(json.dumps(
+                [[[thing.kind, round(thing.importance, 3), *thing.box]
+                  for thing in labelled.things] for labelled in made]))
+            # Last and in one step: a file is there, or it is not.
+            partial = path.with_suffix('.part')
+            with partial.open('wb') as file:
+                np.save(file, np.stack([labelled.picture for labelled in made]))
+            partial.rename(path)
+        progress(_SHARD)
+
+
+def _rendered(first: int, rng: np.random.Generator) -> Iterator[Labelled]:
+    """Yield two frames of each scene."""
+    for scene in balanced_scenes('train', _SHARD, first):
+        small = rng.random() < 0.5
+        renderer = Renderer(scene, *(_SMALL if small else _SIZE))
+        for index in sorted(rng.choice(len(scene.times), 2, replace=False).tolist()):
+            picture = renderer.frame(index)
+            if small:
+                picture = np.asarray(cv2.resize(picture, _SIZE), np.uint8)
+            yield Labelled(picture, known(truth.frame_truth(scene, index, _SIZE[1] / _SIZE[0])),
+                           True)
+
+
+def _over(roads: RoadPictures, first: int, rng: np.random.Generator) -> Iterator[Labelled]:
+    """Yield a frame of each scene that can happen on a straight road, over a real one."""
+    for drawn in balanced_scenes('train', 4 * _SHARD, first):
+        if (scene := bare(drawn)) is None:
+            continue
+        road = roads.draw(rng)
+        cut = Cut.at((0.5 + rng.uniform(-0.04, 0.04), 0.56 + rng.uniform(-0.05, 0.05)),
+                     road.picture.shape[:2])
+        index = len(scene.times) - 1 - int(rng.integers(3))
+        picture = Renderer(scene, *_SIZE).over(cut.of(road.picture), index)
+        drawn_things = known(truth.frame_truth(scene, index, _SIZE[1] / _SIZE[0]))
+        behind = (thing._replace(box=cut.box(thing.box)) for thing in road.things)
+        yield Labelled(picture, (*drawn_things, *(
+            thing for thing in behind if _is_shown(thing, drawn_things))), False)
+
+
+def _is_shown(thing: Thing, before: Sequence[Thing]) -> bool:
+    """Return whether a thing is in the picture and its middle not behind what is drawn."""
+    left, top, right, bottom = thing.box
+    x, y = (left + right) / 2.0, (top + bottom) / 2.0
+    return right > 0.0 and left < 1.0 and bottom > 0.0 and top < 1.0 and not any(
+        one.box[0] < x < one.box[2] and one.box[1] < y < one.box[3] for one in before)
