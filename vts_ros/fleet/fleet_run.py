@@ -218,7 +218,7 @@ def _workers(folder: FleetFolder, settings: FleetSettings, options: ClusterOptio
     # The same number of threads everywhere, or sums would be rounded differently.
     threads = settings.config.threads or max(1, int(options.cpus))
     settings = replace(settings, config=replace(settings.config, threads=threads))
-    worker = ray.remote(FleetWorker).options(
+    worker: Any = ray.remote(FleetWorker).options(
         num_cpus=options.cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)
     workers = [worker.remote(folder.root, settings) for _ in range(max(1, count))]
     try:

@@ -170,9 +170,12 @@ class Fleet:
         self.root = root
         if next((root / ANSWERS).glob('*.parquet'), None) is None:
             raise FleetError(f'no answers in {root}: vts fleet annotate SOURCES --out {root}')
-        settings = {'autoinstall_known_extensions': 'false', 'autoload_known_extensions': 'false'}
-        self._base = duckdb.connect(config=settings | ({'threads': str(threads)} if threads
-                                                       else {}))
+        # Nothing is downloaded.
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            'autoinstall_known_extensions': False, 'autoload_known_extensions': False}
+        if threads:
+            settings['threads'] = threads
+        self._base = duckdb.connect(config=settings)
         files = f"'{_quoted(root / ANSWERS)}/*.parquet'"
         times = f"'{_quoted(root / TIMINGS)}/*.parquet'"
         self._base.execute(
