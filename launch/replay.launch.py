@@ -2,10 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Explain a recorded drive: `ros2 launch vts_ros replay.launch.py bag:=my_drive`."""
 
+import json
 import os
 from pathlib import Path
+import subprocess
+import sys
+from typing import Any
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
@@ -14,8 +18,6 @@ from launch.actions import (
     OpaqueFunction,
 )
 from launch_ros.actions import Node, SetRemap
-
-from vts_ros.tools.bags import node_inputs
 
 SHARE = Path(get_package_share_directory('vts_ros'))
 #: Arguments that are handed on as they are.
@@ -37,13 +39,38 @@ def room_for_pictures() -> dict[str, str]:
     return {PROFILES[0]: str(SHARE / 'config' / 'fastdds.xml')}
 
 
+def node_inputs(bag: str, image_transport: str) -> dict[str, Any]:
+    """
+    Return how the node is to be started for the cameras of a bag.
+
+    The player is asked, in a process: it has the Python with the libraries that read bags, and
+    ``ros2`` may run in another.
+
+    Raises
+    ------
+    RuntimeError
+        If the bag cannot be read, in one line.
+
+    """
+    player = Path(get_package_prefix('vts_ros'), 'lib', 'vts_ros', 'vts_replay')
+    done = subprocess.run(
+        [player, bag, '--show-inputs', '--image-transport', image_transport or 'auto'],
+        capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ['vts_replay failed'])[-1])
+    # What is odd about the bag.
+    sys.stderr.write(done.stderr)
+    inputs: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return inputs
+
+
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the node, listening to the cameras of the bag, and what plays the bag."""
     value = context.launch_configurations
     inputs = node_inputs(value['bag'], value['image_transport'])
     node = IncludeLaunchDescription(str(SHARE / 'launch' / 'vts.launch.py'), launch_arguments={
-        'cameras': ','.join(inputs.cameras),
-        'image_transport': inputs.image_transport,
+        'cameras': ','.join(inputs['cameras']),
+        'image_transport': inputs['image_transport'],
         'use_sim_time': 'true',
         **{name: value[name] for name in (
             *HANDED_ON, 'params_file', 'log_level', 'respawn', 'overlay', 'rviz')},
@@ -53,7 +80,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         additional_env=room_for_pictures(),
         arguments=[value['bag'], '--clock', '--rate', value['rate'], '--wait-sec', '60',
                    *(['--loop'] if value['loop'] == 'true' else [])])
-    remaps = [SetRemap(*remap) for remap in inputs.remaps.items()]
+    remaps = [SetRemap(*remap) for remap in inputs['remaps'].items()]
     return [GroupAction([*remaps, node]), player]
 
 

@@ -96,8 +96,8 @@ class Car:
         self.stamp_ns = self._begin_ns
         for received in (self.reports, self.risks, self.retracted, self.markers, self.statuses):
             received.clear()
-        for one in self._listening:
-            self.node.destroy_subscription(one)
+        for subscription in self._listening:
+            self.node.destroy_subscription(subscription)
         self._listening.clear()
 
     def until(self, condition: Callable[[], Any], timeout_sec: float = PATIENCE_SEC,
@@ -122,9 +122,9 @@ class Car:
     def listen(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> list[Any]:
         """Return a list that gets the messages of a topic until the end of the test."""
         got: list[Any] = []
-        one = self.node.create_subscription(kind, topic, got.append, qos)
-        self._listening.append(one)
-        self.until(one.get_publisher_count)
+        subscription = self.node.create_subscription(kind, topic, got.append, qos)
+        self._listening.append(subscription)
+        self.until(subscription.get_publisher_count)
         return got
 
     def publisher(self, kind: Any, topic: str, qos: QoSProfile = RELIABLE) -> Publisher:
@@ -223,8 +223,7 @@ class Car:
 
     def counter(self, status: str, name: str) -> int:
         """Return a counter from diagnostics that are newer than this call."""
-        values = {value.key: value.value for value in self.status(status).values}
-        return int(values.get(name, 0))
+        return int(values_of(self.status(status)).get(name, 0))
 
     def wait_for_counters(self, status: str, **expected: int) -> None:
         """Wait until the counters of a status have these values."""
@@ -232,7 +231,7 @@ class Car:
 
         def agree() -> bool:
             found = self.statuses.get(STATUS + status)
-            values = {one.key: one.value for one in found.values} if found else {}
+            values = values_of(found) if found else {}
             seen.update({name: int(values.get(name, 0)) for name in expected})
             return seen == expected
 
@@ -272,9 +271,14 @@ class Car:
             self.statuses.update({status.name: status for status in message.status})
 
 
+def values_of(status: DiagnosticStatus) -> dict[str, str]:
+    """Return the values of a status by name."""
+    return {value.key: value.value for value in status.values}
+
+
 def parameters(given: Sequence[str]) -> list[str]:
     """Return parameters in the form of the command line."""
-    return ['--ros-args', *(word for one in given for word in ('-p', one))]
+    return ['--ros-args', *(word for parameter in given for word in ('-p', parameter))]
 
 
 def start_node(ros: Ros, model: str, *given: str) -> Process:

@@ -72,7 +72,7 @@ def _check_car(car: Car) -> None:
     report = car.reports[0]
     assert {frame.camera for frame in report.frames} == {'front'}
     assert len(report.keep) == round(0.5 * report.tokens_total)
-    assert to_ns(drawn[0].header.stamp) in {one.stamp for one in car.reports}
+    assert to_ns(drawn[0].header.stamp) in {report.stamp for report in car.reports}
 
 
 def _check_replay(car: Car) -> None:

@@ -51,9 +51,9 @@ from vts_ros.tools.annotate import (
     SHEET,
     TIMELINE,
     VIDEO,
-    VIDEO_FPS,
     write_outputs,
 )
+from vts_ros.tools.answer_video import VIDEO_FPS
 from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, read_frames, TYPESTORE
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.vlm.answers import Answer, RISK_LEVELS, RiskLevel

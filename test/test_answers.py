@@ -21,12 +21,17 @@ from vts_ros.vlm.answers import (
     RISK_LEVELS,
     schema,
 )
+from vts_ros.vlm.boxes import Box, BoxForm, PictureSize, UnitWatch
+from vts_ros.vlm.conventions import CONVENTIONS
 
 ANSWER = Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0),
                 'A child runs out.', 'brake hard')
 FORM = ('{"object": {"label": "child", "box": [0.41, 0.20, 0.55, 1.00]}, "risk": "high", '
         '"explanation": "A child runs out.", "action": "brake hard", '
         '"description": "A city street."}')
+QWEN25, QWEN3 = (CONVENTIONS[name].box for name in ('qwen2_5_vl', 'qwen3_vl'))
+#: A camera of 1920x1080 px, of which a model of 28 px per token gets 23x13 tokens.
+PICTURE = PictureSize((644.0, 364.0), (1920.0, 1080.0))
 
 
 def test_render_writes_the_form_to_the_letter() -> None:
@@ -47,8 +52,13 @@ def test_the_schema_asks_for_the_form_in_its_order() -> None:
     assert nothing == {'type': 'null'}
     side = {'minimum': 0, 'maximum': 1, 'type': 'number', 'multipleOf': 0.01}
     assert found['properties']['box']['items'] == side
-    thousand = schema(1000.0)['properties']['object']['anyOf'][0]['properties']['box']['items']
-    assert thousand == {'minimum': 0, 'maximum': 1000, 'type': 'integer'}
+    thousand, _ = schema(QWEN3)['properties']['object']['anyOf']
+    assert list(thousand['properties']) == thousand['required'] == ['bbox_2d', 'label']
+    assert thousand['properties']['bbox_2d']['items'] == {
+        'minimum': 0, 'maximum': 1000, 'type': 'integer'}
+    pixels, _ = schema(QWEN25)['properties']['object']['anyOf']
+    assert pixels['properties']['bbox_2d']['items'] == {
+        'minimum': 0, 'maximum': 9999, 'type': 'integer'}
 
 
 def test_the_form_reads_back_without_a_problem() -> None:
@@ -211,8 +221,82 @@ def test_a_box_that_cannot_be_is_none_and_counted(box: str) -> None:
 
 def test_boxes_are_read_in_the_unit_of_the_prompt_only() -> None:
     text = FORM.replace('[0.41, 0.20, 0.55, 1.00]', '[410, 200, 550, 1000]')
-    assert parse(text, box_scale=1000).box == ANSWER.box
+    assert parse(text, BoxForm(scale=1000.0)).box == ANSWER.box
     assert parse(text).box is None
+
+
+def said(found: str) -> str:
+    """Return the form with other words for the object."""
+    return FORM.replace('{"label": "child", "box": [0.41, 0.20, 0.55, 1.00]}', found)
+
+
+@pytest.mark.parametrize(('form', 'found'), [
+    (BoxForm(), '{"label": "child", "bbox_2d": [0.41, 0.20, 0.55, 1.00]}'),
+    (BoxForm(scale=1000.0), '{"label": "child", "box": [410, 200, 550, 1000]}'),
+    (BoxForm(scale=1000.0), '{"label": "child", "box": [[410, 200, 550, 1000]]}'),
+    (BoxForm(scale=1000.0), '{"label": "child", "box": "<box>[[410, 200, 550, 1000]]</box>"}'),
+    (BoxForm(scale=1000.0), '{"label": "child", "box": [[410, 200], [550, 1000]]}'),
+    (BoxForm(scale=1000.0), '{"label": "child", "box": "(410,200),(550,1000)"}'),
+    (QWEN3, '{"bbox_2d": [410, 200, 550, 1000], "label": "child"}'),
+    (QWEN3, '[{"bbox_2d": [410, 200, 550, 1000], "label": "child"}, '
+            '{"bbox_2d": [1, 2, 3, 4], "label": "car"}]'),
+    (QWEN3, '"child", "bbox_2d": [410, 200, 550, 1000]'),
+    (QWEN3, '{"Label": "child", "BBox": [410, 200, 550, 1000]}'),
+    # Of 644x364 px.
+    (QWEN25, '{"bbox_2d": [264.04, 72.8, 354.2, 364], "label": "child"}'),
+])
+@pytest.mark.parametrize('around', [
+    '{}', '```json\n{}\n```', 'Here it is:\n{}\nDrive safely.',
+    '<think>The box is [1, 2, 3, 4] or {{"bbox_2d": [5, 6, 7, 8]}}.</think>{}'])
+def test_boxes_are_read_as_their_family_writes_them(
+        form: BoxForm, found: str, around: str) -> None:
+    answer, problems = inspect(around.format(said(found)), form, PICTURE)
+    assert problems == ()
+    assert (answer.label, answer.risk) == ('child', 'high')
+    assert answer.box == pytest.approx(ANSWER.box)
+
+
+@pytest.mark.parametrize(('form', 'sides', 'box'), [
+    # Hundredths instead of thousandths or pixels.
+    (QWEN3, '0.41, 0.20, 0.55, 1.00', ANSWER.box),
+    (QWEN25, '0.41, 0.20, 0.55, 1.00', ANSWER.box),
+    # Pixels of the picture as it came.
+    (QWEN3, '960, 270, 1440, 1080', (0.5, 0.25, 0.75, 1.0)),
+    (QWEN25, '960, 270, 1440, 1080', (0.5, 0.25, 0.75, 1.0)),
+    (BoxForm(), '960, 270, 1440, 1080', (0.5, 0.25, 0.75, 1.0)),
+    # Thousandths where these pixels are not in the picture.
+    (BoxForm(), '500, 250, 750, 1000', None),
+])
+def test_a_box_in_another_unit_is_recognised_where_there_is_no_doubt(
+        form: BoxForm, sides: str, box: Box | None) -> None:
+    answer, problems = inspect(said(f'{{"label": "child", "bbox_2d": [{sides}]}}'), form, PICTURE)
+    assert answer.box == box
+    assert problems == (('bad box',) if box is None else ('other unit',))
+
+
+def test_thousandths_are_recognised_where_they_cannot_be_pixels() -> None:
+    small = PictureSize((224.0, 128.0), (224.0, 128.0))
+    text = said('{"label": "child", "box": [410, 200, 550, 1000]}')
+    assert inspect(text, BoxForm(), small) == (ANSWER, ('other unit',))
+    # Without the sizes nobody can tell.
+    assert inspect(text)[1] == ('bad box',)
+
+
+@pytest.mark.parametrize('length', range(len(FORM)))
+def test_a_box_that_was_cut_off_is_none(length: int) -> None:
+    whole = said('{"bbox_2d": [410, 200, 550, 1000], "label": "child"}')
+    answer = parse(whole[:length], QWEN3, PICTURE)
+    assert answer.box in (None, ANSWER.box)
+    assert answer.label in (None, 'child')
+
+
+def test_a_wrong_unit_is_told_once_and_not_of_a_slip() -> None:
+    watch = UnitWatch()
+    assert not any(watch.note(astray) for astray in (True, True, True, True))
+    assert watch.note(True)
+    assert not any(watch.note(True) for _ in range(10))
+    good = UnitWatch()
+    assert not any(good.note(number % 3 == 0) for number in range(30))
 
 
 @pytest.mark.parametrize('found', [

@@ -34,7 +34,7 @@ def known(sparsifier: Sparsifier) -> dict[str, Method]:
 
 def evidence(tokens: Tokens, grid: tuple[int, int] | None = None, seed: int = 0,
              object_area: Iterable[float] | None = None) -> Evidence:
-    """Return a window with these tokens, and pictures and proposals by lot."""
+    """Return a window with these tokens, and pictures and proposals at random."""
     rng = np.random.default_rng(seed)
     frames = len(tokens)
     embedding = rng.normal(size=(frames, 48, 8, 14)).astype(np.float32)
@@ -48,7 +48,7 @@ def evidence(tokens: Tokens, grid: tuple[int, int] | None = None, seed: int = 0,
         object_area=area.astype(np.float32))
 
 
-def by_lot(frames: int, tokens: int, width: int = 8, seed: int = 0) -> Tokens:
+def random_tokens(frames: int, tokens: int, width: int = 8, seed: int = 0) -> Tokens:
     """Return tokens that resemble those of the frame before, as those of a camera do."""
     rng = np.random.default_rng(seed)
     still = rng.normal(size=(1, tokens, width))
@@ -57,7 +57,7 @@ def by_lot(frames: int, tokens: int, width: int = 8, seed: int = 0) -> Tokens:
 
 def still(frames: int, tokens: int, width: int = 8) -> Tokens:
     """Return a video in which nothing moves."""
-    return np.repeat(by_lot(1, tokens, width), frames, axis=0)
+    return np.repeat(random_tokens(1, tokens, width), frames, axis=0)
 
 
 def painted(frames: int, tokens: int, changes: dict[tuple[int, int], int]) -> Tokens:
@@ -80,12 +80,12 @@ def feasible(name: str, budget: int, frames: int, tokens: int) -> bool:
 
 @given(frames=strategies.integers(1, 9), rows=strategies.integers(1, 9),
        columns=strategies.integers(1, 14), ratio=strategies.floats(0.001, 1.0),
-       kind=strategies.sampled_from(('lot', 'still', 'zero')),
+       kind=strategies.sampled_from(('random', 'still', 'zero')),
        seed=strategies.integers(0, 1000))
 def test_exactly_the_budget(known: dict[str, Method], frames: int, rows: int, columns: int,
                             ratio: float, kind: str, seed: int) -> None:
     tokens = rows * columns
-    video = {'lot': by_lot(frames, tokens, seed=seed), 'still': still(frames, tokens),
+    video = {'random': random_tokens(frames, tokens, seed=seed), 'still': still(frames, tokens),
              'zero': np.zeros((frames, tokens, 4), np.float32)}[kind]
     window = evidence(video, (rows, columns), seed)
     budget = token_budget(frames, (rows, columns), ratio)
@@ -106,7 +106,7 @@ def test_exactly_the_budget(known: dict[str, Method], frames: int, rows: int, co
 def test_windows_of_the_embedded_model(known: dict[str, Method], grid: tuple[int, int],
                                        ratio: float) -> None:
     tokens = grid[0] * grid[1]
-    window = evidence(by_lot(5, tokens), grid)
+    window = evidence(random_tokens(5, tokens), grid)
     cannot = {name for name, method in known.items()
               if method.keep(window, token_budget(5, grid, ratio)) is None}
     assert cannot == {0.2: {'dycoke'}, 0.1: {'evs', 'evs-newest', 'dtd', 'dycoke'}}.get(
@@ -114,7 +114,7 @@ def test_windows_of_the_embedded_model(known: dict[str, Method], grid: tuple[int
 
 
 def test_the_choice_depends_on_the_window_alone(known: dict[str, Method]) -> None:
-    first, second = (evidence(by_lot(5, 28, seed=seed), (4, 7), seed) for seed in (1, 2))
+    first, second = (evidence(random_tokens(5, 28, seed=seed), (4, 7), seed) for seed in (1, 2))
     for method in known.values():
         before = method.keep(first, 84)
         method.keep(second, 84)
@@ -126,7 +126,7 @@ def test_the_choice_depends_on_the_window_alone(known: dict[str, Method]) -> Non
 
 @pytest.mark.parametrize('name', BLIND_TO_PLACE)
 def test_places_may_be_permuted(known: dict[str, Method], name: str) -> None:
-    video = by_lot(6, 20, seed=3)
+    video = random_tokens(6, 20, seed=3)
     order = np.random.default_rng(4).permutation(20)
     plain = known[name].keep(evidence(video), 70)
     moved = known[name].keep(evidence(video[:, order]), 70)
@@ -138,7 +138,7 @@ def test_places_may_be_permuted(known: dict[str, Method], name: str) -> None:
 
 @pytest.mark.parametrize('name', BLIND_TO_PLACE)
 def test_the_unit_of_the_features_does_not_matter(known: dict[str, Method], name: str) -> None:
-    video = by_lot(6, 20, seed=5)
+    video = random_tokens(6, 20, seed=5)
     plain, scaled = (known[name].keep(evidence(video * scale), 70) for scale in (1.0, 0.125))
     assert plain is not None
     assert scaled is not None
@@ -147,7 +147,7 @@ def test_the_unit_of_the_features_does_not_matter(known: dict[str, Method], name
 
 @pytest.mark.parametrize('name', ['evs', 'evs-newest', 'dycoke', 'dtd'])
 def test_a_brighter_token_is_no_other_token(known: dict[str, Method], name: str) -> None:
-    video = by_lot(6, 20, seed=6)
+    video = random_tokens(6, 20, seed=6)
     scale = 2.0 ** np.random.default_rng(7).integers(-3, 4, (6, 20, 1))
     plain, scaled = (known[name].keep(evidence(one), 70) for one in (video, video * scale))
     assert plain is not None
@@ -169,26 +169,26 @@ def test_names_are_unique_and_known(sparsifier: Sparsifier) -> None:
 @pytest.mark.parametrize('budget', [0, 13])
 def test_impossible_budgets_are_refused(budget: int) -> None:
     with pytest.raises(ValueError, match='not within 1 to 12'):
-        BASELINES[0].keep(evidence(by_lot(3, 4)), budget)
+        BASELINES[0].keep(evidence(random_tokens(3, 4)), budget)
 
 
 def test_a_broken_promise_is_noticed() -> None:
     greedy = Method('greedy', 'baseline', '', '',
                     (lambda window, budget: np.arange(12, dtype=np.int32),))
     with pytest.raises(ValueError, match='greedy keeps 12 tokens instead of 5'):
-        greedy.keep(evidence(by_lot(3, 4)), 5)
+        greedy.keep(evidence(random_tokens(3, 4)), 5)
 
 
 # Controls
 
 def test_random_takes_equally_many_of_every_frame() -> None:
-    window = evidence(by_lot(5, 28), (4, 7))
+    window = evidence(random_tokens(5, 28), (4, 7))
     counts = np.bincount(random(window, 87) // 28, minlength=5)
     assert set(counts) == {17, 18}
 
 
 def test_random_differs_by_seed_and_by_window(known: dict[str, Method]) -> None:
-    first, second = (evidence(by_lot(5, 28), (4, 7), seed) for seed in (1, 2))
+    first, second = (evidence(random_tokens(5, 28), (4, 7), seed) for seed in (1, 2))
     kept = {tuple(random(window, 70, seed).tolist())
             for window in (first, second) for seed in range(RANDOM_SEEDS)}
     assert len(kept) == 2 * RANDOM_SEEDS
@@ -205,7 +205,7 @@ def test_random_has_no_favourite_place() -> None:
 
 
 def test_downsample_is_a_coarser_grid() -> None:
-    keep = downsample(evidence(by_lot(2, 112), (8, 14)), 2 * 28)
+    keep = downsample(evidence(random_tokens(2, 112), (8, 14)), 2 * 28)
     row, column = np.divmod(keep[:28], 14)
     assert set(row) == {1, 3, 5, 7}
     assert set(column) == {1, 3, 5, 7, 9, 11, 13}
@@ -213,9 +213,9 @@ def test_downsample_is_a_coarser_grid() -> None:
 
 
 def test_downsample_gives_the_remainder_to_the_newest() -> None:
-    keep = downsample(evidence(by_lot(5, 28), (4, 7)), 73)
+    keep = downsample(evidence(random_tokens(5, 28), (4, 7)), 73)
     assert np.bincount(keep // 28).tolist() == [14, 14, 15, 15, 15]
-    assert np.bincount(downsample(evidence(by_lot(5, 28), (4, 7)), 2) // 28,
+    assert np.bincount(downsample(evidence(random_tokens(5, 28), (4, 7)), 2) // 28,
                        minlength=5).tolist() == [0, 0, 0, 1, 1]
 
 
@@ -233,7 +233,7 @@ def test_spread_leaves_no_large_gaps(grid: tuple[int, int]) -> None:
 
 
 def test_newest_keeps_whole_frames() -> None:
-    window = evidence(by_lot(5, 28), (4, 7))
+    window = evidence(random_tokens(5, 28), (4, 7))
     assert newest(window, 56).tolist() == list(range(84, 140))
     keep = newest(window, 70)
     assert keep[14:].tolist() == list(range(84, 140))
@@ -318,7 +318,7 @@ def test_dart_keeps_pivots_and_what_is_unlike_them() -> None:
 
 
 def test_dart_looks_for_pivots_in_each_picture() -> None:
-    video = by_lot(5, 28, seed=8)
+    video = random_tokens(5, 28, seed=8)
     video[0] *= 100.0
     keep = dart(evidence(video, (4, 7)), 40)
     assert np.bincount(keep // 28).tolist() == [8] * 5
@@ -368,7 +368,7 @@ def slow_vidcom2(video: Tokens, budget: int) -> list[int]:
 @pytest.mark.parametrize('budget', [3, 17, 40, 84, 110])
 def test_vidcom2_is_as_published(budget: int) -> None:
     for seed in range(4):
-        video = by_lot(4, 28, width=10, seed=seed)
+        video = random_tokens(4, 28, width=10, seed=seed)
         video[seed] += 0.4  # an unusual frame
         assert vidcom2(evidence(video, (4, 7)), budget).tolist() == slow_vidcom2(video, budget)
 
@@ -390,7 +390,7 @@ def test_vidcom2_keeps_more_of_an_unusual_frame_and_what_is_unlike_it() -> None:
     ('vts-key-newest', 4), ('vts-key-oldest', 0), ('vts-key-oracle', 2)])
 def test_key_frame_and_newest_have_their_quarters(known: dict[str, Method], name: str,
                                                   key: int) -> None:
-    window = evidence(by_lot(5, 28), (4, 7), object_area=(0.1, 0.2, 0.4, 0.3, 0.0))
+    window = evidence(random_tokens(5, 28), (4, 7), object_area=(0.1, 0.2, 0.4, 0.3, 0.0))
     keep = known[name].keep(window, 60)
     assert keep is not None
     of_frames = np.bincount(keep // 28, minlength=5)
@@ -405,7 +405,7 @@ def test_key_frame_and_newest_have_their_quarters(known: dict[str, Method], name
 
 def test_the_oracle_takes_the_newest_of_equals_and_needs_the_truth(
         known: dict[str, Method]) -> None:
-    nothing = evidence(by_lot(5, 28), (4, 7), object_area=[0.0] * 5)
+    nothing = evidence(random_tokens(5, 28), (4, 7), object_area=[0.0] * 5)
     keep, newest = (known[name].keep(nothing, 28) for name in ('vts-key-oracle', 'vts-key-newest'))
     assert keep is not None
     assert newest is not None
@@ -417,7 +417,7 @@ def test_the_oracle_takes_the_newest_of_equals_and_needs_the_truth(
 def test_every_frame_is_a_random_key_at_times(known: dict[str, Method]) -> None:
     keys = set()
     for seed in range(40):
-        keep = known['vts-key-random'].keep(evidence(by_lot(5, 28), (4, 7), seed), 28)
+        keep = known['vts-key-random'].keep(evidence(random_tokens(5, 28), (4, 7), seed), 28)
         assert keep is not None
         keys.add(int(np.bincount(keep // 28, minlength=5).argmax()))
     assert keys == {0, 1, 2, 3, 4}
@@ -433,7 +433,7 @@ def test_every_frame_is_a_random_key_at_times(known: dict[str, Method]) -> None:
     ('vts-share-none', {'key_share': 0.0, 'newest_share': 0.0})])
 def test_variants_are_the_sparsifier_with_other_settings(
         known: dict[str, Method], name: str, settings_of: dict[str, float]) -> None:
-    window = evidence(by_lot(5, 112), (8, 14), seed=3)
+    window = evidence(random_tokens(5, 112), (8, 14), seed=3)
     sparsifier = Sparsifier(**settings_of)  # type: ignore[arg-type]
     for ratio, budget in ((0.6, 336), (0.2, 112)):
         expected = sparsifier.select(window.proposals, (8, 14), ratio)
@@ -443,7 +443,7 @@ def test_variants_are_the_sparsifier_with_other_settings(
 
 
 def test_a_variant_keeps_the_other_settings() -> None:
-    window = evidence(by_lot(5, 112), (8, 14), seed=4)
+    window = evidence(random_tokens(5, 112), (8, 14), seed=4)
     changed = Sparsifier(
         alpha=0.9, search_radius=2, key_share=0.7, newest_share=0.1).variant(hysteresis=0.0)
     expected = Sparsifier(
@@ -463,7 +463,7 @@ def test_order_by_score_and_by_turns() -> None:
 
 
 def test_cosine_of_repeats_is_exactly_one() -> None:
-    vectors = by_lot(1, 500, width=37)[0]
+    vectors = random_tokens(1, 500, width=37)[0]
     assert (cosine(vectors, vectors) == 1.0).all()
     assert (cosine(vectors, -vectors) == -1.0).all()
     assert cosine(np.zeros(3), np.ones(3)) == 0.0

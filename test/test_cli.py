@@ -78,7 +78,7 @@ def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
 
 
 @pytest.mark.parametrize(('arguments', 'reason'), [
-    (('annotate', '--bag', '/nowhere', '--keep-ratio', 0), '0 is not above 0'),
+    (('annotate', '--bag', '/nowhere', '--keep-ratio', 0), 'greater than or equal to 0.01'),
     (('eval', 'scenes', '--budgets', '0.6,0'), '0 is not above 0'),
     (('eval', 'scenes', '--split', 'train'), "'train' is not one of"),
     (('eval', 'scenes', '--methods', 'vts', '--questions'), 'not asked about --methods'),

@@ -17,6 +17,7 @@ from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Sparsifier, token_budget
 from vts_ros.vlm import Generation, OnText
 from vts_ros.vlm.answers import has_facts
+from vts_ros.vlm.conventions import PLAIN
 from vts_ros.vlm.prompts import Prompt, Prompts
 
 MOST = Plan(0.6, 100)
@@ -132,7 +133,7 @@ class Look(NamedTuple):
 class SlowModel:
     """A language model whose time goes with the tokens that it reads and writes."""
 
-    name = 'slow'
+    name, convention = 'slow', PLAIN
     token_ms, step_ms, encode_ms = 1.0, 10.0, 20.0
 
     def __init__(self, clock: Clock, slowness: Callable[[], float]) -> None:
@@ -146,6 +147,9 @@ class SlowModel:
     def encode(self, picture: NDArray[np.uint8]) -> Look:
         self._pass(self.encode_ms)
         return Look((8, 14))
+
+    def seen_size(self, features: Look) -> tuple[float, float]:
+        return 224.0, 128.0
 
     def prepare(self, features: Sequence[Any], captions: Sequence[str], prompt: Prompt) -> Any:
         return len(features)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vts_ros.lab.evaluation.proposal_recall import find_rate, rendered, Wanted
+from vts_ros.lab.evaluation.proposal_recall import find_rate, RecallTarget, rendered
 from vts_ros.lab.scenes.cells import true_saliency
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
@@ -276,15 +276,16 @@ def test_a_short_recording_is_too_little(model: str, tmp_path: Path) -> None:
 # What is found
 
 def _window(saliency: NDArray[np.float64], worth: Sequence[float],
-            tokens: Sequence[tuple[int, int]], use: NDArray[np.float32] | None = None) -> Wanted:
+            tokens: Sequence[tuple[int, int]], use: NDArray[np.float32] | None = None
+            ) -> RecallTarget:
     frames = len(saliency)
     embedding = np.zeros((48, *MAP_SIZE), np.float32)
     embedding[0] = 1.0
     found = np.zeros((frames, CELLS), bool)
     for frame, token in tokens:
         found[frame, token] = True
-    return Wanted(tuple(Proposal(one.reshape(MAP_SIZE).astype(np.float32), embedding)
-                        for one in saliency), np.array(worth, np.float32), found, use)
+    return RecallTarget(tuple(Proposal(one.reshape(MAP_SIZE).astype(np.float32), embedding)
+                              for one in saliency), np.array(worth, np.float32), found, use)
 
 
 def test_rates_by_hand() -> None:
@@ -334,6 +335,6 @@ def test_eval_proposal_from_the_command_line(model: str) -> None:
     expected = find_rate(
         sparsifier, rendered(sparsifier, 'test', 8, grid), grid, (1.0, 0.4))
     assert {name: result[name] for name in expected} == expected
-    # By lot it is 40 % of the object.
+    # At random it is 40 % of the object.
     assert result['object_recall']['0.4'] > 0.8
     assert result['key_frame_hit_rate'] >= 0.5

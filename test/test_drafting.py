@@ -132,7 +132,7 @@ def test_tokens_come_one_after_the_other_and_stop_is_heard(
 
 def test_answers_held_to_their_form_and_certainties_are_those_without_a_draft() -> None:
     """Processors with a state see every token of the answer once, in order."""
-    vlm = Vlm.load(checkpoint('embedded'), device='cpu', schema=schema(1.0))
+    vlm = Vlm.load(checkpoint('embedded'), device='cpu', schema=schema())
     prepared = three_pictures(vlm)
     without = TokenLogProbabilities()
     (expected,) = vlm.generate_batch([prepared], [None], 120, in_form=True,

@@ -30,6 +30,8 @@ from vts_ros.pipeline.raw_images import raw_rgb
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.bags import read_frames
 from vts_ros.vlm.answers import parse
+from vts_ros.vlm.boxes import PictureSize
+from vts_ros.vlm.conventions import CONVENTIONS
 from vts_ros.vlm.prompts import Prompts
 
 #: Damaged files are large and often refused: hypothesis need not complain.
@@ -117,10 +119,11 @@ def test_raw_pictures(encoding: str, height: int, width: int, step: int, is_bige
 @given(st.text(max_size=3000) | st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.sampled_from(('risk', 'object', 'label', 'box', 'description', 'explanation', 'x')),
-        inner, max_size=5)).map(lambda value: json.dumps(value)))
-def test_answers_of_the_model(text: str) -> None:
-    answer = parse(text, 1)
+        st.sampled_from(('risk', 'object', 'label', 'box', 'bbox_2d', 'description', 'x')),
+        inner, max_size=5)).map(lambda value: json.dumps(value)),
+    st.sampled_from(list(CONVENTIONS)))
+def test_answers_of_the_model(text: str, family: str) -> None:
+    answer = parse(text, CONVENTIONS[family].box, PictureSize((644.0, 364.0), (1920.0, 1080.0)))
     assert answer.risk in ('none', 'low', 'medium', 'high', 'unknown')
     if answer.box:
         assert all(0.0 <= side <= 1.0 for side in answer.box)

@@ -119,27 +119,6 @@ def test_nothing_is_converted_before_it_is_needed() -> None:
     assert frame.rgb().shape == (720, 1280, 3)
 
 
-ENCODINGS = [
-    'rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16', 'rgb16', 'bgr16', 'rgba16', 'bgra16',
-    *(f'bayer_{kind}{bits}' for kind in ('rggb', 'bggr', 'gbrg', 'grbg') for bits in (8, 16)),
-    'yuv422', 'yuv422_yuy2', '8UC1', '8UC3']
-
-
-@pytest.mark.parametrize('encoding', ENCODINGS)
-def test_pictures_are_those_of_cv_bridge(encoding: str) -> None:
-    """Bit by bit, for whatever both convert."""
-    bridge = pytest.importorskip('cv_bridge').CvBridge()
-    from sensor_msgs.msg import Image
-    pixel_bytes = {'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4, '8UC3': 3, 'yuv': 2}
-    size = next((value for name, value in sorted(pixel_bytes.items(), reverse=True)
-                 if encoding.startswith(name)), 1) * (2 if encoding.endswith('16') else 1)
-    data = np.random.default_rng(1).integers(0, 256, 32 * 48 * size, np.uint8)
-    sent = Image(height=32, width=48, encoding=encoding, step=48 * size, data=data.tobytes())
-    wanted = bridge.imgmsg_to_cv2(sent, 'bgr8' if encoding in ('8UC1', '8UC3') else 'rgb8')
-    np.testing.assert_array_equal(
-        raw_rgb(sent), wanted[..., ::-1] if encoding in ('8UC1', '8UC3') else wanted)
-
-
 def test_node_can_read_pictures_without_the_tools() -> None:
     """What a car needs does not load what draws and what reads recordings."""
     code = ('import sys, numpy; from vts_ros.pipeline.raw_images import raw_rgb; '

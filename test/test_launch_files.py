@@ -51,8 +51,8 @@ class Started:
     @property
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that are given beside those of files."""
-        return {name: value for one in self.given['parameters'] if isinstance(one, dict)
-                for name, value in one.items()}
+        return {name: value for parameters in self.given['parameters']
+                if isinstance(parameters, dict) for name, value in parameters.items()}
 
 
 class Action:
@@ -127,8 +127,8 @@ class IncludeLaunchDescription(Action):
 
     def visit(self, context: LaunchContext) -> None:
         description = runpy.run_path(self.source)['generate_launch_description']()
-        declared = {one.name for one in description.actions
-                    if isinstance(one, DeclareLaunchArgument)}
+        declared = {action.name for action in description.actions
+                    if isinstance(action, DeclareLaunchArgument)}
         for name, value in self.arguments:
             assert isinstance(value, str)
             # Launch would not mind, and nobody would notice.
@@ -159,8 +159,28 @@ class Node(Action):
         context.started.append(Started(self.executable, dict(context.remaps), self.given))
 
 
+#: As colcon and pip install it: its first line names the Python of the package.
+PLAYER = f"""#!{sys.executable}
+import sys
+sys.argv[0] = 'vts_replay'
+sys.path.insert(0, {str(ROOT)!r})
+from vts_ros.nodes.executables import vts_replay
+vts_replay()
+"""
+
+
 @pytest.fixture
-def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+def player(tmp_path: Path) -> Path:
+    """Return the executable of the player, where an installation has it."""
+    path = tmp_path / 'prefix' / 'lib' / 'vts_ros' / 'vts_replay'
+    path.parent.mkdir(parents=True)
+    path.write_text(PLAYER)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def packages(player: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Put the modules in place; return the packages that are installed."""
     installed = {'vts_ros': ROOT}
 
@@ -172,13 +192,15 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     modules: dict[str, dict[str, Any]] = {
         'launch': {'LaunchContext': LaunchContext, 'LaunchDescription': LaunchDescription,
                    'LaunchDescriptionEntity': Action},
-        'launch.actions': {one.__name__: one for one in (
+        'launch.actions': {action.__name__: action for action in (
             DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction)},
         'launch_ros': {},
         'launch_ros.actions': {'Node': Node, 'SetRemap': SetRemap},
         'ament_index_python': {},
-        'ament_index_python.packages': {'get_package_share_directory': share,
-                                        'PackageNotFoundError': PackageNotFoundError},
+        'ament_index_python.packages': {
+            'get_package_share_directory': share,
+            'get_package_prefix': lambda name: str(player.parents[2]),
+            'PackageNotFoundError': PackageNotFoundError},
     }
     for name, content in modules.items():
         module = ModuleType(name)
@@ -194,7 +216,7 @@ def launch(name: str, **arguments: str) -> dict[str, Started]:
     context = LaunchContext({})
     file = str(ROOT / 'launch' / f'{name}.launch.py')
     IncludeLaunchDescription(file, launch_arguments=arguments.items()).visit(context)
-    return {one.executable: one for one in context.started}
+    return {process.executable: process for process in context.started}
 
 
 #: What all three files take, and what becomes of it.
@@ -215,13 +237,13 @@ def test_arguments_reach_the_nodes(name: str, tmp_path: Path) -> None:
         {'vts_replay'} if name == 'replay' else set())
     cameras = ['camera_front'] if name == 'replay' else ['front', 'rear']
     for executable in ('vts_node', 'vts_overlay'):
-        one = started[executable]
-        assert one.given['namespace'] == 'car1'
-        assert one.given['respawn'] is True
-        assert one.given['arguments'] == ['--ros-args', '--log-level', 'debug']
-        assert one.given['parameters'][0] == str(ROOT / 'config' / 'vts.yaml')
-        assert one.parameters['cameras'] == cameras
-        assert one.parameters['image_transport'] == 'compressed'
+        process = started[executable]
+        assert process.given['namespace'] == 'car1'
+        assert process.given['respawn'] is True
+        assert process.given['arguments'] == ['--ros-args', '--log-level', 'debug']
+        assert process.given['parameters'][0] == str(ROOT / 'config' / 'vts.yaml')
+        assert process.parameters['cameras'] == cameras
+        assert process.parameters['image_transport'] == 'compressed'
     assert {name: value for name, value in started['vts_node'].parameters.items()
             if '.' in name} == {'vlm.model': 'mine', 'sparsify.keep_ratio': 0.5,
                                 'vlm.language': 'ja', 'vlm.prompts': '/prompts.yaml'}
@@ -229,8 +251,8 @@ def test_arguments_reach_the_nodes(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures('packages')
 def test_what_is_not_given_is_left_to_the_parameter_file() -> None:
-    one = launch('vts', params_file='/p.yaml')['vts_node']
-    assert one.given['parameters'] == ['/p.yaml', {}]
+    node = launch('vts', params_file='/p.yaml')['vts_node']
+    assert node.given['parameters'] == ['/p.yaml', {}]
     assert launch('vts', use_sim_time='true')['vts_node'].parameters == {'use_sim_time': True}
     assert launch('vts', use_sim_time='false')['vts_node'].parameters == {'use_sim_time': False}
     several = launch('multi_camera', topics='a=/x')['vts_node'].parameters
@@ -239,9 +261,10 @@ def test_what_is_not_given_is_left_to_the_parameter_file() -> None:
 
 @pytest.mark.usefixtures('packages')
 def test_cameras_are_remapped_in_all_nodes() -> None:
-    for one in launch('multi_camera', topics='front=/cam0/image_raw,rear=/cam1/image/compressed',
-                      overlay='true').values():
-        assert one.remaps == {
+    started = launch('multi_camera', overlay='true',
+                     topics='front=/cam0/image_raw,rear=/cam1/image/compressed')
+    for process in started.values():
+        assert process.remaps == {
             'front/image_raw': '/cam0/image_raw',
             'front/image_raw/compressed': '/cam0/image_raw/compressed',
             'rear/image_raw': '/cam1/image', 'rear/image_raw/compressed': '/cam1/image/compressed'}
@@ -262,9 +285,9 @@ def test_a_replay_is_heard_by_the_nodes_alone(tmp_path: Path) -> None:
         assert started[name].remaps == {'camera_front/image_raw/compressed': COMPRESSED_TOPIC}
         assert started[name].parameters == {
             'cameras': ['camera_front'], 'image_transport': 'compressed', 'use_sim_time': True}
-    player = started['vts_replay']
-    assert player.remaps == {}
-    assert player.given['arguments'] == [
+    replay = started['vts_replay']
+    assert replay.remaps == {}
+    assert replay.given['arguments'] == [
         bag, '--clock', '--rate', '0.5', '--wait-sec', '60', '--loop']
 
 
@@ -279,18 +302,45 @@ def test_a_replay_takes_the_kind_of_pictures_that_is_asked_for(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures('packages')
+def test_ros2_may_run_in_a_python_that_has_nothing_of_the_package(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = str(drive(tmp_path / 'bag', 2))
+    for name in [name for name in sys.modules if name.partition('.')[0] in ('rosbags', 'vts_ros')]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ('rosbags', 'vts_ros'):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert launch('replay', bag=bag)['vts_node'].parameters['cameras'] == ['camera_front']
+
+
+@pytest.mark.usefixtures('packages')
+def test_a_bag_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        launch('replay', bag=str(tmp_path / 'nowhere'))
+    assert str(caught.value) == f'vts: {tmp_path / "nowhere"} does not exist'
+
+
+@pytest.mark.usefixtures('packages')
+def test_tools_that_are_missing_are_one_line(player: Path, tmp_path: Path) -> None:
+    player.write_text(PLAYER.replace(
+        'import sys\n', 'import sys\nsys.modules["rosbags"] = None\n'))
+    with pytest.raises(RuntimeError) as caught:
+        launch('replay', bag=str(tmp_path))
+    assert str(caught.value) == "vts_replay: rosbags is missing: pip install 'vts_ros[tools]'"
+
+
+@pytest.mark.usefixtures('packages')
 def test_there_is_room_for_raw_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the shared memory of every process, unless somebody has settings of his own."""
     bag = str(drive(tmp_path / 'bag', 2))
     started = launch('replay', bag=bag, overlay='true')
     assert set(started) == {'vts_node', 'vts_overlay', 'vts_replay'}
-    for one in started.values():
-        assert one.given['additional_env'] == {PROFILES: str(ROOT / 'config' / 'fastdds.xml')}
+    for process in started.values():
+        assert process.given['additional_env'] == {PROFILES: str(ROOT / 'config' / 'fastdds.xml')}
     assert (ROOT / 'config' / 'fastdds.xml').is_file()
     for name in (PROFILES, 'FASTDDS_DEFAULT_PROFILES_FILE'):
         monkeypatch.setenv(name, '/mine.xml')
-        for one in launch('replay', bag=bag, overlay='true').values():
-            assert one.given['additional_env'] == {}
+        for process in launch('vts', overlay='true').values():
+            assert process.given['additional_env'] == {}
         monkeypatch.delenv(name)
 
 
@@ -317,8 +367,8 @@ def test_rviz_is_looked_for_before_anything_is_started(
 
 def test_rviz_shows_the_overlay_and_the_annotated_bag_in_any_namespace() -> None:
     shown = yaml.safe_load((ROOT / 'config' / 'vts.rviz').read_text())
-    topics = [one['Topic']['Value'] for one in shown['Visualization Manager']['Displays']
-              if 'Topic' in one]
+    topics = [display['Topic']['Value'] for display in shown['Visualization Manager']['Displays']
+              if 'Topic' in display]
     assert topics == ['vts_node/markers', 'vts_overlay/image_annotated',
                       'vts_overlay/image_annotated/compressed']
     geometry = shown['Window Geometry']

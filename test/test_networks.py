@@ -17,9 +17,9 @@ import pytest
 from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation.difficulty import object_area, risk_object
-from vts_ros.lab.evaluation.methods_page import Run
+from vts_ros.lab.evaluation.generated_page import Run
 from vts_ros.lab.evaluation.proposal_networks import compare_networks, DATA, PAGE, page, PLOT
-from vts_ros.lab.evaluation.proposal_recall import find_rate, Wanted
+from vts_ros.lab.evaluation.proposal_recall import find_rate, RecallTarget
 from vts_ros.lab.scenes.cells import claimed
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import model_path
@@ -71,7 +71,7 @@ def test_figures_are_those_of_the_same_windows(written: tuple[dict[str, Any], Pa
         clip = render(scene)
         tokens = [np.zeros(grid, bool) if actor is None else claimed(actor, *grid)
                   for actor in risk_object(clip.truths)]
-        windows.append(Wanted(tuple(map(sparsifier.propose, clip.frames)),
+        windows.append(RecallTarget(tuple(map(sparsifier.propose, clip.frames)),
                               object_area(clip.truths), np.stack(tokens).reshape(5, -1)))
     expected = find_rate(sparsifier, windows, grid, [float(one) for one in BUDGETS])
     shipped = result['rows']['shipped']['budgets']
@@ -82,7 +82,7 @@ def test_figures_are_those_of_the_same_windows(written: tuple[dict[str, Any], Pa
     assert result['objects'] == len(areas) == 6
     good = areas >= 0.9 * areas.max(axis=1, keepdims=True)
     assert result['keys']['newest']['good'] == pytest.approx(good[:, -1].mean(), abs=1e-4)
-    assert result['keys']['by lot']['good'] == pytest.approx(good.mean(), abs=1e-4)
+    assert result['keys']['at random']['good'] == pytest.approx(good.mean(), abs=1e-4)
 
 
 def test_rows_are_what_they_say(written: tuple[dict[str, Any], Path]) -> None:

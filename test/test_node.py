@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from bag_maker import COMPRESSED_TOPIC, drive, jpeg, picture, START_NS, times
-from car import CAMERA, Car, LOSSLESS, start_node, STATUS
+from car import CAMERA, Car, LOSSLESS, start_node, STATUS, values_of
 from conftest import Process, ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
@@ -36,7 +36,7 @@ import yaml
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
 from vts_ros.nodes.qos import LATCHED_QOS
-from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS
+from vts_ros.nodes.questions import MAX_QUESTION_CHARS
 from vts_ros.pipeline.guard import NOTHING_KNOWN
 from vts_ros.sparsify import token_budget
 from vts_ros.vlm.answers import RISK_LEVELS
@@ -157,14 +157,13 @@ def test_a_question_is_answered(car: Car) -> None:
     pieces = car.listen(String, '/vts_node/answer_partial')
     car.publisher(String, '/vts_node/question').publish(String(data='Is it safe to drive on?'))
     car.until(lambda: answers)
-    said = json.loads(answers[0].data)
-    assert said['answer'].startswith(('Yes', 'No'))
-    assert (said['question'], said['error']) == ('Is it safe to drive on?', None)
-    told = [json.loads(piece.data) for piece in pieces]
+    reply = json.loads(answers[0].data)
+    assert reply['answer'].startswith(('Yes', 'No'))
+    assert (reply['question'], reply['error']) == ('Is it safe to drive on?', None)
     car.until(lambda: ''.join(json.loads(piece.data)['text'] for piece in pieces).strip()
-              == said['answer'])
+              == reply['answer'])
     assert len(pieces) > 1
-    assert {one['id'] for one in told} == {said['id']}
+    assert {json.loads(piece.data)['id'] for piece in pieces} == {reply['id']}
 
 
 def test_every_question_gets_a_reply(node: Process, car: Car) -> None:
@@ -178,8 +177,9 @@ def test_every_question_gets_a_reply(node: Process, car: Car) -> None:
             asks.publish(String(data=text))
         car.until(lambda: len(answers) == before + len(questions))
         found = [json.loads(answer.data) for answer in answers[before:]]
-        assert len({one['id'] for one in found}) == len(questions)
-        return [(one['answer'], one['error']) for one in sorted(found, key=lambda one: one['id'])]
+        assert len({reply['id'] for reply in found}) == len(questions)
+        found.sort(key=lambda reply: reply['id'])
+        return [(reply['answer'], reply['error']) for reply in found]
 
     assert replies('Is there a car?') == [('', 'no window of pictures yet')]
     # Not rendered: whatever the model would say of these pictures, it is not said.
@@ -196,9 +196,9 @@ def test_every_question_gets_a_reply(node: Process, car: Car) -> None:
 
 
 def test_the_speed_of_the_car_is_told_where_it_is_wanted(car: Car) -> None:
-    def told() -> str | None:
+    def shown_speed() -> str | None:
         status = car.statuses.get(f'{STATUS}vlm', DiagnosticStatus())
-        return {one.key: one.value for one in status.values}.get('vehicle_speed_mps')
+        return values_of(status).get('vehicle_speed_mps')
 
     twist = car.publisher(TwistStamped, '/twist')
     message = TwistStamped()
@@ -206,33 +206,33 @@ def test_the_speed_of_the_car_is_told_where_it_is_wanted(car: Car) -> None:
 
     def drive() -> bool:
         twist.publish(message)
-        return told() == '12.5'
+        return shown_speed() == '12.5'
 
     with car.parameter('vlm.tell_vehicle', True):
         car.until(drive)
         car.show_window()
     # Who says nothing more is not quoted any longer.
-    car.until(lambda: told() is None)
+    car.until(lambda: shown_speed() is None)
 
 
 def test_a_silent_camera_takes_the_risk_back_once(car: Car) -> None:
     def because_of_silence() -> list[DiagnosticStatus]:
-        return [one for one in car.retracted if 'no picture for' in one.message]
+        return [status for status in car.retracted if 'no picture for' in status.message]
 
     car.show_window()
     car.until(because_of_silence)
     car.spin(2.5)
-    (told,) = because_of_silence()
-    assert told.level == DiagnosticStatus.STALE
-    assert told.message.startswith('camera_front: ')
+    (status,) = because_of_silence()
+    assert status.level == DiagnosticStatus.STALE
+    assert status.message.startswith('camera_front: ')
     # Who joins late sees nothing of the last answer.
     late = car.listen(DiagnosticArray, '/vts_node/risk', LATCHED_QOS)
     texts = car.listen(String, '/vts_node/scene_description', LATCHED_QOS)
     markers = car.listen(MarkerArray, '/vts_node/markers', LATCHED_QOS)
     car.until(lambda: late and texts and markers)
-    assert late[0].status[0] == told
+    assert late[0].status[0] == status
     assert texts[0].data == ''
-    assert [one.action for one in markers[0].markers] == [Marker.DELETEALL]
+    assert [marker.action for marker in markers[0].markers] == [Marker.DELETEALL]
 
 
 def test_disabled_is_silent_until_asked(car: Car) -> None:
@@ -336,14 +336,14 @@ def test_old_pictures_are_not_described(car: Car) -> None:
 def test_time_going_back_starts_a_new_window(node: Process, car: Car) -> None:
     car.show_window()
     car.reports.clear()
-    told = len(node.output)
+    before = len(node.output)
     car.stamp_ns = START_NS
     # A single picture from the past would be a stray.
     stamps = car.show_good(6)[1:]
     report = car.wait_for_report(stamps[-1])
     assert [frame.stamp for frame in report.frames] == stamps
     assert len(car.reports) == 1
-    assert 'time went back' in node.output[told:]
+    assert 'time went back' in node.output[before:]
 
 
 def test_a_bag_in_a_loop_is_described_in_every_pass(ros: Ros, car: Car, tmp_path: Path) -> None:

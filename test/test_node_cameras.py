@@ -66,11 +66,11 @@ def test_two_cameras_one_of_them_silent_for_a_while(
     assert player.wait(300.0) == 0
     alone = 0
     for report in car.reports:
-        by_camera = {name: [one.stamp for one in report.frames if one.camera == name]
+        by_camera = {name: [frame.stamp for frame in report.frames if frame.camera == name]
                      for name in ('front', 'rear')}
         assert 1 <= len(by_camera['front']) <= 5
         for stamp in by_camera['rear']:
-            assert min(abs(stamp - one) for one in by_camera['front']) <= 20_000_000
+            assert min(abs(stamp - front) for front in by_camera['front']) <= 20_000_000
         alone += not by_camera['rear']
         # One budget for all cameras.
         assert len(report.keep) == token_budget(len(report.frames), report.grid, 0.6)
@@ -104,9 +104,9 @@ def test_a_publisher_of_other_qos_is_named(own_ros: Ros, model: str, car: Car) -
     publisher = car.node.create_publisher(CompressedImage, FRONT, best_effort)
     process.wait_for_output('a publisher does not offer the reliability that this node asks for')
     process.wait_for_output('no picture for')
-    told = 'published by /car (sensor_msgs/msg/CompressedImage, best_effort, volatile); ' \
+    line = 'published by /car (sensor_msgs/msg/CompressedImage, best_effort, volatile); ' \
            'this node asks for reliable, volatile'
-    assert told in process.output
+    assert line in process.output
     car.wait_for_status('camera front', DiagnosticStatus.ERROR, 'incompatible QoS (reliability)')
     car.node.destroy_publisher(publisher)
 

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from bag_maker import picture
-from car import Car, LOSSLESS, start_node
+from car import Car, LOSSLESS, start_node, values_of
 from conftest import Ros
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
@@ -52,8 +52,8 @@ def report(pipeline: Pipeline) -> SceneReport:
 
 def levels(state: PipelineHealth, warning: str = '') -> dict[str, bytes]:
     """Return the level of each part."""
-    return {one.name.partition(': ')[2]: one.level
-            for one in state.statuses('vts_node', {'engine': 'onnxruntime-cpu'}, 'on', warning)}
+    return {status.name.partition(': ')[2]: status.level for status in
+            state.statuses('vts_node', {'engine': 'onnxruntime-cpu'}, 'on', warning)}
 
 
 def failure(cause: Callable[[], object]) -> Exception:
@@ -84,14 +84,14 @@ def test_a_failure_is_an_error_of_the_part_it_comes_from(
         report: SceneReport, cause: Callable[[], object], part: str) -> None:
     state = PipelineHealth()
     error = failure(cause)
-    told = state.failed(error)
+    text = state.failed(error)
     assert {name for name, level in levels(state).items() if level == ERROR} == {part, 'pipeline'}
     found = state.statuses('vts_node', {}, 'on')
-    assert all(one.message == told for one in found if one.level == ERROR)
+    assert all(status.message == text for status in found if status.level == ERROR)
     before = state.errors
     state.described(report)
     assert levels(state) == dict.fromkeys(PARTS, OK)
-    # Whoever tells them at this moment, in another thread, keeps what was there.
+    # Another thread that goes through them at this moment keeps what was there.
     assert part in before
     assert state.counters['failed'] == 1
 
@@ -119,8 +119,9 @@ def test_speed_is_that_of_the_answer(report: SceneReport) -> None:
     for ms in range(1, 101):
         state.described(replace(report, answer_tokens=25,
                                 latency_ms={'prefill': 0.4 * ms, 'decode': 0.6 * ms}))
-    (status,) = (one for one in state.statuses('n', {}, 'on') if one.name == 'n: vlm')
-    values = {one.key: one.value for one in status.values}
+    status = next(
+        status for status in state.statuses('n', {}, 'on') if status.name == 'n: vlm')
+    values = values_of(status)
     assert (values['p50_ms'], values['p95_ms'], values['tokens_per_sec']) == (
         '50.50', '95.05', '250.00')
 
@@ -158,14 +159,14 @@ def test_a_camera_that_falls_silent_is_an_error_until_it_speaks(
     assert camera.status('n', 3_000_000_000, 2.0, '').level == ERROR
 
 
-def test_memory_of_the_gpu_is_told_where_there_is_one() -> None:
+def test_memory_of_the_gpu_is_shown_where_there_is_one() -> None:
     assert gpu_status('n', 'cpu') is None
     if not torch.cuda.is_available():
         pytest.skip('no GPU here')
     status = gpu_status('n', 'cuda:0')
     assert status is not None
     assert status.level in (OK, WARN)
-    assert float({one.key: one.value for one in status.values}['total_mib']) > 0.0
+    assert float(values_of(status)['total_mib']) > 0.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from car import Car, PATIENCE_SEC, start_node
+from car import Car, PATIENCE_SEC, start_node, values_of
 from conftest import Process, ROOT, Ros
 from lifecycle_msgs.msg import Transition
 import psutil
@@ -95,21 +95,21 @@ def test_cameras_are_heard_while_the_model_writes(
     rigs = [own_ros.start('camera_rig', str(RATE_HZ), str(LOAD_SEC), *CAMERAS[first::processes])
             for first in range(processes)]
     car.until(lambda: all('sent' in rig.output for rig in rigs), LOAD_SEC + PATIENCE_SEC)
-    told = [json.loads(rig.output) for rig in rigs]
-    late_ms = max(one['late_p99_ms'] for one in told)
+    sent = [json.loads(rig.output) for rig in rigs]
+    late_ms = max(rig['late_p99_ms'] for rig in sent)
     received, lost, delivery_ms = [], [], []
     for name in CAMERAS:
-        values = {one.key: one.value for one in car.status(f'camera {name}').values}
+        values = values_of(car.status(f'camera {name}'))
         received.append(int(values['received']))
         lost.append(int(values.get('lost', 0)))
         delivery_ms.append(float(values['delivery_p99_ms']))
-    print(f'{processes} processes, profile {profile or "none"}: {told[0]["sent"]} pictures sent '
+    print(f'{processes} processes, profile {profile or "none"}: {sent[0]["sent"]} pictures sent '
           f'per camera, {late_ms:.1f} ms late (p99); received {received}, lost {lost}, after '
           f'{delivery_ms} ms (p99); {len(car.reports)} answers')
     if late_ms > LIMIT_MS / 2:
         pytest.skip(f'this machine is busy: who only sleeps wakes up {late_ms:.1f} ms late')
     assert len(car.reports) >= LOAD_SEC / 4
-    assert ({*received} == {told[0]['sent']}) == all_arrive
+    assert ({*received} == {sent[0]['sent']}) == all_arrive
     # The node tells what it never saw.
     assert any(lost) != all_arrive
     assert max(delivery_ms) < LIMIT_MS

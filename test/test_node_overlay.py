@@ -45,8 +45,8 @@ def start_overlay(ros: Ros, *given: str) -> Process:
 def test_an_answer_is_drawn_over_its_pictures(own_ros: Ros, model: str, car: Car) -> None:
     node = start_node(own_ros, model, 'vlm.max_new_tokens:=64', *LOSSLESS)
     process = start_overlay(own_ros)
-    for one in (node, process):
-        one.wait_for_output('camera camera_front')
+    for started in (node, process):
+        started.wait_for_output('camera camera_front')
     car.until(lambda: car.compressed.get_subscription_count() == 2)
     raw = car.listen(Image, '/vts_overlay/image_annotated', LATCHED_QOS)
     jpegs = car.listen(CompressedImage, '/vts_overlay/image_annotated/compressed', LATCHED_QOS)
@@ -76,7 +76,8 @@ def test_an_answer_is_drawn_over_its_pictures(own_ros: Ros, model: str, car: Car
 def test_reports_of_no_use_do_not_end_the_overlay(own_ros: Ros, car: Car) -> None:
     process = start_overlay(own_ros)
     car.node.destroy_subscription(next(
-        one for one in car.node.subscriptions if one.topic_name == '/vts_node/report'))
+        subscription for subscription in car.node.subscriptions
+        if subscription.topic_name == '/vts_node/report'))
     reports = car.publisher(String, '/vts_node/report')
     drawn = car.listen(Image, '/vts_overlay/image_annotated', LATCHED_QOS)
     car.wait_until_seen()

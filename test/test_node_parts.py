@@ -21,35 +21,41 @@ pytest.importorskip('rclpy')
 from bag_maker import compressed, COMPRESSED_TOPIC, drive, jpeg, picture, START_NS, write
 from conftest import ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import State
 import numpy as np
 import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Header, String
-from std_srvs.srv import SetBool
+from std_msgs.msg import Header
 import yaml
 
 from vts_ros.errors import BagError
 from vts_ros.nodes import camera as cameras
 from vts_ros.nodes import diagnostics as health
-from vts_ros.nodes import jobs, vts_node
+from vts_ros.nodes import jobs
 from vts_ros.nodes import replay_node as replay
 from vts_ros.nodes.camera import Camera
 from vts_ros.nodes.conversions import to_ns, to_stamp
+from vts_ros.nodes.current_pictures import UNDECODABLE
 from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.parameter_pages import FILE, PAGE, parameter_file, parameter_page
 from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Spec
-from vts_ros.nodes.present import UNDECODABLE
 from vts_ros.nodes.qos import INPUT_QOS
-from vts_ros.nodes.vts_node import MAX_QUESTION_CHARS, MAX_QUESTIONS, VtsNode
+from vts_ros.nodes.vehicle_state import VALID_SEC, VehicleState
+from vts_ros.nodes.vts_node import VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
-from vts_ros.pipeline.frames import Frame, FrameBuffer
+from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.pipeline.report import SceneReport
+from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.bags import COMPRESSED_IMAGE, TYPESTORE
+from vts_ros.vlm.answers import Answer
+from vts_ros.vlm.prompts import Vehicle
+
+ACTIVE = LifecycleState('active', State.PRIMARY_STATE_ACTIVE)
 
 
 @pytest.fixture
@@ -69,94 +75,63 @@ def inside(ros: Ros, model: str) -> Iterator[VtsNode]:
 
 def finish(node: VtsNode) -> None:
     """Wait until the worker has done what waits."""
-    node._worker.submit('test', lambda stop: None).result()
+    node.worker.submit('test', lambda stop: None).result()
 
 
-def ask_for_one(node: VtsNode) -> Future[tuple[bool, str]]:
+def describe_now(node: VtsNode) -> Future[tuple[bool, str]]:
     """Ask for a description, as ~/describe_now does."""
-    return node._worker.submit('describe now', lambda stop: node._jobs.describe(False, stop))
+    return node.scheduler.describe_now()
 
 
 def let_stand(node: VtsNode) -> None:
-    """Have the node believe that an answer stands."""
-    node._outputs._said_ns = node._clock_of_node.now_ns()
+    """Have an answer stand."""
+    now_ns = node.get_clock().now().nanoseconds
+    node.outputs.publish(SceneReport(
+        stamp=now_ns, frames=(FrameRef('front', now_ns),), key_frame=KeyFrame('front', now_ns, 0),
+        answer=Answer(risk='low'), keep=(0,), grid=(1, 1), latency_ms={'total': 1.0}),
+        '', 'base_link', 10.0)
+
+
+def published(node: VtsNode, topic: str, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that gets what the node publishes from now on, in whatever state it is."""
+    publisher = next(
+        publisher for publisher in node.publishers if publisher.topic_name == topic)
+    messages: list[Any] = []
+    monkeypatch.setattr(publisher, 'publish', messages.append)
+    return messages
 
 
 def test_an_unexpected_failure_is_an_error_and_no_answer(inside: VtsNode) -> None:
-    worked, reason = inside._jobs.attempt(lambda stop: str(np.empty(0)[1]), lambda: False)
+    worked, reason = inside.jobs.attempt(lambda stop: str(np.empty(0)[1]), lambda: False)
     assert not worked
     assert reason.startswith('IndexError')
-    status = next(one for one in inside._health.statuses('vts_node', {}, 'enabled')
-                  if one.name.endswith('pipeline'))
+    status = next(status for status in inside.health.statuses('vts_node', {}, 'enabled')
+                  if status.name.endswith('pipeline'))
     assert status.level == DiagnosticStatus.ERROR
     assert status.message == reason
 
 
-def test_questions_that_wait_are_bounded(inside: VtsNode) -> None:
-    busy = threading.Event()
-    inside._worker.submit('test', lambda stop: busy.wait())
-    for _ in range(3 * MAX_QUESTIONS):
-        inside._on_question(String(data='?' * MAX_QUESTION_CHARS))
-    refused = inside._health.counters['questions_refused']
-    busy.set()
-    finish(inside)
-    assert refused == 2 * MAX_QUESTIONS
-    # Those that waited had their turn, and the places are free again.
-    assert inside._health.counters['unanswered'] == MAX_QUESTIONS
-    inside._on_question(String(data='?'))
-    assert inside._health.counters['questions_refused'] == refused
-
-
-def test_lazy_describes_only_for_those_who_listen(
-        inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    described = threading.Event()
-    retracted: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside, '_describe_unasked', lambda stop: described.set())
-    monkeypatch.setattr(inside._outputs._risk, 'publish', retracted.append)
-    let_stand(inside)
-    inside.set_parameters([Parameter('pipeline.lazy', value=True)])
-    inside._present.buffer = FrameBuffer(frames=1)
-    inside._present.buffer.push(Frame('front', 1, b''))
-
-    inside._request()
-    finish(inside)
-    assert not described.is_set()
-    assert [one.status[0].message for one in retracted] == ['nobody was listening']
-
-    listener = rclpy.create_node('listener')
-    try:
-        listener.create_subscription(String, '/vts_node/report', print, 10)
-        deadline = time.monotonic() + 60.0
-        while not inside._is_heard():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        inside._request()
-        assert described.wait(60.0)
-    finally:
-        listener.destroy_node()
-
-
 def show_nothing(node: VtsNode) -> None:
-    node._cameras = [Camera(node, 'front', 'raw', node._on_frame)]
-    node._on_tick()
+    node.cameras.close()
+    node.cameras.open(['front'], 'raw', node.scheduler.on_frame)
+    node.monitor.tick()
 
 
 @pytest.mark.parametrize(('event', 'reason'), [
-    (lambda node: node._jobs.describe(True, lambda: False), 'the node is not active'),
-    (lambda node: node._on_enable(SetBool.Request(), SetBool.Response()), 'the node was disabled'),
-    (lambda node: node._on_time_jump(None), 'time went back'),
-    (lambda node: node._stop('the node was deactivated'), 'the node was deactivated'),
+    (lambda node: node.jobs.describe(True, lambda: False), 'the node is not active'),
+    (lambda node: node.scheduler.enable(False), 'the node was disabled'),
+    (lambda node: node.scheduler.start_anew(), 'time went back'),
+    (lambda node: node.on_deactivate(ACTIVE), 'the node was deactivated'),
     (show_nothing, 'front: no picture yet')])
 def test_whatever_ends_a_risk_takes_it_back_once(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch, event: Callable[[VtsNode], None],
         reason: str) -> None:
-    said: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._outputs._risk, 'publish', said.append)
     let_stand(inside)
+    risks = published(inside, '/vts_node/risk', monkeypatch)
     for _ in range(2):
         event(inside)
     finish(inside)
-    assert [(one.status[0].level, one.status[0].message) for one in said] == [
+    assert [(risk.status[0].level, risk.status[0].message) for risk in risks] == [
         (DiagnosticStatus.STALE, reason)]
 
 
@@ -169,10 +144,11 @@ def activate(node: VtsNode, **settings: object) -> None:
 
 def show(node: VtsNode, *pictures: bytes, stamp_ns: int = 0, camera: int = 0) -> None:
     """Hand pictures over as a camera does, 0.4 s apart from the stamp on."""
-    one = node._cameras[camera]
+    source = list(node.cameras)[camera]
     for number, data in enumerate(pictures):
-        one.health.received(one.health.name)
-        node._on_frame(one, Frame(one.health.name, stamp_ns + number * 400_000_000, data))
+        source.health.received(source.health.name)
+        node.scheduler.on_frame(
+            source, Frame(source.health.name, stamp_ns + number * 400_000_000, data))
 
 
 def test_diagnostics_do_not_look_into_a_pipeline_that_runs(
@@ -185,15 +161,14 @@ def test_diagnostics_do_not_look_into_a_pipeline_that_runs(
         return stats(pipeline)
 
     monkeypatch.setattr(Pipeline, 'stats', watched)
-    told: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._diagnostics, 'publish', told.append)
+    diagnostics = published(inside, '/diagnostics', monkeypatch)
     activate(inside, max_frame_age_sec=0.0)
-    inside._on_tick()
+    inside.monitor.tick()
     show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=START_NS)
     finish(inside)
-    inside._on_tick()
+    inside.monitor.tick()
     assert threads == {'pipeline'}
-    values = {one.key: one.value for status in told[-1].status for one in status.values}
+    values = {pair.key: pair.value for status in diagnostics[-1].status for pair in status.values}
     assert int(values['frames_new']) == 5
 
 
@@ -203,10 +178,9 @@ def test_diagnostics_that_fail_do_not_end_the_node(
     def fail(*_: object) -> None:
         raise AttributeError('length')
 
-    monkeypatch.setattr(inside._health, 'statuses', fail)
-    retracted: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._outputs._risk, 'publish', retracted.append)
+    monkeypatch.setattr(inside.health, 'statuses', fail)
     let_stand(inside)
+    retracted = published(inside, '/vts_node/risk', monkeypatch)
     for _ in range(2):
         show_nothing(inside)
     finish(inside)
@@ -214,15 +188,15 @@ def test_diagnostics_that_fail_do_not_end_the_node(
     assert capfd.readouterr().err.count('no diagnostics: ') == 1
 
 
-class Held:
-    """Descriptions of a node, held up while they begin."""
+class HeldUpDescriptions:
+    """Descriptions of a node that wait where they begin, and the risks that it publishes."""
 
     def __init__(self, node: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
-        self.risks: list[DiagnosticArray] = []
         self._describe = Pipeline.describe
         monkeypatch.setattr(Pipeline, 'describe', lambda *given: self._hold(*given))
-        monkeypatch.setattr(node._outputs._risk, 'publish', self.risks.append)
+        let_stand(node)
+        self.risks: list[DiagnosticArray] = published(node, '/vts_node/risk', monkeypatch)
 
     def _hold(self, *given: Any) -> SceneReport:
         self.begun.release()
@@ -230,28 +204,27 @@ class Held:
         return self._describe(*given)
 
     @property
-    def told(self) -> list[bytes]:
+    def levels(self) -> list[bytes]:
         """Return the levels of the risk so far."""
-        return [one.status[0].level for one in self.risks]
+        return [risk.status[0].level for risk in self.risks]
 
 
 def disable(node: VtsNode) -> None:
-    assert node._on_enable(SetBool.Request(data=False), SetBool.Response()).success
+    node.scheduler.enable(False)
 
 
 def lose_cameras(node: VtsNode) -> None:
-    node._cameras[0].health.arrivals.clear()
+    next(iter(node.cameras)).health.arrivals.clear()
     for _ in range(3):
-        node._on_tick()
+        node.monitor.tick()
 
 
 @pytest.mark.parametrize('event', [disable, lose_cameras])
 def test_what_nobody_asked_for_is_given_up_when_the_node_falls_silent(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch, event: Callable[[VtsNode], None]
         ) -> None:
-    held = Held(inside, monkeypatch)
+    held = HeldUpDescriptions(inside, monkeypatch)
     activate(inside)
-    let_stand(inside)
     now_ns = inside.get_clock().now().nanoseconds
     # The last picture comes while the others are described, and waits.
     show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=now_ns - 1_600_000_000)
@@ -259,44 +232,42 @@ def test_what_nobody_asked_for_is_given_up_when_the_node_falls_silent(
     show(inside, jpeg(picture(5)), stamp_ns=now_ns + 400_000_000)
     event(inside)
     # At once, not when the long answer is there.
-    assert held.told == [DiagnosticStatus.STALE]
+    assert held.levels == [DiagnosticStatus.STALE]
     held.go_on.set()
     finish(inside)
-    assert held.told == [DiagnosticStatus.STALE]
+    assert held.levels == [DiagnosticStatus.STALE]
     assert not held.begun.acquire(blocking=False)
-    assert inside._health.counters['described'] == 0
+    assert inside.health.counters['described'] == 0
 
 
-def test_what_was_asked_for_is_told_although_the_node_is_disabled(
+def test_what_was_asked_for_is_published_although_the_node_is_disabled(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = Held(inside, monkeypatch)
+    held = HeldUpDescriptions(inside, monkeypatch)
     activate(inside)
-    let_stand(inside)
     show(inside, jpeg(picture(0)), stamp_ns=inside.get_clock().now().nanoseconds)
-    asked = ask_for_one(inside)
+    asked = describe_now(inside)
     assert held.begun.acquire(timeout=100.0)
     disable(inside)
     held.go_on.set()
     assert asked.result()[0]
-    assert len(held.told) == 2
-    assert held.told[0] == DiagnosticStatus.STALE
+    assert len(held.levels) == 2
+    assert held.levels[0] == DiagnosticStatus.STALE
 
 
-def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(
+def test_what_was_described_is_not_described_again_while_newer_pictures_are_broken(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    risks: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._outputs._risk, 'publish', risks.append)
+    risks: list[DiagnosticArray] = published(inside, '/vts_node/risk', monkeypatch)
     activate(inside, max_frame_age_sec=0.0)
     good, step_ns = [jpeg(picture(number)) for number in range(5)], 400_000_000
     show(inside, *good, stamp_ns=START_NS)
-    assert ask_for_one(inside).result()[0]
+    assert describe_now(inside).result()[0]
     seen = len(risks)
     for number in (5, 6):
         show(inside, b'no picture', stamp_ns=START_NS + number * step_ns)
         finish(inside)
     # Pictures of any age will do: what was said of the last good one still stands.
     assert risks[seen:] == []
-    assert ask_for_one(inside).result() == (
+    assert describe_now(inside).result() == (
         False, UNDECODABLE)
     # A broken picture is no reason to say nothing of a newer one.
     show(inside, good[0], stamp_ns=START_NS + 7 * step_ns)
@@ -307,15 +278,14 @@ def test_what_was_told_is_not_told_again_while_newer_pictures_are_broken(
 def test_one_broken_picture_does_not_take_back_what_is_of_the_present(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     activate(inside, max_frame_age_sec=3600.0)
-    risks: list[DiagnosticArray] = []
-    monkeypatch.setattr(inside._outputs._risk, 'publish', risks.append)
+    risks: list[DiagnosticArray] = published(inside, '/vts_node/risk', monkeypatch)
     good, now_ns = jpeg(picture(0)), inside.get_clock().now().nanoseconds
     show(inside, *[good] * 5, b'no picture', stamp_ns=now_ns - 2_000_000_000)
-    assert ask_for_one(inside).result() == (
+    assert describe_now(inside).result() == (
         False, UNDECODABLE)
     assert to_ns(risks[-1].header.stamp) == now_ns - 400_000_000
     inside.set_parameters([Parameter('max_frame_age_sec', value=0.001)])
-    assert not ask_for_one(inside).result()[0]
+    assert not describe_now(inside).result()[0]
     assert risks[-1].status[0].level == DiagnosticStatus.STALE
 
 
@@ -325,12 +295,12 @@ def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> Non
     good = jpeg(picture(0))
     show(inside, good, *[b'no picture'] * 4, stamp_ns=now_ns - 4_000_000_000)
     show(inside, b'no picture', stamp_ns=now_ns)
-    assert ask_for_one(inside).result() == (
+    assert describe_now(inside).result() == (
         False, f'camera_front: {UNDECODABLE}, camera_rear: no picture yet')
-    # What another camera shows is told.
+    # What another camera shows is described.
     show(inside, good, stamp_ns=now_ns, camera=1)
-    assert ask_for_one(inside).result()[0]
-    assert inside._jobs.newest_told == ('camera_rear', now_ns)
+    assert describe_now(inside).result()[0]
+    assert inside.jobs.newest_described == ('camera_rear', now_ns)
 
 
 def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,14 +308,25 @@ def test_no_picture_ends_the_node(inside: VtsNode, monkeypatch: pytest.MonkeyPat
         raise MemoryError('64 TiB')
 
     monkeypatch.setattr(cameras, 'to_frame', fail)
-    camera = Camera(inside, '', 'compressed', inside._on_frame)
-    camera._on_image(CompressedImage(), {'source_timestamp': 0})
-    assert camera.health.counters['refused'] == 1
+    camera = Camera(inside, '', 'compressed', inside.scheduler.on_frame)
+    driver = rclpy.create_node('driver')
+    executor = SingleThreadedExecutor()
+    executor.add_node(inside)
+    try:
+        pictures = driver.create_publisher(CompressedImage, '/image_raw/compressed', 10)
+        deadline = time.monotonic() + 60.0
+        while not camera.health.counters['refused']:
+            assert time.monotonic() < deadline
+            pictures.publish(CompressedImage(data=b'x'))
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        executor.shutdown()
+        driver.destroy_node()
     assert camera.health.problem == 'MemoryError: 64 TiB'
 
 
-def test_pictures_that_are_lost_are_counted_and_told(inside: VtsNode) -> None:
-    camera = Camera(inside, 'front', 'compressed', inside._on_frame)
+def test_pictures_that_are_lost_are_counted_and_warned_of(inside: VtsNode) -> None:
+    camera = Camera(inside, 'front', 'compressed', inside.scheduler.on_frame)
     driver = rclpy.create_node('driver')
     executor = SingleThreadedExecutor()
     executor.add_node(inside)
@@ -379,7 +360,8 @@ def test_pictures_that_are_lost_are_counted_and_told(inside: VtsNode) -> None:
 def test_shutdown_and_a_failed_activation_leave_nothing(
         inside: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
     def topics() -> list[str]:
-        return [one.topic_name for one in inside.subscriptions if 'image' in one.topic_name]
+        return [subscription.topic_name for subscription in inside.subscriptions
+                if 'image' in subscription.topic_name]
 
     def fail(node: VtsNode, namespace: str, *rest: Any) -> Camera:
         if namespace == 'camera/rear':
@@ -388,16 +370,52 @@ def test_shutdown_and_a_failed_activation_leave_nothing(
 
     assert inside.trigger_configure() == TransitionCallbackReturn.SUCCESS
     with monkeypatch.context() as patch:
-        patch.setattr(vts_node, 'Camera', fail)
+        patch.setattr(cameras, 'Camera', fail)
         assert inside.trigger_activate() == TransitionCallbackReturn.FAILURE
-    assert (topics(), inside._cameras) == ([], [])
+    assert (topics(), list(inside.cameras)) == ([], [])
     assert inside.trigger_activate() == TransitionCallbackReturn.SUCCESS
     assert len(topics()) == 2
     assert inside.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
-    assert (topics(), inside._cameras, inside._jobs.pipeline) == ([], [], None)
+    assert (topics(), list(inside.cameras), inside.jobs.pipeline) == ([], [], None)
 
 
-def test_errors_nobody_foresaw_are_told_with_their_traceback() -> None:
+def test_cameras_are_those_that_are_open(inside: VtsNode) -> None:
+    opened = cameras.Cameras(inside)
+    assert (len(opened), opened.frame_id('front')) == (0, '')
+    opened.open(['front', 'rear'], 'raw', inside.scheduler.on_frame)
+    front, rear = opened
+    rear.health.received('rear_optical_frame')
+    assert [camera.health.topic for camera in (front, rear)] == [
+        '/front/image_raw', '/rear/image_raw']
+    assert [opened.frame_id(name) for name in ('front', 'rear', 'left')] == [
+        '', 'rear_optical_frame', '']
+    # Who goes through them in another thread just now is not disturbed.
+    going_through = iter(opened)
+    opened.close()
+    assert list(going_through) == [front, rear]
+    assert list(opened) == []
+    assert not [subscription for subscription in inside.subscriptions
+                if 'image' in subscription.topic_name]
+
+
+def test_what_the_car_does_is_known_for_a_moment_and_where_it_is_wanted() -> None:
+    seconds, is_wanted = 10.0, True
+    vehicle = VehicleState(lambda: seconds, lambda: is_wanted)
+    assert vehicle.now() is None
+    twist = TwistStamped()
+    twist.twist.linear.x, twist.twist.angular.z = 12.5, -0.1
+    vehicle.update(twist)
+    assert vehicle.now() == Vehicle(speed_mps=12.5, yaw_rate_radps=-0.1)
+    is_wanted = False
+    assert vehicle.now() is None
+    is_wanted, seconds = True, 10.0 + VALID_SEC
+    assert vehicle.now() is None
+    # A clock that went back makes it no younger.
+    seconds = 9.0
+    assert vehicle.now() is None
+
+
+def test_errors_nobody_foresaw_are_logged_with_their_traceback() -> None:
     with pytest.raises(IndexError) as caught:
         np.empty(0)[1]
     assert 'Traceback' in jobs.format_error(caught.value)
@@ -499,10 +517,10 @@ def test_a_signal_while_importing_ends_without_a_word(number: int) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(number)
-        said, _ = process.communicate(timeout=200.0)
+        output, _ = process.communicate(timeout=200.0)
     finally:
         process.kill()
-    assert (process.returncode, said) == (0, '')
+    assert (process.returncode, output) == (0, '')
 
 
 def test_overlay_does_not_load_what_it_does_not_need() -> None:

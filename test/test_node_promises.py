@@ -9,6 +9,7 @@ Pictures are stamped with the present here, so that nothing about their age is s
 from __future__ import annotations
 
 from collections.abc import Iterator
+import json
 import time
 from typing import Any
 
@@ -52,7 +53,7 @@ def start_as_shipped(ros: Ros, model: str, *given: str) -> Process:
         *given)))
 
 
-class Present:
+class LiveCamera:
     """Shows pictures of the present, one for every frame of a window."""
 
     def __init__(self, car: Car) -> None:
@@ -85,7 +86,7 @@ def check_late_joiner(car: Car, reason: str) -> None:
     assert status.level == DiagnosticStatus.STALE
     assert status.hardware_id == HARDWARE_ID
     assert reason in status.message
-    assert [one.action for one in markers[-1].markers] == [Marker.DELETEALL]
+    assert [marker.action for marker in markers[-1].markers] == [Marker.DELETEALL]
     assert texts[-1].data == ''
 
 
@@ -116,8 +117,8 @@ def shared(running: Car) -> Car:
 
 
 def test_deactivation_takes_the_risk_back(shared: Car) -> None:
-    present = Present(shared)
-    present.until_answered()
+    camera = LiveCamera(shared)
+    camera.until_answered()
     risks = shared.listen(DiagnosticArray, '/vts_node/risk', LATCHED_QOS)
     shared.until(lambda: risks)
     assert risks[-1].status[0].hardware_id == 'camera_front'
@@ -128,20 +129,20 @@ def test_deactivation_takes_the_risk_back(shared: Car) -> None:
 
 
 def test_an_answer_of_a_disabled_node_ages(shared: Car) -> None:
-    present = Present(shared)
+    camera = LiveCamera(shared)
     enable = SetBool.Request(data=False)
     assert shared.call(SetBool, '/vts_node/enable', enable).success
     with shared.parameter('max_answer_age_sec', 1.0):
         try:
             for _ in range(5):
-                present()
+                camera()
                 shared.spin(0.4)
             assert not shared.risks
             answer = shared.describe_now()
             assert answer.success, answer.message
             shared.until(lambda: shared.risks)
             # Pictures go on, so that age alone can be the reason.
-            present.until(lambda: shared.retracted)
+            camera.until(lambda: shared.retracted)
             check_late_joiner(shared, 'no answer for')
             assert len(shared.risks) == len(shared.retracted) == 1
         finally:
@@ -154,25 +155,26 @@ def test_a_model_that_hangs_does_not_leave_its_last_answer(
     start_as_shipped(own_ros, 'embedded', 'vlm.backend:=openai', f'vlm.url:={chat_server.url}',
                      'vlm.timeout_sec:=600.0', 'max_answer_age_sec:=2.0')
     car.wait_until_seen()
-    present = Present(car)
-    present.until_answered()
+    camera = LiveCamera(car)
+    camera.until_answered()
     assert car.risks[-1].status[0].level == DiagnosticStatus.ERROR
     asked = len(chat_server.chats)
     chat_server.pause_sec = 3600.0
-    present.until(lambda: len(chat_server.chats) > asked)
+    camera.until(lambda: len(chat_server.chats) > asked)
     # It may have been asked just before the pause, and answer once more.
-    present.until(lambda: car.retracted)
+    camera.until(lambda: car.retracted)
     check_late_joiner(car, 'no answer for')
     answers = len(car.risks)
     for _ in range(5):
-        present()
+        camera()
         car.spin(0.4)
     assert len(car.risks) == answers
     assert car.retracted[-1].message.startswith('no answer for')
     # The node itself still hears and answers.
     assert car.set_parameter('no_answer_warn_sec', 1.0).successful
-    present.until(lambda: (one := car.statuses.get(STATUS + 'pipeline')) is not None
-                  and one.level == DiagnosticStatus.WARN and 'no answer for' in one.message)
+    camera.until(lambda: (status := car.statuses.get(STATUS + 'pipeline')) is not None
+                  and status.level == DiagnosticStatus.WARN
+                  and 'no answer for' in status.message)
 
 
 def test_where_pictures_go_cannot_be_set_over_dds(own_ros: Ros, model: str, car: Car) -> None:
@@ -182,7 +184,7 @@ def test_where_pictures_go_cannot_be_set_over_dds(own_ros: Ros, model: str, car:
     def values() -> list[Any]:
         found = car.call(GetParameters, '/vts_node/get_parameters',
                          GetParameters.Request(names=names)).values
-        return [parameter_value_to_python(one) for one in found]
+        return [parameter_value_to_python(value) for value in found]
 
     def check_refused(state: int) -> None:
         found = car.call(GetState, '/vts_node/get_state', GetState.Request()).current_state.id
@@ -191,7 +193,7 @@ def test_where_pictures_go_cannot_be_set_over_dds(own_ros: Ros, model: str, car:
             given = [Parameter(name, value=value).to_parameter_msg()]
             alone = car.call(SetParameters, '/vts_node/set_parameters',
                              SetParameters.Request(parameters=given)).results
-            assert [one.successful for one in alone] == [False], name
+            assert [result.successful for result in alone] == [False], name
             # Nor hidden among what may be set.
             given.insert(0, Parameter('sparsify.keep_ratio', value=0.5).to_parameter_msg())
             at_once = car.call(
@@ -211,6 +213,32 @@ def test_where_pictures_go_cannot_be_set_over_dds(own_ros: Ros, model: str, car:
     check_refused(State.PRIMARY_STATE_UNCONFIGURED)
 
 
+def test_a_question_is_replied_to_in_every_state(own_ros: Ros, model: str, car: Car) -> None:
+    start_as_shipped(own_ros, model, 'autostart:=false', 'vlm.max_new_tokens:=8')
+    answers = car.listen(String, '/vts_node/answer')
+    questions = car.publisher(String, '/vts_node/question')
+    expected = 0
+
+    def ask(error: str) -> None:
+        nonlocal expected
+        expected += 1
+        questions.publish(String(data=f'question {expected}?'))
+        car.until(lambda: len(answers) >= expected)
+        assert json.loads(answers[-1].data) == {
+            'id': expected, 'question': f'question {expected}?', 'answer': '', 'error': error}
+
+    ask('the node is not active')
+    car.change_state(Transition.TRANSITION_CONFIGURE)
+    ask('the node is not active')
+    car.change_state(Transition.TRANSITION_ACTIVATE)
+    ask('no window of pictures yet')
+    car.change_state(Transition.TRANSITION_DEACTIVATE)
+    ask('the node is not active')
+    car.change_state(Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    ask('the node is not active')
+    assert len(answers) == expected
+
+
 def test_two_nodes_of_one_car_have_names_of_their_own(own_ros: Ros, car: Car) -> None:
     for side in ('left', 'right'):
         own_ros.start('vts_ros.nodes.vts_node', '--ros-args', '-r', f'__ns:=/{side}',
@@ -218,15 +246,15 @@ def test_two_nodes_of_one_car_have_names_of_their_own(own_ros: Ros, car: Car) ->
     got = car.listen(DiagnosticArray, '/diagnostics')
 
     def names() -> dict[str, set[str]]:
-        return {side: {one.name for message in got for one in message.status
-                       if one.name.startswith(f'{side}/vts_node: ')}
+        return {side: {status.name for message in got for status in message.status
+                       if status.name.startswith(f'{side}/vts_node: ')}
                 for side in ('left', 'right')}
 
     car.until(lambda: all(names().values()))
     left, right = names().values()
     assert {name.partition(': ')[2] for name in left} == {
         name.partition(': ')[2] for name in right}
-    assert {one.name for message in got for one in message.status} == left | right
+    assert {status.name for message in got for status in message.status} == left | right
 
 
 def test_a_simulated_time_that_does_not_come_and_one_that_pauses(
@@ -234,11 +262,11 @@ def test_a_simulated_time_that_does_not_come_and_one_that_pauses(
     process = start_as_shipped(own_ros, model, 'use_sim_time:=true', 'max_answer_age_sec:=1.0',
                                'vlm.max_new_tokens:=64')
     car.wait_until_seen()
-    present = Present(car)
+    camera = LiveCamera(car)
     warning = 'no answers until that comes'
-    present.until(lambda: warning in process.output)
+    camera.until(lambda: warning in process.output)
     for _ in range(10):
-        present()
+        camera()
         car.spin(0.4)
     assert process.output.count(warning) == 1
     assert car.reports == car.risks == []
@@ -267,7 +295,7 @@ def test_a_simulated_time_that_does_not_come_and_one_that_pauses(
     deadline = time.monotonic() + 6.0
     car.until(lambda: time.monotonic() > deadline, doing=hold)
     assert not car.retracted
-    assert [one.status[0].hardware_id for one in risks] == ['camera_front']
+    assert [risk.status[0].hardware_id for risk in risks] == ['camera_front']
     assert len(car.risks) == stands
 
     # It is the time of the recording that counts: where that goes on, the answer ages.
@@ -322,6 +350,6 @@ def test_a_node_that_could_not_be_configured_can_be_put_right(
     assert state() == State.PRIMARY_STATE_INACTIVE
     car.change_state(Transition.TRANSITION_ACTIVATE)
     car.wait_until_seen()
-    Present(car).until_answered()
+    LiveCamera(car).until_answered()
     assert len(car.reports[-1].keep) == car.reports[-1].tokens_total
-    car.wait_for_status('vlm', DiagnosticStatus.OK, 'answers', doing=Present(car))
+    car.wait_for_status('vlm', DiagnosticStatus.OK, 'answers', doing=LiveCamera(car))

@@ -49,7 +49,7 @@ IMPORTED_AS = {'json-repair': 'json_repair', 'opencv-python-headless': 'cv2', 'p
 #: along, and what transformers brings.
 OPTIONAL = {'onnxruntime', 'openai', 'httpx', 'llguidance', 'rclpy', 'typer', 'rich',
             'huggingface_hub', 'httpx2', 'rosbags'}
-ROS = re.compile(r'rclpy|.*_(msgs|srvs|interfaces)|ament_.*')
+ROS = re.compile(r'rclpy|cv_bridge|.*_(msgs|srvs|interfaces)|ament_.*')
 
 
 def run(*command: str | Path, cwd: Path) -> str:

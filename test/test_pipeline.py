@@ -22,6 +22,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
 from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import Answer, parse, RISK_LEVELS
+from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.prompts import describe_prompt, Prompt, Vehicle
 from vts_ros.vlm.taught_questions import FILE as TAUGHT
 
@@ -261,7 +262,7 @@ def test_other_prompts_bring_the_form_of_their_boxes(
         sides = re.search(r'"box": \[(.*?)\]', written[-1])
         assert sides is not None
         assert all(re.fullmatch(side, one) for one in sides[1].split(', '))
-        assert box == parse(written[-1], 1000.0 if prompts else 1.0).box
+        assert box == parse(written[-1], BoxForm(scale=1000.0 if prompts else 1.0)).box
 
 
 def test_prompts_are_checked_before_models_are_loaded() -> None:

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation import method_comparison as comparison
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.generated_page import Run
 from vts_ros.lab.evaluation.method_comparison import compare, SLICE_WINDOWS
-from vts_ros.lab.evaluation.methods_page import DATA, PAGE, page, read_quality, Run
+from vts_ros.lab.evaluation.methods_page import DATA, PAGE, page, read_quality
 from vts_ros.lab.rivals.registry import methods
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.tools.cli.command_line import app
@@ -160,8 +161,8 @@ def test_the_figures_of_the_docs_can_be_computed_again(pipeline: Pipeline) -> No
         (again['methods'][method][f'{SLICE_BUDGET:g}'],
          recorded['methods'][method][f'{SLICE_BUDGET:g}']) for method in SLICE_METHODS)]
     # One answer in all may be another on another processor: decoding picks the largest of many
-    # sums, and boxes may be off by a digit of one side here and there. Tokens that were drawn by
-    # lot change these few answers no more than that, but boxes by 0.025.
+    # sums, and boxes may be off by a digit of one side here and there. Tokens that were drawn at
+    # random change these few answers no more than that, but boxes by 0.025.
     others = 0
     for now, then in pairs:
         off = [round(abs(now[name] - then[name]) * count)

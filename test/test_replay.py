@@ -39,7 +39,7 @@ def test_the_overlay_alone_is_not_waited_for(own_ros: Ros, car: Car, tmp_path: P
     overlay.wait_for_output('camera camera_front')
     player = own_ros.start('vts_ros.nodes.replay_node', str(drive(tmp_path / 'bag', 8)),
                            '--wait-sec', '120', '--rate', '4')
-    car.until(lambda: any(one.node_name == 'vts_replay' for one in
+    car.until(lambda: any(publisher.node_name == 'vts_replay' for publisher in
                           car.node.get_publishers_info_by_topic(COMPRESSED_TOPIC)))
     car.spin(3.0)
     assert 'messages on' not in player.output

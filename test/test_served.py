@@ -31,6 +31,7 @@ from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import token_budget
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.answers import Answer, render, schema
+from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.prompts import Prompts, Vehicle
 from vts_ros.vlm.served import MAX_CROPS, Region, regions, ServedFrame, ServedVlm
 
@@ -275,7 +276,7 @@ def test_the_server_is_told_the_form_of_other_prompts(
     pipeline.set_prompts('en', str(path))
     assert pipeline.describe(frames[:2]).answer == ANSWER
     sent, = server.chats
-    assert sent['response_format']['json_schema']['schema'] == schema(1000.0)
+    assert sent['response_format']['json_schema']['schema'] == schema(BoxForm(scale=1000.0))
 
 
 def test_an_answer_comes_in_pieces(

@@ -226,6 +226,74 @@ def test_the_write_ahead_log_is_read(tmp_path: Path) -> None:
     assert {file: file.read_bytes() for file in killed.iterdir()} == before
 
 
+def database(path: Path, padding: int = 0) -> Path:
+    """Write a database of 60 messages, some to a page, or each on some pages of its own."""
+    write(path, [(COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp,
+                  compressed(stamp, jpeg(picture(i)) + bytes(padding)))
+                 for i, stamp in enumerate(times(60))], StoragePlugin.SQLITE3)
+    (path / 'metadata.yaml').unlink()
+    return next(path.glob('*.db3'))
+
+
+#: The first byte of a page with messages of the table, and with times of the index.
+TABLE, INDEX = 13, 10
+
+
+def pages(data: bytes, kind: int) -> list[int]:
+    """Return where the pages of a kind begin; those of the catalogue come first."""
+    size = int.from_bytes(data[16:18], 'big')
+    return [start for start in range(size, len(data), size) if data[start] == kind]
+
+
+def overwrite(file: Path, *starts: int, length: int = 4096) -> None:
+    data = bytearray(file.read_bytes())
+    for start in starts:
+        data[start:start + length] = b'\xff' * length
+    file.write_bytes(data)
+
+
+def test_damaged_pages_of_a_database_cost_their_messages(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = database(tmp_path / 'bag')
+    assert read(file) == (list(range(60)), Counter())
+    found = pages(file.read_bytes(), TABLE)
+    overwrite(file, found[len(found) // 3], found[2 * len(found) // 3])
+    numbers, counters = read(file)
+    assert read(file) == (numbers, counters)
+    assert 45 <= len(numbers) <= 58
+    assert numbers == sorted(numbers)
+    assert {0, 30, 59} <= {*numbers}
+    assert counters == Counter(damaged=2)
+    assert camera_topics(file) == [(COMPRESSED_TOPIC, COMPRESSED_IMAGE, len(numbers))]
+    said, = caplog.messages
+    assert said.endswith(f'{len(numbers)} messages can be read, {60 - len(numbers)} cannot')
+
+
+def test_without_the_index_the_table_is_searched(tmp_path: Path) -> None:
+    file = database(tmp_path / 'bag')
+    data = file.read_bytes()
+    found = pages(data, TABLE)
+    overwrite(file, *pages(data, INDEX))
+    assert read(file) == (list(range(60)), Counter(damaged=1))
+    overwrite(file, found[len(found) // 2])
+    numbers, counters = read(file)
+    assert 50 <= len(numbers) < 60
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 59
+    assert counters == Counter(damaged=1)
+
+
+def test_damage_inside_a_message_costs_this_message(tmp_path: Path) -> None:
+    """It shows while the messages are read, when others have been yielded."""
+    file = database(tmp_path / 'bag', padding=20_000)
+    data = file.read_bytes()
+    size = int.from_bytes(data[16:18], 'big')
+    # The second page of the message that begins in the middle leads to no page that there is.
+    middle = data.index(jpeg(picture(30))[-200:])
+    overwrite(file, (middle // size + 1) * size, length=4)
+    assert read(file) == ([i for i in range(60) if i != 30], Counter(damaged=1))
+
+
 def packed(path: Path, mode: CompressionMode) -> Path:
     """Write a drive that a recorder compresses by message or by file."""
     writer = Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3)

@@ -244,7 +244,7 @@ def roads() -> RoadPictures:
     """Return pictures of real roads as the training takes them, one with a car in it."""
     rng = np.random.default_rng(0)
     pictures = [np.repeat(rng.integers(0, 256, (180, 320, 1), np.uint8), 3, 2) for _ in range(2)]
-    return RoadPictures([[(pictures[0], [Found('car', 0.9, (0.4, 0.5, 0.6, 0.8))]),
+    return RoadPictures([[(pictures[0], [Found('car', 0.25, (0.4, 0.5, 0.6, 0.8))]),
                           (pictures[1], [])]])
 
 
@@ -303,7 +303,7 @@ def test_pictures_are_rendered_once_and_over_roads_with_what_is_on_them(
     assert all(one.picture.shape == (256, 448, 3) for one in drawn)
     cars = {thing.importance for one in drawn for thing in one.things
             if thing.kind == KINDS.index('car')}
-    assert 0.725 in cars  # 0.5 + 0.3 * 0.3 / 0.4, that of the car on the road
+    assert 0.225 in cars  # 0.45 * 0.25 / 0.5, that of the road
 
 
 def test_another_view_shows_the_same_thing_where_its_box_is() -> None:

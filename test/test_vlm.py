@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+import gc
 import itertools
 import json
 from pathlib import Path
 import shutil
 from typing import Any
+import weakref
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,7 @@ from vts_ros.paths import share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
 from vts_ros.vlm.answers import Answer, render
+from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.prompts import describe_prompt, Prompt, Prompts, question_prompt, Vehicle
 
 FRAMES = 4
@@ -559,6 +562,14 @@ def test_absent_weights_are_not_made_up(broken: Path) -> None:
     assert 'lacks weights, among them model.language_model.layers.3' in load_error(broken)
 
 
+def test_a_closed_model_frees_its_weights(checkpoint: Path) -> None:
+    vlm = Vlm.load(checkpoint, device='cpu')
+    weights = weakref.ref(vlm.model)
+    vlm.close()
+    gc.collect()
+    assert weights() is None
+
+
 def test_a_device_that_is_not_there_is_one_line(checkpoint: Path) -> None:
     with pytest.raises(VlmError, match=r'cannot be loaded: .*abacus'):
         Vlm.load(checkpoint, device='abacus')
@@ -633,7 +644,8 @@ def test_a_prompt_file_may_keep_the_car_to_itself() -> None:
 def test_a_part_of_a_picture_says_where_it_is() -> None:
     box = (0.125, 0.0, 0.5, 1.0)
     assert PROMPT.part('-0.4s', box) == 'part [0.12, 0.00, 0.50, 1.00] of -0.4s'
-    assert Prompt('S', 'I', box_scale=1000.0).part('0.0s', box) == '0.0s [125, 0, 500, 1000]'
+    thousand = Prompt('S', 'I', box=BoxForm(scale=1000.0))
+    assert thousand.part('0.0s', box) == '0.0s [125, 0, 500, 1000]'
 
 
 def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
@@ -642,8 +654,9 @@ def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
                     '  box_scale: 1000\n  description: D\n  question: "Q {question}"\n',
                     encoding='utf-8')
     prompts = Prompts.load('fr', path)
-    assert prompts.description == Prompt('S', 'D', '{age}', '{camera}', 1000.0)
-    assert prompts.ask('a  b') == Prompt('S', 'Q a b', '{age}', '{camera}', 1000.0)
+    thousand = BoxForm(scale=1000.0)
+    assert prompts.description == Prompt('S', 'D', '{age}', '{camera}', thousand)
+    assert prompts.ask('a  b') == Prompt('S', 'Q a b', '{age}', '{camera}', thousand)
     with pytest.raises(PromptError, match=r"'en'.*there are: fr"):
         Prompts.load('en', path)
     with pytest.raises(PromptError, match='cannot be read'):
@@ -652,14 +665,14 @@ def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
     good = path.read_text(encoding='utf-8').replace('fr', 'en')
     vehicle = f'{good}  vehicle: {{speed: "{{kmh}}"}}\n'
     for text in (vehicle, vehicle.replace('{speed: "{kmh}"}', 'fast'), 'a: [', '- 1', '',
-                 'en: 1', good.replace('{age}', '{time}'), good.replace('{question}', '')):
+                 'en: 1', good.replace('{age}', '{when}'), good.replace('{question}', '')):
         path.write_text(text, encoding='utf-8')
         with pytest.raises(PromptError, match=r'^prompt (file|.en. in) .*\.yaml.*$'):
             Prompts.load('en', path)
 
 
 @pytest.mark.parametrize('key', [
-    'system', 'caption', 'caption_cameras', 'box_scale', 'description', 'question'])
+    'system', 'description', 'question', 'object_label', 'box_sides', 'box_range', 'box_pixels'])
 def test_every_key_of_a_prompt_is_needed(tmp_path: Path, key: str) -> None:
     path = tmp_path / 'prompts.yaml'
     path.write_text(share_path('config/prompts.yaml').read_text(encoding='utf-8').replace(

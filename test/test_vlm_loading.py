@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 import shutil
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+from safetensors.torch import load_file, save_file
 import torch
-from vlm_maker import make, PROMPT
+from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+from vlm_maker import make, names, PROMPT
 
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
@@ -28,6 +31,96 @@ def ask(vlm: Vlm) -> tuple[Prepared, NDArray[np.int32]]:
     random = np.random.default_rng(0)
     features = [vlm.encode(random.integers(0, 256, (90, 150, 3), np.uint8)) for _ in range(2)]
     return vlm.prepare(features, ['-0.4s', '0.0s'], PROMPT), np.arange(3, 25, dtype=np.int32)
+
+
+# Folders as people have them
+
+
+@pytest.mark.parametrize('name', names())
+def test_a_folder_saved_by_a_processor_in_pieces_is_the_same_model(
+        name: str, tmp_path: Path) -> None:
+    """Saved as AutoProcessor does, sharded, without a generation config."""
+    plain = Vlm.load(make(name, tmp_path / 'plain'), device='cpu')
+    folder = Path(shutil.copytree(tmp_path / 'plain', tmp_path / 'folder'))
+    images = folder / 'preprocessor_config.json'
+    (folder / 'processor_config.json').write_text(json.dumps({
+        'image_processor': json.loads(images.read_text(encoding='utf-8')),
+        'processor_class': 'SomeProcessor'}), encoding='utf-8')
+    for path in (images, folder / 'model.safetensors'):
+        path.unlink()
+    plain.model.save_pretrained(folder, max_shard_size='40KB')
+    (folder / 'generation_config.json').unlink()
+    assert len(list(folder.glob('model-*.safetensors'))) > 5
+    vlm = Vlm.load(folder, device='cpu')
+    assert torch.equal(vlm.logits(*ask(vlm)), plain.logits(*ask(plain)))
+    assert (type(vlm.images), vlm._end_ids[0]) == (type(plain.images), plain._end_ids[0])
+    assert max(vlm._end_ids) < len(vlm.tokenizer)
+    shard = min(folder.glob('model-*.safetensors'))
+    shard.unlink()
+    with pytest.raises(VlmError, match=f'cannot be loaded: .*{shard.name}$'):
+        Vlm.load(folder, device='cpu')
+
+
+def test_what_a_processor_of_transformers_saves_is_enough(tmp_path: Path) -> None:
+    plain = Vlm.load(make('idefics3', tmp_path / 'plain'), device='cpu')
+    images: Any = plain.images
+    processor = Idefics3Processor(images, plain.tokenizer,
+                                  chat_template=plain.tokenizer.chat_template)
+    folder = tmp_path / 'folder'
+    processor.save_pretrained(folder)
+    plain.model.save_pretrained(folder)
+    assert not (folder / 'preprocessor_config.json').exists()
+    vlm = Vlm.load(folder, device='cpu')
+    assert torch.equal(vlm.logits(*ask(vlm)), plain.logits(*ask(plain)))
+
+
+@pytest.mark.parametrize(('file', 'form'), [
+    ('chat_template.jinja', 'text'), ('chat_template.json', 'text'),
+    ('chat_template.json', 'list'), ('processor_config.json', 'text'),
+    ('tokenizer_config.json', 'text'), ('tokenizer_config.json', 'list')])
+def test_the_chat_template_may_be_in_any_of_its_places(
+        checkpoint: Path, tmp_path: Path, file: str, form: str) -> None:
+    plain = Vlm.load(checkpoint, device='cpu')
+    folder = Path(shutil.copytree(checkpoint, tmp_path / 'folder'))
+    (folder / 'chat_template.jinja').unlink()
+    with pytest.raises(VlmError, match='lacks a chat template'):
+        Vlm.load(folder, device='cpu')
+    template: Any = plain.tokenizer.chat_template
+    path = folder / file
+    if path.suffix == '.jinja':
+        path.write_text(template, encoding='utf-8')
+    else:
+        fields = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+        fields['chat_template'] = template if form == 'text' else [
+            {'name': 'tool_use', 'template': 'none'}, {'name': 'default', 'template': template}]
+        path.write_text(json.dumps(fields), encoding='utf-8')
+    vlm = Vlm.load(folder, device='cpu')
+    assert torch.equal(vlm.logits(*ask(vlm)), plain.logits(*ask(plain)))
+
+
+@pytest.mark.parametrize(('outer', 'inner'), [(True, None), (None, True), (False, True)])
+def test_tied_weights_may_be_said_of_the_text_alone(
+        checkpoint: Path, tmp_path: Path, outer: bool | None, inner: bool | None) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / 'folder'))
+    weights = load_file(folder / 'model.safetensors')
+    head, = (name for name in weights if name.endswith('lm_head.weight'))
+    del weights[head]
+    save_file(weights, folder / 'model.safetensors', {'format': 'pt'})
+    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    for fields, tied in ((config, outer), (config['text_config'], inner)):
+        fields.pop('tie_word_embeddings', None)
+        if tied is not None:
+            fields['tie_word_embeddings'] = tied
+    (folder / 'config.json').write_text(json.dumps(config), encoding='utf-8')
+    model = Vlm.load(folder, device='cpu').model
+    assert torch.equal(model.lm_head.weight, model.get_input_embeddings().weight)
+    config['text_config']['tie_word_embeddings'] = config['tie_word_embeddings'] = False
+    (folder / 'config.json').write_text(json.dumps(config), encoding='utf-8')
+    with pytest.raises(VlmError, match=r'lacks weights, among them lm_head\.weight$'):
+        Vlm.load(folder, device='cpu')
+
+
+# Options
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])

@@ -15,7 +15,8 @@ from torch import nn
 
 from vts_ros.engines.engine_cache import default_directory, EngineCache
 from vts_ros.engines.gpu import find_gpu
-from vts_ros.engines.onnx_graph import load_graph, Precision
+from vts_ros.engines.names import Precision
+from vts_ros.engines.onnx_graph import load_graph
 from vts_ros.engines.onnx_runtime import OnnxRuntimeEngine
 from vts_ros.engines.torch_engine import TorchEngine
 from vts_ros.errors import EngineError
@@ -107,7 +108,7 @@ def _torch(device: str, path: Path, options: EngineOptions) -> Engine:
         raise EngineError.of(f'{path} cannot be loaded', error) from error
 
 
-#: Makes an engine from an ONNX file.
+#: Makes an engine from an ONNX file; ``names.BACKEND_NAMES`` has the same names.
 BACKENDS: dict[str, Callable[[Path, EngineOptions], Engine]] = {
     'tensorrt': partial(_tensorrt, 'tensorrt'),
     'tensorrt_rtx': partial(_tensorrt, 'tensorrt_rtx'),

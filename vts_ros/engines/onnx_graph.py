@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import hashlib
 from pathlib import Path
 import tempfile
-from typing import get_args, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,8 @@ import onnx
 from onnx import helper, numpy_helper, TensorProto
 
 from vts_ros.engines.engine_cache import Shapes
+from vts_ros.engines.names import Precision, PRECISIONS
 from vts_ros.errors import EngineError
-
-Precision = Literal['fp32', 'fp16', 'int8']
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 #: What a network computes between its first convolution and its last one. What comes before and
 #: after (pixel positions, norms) needs the range and the bits of FP32.

@@ -157,7 +157,8 @@ def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
             if not (counters['damaged'] or counters['truncated']):
                 _require_alive('replay', player, replay_log)
             for hazard in hazards:
-                hazard.answers = [one for one in reports.values() if hazard.covers(one.stamp)]
+                hazard.answers = [report for report in reports.values()
+                                  if hazard.covers(report.stamp)]
             if all(hazard.answers for hazard in hazards):
                 break
             console.print('not every hazard has an answer: this machine is slow, once more')
@@ -319,7 +320,8 @@ def read_truths(bag: Path) -> list[Truth]:
     with Bag(bag) as opened:
         for connection, stamp_ns, data in until_damage(opened.messages([TRUTH_TOPIC]), Counter()):
             said = json.loads(opened.deserialize(data, connection.msgtype).data)
-            actor = next((one for one in said['frame']['actors'] if one['is_risk']), None)
+            actor = next((candidate for candidate in said['frame']['actors']
+                          if candidate['is_risk']), None)
             truths.append(Truth(stamp_ns, said['window']['risk'],
                                 Actor(**actor) if actor else None))
     return truths
@@ -366,9 +368,9 @@ def hazard_table(hazards: Sequence[Hazard], start_ns: int) -> Table:
     for name in ('time', 'hazard', 'risk', 'answers', 'right object', 'in words'):
         table.add_column(name, ratio=1 if name == 'in words' else None)
     for hazard in hazards:
-        answers = sorted(hazard.answers, key=lambda one: one.stamp)
-        right = [one for one in answers if is_right(one, hazard.truths[one.stamp])]
-        levels = Counter(one.answer.risk for one in answers)
+        answers = sorted(hazard.answers, key=lambda report: report.stamp)
+        right = [report for report in answers if is_right(report, hazard.truths[report.stamp])]
+        levels = Counter(report.answer.risk for report in answers)
         words = (right or answers)[-1:]
         actor = hazard.worst.actor
         table.add_row(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -17,11 +17,12 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
 from vts_ros.errors import FrameError
-from vts_ros.nodes.conversions import to_frame, to_ns
+from vts_ros.nodes.conversions import NO_CONVERTERS, to_frame, to_ns
 from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.raw_images import Convert
 
 #: Values of the parameter ``image_transport``.
 TRANSPORTS = ('auto', 'compressed', 'raw')
@@ -48,16 +49,19 @@ class Camera:
         One of ``TRANSPORTS``; ``auto`` takes what is published, compressed pictures first.
     on_frame
         Called with every picture that can be used.
+    converters
+        See :func:`to_frame`.
 
     """
 
     def __init__(self, node: Node, namespace: str, transport: str,
-                 on_frame: Callable[[Camera, Frame], None]) -> None:
+                 on_frame: Callable[[Camera, Frame], None],
+                 converters: Mapping[str, Convert] = NO_CONVERTERS) -> None:
         namespace = camera_namespace(namespace)
         raw = '/'.join(filter(None, (namespace, 'image_raw')))
         self._topics = {'compressed': f'{raw}/compressed', 'raw': raw}
         self._node = node
-        self._on_frame = on_frame
+        self._on_frame, self._converters = on_frame, converters
         self._subscription: Subscription | None = None
         self._warned = self._saw_raw = False
         clock = NodeClock(node)
@@ -105,10 +109,10 @@ class Camera:
                 name for name, kinds in self._node.get_topic_names_and_types()
                 if set(IMAGE_TYPES) & set(kinds) and self._node.count_publishers(name)))
             return f'nobody publishes it; pictures are published on: {known or "no topic"}'
-        told = '; '.join(_told(one) for one in found)
-        wanted = self._subscription and self._subscription.qos_profile
-        return f'published by {told}' + (
-            f'; this node asks for {_qos_told(wanted)}' if wanted else '')
+        publishers = '; '.join(map(_describe_publisher, found))
+        qos = self._subscription and self._subscription.qos_profile
+        return f'published by {publishers}' + (
+            f'; this node asks for {_describe_qos(qos)}' if qos else '')
 
     def _find_out(self) -> None:
         compressed, raw = (self._node.count_publishers(self._node.resolve_topic_name(topic))
@@ -142,7 +146,7 @@ class Camera:
         self._count_lost(info.get('publication_sequence_number'))
         now_ns = self._node.get_clock().now().nanoseconds
         try:
-            frame = to_frame(message, self.health.name, now_ns)
+            frame = to_frame(message, self.health.name, now_ns, self._converters)
         except Exception as error:
             # Whatever it holds: an exception that leaves a callback would end the node.
             self.leave_out('refused', str(error) if isinstance(error, FrameError)
@@ -167,16 +171,66 @@ class Camera:
                            'docs/dds.md', missing)
 
     def leave_out(self, kind: str, reason: str, count: int = 1) -> None:
-        """Count pictures that cannot be used; the first of a row is told."""
+        """Count pictures that cannot be used; the first of a row is logged."""
         if self.health.unusable(kind, reason, count):
             self._node.get_logger().warning(
                 f'{self.health.topic}: {kind}: {reason} (said once, then only counted)')
 
 
-def _told(publisher: TopicEndpointInfo) -> str:
+class Cameras:
+    """
+    The cameras that a node listens to at present; may be read from two threads.
+
+    Parameters
+    ----------
+    node
+        Gets the subscriptions.
+    converters
+        See :func:`to_frame`.
+
+    """
+
+    def __init__(self, node: Node, converters: Mapping[str, Convert] = NO_CONVERTERS) -> None:
+        self._node, self._converters = node, converters
+        # Never changed, only replaced: another thread may be going through it.
+        self._cameras: tuple[Camera, ...] = ()
+
+    def __iter__(self) -> Iterator[Camera]:
+        """Yield the cameras in the order of their namespaces."""
+        return iter(self._cameras)
+
+    def __len__(self) -> int:
+        """Return the number of cameras; 0 while the node does not listen."""
+        return len(self._cameras)
+
+    def open(self, namespaces: Sequence[str], transport: str,
+             on_frame: Callable[[Camera, Frame], None]) -> None:
+        """Subscribe, see :class:`Camera`; after an error :meth:`close` ends what is subscribed."""
+        for namespace in namespaces:
+            self._cameras += (Camera(
+                self._node, namespace, transport, on_frame, self._converters),)
+
+    def close(self) -> None:
+        """Unsubscribe all."""
+        cameras, self._cameras = self._cameras, ()
+        for camera in cameras:
+            camera.close()
+
+    def watch(self, warn_sec: float) -> None:
+        """Look after each of them, see :meth:`Camera.watch`."""
+        for camera in self._cameras:
+            camera.watch(warn_sec)
+
+    def frame_id(self, name: str) -> str:
+        """Return the frame_id of the last message of a camera, ``''`` where it is not known."""
+        return {camera.health.name: camera.health.frame_id
+                for camera in self._cameras}.get(name, '')
+
+
+def _describe_publisher(publisher: TopicEndpointInfo) -> str:
     name = f'{publisher.node_namespace.rstrip("/")}/{publisher.node_name}'
-    return f'{name} ({publisher.topic_type}, {_qos_told(publisher.qos_profile)})'
+    return f'{name} ({publisher.topic_type}, {_describe_qos(publisher.qos_profile)})'
 
 
-def _qos_told(qos: QoSProfile) -> str:
+def _describe_qos(qos: QoSProfile) -> str:
     return f'{qos.reliability.name.lower()}, {qos.durability.name.lower()}'

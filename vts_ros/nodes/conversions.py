@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.raw_images import RawImage
+from vts_ros.pipeline.raw_images import Convert, RawImage
 from vts_ros.pipeline.report import RISK_COLOURS, RISK_STATUS_LEVELS, SceneReport
 from vts_ros.vlm.answers import RiskLevel, UNKNOWN_ACTION
 
@@ -29,6 +29,7 @@ MARKER_WIDTH = 60
 MARKER_LETTER_M = 0.6
 MARKER_TEXT = Point(x=12.0, y=0.0, z=4.0)
 MARKER_LAMP = Point(x=12.0, y=0.0, z=6.5)
+NO_CONVERTERS: Mapping[str, Convert] = {}
 
 
 def to_ns(stamp: Time) -> int:
@@ -42,7 +43,8 @@ def to_stamp(stamp_ns: int) -> Time:
     return Time(sec=sec, nanosec=nanosec)
 
 
-def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Frame:
+def to_frame(message: Image | CompressedImage, camera: str, now_ns: int,
+             converters: Mapping[str, Convert] = NO_CONVERTERS) -> Frame:
     """
     Take the picture out of a message as it is: no pixel is looked at before a window needs it.
 
@@ -52,6 +54,8 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
         Compressed, or raw in one of the encodings of ``pipeline/raw_images.py``.
     now_ns
         Stamp of a picture that has none.
+    converters
+        What converts raw pictures of an encoding, where that is not left to ``raw_images``.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def to_frame(message: Image | CompressedImage, camera: str, now_ns: int) -> Fram
         if not message.data:
             raise FrameError('empty picture')
         return Frame(camera, stamp_ns, message.data.tobytes())
-    return Frame(camera, stamp_ns, RawImage.of(message))
+    return Frame(camera, stamp_ns, RawImage.of(message, converters.get(message.encoding)))
 
 
 def to_image(rgb: NDArray[np.uint8], header: Header) -> Image:

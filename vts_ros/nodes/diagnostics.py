@@ -201,6 +201,9 @@ class PipelineHealth:
         When that was, or since when one is due; seconds on the steady clock.
     errors
         What went wrong in each part since it last went well.
+    info
+        What runs where, see ``Pipeline.info``; empty while no model is loaded. Read once, as
+        another thread must not look into a pipeline that runs.
     stats
         What was not computed again, see ``Pipeline.stats``; as it was after the last job.
 
@@ -212,27 +215,39 @@ class PipelineHealth:
     report: SceneReport | None = None
     answered_at: float = field(default_factory=time.monotonic)
     errors: dict[str, str] = field(default_factory=dict)
+    info: Mapping[str, str] = field(default_factory=dict)
     stats: Mapping[str, float] = field(default_factory=dict)
+
+    def start_anew(self) -> None:
+        """Forget answers, counters and errors: the node was configured."""
+        self.counters.clear()
+        self.vlm_ms.clear()
+        self.tokens_per_sec, self.report, self.errors = 0.0, None, {}
+        self.due()
+
+    def unloaded(self) -> None:
+        """Note that no model is loaded any more."""
+        self.info, self.stats = {}, {}
 
     def described(self, report: SceneReport) -> None:
         """Note an answer."""
         self.counters['described'] += 1
         self.counters['unparsed'] += is_unparsed(report)
-        vlm_ms = sum(report.latency_ms.get(one, 0.0) for one in ('prefill', 'decode'))
+        vlm_ms = sum(report.latency_ms.get(stage, 0.0) for stage in ('prefill', 'decode'))
         self.vlm_ms.append(vlm_ms)
         self.tokens_per_sec = 1e3 * report.answer_tokens / vlm_ms if vlm_ms else 0.0
         self.report = report
         self.answered_at = time.monotonic()
-        # A new one: another thread may be telling the old ones.
+        # Replaced, not emptied: another thread may be going through the old ones.
         self.errors = {}
 
     def failed(self, error: Exception) -> str:
-        """Note that something could not be done, and in which part; return what is told."""
+        """Note that something could not be done, and in which part; return it as one text."""
         self.counters['failed'] += 1
-        told = f'{type(error).__name__}: {error}'
+        text = f'{type(error).__name__}: {error}'
         component = error.component if isinstance(error, VtsError) else 'pipeline'
-        self.errors = {'pipeline': told, component: told}
-        return told
+        self.errors = {'pipeline': text, component: text}
+        return text
 
     def due(self) -> None:
         """Note that answers are due from now on."""

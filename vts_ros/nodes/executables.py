@@ -16,17 +16,21 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from vts_ros.nodes.program_help import check_arguments
+
 #: What has to be installed for what a car does without.
 _EXTRAS = {'replay_node': 'tools'}
 
 
 def vts_node() -> NoReturn:
     """Run the node that describes."""
+    check_arguments('vts_node', sys.argv[1:])
     _run('vts_node')
 
 
 def vts_overlay() -> NoReturn:
     """Run the node that draws."""
+    check_arguments('vts_overlay', sys.argv[1:])
     _run('overlay_node')
 
 

@@ -4,17 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import traceback
 from typing import Any, TypeVar
 
 from vts_ros.errors import VtsError
-from vts_ros.nodes.camera import Camera
+from vts_ros.nodes.camera import Cameras
+from vts_ros.nodes.current_pictures import CurrentPictures, UnansweredError, UNDECODABLE
 from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_table import Parameters
-from vts_ros.nodes.present import Present, UnansweredError, UNDECODABLE
 from vts_ros.nodes.worker import Stop
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
@@ -25,6 +25,11 @@ T = TypeVar('T')
 Run = Callable[[Pipeline, list[Frame], Stop], T]
 
 INTERRUPTED = 'interrupted'
+
+#: Jobs of the worker that end when their pictures are no longer of interest.
+DESCRIBE, READ, ASKED, QUESTION = JOBS = ('describe', 'read', 'describe now', 'question')
+#: What must be done in any case.
+CONTROL = 'control'
 
 
 def format_error(error: Exception) -> str:
@@ -42,10 +47,12 @@ class Jobs:
     ----------
     settings
         The parameters of the node, by name.
-    clock, present, outputs
+    clock, pictures, outputs
         Its time, its window and what it says.
-    cameras, health, vehicle
-        Give those of the moment: cameras, state of health, what the car does.
+    cameras, health
+        What it listens to, and what became of its answers.
+    vehicle
+        Gives what the car does at the moment, None if that is not known.
     log, is_up
         Its logger, and whether it is not just ending.
 
@@ -53,33 +60,29 @@ class Jobs:
     ----------
     pipeline
         None while the node is not configured.
-    newest_told
-        The newest picture that was told about.
+    newest_described
+        Camera and stamp of the newest picture that was described.
 
     """
 
-    def __init__(self, settings: Parameters, clock: NodeClock, present: Present,
-                 outputs: Outputs, cameras: Callable[[], Sequence[Camera]],
-                 health: Callable[[], PipelineHealth], vehicle: Callable[[], Vehicle | None],
-                 log: Any, is_up: Callable[[], bool]) -> None:
-        self._settings, self._clock, self._present = settings, clock, present
+    def __init__(self, settings: Parameters, clock: NodeClock, pictures: CurrentPictures,
+                 outputs: Outputs, cameras: Cameras, health: PipelineHealth,
+                 vehicle: Callable[[], Vehicle | None], log: Any, is_up: Callable[[], bool]
+                 ) -> None:
+        self._settings, self._clock, self._pictures = settings, clock, pictures
         self._outputs, self._cameras, self._vehicle = outputs, cameras, vehicle
-        self._health_now, self._log, self._is_up = health, log, is_up
+        self._health, self._log, self._is_up = health, log, is_up
         self.pipeline: Pipeline | None = None
-        self.newest_told: tuple[str, int] | None = None
-
-    @property
-    def _health(self) -> PipelineHealth:
-        return self._health_now()
+        self.newest_described: tuple[str, int] | None = None
 
     def read(self, stop: Stop) -> None:
         """Have new pictures read although no answer is due."""
         self.attempt(self._read_newest, stop)
 
     def clear(self, pipeline: Pipeline | None) -> None:
-        """Start anew: what was seen and told is of another drive."""
-        self.newest_told = None
-        self._present.forget()
+        """Start anew: what was seen and said is of another drive."""
+        self.newest_described = None
+        self._pictures.forget()
         if pipeline:
             pipeline.clear()
             self._health.stats = pipeline.stats()
@@ -88,14 +91,14 @@ class Jobs:
         """Describe and publish the newest window; return as :meth:`attempt` does."""
         done, text = self.attempt(lambda end: self._describe_newest(is_full, end), stop)
         # A camera that now and then sends a broken picture must not make the risk flicker.
-        is_flicker = text == UNDECODABLE and self.newest_told and \
-            self._present.is_of_the_present(self.newest_told[1])
+        is_flicker = text == UNDECODABLE and self.newest_described and \
+            self._pictures.is_current(self.newest_described[1])
         if not (done or is_flicker):
             self._outputs.retract(text)
         return done, text
 
     def _describe_newest(self, is_full: bool, stop: Stop) -> str:
-        report = self._look(is_full, self._describe_new, stop)
+        report = self._run_on_newest(is_full, self._describe_new, stop)
         # Nothing is said that was taken back meanwhile.
         with self._outputs.lock:
             if stop():
@@ -105,26 +108,25 @@ class Jobs:
 
     def _publish(self, report: SceneReport) -> None:
         newest = report.frames[-1]
-        self.newest_told = newest.camera, newest.stamp
-        frame_ids = {camera.health.name: camera.health.frame_id for camera in self._cameras()}
+        self.newest_described = newest.camera, newest.stamp
         report = self._outputs.publish(
-            report, frame_ids.get(newest.camera, ''), self._settings['markers.frame_id'],
+            report, self._cameras.frame_id(newest.camera), self._settings['markers.frame_id'],
             self._settings['max_answer_age_sec'])
         self._health.described(report)
 
     def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop) -> SceneReport:
-        if self._present.is_told(window[-1].key, self.newest_told):
+        if self._pictures.is_described(window[-1].key, self.newest_described):
             raise UnansweredError(UNDECODABLE)
         return pipeline.describe(window, stop, self._vehicle())
 
     def _read_newest(self, stop: Stop) -> str:
-        self._look(True, lambda pipeline, window, end: pipeline.ingest(window), stop)
+        self._run_on_newest(True, lambda pipeline, window, end: pipeline.ingest(window), stop)
         return 'read'
 
-    def _look(self, is_full: bool, run: Run[T], stop: Stop) -> T:
+    def _run_on_newest(self, is_full: bool, run: Run[T], stop: Stop) -> T:
         """Run the pipeline on the newest window, without the frames that turn out broken."""
         pipeline, settings = self.pipeline, self._settings
-        if pipeline is None or not self._cameras():
+        if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         if self._clock.is_waited_for:
             raise UnansweredError('use_sim_time is set, and nobody publishes /clock')
@@ -134,12 +136,12 @@ class Jobs:
         try:
             while True:
                 # Anew each time: without the broken frames the others may be too old.
-                window = self._present.window(is_full)
+                window = self._pictures.window(is_full)
                 try:
                     result = run(pipeline, window, stop)
                     break
                 except BrokenFrame as broken:
-                    self._present.drop(broken)
+                    self._pictures.drop(broken)
         finally:
             # For diagnostics: another thread must not look into a pipeline that runs.
             self._health.stats = pipeline.stats()
@@ -166,6 +168,6 @@ class Jobs:
 
     def ask(self, number: int, question: str, stop: Stop) -> str:
         """Answer a question about the newest window, piece by piece under its number."""
-        return self._look(False, lambda pipeline, window, end: pipeline.ask(
+        return self._run_on_newest(False, lambda pipeline, window, end: pipeline.ask(
             window, question, end, self._vehicle(),
             lambda text: self._outputs.reply_part(number, text)), stop)

@@ -50,7 +50,9 @@ class Outputs:
         self._risk = publisher(DiagnosticArray, '~/risk', LATCHED_QOS)
         self._markers = publisher(MarkerArray, '~/markers', LATCHED_QOS)
         self._report = publisher(String, '~/report', OUTPUT_QOS)
-        self._answer = publisher(String, '~/answer', OUTPUT_QOS)
+        # Not managed by the lifecycle: a reply belongs to its question, and who asks an inactive
+        # node is told so, as a service call is that fails at once.
+        self._answer = node.create_publisher(String, '~/answer', OUTPUT_QOS)
         self._partial = publisher(String, '~/answer_partial', OUTPUT_QOS)
         self._processing_ms, self._latency_ms = (
             publisher(Float64, f'~/debug/{name}_ms', OUTPUT_QOS)

@@ -23,9 +23,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from vts_ros.errors import FrameError
-from vts_ros.nodes.camera import Camera
+from vts_ros.nodes.camera import Camera, Cameras
 from vts_ros.nodes.conversions import to_image, to_stamp
-from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Parameters
+from vts_ros.nodes.cv_bridge_images import find_converters
+from vts_ros.nodes.parameter_table import OVERLAY_TABLE, ParameterError, Parameters
+from vts_ros.nodes.program_start import start_ros
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.report import SceneReport
@@ -91,19 +93,15 @@ class VtsOverlay(Node):
         self._jpeg = self.create_publisher(
             CompressedImage, '~/image_annotated/compressed', LATCHED_QOS)
         self.create_subscription(String, 'vts_node/report', self._on_report, OUTPUT_QOS)
-        self._cameras = [
-            Camera(self, namespace, settings['image_transport'], self._on_frame)
-            for namespace in settings['cameras']]
-        self.create_timer(WATCH_SEC, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._warn_sec = settings['no_image_warn_sec']
+        self._cameras = Cameras(self, find_converters(self.get_logger().info))
+        self._cameras.open(settings['cameras'], settings['image_transport'], self._on_frame)
+        warn_sec = settings['no_image_warn_sec']
+        self.create_timer(WATCH_SEC, lambda: self._cameras.watch(warn_sec),
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
         """Draw what is begun and nothing more."""
         self._worker.shutdown(cancel_futures=True)
-
-    def _watch(self) -> None:
-        for camera in self._cameras:
-            camera.watch(self._warn_sec)
 
     def _on_frame(self, camera: Camera, frame: Frame) -> None:
         self._history.push(frame)
@@ -136,9 +134,9 @@ class VtsOverlay(Node):
                                         throttle_duration_sec=5.0)
 
     def _draw(self, report: SceneReport) -> None:
-        wanted = [publisher for publisher in (self._raw, self._jpeg)
-                  if publisher.get_subscription_count()]
-        if not wanted:
+        heard = [publisher for publisher in (self._raw, self._jpeg)
+                 if publisher.get_subscription_count()]
+        if not heard:
             return
         if report.tokens_total > MAX_TOKENS:
             raise ValueError(f'{report.tokens_total} visual tokens')
@@ -150,34 +148,26 @@ class VtsOverlay(Node):
                 'not arrive here, or history_mb is too small', throttle_duration_sec=5.0)
             return
         picture = overlay(newest, report, window)
-        header = Header(stamp=to_stamp(report.stamp), frame_id=self._frame_id(report))
-        if self._raw in wanted:
+        header = Header(stamp=to_stamp(report.stamp),
+                        frame_id=self._cameras.frame_id(report.frames[-1].camera))
+        if self._raw in heard:
             self._raw.publish(to_image(picture, header))
-        if self._jpeg in wanted:
+        if self._jpeg in heard:
             self._jpeg.publish(CompressedImage(
                 header=header, format='rgb8; jpeg compressed bgr8',
                 data=encode(picture, '.jpg', JPEG_QUALITY)))
 
-    def _frame_id(self, report: SceneReport) -> str:
-        names = {one.health.name: one.health.frame_id for one in self._cameras}
-        return names.get(report.frames[-1].camera, '')
-
 
 def main(args: list[str] | None = None) -> int:
     """Run the overlay until SIGINT or SIGTERM."""
-    try:
-        rclpy.init(args=args)
-    except Exception as error:
-        # A domain id, a log folder or a parameter file that ROS refuses.
-        print(f'vts_overlay: {" ".join(str(error).split())}', file=sys.stderr)
-        return 1
+    start_ros('vts_overlay', args)
     node = None
     try:
         node = VtsOverlay()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except ParameterException as error:
+    except (ParameterError, ParameterException) as error:
         print(f'vts_overlay: {error}', file=sys.stderr)
         return 1
     finally:

@@ -15,6 +15,8 @@ import textwrap
 
 from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Spec
 from vts_ros.nodes.vts_parameters import TABLE
+from vts_ros.pipeline.settings import SETTINGS
+from vts_ros.tools.cli.setting_options import option_names
 
 #: When a change takes effect, in the words of the page.
 WHEN = {'live': 'live', 'unconfigured': 'configure', 'never': 'start'}
@@ -42,7 +44,7 @@ def _yaml(table: Sequence[Spec]) -> Iterator[str]:
             group = prefix
             yield f'    {prefix}:'
         indent = '      ' if prefix else '    '
-        yield from textwrap.wrap(_told(spec), 97, initial_indent=f'{indent}# ',
+        yield from textwrap.wrap(_describe(spec), 97, initial_indent=f'{indent}# ',
                                  subsequent_indent=f'{indent}# ')
         yield f'{indent}{name}: {json.dumps(spec.default)}'
 
@@ -54,7 +56,7 @@ def _rank(spec: Spec, table: Sequence[Spec]) -> int:
                 if other.name.rpartition('.')[0] == group)
 
 
-def _told(spec: Spec) -> str:
+def _describe(spec: Spec) -> str:
     return f'{WHEN[spec.change]}: {spec.description}{_limits(spec)}'
 
 
@@ -66,10 +68,16 @@ def _limits(spec: Spec) -> str:
     return ''
 
 
+def _code(text: str) -> str:
+    return f'`{text}`' if text else ''
+
+
 def parameter_page() -> str:
     """Return docs/parameters.md."""
+    options = {setting.name: option_names(setting)[0] for setting in SETTINGS}
     rows = [f'| `{spec.name}` | `{json.dumps(spec.default)}` | {WHEN[spec.change]} | '
-            f'{spec.description}{_limits(spec)} |' for spec in TABLE]
+            f'{_code(options.get(spec.name, ""))} | {spec.description}{_limits(spec)} |'
+            for spec in TABLE]
     overlay = [f'| `{spec.name}` | `{json.dumps(spec.default)}` | {WHEN[spec.change]} | '
                f'{spec.description}{_limits(spec)} |' for spec in OVERLAY_TABLE]
     head = ['| parameter | default | read | meaning |', '|---|---|---|---|']
@@ -85,7 +93,9 @@ def parameter_page() -> str:
         '`vlm.local_files_only`, `vlm.prompts`) is read', 'at start only: nobody on the network '
         'can change it. Whole numbers are taken where a number is wanted, and a name',
         'that does not exist is told with the nearest that does.', '',
-        '## vts_node', '', *head, *rows, '',
+        'The option is that of `vts annotate` and has the same default and limits.', '',
+        '## vts_node', '', '| parameter | default | read | option | meaning |',
+        '|---|---|---|---|---|', *rows, '',
         '`qos_overrides.TOPIC.subscription.reliability`, `.depth` and `.history` of every camera '
         'topic are parameters as well.', '',
         '## vts_overlay', '', *head, *overlay]) + '\n'

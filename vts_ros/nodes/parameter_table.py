@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import difflib
-from typing import Any, Literal
+from typing import Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -15,41 +15,28 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy.exceptions import InvalidNamespaceException
+from rclpy.exceptions import InvalidNamespaceException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_namespace import validate_namespace
 
+from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import camera_namespace, TRANSPORTS
 from vts_ros.pipeline.raw_images import camera_name
-
-#: When a parameter may change: at any time, while the node is unconfigured, or never.
-Change = Literal['live', 'unconfigured', 'never']
+from vts_ros.pipeline.settings import Setting
 
 
-@dataclass(frozen=True)
-class Spec:
-    """
-    One parameter.
+class ParameterError(VtsError):
+    """A value given at start that cannot be used."""
 
-    Attributes
-    ----------
-    span
-        Smallest and largest value of a number.
-    choices
-        All values of a string.
-    field
-        Field of :class:`PipelineConfig` that it fills, if it is one of the pipeline.
 
-    """
+class Spec(Setting):
+    """A parameter of a node: a setting, or one that only the node has."""
 
-    name: str
-    default: Any
-    description: str
-    change: Change = 'unconfigured'
-    span: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-    field: str | None = None
+    @classmethod
+    def of(cls, setting: Setting) -> Spec:
+        """Return the parameter for a setting."""
+        return cls(**vars(setting))
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the table row in the form that ROS tools show."""
@@ -129,7 +116,7 @@ class Parameters:
 
     Raises
     ------
-    rclpy.exceptions.ParameterException
+    ParameterError, rclpy.exceptions.ParameterException
         If a value given at start cannot be used.
 
     """
@@ -139,10 +126,17 @@ class Parameters:
         self._node = node
         self._specs = {spec.name: spec for spec in table}
         self._is_configured = is_configured
+        self._problem = ''
         # Registered first, so that it also checks the values that are given at start.
         node.add_on_set_parameters_callback(self._validate)
-        node.declare_parameters(
-            '', [(spec.name, spec.default, spec.descriptor()) for spec in table])
+        try:
+            node.declare_parameters(
+                '', [(spec.name, spec.default, spec.descriptor()) for spec in table])
+        except InvalidParameterValueException:
+            if not self._problem:
+                raise
+            # The message of rclpy quotes the value, which may be a secret.
+            raise ParameterError(self._problem) from None
 
     def __getitem__(self, name: str) -> Any:
         """Return the present value."""
@@ -163,17 +157,20 @@ class Parameters:
         return warnings
 
     def _validate(self, parameters: Sequence[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            # Others are declared by rclpy itself: use_sim_time, qos_overrides.
-            if spec := self._specs.get(parameter.name):
-                problem = spec.problem(parameter.value)
-                if spec.change == 'unconfigured' and self._is_configured():
-                    problem = f'{spec.name} is read on configure: ' \
-                              'deactivate and clean up the node first'
-                if problem:
-                    return SetParametersResult(successful=False, reason=problem)
-        problem = self.problem_of_all(parameters) if self._is_configured() else ''
-        return SetParametersResult(successful=not problem, reason=problem)
+        self._problem = next(filter(None, map(self.problem_of, parameters)), '')
+        if not self._problem and self._is_configured():
+            self._problem = self.problem_of_all(parameters)
+        return SetParametersResult(successful=not self._problem, reason=self._problem)
+
+    def problem_of(self, parameter: Parameter) -> str:
+        """Return why a value cannot be used now, whatever the others, or ``''``."""
+        spec = self._specs.get(parameter.name)
+        if spec is None:
+            # Declared by rclpy itself: use_sim_time, qos_overrides.
+            return ''
+        if spec.change == 'unconfigured' and self._is_configured():
+            return f'{spec.name} is read on configure: deactivate and clean up the node first'
+        return spec.problem(parameter.value) or ''
 
     def problem_of_all(self, parameters: Sequence[Parameter]) -> str:
         """Return why values that are all right one by one cannot be used now, or ``''``."""

@@ -27,6 +27,7 @@ from std_msgs.msg import String
 
 from vts_ros.errors import BagError
 from vts_ros.nodes.conversions import to_stamp
+from vts_ros.nodes.program_start import init_ros
 from vts_ros.tools.bags import Bag, BagTopic, COMPRESSED_IMAGE, IMAGE
 
 STRING = 'std_msgs/msg/String'
@@ -75,23 +76,24 @@ class Player(Node):
     def __init__(self, bag: Bag, topic_prefix: str, clock: bool) -> None:
         super().__init__('vts_replay')
         self.played: Counter[str] = Counter()
-        self._wanted = {
-            one.topic: one for one in bag.connections if one.msgcount and _is_played(one)}
+        self._bag_topics = {
+            connection.topic: connection for connection in bag.connections
+            if connection.msgcount and _is_played(connection)}
         self._publishers_of: dict[str, Publisher] = {
-            topic: self.create_publisher(TYPES[one.msgtype], topic_prefix + topic, QOS)
-            for topic, one in self._wanted.items()}
+            topic: self.create_publisher(TYPES[connection.msgtype], topic_prefix + topic, QOS)
+            for topic, connection in self._bag_topics.items()}
         self._clock_publisher = self.create_publisher(Clock, '/clock', 10) if clock else None
         self._pace: Pace | None = None
 
     @property
     def topics(self) -> list[str]:
         """Return the topics of the bag that are played."""
-        return list(self._wanted)
+        return list(self._bag_topics)
 
     @property
     def message_count(self) -> int:
         """Return the number of messages of one pass."""
-        return sum(one.msgcount for one in self._wanted.values())
+        return sum(connection.msgcount for connection in self._bag_topics.values())
 
     def wait_for_listener(self, timeout_sec: float) -> bool:
         """
@@ -99,14 +101,16 @@ class Player(Node):
 
         One that only looks on, such as the overlay, is up seconds before one that loads models.
         """
-        cameras = [self._publishers_of[topic].topic_name for topic, one in self._wanted.items()
-                   if one.msgtype in (IMAGE, COMPRESSED_IMAGE)]
+        cameras = [self._publishers_of[topic].topic_name
+                   for topic, connection in self._bag_topics.items()
+                   if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)]
         deadline = time.monotonic() + timeout_sec
         heard = 0
         while self.context.ok() and time.monotonic() < deadline:
             now_heard = sum(any(
-                not _ONLOOKERS.search(one.node_name)
-                for one in self.get_subscriptions_info_by_topic(camera)) for camera in cameras)
+                not _ONLOOKERS.search(subscription.node_name)
+                for subscription in self.get_subscriptions_info_by_topic(camera))
+                for camera in cameras)
             if now_heard and now_heard == len(cameras):
                 return True
             if now_heard > heard:
@@ -148,9 +152,9 @@ class Player(Node):
             time.sleep(min(TICK_SEC, (received_ns - now_ns) * 1e-9 / pace.rate))
 
 
-def _is_played(one: BagTopic) -> bool:
-    return (one.msgtype in TYPES and not _ANSWERS.search(one.topic)
-            and (one.msgtype != STRING or one.topic == TRUTH_TOPIC))
+def _is_played(topic: BagTopic) -> bool:
+    return (topic.msgtype in TYPES and not _ANSWERS.search(topic.topic)
+            and (topic.msgtype != STRING or topic.topic == TRUTH_TOPIC))
 
 
 def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock: bool = False,
@@ -243,7 +247,7 @@ def main() -> int:
         print(f"vts_replay: {error.name} is missing: pip install 'vts_ros[tools]'",
               file=sys.stderr)
         return 1
-    rclpy.init(args=sys.argv)
+    init_ros('vts_replay', sys.argv[1:])
     sys.argv[1:] = remove_ros_args(sys.argv)[1:]
     return run(app)
 

@@ -1,12 +1,12 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of the pipeline, once: node parameters and command-line options follow."""
+"""What a pipeline is made from; ``settings`` says what each value means and may be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vts_ros.engines import Precision
+from vts_ros.engines.names import Precision
 
 #: Where the language model runs: in this process, or behind a server with the OpenAI protocol.
 VLM_BACKENDS = ('transformers', 'openai')
@@ -28,12 +28,6 @@ class PipelineConfig:
         backend ``openai`` the name on the server; ``embedded`` takes the first it has.
     keep_ratio
         Share of the visual tokens that the language model gets; 1 keeps all.
-    alpha
-        Weight of dissimilarity to the key frame against saliency, 0 to 1.
-    search_radius
-        Cells around a token in which the key frame is searched for the like.
-    hysteresis
-        How much more salient a frame must be to take over from the last key frame.
     deadline_ms
         Time for a description. Keep ratio and length of the answer are lowered as far as that
         takes; 0 leaves them as they are.
@@ -75,9 +69,6 @@ class PipelineConfig:
 
     model: str = EMBEDDED
     keep_ratio: float = 0.6
-    alpha: float = 0.5
-    search_radius: int = 1
-    hysteresis: float = 0.05
     deadline_ms: float = 0.0
     min_keep_ratio: float = 0.2
     language: str = 'en'

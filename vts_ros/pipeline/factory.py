@@ -48,12 +48,15 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
 
     """
     _check_mode(config)
-    prompts = Prompts.load(config.language, config.prompts)
+    # What is wrong with it is told before anything large is loaded.
+    Prompts.load(config.language, config.prompts)
     engines = make_engines(config.engine_backend,
                            EngineOptions(config.threads, config.engine_precision))
-    sparsifier = Sparsifier(engines.frame, engines.window, alpha=config.alpha,
-                            hysteresis=config.hysteresis, search_radius=config.search_radius)
-    language_model = _language_model(config, prompts)
+    sparsifier = Sparsifier(engines.frame, engines.window)
+    language_model = _language_model(config)
+    prompts = Prompts.load(config.language, config.prompts, language_model.convention)
+    if config.structured:
+        language_model.set_schema(schema(prompts.description.box))
     calibration = guard = taught = None
     if isinstance(language_model, Vlm):
         _set_threads(config.threads, language_model)
@@ -86,7 +89,7 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
     why_not = why_not_streamed(language_model, prompts.description)
     if why_not is not None:
         raise VlmError(f'{language_model.name} cannot be used in causal mode: {why_not}')
-    compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * config.hysteresis)
+    compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * sparsifier.hysteresis)
     context = CausalContext(language_model, prefix_reader,
                             FrameGroups(compares, config.group_frames), config.kv_tokens)
     return CausalReader(cache, context, prefix_reader)
@@ -112,23 +115,22 @@ def _check_mode(config: PipelineConfig) -> None:
                        'to false')
 
 
-def _language_model(config: PipelineConfig, prompts: Prompts) -> LanguageModel:
-    form = schema(prompts.description.box_scale) if config.structured else None
+def _language_model(config: PipelineConfig) -> LanguageModel:
     if config.vlm_backend == 'openai':
         if find_spec('openai') is None:
             raise VlmError('the backend openai needs its client: pip install openai')
         from vts_ros.vlm.served import ServedVlm
 
         return ServedVlm(config.url, '' if config.model == EMBEDDED else config.model,
-                         timeout_sec=config.timeout_sec, retries=config.retries, schema=form)
+                         timeout_sec=config.timeout_sec, retries=config.retries)
     if config.vlm_backend not in VLM_BACKENDS:
         raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')
-    if form:
+    if config.structured:
         check_structured()
     return Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
                     attn_implementation=config.attn_implementation,
                     quantization=_quantization(config.quantization),
-                    local_files_only=config.local_files_only, schema=form)
+                    local_files_only=config.local_files_only)
 
 
 def _quantization(text: str) -> dict[str, Any] | None:

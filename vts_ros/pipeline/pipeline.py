@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+import logging
 import time
 from typing import Any, TypeVar
 
@@ -30,7 +31,8 @@ from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
-from vts_ros.vlm.answers import Answer, has_facts, parse, schema, THOUGHT
+from vts_ros.vlm.answers import Answer, has_facts, inspect, schema, THOUGHT
+from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.prompts import Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
@@ -40,6 +42,8 @@ __all__ = ['EMBEDDED', 'MODES', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline', 'Pipe
 Stop = Callable[[], bool]
 OnBroken = Callable[[BrokenFrame], None]
 Result = TypeVar('Result')
+
+_logger = logging.getLogger(__name__)
 
 
 def without_broken(window: Window, on_broken: OnBroken, run: Callable[[list[Frame]], Result]
@@ -110,6 +114,7 @@ class Pipeline:
         self._deadline = Deadline(config.min_keep_ratio)
         self._draft: tuple[int, ...] = ()
         self._counters: Counter[str] = Counter()
+        self._units = UnitWatch()
 
     @classmethod
     def load(cls, config: PipelineConfig | None = None) -> Pipeline:
@@ -291,8 +296,7 @@ class Pipeline:
         """Return the report about an answer, ``unknown`` where the model must not speak."""
         frames = prepared.frames
         key = frames[prepared.selection.key]
-        answer = parse(generation.text, self.prompts.description.box_scale,
-                       is_thought=self._begins_in_thought())
+        answer = self._answer(prepared, generation.text)
         is_known = self.knows(prepared)
         if is_known is False:
             answer = Answer(description=NOTHING_KNOWN, explanation=UNLIKE_TRAINING)
@@ -310,6 +314,21 @@ class Pipeline:
             model=self.language_model.name, engine=self.sparsifier.engine,
             confidence=confidence, in_distribution=is_known,
             rejected_output=generation.text if is_known is False else None)
+
+    def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
+        """Return what a text says; once, that its boxes are in another unit than asked for."""
+        newest = prepared.entries[-1]
+        height, width = newest.size
+        answer, problems = inspect(
+            text, self.prompts.description.box,
+            PictureSize(self.language_model.seen_size(newest.features), (width, height)),
+            is_thought=self._begins_in_thought())
+        is_astray = not {'bad box', 'other unit'}.isdisjoint(problems)
+        if (is_astray or answer.box is not None) and self._units.note(is_astray):
+            _logger.warning(
+                'most boxes of %s are in another unit than it is asked for: say box_scale in a '
+                'prompt file (vlm.prompts), see docs/models.md', self.language_model.name)
+        return answer
 
     def knows(self, prepared: PreparedWindow) -> bool | None:
         """Return whether the model knows such pictures; None where nobody can tell."""
@@ -333,11 +352,11 @@ class Pipeline:
     def set_prompts(self, language: str, prompts: str) -> None:
         """Change what is asked, from the next window on; raises as :meth:`load` does."""
         if (language, prompts) != (self.config.language, self.config.prompts):
-            asked = Prompts.load(language, prompts)
+            asked = Prompts.load(language, prompts, self.language_model.convention)
             check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
-                self.language_model.set_schema(schema(asked.description.box_scale))
-            self.prompts = asked
+                self.language_model.set_schema(schema(asked.description.box))
+            self.prompts, self._units = asked, UnitWatch()
             self.config = replace(self.config, language=language, prompts=prompts)
 
     def warm_up(self, size: tuple[int, int], frames: int) -> None:

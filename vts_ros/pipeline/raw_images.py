@@ -5,12 +5,12 @@ What image messages of any origin mean: the name of the camera, and the picture.
 
 Every conversion is one call of OpenCV on the bytes as they came, made when a window needs the
 picture and not when it arrives. The encodings that cv_bridge knows come out as cv_bridge has them,
-bit by bit (``test/test_images.py`` compares them where it is installed); it is not needed here, as
-builds of it are bound to one release of NumPy and OpenCV.
+bit by bit (``test/test_images.py`` compares them where it is installed).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import re
 from typing import Any, Protocol
@@ -88,12 +88,14 @@ class RawImage:
     step: int
     #: uint8 [bytes].
     data: NDArray[np.uint8]
+    #: Takes the place of the conversion here.
+    convert: Convert | None = None
 
     @classmethod
-    def of(cls, message: ImageMessage) -> RawImage:
+    def of(cls, message: ImageMessage, convert: Convert | None = None) -> RawImage:
         """Take the bytes of a message over, without a copy where it allows that."""
         return cls(message.height, message.width, message.encoding, bool(message.is_bigendian),
-                   message.step, np.asarray(message.data, np.uint8))
+                   message.step, np.asarray(message.data, np.uint8), convert)
 
     def __post_init__(self) -> None:
         """Check what can be checked without a look at the pixels."""
@@ -124,11 +126,26 @@ class RawImage:
 
         """
         try:
-            return check_rgb(self._converted())
+            return check_rgb(self.convert(self) if self.convert else self._converted())
         except (cv2.error, TypeError, ValueError) as error:
             if isinstance(error, FrameError):
                 raise
             raise self._unusable(' '.join(str(error).split())) from error
+
+    def samples(self) -> NDArray[Any]:
+        """
+        Return the values of a picture that is neither shared colours nor planes of them.
+
+        Returns
+        -------
+        uint8 or uint16 [height, width * channels], in the byte order of this machine.
+
+        """
+        kind, bits = _split(_ALIASES.get(self.encoding, self.encoding))
+        rows = self._rows(self.height, _CONVERSIONS[kind][0] * bits // 8)
+        if bits == 8:
+            return rows
+        return rows.view('>u2' if self.is_bigendian else '<u2').astype(np.uint16, copy=False)
 
     def _converted(self) -> NDArray[np.uint8]:
         name = _ALIASES.get(self.encoding, self.encoding)
@@ -140,17 +157,16 @@ class RawImage:
             return np.asarray(cv2.cvtColor(pixels, _PACKED_YUV[name]), np.uint8)
         kind, bits = _split(name)
         channels, conversion = _CONVERSIONS[kind]
-        rows = self._rows(self.height, channels * bits // 8)
+        samples = self.samples()
         if bits == 16:
             # Linearly, 65535 to 255, as cv_bridge does. Not by the brightest pixel: then what a
             # pixel means would change from frame to frame.
-            wide = rows.view('>u2' if self.is_bigendian else '<u2').astype(np.uint16)
             if kind.startswith('bayer'):
-                wide = np.asarray(cv2.cvtColor(wide, conversion or 0), np.uint16)
+                samples = np.asarray(cv2.cvtColor(samples, conversion or 0), np.uint16)
                 conversion, channels = None, 3
-            rows = np.asarray(cv2.convertScaleAbs(
-                wide.reshape(self.height, -1), alpha=255 / 65535), np.uint8)
-        pixels = rows.reshape(self.height, self.width, channels)
+            samples = np.asarray(cv2.convertScaleAbs(
+                samples.reshape(self.height, -1), alpha=255 / 65535), np.uint8)
+        pixels = samples.reshape(self.height, self.width, channels)
         if conversion is None:
             return np.ascontiguousarray(pixels)
         return np.asarray(cv2.cvtColor(pixels, conversion), np.uint8)
@@ -163,6 +179,10 @@ class RawImage:
     def _unusable(self, reason: str) -> FrameError:
         return FrameError(f'{self.width}x{self.height} {self.encoding!r} picture of '
                           f'{len(self.data)} bytes cannot be used: {reason}')
+
+
+#: Converts a picture to uint8 (height, width, 3), RGB.
+Convert = Callable[[RawImage], NDArray[np.uint8]]
 
 
 def raw_rgb(message: ImageMessage) -> NDArray[np.uint8]:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 import json
 from typing import Any
 
-from vts_ros.vlm.answers import Answer, Box, RiskLevel
+from vts_ros.vlm.answers import Answer, RiskLevel
+from vts_ros.vlm.boxes import Box
 
 SCHEMA_VERSION = 2
 

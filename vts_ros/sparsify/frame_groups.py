@@ -82,7 +82,7 @@ class _Group:
 
     @property
     def frames(self) -> int:
-        return sum(one.frames for one in self.series.values())
+        return sum(series.frames for series in self.series.values())
 
 
 class FrameGroups:

@@ -230,8 +230,8 @@ def load_net(path: str | Path) -> ProposalNet:
         If the file is not an export of this network.
 
     """
-    weights = {one.name: torch.tensor(onnx.numpy_helper.to_array(one))
-               for one in onnx.load(path).graph.initializer}
+    weights = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor))
+               for tensor in onnx.load(path).graph.initializer}
     net = ProposalNet().eval()
     state = net.state_dict()
     missing = torch.empty(0)

@@ -21,6 +21,11 @@ from vts_ros.sparsify.compiled_steps import make_engines
 from vts_ros.sparsify.selection import Proposal, Selection, token_budget
 from vts_ros.sparsify.token_grid import area_weights, neighbours
 
+#: Weight of novelty against saliency; radius, in tokens, of what counts as the same place in the
+#: key frame; share by which another frame must be more salient to become the key frame. No
+#: parameters of the node: docs/method.md has what other values were measured to give.
+ALPHA, SEARCH_RADIUS, HYSTERESIS = 0.5, 1, 0.05
+
 
 class Sparsifier:
     """
@@ -55,7 +60,8 @@ class Sparsifier:
     """
 
     def __init__(self, frame_engine: Engine | None = None, window_engine: Engine | None = None, *,
-                 alpha: float = 0.5, search_radius: int = 1, hysteresis: float = 0.05,
+                 alpha: float = ALPHA, search_radius: int = SEARCH_RADIUS,
+                 hysteresis: float = HYSTERESIS,
                  key_share: float = 0.25, newest_share: float = 0.25) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise SparsifierError(f'alpha must be 0 to 1, not {alpha}')
@@ -87,6 +93,11 @@ class Sparsifier:
         """Return the name of the engine that looks at the frames."""
         return self._frame.name
 
+    @property
+    def hysteresis(self) -> float:
+        """Return how much more salient another frame must be to become the key frame."""
+        return float(self._hysteresis[0])
+
     def variant(self, *, alpha: float | None = None, search_radius: int | None = None,
                 hysteresis: float | None = None,
                 shares: tuple[float, float] | None = None) -> Sparsifier:
@@ -95,7 +106,7 @@ class Sparsifier:
             self._frame, self._window,
             alpha=float(self._alpha[0]) if alpha is None else alpha,
             search_radius=self._radius if search_radius is None else search_radius,
-            hysteresis=float(self._hysteresis[0]) if hysteresis is None else hysteresis,
+            hysteresis=self.hysteresis if hysteresis is None else hysteresis,
             key_share=(shares or self._shares)[0], newest_share=(shares or self._shares)[1])
 
     @property

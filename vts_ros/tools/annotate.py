@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,22 +19,16 @@ import threading
 from types import FrameType
 from typing import Any, Protocol, TYPE_CHECKING
 
-import cv2
-import jinja2
 import numpy as np
 
 from vts_ros.errors import BagError, FrameError, VlmError
 from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
 from vts_ros.pipeline.report import FrameRef, SceneReport
 from vts_ros.tools import pictures as visuals
-from vts_ros.tools.bags import (
-    Answered,
-    count_broken,
-    read_frames,
-    REASON,
-    until_damage,
-    write_annotated_bag,
-)
+from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
+from vts_ros.tools.answer_video import AnswerVideo
+from vts_ros.tools.bags import count_broken, read_frames, REASON, until_damage
+from vts_ros.tools.report_page import report_page
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.vlm.answers import RISK_LEVELS
 
@@ -54,10 +47,6 @@ ANSWERS, VIDEO, SHEET, TIMELINE = 'answers.jsonl', 'annotated.mp4', 'contact_she
     'timeline.png'
 PAGE, ANNOTATED_BAG = 'report.html', 'annotated_bag'
 
-#: Frames per second of the video; an answer stays until the next one, as it did in the drive.
-VIDEO_FPS = 10
-MAX_HOLD_SEC = 5.0
-LAST_HOLD_SEC = 1.0
 SHEET_ANSWERS = 12
 #: More pictures would make the page too heavy for a browser.
 PAGE_ANSWERS = 120
@@ -96,7 +85,8 @@ class AnnotateError(Exception):
     """Why there are no results, in one line."""
 
 
-def told(counters: Mapping[str, int], without: Sequence[str] = ()) -> list[tuple[str, int]]:
+def counter_texts(counters: Mapping[str, int], without: Sequence[str] = ()
+                  ) -> list[tuple[str, int]]:
     """Return counters in words, without those that are zero; why pictures are broken is last."""
     words = [(COUNTER_TEXTS.get(name, name), count) for name, count in counters.items()
              if count and name not in without and not name.startswith(REASON)]
@@ -410,14 +400,14 @@ class _Writing:
               progress: Progress | None) -> Summary:
         start_ns: int | None = None
         with (self.results / ANSWERS).open('w', encoding='utf-8') as lines, \
-                _Video(self.results / VIDEO) as video:
+                AnswerVideo(self.results / VIDEO) as video:
             try:
                 for frames, report in self._until_failure(pairs, counters):
                     if start_ns is None:
                         start_ns = report.frames[0].stamp
                     video.add(self._add(frames, report, start_ns), report.stamp)
                     lines.write(report.to_json() + '\n')
-                    progress = _tell(progress, report, counters)
+                    progress = _show(progress, report, counters)
             except KeyboardInterrupt:
                 if not self.reports:
                     raise
@@ -498,8 +488,9 @@ class _Writing:
 
     def _page(self, summary: Summary) -> None:
         shown = visuals.interesting(summary.reports, PAGE_ANSWERS)
-        page = _page(summary, self.source.stem, self.timeline,
-                     {i: self._overlay(i).read_bytes() for i in shown})
+        page = report_page(summary, self.source.stem, self.timeline,
+                           {i: self._overlay(i).read_bytes() for i in shown},
+                           counter_texts(summary.counters))
         (self.results / PAGE).write_text(page, encoding='utf-8')
 
     def _move(self) -> None:
@@ -514,7 +505,7 @@ def _decode(frame: Frame) -> visuals.Picture | None:
         return None
 
 
-def _tell(progress: Progress | None, report: SceneReport, counters: Counter[str]
+def _show(progress: Progress | None, report: SceneReport, counters: Counter[str]
           ) -> Progress | None:
     """Show an answer; return what shows the next, None if nothing can be shown any more."""
     try:
@@ -531,139 +522,3 @@ def _tell(progress: Progress | None, report: SceneReport, counters: Counter[str]
 def _why_none(counters: Mapping[str, int]) -> str:
     seen = ', '.join(f'{count} {name}' for name, count in counters.items() if count)
     return f'the window was never full ({seen or "no frames"})'
-
-
-class _Video:
-    """MP4 in which every answer stays for as long as it was the newest."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer: cv2.VideoWriter | None = None
-        self._pending: tuple[visuals.Picture, int] | None = None
-
-    def __enter__(self) -> _Video:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._pending and kind is None:
-            self._write(self._pending[0], LAST_HOLD_SEC)
-        if self._writer:
-            self._writer.release()
-
-    def add(self, picture: visuals.Picture, stamp_ns: int) -> None:
-        if self._pending:
-            hold_sec = 1e-9 * (stamp_ns - self._pending[1])
-            self._write(self._pending[0], min(hold_sec, MAX_HOLD_SEC))
-        self._pending = picture, stamp_ns
-
-    def _write(self, picture: visuals.Picture, hold_sec: float) -> None:
-        if self._writer is None:
-            self._writer = _open_video(self._path, picture.shape[1], picture.shape[0])
-        bgr = np.ascontiguousarray(picture[..., ::-1])
-        for _ in range(max(1, round(hold_sec * VIDEO_FPS))):
-            self._writer.write(bgr)
-
-
-def _open_video(path: Path, width: int, height: int) -> cv2.VideoWriter:
-    # Builds of OpenCV without an H.264 encoder are the rule and say so at length: keep them quiet.
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        for codec in ('avc1', 'mp4v'):
-            writer = cv2.VideoWriter(
-                str(path), cv2.VideoWriter.fourcc(*codec), VIDEO_FPS, (width, height))
-            if writer.isOpened():
-                return writer
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    raise AnnotateError(f'this OpenCV cannot write {path.suffix} videos')
-
-
-def _data_uri(data: bytes, kind: str) -> str:
-    return f'data:image/{kind};base64,{b64encode(data).decode()}'
-
-
-def _page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[int, bytes]) -> str:
-    answers = [{
-        'report': summary.reports[i],
-        'time': visuals.seconds(summary.reports[i].stamp, summary.start_ns),
-        'picture': _data_uri(overlay, 'jpeg'),
-    } for i, overlay in overlays.items()]
-    # Autoescape: the words come from a model and may be anything.
-    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
-    return template.render(
-        name=name, summary=summary, answers=answers, timeline=_data_uri(timeline, 'png'),
-        titles=visuals.RISK_TITLES, colours=visuals.RISK_COLOURS,
-        counters=told(summary.counters))
-
-
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ name }}: risk report</title>
-<style>
-:root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --soft: #5c6570; --card: #f3f5f7; }
-@media (prefers-color-scheme: dark) {
-  :root { --bg: #14171c; --fg: #eef1f5; --soft: #a0a8b4; --card: #20252d; } }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem; background: var(--bg);
-  color: var(--fg); font: 16px/1.5 system-ui, sans-serif; }
-h1 { margin: 0; } h2 { margin-top: 2.5rem; } .soft { color: var(--soft); }
-img { max-width: 100%; display: block; border-radius: 6px; }
-.note { border-left: 4px solid rgb(240, 165, 0); padding: .6rem 1rem; background: var(--card); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; }
-.card, article { background: var(--card); border-radius: 8px; padding: .8rem 1rem; }
-.card b { display: block; font-size: 1.5rem; } article { margin: 1rem 0; }
-.risk { display: inline-block; padding: .1rem .6rem; border-radius: 4px; color: #0c0e12;
-  font-weight: 700; } {% for level, c in colours.items() %}
-.{{ level }} { background: rgb{{ c }}; } {% endfor %}
-
-table { border-collapse: collapse; } td { padding: .2rem 1.2rem .2rem 0; vertical-align: top; }
-</style></head><body>
-<h1>{{ name }}</h1>
-<p class="soft">{{ summary.reports|length }} answers over
-{{ '%.1f'|format(summary.duration_sec) }} s of driving</p>
-<p class="note"><strong>Advice, not control.</strong> A language model wrote these answers from
-camera pictures. They can be wrong, and nothing here may steer a vehicle.</p>
-
-<div class="cards">
-{% for level, count in summary.risks.items() if count %}
-<div class="card"><b>{{ count }}</b><span class="risk {{ level }}">{{ titles[level] }}</span></div>
-{% endfor %}
-<div class="card"><b>{{ '%.0f'|format(summary.tokens[0]) }} of
-{{ '%.0f'|format(summary.tokens[1]) }}</b>visual tokens kept per answer</div>
-<div class="card"><b>{{ '%.2f'|format(summary.latency_ms(50) / 1000) }} s</b>per answer, median
-(95 of 100 within {{ '%.2f'|format(summary.latency_ms(95) / 1000) }} s)</div>
-</div>
-
-<h2>The drive</h2>
-<img src="{{ timeline }}" alt="Risk, tokens and time per answer over the drive">
-
-<h2>The answers</h2>
-<p class="soft">Each picture shows the newest frame; the model saw the bright cells of it and of
-the frames in the strip below, and did not see the grey ones. The box is what the risk is about.
-{% if answers|length < summary.reports|length %}
-{{ answers|length }} of {{ summary.reports|length }} answers are shown, all changes first;
-answers.jsonl has all.{% endif %}</p>
-{% for item in answers %}{% set report = item.report %}
-<article id="a{{ loop.index }}">
-<p><span class="risk {{ report.answer.risk }}">{{ titles[report.answer.risk] }}</span>
-<strong>{{ item.time }}</strong>{% if report.answer.label %} · {{ report.answer.label }}{% endif %}
-{% if report.answer.action and report.answer.risk != 'unknown' %}
-· advice: {{ report.answer.action }}{% endif %}</p>
-<img src="{{ item.picture }}" loading="lazy" alt="{{ report.answer.explanation }}">
-<p>{{ report.answer.explanation or 'The model gave no answer that can be read.' }}<br>
-<span class="soft">{{ report.answer.description }}</span></p>
-</article>
-{% endfor %}
-
-<h2>How it was made</h2>
-<table>
-{% for key, value in summary.info.items() %}
-<tr><td class="soft">{{ key }}</td><td>{{ value }}</td></tr>
-{% endfor %}
-{% for text, count in counters %}
-<tr><td class="soft">{{ text }}</td><td>{{ count }}</td></tr>
-{% endfor %}
-</table>
-</body></html>
-"""

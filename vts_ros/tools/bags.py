@@ -1,10 +1,10 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded drives: read camera frames from rosbag2 bags and write answers into them. No ROS."""
+"""Recorded drives: read camera frames from rosbag2 bags. No ROS."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 import logging
@@ -14,7 +14,6 @@ import tempfile
 from textwrap import shorten
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
@@ -22,14 +21,12 @@ from rosbags.interfaces import (
     MessageDefinitionFormat,
     Qos,
 )
-from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.rosbag2.metadata import parse_qos
 from rosbags.typesys import (
     get_types_from_idl,
     get_types_from_msg,
     get_typestore,
     Stores,
-    TypesysError,
 )
 from rosbags.typesys.store import Typestore
 import yaml
@@ -37,11 +34,11 @@ import yaml
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.raw_images import camera_name, RawImage
-from vts_ros.pipeline.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
+from vts_ros.pipeline.report import FrameRef
+from vts_ros.tools.sqlite_file import SqliteFile
 from vts_ros.tools.storages import (
     McapFile,
     plain,
-    SqliteFile,
     Storage,
     Topic,
     unpack,
@@ -158,8 +155,10 @@ class Bag:
     def image_topics(self) -> list[CameraTopic]:
         """Return all image topics but drawn ones and those that only a plugin can decode."""
         return sorted(
-            CameraTopic(one.topic, one.msgtype, one.msgcount) for one in self.connections
-            if one.msgtype in (IMAGE, COMPRESSED_IMAGE) and not _NOT_A_CAMERA.search(one.topic))
+            CameraTopic(connection.topic, connection.msgtype, connection.msgcount)
+            for connection in self.connections
+            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
+            and not _NOT_A_CAMERA.search(connection.topic))
 
     def cameras(self) -> list[CameraTopic]:
         """Return the image topics that hold pictures in colour, in the order of their names."""
@@ -297,11 +296,11 @@ class Bag:
                     if topics[0].serialization != 'cdr' or topics[0].language not in _LANGUAGES}
         if left_out:
             self.counters['not_understood'] += len(left_out)
-            kinds = sorted(f'{one.topic} ({one.language or one.serialization})'
-                           for one in left_out.values())
+            kinds = sorted(f'{topic.topic} ({topic.language or topic.serialization})'
+                           for topic in left_out.values())
             if len(left_out) == len(found):
-                is_ros_1 = any('ros1' in (one.language, one.serialization) or
-                               one.language == 'ros1msg' for one in left_out.values())
+                is_ros_1 = any('ros1' in (topic.language, topic.serialization) or
+                               topic.language == 'ros1msg' for topic in left_out.values())
                 advice = ('; convert the .bag itself: rosbags-convert --src my.bag --dst my_bag'
                           if is_ros_1 else '')
                 raise BagError(f'{self.path} cannot be read: no messages of ROS 2, only '
@@ -312,7 +311,7 @@ class Bag:
         self._typestore = _types_of([topics[0] for topics in used.values()])
         self._connections = [
             Connection(number, topic, msgtype, MessageDefinition(MessageDefinitionFormat.NONE, ''),
-                       '', sum(one.messages for one in topics),
+                       '', sum(part.messages for part in topics),
                        ConnectionExtRosbag2('cdr', _qos(topics[0].qos)), self)
             for number, ((topic, msgtype), topics) in enumerate(used.items(), 1)]
 
@@ -482,7 +481,8 @@ def _no_cameras(bag: Bag, others: str) -> str:
     if others:
         return (f'{bag.path} has no pictures in colour, only {others} (depth or infrared); a '
                 'topic that is named is used all the same')
-    if packets := sorted({one.topic for one in bag.connections if one.msgtype in VIDEO_TYPES}):
+    if packets := sorted({connection.topic for connection in bag.connections
+                          if connection.msgtype in VIDEO_TYPES}):
         return f'{bag.path} has packets of a video in {", ".join(packets)}; {DECODE}'
     found = sorted({connection.topic for connection in bag.connections})
     return f'{bag.path} has no camera pictures; its topics: {", ".join(found) or "none"}'
@@ -580,195 +580,16 @@ def _stamp_ns(message: Any) -> int:
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
-def _frame_ref(message: Any, connection: Connection, received_ns: int) -> FrameRef:
+def frame_ref(message: Any, connection: Connection, received_ns: int) -> FrameRef:
+    """Return camera and stamp of a picture; without a stamp it has the receive time."""
     return FrameRef(camera=camera_name(connection.topic, message.header.frame_id),
                     stamp=_stamp_ns(message) or received_ns)
 
 
 def _to_frame(message: Any, connection: Connection, received_ns: int) -> Frame:
-    ref = _frame_ref(message, connection, received_ns)
+    ref = frame_ref(message, connection, received_ns)
     is_compressed = connection.msgtype == COMPRESSED_IMAGE
     if is_compressed and _VIDEO_FORMAT.search(message.format):
         raise FrameError(f'{connection.topic} has packets of a video ({message.format}); {DECODE}')
     return Frame(ref.camera, ref.stamp,
                  message.data.tobytes() if is_compressed else RawImage.of(message))
-
-
-class Answered(NamedTuple):
-    """A report, and the file of the picture that shows it (JPEG)."""
-
-    report: SceneReport
-    overlay: Path
-
-
-class _Due(NamedTuple):
-    """An answer, the frame_id of its newest frame, and when it is there."""
-
-    answer: Answered
-    frame_id: str
-    at_ns: int
-
-    @property
-    def latency_ns(self) -> int:
-        """Return how long the answer took."""
-        return round(self.answer.report.latency_ms.get('total', 0.0) * 1e6)
-
-
-class _Worker:
-    """
-    When answers are there: one is worked out at a time, and the newest window waits.
-
-    So it is in the car. A window that a newer one overtakes while it waits has no answer there.
-    """
-
-    def __init__(self) -> None:
-        self._busy: _Due | None = None
-        self._waiting: _Due | None = None
-        self.overtaken = 0
-
-    def add(self, answer: Answered, frame_id: str, received_ns: int) -> None:
-        """Take a window when its newest frame is received."""
-        new = _Due(answer, frame_id, received_ns)
-        if self._busy is None:
-            self._busy = new._replace(at_ns=received_ns + new.latency_ns)
-            return
-        self.overtaken += self._waiting is not None
-        self._waiting = new
-
-    def ready(self, until_ns: float) -> Iterator[_Due]:
-        """Yield what is there until then."""
-        while self._busy and self._busy.at_ns <= until_ns:
-            done, following = self._busy, self._waiting
-            yield done
-            self._waiting = None
-            self._busy = following and following._replace(
-                at_ns=done.at_ns + following.latency_ns)
-
-
-def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterable[Answered],
-                        node: str = '/vts_node', overlay: str = '/vts_overlay',
-                        counters: Counter[str] | None = None) -> int:
-    """
-    Copy a bag and add the answers under the topics of the node and of the overlay.
-
-    An answer is received when the node would have given it: the measured latency after its newest
-    frame was received, or after the answer before. One that a newer window overtakes is left out.
-
-    Parameters
-    ----------
-    source
-        The bag the answers are about.
-    target
-        Directory of the new bag (MCAP); must not exist.
-    answers
-        Reports with their pictures, in the order in which they were given.
-    node, overlay
-        Names of the nodes, which the topics of answers and of drawn pictures begin with.
-    counters
-        Where to count the topics that were ``not_copied``, as nothing here knows their type, and
-        the answers that were ``overtaken``.
-
-    Returns
-    -------
-    Number of answers written; one whose newest frame is not in the bag is left out as well.
-
-    Raises
-    ------
-    BagError
-        If the source cannot be opened or the target cannot be written.
-
-    """
-    counters = Counter() if counters is None else counters
-    try:
-        with Bag(source) as bag, Writer(target, version=9,
-                                        storage_plugin=StoragePlugin.MCAP) as writer:
-            copies = _copy_connections(bag, writer, (node, overlay), counters)
-            outputs = {name: writer.add_connection(
-                f'{overlay if name == _PICTURE else node}/{name}', msgtype, typestore=TYPESTORE)
-                for name, msgtype in _OUTPUTS.items()}
-            return _copy_with_answers(bag, writer, copies, outputs, answers, counters)
-    except WriterError as error:
-        raise BagError(f'{target} cannot be written: {_one_line(error)}') from error
-
-
-def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
-                       outputs: dict[str, Connection], answers: Iterable[Answered],
-                       counters: Counter[str]) -> int:
-    # After the clock went back, a camera may have a second picture with the same stamp.
-    waiting: dict[FrameRef, deque[Answered]] = defaultdict(deque)
-    for answer in answers:
-        waiting[answer.report.frames[-1]].append(answer)
-    cameras = {camera.topic for camera in bag.image_topics()}
-    worker = _Worker()
-    written = 0
-
-    def write_due(until_ns: float) -> None:
-        nonlocal written
-        for ready in worker.ready(until_ns):
-            for name, data in _serialise(ready.answer, ready.frame_id).items():
-                writer.write(outputs[name], ready.at_ns, data)
-            written += 1
-
-    for connection, received_ns, data in until_damage(bag.messages(copies), Counter()):
-        write_due(received_ns)
-        writer.write(copies[connection.topic], received_ns, data)
-        if connection.topic not in cameras:
-            continue
-        try:
-            message = bag.deserialize(data, connection.msgtype)
-        except FrameError:
-            continue
-        if found := waiting.get(_frame_ref(message, connection, received_ns)):
-            worker.add(found.popleft(), message.header.frame_id, received_ns)
-    write_due(float('inf'))
-    counters['overtaken'] += worker.overtaken
-    return written
-
-
-def _copy_connections(bag: Bag, writer: Writer, nodes: Sequence[str], counters: Counter[str]
-                      ) -> dict[str, Connection]:
-    copies: dict[str, Connection] = {}
-    for found in bag.connections:
-        # Answers of an earlier run are replaced, and a topic with two publishers is one topic.
-        if found.topic.startswith(tuple(f'{node}/' for node in nodes)) or found.topic in copies:
-            continue
-        try:
-            copies[found.topic] = writer.add_connection(
-                found.topic, found.msgtype, typestore=bag.typestore,
-                offered_qos_profiles=getattr(found.ext, 'offered_qos_profiles', ()))
-        except (TypesysError, KeyError):
-            counters['not_copied'] += 1
-    return copies
-
-
-#: The drawn pictures, called as the overlay calls them.
-_PICTURE = 'image_annotated/compressed'
-_OUTPUTS = {
-    'report': 'std_msgs/msg/String',
-    'scene_description': 'std_msgs/msg/String',
-    'risk': 'diagnostic_msgs/msg/DiagnosticArray',
-    _PICTURE: COMPRESSED_IMAGE,
-}
-
-
-def _serialise(answer: Answered, frame_id: str) -> dict[str, bytes]:
-    report, types = answer.report, TYPESTORE.types
-    header = types['std_msgs/msg/Header'](
-        stamp=types['builtin_interfaces/msg/Time'](*divmod(report.stamp, 1_000_000_000)),
-        frame_id=frame_id)
-    string = types['std_msgs/msg/String']
-    said = report.answer
-    status = types['diagnostic_msgs/msg/DiagnosticStatus'](
-        level=RISK_STATUS_LEVELS[said.risk], name='vts_node: risk', message=said.explanation,
-        hardware_id=', '.join(report.cameras),
-        values=[types['diagnostic_msgs/msg/KeyValue'](*item)
-                for item in report.risk_values.items()])
-    messages = {
-        'report': string(report.to_json()),
-        'scene_description': string(said.description),
-        'risk': types['diagnostic_msgs/msg/DiagnosticArray'](header, [status]),
-        _PICTURE: types[COMPRESSED_IMAGE](
-            header, 'jpeg', np.fromfile(answer.overlay, np.uint8)),
-    }
-    return {name: bytes(TYPESTORE.serialize_cdr(message, _OUTPUTS[name]))
-            for name, message in messages.items()}

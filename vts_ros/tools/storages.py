@@ -21,7 +21,6 @@ import logging
 from pathlib import Path
 import re
 import shutil
-import sqlite3
 from typing import BinaryIO, NamedTuple, Protocol
 
 from mcap.opcode import Opcode
@@ -148,7 +147,7 @@ class McapFile:
                     part.channels and part.channels.isdisjoint(wanted)):
                 continue
             while ready and ready[0][0] <= part.start_ns:
-                yield _told(heapq.heappop(ready)[2])
+                yield _of_channel(heapq.heappop(ready)[2])
             try:
                 records = _records(self._stream, part.offset)
             except _DAMAGE:
@@ -161,7 +160,7 @@ class McapFile:
                         and record.log_time >= since_ns):
                     heapq.heappush(ready, (record.log_time, next(numbers), record))
         while ready:
-            yield _told(heapq.heappop(ready)[2])
+            yield _of_channel(heapq.heappop(ready)[2])
 
     def close(self) -> None:
         """Close the file."""
@@ -180,7 +179,7 @@ class McapFile:
 _DAMAGE = Exception
 
 
-def _told(message: Message) -> tuple[int, int, bytes]:
+def _of_channel(message: Message) -> tuple[int, int, bytes]:
     return message.channel_id, message.log_time, message.data
 
 
@@ -281,86 +280,6 @@ def _next_chunk(stream: BinaryIO, offset: int, size: int) -> int | None:
         # A chunk may begin in this block and show it in the next.
         offset += len(block) if len(block) < _BLOCK else _BLOCK - 64
     return None
-
-
-class SqliteFile:
-    """
-    A database of rosbag2.
-
-    Raises
-    ------
-    BagError
-        If it is none.
-
-    """
-
-    def __init__(self, path: Path, counters: Counter[str]) -> None:
-        self._path = path
-        self._shared = Path(f'{path}-shm')
-        self._had_shared = self._shared.exists()
-        self._base = self._connect()
-        try:
-            self.topics = self._read_topics()
-            first, last = (self._base.execute(
-                f'SELECT {end}(timestamp) FROM messages').fetchone()[0] for end in ('MIN', 'MAX'))
-            self.start_ns, self.end_ns = first or 0, last or 0
-        except sqlite3.Error as error:
-            self.close()
-            raise BagError(f'{path} cannot be read: {error}') from error
-
-    def messages(self, wanted: Collection[int], since_ns: int = 0
-                 ) -> Iterator[tuple[int, int, bytes]]:
-        """Yield topic id, receive time and message in the order of time, from some time on."""
-        places = ','.join('?' * len(wanted))
-        yield from self._base.execute(
-            f'SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({places}) '
-            'AND timestamp >= ? ORDER BY timestamp', (*wanted, since_ns))
-
-    def close(self) -> None:
-        """Close the database, and leave nothing beside it that was not there."""
-        self._base.close()
-        if not self._had_shared:
-            with suppress(OSError):
-                self._shared.unlink(missing_ok=True)
-
-    def _connect(self) -> sqlite3.Connection:
-        log = Path(f'{self._path}-wal')
-        if log.exists() and log.stat().st_size:
-            # A recorder that was killed leaves its last messages in the log beside the base.
-            try:
-                base = self._open('mode=ro')
-                base.execute('SELECT COUNT(*) FROM sqlite_master').fetchone()
-            except sqlite3.Error as error:
-                warn_once(f'{self._path}: the last messages are in {log.name}, which cannot be '
-                          f'read here ({error}): copy both to a folder that can be written to')
-            else:
-                return base
-        return self._open('immutable=1')
-
-    def _open(self, how: str) -> sqlite3.Connection:
-        try:
-            # A recording may be opened by one thread and read by another.
-            return sqlite3.connect(f'{self._path.absolute().as_uri()}?{how}', uri=True,
-                                   check_same_thread=False)
-        except sqlite3.Error as error:
-            raise BagError(f'{self._path} cannot be read: {error}') from error
-
-    def _read_topics(self) -> dict[int, Topic]:
-        columns = {row[1] for row in self._base.execute('PRAGMA table_info(topics)')}
-        qos = 'offered_qos_profiles' if 'offered_qos_profiles' in columns else "''"
-        definitions: dict[str, tuple[str, str]] = {}
-        # Bags of before ROS 2 Iron do not define their messages.
-        with suppress(sqlite3.Error):
-            definitions = {name: (text, language) for name, text, language in self._base.execute(
-                'SELECT topic_type, encoded_message_definition, encoding '
-                'FROM message_definitions')}
-        counts = dict(self._base.execute(
-            'SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id'))
-        return {
-            id_: Topic(name, msgtype, serialization, *definitions.get(msgtype, ('', '')), profiles,
-                       counts.get(id_, 0))
-            for id_, name, msgtype, serialization, profiles in self._base.execute(
-                f'SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id')}
 
 
 def unpack(source: Path, folder: Path) -> Path:

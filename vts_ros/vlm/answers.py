@@ -6,19 +6,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import json
-import math
 import re
 from typing import Any, get_args, Literal, NamedTuple
 
 import json_repair
+
+from vts_ros.vlm.boxes import Box, BoxForm, FoundBox, KEYS, PictureSize, ZERO_TO_ONE
 
 RiskLevel = Literal['none', 'low', 'medium', 'high', 'unknown']
 RISK_LEVELS: tuple[RiskLevel, ...] = get_args(RiskLevel)
 
 #: The action of an answer that is not known: no advice, least of all an order.
 UNKNOWN_ACTION = 'the system does not know'
-#: Left, top, right, bottom; 0 to 1 from the left and from the top of the picture.
-Box = tuple[float, float, float, float]
 
 _KEYS = frozenset({'description', 'object', 'risk', 'explanation', 'action'})
 
@@ -33,11 +32,11 @@ RAW_CHARACTERS = 300
 AFTER_RISK = '"explanation"'
 #: Longest texts where the form is enforced: all of them take about 150 tokens.
 _MAX_TEXTS = {'label': 60, 'explanation': 200, 'action': 100, 'description': 200}
-#: Coordinates may lie so far outside of the picture; they are clipped.
-_MARGIN = 0.05
+#: Largest coordinate where boxes are in pixels: the form is made before a picture is there.
+_MOST_PIXELS = 9999
 #: A key, or a fact from its key on, at which an answer was cut: half of it may say something else.
 _HALF = re.compile(
-    r"""(?<=[{,])\s*["']?(?:\w*["']?|(?:object|label|box|risk)["']?\s*"""
+    rf"""(?<=[{{,])\s*["']?(?:\w*["']?|(?:object|label|{'|'.join(KEYS)}|risk)["']?\s*"""
     r""":\s*(?:"[^"]*|'[^']*|\[[^\]]*|[^\s"'\[\]{}][^"'\[\]{},]*)?)$""", re.IGNORECASE)
 #: The two facts of an answer, wholly written.
 _FACTS = (re.compile(r'"object"\s*:\s*(?:null|"[^"]*"|\{[^{}]*\})'),
@@ -77,7 +76,8 @@ class Parsed(NamedTuple):
         What could be read; the level is ``unknown`` where none could be.
     problems
         Any of ``repaired`` (not valid JSON), ``no json``, ``unfinished thought``, ``no risk``,
-        ``bad box``; empty if the text was in the form.
+        ``bad box`` (of no use), ``other unit`` (read all the same); empty if the text was in the
+        form.
 
     """
 
@@ -102,24 +102,25 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def schema(box_scale: float = 1.0) -> dict[str, Any]:
+def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
     """
     Return the JSON schema of the form, for decoders that enforce one.
 
     Parameters
     ----------
-    box_scale
-        Full width and height of the picture in the unit of the box; hundredths up to 1, whole
-        numbers above.
+    form
+        Of the box; hundredths from 0 to 1, whole numbers in other units.
 
     """
-    side: dict[str, Any] = {'type': 'integer', 'minimum': 0, 'maximum': int(box_scale)}
-    if box_scale <= 1.0:
-        side = {'type': 'number', 'minimum': 0, 'maximum': box_scale, 'multipleOf': 0.01}
+    side: dict[str, Any] = {'type': 'integer', 'minimum': 0,
+                            'maximum': int(form.scale or _MOST_PIXELS)}
+    if form.scale == 1.0:
+        side = {'type': 'number', 'minimum': 0, 'maximum': 1.0, 'multipleOf': 0.01}
     texts = {name: {'type': 'string', 'maxLength': length}
              for name, length in _MAX_TEXTS.items()}
-    found = _all_of({'label': texts['label'], 'box': {
-        'type': 'array', 'items': side, 'minItems': 4, 'maxItems': 4}})
+    label = {'label': texts['label']}
+    box = {form.key: {'type': 'array', 'items': side, 'minItems': 4, 'maxItems': 4}}
+    found = _all_of({**label, **box} if form.label_first else {**box, **label})
     return _all_of({
         'object': {'anyOf': [found, {'type': 'null'}]},
         # A model that cannot tell must be able to say so, rather than be driven to ``none``.
@@ -132,7 +133,8 @@ def _all_of(properties: dict[str, Any]) -> dict[str, Any]:
             'additionalProperties': False}
 
 
-def parse(text: str, box_scale: float = 1.0, *, is_thought: bool = False) -> Answer:
+def parse(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = None, *,
+          is_thought: bool = False) -> Answer:
     """
     Read an answer; never fails, and never says ``none`` where the model did not.
 
@@ -141,13 +143,15 @@ def parse(text: str, box_scale: float = 1.0, *, is_thought: bool = False) -> Ans
     text
         What the model wrote: the form, perhaps in a code fence, with prose around it, cut off,
         with other quotes, keys missing or in another order.
-    box_scale
-        Full width and height of the picture in the unit that the prompt asked for.
+    form
+        Of the box that the prompt asked for.
+    picture
+        Sizes of the picture that the box is in, without which no other unit is recognised.
     is_thought
         Whether the text begins within a thought, which the prompt has opened.
 
     """
-    return inspect(text, box_scale, is_thought=is_thought).answer
+    return inspect(text, form, picture, is_thought=is_thought).answer
 
 
 def has_facts(text: str) -> bool:
@@ -156,7 +160,8 @@ def has_facts(text: str) -> bool:
     return said is not None and all(fact.search(said) for fact in _FACTS)
 
 
-def inspect(text: str, box_scale: float = 1.0, *, is_thought: bool = False) -> Parsed:
+def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = None, *,
+            is_thought: bool = False) -> Parsed:
     """Read an answer like parse, and say what was wrong with it."""
     said = _after_thought(text, is_thought)
     if said is None:
@@ -172,11 +177,15 @@ def inspect(text: str, box_scale: float = 1.0, *, is_thought: bool = False) -> P
     risk = _risk(fields.get('risk'))
     if risk == 'unknown':
         problems.append('no risk')
-    label, box, box_is_bad = _object(fields.get('object'), box_scale)
-    if box_is_bad:
+    label, written = _object(fields)
+    found = FoundBox(None) if written is None else form.read(written, picture)
+    if found.in_other_unit:
+        problems.append('other unit')
+    elif written is not None and found.box is None:
         problems.append('bad box')
     return Parsed(
-        Answer(description=_line(fields.get('description')), risk=risk, label=label, box=box,
+        Answer(description=_line(fields.get('description')), risk=risk, label=label,
+               box=found.box,
                explanation=_line(fields.get('explanation')), action=_line(fields.get('action'))),
         tuple(problems))
 
@@ -236,31 +245,19 @@ def _risk(value: Any) -> RiskLevel:
     return 'unknown'
 
 
-def _object(value: Any, box_scale: float) -> tuple[str | None, Box | None, bool]:
-    """Return label, box, and whether a box was given that cannot be used."""
-    fields = value if isinstance(value, dict) else {'label': value}
-    label = _line(fields.get('label'))
+def _object(fields: dict[str, Any]) -> tuple[str | None, Any]:
+    """Return the label of what was found, and its box as it is written."""
+    value = fields.get('object')
+    if isinstance(value, list):
+        # Models that know lists of what they find write one; what matters most comes first.
+        value = value[0] if value else None
+    # Some write the box beside the object.
+    found = {str(key).strip().lower(): part for key, part in value.items()} if isinstance(
+        value, dict) else {**fields, 'label': value}
+    label = _line(found.get('label'))
     if label.lower() in ('', 'null', 'none'):
-        return None, None, False
-    given = fields.get('box')
-    box = _box(given, box_scale)
-    return label, box, box is None and given is not None
-
-
-def _box(value: Any, scale: float) -> Box | None:
-    if not isinstance(value, (list, tuple)) or len(value) != 4:
-        return None
-    try:
-        left, top, right, bottom = (float(part) / scale for part in value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    sides = (left, top, right, bottom)
-    if not all(math.isfinite(side) and -_MARGIN <= side <= 1.0 + _MARGIN for side in sides):
-        return None
-    if left > right or top > bottom:
-        return None
-    left, top, right, bottom = (min(max(side, 0.0), 1.0) for side in sides)
-    return left, top, right, bottom
+        return None, None
+    return label, next((found[key] for key in KEYS if found.get(key) is not None), None)
 
 
 def _line(value: Any) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.vlm.boxes import Size
+from vts_ros.vlm.conventions import Convention
 from vts_ros.vlm.prompts import Prompt
 
 Grid = tuple[int, int]
@@ -61,11 +63,18 @@ class LanguageModel(Protocol):
     name: str
 
     @property
+    def convention(self) -> Convention:
+        """Return how it was trained to be told of pictures and boxes."""
+
+    @property
     def info(self) -> dict[str, Any]:
         """Return what runs where, for reports."""
 
     def encode(self, picture: NDArray[np.uint8]) -> Encoded:
         """Look at one RGB picture uint8 [H, W, 3]."""
+
+    def seen_size(self, features: Any) -> Size:
+        """Return width and height in pixels of such a picture, as the model gets it."""
 
     def prepare(self, features: Sequence[Any], captions: Sequence[str], prompt: Prompt) -> Any:
         """Put what was kept of the frames, oldest first, in a prompt."""

@@ -24,8 +24,10 @@ from transformers.utils import logging
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.compatibility import check_family
+from vts_ros.vlm.conventions import Convention, CONVENTIONS, PLAIN
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prunability import why_inexact
+from vts_ros.vlm.taught_questions import TaughtQuestions
 
 #: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
 #: does not fail, it makes up another tokenizer.
@@ -44,11 +46,12 @@ _LIBRARIES = {'bitsandbytes': 'accelerate bitsandbytes', 'gptq': 'accelerate gpt
 
 
 class Checkpoint(NamedTuple):
-    """The Hugging Face parts of a checkpoint."""
+    """The Hugging Face parts of a checkpoint, and how it is asked."""
 
     network: Any
     tokenizer: PreTrainedTokenizerBase
     images: Any
+    convention: Convention
 
 
 def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
@@ -122,8 +125,9 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
             raise VlmError(f'{model} cannot be loaded without its libraries: '
                            f'pip install {needed}') from error
         network, report = loaded
-        if report['missing_keys']:
-            raise VlmError(f'{model} lacks weights, among them {min(report["missing_keys"])}')
+        missing = _without_tied(network, set(report['missing_keys']))
+        if missing:
+            raise VlmError(f'{model} lacks weights, among them {min(missing)}')
         network = (network if quantized_by else network.to(device)).eval()
         _check_numbers(str(model), network)
         # Whatever else a checkpoint asks for, answers here are greedy.
@@ -132,7 +136,9 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         tokenizer.chat_template = _processor_template(directory)
     if tokenizer.chat_template is None:
         raise VlmError(f'{model} lacks a chat template')
-    return Checkpoint(network, tokenizer, images)
+    # What is trained here is asked as it was trained, of whatever family its network is.
+    convention = PLAIN if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
+    return Checkpoint(network, tokenizer, images, convention)
 
 
 def _has_half_floats() -> bool:
@@ -204,13 +210,28 @@ def _check_files(model: str, directory: Path) -> None:
                 raise VlmError(f'{path} is a Git LFS pointer: run git lfs pull in {directory}')
 
 
-def _processor_template(directory: Path) -> str | None:
+def _without_tied(network: Any, missing: set[str]) -> set[str]:
+    """Return what is missing, but for a head that the configuration of the text says is tied."""
+    if missing == {'lm_head.weight'} and network.config.get_text_config().tie_word_embeddings:
+        # Transformers look at the outer configuration only, which some checkpoints leave out.
+        network.lm_head.weight = network.get_input_embeddings().weight
+        return set()
+    return missing
+
+
+def _processor_template(directory: Path) -> str | dict[str, str] | None:
     """Return the chat template of checkpoints that keep it beside the tokenizer."""
-    path = directory / 'chat_template.json'
-    if not path.is_file():
-        return None
-    with in_one_line(f'{path} cannot be read'):
-        return str(json.loads(path.read_text(encoding='utf-8'))['chat_template'])
+    for name in ('chat_template.json', 'processor_config.json'):
+        path = directory / name
+        if not path.is_file():
+            continue
+        with in_one_line(f'{path} cannot be read'):
+            found = json.loads(path.read_text(encoding='utf-8')).get('chat_template')
+            if isinstance(found, list):
+                return {str(one['name']): str(one['template']) for one in found}
+            if found is not None:
+                return str(found)
+    return None
 
 
 @contextmanager

@@ -122,11 +122,11 @@ class PrefixReader:
         new = pictures[known:]
         if not new:
             return Part((), None, self._position)
-        layout = self._vlm.lay_out(texts[known:], [one.features.grid for one in new],
+        layout = self._vlm.lay_out(texts[known:], [picture.features.grid for picture in new],
                                    self._position)
-        begins = np.cumsum([0, *(len(one.features.tokens) for one in new)])
-        keep = np.concatenate([begin + one.keep for begin, one in zip(begins, new)])
-        prepared = Prepared.join(layout, [one.features for one in new])
+        begins = np.cumsum([0, *(len(picture.features.tokens) for picture in new)])
+        keep = np.concatenate([begin + picture.keep for begin, picture in zip(begins, new)])
+        prepared = Prepared.join(layout, [picture.features for picture in new])
         return Part(placed[known:], prepared.prune(keep), layout.next_position)
 
     def read_on(self, part: Part) -> Prefix:

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 import math
@@ -16,6 +17,8 @@ import yaml
 
 from vts_ros.errors import PromptError
 from vts_ros.paths import share_path
+from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
+from vts_ros.vlm.conventions import Convention, PLAIN
 
 _FILE = 'config/prompts.yaml'
 #: Slower than this the car stands; its speed over ground is never quite 0.
@@ -89,18 +92,19 @@ class Prompt:
     Attributes
     ----------
     system
-        Who the model is.
+        Who the model is; empty for none, or that of its chat template.
     instruction
         What is asked, placed after the pictures.
     caption
-        Text before each picture, with ``{age}`` in seconds.
+        Text before each picture, with ``{age}`` in seconds, ``{time}`` in seconds since the first
+        picture of the prompt, or ``{number}`` of the picture among those of its camera.
     caption_cameras
         The same with ``{camera}``, used where there are several cameras.
-    box_scale
-        Full width and height of a picture in the unit in which boxes are asked for.
+    box
+        How boxes are asked for.
     caption_causal, caption_causal_cameras
-        The same in causal mode, where a text has to be known when its picture comes: with
-        ``{time}`` in seconds since the first picture of the prompt.
+        The same in causal mode, where a text has to be known when its picture comes: without
+        ``{age}``.
     caption_part
         Text before a part of a picture, with the ``{caption}`` of the picture and the ``{box}``;
         for models to which not all of it is sent.
@@ -113,7 +117,7 @@ class Prompt:
     instruction: str
     caption: str = '{age}s'
     caption_cameras: str = '{camera} {age}s'
-    box_scale: float = 1.0
+    box: BoxForm = ZERO_TO_ONE
     caption_causal: str = '{time}s'
     caption_causal_cameras: str = '{camera} {time}s'
     caption_part: str = '{caption} [{box}]'
@@ -128,26 +132,21 @@ class Prompt:
 
     def part(self, caption: str, box: Sequence[float]) -> str:
         """Return the text before a part of a picture; the box from 0 to 1."""
-        digits = 0 if self.box_scale > 1.0 else 2
-        sides = ', '.join(f'{side * self.box_scale:.{digits}f}' for side in box)
-        return self.caption_part.format(caption=caption, box=sides)
+        return self.caption_part.format(caption=caption, box=self.box.write(box))
 
     def captions(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture; ages count from the newest frame."""
         newest_ns = max(frame.stamp_ns for frame in frames)
+        ages = [_age_text((newest_ns - frame.stamp_ns) * 1e-9) for frame in frames]
         several = len({frame.camera for frame in frames}) > 1
         template = self.caption_cameras if several else self.caption
-        return [template.format(camera=frame.camera,
-                                age=_age_text((newest_ns - frame.stamp_ns) * 1e-9))
-                for frame in frames]
+        return [template.format(age=age, **told) for age, told in zip(ages, _told(frames))]
 
     def captions_on_arrival(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture that stays the same when others follow."""
         several = len({frame.camera for frame in frames}) > 1
         template = self.caption_causal_cameras if several else self.caption_causal
-        return [template.format(camera=frame.camera,
-                                time=f'{(frame.stamp_ns - frames[0].stamp_ns) * 1e-9:.1f}')
-                for frame in frames]
+        return [template.format(**told) for told in _told(frames)]
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,8 @@ class Prompts:
     question: Prompt
 
     @classmethod
-    def load(cls, language: str = 'en', path: str | Path | None = None) -> Prompts:
+    def load(cls, language: str = 'en', path: str | Path | None = None,
+             convention: Convention = PLAIN) -> Prompts:
         """
         Read the prompts of a language.
 
@@ -178,6 +178,8 @@ class Prompts:
             Key of the prompt file.
         path
             Prompt file; the one of the package if not given or empty.
+        convention
+            Of the family that is asked.
 
         Raises
         ------
@@ -195,7 +197,8 @@ class Prompts:
         try:
             if '{question}' not in texts['question']:
                 raise ValueError("'question', which has no {question}")
-            return cls(_prompt('description', texts), _prompt('question', texts))
+            return cls(_prompt('description', texts, convention),
+                       _prompt('question', texts, convention))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise PromptError(f'prompt {language!r} in {path} lacks or garbles {error}') from error
 
@@ -208,6 +211,15 @@ class Prompts:
 def _age_text(age_sec: float) -> str:
     """Return how long before the newest frame, to a tenth of a second: ``-0.4`` or ``0.0``."""
     return f'{-age_sec:.1f}'.replace('-0.0', '0.0')
+
+
+def _told(frames: Sequence[Stamped]) -> Iterator[dict[str, str | int]]:
+    """Yield what a caption may say of each picture, and what stays so when others follow."""
+    shown: Counter[str] = Counter()
+    for frame in frames:
+        shown[frame.camera] += 1
+        yield {'camera': frame.camera, 'number': shown[frame.camera],
+               'time': f'{(frame.stamp_ns - frames[0].stamp_ns) * 1e-9:.1f}'}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -227,23 +239,57 @@ def _read(path: Path) -> dict[str, Any]:
     return languages
 
 
-def _prompt(task: str, texts: dict[str, Any]) -> Prompt:
-    prompt = Prompt(system=texts['system'].strip(), instruction=texts[task].strip(),
-                    caption=texts['caption'], caption_cameras=texts['caption_cameras'],
-                    box_scale=float(texts['box_scale']),
-                    caption_causal=texts.get('caption_causal', Prompt.caption_causal),
-                    caption_causal_cameras=texts.get('caption_causal_cameras',
-                                                     Prompt.caption_causal_cameras),
+def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
+    """Return a prompt of a file; what it leaves to the family is as that knows it."""
+    box = _box_form(texts, convention.box)
+    system, instruction = texts['system'].strip(), _instruction(texts[task].strip(), texts, box)
+    if not convention.has_system:
+        system, instruction = '', f'{system} {instruction}'.strip()
+    captions = {}
+    for mode in ('caption', 'caption_causal'):
+        own = getattr(convention, mode)
+        captions[mode] = texts.get(mode, '{caption}').replace('{caption}', own)
+        captions[f'{mode}_cameras'] = texts.get(
+            f'{mode}_cameras', '{camera} {caption}').replace('{caption}', own)
+    prompt = Prompt(system=system, instruction=instruction, box=box,
                     caption_part=texts.get('caption_part', Prompt.caption_part),
-                    vehicle=dict(texts.get('vehicle', {})))
+                    vehicle=dict(texts.get('vehicle', {})), **captions)
     for template in (prompt.caption, prompt.caption_cameras):
-        template.format(camera='', age='')
+        template.format(camera='', age='', time='', number=1)
     for template in (prompt.caption_causal, prompt.caption_causal_cameras):
-        template.format(camera='', time='')
+        template.format(camera='', time='', number=1)
     prompt.caption_part.format(caption='', box='')
     for text in prompt.vehicle.values():
         text.format(speed='')
     return prompt
+
+
+def _box_form(texts: dict[str, Any], box: BoxForm) -> BoxForm:
+    """Return how boxes are asked for: as the family knows it, but for what the file says."""
+    description = texts['description']
+    if '{object}' not in description:
+        # The file itself writes the form, in which models are then held to its key.
+        box = replace(box, key=box.key if f'"{box.key}"' in description else BoxForm.key)
+    if 'box_scale' in texts:
+        box = replace(box, scale=float(texts['box_scale']))
+        if not 0.0 < (box.scale or 0.0) < math.inf:
+            raise ValueError("'box_scale', which is no width")
+    return box
+
+
+def _instruction(text: str, texts: dict[str, Any], box: BoxForm) -> str:
+    """Fill in what the family writes of an object: its form and the unit of its box."""
+    if '{object}' in text:
+        label = f'"label": "{texts["object_label"]}"'
+        sides = f'"{box.key}": [{texts["box_sides"]}]'
+        parts = (label, sides) if box.label_first else (sides, label)
+        text = text.replace('{object}', f'{{{", ".join(parts)}}}')
+    if '{box_unit}' in text:
+        least, most = box.range
+        # Both, so that a file is good for every family or for none.
+        pixels, span = texts['box_pixels'], texts['box_range'].format(least=least, most=most)
+        text = text.replace('{box_unit}', pixels if box.scale is None else span)
+    return text
 
 
 #: Training asks for one of these per dialogue.

@@ -32,6 +32,8 @@ from openai import (
 )
 
 from vts_ros.errors import VlmError
+from vts_ros.vlm.boxes import Size
+from vts_ros.vlm.conventions import PLAIN
 from vts_ros.vlm.language_model import Generation, Grid, OnText
 from vts_ros.vlm.prompts import Prompt
 
@@ -140,8 +142,8 @@ class ServedPrompt:
             for region in regions(mask):
                 pixels, box = frame.crop(region)
                 content += [_text(self.prompt.part(caption, box)), _picture(pixels)]
-        return [{'role': 'system', 'content': self.prompt.system},
-                {'role': 'user', 'content': [*content, _text(self.prompt.instruction)]}]
+        system = [{'role': 'system', 'content': self.prompt.system}] if self.prompt.system else []
+        return [*system, {'role': 'user', 'content': [*content, _text(self.prompt.instruction)]}]
 
 
 @dataclass
@@ -174,12 +176,19 @@ class ServedVlm:
     schema
         JSON schema of the answers, for generations with ``in_form``.
 
+    Attributes
+    ----------
+    convention
+        How it is told of pictures and boxes. A server does not say of which family a model is.
+
     Raises
     ------
     VlmError
         If the server cannot be reached or does not have the model.
 
     """
+
+    convention = PLAIN
 
     def __init__(self, url: str, model: str = '', *, timeout_sec: float = 10.0, retries: int = 2,
                  schema: Mapping[str, Any] | None = None) -> None:
@@ -235,6 +244,11 @@ class ServedVlm:
         cell_px = max(MIN_CELL_PX, (height * width / CELLS) ** 0.5)
         return ServedFrame(picture, (max(1, round(height / cell_px)),
                                      max(1, round(width / cell_px))))
+
+    def seen_size(self, features: ServedFrame) -> Size:
+        """Return width and height in pixels of a picture as it is sent."""
+        height, width = features.picture.shape[:2]
+        return float(width), float(height)
 
     def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],
                 prompt: Prompt) -> ServedPrompt:

@@ -9,7 +9,8 @@ import difflib
 from pathlib import Path
 import re
 
-#: Beside the weights of a checkpoint, a question per line. Large models have none.
+#: Beside the weights of a checkpoint, a question per line. Large models have none. What has it was
+#: trained here, and is told of pictures and boxes as it was then (conventions.PLAIN).
 FILE = 'taught_questions.txt'
 #: How like a taught question must be, to be named where another was asked; 0 to 1.
 _LIKE = 0.4

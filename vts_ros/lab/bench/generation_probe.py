@@ -65,7 +65,7 @@ class GenerationProbe:
         self.passes = 0
         processors = LogitsProcessorList(inputs.pop('logits_processor', None) or [])
         if self.script:
-            processors.insert(0, _Held(self.script, inputs['input_ids'].shape[1]))
+            processors.insert(0, _ForcedTokens(self.script, inputs['input_ids'].shape[1]))
         output = self._generate(**inputs, logits_processor=processors,
                                 return_dict_in_generate=True)
         if isinstance(output, Tensor):
@@ -87,7 +87,7 @@ class GenerationProbe:
         self.encode_ms += 1e3 * (time.perf_counter() - self._began)
 
 
-class _Held(LogitsProcessor):
+class _ForcedTokens(LogitsProcessor):
     """Leaves the token of a script as the only choice; after its end the last one again."""
 
     def __init__(self, script: Sequence[int], prompt_tokens: int) -> None:
@@ -131,8 +131,9 @@ def tensor_peak(device: torch.device) -> Iterator[Callable[[], int]]:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         yield lambda: recorded[0]
     taken = peak = 0
-    events = [one for one in record.profiler.kineto_results.events() if one.name() == '[memory]']
-    for event in sorted(events, key=lambda one: one.start_ns()):
+    events = [event for event in record.profiler.kineto_results.events()
+              if event.name() == '[memory]']
+    for event in sorted(events, key=lambda event: event.start_ns()):
         taken += event.nbytes()
         peak = max(peak, taken)
     recorded.append(peak)

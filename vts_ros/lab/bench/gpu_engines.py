@@ -72,7 +72,7 @@ def floor(size: tuple[int, int]) -> dict[str, float]:
     device_gb_s = 2e-6 * COPIED_BYTES / copy_ms(large, torch.empty_like(large))
     upload_gb_s = 1e-6 * host.numel() / copy_ms(host, large[:host.numel()])
     frame_bytes = size[0] * size[1] * 3
-    weights = 4 * sum(one.numel() for one in load_net(model_path(FRAME)).parameters())
+    weights = 4 * sum(weight.numel() for weight in load_net(model_path(FRAME)).parameters())
     maps = 4 * (1 + EMBEDDING_CHANNELS) * MAP_SIZE[0] * MAP_SIZE[1]
     return {'device_gb_per_sec': round(device_gb_s, 1), 'upload_gb_per_sec': round(upload_gb_s, 1),
             'upload_ms': round(1e-6 * frame_bytes / upload_gb_s, 4),

@@ -82,13 +82,13 @@ def main(
     with Progress(console=console) as bar:
         result = measure(tiny, bar)
     workloads = [result['suite'], *result['suite']['more']]
-    for one in workloads:
-        console.print(shown.table(one))
+    for workload in workloads:
+        console.print(shown.table(workload))
     console.print(shown.growth_table(result['growth']), shown.deadline_table(result['deadline']))
     console.print(f'{time.perf_counter() - start_sec:.0f} s in all')
     if report is not None:
         add(report, shown.WORKLOADS,
-            {shown.name_of(one): {**one, 'more': []} for one in workloads})
+            {shown.name_of(workload): {**workload, 'more': []} for workload in workloads})
         add(report, shown.GROWTH, result['growth'])
         add(report, shown.DEADLINE, result['deadline'])
     if as_json:

@@ -85,13 +85,14 @@ def _workload(result: dict[str, Any]) -> Iterator[str]:
     yield ('| case | windows/s | to dense | first token | to dense | per pass | KV | peak | '
            'to dense |')
     yield '|---|---|---|---|---|---|---|---|---|'
-    for name, one in cases.items():
+    for name, figures in cases.items():
         compared = result['ratio_to_dense'].get(name)
         peak = f'{compared["peak_bytes_above_weights"]:.2f}' if compared else '1'
-        yield (f'| `{name}` | {one["windows_per_s"]:.3g} | {_spread(compared, "windows_per_s")} | '
-               f'{one["ttft_ms"]:.0f} ms | {_spread(compared, "ttft_ms")} | '
-               f'{one["tokens_per_pass"]:.2f} | {_mib(one["kv_bytes"])} | '
-               f'{_mib(one["peak_bytes_above_weights"])} | {peak} |')
+        yield (f'| `{name}` | {figures["windows_per_s"]:.3g} | '
+               f'{_spread(compared, "windows_per_s")} | '
+               f'{figures["ttft_ms"]:.0f} ms | {_spread(compared, "ttft_ms")} | '
+               f'{figures["tokens_per_pass"]:.2f} | {_mib(figures["kv_bytes"])} | '
+               f'{_mib(figures["peak_bytes_above_weights"])} | {peak} |')
     roofline = result['roofline']
     yield (f'| prompt and answer alone | {roofline["windows_per_s"]:.3g} | '
            f'{_spread(roofline["ratio_to_dense"], "windows_per_s")} | '
@@ -102,13 +103,14 @@ def _workload(result: dict[str, Any]) -> Iterator[str]:
            f'{cases["dense"]["answer_tokens"]:.0f} tokens (median).')
     yield ''
     stages = [name for name in report.STAGES
-              if any(name in one['stages_ms'] for one in cases.values())]
-    stages += sorted({name for one in cases.values() for name in one['stages_ms']} - set(stages))
+              if any(name in figures['stages_ms'] for figures in cases.values())]
+    stages += sorted({name for figures in cases.values()
+                      for name in figures['stages_ms']} - set(stages))
     yield f'| p50 / p95 in ms | {" | ".join(stages)} | all |'
     yield '|---' * (len(stages) + 2) + '|'
-    for name, one in cases.items():
-        cells = [_percentiles(one['stages_ms'].get(stage)) for stage in stages]
-        yield f'| `{name}` | {" | ".join(cells)} | {_percentiles(one["total_ms"])} |'
+    for name, figures in cases.items():
+        cells = [_percentiles(figures['stages_ms'].get(stage)) for stage in stages]
+        yield f'| `{name}` | {" | ".join(cells)} | {_percentiles(figures["total_ms"])} |'
     yield ''
 
 
@@ -138,15 +140,15 @@ def _goals(results: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _bound(result: dict[str, Any], goal: Goal) -> str:
     """Return where the time of a case goes, and how far it is from having no pictures."""
-    one, dense = result['cases'][goal.case], result['cases']['dense']
+    figures, dense = result['cases'][goal.case], result['cases']['dense']
     begin = f'- {name_of(result)}, `{goal.case}`, {report.METRICS[goal.metric]}: '
     if goal.metric == 'peak_bytes_above_weights':
         return begin + (
-            f'{_mib(one["peak_bytes_above_weights"])} against '
+            f'{_mib(figures["peak_bytes_above_weights"])} against '
             f'{_mib(dense["peak_bytes_above_weights"])}, of which keys and values are '
-            f'{_mib(one["kv_bytes"])} and {_mib(dense["kv_bytes"])}; the rest is what the vision '
-            'encoder and the widest layer hold while they compute, whatever is kept.')
-    stages = {name: value['p50'] for name, value in one['stages_ms'].items()
+            f'{_mib(figures["kv_bytes"])} and {_mib(dense["kv_bytes"])}; the rest is what the '
+            'vision encoder and the widest layer hold while they compute, whatever is kept.')
+    stages = {name: value['p50'] for name, value in figures['stages_ms'].items()
               if goal.metric != 'ttft_ms' or name != 'decode'}
     whole = sum(stages.values())
     largest = sorted(stages, key=lambda name: -stages[name])[:3]
@@ -197,10 +199,11 @@ def _deadline(result: dict[str, Any]) -> Iterator[str]:
     yield '|---|---|---|---|---|---|---|'
     for name, what in (('fixed', 'fixed setting'),
                        ('planned', f'`pipeline.deadline_ms: {result["deadline_ms"]:.0f}`')):
-        one = result[name]
-        yield (f'| {what} | {one["late"]:.0%} | {one["p50_ms"]:.0f} ms | {one["p95_ms"]:.0f} ms | '
-               f'{one["keep_ratio"]:.0%} | {one["answer_tokens"]:.0f} tokens | '
-               f'{one["read"]:.0%} |')
+        figures = result[name]
+        yield (f'| {what} | {figures["late"]:.0%} | {figures["p50_ms"]:.0f} ms | '
+               f'{figures["p95_ms"]:.0f} ms | '
+               f'{figures["keep_ratio"]:.0%} | {figures["answer_tokens"]:.0f} tokens | '
+               f'{figures["read"]:.0%} |')
     yield ''
 
 
@@ -258,8 +261,8 @@ def add(folder: Path, part: str, measured: Any) -> list[Path]:
     path = folder / report.DATA
     data: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     if part == report.WORKLOADS:
-        measured = dict(sorted({**data.get(part, {}), **measured}.items(), key=lambda one: (
-            one[1]['workload']['model'], one[1]['workload']['frames'])))
+        measured = dict(sorted({**data.get(part, {}), **measured}.items(), key=lambda item: (
+            item[1]['workload']['model'], item[1]['workload']['frames'])))
     data[part] = measured
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1) + '\n')

@@ -68,8 +68,8 @@ def table(result: dict[str, Any]) -> Table:
     shown = Table(title=f'{name_of(result)}, {work["n"]} windows, seed {work["seed"]}')
     for name in ('', 'windows/s', '', 'first token', '', 'tokens/pass', 'KV', 'peak', ''):
         shown.add_column(name, justify='right' if name or shown.columns else 'left')
-    for case, one in result['cases'].items():
-        shown.add_row(*_row(result, case, one))
+    for case, figures in result['cases'].items():
+        shown.add_row(*_row(result, case, figures))
     if roofline:
         shown.add_section()
         shown.add_row('prompt and answer alone', f'{roofline["windows_per_s"]:.3g}', '',
@@ -77,19 +77,19 @@ def table(result: dict[str, Any]) -> Table:
     return shown
 
 
-def _row(result: dict[str, Any], case: str, one: dict[str, Any]) -> Iterator[str]:
+def _row(result: dict[str, Any], case: str, figures: dict[str, Any]) -> Iterator[str]:
     def times(metric: str) -> str:
         return '' if case not in result['ratio_to_dense'] else \
             f'x {ratio(result, case, metric):.2f}'
 
     yield case
-    yield f'{one["windows_per_s"]:.3g}'
+    yield f'{figures["windows_per_s"]:.3g}'
     yield times('windows_per_s')
-    yield f'{one["ttft_ms"]:.0f} ms'
+    yield f'{figures["ttft_ms"]:.0f} ms'
     yield times('ttft_ms')
-    yield f'{one["tokens_per_pass"]:.2f}'
-    yield _mib(one['kv_bytes'])
-    yield _mib(one['peak_bytes_above_weights'])
+    yield f'{figures["tokens_per_pass"]:.2f}'
+    yield _mib(figures['kv_bytes'])
+    yield _mib(figures['peak_bytes_above_weights'])
     yield times('peak_bytes_above_weights')
 
 
@@ -111,10 +111,10 @@ def deadline_table(result: dict[str, Any]) -> Table:
     shown = Table('', 'late', 'p50', 'p95', 'kept', 'answer', title=(
         f'{result["model"]}, deadline {result["deadline_ms"]:.0f} ms, {result["n"]} windows'))
     for name in ('fixed', 'planned'):
-        one = result[name]
-        shown.add_row(name, f'{one["late"]:.0%}', f'{one["p50_ms"]:.0f} ms',
-                      f'{one["p95_ms"]:.0f} ms', f'{one["keep_ratio"]:.0%}',
-                      f'{one["answer_tokens"]:.0f} tokens')
+        case = result[name]
+        shown.add_row(name, f'{case["late"]:.0%}', f'{case["p50_ms"]:.0f} ms',
+                      f'{case["p95_ms"]:.0f} ms', f'{case["keep_ratio"]:.0%}',
+                      f'{case["answer_tokens"]:.0f} tokens')
     return shown
 
 

@@ -56,9 +56,9 @@ def grow(workload: Workload, frames: Sequence[int] = FRAMES, cameras: Sequence[i
             found = bench.run(tell, COMPARED)
             part, key = ('frames', length) if index < len(frames) else ('cameras', count)
             result[part][str(key)] = {
-                name: {'total_ms': _median([one.total_ms for one in measured.samples]),
-                       'ttft_ms': _median([one.ttft_ms for one in measured.samples]),
-                       'kv_bytes': int(_median([one.kv_bytes for one in measured.samples])),
+                name: {'total_ms': _median([sample.total_ms for sample in measured.samples]),
+                       'ttft_ms': _median([sample.ttft_ms for sample in measured.samples]),
+                       'kv_bytes': int(_median([sample.kv_bytes for sample in measured.samples])),
                        'n': len(measured.samples)}
                 for name, measured in found.items()}
     finally:

@@ -23,7 +23,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from vts_ros.lab.bench.generation_probe import GenerationProbe, synchronize, tensor_peak
 from vts_ros.lab.bench.model_shapes import make, SHAPES, TOKEN_PX
-from vts_ros.lab.evaluation.methods_page import machine
+from vts_ros.lab.evaluation.generated_page import machine
 from vts_ros.lab.scenes.drive import make_drive
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.pipeline.frames import Frame
@@ -188,8 +188,8 @@ def drive_frames(count: int, size: tuple[int, int], seed: int, cameras: int = 1
         stamp = round(index * INTERVAL_SEC * 1e9)
         seen = [picture[:, ::-1] if camera % 2 else picture for camera in range(cameras)]
         instants.append([
-            Frame(f'camera{camera}', stamp, np.roll(one, camera // 2 * 40, axis=1).copy())
-            for camera, one in enumerate(seen)])
+            Frame(f'camera{camera}', stamp, np.roll(picture, camera // 2 * 40, axis=1).copy())
+            for camera, picture in enumerate(seen)])
     return instants
 
 
@@ -478,8 +478,9 @@ def _collect() -> None:
 def summary(workload: Workload, found: dict[str, Measured]) -> dict[str, Any]:
     """Return what was measured, and the ratios to the dense case."""
     dense = found[DENSE]
-    figures = {name: _figures(one) for name, one in found.items()}
-    ratios = {name: _ratios(one, dense) for name, one in found.items() if name != DENSE}
+    figures = {name: _figures(measured) for name, measured in found.items()}
+    ratios = {name: _ratios(measured, dense) for name, measured in found.items()
+              if name != DENSE}
     result: dict[str, Any] = {
         'workload': {**asdict(workload), 'size': list(workload.picture_size),
                      'n': len(dense.samples)}}
@@ -488,35 +489,35 @@ def summary(workload: Workload, found: dict[str, Measured]) -> dict[str, Any]:
     return {**result, 'cases': figures, 'ratio_to_dense': ratios}
 
 
-def _figures(one: Measured) -> dict[str, Any]:
+def _figures(measured: Measured) -> dict[str, Any]:
     stages: dict[str, list[float]] = defaultdict(list)
-    for name in dict.fromkeys(name for sample in one.samples for name in sample.stages_ms):
-        stages[name] = [sample.stages_ms.get(name, 0.0) for sample in one.samples]
-    totals = [sample.total_ms for sample in one.samples]
+    for name in dict.fromkeys(name for sample in measured.samples for name in sample.stages_ms):
+        stages[name] = [sample.stages_ms.get(name, 0.0) for sample in measured.samples]
+    totals = [sample.total_ms for sample in measured.samples]
     return {
         'windows_per_s': round(1e3 / float(np.mean(totals)), 4),
         'total_ms': _percentiles(totals),
-        'ttft_ms': round(float(np.median([sample.ttft_ms for sample in one.samples])), 2),
+        'ttft_ms': round(float(np.median([sample.ttft_ms for sample in measured.samples])), 2),
         'stages_ms': {name: _percentiles(values) for name, values in stages.items()},
-        'kv_bytes': int(np.median([sample.kv_bytes for sample in one.samples])),
-        'peak_bytes_above_weights': one.peak_bytes,
-        'answer_tokens': float(np.median([sample.written for sample in one.samples])),
-        'tokens_per_pass': round(sum(sample.written for sample in one.samples)
-                                 / max(sum(sample.passes for sample in one.samples), 1), 3)}
+        'kv_bytes': int(np.median([sample.kv_bytes for sample in measured.samples])),
+        'peak_bytes_above_weights': measured.peak_bytes,
+        'answer_tokens': float(np.median([sample.written for sample in measured.samples])),
+        'tokens_per_pass': round(sum(sample.written for sample in measured.samples)
+                                 / max(sum(sample.passes for sample in measured.samples), 1), 3)}
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float]:
     return {f'p{q}': round(float(np.percentile(values, q)), 2) for q in (50, 95)}
 
 
-def _ratios(one: Measured, dense: Measured) -> dict[str, Any]:
-    """Return the ratios of each window to the same one, dense: median, least and most."""
-    pairs = list(zip(one.samples, dense.samples))
+def _ratios(measured: Measured, dense: Measured) -> dict[str, Any]:
+    """Return the ratios of each window to the same window, dense: median, least and most."""
+    pairs = list(zip(measured.samples, dense.samples))
     return {
         'windows_per_s': _spread([whole.total_ms / part.total_ms for part, whole in pairs]),
         'ttft_ms': _spread([part.ttft_ms / whole.ttft_ms for part, whole in pairs]),
         'kv_bytes': _spread([part.kv_bytes / max(whole.kv_bytes, 1) for part, whole in pairs]),
-        'peak_bytes_above_weights': round(one.peak_bytes / max(dense.peak_bytes, 1), 4)}
+        'peak_bytes_above_weights': round(measured.peak_bytes / max(dense.peak_bytes, 1), 4)}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

@@ -72,14 +72,14 @@ def bench(
                       seed=seed, device=device, threads=threads)
     models = model or default_models(device)
     workloads = quick_workloads(common, models) if quick else [
-        replace(common, model=one, frames=length)
-        for one in models for length in _lengths(frames)]
+        replace(common, model=model_name, frames=length)
+        for model_name in models for length in _lengths(frames)]
     with progress_bar(as_json) as (console, progress):
         result = suite(workloads, progress)
     results = [result, *result['more']]
-    for one in results:
-        console.print(shown.table(one))
-    by_name = {shown.name_of(one): {**one, 'more': []} for one in results}
+    for result in results:
+        console.print(shown.table(result))
+    by_name = {shown.name_of(result): {**result, 'more': []} for result in results}
     written = shown.draw({shown.WORKLOADS: by_name}, plots) if plots else []
     written += add(report, shown.WORKLOADS, by_name) if report else []
     finish(console, written, result, as_json)

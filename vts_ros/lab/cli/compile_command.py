@@ -41,7 +41,6 @@ def compile_(
     grid: Annotated[str, typer.Option(
         help='Rows and columns of visual tokens per frame, such as 4x7. Default: what the model '
              'makes of the sizes.', show_default=False)] = '',
-    search_radius: Annotated[int, typer.Option(min=0, help='That of the node.')] = 1,
     model: ModelOption = 'embedded',
     calibrate: Annotated[list[Path] | None, typer.Option(
         help='Recorded drive whose pictures calibrate int8; may be given several times.',
@@ -57,6 +56,7 @@ def compile_(
 
     from vts_ros.engines.engine_cache import EngineCache
     from vts_ros.sparsify.compiled_steps import picture_size
+    from vts_ros.sparsify.selector import SEARCH_RADIUS
     from vts_ros.tools.engine_builder import calibrate as make_int8
     from vts_ros.tools.engine_builder import compile_engines, compiler
 
@@ -71,18 +71,17 @@ def compile_(
         with console.status('calibrating'):
             made = make_int8(calibrate, engines)
         console.print(f'calibrated {made}', highlight=False, markup=False, soft_wrap=True)
-    for one in target or ['current']:
-        library = compiler(backend, one)
+    for gpu in target or ['current']:
+        library = compiler(backend, gpu)
         for built in compile_engines(
-                library, one, precision, engines, sizes=sizes, batch=batch, frames=frames,
-                grids=grids, search_radius=search_radius):
+                library, gpu, precision, engines, sizes=sizes, batch=batch, frames=frames,
+                grids=grids, search_radius=SEARCH_RADIUS):
             console.print(
                 f'{"found" if built.hit else "built"} {built.key.graph} {built.key.target} '
                 f'{built.key.precision} {built.path.stat().st_size * 1e-6:.1f} MB: {built.path}',
                 highlight=False, markup=False, soft_wrap=True)
     if precision != 'fp32':
-        _print_change(console, precision, engines, calibrate or [], frames, grids[0],
-                      search_radius)
+        _print_change(console, precision, engines, calibrate or [], frames, grids[0])
     if precision != 'fp32' and eval_windows:
         from vts_ros.lab.evaluation.engine_precision import quality
 
@@ -91,8 +90,7 @@ def compile_(
 
 
 def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: EngineCache,
-                  bags: list[Path], frames: int, grid: tuple[int, int], search_radius: int
-                  ) -> None:
+                  bags: list[Path], frames: int, grid: tuple[int, int]) -> None:
     """Print how keep lists change against FP32, on the windows of the bags or rendered ones."""
     from itertools import chain
 
@@ -101,8 +99,7 @@ def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: E
 
     recorded = chain.from_iterable(read_windows(bag, frames) for bag in bags)
     with console.status('comparing keep lists with fp32'):
-        change = compare(
-            precision, cache, recorded if bags else rendered_windows(), grid, search_radius)
+        change = compare(precision, cache, recorded if bags else rendered_windows(), grid)
     console.print(
         f'{precision} against fp32 on {change.windows} '
         f'{"windows of the bags" if bags else "rendered windows"}: '

@@ -4,38 +4,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 import sys
 from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
+from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import (
     BudgetsOption,
     DeviceOption,
     JsonOption,
     ModelOption,
     ModeOption,
+    token_grids,
     token_share,
     token_shares,
 )
 from vts_ros.tools.cli.terminal import (
+    coverage_table,
     finish,
     method_table,
     network_table,
     progress_bar,
     rate_table,
     score_table,
-    traffic_table,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vts_ros.lab.evaluation.methods_page import Run
+    from vts_ros.lab.evaluation.generated_page import Run
+    from vts_ros.lab.teacher import Found
     from vts_ros.pipeline.pipeline import Pipeline
-    from vts_ros.sparsify import Sparsifier
-    from vts_ros.vlm import Vlm
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
 
@@ -164,9 +166,9 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
         from vts_ros.lab.evaluation.methods_page import write_quality
         from vts_ros.lab.rivals.registry import methods
 
-        for path in write_quality(result, methods(pipeline.sparsifier, names),
-                                  _this_run(pipeline.vlm.info['device'], start_sec), report):
-            console.print(f'wrote {path}', highlight=False, markup=False)
+        finish(console, write_quality(
+            result, methods(pipeline.sparsifier, names),
+            _this_run(pipeline.vlm.info['device'], start_sec), report))
     return result
 
 
@@ -307,11 +309,7 @@ def eval_calibrate(
 
     The result lies beside the weights, in calibration.json.
     """
-    import json
     import time
-
-    from rich.console import Console
-    from rich.progress import Progress
 
     from vts_ros.lab.evaluation.calibration import calibrate, check, write_page
     from vts_ros.paths import model_path
@@ -319,27 +317,19 @@ def eval_calibrate(
 
     start_sec = time.monotonic()
     checkpoint = model_path(model)
-    console = Console(stderr=as_json)
-    with console.status(f'loading {model}'):
+    with progress_bar(as_json) as (console, progress):
         pipeline = Pipeline.load(PipelineConfig(
             model=str(checkpoint), device=device, keep_ratio=keep_ratio))
-    with Progress(console=console) as bar:
-        task = bar.add_task('', total=2.0)
         pipeline.calibration = calibrate(
-            pipeline, n, lambda share, what: bar.update(task, completed=share, description=what))
+            pipeline, n, lambda share, what: progress(share / 2.0, what))
         written = pipeline.calibration.save(checkpoint, model_path('proposal/frame.onnx'))
-        found = check(
-            pipeline, test_n,
-            lambda share, what: bar.update(task, completed=1.0 + share, description=what))
+        found = check(pipeline, test_n, lambda share, what: progress(0.5 + share / 2.0, what))
     files = [written]
     if report is not None:
         files += write_page(found, _this_run(pipeline.vlm.info['device'], start_sec), report)
     console.print(f'expected calibration error {found["without"]["ece"]} before, '
                   f'{found["calibrated"]["ece"]} after', highlight=False)
-    for path in files:
-        console.print(f'wrote {path}', highlight=False, markup=False)
-    if as_json:
-        typer.echo(json.dumps(found))
+    finish(console, files, found, as_json)
 
 
 @app.command('guard', epilog='Example: [bold]vts eval guard --bag my_drive --pictures '
@@ -360,11 +350,7 @@ def eval_guard(
     as_json: JsonOption = False,
 ) -> None:
     """Measure of which pictures a model speaks: rendered ones, recordings, photographs."""
-    import json
     import time
-
-    from rich.console import Console
-    from rich.progress import Progress
 
     from vts_ros.lab.evaluation.guard_evaluation import measure, write_page
     from vts_ros.paths import model_path
@@ -374,38 +360,34 @@ def eval_guard(
     guard = load_guard(model_path(model))
     if guard is None:
         raise typer.BadParameter(f'{model} has no guard: it speaks of any picture')
-    console = Console(stderr=as_json)
-    with Progress(console=console) as bar:
-        task = bar.add_task('', total=1.0)
-        found = measure(
-            guard, n, bag or (), pictures or (),
-            lambda share, what: bar.update(task, completed=share, description=what))
+    with progress_bar(as_json) as (console, progress):
+        found = measure(guard, n, bag or (), pictures or (), progress)
     for name, part in (('rendered windows', found['rendered']), *found['drives'].items()):
         console.print(f'refused: {part["refused"]} of {part["n"]} {name}, the nearest at '
                       f'{part["nearest"]}', highlight=False, markup=False)
     for name, part in found['real'].items():
         console.print(f'accepted: {part["n"] - part["refused"]} of {part["n"]} {name}, the '
                       f'nearest at {part["nearest"]}', highlight=False, markup=False)
-    if report is not None:
-        path = write_page(found, _this_run('cpu', start_sec), report)
-        console.print(f'wrote {path}', highlight=False, markup=False)
-    if as_json:
-        typer.echo(json.dumps(found))
+    written = [] if report is None else [
+        write_page(found, _this_run('cpu', start_sec), report)]
+    finish(console, written, found, as_json)
 
 
 @app.command('proposal', epilog='Example: [bold]vts eval proposal --proposal '
                                 'out/train/models/proposal --json[/bold]; [bold]vts eval '
                                 'proposal --against distilled=out/train/models/proposal '
                                 '--report docs[/bold] compares the answers, too; [bold]vts '
-                                'eval proposal --bag my_drive --boxes boxes.json[/bold] says '
-                                'how much of the traffic of a recording is kept.')
+                                'eval proposal --bag my_drive --teacher detector.onnx '
+                                '[/bold] says how much of the road users of a recording is '
+                                'kept.')
 def eval_proposal(
     proposal: Annotated[Path | None, typer.Option(
         help='Folder with frame.onnx and window.onnx; by default the shipped ones.',
         show_default=False)] = None,
     against: Annotated[list[str] | None, typer.Option(
-        metavar='[NAME=]FOLDER', help='Another network to compare by the answers at every budget; '
-                                      'may be given several times.', show_default=False)] = None,
+        '--against', '--network', metavar='[NAME=]FOLDER',
+        help='Another network to compare, by the answers at every budget, or with --bag by what '
+             'it keeps; may be given several times.', show_default=False)] = None,
     report: Annotated[Path | None, typer.Option(
         help='Folder in which to write a page about the comparison or the recordings, with a '
              'picture.', show_default=False)] = None,
@@ -414,12 +396,17 @@ def eval_proposal(
         help='Neither was trained on.')] = 'test',
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 500,
     bag: Annotated[list[Path] | None, typer.Option(
-        help='Recording to look at instead of rendered windows; may be given several times. '
-             'Needs --boxes.', show_default=False)] = None,
+        help='Recording to look at instead of rendered windows, or a folder of pictures in the '
+             'order of their names, 10 a second; may be given several times. Needs --boxes or '
+             '--teacher.', show_default=False)] = None,
     boxes: Annotated[Path | None, typer.Option(
-        help='With --bag: boxes of vehicles, drawn by hand, as JSON: {"recordings": {NAME OF BAG: '
-             '{VEHICLE: [[SECOND, LEFT, TOP, RIGHT, BOTTOM], ...]}}}, boxes in shares of the '
-             'picture; in between, a vehicle moves evenly.', show_default=False)] = None,
+        help='With --bag: boxes of road users, drawn by hand, as JSON: {"recordings": {NAME OF '
+             'BAG: {ROAD USER: [[SECOND, LEFT, TOP, RIGHT, BOTTOM], ...]}}}, boxes in shares of '
+             'the picture; in between, a road user moves evenly.', show_default=False)] = None,
+    teacher: TeacherOption = None,
+    tiles: TilesOption = False,
+    grid: Annotated[str, typer.Option(
+        help='With --bag: rows and columns of visual tokens per frame.')] = '9x16',
     budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
     device: DeviceOption = 'auto',
     as_json: JsonOption = False,
@@ -428,8 +415,10 @@ def eval_proposal(
     Measure how often the key frame is a good one, and how much of the risk object is kept.
 
     On rendered windows with known truth; the language model gives the grid of the tokens alone.
-    With --against or --report it also answers, with the tokens that each network keeps. With --bag
-    and --boxes, how much of the vehicles of recordings is kept; --split and --n do not count then.
+    With --against or --report it also answers, with the tokens that each network keeps.
+
+    With --bag, how much of the road users of recordings is kept, beside a fixed ellipse and other
+    methods, by light, kind and size; no language model takes part, --split and --n do not count.
     """
     import json
 
@@ -444,65 +433,74 @@ def eval_proposal(
 
     ratios = token_shares(budgets)
     folder = proposal or model_path('proposal/frame.onnx').parent
-    if (boxes is None) != (not bag):
-        raise typer.BadParameter('--bag and --boxes need each other')
-    if bag and against:
-        raise typer.BadParameter('--against is about rendered windows')
-    if against or (report and not bag):
-        networks = {str(proposal) if proposal else 'shipped': folder}
-        for text in against or ():
-            name, _, path = text.rpartition('=')
-            if (name or path) in networks:
-                raise typer.BadParameter(f'two networks are called {name or path}')
-            networks[name or path] = Path(path)
+    if bool(bag) != bool(boxes or teacher) or (boxes and teacher):
+        raise typer.BadParameter('--bag needs --boxes or --teacher, and these need --bag')
+    networks = _networks(proposal, folder, against or [])
+    if bag:
+        _judge(networks, bag, boxes, teacher, tiles, token_grids(grid, [], '')[0], ratios, report,
+               as_json)
+        return
+    if against or report:
         _compare_networks(networks, model, split, n, ratios, device, report, as_json)
         return
     console = Console(stderr=as_json)
     sparsifier = Sparsifier.load(folder)
-    vlm = Vlm.load(model_path(model), device='cpu')
-    if bag and boxes:
-        _traffic(sparsifier, vlm, bag, boxes, ratios, report, console, as_json)
-        return
-    grid = vlm.token_grid(HEIGHT, WIDTH)
+    tokens = Vlm.load(model_path(model), device='cpu').token_grid(HEIGHT, WIDTH)
     with Progress(console=console) as bar:
         task = bar.add_task(f'{n} windows of {split}', total=n)
         result = find_rate(
-            sparsifier, rendered(sparsifier, split, n, grid,
-                                 lambda windows: bar.advance(task, windows)), grid, ratios)
+            sparsifier, rendered(sparsifier, split, n, tokens,
+                                 lambda windows: bar.advance(task, windows)), tokens, ratios)
     console.print(rate_table(f'{n} windows of {split}', {'': result}))
     if as_json:
-        typer.echo(json.dumps({'split': split, 'grid': list(grid), **result}))
+        typer.echo(json.dumps({'split': split, 'grid': list(tokens), **result}))
 
 
-def _traffic(sparsifier: Sparsifier, vlm: Vlm, bags: list[Path], boxes: Path,
-             ratios: list[float], report: Path | None, console: Console, as_json: bool) -> None:
-    """Show how much of the traffic of recordings is kept, and write the page if asked to."""
+def _networks(proposal: Path | None, folder: Path, against: list[str]) -> dict[str, Path]:
+    """Return the folders of the networks to compare, by name."""
+    networks = {str(proposal) if proposal else 'shipped': folder}
+    for text in against:
+        name, _, path = text.rpartition('=')
+        if (name or path) in networks:
+            raise typer.BadParameter(f'two networks are called {name or path}')
+        networks[name or path] = Path(path)
+    return networks
+
+
+def _judge(networks: dict[str, Path], bags: list[Path], boxes: Path | None, teacher: Path | None,
+           tiles: bool, grid: tuple[int, int], ratios: list[float], report: Path | None,
+           as_json: bool) -> None:
+    """Show how much of the road users of recordings is kept, and write the page if asked to."""
     import time
 
-    from vts_ros.lab.evaluation.box_coverage import (
-        draw_kept,
-        picture_size,
-        read_tracks,
-        traffic_kept,
-        TrafficError,
-        write_traffic,
-    )
+    from vts_ros.lab.evaluation import recordings_page as page
+    from vts_ros.lab.evaluation.box_coverage import measure_all, saliencies
+    from vts_ros.lab.evaluation.drawn_boxes import users_by_hand
+    from vts_ros.lab.recordings import check_recordings
+    from vts_ros.lab.teacher import CACHE, Teacher
 
     start_sec = time.monotonic()
-    recordings, result, pictures = read_tracks(boxes), {}, []
-    for bag in bags:
-        name = bag.absolute().name
-        if name not in recordings:
-            raise TrafficError(f'{boxes} knows no {name}')
-        if name in result:
-            raise TrafficError(f'two recordings are called {name}')
-        grid = vlm.token_grid(*picture_size(bag))
-        result[name] = traffic_kept(sparsifier, bag, recordings[name], grid, ratios)
-        if report:
-            pictures.append(draw_kept(sparsifier, bag, recordings[name], grid))
-    console.print(traffic_table(result))
-    written = write_traffic(result, pictures, _this_run(vlm.info['device'], start_sec),
-                            report) if report else []
+    check_recordings(bags)
+    with progress_bar(as_json) as (console, progress):
+        find: Callable[[Path], Found]
+        if teacher:
+            finder = Teacher(teacher, tiles)
+            show_teacher(console, finder, bags, CACHE)
+            find, judge = finder.boxes_of, page.judged_by_teacher(teacher.name, tiles)
+        else:
+            assert boxes
+            find, judge = users_by_hand(boxes, bags), page.JUDGED_BY_HAND
+        ways = saliencies(networks, grid, teacher is not None)
+        measured, empty = measure_all(bags, find, ways, grid, ratios, progress)
+    result = page.summarize([recording.values for recording in measured], list(networks))
+    result['empty'] = empty
+    console.print(coverage_table(result))
+    for sentence in page.leads_in_words(result):
+        console.print(sentence, highlight=False, markup=False)
+    if empty:
+        console.print(f'no road users in {", ".join(empty)}', highlight=False, markup=False)
+    written = page.write_recordings(result, measured, ways, judge, grid, _this_run(
+        'cpu', start_sec), report) if report else []
     finish(console, written, result, as_json)
 
 
@@ -531,7 +529,7 @@ def _this_run(device: str, start_sec: float) -> Run:
     import shlex
     import time
 
-    from vts_ros.lab.evaluation.methods_page import machine, Run
+    from vts_ros.lab.evaluation.generated_page import machine, Run
 
     return Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
                machine(device), time.monotonic() - start_sec)

@@ -6,18 +6,24 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, TYPE_CHECKING
 
 import typer
 
+from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import DeviceOption
-from vts_ros.tools.cli.terminal import rate_table
+from vts_ros.tools.cli.terminal import coverage_table, rate_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
 
 #: Where all training commands meet.
 WORK = Path('out/train')
 SHARDS = WORK / 'windows'
+#: Frames of a window.
+WINDOW_FRAMES = 5
 ShardsOption = Annotated[Path, typer.Option(help='Folder of the rendered windows.')]
 WorkOption = Annotated[Path, typer.Option(
     help='Folder of the checkpoints; the same folder goes on where the last run stopped.')]
@@ -57,16 +63,21 @@ def train_windows(
                                 '--bag my_drive --vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] '
                                 'from what a language model uses of a recording, [bold]vts '
                                 'train proposal --vlm embedded[/bold] from what it uses of '
-                                'rendered windows.')
+                                'rendered windows, [bold]vts train proposal --bag my_drive '
+                                '--teacher detector.onnx[/bold] from what a detector finds.')
 def train_proposal(
     bag: Annotated[list[Path] | None, typer.Option(
         '--bag', help='Recording to learn from instead of rendered windows; may be given several '
-                      'times.', show_default=False)] = None,
+                      'times. With --teacher the last fifth of them is held out.',
+        show_default=False)] = None,
+    teacher: TeacherOption = None,
+    tiles: TilesOption = False,
     vlm: Annotated[str, typer.Option(
         help='Learn from what this language model uses; with --bag, embedded by default.',
         show_default=False)] = '',
     windows: Annotated[int, typer.Option(
-        min=1, help='With --bag or --vlm: windows to take, at most.')] = 400,
+        min=1, help='With --bag or --vlm: windows to take, at most; with --teacher as many '
+                    'frames as these have.')] = 400,
     passes: Annotated[int, typer.Option(
         min=2, help='With --bag or --vlm: how often half of a window is hidden.')] = 96,
     targets: Annotated[Literal['use', 'truth'], typer.Option(
@@ -74,25 +85,36 @@ def train_proposal(
              'windows, to compare.')] = 'use',
     anew: Annotated[bool, typer.Option(
         '--anew', help='With --bag or --vlm: begin with a saliency of random weights, not with '
-                       'the shipped one, which has learned the truth.')] = False,
+                       'the shipped one, which has learned the truth; with --teacher, with a '
+                       'network that has not learned.')] = False,
+    backbone: Annotated[Path | None, typer.Option(
+        help='Weights of a MobileNetV2 to begin a new network with, as a PyTorch state dict; not '
+             'with --vlm.', show_default=False)] = None,
     device: DeviceOption = 'auto',
-    shards: ShardsOption = SHARDS,
     out: Annotated[Path | None, typer.Option(
         help='Folder for the ONNX graphs; by default models/proposal, and with --bag or --vlm a '
              'folder of its own.', show_default=False)] = None,
     work: WorkOption = WORK,
     steps: Annotated[int | None, typer.Option(
-        min=1, help='Optimiser steps; by default 1800, and 600 with --bag or --vlm.',
+        min=1, help='Optimiser steps; by default 1500, and 600 with --bag or --vlm.',
         show_default=False)] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Train the proposal network, which finds the key frame and what to keep."""
+    if teacher:
+        if not bag or vlm or targets != 'use':
+            raise typer.BadParameter('--teacher needs --bag, and is instead of --vlm')
+        _learn_from_teacher(bag, Teaching(teacher, tiles, anew, backbone), out, work,
+                            WINDOW_FRAMES * windows, steps or 600, seed)
+        return
     if not bag and not vlm:
         if targets != 'use' or anew:
             raise typer.BadParameter('--targets and --anew need --vlm')
+        from vts_ros.lab.training.proposal_training import Recipe
         from vts_ros.lab.training.proposal_training import train_proposal as train
 
-        train(shards, out or Path('models/proposal'), work, steps or 1800, seed=seed)
+        train(out or Path('models/proposal'), work, Recipe(steps=steps or 1500, seed=seed),
+              backbone=backbone)
         return
     from rich.console import Console
 
@@ -106,9 +128,43 @@ def train_proposal(
     console.print(rate_table(
         f'{result["n"]} windows held out, {result["train"]} learned from',
         {'shipped': result['shipped'], 'trained': result['trained']}))
-    console.print(f'wrote {target}', highlight=False, markup=False)
-    if out is None:
-        console.print(f'to use it, set VTS_MODELS_DIR={models}', highlight=False, markup=False)
+    _tell_where(console, target, None if out else models)
+
+
+class Teaching(NamedTuple):
+    """The detector that teaches, and what to begin with."""
+
+    path: Path
+    tiles: bool
+    anew: bool
+    backbone: Path | None
+
+
+def _learn_from_teacher(bags: list[Path], teaching: Teaching, out: Path | None, work: Path,
+                        pictures: int, steps: int, seed: int) -> None:
+    """Learn what a detector finds in recordings, and show what is kept of those held out."""
+    from rich.console import Console
+
+    from vts_ros.lab.recordings import check_recordings
+    from vts_ros.lab.teacher import Teacher
+    from vts_ros.lab.training.proposal_training import Recipe
+    from vts_ros.lab.training.teacher_training import learn_from_teacher
+
+    check_recordings(bags)
+    target = out or work / 'models' / 'proposal'
+    console, teacher = Console(), Teacher(teaching.path, teaching.tiles)
+    show_teacher(console, teacher, bags, work.parent / 'boxes')
+    report = learn_from_teacher(bags, teacher, target, work, pictures,
+                                Recipe(steps=steps, seed=seed), teaching.anew, teaching.backbone)
+    console.print(coverage_table(report['result']))
+    _tell_where(console, target, None if out else work / 'models')
+
+
+def _tell_where(console: Console, target: Path, models: Path | None) -> None:
+    console.print(f'wrote {target}', highlight=False, markup=False, soft_wrap=True)
+    if models:
+        console.print(f'to use it, set VTS_MODELS_DIR={models}', highlight=False, markup=False,
+                      soft_wrap=True)
 
 
 @app.command('vlm')

@@ -64,15 +64,15 @@ def summary(scores: Sequence[Score]) -> dict[str, float | None]:
     ``facts_accuracy`` is the mean of those of object, place, motion and action.
     """
     known = {
-        'object_accuracy': _mean(one.object for one in scores),
-        'place_accuracy': _mean(one.place for one in scores),
-        'motion_accuracy': _mean(one.motion for one in scores),
-        'action_accuracy': _mean(one.action for one in scores),
+        'object_accuracy': _mean(right.object for right in scores),
+        'place_accuracy': _mean(right.place for right in scores),
+        'motion_accuracy': _mean(right.motion for right in scores),
+        'action_accuracy': _mean(right.action for right in scores),
     }
     return {
-        'risk_accuracy': _mean(one.risk for one in scores), **known,
+        'risk_accuracy': _mean(right.risk for right in scores), **known,
         'facts_accuracy': _mean(known.values()),
-        'box_miou': _mean(one.iou for one in scores),
+        'box_miou': _mean(right.iou for right in scores),
     }
 
 

@@ -41,8 +41,8 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
                 for window, vehicle in zip(windows, cars, strict=True)]
     generations, rows = pipeline.generate(prepared, watch, is_report=True)
     latency_ms = watch.total()
-    return [pipeline.report(one, generation, row, latency_ms)
-            for one, generation, row in zip(prepared, generations, rows)]
+    return [pipeline.report(window, generation, row, latency_ms)
+            for window, generation, row in zip(prepared, generations, rows)]
 
 
 def ask_batch(pipeline: Pipeline, windows: Sequence[Window], questions: Sequence[str]

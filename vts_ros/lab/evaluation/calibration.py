@@ -10,7 +10,6 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 import numpy as np
@@ -19,7 +18,14 @@ from numpy.typing import NDArray
 from vts_ros.lab.evaluation.answer_metrics import score
 from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.lab.evaluation.dataset_runner import Progress
-from vts_ros.lab.evaluation.methods_page import Run
+from vts_ros.lab.evaluation.generated_page import (
+    day_and_machine,
+    head,
+    new_figure,
+    plain_axis,
+    Run,
+    write_text,
+)
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
 from vts_ros.pipeline.confidence import Calibration, PlattScaler
@@ -31,7 +37,7 @@ PAGE, PLOT = 'confidence.md', 'confidence.png'
 _BATCH, _BINS = 12, 10
 
 
-class Judged(NamedTuple):
+class JudgedAnswer(NamedTuple):
     """
     A report about a window of known truth.
 
@@ -67,9 +73,9 @@ def calibrate(pipeline: Pipeline, n: int,
     with _judging(pipeline, Calibration(PlattScaler())):
         judged = list(_judge(pipeline, 'val', n, lambda done: progress(
             done / n, f'{done} of {n} windows of val')))
-    known = [one for one in judged if one.report.confidence is not None]
-    return Calibration(PlattScaler.fit([_log(one.report) for one in known],
-                                 [one.right for one in known]))
+    known = [answer for answer in judged if answer.report.confidence is not None]
+    return Calibration(PlattScaler.fit([_log(answer.report) for answer in known],
+                                 [answer.right for answer in known]))
 
 
 def check(pipeline: Pipeline, n: int,
@@ -90,13 +96,13 @@ def check(pipeline: Pipeline, n: int,
     with _judging(pipeline, Calibration(PlattScaler())):
         judged = list(_judge(pipeline, 'test', n, lambda done: progress(
             done / n, f'{done} of {n} windows of test')))
-    known = [one for one in judged if one.report.confidence is not None]
-    raw = np.array([one.report.confidence for one in known], np.float64)
-    fitted = np.array([calibration.scale(_log(one.report)) for one in known], np.float64)
-    right = np.array([one.right for one in known], np.float64)
+    known = [answer for answer in judged if answer.report.confidence is not None]
+    raw = np.array([answer.report.confidence for answer in known], np.float64)
+    fitted = np.array([calibration.scale(_log(answer.report)) for answer in known], np.float64)
+    right = np.array([answer.right for answer in known], np.float64)
     return {
         'n': n, 'model': pipeline.vlm.name, 'keep_ratio': pipeline.config.keep_ratio,
-        'right': round(float(np.mean([one.right for one in judged])), 4),
+        'right': round(float(np.mean([answer.right for answer in judged])), 4),
         'without': _errors(raw, right),
         'calibrated': {**_errors(fitted, right), 'bins': reliability(fitted, right)}}
 
@@ -105,9 +111,9 @@ def reliability(confidence: NDArray[np.float64],
                 right: NDArray[np.float64]) -> list[tuple[float, float, int]]:
     """Return mean confidence, share right and number of the answers in each bin that has any."""
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    return [(round(float(confidence[place == one].mean()), 4),
-             round(float(right[place == one].mean()), 4), int((place == one).sum()))
-            for one in range(_BINS) if (place == one).any()]
+    return [(round(float(confidence[place == bin_].mean()), 4),
+             round(float(right[place == bin_].mean()), 4), int((place == bin_).sum()))
+            for bin_ in range(_BINS) if (place == bin_).any()]
 
 
 def _errors(confidence: NDArray[np.float64], right: NDArray[np.float64]) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def _judging(pipeline: Pipeline, calibration: Calibration) -> Iterator[None]:
 
 
 def _judge(pipeline: Pipeline, split: str, n: int,
-           progress: Callable[[int], None]) -> Iterator[Judged]:
+           progress: Callable[[int], None]) -> Iterator[JudgedAnswer]:
     """Yield a report for each window of a split, and whether it is right."""
     scenes = balanced_scenes(split, n)
     done = 0
@@ -147,7 +153,7 @@ def _judge(pipeline: Pipeline, split: str, n: int,
             for scene, clip in zip(chunk, clips)])
         for report, clip in zip(reports, clips):
             found = score(report.answer, clip.window_truth())
-            yield Judged(report, found.risk and found.object)
+            yield JudgedAnswer(report, found.risk and found.object)
         pipeline.clear()
         done += len(chunk)
         progress(done)
@@ -155,20 +161,17 @@ def _judge(pipeline: Pipeline, split: str, n: int,
 
 def write_page(result: Mapping[str, Any], run: Run, folder: Path) -> list[Path]:
     """Write the page about the confidence, and its plot; return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    path = write_text(folder / PAGE, _page(result, run))
     _reliability_figure(result).savefig(folder / PLOT)
-    (folder / PAGE).write_text('\n'.join(_page(result, run)) + '\n', encoding='utf-8')
-    return [folder / PAGE, folder / PLOT]
+    return [path, folder / PLOT]
 
 
 def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
-    yield '# How sure an answer is\n'
-    yield 'Made by the command below; do not edit.\n'
-    yield f'    {run.command}\n'
+    yield from head('How sure an answer is', run)
     yield (f'- The first {result["n"]} rendered windows of the split `test`, risk levels '
            'balanced; the fit saw `val` and `train`.')
     yield (f'- Model `{result["model"]}`, {result["keep_ratio"]:.0%} of the visual tokens, greedy '
-           f'decoding. {run.day.isoformat()}; {run.machine}.')
+           f'decoding. {day_and_machine(run)}')
     yield ('\nThe `confidence` of a report is the probability that object and risk level are both '
            f'right;\n{100 * result["right"]:.1f} % of the answers are.\n')
     yield f'![Share of right answers over confidence]({PLOT})\n'
@@ -180,8 +183,7 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
 
 
 def _reliability_figure(result: Mapping[str, Any]) -> Figure:
-    figure = Figure(figsize=(5.2, 4.6), dpi=110, layout='constrained', facecolor='white')
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.2, 4.6)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color='0.5', linestyle=':', linewidth=1.0)
     said, true, counts = zip(*result['calibrated']['bins'])
@@ -189,14 +191,12 @@ def _reliability_figure(result: Mapping[str, Any]) -> Figure:
     # The area says how many answers stand behind a point.
     axis.scatter(said, true, s=[20 + 280 * count / sum(counts) for count in counts],
                  color='#0072B2', zorder=3)
-    for one, share, count in zip(said, true, counts):
-        axis.annotate(str(count), (one, share), textcoords='offset points', xytext=(8, -12),
+    for confidence, share, count in zip(said, true, counts):
+        axis.annotate(str(count), (confidence, share), textcoords='offset points', xytext=(8, -12),
                       fontsize=9, color='0.35')
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel='confidence',
              ylabel='object and risk level right', title=f'{result["n"]} windows')
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axis.grid(color='0.92')
-    axis.set_axisbelow(True)
-    axis.spines[['top', 'right']].set_visible(False)
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    plain_axis(axis)
     return figure

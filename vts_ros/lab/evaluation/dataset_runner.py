@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import hashlib
+import json
+from pathlib import Path
 import time
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from vts_ros.lab.evaluation.peak_memory import PeakMemory
+from vts_ros.lab.evaluation.text_metrics import text_scores
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
 
 Row = TypeVar('Row')
@@ -163,6 +166,35 @@ def by_budget(runs: Runs[Row, Said],
     dense = scored.pop(1.0)
     return {'dense': dense,
             'vts': {f'{ratio:g}': scored[ratio] for ratio in sorted(scored, reverse=True)}}
+
+
+class TextTally:
+    """Scores of texts at every budget, and what was missing or used for them in any of them."""
+
+    def __init__(self, missing: Mapping[str, str] | None = None) -> None:
+        self.missing = dict(missing or {})
+        self._tokenizers: set[str] = set()
+
+    @property
+    def tokenizer(self) -> str | None:
+        """Return the name of the tokenizer; None before the first scores."""
+        return min(self._tokenizers, default=None)
+
+    def score(self, answers: Sequence[str], references: Sequence[Sequence[str]]
+              ) -> dict[str, float | None]:
+        """Return the metrics of answers against one or more references each."""
+        scores = text_scores(answers, references)
+        self.missing.update(scores.missing)
+        self._tokenizers.add(scores.tokenizer)
+        return dict(scores.values)
+
+
+def write_answers(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write answers with all that is known about them, a line of JSON each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', encoding='utf-8') as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, default=str) + '\n')
 
 
 def bad_rows(*groups: Sequence[BadRow]) -> dict[str, Any]:

@@ -34,8 +34,9 @@ from vts_ros.lab.evaluation.dataset_runner import (
     Progress,
     Run,
     run_budgets,
+    TextTally,
+    write_answers,
 )
-from vts_ros.lab.evaluation.text_metrics import text_scores
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.vlm.answers import Answer, Box
@@ -205,19 +206,15 @@ def evaluate(pipeline: Pipeline, data: Path, budgets: Sequence[float] = (0.6, 0.
     runs = run_budgets(
         pipeline, samples, lambda sample: sample.id,
         lambda sample: pipeline.describe(sample.window(clips)).answer, budgets, progress)
-    missing: dict[str, str] = {}
-    tokenizers: set[str] = set()
+    texts = TextTally()
 
     def score(run: Run[Answer]) -> dict[str, float | None]:
         pairs = list(zip(runs.rows, run.said))
         captioned = [(sample, answer) for sample, answer in pairs if sample.caption]
         scores: dict[str, float | None] = {**risk_and_box(pairs)}
         if captioned:
-            texts = text_scores([answer.explanation for _, answer in captioned],
-                                [[sample.caption] for sample, _ in captioned])
-            missing.update(texts.missing)
-            tokenizers.add(texts.tokenizer)
-            scores.update(texts.values)
+            scores.update(texts.score([answer.explanation for _, answer in captioned],
+                                      [[sample.caption] for sample, _ in captioned]))
         return scores
 
     if out is not None:
@@ -231,7 +228,7 @@ def evaluate(pipeline: Pipeline, data: Path, budgets: Sequence[float] = (0.6, 0.
         'boxes': sum(sample.box is not None for sample in runs.rows),
         'bad': bad_rows(loaded.bad, runs.bad), 'model': pipeline.vlm.name,
         **by_budget(runs, score),
-        'tokenizer': min(tokenizers, default=None), 'missing': missing}
+        'tokenizer': texts.tokenizer, 'missing': texts.missing}
 
 
 def risk_and_box(pairs: Sequence[tuple[Sample, Answer]]) -> dict[str, float | None]:
@@ -330,11 +327,8 @@ def _clip_frames(clip: Path) -> list[NDArray[np.uint8]]:
 
 
 def _write(path: Path, samples: Sequence[Sample], answers: Sequence[Answer]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', encoding='utf-8') as file:
-        for sample, answer in zip(samples, answers):
-            file.write(json.dumps({
-                **sample.extra, 'id': sample.id, 'caption': sample.caption, 'box': sample.box,
-                'answer': answer.explanation, 'answer_risk': answer.risk,
-                'answer_object': answer.label, 'answer_box': answer.box},
-                ensure_ascii=False, default=str) + '\n')
+    write_answers(path, (
+        {**sample.extra, 'id': sample.id, 'caption': sample.caption, 'box': sample.box,
+         'answer': answer.explanation, 'answer_risk': answer.risk,
+         'answer_object': answer.label, 'answer_box': answer.box}
+        for sample, answer in zip(samples, answers)))

@@ -50,7 +50,7 @@ def rendered_windows() -> Iterator[list[Frame]]:
 
 
 def compare(precision: Precision, cache: EngineCache, windows: Iterable[list[Frame]],
-            grid: tuple[int, int], search_radius: int = 1, keep_ratio: float = 0.6) -> Change:
+            grid: tuple[int, int], keep_ratio: float = 0.6) -> Change:
     """
     Compare the keep lists of a precision with those of FP32, both in ONNX Runtime on the CPU.
 
@@ -66,16 +66,16 @@ def compare(precision: Precision, cache: EngineCache, windows: Iterable[list[Fra
 
     """
     whole, other = (
-        Sparsifier(engines.frame, engines.window, search_radius=search_radius)
-        for engines in (make_engines('onnxruntime', EngineOptions(precision=one,
+        Sparsifier(engines.frame, engines.window)
+        for engines in (make_engines('onnxruntime', EngineOptions(precision=kind,
                                                                   cache=cache.directory))
-                        for one in ('fp32', precision)))
+                        for kind in ('fp32', precision)))
     same_tokens, same_keys = [], 0
     for window in itertools.islice(windows, COMPARED_WINDOWS):
         pictures = [frame.rgb() for frame in window]
         expected, found = (
-            one.select([one.propose(picture) for picture in pictures], grid, keep_ratio)
-            for one in (whole, other))
+            engines.select([engines.propose(picture) for picture in pictures], grid, keep_ratio)
+            for engines in (whole, other))
         same_tokens.append(np.isin(found.keep, expected.keep).mean())
         same_keys += found.key == expected.key
     if not same_tokens:
@@ -91,5 +91,5 @@ def quality(precision: Precision, model: str, count: int, cache: EngineCache
         precision=precision, cache=cache.directory))
     other = Pipeline(Sparsifier(engines.frame, engines.window), pipeline.vlm, pipeline.prompts,
                      pipeline.config)
-    return {name: evaluate(one, 'val', count, (0.6,))['vts']['0.6']
-            for name, one in (('fp32', pipeline), (precision, other))}
+    return {name: evaluate(evaluated, 'val', count, (0.6,))['vts']['0.6']
+            for name, evaluated in (('fp32', pipeline), (precision, other))}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.lab.evaluation.dataset_runner import Progress
-from vts_ros.lab.evaluation.methods_page import Run
+from vts_ros.lab.evaluation.generated_page import day_and_machine, head, Run, write_text
 from vts_ros.lab.scenes.clips import balanced_scenes, SPLITS
 from vts_ros.lab.scenes.drive import DEMO_HAZARDS, DEMO_SEED, draw_drive, make_drive
 from vts_ros.lab.scenes.rendered_windows import FRAMES, render_window, through_jpeg
@@ -154,7 +154,7 @@ def _of_bag(bag: Path) -> Iterator[list[Picture]]:
         if window is None:
             continue
         try:
-            yield [one.rgb() for one in window]
+            yield [frame.rgb() for frame in window]
         except FrameError:
             continue
 
@@ -187,7 +187,7 @@ def _alone(files: Iterable[Path]) -> Iterator[list[Picture]]:
 
 def _summary(distances: Sequence[float], worst: Callable[[Sequence[float]], float]
              ) -> dict[str, Any]:
-    return {'n': len(distances), 'refused': sum(one > 1.0 for one in distances),
+    return {'n': len(distances), 'refused': sum(distance > 1.0 for distance in distances),
             'nearest': round(worst(distances), 3) if distances else None}
 
 
@@ -258,10 +258,7 @@ CHANGES: Mapping[str, Callable[[Picture], Picture]] = {
 
 def write_page(found: Mapping[str, Any], run: Run, folder: Path) -> Path:
     """Write the page about the guard; return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PAGE
-    path.write_text('\n'.join(_page(found, run)) + '\n', encoding='utf-8')
-    return path
+    return write_text(folder / PAGE, _page(found, run))
 
 
 def _page(found: Mapping[str, Any], run: Run) -> Iterator[str]:
@@ -269,10 +266,8 @@ def _page(found: Mapping[str, Any], run: Run) -> Iterator[str]:
     windows = sum(part['n'] for part in real.values())
     accepted = sum(part['n'] - part['refused'] for part in real.values())
     nearest = min((part['nearest'] for part in real.values() if part['n']), default=None)
-    yield '# What the guard lets through\n'
-    yield 'Made by the command below; do not edit.\n'
-    yield f'    {run.command}\n'
-    yield f'- Known: {found["known"]}. {run.day.isoformat()}; {run.machine}.'
+    yield from head('What the guard lets through', run)
+    yield f'- Known: {found["known"]}. {day_and_machine(run)}'
     yield ('- A window is refused if its distance is above 1. `nearest` is the distance of the '
            'window that comes nearest\n  to the wrong side.')
     yield ('- Nothing of the guard was fitted to any picture below, so each of the sources is '

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 import csv
 from dataclasses import dataclass, field
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,10 @@ from vts_ros.lab.evaluation.dataset_runner import (
     Progress,
     Run,
     run_budgets,
+    TextTally,
+    write_answers,
 )
 from vts_ros.lab.evaluation.lingo_judge import LingoJudge
-from vts_ros.lab.evaluation.text_metrics import text_scores
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
 
@@ -183,19 +183,14 @@ def evaluate(pipeline: Pipeline, data: Path, budgets: Sequence[float] = (0.6, 0.
     runs = run_budgets(pipeline, questions, lambda question: question.name,
                        lambda question: pipeline.ask(question.window(), question.question),
                        budgets, progress)
-    missing: dict[str, str] = {}
-    tokenizers: set[str] = set()
-    if judge is None:
-        missing['lingo_judge'] = 'no checkpoint of Lingo-Judge was given'
+    texts = TextTally({} if judge else {
+        'lingo_judge': 'no checkpoint of Lingo-Judge was given'})
 
     def score(run: Run[str]) -> dict[str, float | None]:
         references = [question.answers for question in runs.rows]
-        texts = text_scores(run.said, references)
-        missing.update(texts.missing)
-        tokenizers.add(texts.tokenizer)
         accuracy = None if judge is None else round(judge.accuracy(
             [question.question for question in runs.rows], references, run.said), 4)
-        return {'lingo_judge': accuracy, **texts.values}
+        return {'lingo_judge': accuracy, **texts.score(run.said, references)}
 
     if out is not None:
         for ratio, run in runs.by_ratio.items():
@@ -206,7 +201,7 @@ def evaluate(pipeline: Pipeline, data: Path, budgets: Sequence[float] = (0.6, 0.
             f'{question.question_id} {question.segment_id}' for question in runs.rows),
         'bad': bad_rows(loaded.bad, runs.bad), 'model': pipeline.vlm.name,
         **by_budget(runs, score),
-        'tokenizer': min(tokenizers), 'missing': missing}
+        'tokenizer': texts.tokenizer, 'missing': texts.missing}
 
 
 def _write(out: Path, budget: str, questions: Sequence[Question], answers: Sequence[str]) -> None:
@@ -216,10 +211,8 @@ def _write(out: Path, budget: str, questions: Sequence[Question], answers: Seque
         writer.writerow(['question_id', 'segment_id', 'answer'])
         writer.writerows([question.question_id, question.segment_id, answer]
                          for question, answer in zip(questions, answers))
-    with (out / f'answers_{budget}.jsonl').open('w', encoding='utf-8') as file:
-        for question, answer in zip(questions, answers):
-            file.write(json.dumps({
-                **question.extra, 'question_id': question.question_id,
-                'segment_id': question.segment_id, 'question': question.question,
-                'references': question.answers, 'answer': answer},
-                ensure_ascii=False, default=str) + '\n')
+    write_answers(out / f'answers_{budget}.jsonl', (
+        {**question.extra, 'question_id': question.question_id,
+         'segment_id': question.segment_id, 'question': question.question,
+         'references': question.answers, 'answer': answer}
+        for question, answer in zip(questions, answers)))

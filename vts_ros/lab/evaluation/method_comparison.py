@@ -21,12 +21,13 @@ from vts_ros.lab.evaluation.difficulty import is_hard, object_area
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.rivals.registry import Method, METHOD_NAMES, methods
 from vts_ros.lab.scenes.clips import balanced_scenes, render
-from vts_ros.lab.scenes.scene_truth import FrameTruth, WindowTruth
+from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, WindowTruth
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Evidence, token_budget
 from vts_ros.vlm import Prepared
 from vts_ros.vlm.answers import AFTER_RISK, Answer, parse
+from vts_ros.vlm.boxes import PictureSize
 
 #: Windows of which features are held at once, and prompts that are answered at once.
 _CHUNK, _BATCH = 16, 32
@@ -46,7 +47,7 @@ Keep = NDArray[np.int32]
 EntryId = tuple[str, int, float]
 
 
-class Looked(NamedTuple):
+class EvaluatedWindow(NamedTuple):
     """A window as the methods and the language model get it, and what is true about it."""
 
     evidence: Evidence
@@ -54,6 +55,7 @@ class Looked(NamedTuple):
     truth: WindowTruth
     hard: bool
     frames: tuple[FrameTruth, ...]
+    picture: PictureSize
 
 
 class Entry(NamedTuple):
@@ -129,11 +131,11 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
     ``{'n', 'split', 'model', 'brief', 'grid', 'dense': metrics, 'methods': {name: {budget:
     metrics, or None where the method cannot meet it}}, 'against': {budget: {metric: rival}},
     'hard': {'n', 'dense', 'methods', 'against'}, 'slice': {'n', 'dense', 'methods'}, 'select_ms':
-    {name: mean time of a selection}}``. The slice is the first windows alone. Methods that draw
-    lots have the mean of several seeds, with ``risk_accuracy_sd`` and ``object_accuracy_sd``.
-    ``*_ci`` are bootstrap intervals of 95 %. A rival is ``{'best', 'ahead', 'ahead_ci', 'kept',
-    'kept_ci'}``: the best baseline, how far ``vts`` is ahead of it on the same windows, and which
-    share ``vts`` keeps of the value with all tokens.
+    {name: mean time of a selection}}``. The slice is the first windows alone. Methods that
+    choose at random have the mean of several seeds, with ``risk_accuracy_sd`` and
+    ``object_accuracy_sd``. ``*_ci`` are bootstrap intervals of 95 %. A rival is ``{'best',
+    'ahead', 'ahead_ci', 'kept', 'kept_ci'}``: the best baseline, how far ``vts`` is ahead of it
+    on the same windows, and which share ``vts`` keeps of the value with all tokens.
 
     Raises
     ------
@@ -179,7 +181,7 @@ def _tallies(pipeline: Pipeline, task: _Task, n: int, workers: int,
     config = replace(pipeline.config, threads=1)
     progress(0.0, f'{n} windows, {workers} processes')
     with ProcessPoolExecutor(workers, get_context('spawn'), _begin, (config, task)) as pool:
-        futures = [pool.submit(_work, *one) for one in ranges]
+        futures = [pool.submit(_work, *windows) for windows in ranges]
         done = 0
         try:
             for future in as_completed(futures):
@@ -217,7 +219,8 @@ def _tally(pipeline: Pipeline, task: _Task, entries: Sequence[Entry], first: int
            progress: Progress = lambda share, what: None) -> _Tally:
     """Return the scores of some windows."""
     progress(0.0, 'frames and features')
-    windows = [look(pipeline, scene) for scene in balanced_scenes(task.split, count, first)]
+    windows = [prepare_window(pipeline, scene)
+               for scene in balanced_scenes(task.split, count, first)]
     tally = _Tally(hard=[window.hard for window in windows], grid=windows[0].evidence.grid)
     for ratio in dict.fromkeys((1.0, *task.budgets)):
         now = [entry for entry in entries if entry.ratio == ratio]
@@ -227,24 +230,32 @@ def _tally(pipeline: Pipeline, task: _Task, entries: Sequence[Entry], first: int
     return tally
 
 
-def look(pipeline: Pipeline, scene: Scene) -> Looked:
+def prepare_window(pipeline: Pipeline, scene: Scene) -> EvaluatedWindow:
     """Render a scene and compute all that methods and language model need of it."""
-    clip = render(scene)
+    return prepare_last(pipeline, render(scene))
+
+
+def prepare_last(pipeline: Pipeline, clip: Clip, length: int = 5) -> EvaluatedWindow:
+    """Compute all that methods and language model need of the last frames of a clip."""
+    pictures, truths = clip.frames[-length:], clip.truths[-length:]
     vlm, prompt = pipeline.vlm, pipeline.prompts.description
-    features = [vlm.encode(picture) for picture in clip.frames]
+    features = [vlm.encode(picture) for picture in pictures]
     grid = features[0].grid
+    height, width = pictures[-1].shape[:2]
     evidence = Evidence(
-        frames=clip.frames,
-        proposals=tuple(pipeline.sparsifier.propose(picture) for picture in clip.frames),
+        frames=pictures,
+        proposals=tuple(pipeline.sparsifier.propose(picture) for picture in pictures),
         tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in features]),
-        grid=grid, object_area=object_area(clip.truths))
-    prepared = vlm.prepare(features, prompt.captions(frames_of(clip, 'front')), prompt)
-    return Looked(evidence, prepared, clip.window_truth(), is_hard(clip.truths, grid),
-                  clip.truths)
+        grid=grid, object_area=object_area(truths))
+    captions = prompt.captions(frames_of(clip, 'front')[-length:])
+    prepared = vlm.prepare(features, captions, prompt)
+    return EvaluatedWindow(evidence, prepared, clip.window_truth(length=length),
+                           is_hard(truths, grid), truths,
+                           PictureSize(vlm.seen_size(features[-1]), (width, height)))
 
 
-def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Entry], dense: bool,
-            tally: _Tally, brief: bool) -> None:
+def _answer(pipeline: Pipeline, windows: Sequence[EvaluatedWindow], entries: Sequence[Entry],
+            dense: bool, tally: _Tally, brief: bool) -> None:
     """Add the scores of some windows, for entries of one budget or with all tokens."""
     #: Each different prompt once: index of the window and what is kept of it.
     asked: dict[tuple[int, bytes], Keep | None] = {}
@@ -260,7 +271,7 @@ def _answer(pipeline: Pipeline, windows: Sequence[Looked], entries: Sequence[Ent
                 asked[job] = keep
                 wanted.append((entry, job))
     answers = dict(zip(asked, answer_all(
-        pipeline, [windows[index].prepared for index, _ in asked], list(asked.values()), brief)))
+        pipeline, [windows[index] for index, _ in asked], list(asked.values()), brief)))
     for asker, job in wanted:
         scores = tally.dense if asker is None else tally.scores.setdefault(asker.id, [])
         scores.append(score(answers[job], windows[job[0]].truth))
@@ -276,19 +287,20 @@ def _select(evidence: Evidence, entry: Entry, tally: _Tally) -> Keep | None:
     return keep
 
 
-def answer_all(pipeline: Pipeline, prepared: Sequence[Prepared], keeps: Sequence[Keep | None],
-               brief: bool) -> Iterator[Answer]:
-    """Yield the answers to prompts of equal length, so that none is padded; see ``compare``."""
+def answer_all(pipeline: Pipeline, windows: Sequence[EvaluatedWindow],
+               keeps: Sequence[Keep | None], brief: bool) -> Iterator[Answer]:
+    """Yield answers to prompts of equal length, so that none is padded; see ``compare``."""
     vlm = pipeline.vlm
     options: dict[str, Any] = {}
     if brief:
         options = {'stop_strings': [AFTER_RISK], 'tokenizer': vlm.tokenizer}
-    scale = pipeline.prompts.description.box_scale
-    for start in range(0, len(prepared), _BATCH):
+    form = pipeline.prompts.description.box
+    for start in range(0, len(windows), _BATCH):
         batch = slice(start, start + _BATCH)
-        for generation in vlm.generate_batch(
-                prepared[batch], keeps[batch], pipeline.config.max_new_tokens, **options):
-            yield parse(generation.text.removesuffix(AFTER_RISK), scale)
+        generations = vlm.generate_batch([window.prepared for window in windows[batch]],
+                                         keeps[batch], pipeline.config.max_new_tokens, **options)
+        for window, generation in zip(windows[batch], generations, strict=True):
+            yield parse(generation.text.removesuffix(AFTER_RISK), form, window.picture)
 
 
 def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],
@@ -297,7 +309,7 @@ def _part(tally: _Tally, entries: Sequence[Entry], chosen: Sequence[bool],
     bootstrap = Bootstrap(sum(chosen)) if any(chosen) else None
 
     def means(runs: Sequence[Sequence[Score]]) -> Metrics:
-        """Return the metrics of one run, or of several that differ by their lots."""
+        """Return the metrics of one run, or of several that differ by their seeds."""
         here = [list(itertools.compress(scores, chosen)) for scores in runs]
         found = _over_seeds([
             {name: value for name, value in summary(scores).items()
@@ -328,7 +340,7 @@ def _runs(tally: _Tally, entries: Sequence[Entry], entry: Entry) -> list[list[Sc
 def _values(runs: Sequence[Sequence[Score]], metric: str) -> NDArray[np.float64]:
     """Return a metric of each window, the mean over the runs."""
     name = metric.removesuffix('_accuracy')
-    return np.array([[getattr(one, name) for one in scores] for scores in runs],
+    return np.array([[getattr(right, name) for right in scores] for scores in runs],
                     np.float64).mean(axis=0)
 
 

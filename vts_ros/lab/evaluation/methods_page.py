@@ -5,22 +5,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date
-import json
 import math
-import os
 from pathlib import Path
-import platform
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-import torch
 
 from vts_ros.lab.evaluation.difficulty import HARD_TEXT
+from vts_ros.lab.evaluation.generated_page import (
+    between,
+    day_and_machine,
+    head,
+    new_figure,
+    place,
+    read_data,
+    Run,
+    style,
+    write_data,
+    write_text,
+)
 from vts_ros.lab.rivals.registry import Group, Method
 
 DATA = 'quality.json'
@@ -69,45 +73,6 @@ _LINES: dict[str, _Line] = {
 }
 
 
-@dataclass(frozen=True)
-class Run:
-    """
-    Where and how a result was made.
-
-    Attributes
-    ----------
-    command
-        The command line.
-    day
-        When it was made.
-    machine
-        Processor, cores and what else decides about the figures.
-    seconds
-        How long it took.
-
-    """
-
-    command: str
-    day: date
-    machine: str
-    seconds: float
-
-
-def machine(device: str) -> str:
-    """Return the processor, its cores, the threads of PyTorch and the device of the model."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-            if line.startswith('model name'):
-                name = line.partition(':')[2].strip()
-                break
-    except OSError:
-        pass  # not Linux; the name of the platform will do
-    cores = os.cpu_count() or 1
-    return (f'{name}, {cores} {"core" if cores == 1 else "cores"}, '
-            f'{torch.get_num_threads()} of them used by PyTorch, model on {device}')
-
-
 def write_quality(result: Mapping[str, Any], known: Sequence[Method], run: Run,
                   folder: Path) -> list[Path]:
     """
@@ -129,8 +94,7 @@ def write_quality(result: Mapping[str, Any], known: Sequence[Method], run: Run,
     The files, the page first and its data last; a plot without a line is left out.
 
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / PAGE]
+    written = [write_text(folder / PAGE, _page(result, known, run))]
     baselines = [method for method in known if method.group in ('baseline', 'vts')]
     ablations = [method for method in known if method.group in _ABLATIONS]
     for name, figure in (
@@ -139,35 +103,26 @@ def write_quality(result: Mapping[str, Any], known: Sequence[Method], run: Run,
         if figure is not None:
             figure.savefig(folder / name)
             written.append(folder / name)
-    written[0].write_text(page(result, known, run), encoding='utf-8')
-    # What the page is made of, so that it can be checked and drawn again.
-    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'result': result}
-    (folder / DATA).write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
-    return [*written, folder / DATA]
+    return [*written, write_data(folder / DATA, result, run)]
 
 
 def read_quality(folder: Path) -> tuple[dict[str, Any], Run]:
     """Return result and run of a page that was written before."""
-    data = json.loads((folder / DATA).read_text(encoding='utf-8'))
-    run = data['run']
-    return data['result'], Run(**{**run, 'day': date.fromisoformat(run['day'])})
+    return read_data(folder / DATA)
 
 
 def page(result: Mapping[str, Any], known: Sequence[Method], run: Run) -> str:
     """Return the text of the page; arguments as ``write_quality``."""
+    return '\n'.join(_page(result, known, run)) + '\n'
+
+
+def _page(result: Mapping[str, Any], known: Sequence[Method], run: Run) -> Iterator[str]:
     baselines = [method for method in known if method.group in ('baseline', 'vts')]
     ablations = [method for method in known if method.group in _ABLATIONS]
-    return '\n'.join(_page(result, baselines, ablations, run)) + '\n'
-
-
-def _page(result: Mapping[str, Any], baselines: Sequence[Method], ablations: Sequence[Method],
-          run: Run) -> Iterator[str]:
     parts = {'all': result, 'hard': result['hard']}
-    yield '# Quality over the number of visual tokens\n'
-    yield ('Made by the command below; do not edit. Every method keeps exactly the same number '
-           'of visual tokens\nof the same features and gives them to the same model; nothing was '
-           'trained for any of them but `vts`.\n')
-    yield f'    {run.command}\n'
+    yield from head('Quality over the number of visual tokens', run, (
+        ' Every method keeps exactly the same number of visual tokens\nof the same features and '
+        'gives them to the same model; nothing was trained for any of them but `vts`.'))
     yield from _facts(result, run)
     if baselines:
         yield '\n## Methods\n'
@@ -203,8 +158,7 @@ def _facts(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            'frame.')
     yield f'- {hard} of them are hard: {HARD_TEXT}.'
     yield f'- Model `{result["model"]}`, greedy decoding; answers {ends}.'
-    yield (f'- {run.day.isoformat()}; {run.machine}; {run.seconds / 60.0:.0f} minutes for '
-           'everything.')
+    yield f'- {day_and_machine(run, with_time=True)}'
     yield (f'- The standard error of a share of {n} windows is up to {error:.1f} points'
            + (f', of {hard} up to {100.0 * 0.5 / math.sqrt(hard):.1f}' if hard else '')
            + '. All methods saw\n  the same windows, so differences are surer than that.')
@@ -249,23 +203,6 @@ def _goals(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                        f'{between(found["kept"], found["kept_ci"], ".1f")} |')
 
 
-def between(value: float | None, interval: Sequence[float] | None, form: str) -> str:
-    """Return a share in percent with its interval in brackets."""
-    if value is None:
-        return '-'
-    text = f'{100.0 * value:{form}}'
-    if interval is None:
-        return text
-    return f'{text} [{100.0 * interval[0]:{form}}, {100.0 * interval[1]:{form}}]'
-
-
-def place(interval: Sequence[float] | None) -> str:
-    """Return whether something is ahead, by the interval of the difference."""
-    if interval is None:
-        return ''
-    return 'first' if interval[0] > 0.0 else 'behind' if interval[1] < 0.0 else 'within noise'
-
-
 def _cell(part: Mapping[str, Any], method: Method, share: str,
           best: Mapping[tuple[str, str], float | None]) -> str:
     found = part['methods'][method.name][share]
@@ -308,7 +245,7 @@ def _methods_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Figur
     for row, (name, part) in zip(axes, parts.items()):
         for axis, (metric, title) in zip(row, _METRICS.items()):
             # The method of this project leads the legend.
-            _draw(axis, part, sorted(known, key=lambda one: one.group != 'vts'), metric)
+            _draw(axis, part, sorted(known, key=lambda method: method.group != 'vts'), metric)
             axis.set_title(f'{title}: {_PARTS[name].lower()} ({part["n"]})', fontsize=11)
     _finish(axes[-1])
     handles, labels = axes[0][0].get_legend_handles_labels()
@@ -336,13 +273,6 @@ def _ablations_figure(result: Mapping[str, Any], known: Sequence[Method]) -> Fig
     return figure
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches."""
-    figure = Figure(figsize=(width, height), dpi=110, layout='constrained', facecolor='white')
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _draw(axis: Axes, part: Mapping[str, Any], known: Sequence[Method], metric: str) -> None:
     """Draw a line per method and one for all tokens."""
     dense = part['dense'][metric]
@@ -351,17 +281,6 @@ def _draw(axis: Axes, part: Mapping[str, Any], known: Sequence[Method], metric: 
     for method in known:
         _draw_line(axis, part, method.name, metric)
     style(axis, {float(share) for method in known for share in part['methods'][method.name]})
-
-
-def style(axis: Axes, shares: Iterable[float]) -> None:
-    """Give an axis of quality over budget its grid, percents and ticks."""
-    axis.grid(color='0.92')
-    axis.set_axisbelow(True)
-    axis.spines[['top', 'right']].set_visible(False)
-    # No steps of 2.5, which need a decimal.
-    axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
-    axis.yaxis.set_major_formatter(lambda value, position: f'{100.0 * value:g}%')
-    axis.set_xticks(sorted(shares), [f'{share:.0%}' for share in sorted(shares)])
 
 
 def _draw_line(axis: Axes, part: Mapping[str, Any], name: str, metric: str) -> None:

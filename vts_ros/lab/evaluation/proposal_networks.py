@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +17,23 @@ from numpy.typing import NDArray
 from vts_ros.lab.evaluation.answer_metrics import score
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.difficulty import object_area
-from vts_ros.lab.evaluation.method_comparison import answer_all, look, Looked, Progress
-from vts_ros.lab.evaluation.methods_page import between, new_figure, place, Run, style
+from vts_ros.lab.evaluation.generated_page import (
+    between,
+    day_and_machine,
+    head,
+    new_figure,
+    place,
+    Run,
+    style,
+    write_data,
+    write_text,
+)
+from vts_ros.lab.evaluation.method_comparison import (
+    answer_all,
+    EvaluatedWindow,
+    prepare_window,
+    Progress,
+)
 from vts_ros.lab.evaluation.proposal_recall import HIT_SHARE, NOTE, object_tokens, REPORT
 from vts_ros.lab.rivals.registry import Method, methods
 from vts_ros.lab.scenes.cells import true_saliency
@@ -107,13 +122,13 @@ def compare_networks(pipeline: Pipeline, networks: Mapping[str, Path], split: st
 
     """
     rows = _rows({name: Sparsifier.load(folder) for name, folder in networks.items()},
-                 {name: _about(folder) for name, folder in networks.items()})
+                 {name: about_network(folder) for name, folder in networks.items()})
     ratios = tuple(dict.fromkeys(budgets))
     tally = _Tally()
     for first in range(0, n, _CHUNK):
         progress(first / n, f'windows {first + 1} to {min(first + _CHUNK, n)} of {n}')
         scenes = balanced_scenes(split, min(_CHUNK, n - first), first)
-        _add(tally, pipeline, [look(pipeline, scene) for scene in scenes], rows, ratios)
+        _add(tally, pipeline, [prepare_window(pipeline, scene) for scene in scenes], rows, ratios)
     progress(1.0, f'{n} windows')
     return {'n': n, 'split': split, 'model': pipeline.vlm.name, 'grid': list(tally.grid),
             **_figures(tally, rows, ratios)}
@@ -144,22 +159,24 @@ class _Tally:
     grid: tuple[int, int] = (0, 0)
 
 
-def _add(tally: _Tally, pipeline: Pipeline, windows: Sequence[Looked], rows: Mapping[str, Row],
-         ratios: Sequence[float]) -> None:
+def _add(tally: _Tally, pipeline: Pipeline, windows: Sequence[EvaluatedWindow],
+         rows: Mapping[str, Row], ratios: Sequence[float]) -> None:
     """Add some windows."""
     count, tally.grid = len(windows), windows[0].evidence.grid
     tally.dense += _judge(pipeline, windows, [None] * count)
     tally.areas += [_area_shares(window) for window in windows]
-    seen = _see(windows, rows)
+    evidence_of = _propose(windows, rows)
     for name, row in rows.items():
         if row.is_key_found and row.sparsifier is not None:
             tally.keys.setdefault(name, []).extend(
-                row.sparsifier.select(one.proposals, one.grid, 1.0).key for one in seen[name])
+                row.sparsifier.select(window.proposals, window.grid, 1.0).key
+                for window in evidence_of[name])
     for ratio in ratios:
         budget = token_budget(len(windows[0].frames), tally.grid, ratio)
         # All rows together: what several of them keep alike is asked once.
         found = _judge(pipeline, [*windows] * len(rows), [
-            row.method.keep(one, budget) for name, row in rows.items() for one in seen[name]])
+            row.method.keep(evidence, budget) for name, row in rows.items()
+            for evidence in evidence_of[name]])
         for index, name in enumerate(rows):
             tally.values.setdefault((name, ratio), []).extend(
                 found[index * count:(index + 1) * count])
@@ -184,11 +201,11 @@ def _figures(tally: _Tally, rows: Mapping[str, Row], ratios: Sequence[float]) ->
 
 
 def _rows(networks: Mapping[str, Sparsifier], about: Mapping[str, str]) -> dict[str, Row]:
-    """Return the networks, and what they are to be seen against."""
+    """Return the networks, and what they are to be evidence_of against."""
     main = next(iter(networks.values()))
     rows = {name: Row(about[name], True, methods(sparsifier, ('vts',))[0], sparsifier,
                       is_key_found=True) for name, sparsifier in networks.items()}
-    by_name = {one.name: one for one in methods(
+    by_name = {method.name: method for method in methods(
         main, ('vts', 'vts-key-newest', 'vts-key-oracle', 'random'))}
 
     references = {
@@ -199,38 +216,40 @@ def _rows(networks: Mapping[str, Sparsifier], about: Mapping[str, str]) -> dict[
                                 by_name['vts-key-newest'], main),
         'oracle key frame': Row('the first network; the key frame is the one that really shows '
                                 'most of the risk object', False, by_name['vts-key-oracle'], main),
-        'random': Row('by lot, equally many of every frame', False, by_name['random'], None)}
+        'random': Row('at random, equally many of every frame', False, by_name['random'], None)}
     for name in rows.keys() & references.keys():
         raise ValueError(f'{name!r} is the name of a reference: name the network otherwise')
     return {**rows, **references}
 
 
-def _see(windows: Sequence[Looked], rows: Mapping[str, Row]) -> dict[str, list[Evidence]]:
+def _propose(windows: Sequence[EvaluatedWindow], rows: Mapping[str, Row]
+             ) -> dict[str, list[Evidence]]:
     """Return what each row looks at; several rows share a network, which looks once."""
-    looked: dict[int, list[Evidence]] = {id(None): [window.evidence for window in windows]}
-    seen = {}
+    proposed: dict[int, list[Evidence]] = {id(None): [window.evidence for window in windows]}
+    evidence_of = {}
     for name, row in rows.items():
-        eyes = row.sparsifier
-        if eyes is not None and id(eyes) not in looked:
-            looked[id(eyes)] = [_seen_by(eyes, window) for window in windows]
-        found = looked[id(eyes)]
-        seen[name] = (list(map(_as_it_is, found, windows)) if row.is_saliency_true else found)
-    return seen
+        sparsifier = row.sparsifier
+        if sparsifier is not None and id(sparsifier) not in proposed:
+            proposed[id(sparsifier)] = [_proposals_of(sparsifier, window) for window in windows]
+        found = proposed[id(sparsifier)]
+        evidence_of[name] = (list(map(_with_true_saliency, found, windows))
+                             if row.is_saliency_true else found)
+    return evidence_of
 
 
-def _seen_by(sparsifier: Sparsifier, window: Looked) -> Evidence:
+def _proposals_of(sparsifier: Sparsifier, window: EvaluatedWindow) -> Evidence:
     return window.evidence._replace(proposals=tuple(
         sparsifier.propose(picture) for picture in window.evidence.frames))
 
 
-def _as_it_is(evidence: Evidence, window: Looked) -> Evidence:
+def _with_true_saliency(evidence: Evidence, window: EvaluatedWindow) -> Evidence:
     """Put the truth in the place of the saliency."""
     return evidence._replace(proposals=tuple(
         proposal._replace(saliency=true_saliency(truth, *proposal.saliency.shape))
         for proposal, truth in zip(evidence.proposals, window.frames)))
 
 
-def _about(folder: Path) -> str:
+def about_network(folder: Path) -> str:
     """Return how a network was trained, as far as it is noted beside it."""
     note, report = _read(folder / NOTE), _read(folder / REPORT)
     how = report.get('settings')
@@ -239,6 +258,9 @@ def _about(folder: Path) -> str:
     if how is None:
         return 'not known: nothing is noted beside it'
     bags = ', '.join(f'`{bag}`' for bag in how['bags'])
+    if 'teacher' in how:
+        return (f'road users that the detector `{how["teacher"]}` finds in {report["train"]} '
+                f'frames of {bags}; {how["steps"]} steps of {how["batch"]} frames')
     windows = f'{report["train"]} windows of {bags}' if bags else (
         f'{report["train"]} rendered windows')
     what = (f'the truth about {windows}' if how['targets'] == 'truth' else
@@ -263,7 +285,7 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
 
 
-def _judge(pipeline: Pipeline, windows: Sequence[Looked],
+def _judge(pipeline: Pipeline, windows: Sequence[EvaluatedWindow],
            keeps: Sequence[NDArray[np.int32] | None]) -> list[Values]:
     """Return for each window and keep list what is right and kept, in the order of METRICS."""
     asked: dict[tuple[int, bytes], int] = {}
@@ -273,7 +295,7 @@ def _judge(pipeline: Pipeline, windows: Sequence[Looked],
         # The same tokens of a window give the same answer: decoding is greedy.
         asked.setdefault(job, index)
     answers = dict(zip(asked, answer_all(
-        pipeline, [windows[index].prepared for index in asked.values()],
+        pipeline, [windows[index] for index in asked.values()],
         [keeps[index] for index in asked.values()], brief=True)))
     found = []
     for window, keep, job in zip(windows, keeps, jobs):
@@ -282,7 +304,7 @@ def _judge(pipeline: Pipeline, windows: Sequence[Looked],
     return found
 
 
-def _recall(window: Looked, keep: NDArray[np.int32] | None) -> float:
+def _recall(window: EvaluatedWindow, keep: NDArray[np.int32] | None) -> float:
     """Return which share of the tokens of the risk object is kept; NaN without one."""
     tokens = object_tokens(window.frames, window.evidence.grid).ravel()
     if not tokens.any():
@@ -290,7 +312,7 @@ def _recall(window: Looked, keep: NDArray[np.int32] | None) -> float:
     return 1.0 if keep is None else float(tokens[keep].sum() / tokens.sum())
 
 
-def _area_shares(window: Looked) -> Values:
+def _area_shares(window: EvaluatedWindow) -> Values:
     """Return the area of the risk object in each frame as a share of the largest; 0 without."""
     area = object_area(window.frames).astype(np.float64)
     return np.asarray(area / max(float(area.max()), 1e-12))
@@ -326,25 +348,21 @@ def _keys(shares: Values, keys: Mapping[str, NDArray[np.int64]], means: _Means
     chosen['newest'], chosen['oldest'] = shares[:, -1], shares[:, 0]
     found = {name: {'good': share >= HIT_SHARE, 'share': share}
              for name, share in chosen.items()}
-    # By lot, any frame: the mean over the frames is what to expect.
-    found['by lot'] = {'good': (shares >= HIT_SHARE).mean(axis=1), 'share': shares.mean(axis=1)}
-    return {name: {'good': round(float(one['good'].mean()), 4),
-                   'good_ci': means.of_objects.mean(one['good'].astype(np.float64)),
-                   'share': round(float(one['share'].mean()), 4)} for name, one in found.items()}
+    # At random, any frame: the mean over the frames is what to expect.
+    found['at random'] = {'good': (shares >= HIT_SHARE).mean(axis=1), 'share': shares.mean(axis=1)}
+    return {name: {'good': round(float(values['good'].mean()), 4),
+                   'good_ci': means.of_objects.mean(values['good'].astype(np.float64)),
+                   'share': round(float(values['share'].mean()), 4)}
+            for name, values in found.items()}
 
 
 # --- the page ------------------------------------------------------------------------------
 
 def write_networks(result: Mapping[str, Any], run: Run, folder: Path) -> list[Path]:
     """Write the page about a result of ``compare_networks``, its plot and its data."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / name for name in (PAGE, PLOT, DATA)]
-    written[0].write_text(page(result, run), encoding='utf-8')
-    _figure(result).savefig(written[1])
-    # What the page is made of, so that it can be checked and drawn again.
-    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'result': result}
-    written[2].write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
-    return written
+    path = write_text(folder / PAGE, _page(result, run))
+    _figure(result).savefig(folder / PLOT)
+    return [path, folder / PLOT, write_data(folder / DATA, result, run)]
 
 
 def page(result: Mapping[str, Any], run: Run) -> str:
@@ -355,28 +373,25 @@ def page(result: Mapping[str, Any], run: Run) -> str:
 def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     rows, budgets = result['rows'], _budgets(result)
     main = next(iter(rows))
-    yield '# What the proposal network learns from\n'
-    yield ('Made by the command below; do not edit. All rows keep the same number of tokens of '
-           'the same features of\nthe same windows and give them to the same language model; '
-           'only what chooses differs.\n')
-    yield f'    {run.command}\n'
+    yield from head('What the proposal network learns from', run, (
+        ' All rows keep the same number of tokens of the same features of\nthe same windows and '
+        'give them to the same language model; only what chooses differs.'))
     yield (f'- The first {result["n"]} rendered windows of the split `{result["split"]}`, risk '
            f'levels balanced, none of them trained on;\n  {result["objects"]} have a risk '
            f'object. {result["grid"][0]} x {result["grid"][1]} tokens per frame.')
     yield (f'- Model `{result["model"]}`, greedy decoding; answers end after object and risk. In '
            'brackets the bootstrap interval\n  of 95 % over windows (seed 0).')
-    yield (f'- {run.day.isoformat()}; {run.machine}; {run.seconds / 60.0:.0f} minutes for '
-           'everything.')
+    yield f'- {day_and_machine(run, with_time=True)}'
     yield f'\n![Recall, answers and key frames of each network]({PLOT})\n'
     yield '| row | what chooses |\n|---|---|'
     for name, row in rows.items():
         yield f'| `{name}` | {row["about"]} |'
-    head = (f'| tokens kept | {" | ".join(f"{float(share):.0%}" for share in budgets)} |\n'
-            f'|---|{"---|" * len(budgets)}')
+    budget_head = (f'| tokens kept | {" | ".join(f"{float(share):.0%}" for share in budgets)} |\n'
+                   f'|---|{"---|" * len(budgets)}')
     dense = ' / '.join(f'{100.0 * result["dense"][name]:.1f}' for name in _ANSWERS)
     yield ('\n## Answers\n\nThis is what counts: risk level right / risk object right, in '
            f'percent. With all tokens {dense}.\n')
-    yield head
+    yield budget_head
     for name, row in rows.items():
         cells = (' / '.join(f'{100.0 * row["budgets"][share][metric]:.1f}'
                             for metric in _ANSWERS) for share in budgets)
@@ -392,7 +407,7 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
             yield f'| `{name}` | {float(share):.0%} | {" | ".join(cells)} |'
     yield ('\n## Tokens of the risk object\n\nShare of them that is kept, in percent, over all '
            'frames of the windows that have a risk object.\n')
-    yield head
+    yield budget_head
     for name, row in rows.items():
         cells = (between(row['budgets'][share]['object_recall'],
                          row['budgets'][share]['object_recall_ci'], '.1f') for share in budgets)
@@ -446,12 +461,12 @@ def _figure(result: Mapping[str, Any]) -> Figure:
             if found[0][metric] is None:
                 continue
             is_network = name in networks
-            axis.plot(shares, [one[metric] for one in found], color=colours[name],
+            axis.plot(shares, [figures[metric] for figures in found], color=colours[name],
                       linestyle='-' if is_network else '--', linewidth=2.2 if is_network else 1.3,
                       marker='o', markersize=5, markeredgecolor='white', label=name,
                       zorder=4 if is_network else 3)
             if is_network:
-                axis.fill_between(shares, *zip(*(one[f'{metric}_ci'] for one in found)),
+                axis.fill_between(shares, *zip(*(figures[f'{metric}_ci'] for figures in found)),
                                   color=colours[name], alpha=0.1, linewidth=0, zorder=2)
         style(axis, shares)
         axis.set_title(title, fontsize=11)

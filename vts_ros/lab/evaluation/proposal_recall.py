@@ -26,7 +26,7 @@ NOTE = 'training.json'
 HIT_SHARE = 0.9
 
 
-class Wanted(NamedTuple):
+class RecallTarget(NamedTuple):
     """
     A window, and what ought to be kept of it.
 
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
     use: NDArray[np.float32] | None = None
 
 
-def find_rate(sparsifier: Sparsifier, windows: Iterable[Wanted], grid: tuple[int, int],
+def find_rate(sparsifier: Sparsifier, windows: Iterable[RecallTarget], grid: tuple[int, int],
               budgets: Sequence[float]) -> dict[str, Any]:
     """
     Return how often the key frame is a good one, and how much of what is wanted is kept.
@@ -85,11 +85,11 @@ def find_rate(sparsifier: Sparsifier, windows: Iterable[Wanted], grid: tuple[int
 
 
 def rendered(sparsifier: Sparsifier, split: str, n: int, grid: tuple[int, int],
-             progress: Callable[[int], None] = lambda windows: None) -> Iterator[Wanted]:
+             progress: Callable[[int], None] = lambda windows: None) -> Iterator[RecallTarget]:
     """Yield windows of a split; worth is the visible area of the risk object in each frame."""
     for scene in balanced_scenes(split, n):
         clip = render_window(scene)
-        yield Wanted(tuple(sparsifier.propose(picture) for picture in clip.frames),
+        yield RecallTarget(tuple(sparsifier.propose(picture) for picture in clip.frames),
                      object_area(clip.truths), object_tokens(clip.truths, grid))
         progress(1)
 

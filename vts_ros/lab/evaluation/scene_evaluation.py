@@ -170,7 +170,7 @@ def evaluate_over(pipeline: Pipeline, bags: Sequence[Path], split: str, n: int,
 
 def _by_family(scores: Sequence[Score], truths: Sequence[WindowTruth]) -> dict[str, Any]:
     groups: dict[str, list[Score]] = defaultdict(list)
-    for one, truth in zip(scores, truths):
-        groups[truth.family].append(one)
+    for right, truth in zip(scores, truths):
+        groups[truth.family].append(right)
     return {family: {'n': len(group), **summary(group)}
             for family, group in sorted(groups.items())}

@@ -5,7 +5,7 @@ Simpler ways to choose visual tokens, to compare with.
 
 Functions take the evidence of a window and the number of tokens to keep, and return exactly so
 many positions. Benchmarks of token pruning find such controls hard to beat: UniPruneBench (2025,
-arXiv 2511.02650) the choice by lot, VTC-Bench (2025, arXiv 2510.07143) smaller pictures.
+arXiv 2511.02650) the choice at random, VTC-Bench (2025, arXiv 2510.07143) smaller pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vts_ros.sparsify.selection import Evidence, Proposal, Selection, token_budg
 
 class RandomSelector:
     """
-    Keep tokens by lot, equally many of every frame; the newest frame counts as the key frame.
+    Keep tokens at random, equally many of every frame; the newest frame counts as the key frame.
 
     Parameters
     ----------
@@ -50,19 +50,19 @@ class RandomSelector:
         return Selection(frames - 1, np.zeros(frames, np.float32), keep, score)
 
 
-def lots(evidence: Evidence, seed: int) -> np.random.Generator:
-    """Return a source of lots that depends on the pictures and the seed, not on calls before."""
+def rng_of_window(evidence: Evidence, seed: int) -> np.random.Generator:
+    """Return a random generator that depends on the pictures and the seed, not on calls before."""
     return np.random.default_rng((seed, zlib.crc32(evidence.frames.tobytes())))
 
 
 def random(evidence: Evidence, budget: int, seed: int = 0) -> NDArray[np.int32]:
     """
-    Keep tokens by lot, equally many of every frame.
+    Keep tokens at random, equally many of every frame.
 
-    Exactly the budget by its nature: where it does not divide by the frames, lots decide which
+    Exactly the budget by its nature: where it does not divide by the frames, chance decides which
     frames keep one token more.
     """
-    score = lots(evidence, seed).random(evidence.tokens.shape[:2])
+    score = rng_of_window(evidence, seed).random(evidence.tokens.shape[:2])
     return ascending(evenly(score)[:budget])
 
 

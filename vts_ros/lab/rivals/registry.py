@@ -42,7 +42,7 @@ class Method:
     fit
         How it comes to exactly the budget, and when it cannot.
     choices
-        One; or several that differ by their lots, of which the mean counts.
+        One; or several that differ by their seeds, of which the mean counts.
 
     """
 
@@ -75,8 +75,8 @@ _BY_QUOTA = 'equal shares of the frames'
 
 BASELINES: tuple[Method, ...] = (
     Method('random', 'baseline',
-           f'by lot, equally many of every frame; mean of {RANDOM_SEEDS} seeds',
-           f'{_BY_QUOTA}; lots decide about the remainder',
+           f'at random, equally many of every frame; mean of {RANDOM_SEEDS} seeds',
+           f'{_BY_QUOTA}; chance decides about the remainder',
            tuple(partial(baselines.random, seed=seed) for seed in range(RANDOM_SEEDS))),
     Method('downsample', 'baseline',
            'a coarser grid of tokens in every frame, after VTC-Bench (arXiv 2510.07143)',
@@ -129,7 +129,7 @@ def _oldest_key(evidence: Evidence) -> int:
 
 
 def _random_key(evidence: Evidence) -> int:
-    return int(baselines.lots(evidence, RANDOM_SEEDS).integers(len(evidence.proposals)))
+    return int(baselines.rng_of_window(evidence, RANDOM_SEEDS).integers(len(evidence.proposals)))
 
 
 def _oracle_key(evidence: Evidence) -> int:
@@ -143,7 +143,7 @@ _VARIANTS: dict[str, _Variant] = {
     'vts': _Variant('vts', 'this project: the most salient frame, and what is new or salient'),
     'vts-key-newest': _Variant('key', 'the newest frame is the key frame', _newest_key),
     'vts-key-oldest': _Variant('key', 'the oldest frame is the key frame', _oldest_key),
-    'vts-key-random': _Variant('key', 'any frame, by lot, is the key frame', _random_key),
+    'vts-key-random': _Variant('key', 'any frame, at random, is the key frame', _random_key),
     'vts-key-oracle': _Variant(
         'key', 'the frame that shows most of the risk object is the key frame, by the truth',
         _oracle_key),

@@ -43,15 +43,17 @@ def saliency(things: Iterable[tuple[float, Box]], rows: int, columns: int
     Parameters
     ----------
     things
-        Importance of each, 0 to 1, and its box. A cell that it hardly touches, or that holds
-        little of it, is not its own; one that it fills matters more than one at its edge.
+        Importance of each, 0 to 1, and its box. A cell that it hardly touches, and that holds
+        little of it, is not its own; one that it fills, or that holds most of it, matters more
+        than one at its edge.
 
     """
     found = np.zeros((rows, columns), np.float32)
     for weight, box in things:
         shared, area = overlaps(box, rows, columns)
         cells = (shared >= _EDGE_SHARE) | (shared >= _ACTOR_SHARE * area)
-        found = np.where(cells, np.maximum(found, weight * np.minimum(0.5 + shared, 1.0)), found)
+        held = np.minimum(0.5 + np.maximum(shared, shared / area), 1.0)
+        found = np.where(cells, np.maximum(found, weight * held), found)
     return found.astype(np.float32)
 
 
@@ -59,7 +61,7 @@ def true_saliency(truth: FrameTruth, rows: int, columns: int) -> NDArray[np.floa
     """
     Return how much each cell of a frame matters, float32 [rows, columns].
 
-    1 for the risk object, less for what could become one, by nearness; the road itself is 0.
+    1 for the risk object, less for what could become one; the road itself is 0.
     """
     return saliency(((importance(actor), actor.box) for actor in truth.actors), rows, columns)
 
@@ -68,27 +70,20 @@ def importance(actor: Actor) -> float:
     """Return how much an actor matters, 0 to 1."""
     if actor.is_risk:
         return 1.0
-    if actor.visible < 0.2:
-        return 0.0
-    return general_importance(actor.label in _UNPROTECTED, _nearness(actor.distance_m),
-                              actor.parked)
+    return general_importance(actor.label in _UNPROTECTED) if actor.visible >= 0.2 else 0.0
 
 
-def general_importance(unprotected: bool, nearness: float, parked: bool = False) -> float:
+def general_importance(is_unprotected: bool) -> float:
     """
     Return how much something matters of which it is not known whether it is a risk, 0 to 1.
 
+    Near things do not matter more than far ones by themselves: they have more cells as it is, and
+    what is far has few, which a small budget would lose first.
+
     Parameters
     ----------
-    unprotected
-        Whether no bodywork is around it: people, two-wheelers, animals. They are small, too.
-    nearness
-        0 to 1.
+    is_unprotected
+        Whether no bodywork is around it: people, two-wheelers, animals.
 
     """
-    return (0.35 if parked else 0.65 if unprotected else 0.5) + 0.3 * nearness
-
-
-def _nearness(distance_m: float) -> float:
-    """Return 1 at the bumper and 0.5 at 15 m, so that near differences weigh more."""
-    return 15.0 / (15.0 + max(distance_m, 0.0))
+    return 0.55 if is_unprotected else 0.45

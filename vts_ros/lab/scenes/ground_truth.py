@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vts_ros.lab.scenes import risk_rule as risk
+from vts_ros.lab.scenes.drawing import draw, Drawing
 from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, WindowTruth
-from vts_ros.lab.scenes.shapes import draw, Drawing, sketch, sketch_prop
+from vts_ros.lab.scenes.scenery import sketch_prop
+from vts_ros.lab.scenes.shapes import sketch
 from vts_ros.lab.scenes.world import Body, HORIZON, Scene, State
 from vts_ros.vlm.answers import Box
 
@@ -113,7 +115,7 @@ def motion_is_clear(body: Body, state: State, ego_mps: float) -> bool:
                 or 0.1 < abs(state.vd) < 0.55)
 
 
-class Shown(NamedTuple):
+class VisibleBody(NamedTuple):
     """A body in a frame: its box (not clipped) and visible share."""
 
     body: Body
@@ -123,7 +125,7 @@ class Shown(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _shown(scene: Scene, index: int, aspect: float) -> tuple[Shown, ...]:
+def _visible_bodies(scene: Scene, index: int, aspect: float) -> tuple[VisibleBody, ...]:
     """Return what a frame shows, nearest first."""
     taken = shot(scene, index)
     if taken.drawing is None:
@@ -139,7 +141,7 @@ def _shown(scene: Scene, index: int, aspect: float) -> tuple[Shown, ...]:
         share = _visible(box, nearer)
         nearer.append(box)
         if share > 0.0:
-            shown.append(Shown(body, state, box, share))
+            shown.append(VisibleBody(body, state, box, share))
     return tuple(shown)
 
 
@@ -152,7 +154,7 @@ def movers(scene: Scene, index: int, aspect: float = MODEL_ASPECT) -> list[risk.
     """Return the actors of a frame that can be seen, as the rule sees them."""
     t = float(scene.times[index])
     ego_s, _, _ = scene.ego.at(t)
-    found = (risk.mover(item.body, t, ego_s) for item in _shown(scene, index, aspect)
+    found = (risk.mover(item.body, t, ego_s) for item in _visible_bodies(scene, index, aspect)
              if _counts(item.box, item.share, aspect))
     return [item for item in found if item is not None]
 
@@ -167,7 +169,7 @@ def _emerged(scene: Scene, body: Body, index: int, aspect: float, seconds: float
     """Return whether something hid most of a body in the seconds before a frame."""
     back = round(seconds / scene.interval_sec)
     for earlier in range(max(0, index - back), index):
-        shares = [item.share for item in _shown(scene, earlier, aspect)
+        shares = [item.share for item in _visible_bodies(scene, earlier, aspect)
                   if item.body.id == body.id and item.box[0] > -0.1 and item.box[2] < 1.1]
         hidden = not shares and _in_front(scene, body, earlier)
         if hidden or (shares and shares[0] < 0.35):
@@ -224,7 +226,7 @@ def frame_truth(scene: Scene, index: int, aspect: float = MODEL_ASPECT,
     ego_s, ego_mps, _ = scene.ego.at(t)
     worst = verdict(scene, index, aspect).id
     actors = []
-    for body, state, box, share in _shown(scene, index, aspect):
+    for body, state, box, share in _visible_bodies(scene, index, aspect):
         actors.append(Actor(
             id=body.id, label=body.label, box=_clip(box), visible=round(share, 3),
             distance_m=state.s - state.half_s - ego_s, lateral_m=state.d,

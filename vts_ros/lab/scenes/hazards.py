@@ -524,12 +524,12 @@ def footprint(body: Body, times: np.ndarray) -> np.ndarray:
                      for state in map(body.state, times.tolist())])
 
 
-def keeps_apart(one: np.ndarray, others: list[np.ndarray]) -> bool:
+def keeps_apart(new: np.ndarray, others: list[np.ndarray]) -> bool:
     """Return whether a footprint never overlaps with others."""
     if not others:
         return True
     other = np.stack(others)
-    overlap = np.abs(one[None, :, :2] - other[..., :2]) < one[None, :, 2:] + other[..., 2:]
+    overlap = np.abs(new[None, :, :2] - other[..., :2]) < new[None, :, 2:] + other[..., 2:]
     return not overlap.all(axis=-1).any()
 
 

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.lab.scenes.drawing import draw, Drawing
 from vts_ros.lab.scenes.ground_truth import shot
-from vts_ros.lab.scenes.shapes import Colour, draw, Drawing, sketch_prop
+from vts_ros.lab.scenes.scenery import sketch_prop
+from vts_ros.lab.scenes.shapes import Colour
 from vts_ros.lab.scenes.world import (
     CAMERA_HEIGHT_M,
     Floats,

@@ -460,8 +460,8 @@ def _states(values: Mapping[str, str], text: str) -> bool:
 
 def _asked(name: str, truth: WindowTruth) -> dict[str, str]:
     """Return what an answer must state; nothing where the truth is not clear enough."""
-    values = {one: KINDS[one].value(truth) for one in (name, *KINDS[name].reasons)}
-    return {one: value for one, value in values.items() if value is not None}
+    values = {kind: KINDS[kind].value(truth) for kind in (name, *KINDS[name].reasons)}
+    return {kind: value for kind, value in values.items() if value is not None}
 
 
 def _question(name: str, truth: WindowTruth, rng: np.random.Generator) -> Question:
@@ -788,5 +788,5 @@ KINDS: Mapping[str, Kind] = {
 _KIND_BY_TEXT = {text.lower(): name for name, kind in KINDS.items() for text in kind.texts}
 
 #: All questions as they are asked, whether it is safe first.
-TAUGHT = tuple(text for name in ('safety', *(one for one in KINDS if one != 'safety'))
+TAUGHT = tuple(text for name in ('safety', *(kind for kind in KINDS if kind != 'safety'))
                for text in KINDS[name].texts)

@@ -1,7 +1,7 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What actors and scenery look like: polygons in space, posed in the picture.
+What actors look like: polygons in space.
 
 Vehicles are meshes of flat faces; people, riders and animals are skeletons of capsules. Local
 coordinates: x forward, y left, z up, metres, origin on the ground below the centre.
@@ -9,8 +9,8 @@ coordinates: x forward, y left, z up, metres, origin on the ground below the cen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, lru_cache
+from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import pairwise
 import math
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.lab.scenes.world import Body, CAMERA_HEIGHT_M, Floats, FOCAL, Prop, State, View
+from vts_ros.lab.scenes.world import Body, CAMERA_HEIGHT_M, Floats, FOCAL, State, View
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float, float]
@@ -356,7 +356,7 @@ class Limb(NamedTuple):
     glow: bool = False
 
 
-def _limbs(limbs: Sequence[Limb], state: State) -> Sketch:
+def skeleton_sketch(limbs: Sequence[Limb], state: State) -> Sketch:
     """Return limbs in the world."""
     local = np.array([limb.a + limb.b for limb in limbs], float).reshape(-1, 3)
     return Sketch(_place(local, state), _NO_LENGTHS, np.array([limb.width for limb in limbs]),
@@ -539,14 +539,15 @@ def _skeleton(body: Body, state: State, dark: bool) -> list[Limb]:
     return _animal(body, state)
 
 
-def _rect(y0: float, y1: float, z0: float, z1: float, x: float = 0.0) -> list[Point]:
+def rectangle(y0: float, y1: float, z0: float, z1: float, x: float = 0.0) -> list[Point]:
+    """Return an upright rectangle across the road."""
     return [(x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)]
 
 
 Polygons = Sequence[tuple[Sequence[Point], Colour, bool]]
 
 
-def _flat(polygons: Polygons, state: State, unboxed: int = 0) -> Sketch:
+def flat_sketch(polygons: Polygons, state: State, unboxed: int = 0) -> Sketch:
     """Return plain polygons in the world."""
     local = np.array([point for polygon, _, _ in polygons for point in polygon], float)
     return Sketch(_place(local, state), np.array([len(polygon) for polygon, _, _ in polygons]),
@@ -554,7 +555,8 @@ def _flat(polygons: Polygons, state: State, unboxed: int = 0) -> Sketch:
                   np.array([glow for _, _, glow in polygons]), state.s, state.d, unboxed)
 
 
-def _disc(y: float, z: float, radius: float, x: float) -> list[Point]:
+def disc(y: float, z: float, radius: float, x: float) -> list[Point]:
+    """Return an upright disc across the road."""
     return [(x, y + radius * math.cos(a), z + radius * math.sin(a))
             for a in np.linspace(0, 2 * math.pi, 13)[:-1].tolist()]
 
@@ -563,17 +565,17 @@ def _traffic_light(body: Body, state: State, t: float) -> Sketch:
     width, top = body.size[1:]
     low = top - 1.6
     polygons: list[tuple[Sequence[Point], Colour, bool]] = [
-        (_rect(-0.09, 0.09, 0.0, low, 0.05), (92, 96, 100), False),
-        (_rect(-width / 2, width / 2, low, top), (20, 22, 24), False),
-        (_rect(-width / 2 + 0.06, width / 2 - 0.06, low + 0.06, top - 0.06, -0.02),
+        (rectangle(-0.09, 0.09, 0.0, low, 0.05), (92, 96, 100), False),
+        (rectangle(-width / 2, width / 2, low, top), (20, 22, 24), False),
+        (rectangle(-width / 2 + 0.06, width / 2 - 0.06, low + 0.06, top - 0.06, -0.02),
          (48, 50, 54), False),
     ]
     lit = body.phase(t)
     for index, (name, on) in enumerate((('green', GREEN), ('yellow', YELLOW), ('red', RED))):
         z = low + 0.30 + index * 0.50
         colour: Colour = on if lit == name else (on[0] * 0.16, on[1] * 0.16, on[2] * 0.16)
-        polygons.append((_disc(0.0, z, 0.22, -0.04), colour, lit == name))
-    return _flat(polygons, state, unboxed=1)
+        polygons.append((disc(0.0, z, 0.22, -0.04), colour, lit == name))
+    return flat_sketch(polygons, state, unboxed=1)
 
 
 def _board(body: Body, state: State, t: float) -> Sketch:
@@ -582,9 +584,9 @@ def _board(body: Body, state: State, t: float) -> Sketch:
     half = width / 2
     polygons: list[tuple[Sequence[Point], Colour, bool]] = []
     for y in (-half + 0.25, half - 0.25):
-        polygons.append((_rect(y - 0.05, y + 0.05, 0.0, height - 0.1), (70, 72, 76), False))
+        polygons.append((rectangle(y - 0.05, y + 0.05, 0.0, height - 0.1), (70, 72, 76), False))
     for low, high in ((0.30 * height, 0.52 * height), (0.62 * height, 0.86 * height)):
-        polygons.append((_rect(-half, half, low, high, -0.05), (236, 236, 232), False))
+        polygons.append((rectangle(-half, half, low, high, -0.05), (236, 236, 232), False))
         stripes = max(2, round(width / 0.6))
         step = width / stripes
         lean = 0.5 * step
@@ -595,9 +597,9 @@ def _board(body: Body, state: State, t: float) -> Sketch:
                               (-0.06, min(half, y + step) - lean, high)], (206, 34, 28), False))
     blink = (t % 0.8) < 0.5
     for y in (-half + 0.15, half - 0.15):
-        polygons.append((_disc(y, height - 0.09, 0.09, -0.05),
+        polygons.append((disc(y, height - 0.09, 0.09, -0.05),
                          (255, 190, 40) if blink else (150, 110, 40), blink))
-    return _flat(polygons, state)
+    return flat_sketch(polygons, state)
 
 
 def sketch(body: Body, t: float, view: View, dark: bool) -> Sketch:
@@ -619,243 +621,4 @@ def sketch(body: Body, t: float, view: View, dark: bool) -> Sketch:
         return _traffic_light(body, state, t)
     if body.kind == 'board':
         return _board(body, state, t)
-    return _limbs(_skeleton(body, state, dark), state)
-
-
-# --- scenery -------------------------------------------------------------------------------
-
-def _house(prop: Prop, dark: bool) -> Sketch:
-    side = 1.0 if prop.d > 0 else -1.0
-    near, far = prop.s, prop.s + prop.length
-    wall, back = prop.d, prop.d + side * prop.width
-    height = prop.height
-    r, g, b = prop.colour
-    shade = 0.74 + 0.14 * prop.variant
-    front: Colour = (r * shade, g * shade, b * shade)
-    gable: Colour = (r * 0.95, g * 0.95, b * 0.95)
-    polygons: list[tuple[Sequence[Point], Colour, bool]] = [
-        ([(near, wall, 0), (far, wall, 0), (far, wall, height), (near, wall, height)],
-         front, False),
-        ([(near, wall, 0), (near, back, 0), (near, back, height), (near, wall, height)],
-         gable, False)]
-    if height < 9.5:
-        middle, ridge = 0.5 * (wall + back), height + 0.35 * prop.width
-        roof: Colour = (122, 62, 48) if prop.variant > 0.45 else (78, 80, 88)
-        polygons += [
-            ([(near, wall, height), (near, back, height), (near, middle, ridge)], gable, False),
-            ([(near, wall, height), (far, wall, height), (far, middle, ridge),
-              (near, middle, ridge)], roof, False)]
-    bright: Colour = (238, 200, 120) if dark else (64, 76, 92)
-    dull: Colour = (40, 44, 52) if dark else (88, 100, 116)
-    columns = max(2, int(prop.length / 2.6))
-    wide = 0.45 * prop.length / columns
-    for floor in range(max(1, int(height / 3.0))):
-        z = 1.0 + floor * 3.0
-        for column in range(columns):
-            s = near + (column + 0.28) * prop.length / columns
-            on = math.sin(12.9 * floor + 7.7 * column + 50.0 * prop.variant) > 0.1
-            polygons.append(([(s, wall, z), (s + wide, wall, z), (s + wide, wall, z + 1.5),
-                              (s, wall, z + 1.5)], bright if on else dull, dark and on))
-    return _flat(polygons, State(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))._replace(
-        s=far, d=prop.d)
-
-
-def _upright(prop: Prop) -> State:
-    return State(prop.s, prop.d, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-
-
-def _tree(prop: Prop, dark: bool) -> Sketch:
-    height, crown = prop.height, prop.width
-    r, g, b = prop.colour
-    dim: Colour = (r * 0.72, g * 0.72, b * 0.72)
-    bright: Colour = (min(255.0, r * 1.18), min(255.0, g * 1.18), b * 1.1)
-    trunk: Colour = (82, 64, 48)
-    if prop.variant > 0.7:  # a conifer
-        state = _upright(prop)
-        polygons: list[tuple[Sequence[Point], Colour, bool]] = [
-            (_rect(-0.15, 0.15, 0.0, 0.2 * height), trunk, False)]
-        for low, high, wide in ((0.12, 0.55, 0.5), (0.36, 0.80, 0.38), (0.60, 1.0, 0.26)):
-            half, z = wide * crown, low * height
-            polygons.append(([(0.0, -half, z), (0.0, half, z), (0.0, 0.0, high * height)],
-                             dim if low > 0.3 else prop.colour, False))
-        return _flat(polygons, state)
-    base = (0.0, 0.0, 0.0)
-    limbs = [Limb(base, (0.0, 0.0, 0.5 * height), 0.05 * height, trunk),
-             Limb((0.0, 0.22 * crown, 0.58 * height), (0.0, -0.22 * crown, 0.56 * height),
-                  0.72 * crown, dim),
-             Limb((0.0, 0.10 * crown, 0.70 * height), (0.0, -0.16 * crown, 0.72 * height),
-                  0.70 * crown, prop.colour),
-             Limb((0.0, 0.05 * crown, 0.80 * height), (0.0, 0.16 * crown, 0.78 * height),
-                  0.45 * crown, bright)]
-    return _limbs(limbs, _upright(prop))
-
-
-def _bush(prop: Prop, dark: bool) -> Sketch:
-    r, g, b = prop.colour
-    h, w = prop.height, prop.width
-    limbs = [Limb((0.0, 0.3 * w, 0.4 * h), (0.0, -0.3 * w, 0.4 * h), 0.85 * h,
-                  (r * 0.8, g * 0.8, b * 0.8)),
-             Limb((0.0, 0.1 * w, 0.6 * h), (0.0, -0.2 * w, 0.55 * h), 0.7 * h, prop.colour)]
-    return _limbs(limbs, _upright(prop))
-
-
-def _lamp_post(prop: Prop, dark: bool) -> Sketch:
-    side = -1.0 if prop.d > 0 else 1.0
-    h = prop.height
-    grey: Colour = (112, 116, 120)
-    limbs = [Limb((0.0, 0.0, 0.0), (0.0, 0.0, h), 0.14, grey),
-             Limb((0.0, 0.0, h), (0.0, side * 1.6, h + 0.15), 0.10, grey),
-             Limb((0.0, side * 1.3, h + 0.08), (0.0, side * 2.0, h + 0.12), 0.20,
-                  (255, 226, 160) if dark else (196, 198, 200), dark)]
-    return _limbs(limbs, _upright(prop))
-
-
-def _post(prop: Prop, dark: bool) -> Sketch:
-    return _flat([(_rect(-0.07, 0.07, 0.0, 1.0), (232, 232, 228), False),
-                  (_rect(-0.07, 0.07, 0.72, 0.86, -0.01), (24, 24, 26), False)],
-                 _upright(prop))
-
-
-def _cone(prop: Prop, dark: bool) -> Sketch:
-    orange: Colour = (240, 98, 28)
-
-    def band(low: float, high: float) -> list[Point]:
-        a, b = 0.19 * (1 - low / 0.8), 0.19 * (1 - high / 0.8)
-        return [(-0.01, -a, low), (-0.01, a, low), (-0.01, b, high), (-0.01, -b, high)]
-
-    return _flat([(_rect(-0.24, 0.24, 0.0, 0.07), (60, 44, 40), False),
-                  ([(0.0, -0.19, 0.04), (0.0, 0.19, 0.04), (0.0, 0.03, 0.78), (0.0, -0.03, 0.78)],
-                   orange, False), (band(0.30, 0.48), (240, 240, 236), False)],
-                 _upright(prop))
-
-
-def _sign(prop: Prop, dark: bool) -> Sketch:
-    """Return a small road sign; the warning triangle announces a construction site."""
-    pole = (_rect(-0.04, 0.04, 0.0, 2.0, 0.03), (120, 124, 128), False)
-    if prop.variant > 0.5:
-        outer = [(0.0, -0.5, 1.75), (0.0, 0.5, 1.75), (0.0, 0.0, 2.6)]
-        inner = [(-0.01, -0.32, 1.85), (-0.01, 0.32, 1.85), (-0.01, 0.0, 2.40)]
-        return _flat([pole, (outer, (210, 32, 30), False), (inner, (244, 236, 216), False)],
-                     _upright(prop))
-    return _flat([pole, (_disc(0.0, 2.2, 0.38, 0.0), (208, 34, 32), False),
-                  (_disc(0.0, 2.2, 0.27, -0.01), (240, 240, 236), False)], _upright(prop))
-
-
-def _gantry(prop: Prop, dark: bool) -> Sketch:
-    """Return a motorway sign on a gantry over the road."""
-    half = prop.width / 2
-    grey: Colour = (126, 130, 134)
-    blue: Colour = (24, 74, 158)
-    white: Colour = (232, 234, 236)
-    return _flat([(_rect(-half, -half + 0.4, 0.0, 6.6), grey, False),
-                  (_rect(half - 0.4, half, 0.0, 6.6), grey, False),
-                  (_rect(-half, half, 6.3, 6.7), grey, False),
-                  (_rect(-half * 0.7, -0.3, 5.2, 7.6, -0.1), blue, False),
-                  (_rect(0.3, half * 0.7, 5.2, 7.6, -0.1), blue, False),
-                  (_rect(-half * 0.6, -1.2, 6.6, 7.0, -0.2), white, False),
-                  (_rect(-half * 0.6, -2.2, 5.8, 6.1, -0.2), white, False),
-                  (_rect(1.0, half * 0.6, 6.6, 7.0, -0.2), white, False)], _upright(prop))
-
-
-SCENERY: dict[str, Callable[[Prop, bool], Sketch]] = {
-    'house': _house, 'tree': _tree, 'bush': _bush, 'lamp': _lamp_post, 'post': _post,
-    'cone': _cone, 'sign': _sign, 'gantry': _gantry,
-}
-
-
-@lru_cache(maxsize=4096)
-def sketch_prop(prop: Prop, dark: bool) -> Sketch:
-    """Return a piece of scenery; it never moves."""
-    return SCENERY[prop.kind](prop, dark)
-
-
-# --- into the picture ----------------------------------------------------------------------
-
-_CAP = np.array([[math.cos(a), math.sin(a)] for a in np.radians([90, 150, 210, 270]).tolist()])
-
-
-class Drawing(NamedTuple):
-    """
-    Sketches as the camera sees them: polygons in picture coordinates.
-
-    Attributes
-    ----------
-    points
-        (n, 2) picture coordinates.
-    starts
-        (k + 1,) first point of each polygon, and the end.
-    low, high
-        (k, 2) bounds of each polygon.
-    colours, glow
-        (k, 3), (k,) as in the sketches.
-    figures
-        (f + 1,) first polygon of each sketch, and the end.
-    bounds
-        (f, 4) left, top, right, bottom of each sketch.
-    x, y
-        (f,) distance forward and to the left in m.
-
-    """
-
-    points: Floats
-    starts: NDArray[np.intp]
-    low: Floats
-    high: Floats
-    colours: Floats
-    glow: NDArray[np.bool_]
-    figures: NDArray[np.intp]
-    bounds: Floats
-    x: Floats
-    y: Floats
-
-
-def _capsules(ends: Floats, depth: Floats, widths: Floats) -> Floats:
-    """Return the outlines (8 points each) of limbs from their ends (2k, 2) in the picture."""
-    a, b = ends[0::2], ends[1::2]
-    half = 0.5 * FOCAL * widths / depth[0::2]
-    along = b - a
-    length = np.sqrt((along * along).sum(axis=1))
-    short = length < 1e-6
-    along[short] = (0.0, 1.0)
-    along *= (half / np.where(short, 1.0, length))[:, None]
-    across = np.empty_like(along)
-    across[:, 0], across[:, 1] = -along[:, 1], along[:, 0]
-    cap = (_CAP[None, :, :1] * along[:, None], _CAP[None, :, 1:] * across[:, None])
-    tail = a[:, None] + cap[0] + cap[1]
-    head = b[:, None] - cap[0] - cap[1]
-    return np.concatenate((tail, head), axis=1).reshape(-1, 2)
-
-
-def draw(sketches: Sequence[Sketch], view: View) -> Drawing:
-    """Project sketches; all at once, as that is where the time goes."""
-    points, depth = view.project(np.concatenate(
-        [item.points for item in sketches] + [np.array([(item.s, item.d, 0.0)
-                                                        for item in sketches])]))
-    anchors = len(points) - len(sketches)
-    kinds = [len(item.widths) > 0 for item in sketches]
-    is_limb = np.repeat(kinds, [len(item.points) for item in sketches])
-    corners, ends = points[:anchors][~is_limb], points[:anchors][is_limb]
-    widths = np.concatenate([item.widths for item in sketches])
-    outlines = _capsules(ends, depth[:anchors][is_limb], widths)
-    # Polygons keep the order of their sketches: their points come from two arrays.
-    lengths = np.concatenate([np.full(len(item.widths), 8) if limb else item.lengths
-                              for item, limb in zip(sketches, kinds)])
-    counts = np.array([max(len(item.lengths), len(item.widths)) for item in sketches])
-    from_limb = np.repeat(np.repeat(kinds, counts), lengths)
-    merged = np.empty((len(from_limb), 2))
-    merged[from_limb], merged[~from_limb] = outlines, corners
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    low = np.minimum.reduceat(merged, starts[:-1])
-    high = np.maximum.reduceat(merged, starts[:-1])
-    figures = np.concatenate(([0], np.cumsum(counts)))
-    boxed = figures[:-1] + [item.unboxed for item in sketches]
-    # Pairs (from, to): every other result of reduceat is that of a figure.
-    pairs = np.stack((boxed, figures[1:]), axis=1).ravel()
-    pad = np.concatenate((low, low[-1:])), np.concatenate((high, high[-1:]))
-    bounds = np.concatenate((np.minimum.reduceat(pad[0], pairs)[::2],
-                             np.maximum.reduceat(pad[1], pairs)[::2]), axis=1)
-    x = depth[anchors:]
-    return Drawing(merged, starts, low, high,
-                   np.concatenate([item.colours for item in sketches]),
-                   np.concatenate([item.glow for item in sketches]), figures, bounds,
-                   x, -points[anchors:, 0] * x / FOCAL)
+    return skeleton_sketch(_skeleton(body, state, dark), state)

@@ -32,7 +32,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.errors import FrameError
-from vts_ros.lab.evaluation.proposal_recall import find_rate, REPORT, Wanted
+from vts_ros.lab.evaluation.proposal_recall import find_rate, RecallTarget, REPORT
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
@@ -50,7 +50,8 @@ from vts_ros.sparsify.proposal_network import (
 from vts_ros.sparsify.token_grid import area_weights
 from vts_ros.tools.bags import read_windows
 from vts_ros.vlm import Prepared, Vlm
-from vts_ros.vlm.answers import AFTER_RISK, Box, parse
+from vts_ros.vlm.answers import AFTER_RISK, parse
+from vts_ros.vlm.boxes import Box, PictureSize
 from vts_ros.vlm.prompts import Prompt, Prompts
 
 #: Places per frame that are hidden or shown as one, at most.
@@ -284,7 +285,8 @@ def _watch(bags: Sequence[Path], model: str, folder: Path, windows: int, passes:
                             completed=len(plan) - len(missing))
         if not missing:
             return
-        vlm, prompt = Vlm.load(checkpoint(model), device=device), Prompts.load().description
+        vlm = Vlm.load(checkpoint(model), device=device)
+        prompt = Prompts.load(convention=vlm.convention).description
         found = _recorded(bags, missing) if bags else _rendered(missing)
         for path, window, truth in found:
             rng = np.random.default_rng([seed, int(path.stem)])
@@ -330,7 +332,9 @@ def _example(vlm: Vlm, prompt: Prompt, window: Sequence[Frame], passes: int,
     answer = facts[0] if facts else written
     use = use_of_tokens(vlm, prepared, answer, grid, len(window), passes, rng)
     small = resample(torch.from_numpy(np.stack(pictures))).round().to(torch.uint8).numpy()
-    return Example(small, use, parse(answer, prompt.box_scale).box)
+    height, width = pictures[-1].shape[:2]
+    picture = PictureSize(vlm.seen_size(features[-1]), (width, height))
+    return Example(small, use, parse(answer, prompt.box, picture).box)
 
 
 def _plan(bags: Sequence[Path], windows: int) -> list[Place]:
@@ -454,12 +458,12 @@ def _losses(net: ProposalNet, teacher: ProposalNet, frames: Tensor, wanted: Tens
             'look': 1.0 - functional.cosine_similarity(raw.embedding, looks, dim=1).mean()}
 
 
-def _wanted(example: Example, sparsifier: Sparsifier) -> Wanted:
+def _wanted(example: Example, sparsifier: Sparsifier) -> RecallTarget:
     """Return what a window held out ought to keep, by what the language model used and said."""
     frames, *grid = example.use.shape
     use = np.maximum(example.use, 0.0).reshape(frames, -1)
     found = np.zeros((frames, *grid), bool)
     if example.box is not None:
         found[-1] = overlaps(example.box, *grid)[0] >= _OBJECT_SHARE
-    return Wanted(tuple(sparsifier.propose(picture) for picture in example.frames),
+    return RecallTarget(tuple(sparsifier.propose(picture) for picture in example.frames),
                   use.sum(axis=1), found.reshape(frames, -1), use)

@@ -41,9 +41,8 @@ _SHARD = 500
 #: Seeds of the training split where rendered pictures and those over real ones begin; windows of
 #: the embedded model begin at 0.
 _FIRST, _FIRST_OVER = 200_000, 400_000
-#: A road user as high as this share of the picture is as important as can be, without knowing
-#: whether it is a risk; and a confidence from which a detection counts in full.
-_NEAR_HEIGHT, _SURE = 0.4, 0.5
+#: Confidence from which a detection counts in full.
+_SURE = 0.5
 
 
 class Labelled(NamedTuple):
@@ -81,15 +80,9 @@ class Found(Protocol):
 
 
 def detected(found: Sequence[Found]) -> tuple[Thing, ...]:
-    """Return what a detector has found as things; the nearer, the more important."""
-    things = []
-    for one in found:
-        near = min(1.0, (one.box[3] - one.box[1]) / _NEAR_HEIGHT)
-        weight = (0.5 if one.kind == 'traffic light' else
-                  general_importance(one.kind in _UNPROTECTED, near))
-        things.append(Thing(KINDS.index(one.kind), weight * min(1.0, one.confidence / _SURE),
-                            one.box))
-    return tuple(things)
+    """Return what a detector has found as things."""
+    return tuple(Thing(KINDS.index(user.kind), general_importance(user.kind in _UNPROTECTED) * min(
+        1.0, user.confidence / _SURE), user.box) for user in found)
 
 
 def known(frame: FrameTruth) -> tuple[Thing, ...]:

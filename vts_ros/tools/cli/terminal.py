@@ -33,7 +33,8 @@ def progress_bar(as_json: bool) -> Iterator[tuple[Console, Callable[[float, str]
         bar.update(task, completed=1.0)
 
 
-def finish(console: Console, written: list[Path], result: dict[str, Any], as_json: bool) -> None:
+def finish(console: Console, written: list[Path], result: dict[str, Any] | None = None,
+           as_json: bool = False) -> None:
     """Tell which files were written, and print the JSON object last."""
     import json
 
@@ -84,14 +85,14 @@ def _columns(*cells: Text | str) -> Table:
 
 def results(summary: Summary) -> str:
     """Return what a person wants to know at the end, as a few lines for the terminal."""
-    from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, told, VIDEO
+    from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, counter_texts, PAGE, SHEET, VIDEO
 
     risks = ', '.join(f'{count} {level}' for level, count in summary.risks.items() if count)
     kept, total = summary.tokens
     lines = [
         f'\n{len(summary.reports)} answers ({risks}); {kept:.0f} of {total:.0f} visual tokens '
         f'kept; {1e-3 * summary.latency_ms(50):.2f} s per answer (median).']
-    lines += [f'note: {count} {text}' for text, count in told(
+    lines += [f'note: {count} {text}' for text, count in counter_texts(
         summary.counters, without=('frames', 'admitted', 'thinned', 'duplicate'))]
     lines += [f'page   {summary.out / PAGE}', f'sheet  {summary.out / SHEET}',
               f'video  {summary.out / VIDEO}', f'bag    {summary.out / ANNOTATED_BAG}',
@@ -168,20 +169,26 @@ def rate_table(title: str, rates: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def traffic_table(result: dict[str, dict[str, Any]]) -> Table:
-    """Return how much of the vehicles of recordings is kept, a row for each recording."""
+def coverage_table(result: dict[str, Any]) -> Table:
+    """Return how much of the road users of recordings is kept, a row for each way to choose."""
     from rich.table import Table
 
-    budgets = list(next(iter(result.values()))['budgets'])
-    table = Table(title='Share of the vehicles that is kept',
-                  caption='older: in frames that are neither the key frame nor the newest')
-    for name in ('recording', 'boxes', 'frames', *(f'{float(share):.0%}' for share in budgets)):
-        table.add_column(name, justify='left' if name in ('recording', 'frames') else 'right')
-    for name, found in result.items():
-        for kind, title in (('kept', 'all'), ('older', 'older')):
-            shares = [one[kind] for one in found['budgets'].values()]
-            table.add_row(*((name, str(found['boxes'])) if kind == 'kept' else ('', '')), title,
-                          *('-' if share is None else f'{share:.2f}' for share in shares))
+    whole = result['groups']['all']
+    budgets = list(next(iter(whole['kept'].values())))
+    table = Table('', *(f'{float(budget):.0%}' for budget in budgets), 'AUC',
+                  title=f'Share of {whole["users"]} road users in {whole["n"]} recordings that is '
+                        'kept',
+                  caption='in frames that are neither the key frame nor the newest; 95 % over '
+                          'recordings')
+
+    def cell(found: list[float | None] | None) -> str:
+        if not found:
+            return '-'
+        mean, low, high = found
+        return f'{mean:.2f}' if low is None else f'{mean:.2f} [{low:.2f}, {high:.2f}]'
+
+    for way, shares in whole['kept'].items():
+        table.add_row(way, *map(cell, (*shares.values(), whole['auc'].get(way))))
     return table
 
 

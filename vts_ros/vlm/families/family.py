@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
 from vts_ros.errors import VlmError
+from vts_ros.vlm.boxes import Size
 
 Grid = tuple[int, int]
 
@@ -65,6 +66,9 @@ class Family(Protocol):
     def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
         """Return rows and columns of visual tokens of each preprocessed picture."""
 
+    def seen_size(self, grid: Grid) -> Size:
+        """Return width and height in pixels of a preprocessed picture with this grid."""
+
     def encode(self, pixels: Mapping[str, Tensor]) -> list[FrameFeatures]:
         """Encode preprocessed pictures, each for itself."""
 
@@ -93,6 +97,12 @@ class Flat:
         self._model: Any = model.model
         self._config = model.config
         self._tokenizer = tokenizer
+
+    def seen_size(self, grid: Grid) -> Size:
+        """Return width and height of the square."""
+        side_px = self._config.vision_config.image_size
+        side_px = float(side_px if isinstance(side_px, int) else side_px[0])
+        return side_px, side_px
 
     def frame(self, image_tokens: str) -> str:
         """Return the image tokens alone."""

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
+from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.families.family import FrameFeatures, Grid
 
 
@@ -28,12 +29,19 @@ class QwenVl:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model: Any = model.model
-        self._merge = int(model.config.vision_config.spatial_merge_size)
+        vision = model.config.vision_config
+        self._merge = int(vision.spatial_merge_size)
+        self._cell_px = float(self._merge * vision.patch_size)
 
     def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
         """Return the grids after merging; the time axis of a picture is 1."""
         return [(height // self._merge, width // self._merge)
                 for _, height, width in pixels['image_grid_thw'].tolist()]
+
+    def seen_size(self, grid: Grid) -> Size:
+        """Return width and height in pixels of a preprocessed picture with this grid."""
+        rows, columns = grid
+        return self._cell_px * columns, self._cell_px * rows
 
     def encode(self, pixels: Mapping[str, Tensor]) -> list[FrameFeatures]:
         """Encode pictures; the vision encoder attends within each picture only."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from vts_ros.nodes.camera import Camera
+from vts_ros.nodes.camera import Cameras
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.pipeline import BrokenFrame
 
@@ -17,9 +17,9 @@ class UnansweredError(Exception):
     """There is nothing to describe, or it is no longer of interest; the message says why."""
 
 
-class Present:
+class CurrentPictures:
     """
-    Gives the window that is to be described now.
+    Gives the window that is to be described now; may be used from two threads.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Present:
 
     """
 
-    def __init__(self, cameras: Callable[[], Sequence[Camera]], now_ns: Callable[[], int],
+    def __init__(self, cameras: Cameras, now_ns: Callable[[], int],
                  max_age_sec: Callable[[], float]) -> None:
         self.buffer = FrameBuffer()
         self._cameras, self._now_ns, self._max_age_sec = cameras, now_ns, max_age_sec
@@ -67,21 +67,21 @@ class Present:
         missing = {**self._too_old(window), **self.missing()}
         fresh = [frame for frame in window if frame.camera not in missing]
         if not fresh:
-            raise UnansweredError(listed(missing))
+            raise UnansweredError(list_reasons(missing))
         return fresh
 
     def missing(self) -> dict[str, str]:
         """Return the cameras that do not show the present, each with the reason."""
         now_ns, limit_sec = self._now_ns(), self._max_age_sec()
         reasons = {camera.health.name: camera.health.missing(now_ns, limit_sec)
-                   for camera in self._cameras()}
+                   for camera in self._cameras}
         return {name: reason for name, reason in reasons.items() if reason}
 
-    def is_told(self, newest: tuple[str, int], told: tuple[str, int] | None) -> bool:
-        """Return whether a window was told about already: all after its newest is broken."""
-        return newest == told and newest[1] < max(self._broken.values(), default=0)
+    def is_described(self, newest: tuple[str, int], described: tuple[str, int] | None) -> bool:
+        """Return whether a window was described already: all after its newest is broken."""
+        return newest == described and newest[1] < max(self._broken.values(), default=0)
 
-    def is_of_the_present(self, stamp_ns: int) -> bool:
+    def is_current(self, stamp_ns: int) -> bool:
         """Return whether what was taken at this time may still stand."""
         limit_sec = self._max_age_sec()
         return not limit_sec or self._now_ns() - stamp_ns <= limit_sec * 1e9
@@ -91,7 +91,7 @@ class Present:
         frame = broken.frame
         self.buffer.discard(frame)
         self._broken[frame.camera] = max(frame.stamp_ns, self._broken.get(frame.camera, 0))
-        for camera in self._cameras():
+        for camera in self._cameras:
             if camera.health.name == frame.camera:
                 camera.leave_out('broken', str(broken))
 
@@ -105,6 +105,6 @@ class Present:
             for camera, stamp_ns in newest_ns.items() if now_ns - stamp_ns > limit_sec * 1e9}
 
 
-def listed(reasons: Mapping[str, str]) -> str:
+def list_reasons(reasons: Mapping[str, str]) -> str:
     """Return the cameras with their reasons in one line."""
     return ', '.join(f'{name}: {reason}' for name, reason in reasons.items())

@@ -1,0 +1,104 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Sketches of bodies and scenery, posed in the picture, nearest last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.scenes.shapes import Sketch
+from vts_ros.lab.scenes.world import Floats, FOCAL, View
+
+_CAP = np.array([[math.cos(a), math.sin(a)] for a in np.radians([90, 150, 210, 270]).tolist()])
+
+
+class Drawing(NamedTuple):
+    """
+    Sketches as the camera sees them: polygons in picture coordinates.
+
+    Attributes
+    ----------
+    points
+        (n, 2) picture coordinates.
+    starts
+        (k + 1,) first point of each polygon, and the end.
+    low, high
+        (k, 2) bounds of each polygon.
+    colours, glow
+        (k, 3), (k,) as in the sketches.
+    figures
+        (f + 1,) first polygon of each sketch, and the end.
+    bounds
+        (f, 4) left, top, right, bottom of each sketch.
+    x, y
+        (f,) distance forward and to the left in m.
+
+    """
+
+    points: Floats
+    starts: NDArray[np.intp]
+    low: Floats
+    high: Floats
+    colours: Floats
+    glow: NDArray[np.bool_]
+    figures: NDArray[np.intp]
+    bounds: Floats
+    x: Floats
+    y: Floats
+
+
+def _capsules(ends: Floats, depth: Floats, widths: Floats) -> Floats:
+    """Return the outlines (8 points each) of limbs from their ends (2k, 2) in the picture."""
+    a, b = ends[0::2], ends[1::2]
+    half = 0.5 * FOCAL * widths / depth[0::2]
+    along = b - a
+    length = np.sqrt((along * along).sum(axis=1))
+    short = length < 1e-6
+    along[short] = (0.0, 1.0)
+    along *= (half / np.where(short, 1.0, length))[:, None]
+    across = np.empty_like(along)
+    across[:, 0], across[:, 1] = -along[:, 1], along[:, 0]
+    cap = (_CAP[None, :, :1] * along[:, None], _CAP[None, :, 1:] * across[:, None])
+    tail = a[:, None] + cap[0] + cap[1]
+    head = b[:, None] - cap[0] - cap[1]
+    return np.concatenate((tail, head), axis=1).reshape(-1, 2)
+
+
+def draw(sketches: Sequence[Sketch], view: View) -> Drawing:
+    """Project sketches; all at once, as that is where the time goes."""
+    points, depth = view.project(np.concatenate(
+        [item.points for item in sketches] + [np.array([(item.s, item.d, 0.0)
+                                                        for item in sketches])]))
+    anchors = len(points) - len(sketches)
+    kinds = [len(item.widths) > 0 for item in sketches]
+    is_limb = np.repeat(kinds, [len(item.points) for item in sketches])
+    corners, ends = points[:anchors][~is_limb], points[:anchors][is_limb]
+    widths = np.concatenate([item.widths for item in sketches])
+    outlines = _capsules(ends, depth[:anchors][is_limb], widths)
+    # Polygons keep the order of their sketches: their points come from two arrays.
+    lengths = np.concatenate([np.full(len(item.widths), 8) if limb else item.lengths
+                              for item, limb in zip(sketches, kinds)])
+    counts = np.array([max(len(item.lengths), len(item.widths)) for item in sketches])
+    from_limb = np.repeat(np.repeat(kinds, counts), lengths)
+    merged = np.empty((len(from_limb), 2))
+    merged[from_limb], merged[~from_limb] = outlines, corners
+    starts = np.concatenate(([0], np.cumsum(lengths)))
+    low = np.minimum.reduceat(merged, starts[:-1])
+    high = np.maximum.reduceat(merged, starts[:-1])
+    figures = np.concatenate(([0], np.cumsum(counts)))
+    boxed = figures[:-1] + [item.unboxed for item in sketches]
+    # Pairs (from, to): every other result of reduceat is that of a figure.
+    pairs = np.stack((boxed, figures[1:]), axis=1).ravel()
+    pad = np.concatenate((low, low[-1:])), np.concatenate((high, high[-1:]))
+    bounds = np.concatenate((np.minimum.reduceat(pad[0], pairs)[::2],
+                             np.maximum.reduceat(pad[1], pairs)[::2]), axis=1)
+    x = depth[anchors:]
+    return Drawing(merged, starts, low, high,
+                   np.concatenate([item.colours for item in sketches]),
+                   np.concatenate([item.glow for item in sketches]), figures, bounds,
+                   x, -points[anchors:, 0] * x / FOCAL)

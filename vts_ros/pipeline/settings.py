@@ -1,0 +1,132 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The settings of window and pipeline, declared once.
+
+The parameters of the node, config/vts.yaml, docs/parameters.md and the options of ``vts annotate``
+are made from this table. Nothing heavy is imported here: help of the command line is fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from vts_ros.engines.names import BACKEND_NAMES, PRECISIONS
+from vts_ros.pipeline.config import MODES, PipelineConfig, VLM_BACKENDS
+
+#: When a value may change: at any time, while the node is unconfigured, or never.
+Change = Literal['live', 'unconfigured', 'never']
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    One setting.
+
+    Attributes
+    ----------
+    name
+        With the group that it belongs to, such as ``vlm.model``.
+    span
+        Smallest and largest value of a number.
+    choices
+        All values of a string.
+    field
+        Field of :class:`PipelineConfig` that it fills, if it is one of the pipeline.
+
+    """
+
+    name: str
+    default: Any
+    description: str
+    change: Change = 'unconfigured'
+    span: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    field: str | None = None
+
+
+def _of_pipeline(name: str, field: str, description: str, **rest: Any) -> Setting:
+    return Setting(name, getattr(PipelineConfig, field), description, field=field, **rest)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting('buffer.frames', 5, 'Frames of a window, per camera', span=(1, 32)),
+    Setting('buffer.interval_sec', 0.4, 'Spacing of the frames of a window', span=(0.0, 60.0)),
+    Setting('buffer.max_skew_sec', 0.1, 'How far apart the frames of several cameras may be to be '
+         'taken as of one moment; at most half of buffer.interval_sec is used', span=(0.0, 10.0)),
+    _of_pipeline('pipeline.deadline_ms', 'deadline_ms', 'Time for a description: fewer visual '
+                 'tokens and shorter answers keep it, more tokens where risk is; 0 is without',
+                 change='live', span=(0.0, 600_000.0)),
+    _of_pipeline('sparsify.keep_ratio', 'keep_ratio', 'Share of the visual tokens that the '
+                 'language model gets; 1 keeps all', change='live', span=(0.01, 1.0)),
+    _of_pipeline('sparsify.min_keep_ratio', 'min_keep_ratio', 'Share of the visual tokens that is '
+                 'kept whatever the deadline', span=(0.01, 1.0)),
+    _of_pipeline('sparsify.mode', 'mode', 'window: choose anew among all frames of every window; '
+                 'causal: choose once for every frame when it comes, and read it at once, so that '
+                 'an answer pays for question and answer only', choices=MODES),
+    _of_pipeline('sparsify.group_frames', 'group_frames', 'Causal mode: frames per camera that '
+                 'are compared with one key frame; an answer is about one to two times as many',
+                 span=(1, 64)),
+    _of_pipeline('engine.backend', 'engine_backend', 'What runs the proposal network',
+                 choices=('auto', *BACKEND_NAMES)),
+    _of_pipeline('engine.precision', 'engine_precision', 'Precision of the proposal network; int8 '
+                 'needs `vts compile --precision int8` once', choices=PRECISIONS),
+    _of_pipeline('engine.threads', 'threads', 'Threads on the CPU, of engines and language model; '
+                 '0 chooses: one for small models, else all cores but one',
+                 span=(0, 256)),
+    _of_pipeline('vlm.model', 'model', 'Checkpoint: a shipped name, a directory, or a hub id in '
+                 'the local cache; on a server the name that it has there'),
+    _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
+    _of_pipeline('vlm.max_pixels', 'max_pixels', 'Larger pictures are scaled down to so many '
+                 'pixels before anything looks at them: what a picture costs the language model '
+                 'grows with them; 0 leaves pictures as they are', span=(0, 67_108_864)),
+    _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
+                 span=(1, 4096)),
+    _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
+                 'are kept; question and answer come on top', span=(64, 1048576)),
+    _of_pipeline('vlm.draft', 'draft', 'Guess descriptions from the last one, token by token '
+                 'checked by the model: the same answers, sooner where scenes stay alike'),
+    _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
+                 'written, so that any model gives a report that can be read; needs llguidance'),
+    _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '
+                 'checkpoint, float32 where the processor has no half floats), float32, bfloat16, '
+                 'float16'),
+    _of_pipeline('vlm.attn_implementation', 'attn_implementation', 'Attention of the language '
+                 'model: auto, sdpa, eager, flash_attention_2, or what else transformers know'),
+    _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: quantization_config of '
+                 'transformers as JSON; empty takes the checkpoint as it is'),
+    _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint',
+                 change='never'),
+    _of_pipeline('vlm.backend', 'vlm_backend', 'Where the language model runs: transformers (in '
+                 'this process) or openai (behind a server with that protocol)',
+                 choices=VLM_BACKENDS, change='never'),
+    _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
+                 'environment, OPENAI_API_KEY', change='never'),
+    _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Longest time for an answer of the server, '
+                 'retries included', span=(0.1, 600.0)),
+    _of_pipeline('vlm.retries', 'retries', 'How often a request is repeated when the server '
+                 'cannot be reached or has no room', span=(0, 10)),
+    _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
+                 'file', change='live'),
+    _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
+                 'config/prompts.yaml of the package', change='never'),
+)
+
+
+def settings_of(group: str) -> tuple[Setting, ...]:
+    """Return the settings whose names begin with a group."""
+    return tuple(setting for setting in SETTINGS if setting.name.startswith(f'{group}.'))
+
+
+class Values(Protocol):
+    """A value for the name of each setting."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value."""
+
+
+def pipeline_config(values: Values) -> PipelineConfig:
+    """Return the settings of the pipeline from the values of all names."""
+    return PipelineConfig(**{
+        setting.field: values[setting.name] for setting in SETTINGS if setting.field})

@@ -1,0 +1,72 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+How each family was trained to be told of pictures and to say where something is.
+
+The words of a prompt are in ``config/prompts.yaml``; what is in them of a family is here. Of
+transformers the processors and chat templates are the source, of boxes what the authors publish.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
+
+
+@dataclass(frozen=True)
+class Convention:
+    """
+    What a family knows.
+
+    Attributes
+    ----------
+    caption
+        Before each picture: ``{age}`` in seconds, 0.0 for the newest; ``{time}`` in seconds since
+        the first; ``{number}`` of the picture among those of its camera, from 1.
+    caption_causal
+        The same in causal mode, where no age is known when a picture comes.
+    box
+        How a box is written.
+    has_system
+        Whether it knows a system message. To others its text is said before the instruction.
+
+    """
+
+    caption: str = '{age}s'
+    caption_causal: str = '{time}s'
+    box: BoxForm = ZERO_TO_ONE
+    has_system: bool = True
+
+
+#: What the models that are trained here know; and all whose authors name nothing else.
+PLAIN = Convention()
+
+#: By ``model_type`` of a checkpoint's config.json.
+CONVENTIONS: dict[str, Convention] = {
+    # Its model card shows turns of user and assistant alone, and no boxes:
+    # https://huggingface.co/HuggingFaceM4/Idefics3-8B-Llama3
+    'idefics3': Convention(has_system=False),
+    # "Frame1: " before each frame: processing_internvl.py of transformers. Boxes from 0 to 1000
+    # after their label:
+    # https://internvl.readthedocs.io/en/latest/get_started/chat_data_format.html
+    'internvl': Convention('Frame{number}: ', 'Frame{number}: ', BoxForm(scale=1000.0)),
+    # Frames of a video have no text. Boxes from 0 to 1 since LLaVA 1.5:
+    # https://github.com/haotian-liu/LLaVA/issues/606
+    'llava_onevision': PLAIN,
+    # Tells frames in whole seconds (processing_smolvlm.py of transformers), which those of a
+    # window share, so that they are told by age. Boxes: nothing is published.
+    'smolvlm': PLAIN,
+    # Frames have no text. Boxes from 0 to 1000 after their label, between tokens of their own:
+    # https://arxiv.org/abs/2409.12191 and https://github.com/QwenLM/Qwen3-VL/issues/866
+    'qwen2_vl': Convention(box=BoxForm(scale=1000.0)),
+    # Frames have no text. Boxes in pixels of the resized picture, before their label:
+    # https://github.com/QwenLM/Qwen3-VL/issues/676 and the notebook spatial_understanding that is
+    # named there.
+    'qwen2_5_vl': Convention(box=BoxForm('bbox_2d', None, label_first=False)),
+    # "<1.2 seconds>" before each step of a video, from its start: processing_qwen3_vl.py of
+    # transformers. Boxes from 0 to 1000, before their label:
+    # https://github.com/QwenLM/Qwen3-VL/blob/main/cookbooks/2d_grounding.ipynb
+    'qwen3_vl': Convention('<{time} seconds>', '<{time} seconds>',
+                           BoxForm('bbox_2d', 1000.0, label_first=False)),
+}
