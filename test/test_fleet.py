@@ -35,7 +35,7 @@ from vts_ros.fleet.answer_tables import (
     WORK,
 )
 from vts_ros.fleet.fleet_run import annotate_fleet, ClusterOptions, Totals
-from vts_ros.fleet.recordings import find_recordings, FleetError, Recording
+from vts_ros.fleet.sources import find_recordings, FleetError, Recording
 from vts_ros.fleet.stretches import WindowSettings
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig

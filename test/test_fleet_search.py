@@ -21,9 +21,9 @@ from vts_ros.fleet.fleet_benchmark import measure_search, QUESTIONS
 from vts_ros.fleet.fleet_report import fleet_report, write_report
 from vts_ros.fleet.fleet_worker import look
 from vts_ros.fleet.moments import moments, write_clip, write_page
-from vts_ros.fleet.recordings import find_recordings, FleetError
 from vts_ros.fleet.search import conditions, Fleet
 from vts_ros.fleet.signals import add_signals
+from vts_ros.fleet.sources import find_recordings, FleetError
 from vts_ros.pipeline.frames import decode_image
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.vlm.answers import Answer, RiskLevel

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 import pyarrow as pa
 from pyarrow import parquet
 
-from vts_ros.fleet.recordings import FleetError, Recording
+from vts_ros.fleet.sources import FleetError, Recording
 from vts_ros.fleet.stretches import Plan, WindowSettings
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.report import SceneReport

@@ -21,8 +21,8 @@ from vts_ros.fleet.answer_tables import (
     TIMING_COLUMNS,
     words,
 )
-from vts_ros.fleet.recordings import Recording
 from vts_ros.fleet.search import Fleet, LEVELS
+from vts_ros.fleet.sources import Recording
 
 #: Questions of every kind.
 QUESTIONS = (

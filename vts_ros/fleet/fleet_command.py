@@ -92,7 +92,7 @@ def annotate(
 
     from vts_ros.fleet.answer_tables import FleetSettings
     from vts_ros.fleet.fleet_run import annotate_fleet, ClusterOptions
-    from vts_ros.fleet.recordings import find_recordings, FleetError
+    from vts_ros.fleet.sources import find_recordings, FleetError
     from vts_ros.fleet.stretches import WindowSettings
     from vts_ros.pipeline.config import PipelineConfig
 
@@ -172,8 +172,8 @@ def find(
 
     from rich.console import Console
 
-    from vts_ros.fleet.recordings import FleetError
     from vts_ros.fleet.search import Fleet, rows
+    from vts_ros.fleet.sources import FleetError
 
     if sql and question:
         raise FleetError('either words and conditions or --sql')
@@ -198,7 +198,7 @@ def find(
 def _show(folder: Path, question: str, count: int, found: list[dict[str, Any]],
           clips: Path | None, page: Path | None) -> list[Path]:
     from vts_ros.fleet.moments import moments, write_clip, write_page
-    from vts_ros.fleet.recordings import FleetError
+    from vts_ros.fleet.sources import FleetError
 
     if found and not {'recording', 'stamp'} <= found[0].keys():
         raise FleetError('clips and pages need the columns recording and stamp')

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.fleet.moments import moments, picture_of
-from vts_ros.fleet.recordings import FleetError
 from vts_ros.fleet.search import Fleet, rows
+from vts_ros.fleet.sources import FleetError
 from vts_ros.pipeline.report import RISK_COLOURS
 from vts_ros.vlm.answers import RISK_LEVELS
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from vts_ros.fleet.answer_tables import FleetFolder, FleetSettings
 from vts_ros.fleet.fleet_worker import FleetWorker, Job, Outcome
-from vts_ros.fleet.recordings import FleetError, Recording
+from vts_ros.fleet.sources import FleetError, Recording
 
 # Read when Ray is imported: it would report to its makers.
 os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')

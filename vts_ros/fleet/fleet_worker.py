@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import BagError, VtsError
 from vts_ros.fleet.answer_tables import Answers, FleetFolder, FleetSettings, StorageError
-from vts_ros.fleet.recordings import Recording
 from vts_ros.fleet.signals import add_signals
+from vts_ros.fleet.sources import Recording
 from vts_ros.fleet.stretches import (
     describe_stretch,
     describe_whole,

@@ -23,7 +23,7 @@ from rosbags.typesys import TypesysError
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.fleet.answer_tables import FleetFolder, report_of
-from vts_ros.fleet.recordings import find_recordings, FleetError, Recording
+from vts_ros.fleet.sources import find_recordings, FleetError, Recording
 from vts_ros.pipeline.frames import Frame
 from vts_ros.tools import pictures as visuals
 from vts_ros.tools.bags import Bag, read_frames_from, until_damage

@@ -35,7 +35,7 @@ from vts_ros.fleet.answer_tables import (
     TIMINGS,
     words,
 )
-from vts_ros.fleet.recordings import FleetError
+from vts_ros.fleet.sources import FleetError
 
 #: In the order of danger; what is unknown has no place in it.
 LEVELS = ('none', 'low', 'medium', 'high')
