@@ -142,7 +142,8 @@ def test_the_last_key_frame_is_found(pipeline: Pipeline, tmp_path: Path,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """It has an advantage, here an insuperable one; without it, some answers are others."""
     bag, settings = messy_drive(tmp_path / 'bag'), WindowSettings()
-    sticky = Pipeline.load(replace(pipeline.config, hysteresis=10.0))
+    sticky = Pipeline(pipeline.sparsifier.variant(hysteresis=10.0), pipeline.language_model,
+                      pipeline.prompts, pipeline.config)
     whole = told(list(describe_whole(sticky, bag, settings, Counter())))
     assert cut(sticky, bag, settings, 4.0)[1] == whole
     monkeypatch.setattr('vts_ros.fleet.stretches.find_last_key', lambda *_: None)
