@@ -29,7 +29,7 @@ $(READY): setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@touch .venv/COLCON_IGNORE
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e '.[cpu,ros,rtx,lab,test]'
+		-c constraints.txt -e '.[cpu,fleet,ros,rtx,lab,test]'
 	@touch $@
 
 demo: $(READY)  ## Describe a drive and write an annotated video; DEMO_BAG=<folder> takes your own bag

@@ -71,6 +71,8 @@ setup(
         'lab': [*TOOLS, 'onnxscript', 'safetensors', 'tokenizers'],
         # LingoQA is in Parquet files; texts are scored as captions are.
         'eval': ['pyarrow', 'pycocoevalcap'],
+        # Thousands of recordings, on one machine or on a cluster.
+        'fleet': [*TOOLS, 'duckdb', 'pyarrow', 'ray'],
         # ROS 2 Jazzy from PyPI, for machines without an apt installation.
         'ros': [
             'ros-jazzy-diagnostic-msgs',
@@ -113,6 +115,7 @@ setup(
             'bench = vts_ros.lab.cli.bench_command:app [lab]',
             'compile = vts_ros.lab.cli.compile_command:app [lab]',
             'eval = vts_ros.lab.cli.eval_command:app [lab]',
+            'fleet = vts_ros.fleet.fleet_command:app [fleet]',
             'models = vts_ros.tools.cli.models_command:app [tools]',
             'render = vts_ros.lab.cli.render_command:app [lab]',
             'replay = vts_ros.nodes.replay_command:app [tools]',

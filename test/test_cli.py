@@ -37,7 +37,8 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
     """Help names the commands and shows an example, without importing models or ROS."""
     done = vts('--help')
     assert done.returncode == 0
-    for command in ('annotate', 'replay', 'render', 'models', 'eval', 'train', 'compile', 'bench'):
+    for command in ('annotate', 'replay', 'fleet', 'render', 'models', 'eval', 'train', 'compile',
+                    'bench'):
         assert command in done.stdout
     assert 'vts annotate' in done.stdout
     heavy = {'torch', 'transformers', 'cv2', 'matplotlib', 'rosbags', 'rclpy'}
@@ -49,7 +50,8 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize('command', ['annotate', 'replay', 'render', 'models', 'eval scenes',
                                      'compile', 'bench', 'bench engines', 'bench growth',
-                                     'bench deadline'])
+                                     'bench deadline', 'fleet annotate', 'fleet find',
+                                     'fleet report', 'fleet bench'])
 def test_every_command_has_an_example(command: str) -> None:
     """The help of a command ends with a line that can be copied."""
     done = vts(*command.split(), '--help')

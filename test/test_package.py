@@ -32,7 +32,7 @@ MARKER = 'share/ament_index/resource_index/packages/vts_ros'
 #: one line stand side by side and do not know each other.
 LAYERS = (
     ('lab',),
-    ('nodes',),
+    ('nodes', 'fleet'),
     ('tools',),
     ('pipeline',),
     ('sparsify', 'vlm'),
@@ -153,6 +153,18 @@ def test_only_nodes_import_ros_and_imports_only_go_down() -> None:
             if ROS.fullmatch(package) and importer != 'nodes':
                 wrong.append(f'{path}: {name}')
     assert not wrong
+
+
+def test_nothing_needs_the_fleet_and_nothing_else_needs_ray() -> None:
+    """It is an extra of its own, which its command alone brings in."""
+    wrong = [f'{path}: {name}' for path, part in modules().items() if part != 'fleet'
+             for name in imports(path)
+             if f'{name}.'.startswith(('vts_ros.fleet.', 'ray.', 'duckdb.'))]
+    assert not wrong
+    setup = (ROOT / 'setup.py').read_text()
+    listed = re.search(r'install_requires=\[(.*?)\]', setup, re.DOTALL)
+    assert listed is not None
+    assert not re.search('ray|duckdb|pyarrow', listed[1])
 
 
 def test_no_two_files_have_the_same_name() -> None:

@@ -123,13 +123,18 @@ class WindowReader:
     prefix_reader
         Reads pictures that several questions share; None where the model is behind a server.
 
+    Attributes
+    ----------
+    key
+        Camera and stamp of the last key frame: all that is carried from window to window.
+
     """
 
     def __init__(self, cache: FrameCache, sparsifier: Sparsifier, language_model: LanguageModel,
                  prefix_reader: PrefixReader | None) -> None:
         self._cache, self._sparsifier = cache, sparsifier
         self._language_model, self._prefix_reader = language_model, prefix_reader
-        self._key: tuple[str, int] | None = None
+        self.key: tuple[str, int] | None = None
 
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
         """Compute the features of the frames."""
@@ -158,11 +163,11 @@ class WindowReader:
     def select(self, entries: Sequence[FrameEntry], keep_ratio: float) -> Selection:
         """Choose key frame and tokens; the last key frame has an advantage."""
         keys = [entry.frame.key for entry in entries]
-        previous = keys.index(self._key) if self._key in keys else None
+        previous = keys.index(self.key) if self.key in keys else None
         selection = self._sparsifier.select_each(
             [entry.proposal for entry in entries], [entry.features.grid for entry in entries],
             keep_ratio, previous)
-        self._key = keys[selection.key]
+        self.key = keys[selection.key]
         return selection
 
     def forget(self) -> None:
@@ -172,7 +177,7 @@ class WindowReader:
 
     def clear(self) -> None:
         """Forget the last key frame, too."""
-        self._key = None
+        self.key = None
         self.forget()
 
     def find(self, key: tuple[str, int]) -> Frame | None:

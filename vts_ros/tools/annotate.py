@@ -17,7 +17,7 @@ import signal
 import tempfile
 import threading
 from types import FrameType
-from typing import Any, TYPE_CHECKING
+from typing import Any, Protocol, TYPE_CHECKING
 
 import numpy as np
 
@@ -33,7 +33,10 @@ from vts_ros.tools.timeline import draw_timeline
 from vts_ros.vlm.answers import RISK_LEVELS
 
 if TYPE_CHECKING:
-    from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
+    from vts_ros.pipeline.config import PipelineConfig
+    from vts_ros.pipeline.features import BrokenFrame
+    from vts_ros.pipeline.frames import Window
+    from vts_ros.pipeline.pipeline import Pipeline
 
 #: The frames of a report in its order, None where one is not recorded; the newest always is.
 Frames = Sequence[Frame | None]
@@ -142,7 +145,29 @@ class Summary:
             [report.latency_ms.get('total', 0.0) for report in self.reports], percentile))
 
 
-def describe_frames(pipeline: Pipeline, frames: Iterable[Frame], *,
+class Describer(Protocol):
+    """What is asked about a drive: a pipeline, or what stands in for one."""
+
+    config: PipelineConfig
+
+    def describe(self, window: Window) -> SceneReport:
+        """Say what the scene is; raise BrokenFrame if a frame cannot be decoded."""
+        ...
+
+    def ingest(self, window: Window) -> object:
+        """Look at frames that nobody asks about."""
+        ...
+
+    def frames_of(self, report: SceneReport) -> Frames:
+        """Return the frames of the last report."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        ...
+
+
+def describe_frames(pipeline: Describer, frames: Iterable[Frame], *,
                     buffer: FrameBuffer | None = None, every: int = 1,
                     counters: Counter[str] | None = None
                     ) -> Iterator[Pair]:

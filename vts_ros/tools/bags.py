@@ -146,6 +146,12 @@ class Bag:
         """Return topics and types."""
         return self._connections
 
+    @property
+    def duration_sec(self) -> float:
+        """Return the time from the first message that was received to the last."""
+        return 1e-9 * (max(one.end_ns for one in self._storages)
+                       - min(one.start_ns for one in self._storages))
+
     def image_topics(self) -> list[CameraTopic]:
         """Return all image topics but drawn ones and those that only a plugin can decode."""
         return sorted(
@@ -158,9 +164,17 @@ class Bag:
         """Return the image topics that hold pictures in colour, in the order of their names."""
         return [camera for camera in self.image_topics() if not self._is_depth(camera)]
 
-    def messages(self, topics: Iterable[str]) -> Iterator[tuple[Connection, int, bytes]]:
+    def messages(self, topics: Iterable[str], since_ns: int = 0
+                 ) -> Iterator[tuple[Connection, int, bytes]]:
         """
         Yield connection, receive time (ns) and serialised message in the order of time.
+
+        Parameters
+        ----------
+        topics
+            Their names.
+        since_ns
+            Receive time from which on; what is before it in the files is not read.
 
         Raises
         ------
@@ -178,7 +192,7 @@ class Bag:
             if not of:
                 continue
             try:
-                for id_, received_ns, data in storage.messages(of):
+                for id_, received_ns, data in storage.messages(of, since_ns):
                     yield of[id_], received_ns, plain(data)
             # Besides their own errors, the storages let out those of sqlite, zstd and struct.
             except Exception as error:
@@ -497,10 +511,17 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
         If nothing can be read, or, after what can be read, where the storage is damaged.
 
     """
+    for _, frame in read_frames_from(0, bag, topics, counters):
+        yield frame
+
+
+def read_frames_from(since_ns: int, bag: str | Path, topics: Sequence[str] | None = None,
+                     counters: Counter[str] | None = None) -> Iterator[tuple[int, Frame]]:
+    """Yield frames from a receive time on, each with its own; otherwise as `read_frames`."""
     counters = Counter() if counters is None else counters
     with Bag(bag, counters) as opened:
         wanted = [camera.topic for camera in _require_cameras(opened, topics)]
-        for connection, received_ns, data in opened.messages(wanted):
+        for connection, received_ns, data in opened.messages(wanted, since_ns):
             try:
                 message = opened.deserialize(data, connection.msgtype)
                 frame = _to_frame(message, connection, received_ns)
@@ -509,7 +530,7 @@ def read_frames(bag: str | Path, topics: Sequence[str] | None = None,
                 continue
             counters['frames'] += 1
             counters['no_stamp'] += not _stamp_ns(message)
-            yield frame
+            yield received_ns, frame
 
 
 def until_damage(items: Iterator[Item], counters: Counter[str]) -> Iterator[Item]:

@@ -66,11 +66,13 @@ class Storage(Protocol):
 
     #: By an id that messages refer to.
     topics: dict[int, Topic]
-    #: Receive time of the first message.
+    #: Receive time of the first message, and of the last.
     start_ns: int
+    end_ns: int
 
-    def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Yield topic id, receive time and message in the order of time."""
+    def messages(self, wanted: Collection[int], since_ns: int = 0
+                 ) -> Iterator[tuple[int, int, bytes]]:
+        """Yield topic id, receive time and message in the order of time, from some time on."""
         ...
 
     def close(self) -> None:
@@ -85,12 +87,13 @@ def warn_once(text: str) -> None:
 
 
 class _Part(NamedTuple):
-    """A chunk, or a message outside of all chunks: where it is, and when it begins."""
+    """A chunk, or a message outside of all chunks: where it is, when it begins and ends."""
 
     start_ns: int
     offset: int
     #: Whose messages are there; empty: not known.
     channels: frozenset[int]
+    end_ns: int
 
 
 @dataclass
@@ -129,16 +132,19 @@ class McapFile:
         counters['truncated'] += not self._index.is_complete
         self.topics = {id_: self._topic(channel) for id_, channel in self._index.channels.items()}
         self.start_ns = min((part.start_ns for part in self._index.parts), default=0)
+        self.end_ns = max((part.end_ns for part in self._index.parts), default=0)
         self._stream = path.open('rb')
         self._damaged: set[int] = set()
 
-    def messages(self, wanted: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
-        """Yield channel id, receive time and message in the order of time."""
+    def messages(self, wanted: Collection[int], since_ns: int = 0
+                 ) -> Iterator[tuple[int, int, bytes]]:
+        """Yield channel id, receive time and message in order; chunks before are not read."""
         numbers = count()
         ready: list[tuple[int, int, Message]] = []
         # Chunks may overlap in time: what comes before the next of them is ready.
         for part in sorted(self._index.parts, key=lambda part: part[:2]):
-            if part.channels and part.channels.isdisjoint(wanted):
+            if part.end_ns < since_ns or (
+                    part.channels and part.channels.isdisjoint(wanted)):
                 continue
             while ready and ready[0][0] <= part.start_ns:
                 yield _of_channel(heapq.heappop(ready)[2])
@@ -150,7 +156,8 @@ class McapFile:
                 self._damaged.add(part.offset)
                 continue
             for record in records:
-                if isinstance(record, Message) and record.channel_id in wanted:
+                if (isinstance(record, Message) and record.channel_id in wanted
+                        and record.log_time >= since_ns):
                     heapq.heappush(ready, (record.log_time, next(numbers), record))
         while ready:
             yield _of_channel(heapq.heappop(ready)[2])
@@ -197,7 +204,8 @@ def _read_index(stream: BinaryIO) -> _Index | None:
         return None
     return _Index(
         [_Part(one.message_start_time, one.chunk_start_offset,
-               frozenset(one.message_index_offsets)) for one in summary.chunk_indexes],
+               frozenset(one.message_index_offsets), one.message_end_time)
+         for one in summary.chunk_indexes],
         dict(summary.channels), dict(summary.schemas),
         Counter(summary.statistics.channel_message_counts))
 
@@ -244,7 +252,7 @@ def _add(index: _Index, records: list[McapRecord], offset: int) -> None:
             times.append(record.log_time)
             channels.add(record.channel_id)
     if times:
-        index.parts.append(_Part(min(times), offset, frozenset(channels)))
+        index.parts.append(_Part(min(times), offset, frozenset(channels), max(times)))
 
 
 def _records(stream: BinaryIO, offset: int) -> list[McapRecord]:
