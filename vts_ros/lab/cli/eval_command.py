@@ -409,6 +409,9 @@ def eval_proposal(
     tiles: TilesOption = False,
     grid: Annotated[str, typer.Option(
         help='With --bag: rows and columns of visual tokens per frame.')] = '9x16',
+    picture: Annotated[bool, typer.Option(
+        help='With --bag and --report: show frames of the recordings; not where their licence '
+             'forbids it.')] = True,
     budgets: BudgetsOption = '0.8,0.6,0.4,0.2,0.1',
     device: DeviceOption = 'auto',
     as_json: JsonOption = False,
@@ -440,7 +443,7 @@ def eval_proposal(
     networks = _networks(proposal, folder, against or [])
     if bag:
         _judge(networks, bag, boxes, teacher, tiles, token_grids(grid, [], '')[0], ratios, report,
-               as_json)
+               picture, as_json)
         return
     if against or report:
         _compare_networks(networks, model, split, n, ratios, device, report, as_json)
@@ -471,7 +474,7 @@ def _networks(proposal: Path | None, folder: Path, against: list[str]) -> dict[s
 
 def _judge(networks: dict[str, Path], bags: list[Path], boxes: Path | None, teacher: Path | None,
            tiles: bool, grid: tuple[int, int], ratios: list[float], report: Path | None,
-           as_json: bool) -> None:
+           has_picture: bool, as_json: bool) -> None:
     """Show how much of the road users of recordings is kept, and write the page if asked to."""
     import time
 
@@ -502,7 +505,7 @@ def _judge(networks: dict[str, Path], bags: list[Path], boxes: Path | None, teac
     if empty:
         console.print(f'no road users in {", ".join(empty)}', highlight=False, markup=False)
     written = page.write_recordings(result, measured, ways, judge, grid, _this_run(
-        'cpu', start_sec), report) if report else []
+        'cpu', start_sec), report, has_picture) if report else []
     finish(console, written, result, as_json)
 
 

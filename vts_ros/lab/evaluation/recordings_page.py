@@ -185,7 +185,8 @@ def worst(recordings: Sequence[Measured], network: str) -> list[Measured]:
 
 
 def write_recordings(result: Values, measured: Sequence[Measured], ways: Mapping[str, Salient],
-                     judge: str, grid: tuple[int, int], run: Run, folder: Path) -> list[Path]:
+                     judge: str, grid: tuple[int, int], run: Run, folder: Path,
+                     has_picture: bool = True) -> list[Path]:
     """
     Write the page about recordings, its picture and its data.
 
@@ -197,20 +198,24 @@ def write_recordings(result: Values, measured: Sequence[Measured], ways: Mapping
         What it was made of.
     judge
         Where the road users come from, in a few words.
+    has_picture
+        Whether frames may be shown.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / name for name in (PAGE, PICTURE, DATA)]
+    written = [folder / name for name in (PAGE, DATA, PICTURE)]
     network = result['networks'][0]
     pictures = {recording.values['name']: draw_kept(recording.shown, ways[network], network, grid)
-                for recording in worst(measured, network)}
+                for recording in worst(measured, network)} if has_picture else {}
     about = {**{name: way.about for name, way in ways.items()}, **ABOUT_RIVALS}
     lines = _page(result, list(pictures), about, judge, grid, run)
     written[0].write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    written[1].write_bytes(encode(np.vstack(list(pictures.values()))))
     data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'judge': judge,
             'grid': list(grid), 'result': result}
-    written[2].write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    written[1].write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    if not pictures:
+        return written[:2]
+    written[2].write_bytes(encode(np.vstack(list(pictures.values()))))
     return written
 
 
@@ -228,10 +233,11 @@ def _page(result: Values, shown: Sequence[str], ways: Mapping[str, str], judge: 
            f'described. Road users: {judge}.\n')
     if result['empty']:
         yield f'Without road users: {", ".join(f"`{name}`" for name in result["empty"])}.\n'
-    yield f'![Frames of recordings with the road users in boxes]({PICTURE})\n'
-    yield (f'One window at {SHOWN_SHARE:.0%} with `{result["networks"][0]}` of the recordings of '
-           f'which it keeps least\n({", ".join(f"`{name}`" for name in shown)}), oldest frame '
-           'first: what is grey is dropped.\n')
+    if shown:
+        yield f'![Frames of recordings with the road users in boxes]({PICTURE})\n'
+        yield (f'One window at {SHOWN_SHARE:.0%} with `{result["networks"][0]}` of the recordings '
+               f'of which it keeps least\n({", ".join(f"`{name}`" for name in shown)}), oldest '
+               'frame first: what is grey is dropped.\n')
     yield '## Where a baseline is ahead\n'
     for sentence in leads_in_words(result):
         yield f'- {sentence}'
