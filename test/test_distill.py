@@ -32,7 +32,13 @@ from vts_ros.lab.training.distillation import (
 )
 from vts_ros.paths import model_path
 from vts_ros.sparsify import Proposal, Sparsifier
-from vts_ros.sparsify.proposal_network import MAP_SIZE, ProposalNet, SALIENCY_PARTS
+from vts_ros.sparsify.proposal_network import (
+    INPUT_SIZE,
+    MAP_SIZE,
+    ProposalNet,
+    resample,
+    SALIENCY_PARTS,
+)
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.prompts import describe_prompt
@@ -199,7 +205,7 @@ def test_distillation_from_the_command_line_resumes(
         assert set(report[name]['use_recall']) == {'0.8', '0.6', '0.4', '0.2', '0.1'}
         assert report[name]['n'] == report['n']
     example = Example.load(examples[0])
-    assert example.frames.shape == (5, 128, 224, 3)
+    assert example.frames.shape == (5, *INPUT_SIZE, 3)
     assert np.abs(example.use).max() > 0.0
 
     # Only what is missing is asked again.
@@ -233,7 +239,8 @@ def test_rendered_windows_are_distilled_and_compared_with_their_truth(
     for number, example in enumerate(examples):
         scene = next(balanced_scenes('train', 1, 10_000_000 + number))
         clip = render_window(scene)
-        assert (example.frames == clip.frames).all()
+        seen = resample(torch.from_numpy(clip.frames)).round().to(torch.uint8).numpy()
+        assert (example.frames == seen).all()
         assert example.truth is not None
         assert (example.truth == np.stack(
             [true_saliency(one, *MAP_SIZE) for one in clip.truths])).all()
