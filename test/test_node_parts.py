@@ -194,14 +194,14 @@ class HeldUpDescriptions:
     def __init__(self, node: VtsNode, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go_on, self.begun = threading.Event(), threading.Semaphore(0)
         self._describe = Pipeline.describe
-        monkeypatch.setattr(Pipeline, 'describe', lambda *given: self._hold(*given))
+        monkeypatch.setattr(Pipeline, 'describe', lambda *given, **how: self._hold(*given, **how))
         let_stand(node)
         self.risks: list[DiagnosticArray] = published(node, '/vts_node/risk', monkeypatch)
 
-    def _hold(self, *given: Any) -> SceneReport:
+    def _hold(self, *given: Any, **how: Any) -> SceneReport:
         self.begun.release()
         assert self.go_on.wait(100.0)
-        return self._describe(*given)
+        return self._describe(*given, **how)
 
     @property
     def levels(self) -> list[bytes]:
