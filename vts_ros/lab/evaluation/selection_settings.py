@@ -171,6 +171,9 @@ def _cell(values: Values, usual: Values | None) -> str:
     for metric, column in enumerate(values.T):
         known = ~np.isnan(column)
         share = column[known]
+        if not len(share):
+            texts.append('-')
+            continue
         if usual is None:
             texts.append(f'{100.0 * share.mean():.1f}')
             continue
