@@ -17,7 +17,8 @@ check test fuzz: export OMP_NUM_THREADS := 1
 # Processes that run tests, each whole files of them. More than cores, of which two are meant: many
 # tests wait for nodes that start.
 WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
+	--no-loadscope-reorder --max-worker-restart=0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo picture parameters check test tests fuzz lint style types clean

@@ -19,6 +19,10 @@ import pytest
 from ros_domains import own_domain
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Workers take whole files: what takes minutes is begun first, so that none is left at the end.
+LONGEST = (
+    'test_node', 'test_fleet', 'test_node_promises', 'test_training', 'test_distill',
+    'test_node_cameras', 'test_bench', 'test_annotate_ends', 'test_compile', 'test_node_health')
 #: How long a process has to end by itself at the end of a test.
 END_SEC = 30.0
 
@@ -158,7 +162,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow who asks for a ROS domain: that is for processes that are started in it."""
+    """Mark what is slow by what it asks for, and have the longest files run first."""
     for item in items:
+        # A domain is asked for by who starts processes in it.
         if {'ros', 'own_ros'} & set(getattr(item, 'fixturenames', ())):
             item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: (
+        LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST),
+        item.path not in slow))
