@@ -111,15 +111,14 @@ def _set_threads(threads: int, vlm: Vlm) -> None:
 
 
 def _check_mode(config: PipelineConfig) -> None:
-    """See that mode and draft are possible, before anything large is loaded."""
+    """See that the mode is possible, before anything large is loaded."""
     if config.mode not in MODES:
         raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
     if config.speak not in SPEAK:
         raise VlmError(f'speak cannot be {config.speak!r}, there are: {", ".join(SPEAK)}')
-    if config.vlm_backend == 'openai' and (config.draft or config.mode == 'causal'):
-        raise VlmError('causal mode and drafts need the language model in this process: set '
-                       'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '
-                       'to false')
+    if config.vlm_backend == 'openai' and config.mode == 'causal':
+        raise VlmError('causal mode needs the language model in this process: set vlm.backend to '
+                       'transformers, or sparsify.mode to window')
 
 
 def _language_model(config: PipelineConfig) -> LanguageModel:

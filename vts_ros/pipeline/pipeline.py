@@ -42,6 +42,7 @@ from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, has_facts, inspect, Parsed, schema, THOUGHT
 from vts_ros.vlm.boxes import PictureSize, UnitWatch
+from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompts import Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
@@ -97,6 +98,8 @@ class Pipeline:
         The questions that the model knows; without, it is asked anything.
     speaking
         Decides whether the model is asked; without, it always is.
+    drafts
+        Answers that the next one may be like; None where none is drafted.
     engine_choice
         Why the engine is the one it is.
     clock
@@ -127,7 +130,7 @@ class Pipeline:
         self._notes = WindowNotes(
             kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
         self._deadline = Deadline(config.min_keep_ratio)
-        self._draft: tuple[int, ...] = ()
+        self.drafts = Drafts() if config.draft and isinstance(language_model, Vlm) else None
         self._counters: Counter[str] = Counter()
         self._units = UnitWatch()
 
@@ -230,15 +233,15 @@ class Pipeline:
             window, self.prompts.description.about(vehicle), self._planner(is_timed), watch,
             share=False)
         self._notes.look(prepared)
-        options: dict[str, Any] = {'draft': self._draft} if self.config.draft else {}
+        options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
         early = self._early_risk(prepared, watch, stop, on_risk)
         options['on_text'] = early.on_text if until_risk is None else _both(
             early.on_text, until_risk.on_text)
         (generation,), (row,) = self.generate(
             [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
         is_whole = until_risk is None or not until_risk.is_over
-        if is_whole:
-            self._draft = generation.token_ids
+        if is_whole and self.drafts is not None:
+            self.drafts.add(generation.token_ids)
         latency_ms = watch.total()
         is_stopped = stop is not None and stop()
         if is_timed and not is_stopped:
@@ -464,7 +467,8 @@ class Pipeline:
         """Forget all frames, for instance after time jumped back."""
         self.cache.clear()
         self.reader.clear()
-        self._draft = ()
+        if self.drafts is not None:
+            self.drafts.clear()
         if self.speaking is not None:
             self.speaking.forget()
 

@@ -23,6 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.conventions import Convention, CONVENTIONS
+from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.generate import end_ids, Generator
 from vts_ros.vlm.language_model import Generation, OnText
@@ -218,7 +219,7 @@ class Vlm:
         stop: Callable[[], bool] | None = None,
         streamer: BaseStreamer | None = None,
         prefix: Prefix | None = None,
-        draft: Sequence[int] = (),
+        drafts: Drafts | None = None,
         **options: Any,
     ) -> Generation:
         """
@@ -238,8 +239,8 @@ class Vlm:
             Given every token as it comes, see transformers.
         prefix
             The beginning of this prompt with this keep list, read before.
-        draft
-            Tokens of an answer that this one may be like: makes it faster, not another one.
+        drafts
+            Answers that this one may be like: they make it faster, not another one.
         options
             Further options of the generation, see transformers.
 
@@ -251,7 +252,7 @@ class Vlm:
 
         """
         return self._generator.generate([prepared], [keep], max_new_tokens, stop, prefix=prefix,
-                                        draft=draft, streamer=streamer, **options)[0]
+                                        drafts=drafts, streamer=streamer, **options)[0]
 
     def generate_batch(
         self,
@@ -263,7 +264,7 @@ class Vlm:
         in_form: bool = False,
         on_text: OnText | None = None,
         prefix: Prefix | None = None,
-        draft: Sequence[int] = (),
+        drafts: Drafts | None = None,
         **options: Any,
     ) -> list[Generation]:
         """
@@ -276,7 +277,7 @@ class Vlm:
             is the beginning of the form.
         on_text
             Given the answer piece by piece while it is written, if there is one prompt only.
-        prefix, draft
+        prefix, drafts
             As in generate, if there is one prompt only.
 
         Raises
@@ -287,4 +288,4 @@ class Vlm:
         """
         return self._generator.generate(
             prepared, keeps, max_new_tokens, stop, in_form=in_form, on_text=on_text,
-            prefix=prefix, draft=draft, **options)
+            prefix=prefix, drafts=drafts, **options)
