@@ -66,7 +66,8 @@ def test_any_draft_gives_the_same_answer(vlm: Vlm, prepared: Prepared, options: 
     prefix = vlm.prefix(prepared, keep)
     for name, draft in drafts.items():
         for begun in (None, prefix):
-            found = vlm.generate(prepared, keep, LENGTH, drafts=Drafts([draft]), prefix=begun, **options)
+            found = vlm.generate(prepared, keep, LENGTH, drafts=Drafts([draft]), prefix=begun,
+                                 **options)
             assert found.token_ids == expected.token_ids, name
             assert 0 <= found.accepted <= min(found.drafted, len(found.token_ids)), name
 
@@ -192,7 +193,8 @@ def test_tokens_come_one_after_the_other_and_stop_is_heard(
         vlm: Vlm, prepared: Prepared) -> None:
     expected = vlm.generate(prepared, None, LENGTH, **LIVELY)
     pieces: Any = _Pieces()
-    vlm.generate(prepared, None, LENGTH, drafts=Drafts([expected.token_ids]), streamer=pieces, **LIVELY)
+    drafts = Drafts([expected.token_ids])
+    vlm.generate(prepared, None, LENGTH, drafts=drafts, streamer=pieces, **LIVELY)
     assert pieces.ids[expected.prompt_tokens:] == list(expected.token_ids)
     assert pieces.has_ended
     stopped = vlm.generate(prepared, None, LENGTH, stop=lambda: True,
@@ -220,7 +222,7 @@ def test_answers_held_to_their_form_and_certainties_are_those_without_a_draft() 
 
 def test_a_batch_is_written_without_a_draft(vlm: Vlm, prepared: Prepared) -> None:
     alone = vlm.generate(prepared, None, 8, **LIVELY)
-    both = vlm.generate_batch([prepared, prepared], [None, None], 8, drafts=Drafts([alone.token_ids]),
-                              **LIVELY)
+    drafts = Drafts([alone.token_ids])
+    both = vlm.generate_batch([prepared, prepared], [None, None], 8, drafts=drafts, **LIVELY)
     assert [one.token_ids for one in both] == [alone.token_ids] * 2
     assert [one.drafted for one in both] == [0, 0]
