@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.compatibility import check_family
-from vts_ros.vlm.conventions import Convention, CONVENTIONS, PLAIN
+from vts_ros.vlm.conventions import Convention, CONVENTIONS, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prunability import why_inexact
 from vts_ros.vlm.taught_questions import TaughtQuestions
@@ -160,7 +160,7 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
 def _convention(model_type: str, directory: Path) -> Convention:
     """Return how a checkpoint is asked."""
     # What is trained here is asked as it was trained, of whatever family its network is.
-    return PLAIN if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
+    return TRAINED_HERE if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
 
 
 def _checked(device: str, dtype: str) -> str:
