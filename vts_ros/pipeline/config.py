@@ -45,8 +45,8 @@ class PipelineConfig:
     dtype, attn_implementation, local_files_only
         See ``Vlm.load``.
     quantization
-        Quantisation of the weights at loading, as JSON of a ``quantization_config``; empty takes
-        the checkpoint as it is.
+        Quantisation of the weights at loading: ``int8``, or JSON of a ``quantization_config``;
+        empty takes the checkpoint as it is.
     vlm_backend
         One of VLM_BACKENDS.
     url, timeout_sec, retries

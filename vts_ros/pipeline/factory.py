@@ -29,6 +29,7 @@ from vts_ros.sparsify.compiled_steps import FRAME, make_engines
 from vts_ros.sparsify.frame_groups import FrameGroups, GROUP_HYSTERESIS_FACTOR
 from vts_ros.vlm import LanguageModel, Vlm
 from vts_ros.vlm.answers import schema
+from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.structured_output import check_structured
@@ -141,14 +142,16 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
 
 
 def quantization_settings(text: str) -> dict[str, Any] | None:
-    """Return a quantization_config that is given as JSON; None of an empty text."""
+    """Return a quantization_config that is given as JSON or as ``int8``; None of no text."""
     if not text.strip():
         return None
+    if text.strip() == INT8:
+        return {'quant_method': INT8}
     try:
         settings = json.loads(text)
     except ValueError as error:
-        raise VlmError(f'quantization is no JSON: {error}') from error
+        raise VlmError(f'quantization is neither int8 nor JSON: {error}') from error
     if not isinstance(settings, dict) or 'quant_method' not in settings:
-        raise VlmError('quantization is no JSON object with a quant_method, such as '
-                       '{"quant_method": "bitsandbytes", "load_in_4bit": true}')
+        raise VlmError('quantization is neither int8 nor a JSON object with a quant_method, '
+                       'such as {"quant_method": "bitsandbytes", "load_in_4bit": true}')
     return settings

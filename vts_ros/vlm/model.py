@@ -26,6 +26,7 @@ from vts_ros.vlm.conventions import Convention, CONVENTIONS
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.generate import end_ids, Generator
+from vts_ros.vlm.int8_weights import int8_bytes
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import load_checkpoint, out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
@@ -107,10 +108,13 @@ class Vlm:
     @property
     def info(self) -> dict[str, Any]:
         """Return name, family, size, type and place of the model, for reports."""
+        small = int8_bytes(self.model)
+        floats = str(self.model.dtype).removeprefix('torch.')
         return {'name': self.name, 'family': self.model.config.model_type,
-                'parameters': self.model.num_parameters(),
-                'weights_mb': round(1e-6 * sum(one.nbytes for one in self.model.parameters())),
-                'dtype': str(self.model.dtype).removeprefix('torch.'),
+                'parameters': self.model.num_parameters() + small,
+                'weights_mb': round(1e-6 * (small + sum(
+                    one.nbytes for one in self.model.parameters()))),
+                'dtype': f'{floats}, int8 weights' if small else floats,
                 'device': str(self.model.device),
                 'attention': self.model.config.get_text_config()._attn_implementation}
 
