@@ -261,7 +261,7 @@ def test_questions_at_once_are_asked_about_what_was_read(
 def test_a_description_of_a_window_is_read_whole(loaded: Pipeline, frames: list[Frame],
                                                  passes: list[int]) -> None:
     """What was read for questions is freed, and changes nothing about descriptions."""
-    pipeline = causal(loaded, mode='window')
+    pipeline = causal(loaded, mode='window', draft=False)
     expected = pipeline.describe(frames[:5]).answer
     pipeline.ask(frames[:5], 'What is ahead?')
     passes.clear()

@@ -95,7 +95,7 @@ def two_cameras(path: Path) -> Path:
 
 def told(pairs: list[Pair]) -> list[SceneReport]:
     """Return the reports without what differs from run to run."""
-    return [replace(report, latency_ms={}) for _, report in pairs]
+    return [replace(report, latency_ms={}, time_to_risk_ms=None) for _, report in pairs]
 
 
 def cut(pipeline: Pipeline, bag: Path, settings: WindowSettings, stretch_sec: float,
