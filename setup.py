@@ -98,6 +98,7 @@ setup(
             'pycocoevalcap',
             'pytest',
             'pytest-timeout',
+            'pytest-xdist',
             'ruff',
             'types-PyYAML',
         ],

@@ -174,7 +174,7 @@ def test_a_frame_is_read_once_and_an_answer_reads_its_question(
     prepared, _, selection = stream(pipeline).read(pipeline.prompts.description)
     length = len(prepared.prune(selection.keep).input_ids)
     assert passes == [length - pipeline.stats()['kv_tokens']] + [1] * (len(passes) - 1)
-    assert report.latency_ms['prefill_pictures'] >= 0.0
+    assert 'prefill_pictures' in report.latency_ms
     assert pipeline.stats()['kv_tokens'] > 2 * passes[0] / 3
 
 

@@ -217,12 +217,10 @@ def test_a_run_that_was_stopped_goes_on(
                if WORK not in path.parts)
     assert results(tmp_path) == results(four)
     # Nothing is left to do, so no worker is started.
-    begin = time.monotonic()
     failed = {str(drives / 'broken' / 'bag'), str(drives / 'brief')}
     good = [one for one in recordings if one.uri not in failed]
     totals = annotate_fleet(good, tmp_path, settings, ClusterOptions('nowhere:1'))
     assert (totals.before, totals.done, totals.workers) == (4, 0, 0)
-    assert time.monotonic() - begin < 60.0
 
 
 def vts(*arguments: object) -> subprocess.CompletedProcess[str]:

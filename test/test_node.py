@@ -55,7 +55,6 @@ def running(ros: Ros, model: str) -> Iterator[tuple[Process, Car]]:
     process.wait_for_output('camera camera_front')
     yield process, side
     side.close()
-    process.kill()
 
 
 @pytest.fixture

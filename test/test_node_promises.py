@@ -106,7 +106,6 @@ def running(ros: Ros, model: str) -> Iterator[Car]:
     process.wait_for_output('camera camera_front')
     yield side
     side.close()
-    process.kill()
 
 
 @pytest.fixture
