@@ -8,7 +8,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'vts_ros'
-TOOLS = ['jinja2', 'matplotlib', 'mcap', 'rich', 'rosbags', 'rosbags-image', 'typer']
+VIDEO = ['av']
+#: With what people try first on their own recordings: one extra, whatever they recorded.
+TOOLS = [*VIDEO, 'jinja2', 'matplotlib', 'mcap', 'rich', 'rosbags', 'rosbags-image', 'starlette',
+         'typer', 'uvicorn', 'websockets']
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -65,7 +68,9 @@ setup(
         'quantized': ['accelerate'],
         # Builds engines on any machine and runs them on GeForce RTX and RTX PRO cards.
         'rtx': ['tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'],
-        # Beside the car: bags, pictures, pages and the command line.
+        # Topics of H.264 and H.265.
+        'video': VIDEO,
+        # Beside the car: bags, videos, pictures, pages and the command line.
         'tools': TOOLS,
         # The workshop: rendering, training, evaluation, benchmarks.
         'lab': [*TOOLS, 'onnxscript', 'safetensors', 'tokenizers'],
@@ -93,6 +98,7 @@ setup(
             'llguidance',
             'mypy',
             'openai',
+            'playwright',
             'psutil',
             'pyarrow',
             'pycocoevalcap',

@@ -115,6 +115,11 @@ class RawImage:
             raise self._unusable('its colours come in pairs, so its sides must be even')
         check_size(self.height, self.width)
 
+    @property
+    def nbytes(self) -> int:
+        """Return how many bytes are held for it."""
+        return self.data.nbytes
+
     def rgb(self) -> NDArray[np.uint8]:
         """
         Return the picture as uint8 (height, width, 3), RGB.

@@ -49,7 +49,8 @@ from vts_ros.tools.storages import (
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 BAG_SUFFIXES = ('.mcap', '.db3')
-VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v', '.ts', '.mts', '.mpg', '.mpeg',
+                  '.h264', '.h265', '.hevc')
 #: Topics of packets of a video; no single one is a picture.
 VIDEO_TYPES = {'foxglove_msgs/msg/CompressedVideo',
                'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'}
@@ -233,9 +234,8 @@ class Bag:
         if self.path.suffix == '.bag':
             raise BagError(f'{self.path} is a ROS 1 bag; convert it: rosbags-convert --src '
                            f'{self.path.name} --dst {self.path.stem}')
-        if self.path.suffix.lower() in VIDEO_SUFFIXES:
-            raise BagError(f'{self.path} is a video, not a rosbag2 bag; publish it (ros2 run '
-                           'image_publisher image_publisher_node FILE) and record that')
+        if is_video(self.path):
+            raise BagError(f'{self.path} is a video, not a rosbag2 bag; give it to --video')
         files = self._files()
         if not files and self.path.is_dir():
             raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3)')
@@ -314,6 +314,11 @@ class Bag:
                        '', sum(part.messages for part in topics),
                        ConnectionExtRosbag2('cdr', _qos(topics[0].qos)), self)
             for number, ((topic, msgtype), topics) in enumerate(used.items(), 1)]
+
+
+def is_video(path: str | Path) -> bool:
+    """Return whether a recording is the file of a video and no bag."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _is_storage(path: Path) -> bool:
