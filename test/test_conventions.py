@@ -42,9 +42,9 @@ EMBEDDED = (
     '<|im_start|>user\n{}<|vision_start|><|vision_end|>{}<|vision_start|><|vision_end|>{}'
     '<|im_end|>\n<|im_start|>assistant\n')
 DESCRIBE = (
-    'Pictures from this car, oldest first. Answer with one line of JSON: {"object": {"label": '
-    '"riskiest road user or object", "box": [left, top, right, bottom]}, "risk": "none, low, '
-    'medium or high", "explanation": "why, in one sentence", "action": "what the driver should '
+    'Pictures from this car, oldest first. Answer with one line of JSON: {"risk": "none, low, '
+    'medium or high", "object": {"label": "riskiest road user or object", "box": [left, top, '
+    'right, bottom]}, "explanation": "why, in one sentence", "action": "what the driver should '
     'do", "description": "the scene"}. The box is in the newest picture, from 0.00 to 1.00. '
     'Without a risk: "object": null.')
 ASK = 'Pictures from this car, oldest first. Answer in one sentence: Is it safe to drive on?'
@@ -93,7 +93,7 @@ def test_the_shipped_words_are_asked_as_the_family_knows_them(family: str) -> No
             f'left {both}', f'right {both}']
         assert '{' not in ''.join([*captions, *causal])
         if language == 'en':
-            assert f'"object": {found}, "risk"' in prompt.instruction
+            assert f'"object": {found}, "explanation"' in prompt.instruction
             assert newest + unit in prompt.instruction
         else:
             german = {'from 0 to 1000': 'von 0 bis 1000', 'in pixels': 'in Pixeln',
@@ -286,10 +286,11 @@ def allows(vlm: Vlm, form: BoxForm, text: str) -> bool:
      '{"label": "car", "box": [12, 900, 44, 1000]}')])
 def test_the_form_that_is_enforced_is_that_of_the_family(family: str, good: str, bad: str) -> None:
     vlm = Vlm.load(model_path('embedded'), device='cpu')
-    after = ', "risk": "low", "explanation": "", "action": "", "description": ""}'
+    before = '{"risk": "low", "object": '
+    after = ', "explanation": "", "action": "", "description": ""}'
     form = CONVENTIONS[family].box
-    assert allows(vlm, form, f'{{"object": {good}{after}')
-    assert not allows(vlm, form, f'{{"object": {bad}{after}')
+    assert allows(vlm, form, f'{before}{good}{after}')
+    assert not allows(vlm, form, f'{before}{bad}{after}')
 
 
 @pytest.mark.parametrize('asked', names('qwen2_5_vl'), indirect=True)
@@ -309,6 +310,6 @@ def test_a_pipeline_with_a_form_has_that_of_its_family(asked: Pipeline, tmp_path
     torch.manual_seed(0)
     for _ in range(12):
         pipeline.describe(frames())
-    boxes = [text for text in written if text.startswith('{"object": {')]
+    boxes = [text for text in written if '", "object": {' in text]
     assert boxes
-    assert all(text.startswith('{"object": {"bbox_2d": [') for text in boxes)
+    assert all('", "object": {"bbox_2d": [' in text for text in boxes)

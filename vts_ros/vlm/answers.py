@@ -27,7 +27,7 @@ THOUGHT = ('<think>', '</think>')
 MAX_CHARACTERS = 8000
 #: So much of an answer that is not in the form is kept as the description.
 RAW_CHARACTERS = 300
-#: What follows the two facts, object and risk, in the form: where answers end that are about
+#: What follows the two facts, risk and object, in the form: where answers end that are about
 #: them alone.
 AFTER_RISK = '"explanation"'
 #: Longest texts where the form is enforced: all of them take about 150 tokens.
@@ -38,6 +38,8 @@ _MOST_PIXELS = 9999
 _HALF = re.compile(
     rf"""(?<=[{{,])\s*["']?(?:\w*["']?|(?:object|label|{'|'.join(KEYS)}|risk)["']?\s*"""
     r""":\s*(?:"[^"]*|'[^']*|\[[^\]]*|[^\s"'\[\]{}][^"'\[\]{},]*)?)$""", re.IGNORECASE)
+#: The level of an answer that is in the form from its first letter on, perhaps in a code fence.
+_BEGINS = re.compile(r'\s*(?:```\w*\s*)?\{\s*"risk"\s*:\s*"([^"]*)"')
 #: The two facts of an answer, wholly written.
 _FACTS = (re.compile(r'"object"\s*:\s*(?:null|"[^"]*"|\{[^{}]*\})'),
           re.compile(r'"risk"\s*:\s*"[^"]*"'))
@@ -93,7 +95,7 @@ def render(answer: Answer) -> str:
         if answer.box is not None:
             box = f'[{", ".join(f"{value:.2f}" for value in answer.box)}]'
         found = f'{{"label": {_quote(answer.label)}, "box": {box}}}'
-    return (f'{{"object": {found}, "risk": {_quote(answer.risk)}, '
+    return (f'{{"risk": {_quote(answer.risk)}, "object": {found}, '
             f'"explanation": {_quote(answer.explanation)}, "action": {_quote(answer.action)}, '
             f'"description": {_quote(answer.description)}}}')
 
@@ -122,9 +124,9 @@ def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
     box = {form.key: {'type': 'array', 'items': side, 'minItems': 4, 'maxItems': 4}}
     found = _all_of({**label, **box} if form.label_first else {**box, **label})
     return _all_of({
-        'object': {'anyOf': [found, {'type': 'null'}]},
         # A model that cannot tell must be able to say so, rather than be driven to ``none``.
         'risk': {'enum': list(RISK_LEVELS)},
+        'object': {'anyOf': [found, {'type': 'null'}]},
         **{name: texts[name] for name in ('explanation', 'action', 'description')}})
 
 
@@ -155,9 +157,33 @@ def parse(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = 
 
 
 def has_facts(text: str) -> bool:
-    """Return whether the beginning of an answer already says the object and the risk."""
+    """Return whether the beginning of an answer already says the risk and the object."""
     said = _after_thought(text, False)
     return said is not None and all(fact.search(said) for fact in _FACTS)
+
+
+def begun(text: str, *, is_thought: bool = False) -> tuple[RiskLevel, bool] | None:
+    """
+    Read the beginning of an answer that is still being written.
+
+    Parameters
+    ----------
+    text
+        What is written so far.
+    is_thought
+        Whether it begins within a thought, which the prompt has opened.
+
+    Returns
+    -------
+    The level, and whether the object is there, too. None before the level is there, or if the
+    answer is not in the form: what stands in prose may be taken back in the next sentence.
+
+    """
+    said = _after_thought(text, is_thought)
+    level = said and _BEGINS.match(said)
+    if not said or not level:
+        return None
+    return _risk(level.group(1)), all(fact.search(said) for fact in _FACTS)
 
 
 def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = None, *,

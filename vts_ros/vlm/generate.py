@@ -62,11 +62,22 @@ class _Pieces(TextStreamer):
     def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._on_text = on_text
+        self._is_wanted = True
+
+    def put(self, value: Tensor) -> None:
+        """Take tokens; to decode what nobody wants would only take time."""
+        if self._is_wanted:
+            super().put(value)
+
+    def end(self) -> None:
+        """Hand on what was held back, if somebody wants it."""
+        if self._is_wanted:
+            super().end()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Hand a piece on."""
-        if text:
-            self._on_text(text)
+        if text and self._on_text(text) is False:
+            self._is_wanted = False
 
 
 class Generator:
