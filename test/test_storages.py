@@ -380,24 +380,8 @@ def test_topics_that_only_look_alike_are_several_cameras(tmp_path: Path) -> None
     assert [camera.topic for camera in camera_topics(bag)] == topics
 
 
-def test_packets_of_a_video_are_told(tmp_path: Path) -> None:
-    """As pictures they are all broken, for a reason that says what to do."""
-    message = TYPESTORE.types[COMPRESSED_IMAGE](header(START_NS), 'h264', np.zeros(99, np.uint8))
-    bag = write(tmp_path / 'bag', [(COMPRESSED_TOPIC, COMPRESSED_IMAGE, START_NS, bytes(
-        TYPESTORE.serialize_cdr(message, COMPRESSED_IMAGE)))])
-    _, counters = read(bag)
-    reason, = counters.keys() - {'broken'}
-    assert 'packets of a video (h264); decode it first: ros2 run image_transport' in reason
-    with Writer(tmp_path / 'other', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        video = writer.add_connection('/video', 'foxglove_msgs/msg/CompressedVideo',
-                                      msgdef='uint8[] data\n', rihs01='RIHS01_0')
-        writer.write(video, START_NS, b'\x00\x01\x00\x00\x00\x00\x00\x00')
-    with pytest.raises(BagError, match='packets of a video in /video; decode it first'):
-        read(tmp_path / 'other')
-
-
 @pytest.mark.parametrize(('name', 'advice'), [
-    ('film.mp4', 'is a video, .*image_publisher'),
+    ('film.mp4', 'is a video, .* --video'),
     ('old.bag', 'rosbags-convert --src old.bag --dst old$')])
 def test_what_is_no_recording_of_ros_2_is_told_what_to_do(
         tmp_path: Path, name: str, advice: str) -> None:

@@ -23,7 +23,7 @@ from vts_ros.errors import FrameError
 from vts_ros.rgb import check_rgb, check_size
 
 #: What image_transport and drivers append to the name of a camera.
-_TRANSPORT = re.compile(r'(/compressed)?$')
+_TRANSPORT = re.compile(r'(/(compressed|ffmpeg|foxglove|h26[45]|video))?$')
 _PICTURE = re.compile(r'/image(_(raw|color|mono|rect|rect_color))?$')
 
 #: OpenCV's own names for what ROS drivers mean by others.

@@ -12,7 +12,7 @@ from pathlib import Path
 import re
 import tempfile
 from textwrap import shorten
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 
 from rosbags.interfaces import (
     Connection,
@@ -46,17 +46,26 @@ from vts_ros.tools.storages import (
     ZSTD_SUFFIXES,
 )
 
+if TYPE_CHECKING:
+    from vts_ros.pipeline.video_packets import PacketDecoder
+
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 BAG_SUFFIXES = ('.mcap', '.db3')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v', '.ts', '.mts', '.mpg', '.mpeg',
                   '.h264', '.h265', '.hevc')
-#: Topics of packets of a video; no single one is a picture.
-VIDEO_TYPES = {'foxglove_msgs/msg/CompressedVideo',
-               'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'}
+#: Topics of packets of a video; no single one is a picture. Bags that do not define them are read
+#: with these definitions.
+VIDEO_TYPES = {
+    'foxglove_msgs/msg/CompressedVideo':
+        'builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n',
+    'ffmpeg_image_transport_msgs/msg/FFMPEGPacket':
+        'std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n'
+        'uint8 flags\nbool is_bigendian\nuint8[] data\n'}
 #: Formats of a CompressedImage that are packets of a video.
 _VIDEO_FORMAT = re.compile(r'h\.?26[45]|hevc|av1|vp[89]', re.IGNORECASE)
 DECODE = 'decode it first: ros2 run image_transport republish, and record what that publishes'
+NEEDS_AV = "videos need PyAV: pip install 'vts_ros[video]'"
 #: Languages in which ROS 2 defines messages; empty: not at all.
 _LANGUAGES = ('ros2msg', 'ros2idl', 'omgidl', '')
 #: Readers quote what they could not read, in full.
@@ -67,6 +76,8 @@ REASON = 'broken: '
 MOST_REASONS = 8
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+for _name, _definition in VIDEO_TYPES.items():
+    TYPESTORE.register(get_types_from_msg(_definition, _name))
 
 #: Image topics that are no camera: depth maps, and pictures that this package has drawn.
 _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
@@ -74,7 +85,8 @@ _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
 _DEPTH_NAME = re.compile(r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*)([/_]|$)')
 _DEPTH_KIND = re.compile(r'(16[US]|32[FS]|64F)C1\b')
 #: Behind this the topics of one camera differ.
-_OF_CAMERA = re.compile(r'/image(_(raw|color|mono|rect(_(raw|color|mono))?))?(/compressed)?$')
+_OF_CAMERA = re.compile(r'(/image(_(raw|color|mono|rect(_(raw|color|mono))?))?)?'
+                        r'(/(compressed|ffmpeg|foxglove|h26[45]|video))?$')
 
 LOG = logging.getLogger(__name__)
 
@@ -158,7 +170,7 @@ class Bag:
         return sorted(
             CameraTopic(connection.topic, connection.msgtype, connection.msgcount)
             for connection in self.connections
-            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
+            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES)
             and not _NOT_A_CAMERA.search(connection.topic))
 
     def cameras(self) -> list[CameraTopic]:
@@ -210,7 +222,11 @@ class Bag:
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """Return the message; raise FrameError if the bytes are not one."""
         try:
-            return self._typestore.deserialize_cdr(data, msgtype)
+            message = self._typestore.deserialize_cdr(data, msgtype)
+            if msgtype in VIDEO_TYPES:
+                # Of the one or the other kind, whatever the recording says of its type.
+                stamp_ns(message), frame_id_of(message), _format_of(message), message.data
+            return message
         # What a garbled message or definition makes of it depends on the garbling.
         except Exception as error:
             raise FrameError(f'message cannot be read: {_one_line(error)}') from error
@@ -222,8 +238,7 @@ class Bag:
         try:
             for connection, _, data in self.messages([camera.topic]):
                 message = self.deserialize(data, connection.msgtype)
-                kind = message.encoding if camera.msgtype == IMAGE else message.format
-                return bool(_DEPTH_KIND.match(kind))
+                return bool(_DEPTH_KIND.match(_format_of(message)))
         except (BagError, FrameError):
             pass
         return False
@@ -434,6 +449,12 @@ def node_inputs(bag: str | Path, transport: str = 'auto') -> NodeInputs:
     kind = {'compressed': COMPRESSED_IMAGE, 'raw': IMAGE}.get(transport)
     with Bag(bag) as opened:
         found = _require_cameras(opened, msgtype=kind)
+        if videos := [camera.topic for camera in found if camera.msgtype in VIDEO_TYPES]:
+            LOG.warning('%s: the node does not hear the videos %s (vts annotate takes them)', bag,
+                        ', '.join(videos))
+            found = [camera for camera in found if camera.topic not in videos]
+        if not found:
+            raise BagError(f'{bag} has videos only; {DECODE}')
     # Not `auto`, which subscribes once somebody publishes: that is when the replay has begun, and
     # nobody could wait for the node before. Compressed pictures also arrive more surely.
     is_compressed = any(camera.msgtype == COMPRESSED_IMAGE for camera in found)
@@ -469,8 +490,9 @@ def _require_cameras(bag: Bag, topics: Sequence[str] | None = None, msgtype: str
     # The same camera raw and compressed is one camera: take the one that is cheaper to read. So
     # is one that was recorded as it is and rectified; as it is comes first.
     best: dict[str, CameraTopic] = {}
+    order = (COMPRESSED_IMAGE, IMAGE, *VIDEO_TYPES)
     for camera in sorted(cameras, key=lambda camera: (
-            camera.msgtype != COMPRESSED_IMAGE, 'rect' in camera.topic)):
+            order.index(camera.msgtype), 'rect' in camera.topic)):
         best.setdefault(_OF_CAMERA.sub('', camera.topic), camera)
     used = {_stem(camera) for camera in best.values()}
     if left_out := [camera.topic for camera in cameras if _stem(camera) not in used]:
@@ -486,9 +508,6 @@ def _no_cameras(bag: Bag, others: str) -> str:
     if others:
         return (f'{bag.path} has no pictures in colour, only {others} (depth or infrared); a '
                 'topic that is named is used all the same')
-    if packets := sorted({connection.topic for connection in bag.connections
-                          if connection.msgtype in VIDEO_TYPES}):
-        return f'{bag.path} has packets of a video in {", ".join(packets)}; {DECODE}'
     found = sorted({connection.topic for connection in bag.connections})
     return f'{bag.path} has no camera pictures; its topics: {", ".join(found) or "none"}'
 
@@ -526,16 +545,16 @@ def read_frames_from(since_ns: int, bag: str | Path, topics: Sequence[str] | Non
     counters = Counter() if counters is None else counters
     with Bag(bag, counters) as opened:
         wanted = [camera.topic for camera in _require_cameras(opened, topics)]
+        frames = _Frames()
         for connection, received_ns, data in opened.messages(wanted, since_ns):
             try:
                 message = opened.deserialize(data, connection.msgtype)
-                frame = _to_frame(message, connection, received_ns)
+                for frame in frames.of(message, connection, received_ns):
+                    counters['frames'] += 1
+                    counters['no_stamp'] += not stamp_ns(message)
+                    yield received_ns, frame
             except FrameError as error:
                 count_broken(counters, error)
-                continue
-            counters['frames'] += 1
-            counters['no_stamp'] += not _stamp_ns(message)
-            yield received_ns, frame
 
 
 def until_damage(items: Iterator[Item], counters: Counter[str]) -> Iterator[Item]:
@@ -580,21 +599,55 @@ def read_windows(bag: str | Path, frames: int = 5, interval_sec: float = 0.4
             yield window
 
 
-def _stamp_ns(message: Any) -> int:
-    stamp = message.header.stamp
+def stamp_ns(message: Any) -> int:
+    """Return the stamp of a message with pictures, 0 where it has none."""
+    stamp = message.timestamp if hasattr(message, 'timestamp') else message.header.stamp
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def frame_id_of(message: Any) -> str:
+    """Return in which frame a message with pictures is."""
+    return str(message.frame_id if hasattr(message, 'frame_id') else message.header.frame_id)
+
+
+def _format_of(message: Any) -> str:
+    """Return what a message says of the form of its picture."""
+    return str(message.encoding if hasattr(message, 'encoding') else message.format)
 
 
 def frame_ref(message: Any, connection: Connection, received_ns: int) -> FrameRef:
     """Return camera and stamp of a picture; without a stamp it has the receive time."""
-    return FrameRef(camera=camera_name(connection.topic, message.header.frame_id),
-                    stamp=_stamp_ns(message) or received_ns)
+    return FrameRef(camera=camera_name(connection.topic, frame_id_of(message)),
+                    stamp=stamp_ns(message) or received_ns)
 
 
-def _to_frame(message: Any, connection: Connection, received_ns: int) -> Frame:
-    ref = frame_ref(message, connection, received_ns)
-    is_compressed = connection.msgtype == COMPRESSED_IMAGE
-    if is_compressed and _VIDEO_FORMAT.search(message.format):
-        raise FrameError(f'{connection.topic} has packets of a video ({message.format}); {DECODE}')
-    return Frame(ref.camera, ref.stamp,
-                 message.data.tobytes() if is_compressed else RawImage.of(message))
+class _Frames:
+    """Makes frames of messages; the video of a topic goes on from message to message."""
+
+    def __init__(self) -> None:
+        self._decoders: dict[str, PacketDecoder] = {}
+
+    def of(self, message: Any, connection: Connection, received_ns: int) -> Iterator[Frame]:
+        """Yield the pictures that a message completes; raise FrameError if it has none."""
+        ref = frame_ref(message, connection, received_ns)
+        kind = connection.msgtype
+        if kind == IMAGE:
+            yield Frame(ref.camera, ref.stamp, RawImage.of(message))
+        elif kind == COMPRESSED_IMAGE and not _VIDEO_FORMAT.search(message.format):
+            yield Frame(ref.camera, ref.stamp, message.data.tobytes())
+        else:
+            decoder = self._decoder(connection.topic, _format_of(message))
+            for stamp, picture in decoder.decode(message.data.tobytes(), ref.stamp):
+                yield Frame(ref.camera, stamp, picture)
+
+    def _decoder(self, topic: str, name: str) -> PacketDecoder:
+        if topic not in self._decoders:
+            try:
+                from vts_ros.pipeline.video_packets import codec_of, PacketDecoder
+            except ModuleNotFoundError as error:
+                raise FrameError(f'{topic} is a video; {NEEDS_AV}') from error
+            codec = codec_of(name)
+            if codec is None:
+                raise FrameError(f'{topic} has packets of a video ({name}); {DECODE}')
+            self._decoders[topic] = PacketDecoder(codec)
+        return self._decoders[topic]

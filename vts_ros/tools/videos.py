@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 import re
 from urllib.parse import urlsplit
@@ -16,12 +14,10 @@ from urllib.parse import urlsplit
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-import numpy as np
-from numpy.typing import NDArray
 
-from vts_ros.errors import FrameError, VideoError
-from vts_ros.pipeline.frames import Frame, MAX_PIXELS
-from vts_ros.rgb import check_rgb
+from vts_ros.errors import VideoError
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.video_packets import VideoPicture
 
 #: What may stand before `://` in the address of a stream.
 STREAMS = ('rtsp', 'rtsps', 'http', 'https', 'tcp', 'udp')
@@ -30,42 +26,6 @@ STREAM_TIMEOUT_SEC = 10.0
 #: FFmpeg opens addresses within files as well, such as playlists: they may name no other places.
 _FILE_PROTOCOLS = 'file'
 _STREAM_PROTOCOLS = 'rtsp,rtsps,http,https,tcp,tls,udp,rtp,crypto'
-
-# Damaged packets are told by their effect; FFmpeg would write a line for each.
-av.logging.set_level(av.logging.PANIC)
-
-
-@dataclass(frozen=True, eq=False)
-class VideoPicture:
-    """
-    A picture of a video as the codec has it: converted when a window needs it, not before.
-
-    Attributes
-    ----------
-    quarter_turns
-        How often it is turned against the clock to stand upright.
-
-    """
-
-    decoded: av.VideoFrame
-    quarter_turns: int = 0
-
-    @cached_property
-    def nbytes(self) -> int:
-        """Return how many bytes its planes take."""
-        return sum(plane.buffer_size for plane in self.decoded.planes)
-
-    def rgb(self) -> NDArray[np.uint8]:
-        """Return the picture upright, uint8 (height, width, 3); raise FrameError if unusable."""
-        if self.decoded.width * self.decoded.height > MAX_PIXELS:
-            raise FrameError(f'picture of {self.decoded.width}x{self.decoded.height} px is larger '
-                             f'than {MAX_PIXELS} px')
-        try:
-            rgb = self.decoded.to_ndarray(format='rgb24')
-        except (FFmpegError, ValueError) as error:
-            raise FrameError(f'picture cannot be converted: {error}') from error
-        return check_rgb(np.ascontiguousarray(np.rot90(rgb, self.quarter_turns)))
-
 
 def picture_of(decoded: av.VideoFrame) -> VideoPicture:
     """Return a decoded picture, which stands as the container says."""

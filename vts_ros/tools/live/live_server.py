@@ -36,7 +36,7 @@ MOST_MESSAGE_BYTES = 2**14
 #: What the browser is told to allow: the files of this server, and pictures that the page makes.
 POLICY = {
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
-                               "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; "
+                               "img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
                                "form-action 'none'; frame-ancestors 'none'",
     'Cross-Origin-Resource-Policy': 'same-origin',
     'Referrer-Policy': 'no-referrer',

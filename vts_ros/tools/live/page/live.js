@@ -9,6 +9,8 @@ const TITLES = {none: 'NO RISK', low: 'LOW RISK', medium: 'MEDIUM RISK', high: '
 const HEIGHTS = {none: .18, low: .4, medium: .68, high: 1, unknown: .18};
 const MOST_ANSWERS = 20;
 const STEP_SEC = 1;
+// An answer about a picture of so long ago no longer fits the one that is shown.
+const OLD_SEC = 1.2;
 const $ = (id) => document.getElementById(id);
 const colour = (risk, alpha = 1) =>
   `rgba(${getComputedStyle(document.documentElement).getPropertyValue(`--${risk}`)}, ${alpha})`;
@@ -255,12 +257,12 @@ function drawBox(context, found, risk, area, scale, note) {
   const [left, top, right, bottom] = found.box;
   const x1 = x + left * width, y1 = y + top * height;
   const w = (right - left) * width, h = (bottom - top) * height;
-  context.lineWidth = 7 * scale;
-  context.strokeStyle = '#0c0e12';
-  context.strokeRect(x1, y1, w, h);
-  context.lineWidth = 4 * scale;
-  context.strokeStyle = COLOURS[risk];
-  context.strokeRect(x1, y1, w, h);
+  context.setLineDash(note ? [14 * scale, 10 * scale] : []);
+  for (const [thick, ink] of [[7, '#0c0e12'], [4, COLOURS[risk]]]) {
+    context.lineWidth = thick * scale;
+    context.strokeStyle = ink;
+    context.strokeRect(x1, y1, w, h);
+  }
   const size = 20 * scale, label = note ? `${found.label}  ${note}` : found.label;
   context.font = `700 ${size}px system-ui, "DejaVu Sans", sans-serif`;
   const chip = context.measureText(label).width + size;
@@ -274,6 +276,8 @@ function drawBox(context, found, risk, area, scale, note) {
   context.fillText(label, cx + size / 2, cy + .83 * size);
 }
 
+const ageOf = (event) => now() - event.at + (event.report.age_ms || 0) / 1000;
+
 function drawPicture(event, risk) {
   const [context, width, height, scale] = sized($('picture'));
   const bitmap = page.past === null ? page.picture && page.picture.bitmap : page.pastPicture;
@@ -283,10 +287,14 @@ function drawPicture(event, risk) {
   if (!event || risk === null) return;
   const report = event.report;
   const index = report.frames.findLastIndex((frame) => frame.camera === page.camera);
-  if (index >= 0 && $('show-cells').checked) dim(context, cellsOf(report, index), ...area);
+  // How far the picture has gone on since the one that the answer is about.
+  const ahead = page.past === null ? ageOf(event) : (page.past - event.at) + (report.age_ms || 0) / 1000;
+  if (index >= 0 && ahead < OLD_SEC && $('show-cells').checked) {
+    dim(context, cellsOf(report, index), ...area);
+  }
   const found = (page.past === null && page.risk ? page.risk.report : report).object;
   if (found && found.box && found.camera === page.camera) {
-    drawBox(context, found, risk, area, scale, '');
+    drawBox(context, found, risk, area, scale, ahead < OLD_SEC ? '' : `${ahead.toFixed(1)} s ago`);
   }
 }
 
