@@ -436,13 +436,14 @@ class Page:
         self.told: list[dict[str, Any]] = []
 
     def wait_for(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Return the first event of a kind from now on, with such fields."""
-        deadline, seen = time.monotonic() + PATIENCE_SEC, len(self.told)
+        """Return the first event of a kind with such fields that was not returned before."""
+        deadline = time.monotonic() + PATIENCE_SEC
         while time.monotonic() < deadline:
             self.told += self._looker.take_events()
-            for event in self.told[seen:]:
+            for event in self.told:
                 if event['kind'] == kind and all(event.get(name) == value or event.get(
                         'state', {}).get(name) == value for name, value in fields.items()):
+                    self.told.remove(event)
                     return event
             self._news.wait(0.1)
             self._news.clear()

@@ -1,11 +1,11 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded drives: read camera frames from rosbag2 bags. No ROS."""
+"""Recorded drives: read camera frames from bags. No ROS."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 import logging
 from pathlib import Path
@@ -35,6 +35,8 @@ from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.raw_images import camera_name, RawImage
 from vts_ros.pipeline.report import FrameRef
+from vts_ros.tools.ros1_file import Ros1File
+from vts_ros.tools.ros1_file import SUFFIX as ROS1
 from vts_ros.tools.sqlite_file import SqliteFile
 from vts_ros.tools.storages import (
     McapFile,
@@ -66,6 +68,8 @@ VIDEO_TYPES = {
 _VIDEO_FORMAT = re.compile(r'h\.?26[45]|hevc|av1|vp[89]', re.IGNORECASE)
 DECODE = 'decode it first: ros2 run image_transport republish, and record what that publishes'
 NEEDS_AV = "videos need PyAV: pip install 'vts_ros[video]'"
+_STORAGES: dict[str, Callable[[Path, Counter[str]], Storage]] = {
+    '.mcap': McapFile, '.db3': SqliteFile, ROS1: Ros1File}
 #: Languages in which ROS 2 defines messages; empty: not at all.
 _LANGUAGES = ('ros2msg', 'ros2idl', 'omgidl', '')
 #: Readers quote what they could not read, in full.
@@ -81,12 +85,19 @@ for _name, _definition in VIDEO_TYPES.items():
 
 #: Image topics that are no camera: depth maps, and pictures that this package has drawn.
 _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
-#: Depth cameras publish these beside their colour.
-_DEPTH_NAME = re.compile(r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*)([/_]|$)')
+#: What is published beside pictures in colour: by depth cameras, by night vision, by networks.
+_OTHER_NAME = re.compile(
+    r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*|thermal|lwir|masks?|segmentation|semantics?|'
+    r'labels?|instances?|confidence)([/_]|$)')
+#: Pictures that were made of those of a camera.
+_MADE = re.compile(r'[/_](rect(ified)?|undist(orted)?)(?=[/_]|$)')
 _DEPTH_KIND = re.compile(r'(16[US]|32[FS]|64F)C1\b')
 #: Behind this the topics of one camera differ.
 _OF_CAMERA = re.compile(r'(/image(_(raw|color|mono|rect(_(raw|color|mono))?))?)?'
                         r'(/(compressed|ffmpeg|foxglove|h26[45]|video))?$')
+
+#: What these are, for people.
+OTHERS = 'depth, infrared or masks'
 
 LOG = logging.getLogger(__name__)
 
@@ -113,7 +124,7 @@ class NodeInputs(NamedTuple):
 
 class Bag:
     """
-    A rosbag2 recording (MCAP or sqlite3, compressed or not), as a context manager.
+    A rosbag2 recording (MCAP or sqlite3, compressed or not) or a bag of ROS 1, as a context manager.
 
     It is opened as far as it can be read. What was wrong with it is counted: files that were
     ``truncated`` or cannot be read, files that are ``missing``, topics that are
@@ -175,7 +186,7 @@ class Bag:
 
     def cameras(self) -> list[CameraTopic]:
         """Return the image topics that hold pictures in colour, in the order of their names."""
-        return [camera for camera in self.image_topics() if not self._is_depth(camera)]
+        return [camera for camera in self.image_topics() if not self._is_other(camera)]
 
     def messages(self, topics: Iterable[str], since_ns: int = 0
                  ) -> Iterator[tuple[Connection, int, bytes]]:
@@ -231,9 +242,9 @@ class Bag:
         except Exception as error:
             raise FrameError(f'message cannot be read: {_one_line(error)}') from error
 
-    def _is_depth(self, camera: CameraTopic) -> bool:
-        """Return whether pictures are of depth or infrared, by their name or the first of them."""
-        if _DEPTH_NAME.search(camera.topic):
+    def _is_other(self, camera: CameraTopic) -> bool:
+        """Return whether pictures are none in colour, by their name or the first of them."""
+        if _OTHER_NAME.search(camera.topic):
             return True
         try:
             for connection, _, data in self.messages([camera.topic]):
@@ -246,16 +257,13 @@ class Bag:
     def _open(self) -> None:
         if not self.path.exists():
             raise BagError(f'{self.path} does not exist')
-        if self.path.suffix == '.bag':
-            raise BagError(f'{self.path} is a ROS 1 bag; convert it: rosbags-convert --src '
-                           f'{self.path.name} --dst {self.path.stem}')
         if is_video(self.path):
             raise BagError(f'{self.path} is a video, not a rosbag2 bag; give it to --video')
         files = self._files()
         if not files and self.path.is_dir():
             raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3)')
         if not files:
-            raise BagError(f'{self.path} is not a rosbag2 bag (no .mcap, no .db3)')
+            raise BagError(f'{self.path} is not a rosbag2 bag (no .mcap, no .db3, no .bag)')
         for file in files:
             try:
                 self._storages.append(self._open_file(file))
@@ -276,15 +284,14 @@ class Bag:
                 return self._open_file(unpack(file, Path(folder)))
             except BagError as error:
                 raise BagError(str(error).replace(folder, str(file.parent))) from error
-        storage: Storage = (McapFile if file.suffix == '.mcap' else SqliteFile)(
-            file, self.counters)
+        storage: Storage = _STORAGES[file.suffix](file, self.counters)
         self._stack.callback(storage.close)
         return storage
 
     def _files(self) -> list[Path]:
         """Return the storage files; what metadata names beyond them is told to be missing."""
         if not self.path.is_dir():
-            return [self.path] if _is_storage(self.path) else []
+            return [self.path] if _is_storage(self.path) or self.path.suffix == ROS1 else []
         there = {file.name: file for file in sorted(self.path.iterdir()) if _is_storage(file)}
         # A file that lies there both ways is one.
         for name in [name for name in there if Path(name).suffix in ZSTD_SUFFIXES]:
@@ -485,15 +492,15 @@ def _require_cameras(bag: Bag, topics: Sequence[str] | None = None, msgtype: str
     if not cameras:
         raise BagError(_no_cameras(bag, others))
     if others:
-        warn_once(f'{bag.path}: only pictures in colour are used, not {others} (depth or '
-                  'infrared)')
+        warn_once(f'{bag.path}: only pictures in colour are used, not {others} ({OTHERS}); '
+                  'a topic that is named is used all the same')
     # The same camera raw and compressed is one camera: take the one that is cheaper to read. So
     # is one that was recorded as it is and rectified; as it is comes first.
     best: dict[str, CameraTopic] = {}
     order = (COMPRESSED_IMAGE, IMAGE, *VIDEO_TYPES)
     for camera in sorted(cameras, key=lambda camera: (
-            order.index(camera.msgtype), 'rect' in camera.topic)):
-        best.setdefault(_OF_CAMERA.sub('', camera.topic), camera)
+            order.index(camera.msgtype), bool(_MADE.search(camera.topic)), camera.topic)):
+        best.setdefault(_MADE.sub('', _OF_CAMERA.sub('', camera.topic)), camera)
     used = {_stem(camera) for camera in best.values()}
     if left_out := [camera.topic for camera in cameras if _stem(camera) not in used]:
         warn_once(f'{bag.path}: one topic of each camera is used, not {", ".join(left_out)}')
@@ -506,8 +513,8 @@ def _stem(camera: CameraTopic) -> str:
 
 def _no_cameras(bag: Bag, others: str) -> str:
     if others:
-        return (f'{bag.path} has no pictures in colour, only {others} (depth or infrared); a '
-                'topic that is named is used all the same')
+        return (f'{bag.path} has no pictures in colour, only {others} ({OTHERS}); a topic that '
+                'is named is used all the same')
     found = sorted({connection.topic for connection in bag.connections})
     return f'{bag.path} has no camera pictures; its topics: {", ".join(found) or "none"}'
 
