@@ -20,7 +20,7 @@ from bag_maker import drive, jpeg, picture, START_NS, STEP_NS
 import numpy as np
 import pytest
 from video_maker import write_video
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from vts_ros.errors import VlmError
@@ -30,8 +30,8 @@ from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.live.live_hub import (
-    Hub,
     HISTORY_SEC,
+    Hub,
     MAX_QUESTION_CHARS,
     MOST_BYTES,
     MOST_EVENTS,
@@ -332,9 +332,9 @@ def test_the_page_loads_nothing_from_elsewhere(server: LiveServer) -> None:
 
 
 def test_a_second_server_on_a_port_is_told_in_one_line(server: LiveServer) -> None:
-    with pytest.raises(ServerError, match=f'cannot listen at 127.0.0.1:{server.port}: .* --port'):
+    with pytest.raises(ServerError, match=r'cannot listen at 127\.0\.0\.1:\d+: .* --port'):
         LiveServer(Hub({}), '127.0.0.1', server.port)
-    with pytest.raises(ServerError, match='cannot listen at no.such.host.invalid'):
+    with pytest.raises(ServerError, match=r'cannot listen at no\.such\.host\.invalid'):
         LiveServer(Hub({}), 'no.such.host.invalid', 0)
 
 
@@ -344,7 +344,8 @@ def test_a_page_asks_changes_and_is_told_what_cannot_be() -> None:
         hello = json.loads(page.recv(timeout=30.0))
         assert hello['state'] == {'source': 'a drive'}
         for said in ('no json', '[1]', '{"ask": 7}', '{"change": []}', '[' * 5000,
-                     json.dumps({'ask': 'Is it safe?', 'change': {'keep_ratio': 0.4, 'url': 'x'}})):
+                     json.dumps({'ask': 'Is it safe?',
+                                 'change': {'keep_ratio': 0.4, 'url': 'x'}})):
             page.send(said)
         told = events(page, lambda event: event['kind'] == 'note')
         assert told[-1]['text'] == 'url cannot be changed here'
@@ -352,9 +353,8 @@ def test_a_page_asks_changes_and_is_told_what_cannot_be() -> None:
         assert answerer.changed == [('keep_ratio', 0.4)]
         # Longer than any question: the connection ends, the server does not.
         page.send(json.dumps({'ask': 'x' * 100_000}))
-        with pytest.raises(Exception, match='1009'):
-            for _ in range(100):
-                page.recv(timeout=30.0)
+        with pytest.raises(ConnectionClosedError, match='1009'):
+            events(page, lambda event: False)
         assert answerer.asked == ['Is it safe?']
         assert get(server, '/').status == 200
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import re
 import shutil
 import signal
+import time
 from typing import Any
 
 from bag_maker import compressed, COMPRESSED_TOPIC, jpeg, START_NS, write
@@ -105,6 +106,13 @@ class Visit:
                 f'asked for {request.url}'))
         self.page.goto(address)
 
+    def until(self, condition: str) -> None:
+        """Wait for a condition in the page; Playwright's own wait needs what the page forbids."""
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while not self.page.evaluate(f'() => {condition}'):
+            assert time.monotonic() < deadline, condition
+            self.page.wait_for_timeout(100)
+
     def picture_sum(self) -> int:
         """Return a number that changes with the picture that is shown."""
         return int(self.page.evaluate("""() => {
@@ -116,9 +124,16 @@ class Visit:
             return sum; }"""))
 
     def heap_megabytes(self) -> float:
-        """Return the memory of the page after what is not used any more was freed."""
+        """Return the memory of the script after what is not used any more was freed."""
         return float(self.page.evaluate(
             '() => { gc(); gc(); return performance.memory.usedJSHeapSize; }') / MB)
+
+
+def renderer_megabytes() -> float:
+    """Return the memory of the processes that show pages, bitmaps included."""
+    return float(sum(
+        one.memory_info().rss for one in psutil.Process().children(recursive=True)
+        if '--type=renderer' in one.cmdline()) / MB)
 
 
 @pytest.mark.timeout(1200)
@@ -142,7 +157,7 @@ def test_a_drive_is_played_watched_and_asked_about(
         assert visit.picture_sum() != before != 0
         assert page.locator('#window figure').count() == 5
         assert page.locator('#window figure.key').count() == 1
-        page.wait_for_function("document.getElementById('explanation').textContent.length > 20")
+        visit.until("document.getElementById('explanation').textContent.length > 20")
         assert re.fullmatch(r'84 of 140', page.inner_text('#kept'))
         # A question, answered in its pieces.
         page.fill('#question', 'How high is the risk?')
@@ -152,26 +167,28 @@ def test_a_drive_is_played_watched_and_asked_about(
         assert 'risk' in page.inner_text('#answers .answered').lower()
         # Fewer tokens from the next answer on.
         page.locator('#keep-ratio').fill('0.4')
-        page.wait_for_function("document.getElementById('kept').textContent === '56 of 140'")
+        visit.until("document.getElementById('kept').textContent === '56 of 140'")
+        # Another mode is loaded and answers.
         page.select_option('#mode', 'causal')
-        page.wait_for_function("!document.getElementById('kept').textContent.endsWith('of 140')")
+        visit.until("page.state.mode === 'causal' && !page.state.status")
+        changed = page.evaluate('() => now()')
+        visit.until(f'page.reports.at(-1).at > {changed}')
         page.select_option('#mode', 'window')
-        page.wait_for_function("document.getElementById('kept').textContent === '56 of 140'")
+        visit.until("page.state.mode === 'window' && !page.state.status")
         # Back in time: the picture stands still, and says when it was.
         page.focus('#timeline')
         for _ in range(3):
             page.keyboard.press('ArrowLeft')
-        page.wait_for_function("document.getElementById('when').textContent.endsWith('s ago')")
+        visit.until("document.getElementById('when').textContent.endsWith('s ago')")
         page.wait_for_timeout(500)
         still = visit.picture_sum()
         page.wait_for_timeout(1000)
         assert visit.picture_sum() == still
         box = page.locator('#timeline').bounding_box()
         page.mouse.click(box['x'] + 0.8 * box['width'], box['y'] + 20)
-        page.wait_for_function(
-            "Math.abs(parseFloat(document.getElementById('when').textContent) - 12) < 3")
+        visit.until("Math.abs(parseFloat(document.getElementById('when').textContent) - 12) < 3")
         page.click('#live')
-        page.wait_for_function("document.getElementById('when').textContent === ''")
+        visit.until("document.getElementById('when').textContent === ''")
         # A phone in a car.
         page.set_viewport_size({'width': 800, 'height': 1200})
         page.wait_for_timeout(300)
@@ -180,7 +197,7 @@ def test_a_drive_is_played_watched_and_asked_about(
         assert visit.faults == []
         # Without the server nothing that was said stays.
         live.end()
-        page.wait_for_function("document.body.dataset.risk === 'unknown'")
+        visit.until("document.body.dataset.risk === 'unknown'")
         assert page.inner_text('#level') == 'NO CONNECTION'
         page.close()
     finally:
@@ -195,15 +212,17 @@ def test_a_minute_at_ten_pictures_per_second_takes_no_memory(
         visit = Visit(browser, live.address)
         visit.page.wait_for_selector('body[data-risk=high]')
         visit.page.wait_for_timeout(1000 * FILL_SEC)
-        pages, servers = [visit.heap_megabytes()], [live.megabytes]
-        for _ in range(3):
+        found = []
+        for _ in range(4):
+            found.append((visit.heap_megabytes(), renderer_megabytes(), live.megabytes))
             visit.page.wait_for_timeout(1000 * WATCH_SEC / 3)
-            pages.append(visit.heap_megabytes())
-            servers.append(live.megabytes)
-        print(f'page {pages} MB, server {servers} MB')
+        print('script, page and server in MB:', found)
         # 600 pictures of 60 kB each would be 36 MB; their bitmaps 1,200.
-        assert max(pages) - pages[0] < 4
-        assert max(servers) - servers[0] < 15
+        heaps, pages, servers = ([one[place] - found[0][place] for one in found]
+                                 for place in range(3))
+        assert max(heaps) < 4
+        assert max(pages) < 60
+        assert max(servers) < 15
         assert visit.faults == []
         visit.page.close()
         live.end()
@@ -217,9 +236,8 @@ def test_a_video_is_played_to_its_end(browser: Any, tmp_path: Path) -> None:
     try:
         visit = Visit(browser, live.address)
         page = visit.page
-        page.wait_for_function(
-            "document.getElementById('status').textContent === 'the recording is over'")
-        page.wait_for_function("document.getElementById('kept').textContent.includes(' of ')")
+        visit.until("document.getElementById('status').textContent === 'the recording is over'")
+        visit.until("document.getElementById('kept').textContent.includes(' of ')")
         assert page.get_attribute('body', 'data-risk') == 'unknown'
         assert page.inner_text('#source') == 'dash.mp4'
         page.fill('#question', 'Is it safe to drive on?')

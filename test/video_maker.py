@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.video.stream import VideoStream
 from bag_maker import picture
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ def write_video(path: Path, times_ms: Sequence[int], codec: str = 'libx264',
     height, width = shown[0].shape[:2]
     with av.open(str(path), 'w') as container:
         stream = container.add_stream(codec, rate=10, options={'crf': '12', **options})
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         if codec == 'mjpeg':
             stream.pix_fmt = 'yuvj420p'
@@ -45,6 +47,7 @@ def packets(count: int, codec: str = 'libx264', gap: int = 5, **options: str) ->
     else:
         settings['x264-params'] = f'keyint={gap}:min-keyint={gap}:scenecut=0:repeat-headers=1'
     context = av.CodecContext.create(codec, 'w')
+    assert isinstance(context, av.VideoCodecContext)
     height, width = picture(0).shape[:2]
     context.width, context.height, context.pix_fmt = width, height, 'yuv420p'
     context.time_base, context.options = Fraction(1, CLOCK), settings

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import json
 import threading
 import time
@@ -288,10 +288,8 @@ def open_topics(topics: Sequence[str], reporter: str) -> Iterator[LiveTopics]:
         executor.add_node(node)
 
         def spin() -> None:
-            try:
+            with suppress(ExternalShutdownException):
                 executor.spin()
-            except ExternalShutdownException:
-                pass
 
         thread = threading.Thread(target=spin, name='live topics', daemon=True)
         node.open()

@@ -71,8 +71,9 @@ class AnswerVideo:
         # With the index in front, a browser plays it while it loads.
         self._container = av.open(str(self._path), 'w', options={'movflags': '+faststart'})
         try:
-            self._stream = self._container.add_stream(CODEC, rate=VIDEO_FPS, options=QUALITY)
+            stream = self._container.add_stream(CODEC, rate=VIDEO_FPS, options=QUALITY)
         except (FFmpegError, ValueError) as error:
             raise OSError(f'this PyAV has no encoder for H.264 ({CODEC})') from error
-        self._stream.width, self._stream.height = width, height
-        self._stream.pix_fmt = 'yuv420p'
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        self._stream = stream

@@ -124,7 +124,7 @@ class NodeInputs(NamedTuple):
 
 class Bag:
     """
-    A rosbag2 recording (MCAP or sqlite3, compressed or not) or a bag of ROS 1, as a context manager.
+    A recording of rosbag2 (MCAP or sqlite3, compressed or not) or ROS 1, as a context manager.
 
     It is opened as far as it can be read. What was wrong with it is counted: files that were
     ``truncated`` or cannot be read, files that are ``missing``, topics that are
@@ -233,7 +233,7 @@ class Bag:
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """Return the message; raise FrameError if the bytes are not one."""
         try:
-            message = self._typestore.deserialize_cdr(data, msgtype)
+            message: Any = self._typestore.deserialize_cdr(data, msgtype)
             if msgtype in VIDEO_TYPES:
                 # Of the one or the other kind, whatever the recording says of its type.
                 stamp_ns(message), frame_id_of(message), _format_of(message), message.data

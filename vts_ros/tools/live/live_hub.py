@@ -48,7 +48,7 @@ class Answerer(Protocol):
         ...
 
     def change(self, name: str, value: Any) -> None:
-        """Change a setting, one of those in the state of the hub; raise ValueError if it cannot."""
+        """Change a setting of the state of the hub; raise ValueError if it cannot be."""
         ...
 
     def close(self) -> None:
@@ -225,18 +225,19 @@ class Hub:
         for looker in self._lookers:
             looker.show(picture)
 
-    def report(self, report: SceneReport, age_ms: float | None = None) -> None:
+    def report(self, report: SceneReport) -> None:
         """Tell an answer, or its risk while it is still being written."""
         found = report.to_dict()
         if found['age_ms'] is None:
-            found['age_ms'] = self.age_ms(report.stamp) if age_ms is None else age_ms
+            found['age_ms'] = self.age_ms(report.stamp)
         with self._lock:
             for ref in found['frames']:
                 ref['picture'] = self._by_frame.get((ref['camera'], ref['stamp']))
-            event = {'kind': 'report', 'at': self.now_sec, 'report': found}
+            now = self.now_sec
+            event: Event = {'kind': 'report', 'at': now, 'report': found}
             if not report.is_partial:
                 self._reports.append(event)
-                while self._reports[0]['at'] < event['at'] - HISTORY_SEC:
+                while self._reports[0]['at'] < now - HISTORY_SEC:
                     self._reports.popleft()
         for looker in self._lookers:
             looker.tell(event)

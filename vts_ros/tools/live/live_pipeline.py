@@ -109,7 +109,7 @@ class LivePipeline:
             self._hub.tell('answer', id=number, error=error)
 
     def change(self, name: str, value: Any) -> None:
-        """Change a setting from the next window on; raise ValueError if it is none or cannot be."""
+        """Change a setting from the next window on; raise ValueError if it cannot be."""
         if name == 'keep_ratio':
             if isinstance(value, bool) or not isinstance(value, (int, float)) \
                     or not 0.01 <= value <= 1.0:

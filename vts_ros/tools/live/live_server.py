@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The server of the live page: one page, pictures, and a WebSocket. Nothing comes from elsewhere."""
+"""The server of the live page: one page, pictures, a WebSocket; nothing from elsewhere."""
 
 from __future__ import annotations
 
