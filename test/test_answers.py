@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 
 from hypothesis import given
@@ -60,6 +61,22 @@ def test_the_schema_asks_for_the_form_in_its_order() -> None:
     pixels, _ = schema(QWEN25)['properties']['object']['anyOf']
     assert pixels['properties']['bbox_2d']['items'] == {
         'minimum': 0, 'maximum': 9999, 'type': 'integer'}
+
+
+def test_of_several_cameras_the_form_names_one() -> None:
+    assert schema(cameras=['front']) == schema()
+    for form, first in ((QWEN3, 'bbox_2d'), (BoxForm(), 'label')):
+        found, _ = schema(form, ['front', 'left'])['properties']['object']['anyOf']
+        assert list(found['properties'])[:2] == ['camera', first]
+        assert found['required'] == list(found['properties'])
+        assert found['properties']['camera'] == {'enum': ['front', 'left']}
+    text = FORM.replace('{"label"', '{"camera": "left", "label"')
+    assert inspect(text) == (replace(ANSWER, camera='left'), ())
+    # Not half a name, and none where there is no object.
+    for length in range(len(text)):
+        assert parse(text[:length]).camera in (None, 'left')
+    assert parse('{"risk": "none", "object": {"camera": "left", "label": null}}').camera is None
+    assert parse(text.replace('high', 'no idea')).camera is None
 
 
 def test_the_form_reads_back_without_a_problem() -> None:

@@ -42,7 +42,8 @@ from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, has_facts, inspect, Parsed, schema, THOUGHT
 from vts_ros.vlm.boxes import PictureSize, UnitWatch
-from vts_ros.vlm.prompts import Prompts, Vehicle
+from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
@@ -98,6 +99,8 @@ class Pipeline:
         The questions that the model knows; without, it is asked anything.
     speaking
         Decides whether the model is asked; without, it always is.
+    drafts
+        Answers that the next one may be like; None where none is drafted.
     engine_choice
         Why the engine is the one it is.
     clock
@@ -128,9 +131,11 @@ class Pipeline:
         self._notes = WindowNotes(
             kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
         self._deadline = Deadline(config.min_keep_ratio)
-        self._draft: tuple[int, ...] = ()
+        self.drafts = Drafts() if config.draft and isinstance(language_model, Vlm) else None
         self._counters: Counter[str] = Counter()
         self._units = UnitWatch()
+        # Those that an enforced form knows.
+        self._cameras: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, config: PipelineConfig | None = None) -> Pipeline:
@@ -232,10 +237,10 @@ class Pipeline:
                 self.speaking.take(why), now, self._begins_in_thought(), stop)
         is_timed = self.config.deadline_ms > 0.0
         prepared = self.reader.read(
-            window, self.prompts.description.about(vehicle), self._planner(is_timed), watch,
+            window, self.description_prompt(window, vehicle), self._planner(is_timed), watch,
             share=False)
         self._notes.look(prepared)
-        options: dict[str, Any] = {'draft': self._draft} if self.config.draft else {}
+        options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
         early = self._early_risk(prepared, watch, stop, on_risk)
         listeners: list[OnText] = [early.on_text]
         if until_risk is not None:
@@ -246,8 +251,8 @@ class Pipeline:
         (generation,), (row,) = self.generate(
             [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
         is_whole = until_risk is None or not until_risk.is_over
-        if is_whole:
-            self._draft = generation.token_ids
+        if is_whole and self.drafts is not None:
+            self.drafts.add(generation.token_ids)
         latency_ms = watch.total()
         is_stopped = stop is not None and stop()
         if is_timed and not is_stopped:
@@ -332,6 +337,15 @@ class Pipeline:
         (generation,), _ = self.generate([prepared], watch, stop, on_text=on_text)
         return generation.text.strip()
 
+    def description_prompt(self, window: Window, vehicle: Vehicle | None = None) -> Prompt:
+        """Return what is asked about a window; an enforced form is set to its cameras."""
+        cameras = tuple(sorted({frame.camera for frame in window}))
+        prompt = self.prompts.description
+        if self.config.structured and prompt.instruction_cameras and cameras != self._cameras:
+            self.language_model.set_schema(schema(prompt.box, cameras))
+            self._cameras = cameras
+        return prompt.seen_by(cameras).about(vehicle)
+
     def select(self, window: Window) -> Selection:
         """
         Return key frame and keep list alone, without asking the language model.
@@ -412,12 +426,19 @@ class Pipeline:
 
     def _inspect(self, prepared: PreparedWindow, text: str) -> Parsed:
         """Read an answer about a window, perhaps one that is cut off."""
-        newest = prepared.entries[-1]
-        height, width = newest.size
-        return inspect(
-            text, self.prompts.description.box,
-            PictureSize(self.language_model.seen_size(newest.features), (width, height)),
-            is_thought=self._begins_in_thought())
+        newest = {entry.frame.camera: entry for entry in prepared.entries}
+
+        def read(entry: FrameEntry) -> Parsed:
+            height, width = entry.size
+            return inspect(
+                text, self.prompts.description.box,
+                PictureSize(self.language_model.seen_size(entry.features), (width, height)),
+                is_thought=self._begins_in_thought())
+
+        parsed = read(prepared.entries[-1])
+        # The box is in the picture of its own camera, which may have another size.
+        own = newest.get(parsed.answer.camera or '')
+        return parsed if own is None or own is prepared.entries[-1] else read(own)
 
     def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
         """Return what a text says; once, that its boxes are in another unit than asked for."""
@@ -457,7 +478,7 @@ class Pipeline:
             check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box))
-            self.prompts, self._units = asked, UnitWatch()
+            self.prompts, self._units, self._cameras = asked, UnitWatch(), ()
             if self.speaking is not None:
                 self.speaking.forget()
             self.config = replace(self.config, language=language, prompts=prompts)
@@ -484,7 +505,8 @@ class Pipeline:
         """Forget all frames, for instance after time jumped back."""
         self.cache.clear()
         self.reader.clear()
-        self._draft = ()
+        if self.drafts is not None:
+            self.drafts.clear()
         if self.speaking is not None:
             self.speaking.forget()
 

@@ -47,8 +47,8 @@ class RiskObject:
     """
     What the risk is about.
 
-    The box is None where the model named no place. Where the window has several cameras, so is
-    the camera: the model is not asked in which of them it saw the object.
+    The box is None where the model named no place, and both are where the window has several
+    cameras and the model does not say in which of them it saw the object.
     """
 
     label: str
@@ -141,12 +141,13 @@ class SceneReport:
 
     @property
     def risk_object(self) -> RiskObject | None:
-        """Return the risk object, with its place where the window has one camera only."""
+        """Return the risk object, with its place where it is known in which camera that is."""
         if self.answer.label is None:
             return None
-        if len(self.cameras) > 1:
+        camera = self.answer.camera if len(self.cameras) > 1 else self.cameras[0]
+        if camera not in self.cameras:
             return RiskObject(self.answer.label, None, None)
-        return RiskObject(self.answer.label, self.cameras[0], self.answer.box)
+        return RiskObject(self.answer.label, camera, self.answer.box)
 
     @property
     def risk_values(self) -> dict[str, str]:
@@ -221,7 +222,10 @@ class SceneReport:
                     description=data['description'], risk=data['risk']['level'],
                     label=found and found['label'],
                     box=tuple(found['box']) if found and found['box'] else None,
-                    explanation=data['explanation'], action=data['action']),
+                    explanation=data['explanation'], action=data['action'],
+                    # Where there is one, that is not what the model said.
+                    camera=found['camera'] if found and len(
+                        {frame['camera'] for frame in data['frames']}) > 1 else None),
                 keep=tuple(data['tokens']['keep']), grid=tuple(data['tokens']['grid']),
                 answer_tokens=data['tokens']['answer'],
                 latency_ms=data['latency_ms'], age_ms=data['age_ms'],

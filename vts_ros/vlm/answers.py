@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import json
 import re
@@ -36,7 +37,7 @@ _MAX_TEXTS = {'label': 60, 'explanation': 200, 'action': 100, 'description': 200
 _MOST_PIXELS = 9999
 #: A key, or a fact from its key on, at which an answer was cut: half of it may say something else.
 _HALF = re.compile(
-    rf"""(?<=[{{,])\s*["']?(?:\w*["']?|(?:object|label|{'|'.join(KEYS)}|risk)["']?\s*"""
+    rf"""(?<=[{{,])\s*["']?(?:\w*["']?|(?:object|camera|label|{'|'.join(KEYS)}|risk)["']?\s*"""
     r""":\s*(?:"[^"]*|'[^']*|\[[^\]]*|[^\s"'\[\]{}][^"'\[\]{},]*)?)$""", re.IGNORECASE)
 #: The level of an answer that is in the form from its first letter on, perhaps in a code fence.
 _BEGINS = re.compile(r'\s*(?:```\w*\s*)?\{\s*"risk"\s*:\s*"([^"]*)"')
@@ -52,6 +53,12 @@ class Answer:
 
     An unknown risk has no object, no box and no advice, whoever makes the answer: what stands
     beside a risk is read as if it belonged to one.
+
+    Attributes
+    ----------
+    camera
+        In whose picture the object is, as the model names it; None where it was not asked.
+
     """
 
     description: str = ''
@@ -60,11 +67,13 @@ class Answer:
     box: Box | None = None
     explanation: str = ''
     action: str = ''
+    camera: str | None = None
 
     def __post_init__(self) -> None:
         """Take object, box and advice out of an unknown answer."""
         if self.risk == 'unknown':
-            for name, value in (('label', None), ('box', None), ('action', UNKNOWN_ACTION)):
+            for name, value in (('label', None), ('box', None), ('camera', None),
+                                ('action', UNKNOWN_ACTION)):
                 object.__setattr__(self, name, value)
 
 
@@ -104,7 +113,7 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
+def schema(form: BoxForm = ZERO_TO_ONE, cameras: Sequence[str] = ()) -> dict[str, Any]:
     """
     Return the JSON schema of the form, for decoders that enforce one.
 
@@ -112,6 +121,8 @@ def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
     ----------
     form
         Of the box; hundredths from 0 to 1, whole numbers in other units.
+    cameras
+        Of which an object is in one; may be left out where there is only one.
 
     """
     side: dict[str, Any] = {'type': 'integer', 'minimum': 0,
@@ -122,7 +133,9 @@ def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
              for name, length in _MAX_TEXTS.items()}
     label = {'label': texts['label']}
     box = {form.key: {'type': 'array', 'items': side, 'minItems': 4, 'maxItems': 4}}
-    found = _all_of({**label, **box} if form.label_first else {**box, **label})
+    camera = {'camera': {'enum': list(cameras)}} if len(cameras) > 1 else {}
+    found = _all_of({**camera, **label, **box} if form.label_first else
+                    {**camera, **box, **label})
     return _all_of({
         # A model that cannot tell must be able to say so, rather than be driven to ``none``.
         'risk': {'enum': list(RISK_LEVELS)},
@@ -203,7 +216,7 @@ def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None 
     risk = _risk(fields.get('risk'))
     if risk == 'unknown':
         problems.append('no risk')
-    label, written = _object(fields)
+    label, written, camera = _object(fields)
     found = FoundBox(None) if written is None else form.read(written, picture)
     if found.in_other_unit:
         problems.append('other unit')
@@ -212,7 +225,8 @@ def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None 
     return Parsed(
         Answer(description=_line(fields.get('description')), risk=risk, label=label,
                box=found.box,
-               explanation=_line(fields.get('explanation')), action=_line(fields.get('action'))),
+               explanation=_line(fields.get('explanation')), action=_line(fields.get('action')),
+               camera=camera),
         tuple(problems))
 
 
@@ -271,8 +285,8 @@ def _risk(value: Any) -> RiskLevel:
     return 'unknown'
 
 
-def _object(fields: dict[str, Any]) -> tuple[str | None, Any]:
-    """Return the label of what was found, and its box as it is written."""
+def _object(fields: dict[str, Any]) -> tuple[str | None, Any, str | None]:
+    """Return the label of what was found, its box as it is written, and its camera."""
     value = fields.get('object')
     if isinstance(value, list):
         # Models that know lists of what they find write one; what matters most comes first.
@@ -282,8 +296,9 @@ def _object(fields: dict[str, Any]) -> tuple[str | None, Any]:
         value, dict) else {**fields, 'label': value}
     label = _line(found.get('label'))
     if label.lower() in ('', 'null', 'none'):
-        return None, None
-    return label, next((found[key] for key in KEYS if found.get(key) is not None), None)
+        return None, None, None
+    box = next((found[key] for key in KEYS if found.get(key) is not None), None)
+    return label, box, _line(found.get('camera')) or None
 
 
 def _line(value: Any) -> str:
