@@ -27,7 +27,7 @@ from vts_ros.pipeline.report import FrameRef, SceneReport
 from vts_ros.tools import pictures as visuals
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
 from vts_ros.tools.answer_video import AnswerVideo
-from vts_ros.tools.bags import count_broken, is_video, read_frames, REASON, until_damage
+from vts_ros.tools.bags import count_broken, is_video_file, read_frames, REASON, until_damage
 from vts_ros.tools.report_page import report_page
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.tools.videos import read_video
@@ -279,7 +279,7 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
     counters: Counter[str] = Counter()
     # Frames are cached by camera and stamp, and another drive may have the same stamps.
     pipeline.clear()
-    frames = read_video(source, counters) if is_video(source) else until_damage(
+    frames = read_video(source, counters) if is_video_file(source) else until_damage(
         read_frames(source, topics, counters), counters)
     pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters)
     return write_outputs(pairs, out, source=source, counters=counters, info=pipeline.info(),
@@ -435,7 +435,7 @@ class _Writing:
             # That of an earlier run is about other answers, and takes room.
             if place.exists():
                 shutil.rmtree(place)
-            if is_video(self.source):
+            if is_video_file(self.source):
                 return
             with self.interrupts.allowed():
                 write_annotated_bag(self.source, made, (

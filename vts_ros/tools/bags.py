@@ -33,7 +33,7 @@ import yaml
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
-from vts_ros.pipeline.raw_images import camera_name, RawImage
+from vts_ros.pipeline.raw_images import camera_name, DECODE, is_video, new_decoder, RawImage
 from vts_ros.pipeline.report import FrameRef
 from vts_ros.tools.ros1_file import Ros1File
 from vts_ros.tools.ros1_file import SUFFIX as ROS1
@@ -64,10 +64,6 @@ VIDEO_TYPES = {
     'ffmpeg_image_transport_msgs/msg/FFMPEGPacket':
         'std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n'
         'uint8 flags\nbool is_bigendian\nuint8[] data\n'}
-#: Formats of a CompressedImage that are packets of a video.
-_VIDEO_FORMAT = re.compile(r'h\.?26[45]|hevc|av1|vp[89]', re.IGNORECASE)
-DECODE = 'decode it first: ros2 run image_transport republish, and record what that publishes'
-NEEDS_AV = "videos need PyAV: pip install 'vts_ros[video]'"
 _STORAGES: dict[str, Callable[[Path, Counter[str]], Storage]] = {
     '.mcap': McapFile, '.db3': SqliteFile, ROS1: Ros1File}
 #: Languages in which ROS 2 defines messages; empty: not at all.
@@ -257,7 +253,7 @@ class Bag:
     def _open(self) -> None:
         if not self.path.exists():
             raise BagError(f'{self.path} does not exist')
-        if is_video(self.path):
+        if is_video_file(self.path):
             raise BagError(f'{self.path} is a video, not a rosbag2 bag; give it to --video')
         files = self._files()
         if not files and self.path.is_dir():
@@ -338,7 +334,7 @@ class Bag:
             for number, ((topic, msgtype), topics) in enumerate(used.items(), 1)]
 
 
-def is_video(path: str | Path) -> bool:
+def is_video_file(path: str | Path) -> bool:
     """Return whether a recording is the file of a video and no bag."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
@@ -640,21 +636,12 @@ class _Frames:
         kind = connection.msgtype
         if kind == IMAGE:
             yield Frame(ref.camera, ref.stamp, RawImage.of(message))
-        elif kind == COMPRESSED_IMAGE and not _VIDEO_FORMAT.search(message.format):
+        elif kind == COMPRESSED_IMAGE and not is_video(message.format):
             yield Frame(ref.camera, ref.stamp, message.data.tobytes())
         else:
-            decoder = self._decoder(connection.topic, _format_of(message))
+            topic = connection.topic
+            if topic not in self._decoders:
+                self._decoders[topic] = new_decoder(topic, _format_of(message))
+            decoder = self._decoders[topic]
             for stamp, picture in decoder.decode(message.data.tobytes(), ref.stamp):
                 yield Frame(ref.camera, stamp, picture)
-
-    def _decoder(self, topic: str, name: str) -> PacketDecoder:
-        if topic not in self._decoders:
-            try:
-                from vts_ros.pipeline.video_packets import codec_of, PacketDecoder
-            except ModuleNotFoundError as error:
-                raise FrameError(f'{topic} is a video; {NEEDS_AV}') from error
-            codec = codec_of(name)
-            if codec is None:
-                raise FrameError(f'{topic} has packets of a video ({name}); {DECODE}')
-            self._decoders[topic] = PacketDecoder(codec)
-        return self._decoders[topic]
