@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 import http.client
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import json
 from pathlib import Path
 import re
@@ -23,7 +25,7 @@ from video_maker import write_video
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from vts_ros.errors import VlmError
+from vts_ros.errors import VideoError, VlmError
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.frames import Frame, FrameBuffer
@@ -45,7 +47,7 @@ from vts_ros.tools.live.live_server import (
     PAGE,
     ServerError,
 )
-from vts_ros.tools.live.live_sources import Recording
+from vts_ros.tools.live.live_sources import Recording, Stream
 from vts_ros.vlm.answers import Answer
 
 pytestmark = pytest.mark.slow
@@ -552,3 +554,46 @@ def test_recordings_are_played_at_their_pace_and_again(tmp_path: Path, kind: str
     assert np.diff(stamps[:6]).tolist() == [STEP_NS] * 5
     assert all(at - pushed[0][0] >= 0.2 * number - 0.02
                for number, (at, _) in enumerate(pushed[:6]))
+
+
+def test_a_stream_that_ends_is_looked_for_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stamps are when pictures come; what follows is a new drive."""
+    monkeypatch.setattr('vts_ros.tools.live.live_sources.RETRY_SEC', 0.05)
+    write_video(tmp_path / 'camera.ts', range(0, 1000, 100), bf='0')
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *_: None)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        source = Stream(f'http://user:secret@127.0.0.1:{web.server_port}/camera.ts')
+        assert source.name == f'http://127.0.0.1:{web.server_port}/camera.ts'
+        stop, began = threading.Event(), time.time_ns()
+        pushed: list[Frame] = []
+        restarts: list[int] = []
+
+        def push(one: Frame) -> None:
+            pushed.append(one)
+            if len(pushed) == 15:
+                stop.set()
+
+        source.play(push, lambda: restarts.append(len(pushed)), stop)
+        web.shutdown()
+        thread.join(30.0)
+    assert restarts == [10]
+    assert all(one.stamp_ns >= began for one in pushed)
+    assert {one.camera for one in pushed} == {'127_0_0_1'}
+    with pytest.raises(VideoError, match='cannot be reached'):
+        Stream(f'http://127.0.0.1:{web.server_port}/camera.ts')
+
+
+def test_a_failed_answer_takes_back_what_was_said() -> None:
+    clock = Clock()
+    hub = Hub({}, clock)
+    hub.report(report(0))
+    clock.now += 1
+    looker, _ = hub.open(lambda: None)
+    hub.retract('the model failed')
+    assert looker.take_events()[-1] == {'kind': 'retract', 'at': 1.0, 'text': 'the model failed'}
+    # Who comes later is told, too.
+    assert hub.open(lambda: None)[1]['retracted'] == 1.0

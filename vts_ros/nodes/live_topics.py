@@ -26,7 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from vts_ros.errors import VtsError
-from vts_ros.nodes.camera import Camera, camera_namespace, Cameras, IMAGE_TYPES
+from vts_ros.nodes.camera import Camera, camera_namespace, Cameras
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
 from vts_ros.pipeline.config import MODES
 from vts_ros.pipeline.frames import Frame
@@ -67,13 +67,7 @@ class LiveTopics(Node):
         self._wanted = list(topics)
 
     def open(self) -> None:
-        """Subscribe; raise VtsError where a topic is not one of pictures."""
-        remaps = self._remaps()
-        # A name of one's own is remapped as on the command line of a node.
-        for topic in self._wanted:
-            if topic in remaps:
-                raise VtsError(f'{topic} is no name that can be listened to here: cameras publish '
-                               'NAME/image_raw or NAME/image_raw/compressed; remap it there')
+        """Subscribe; the log says where nothing comes, and what there is instead."""
         self.cameras.open(list(map(camera_namespace, self._wanted)), 'auto', self._take)
         self.create_timer(WATCH_SEC, lambda: self.cameras.watch(WATCH_SEC * 5))
 
@@ -97,13 +91,6 @@ class LiveTopics(Node):
     def _take(self, camera: Camera, frame: Frame) -> None:
         if self._push:
             self._push(frame)
-
-    def _remaps(self) -> set[str]:
-        """Return which of the topics have pictures under a name that cameras do not have."""
-        kinds = dict(self.get_topic_names_and_types())
-        return {topic for topic in self._wanted
-                if set(IMAGE_TYPES) & set(kinds.get(topic, ()))
-                and not topic.removesuffix('/compressed').endswith('image_raw')}
 
 
 class NodeAnswers:
@@ -180,7 +167,7 @@ class NodeAnswers:
             values = {item.key: item.value for item in status.values}
             if status.level == bytes([RISK_STATUS_LEVELS['unknown']]):
                 # An answer that is unknown follows as a report; this may be one taken back.
-                self._hub.tell('retract', text=status.message)
+                self._hub.retract(status.message)
             elif values.get('partial') == 'true':
                 label = values.get('object')
                 self._hub.tell('report', report={

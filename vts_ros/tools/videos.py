@@ -68,6 +68,7 @@ def opened(source: str | Path) -> Iterator[InputContainer]:
     timeout: float | None = None
     if is_stream(name):
         options['protocol_whitelist'] = _STREAM_PROTOCOLS
+        options['fflags'] = 'nobuffer'
         timeout = STREAM_TIMEOUT_SEC
         if name.startswith('rtsp'):
             # Over UDP every packet that is lost spoils pictures up to the next whole one.
@@ -113,7 +114,7 @@ def read_video(source: str | Path, counters: Counter[str] | None = None) -> Iter
     failure: Exception | None = None
     found = 0
     with opened(source) as container:
-        for decoded, error in _decoded(container):
+        for decoded, error in _decoded(container, is_stream(str(source))):
             if decoded is None:
                 failure = failure or error
                 counters['damaged'] += 1
@@ -126,11 +127,12 @@ def read_video(source: str | Path, counters: Counter[str] | None = None) -> Iter
         raise VideoError(f'no picture of {shown(source)} can be decoded{reason}')
 
 
-def _decoded(container: InputContainer
+def _decoded(container: InputContainer, is_live: bool
              ) -> Iterator[tuple[tuple[int, av.VideoFrame] | None, Exception | None]]:
     """Yield stamp (ns) and picture, or what was in the way of one."""
     stream = container.streams.video[0]
-    stream.thread_type = 'AUTO'
+    # Threads for whole pictures are faster, and hold back as many of them.
+    stream.thread_type = 'SLICE' if is_live else 'AUTO'
     rate = stream.average_rate or stream.guessed_rate
     step_ns = round(1e9 / rate) if rate else 40_000_000
     start_ns: int | None = None

@@ -150,6 +150,7 @@ class Hub:
         self._by_number: dict[int, ShownPicture] = {}
         self._by_frame: dict[tuple[str, int], int] = {}
         self._reports: deque[Event] = deque()
+        self._retracted_sec = 0.0
         # When the newest picture came, and its stamp.
         self._newest: tuple[float, int] | None = None
         self._lookers: tuple[Looker, ...] = ()
@@ -174,7 +175,8 @@ class Hub:
                 'kind': 'hello', 'now': self.now_sec, 'history_sec': HISTORY_SEC,
                 'max_answer_age_sec': MAX_ANSWER_AGE_SEC,
                 'max_question_chars': MAX_QUESTION_CHARS, 'cameras': list(self._pictures),
-                'state': dict(self._state), 'reports': list(self._reports)}
+                'state': dict(self._state), 'reports': list(self._reports),
+                'retracted': self._retracted_sec}
 
     def close(self, looker: Looker) -> None:
         """Let a page go."""
@@ -241,6 +243,12 @@ class Hub:
                     self._reports.popleft()
         for looker in self._lookers:
             looker.tell(event)
+
+    def retract(self, reason: str) -> None:
+        """Tell that what was said no longer holds."""
+        with self._lock:
+            self._retracted_sec = self.now_sec
+        self.tell('retract', text=reason)
 
     def age_ms(self, stamp_ns: int) -> float | None:
         """Return how old a stamp is in the time of the pictures; None before the first."""

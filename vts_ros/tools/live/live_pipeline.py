@@ -171,12 +171,15 @@ class LivePipeline:
                 if is_new and self._pipeline:
                     self._pipeline.clear()
                 self._do(changes, question, window)
-            except VtsError as error:
-                self._hub.tell('note', text=str(error))
             except Exception as error:
                 # The page stays up and says so; it never makes up an answer.
-                LOG.exception('no answer')
-                self._hub.tell('note', text=f'no answer: {type(error).__name__}: {error}')
+                reason = str(error)
+                if not isinstance(error, VtsError):
+                    LOG.exception('no answer')
+                    reason = f'no answer: {type(error).__name__}: {error}'
+                if window:
+                    self._hub.retract(reason)
+                self._hub.tell('note', text=reason)
         if self._pipeline:
             self._pipeline.close()
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 import logging
@@ -17,7 +18,7 @@ import numpy as np
 
 from vts_ros.errors import VideoError
 from vts_ros.pipeline.frames import Frame
-from vts_ros.tools.bags import camera_topics, read_frames_from
+from vts_ros.tools.bags import camera_topics, read_frames_from, until_damage
 from vts_ros.tools.videos import read_video, shown, video_info
 
 #: Between two passes of a recording.
@@ -68,7 +69,8 @@ class Recording:
     def bag(cls, path: Path, topics: Sequence[str] | None, loop: bool) -> Recording:
         """Open a bag; raise BagError if it cannot be read or has no camera."""
         camera_topics(path)
-        return cls(path, lambda: read_frames_from(0, path, topics), loop)
+        return cls(path, lambda: until_damage(
+            read_frames_from(0, path, topics), Counter()), loop)
 
     @classmethod
     def video(cls, path: Path, loop: bool) -> Recording:

@@ -47,7 +47,7 @@ const TAKE = {
   hello(event) {
     Object.assign(page, {isOpen: true, offset: performance.now() / 1000 - event.now,
       history: event.history_sec, maxAge: event.max_answer_age_sec,
-      maxQuestion: event.max_question_chars, reports: event.reports, risk: null, writing: null});
+      maxQuestion: event.max_question_chars, reports: event.reports, retracted: event.retracted, risk: null, writing: null});
     $('question').maxLength = page.maxQuestion;
     setState(event.state);
     setCameras(event.cameras);
@@ -55,10 +55,11 @@ const TAKE = {
   cameras(event) { setCameras(event.cameras); },
   state(event) { setState(event.state); },
   report(event) {
-    page.writing = null;
     // The risk of an answer whose texts are still being written.
     page.risk = event.report.partial ? event : null;
-    if (!event.report.partial) page.reports.push(event);
+    if (event.report.partial) return;
+    page.writing = null;
+    page.reports.push(event);
     const first = now() - page.history;
     while (page.reports.length && page.reports[0].at < first) page.reports.shift();
   },
@@ -383,7 +384,9 @@ function draw() {
   if (page.past !== null && page.past < now() - page.history) lookBack(now() - page.history + .5);
   const event = shownReport();
   const isLive = page.past === null;
-  const partial = isLive && page.risk ? page.risk.report : null;
+  // An answer that was begun and never finished does not stay either.
+  const isFresh = (begun) => isLive && begun && now() - begun.at <= page.maxAge;
+  const partial = isFresh(page.risk) ? page.risk.report : null;
   const age = event ? (isLive ? now() : page.past) - event.at : Infinity;
   // Nothing that was said stays longer than it may, and nothing at all without a connection.
   const isOld = (age > page.maxAge || (isLive && event && page.retracted > event.at)) && !partial;
@@ -396,13 +399,14 @@ function draw() {
     ? (event ? `NO ANSWER FOR ${Math.floor(age)} s` : 'NO ANSWER YET') : TITLES[risk];
   setText('level', level);
   setText('object', isGone && !partial ? '' : said.object ? said.object.label : '');
-  const writing = isLive && page.isOpen && page.writing;
+  const writing = page.isOpen && isFresh(page.writing) ? page.writing : null;
   $('said').classList.toggle('writing', Boolean(writing || partial));
-  const words = writing || report;
-  const isSilent = isGone && !writing;
+  // The reason for the risk before is none for this one.
+  const words = writing || (partial ? {explanation: ' '} : report);
+  const isSilent = isGone && !writing && !partial;
   setText('explanation', isSilent ? '' : words.explanation || (writing ? '' : 'No answer that can be read.'));
   setText('action', isSilent || risk === 'unknown' || !words.action ? '' : words.action);
-  setText('description', isSilent ? '' : words.description);
+  setText('description', isSilent ? '' : words.description || '');
   setText('status', page.note || page.state.status || (page.state.is_open_to_others
     ? 'open to the network' : ''));
   setText('when', isLive ? '' : `${(now() - page.past).toFixed(1)} s ago`);
