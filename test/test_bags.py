@@ -235,7 +235,7 @@ def test_wrong_topic_names_the_cameras(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('name', 'content', 'reason'), [
     ('missing', None, 'does not exist'),
     ('notes.txt', b'hello', 'not a rosbag2 bag'),
-    ('old.bag', b'#ROSBAG V2.0', 'ROS 1'),
+    ('old.bag', b'#ROSBAG V2.0', 'cannot be read'),
     ('noise.mcap', b'noise' * 100, 'cannot be read'),
     ('noise.db3', b'noise' * 100, 'cannot be read'),
     ('empty.mcap', b'', 'cannot be read'),

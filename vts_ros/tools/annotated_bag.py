@@ -16,7 +16,14 @@ from rosbags.typesys import TypesysError
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
-from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, frame_ref, TYPESTORE, until_damage
+from vts_ros.tools.bags import (
+    Bag,
+    COMPRESSED_IMAGE,
+    frame_id_of,
+    frame_ref,
+    TYPESTORE,
+    until_damage,
+)
 
 
 class Answered(NamedTuple):
@@ -144,7 +151,7 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
         except FrameError:
             continue
         if found := waiting.get(frame_ref(message, connection, received_ns)):
-            worker.add(found.popleft(), message.header.frame_id, received_ns)
+            worker.add(found.popleft(), frame_id_of(message), received_ns)
     write_due(float('inf'))
     counters['overtaken'] += worker.overtaken
     return written
