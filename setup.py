@@ -18,8 +18,8 @@ def share_files() -> list[tuple[str, list[str]]]:
         'share/ament_index/resource_index/packages': [f'resource/{PACKAGE}'],
         str(share): ['package.xml'],
     })
-    for pattern in ('launch/*.launch.py', 'config/*.yaml', 'config/*.rviz', 'config/*.xml',
-                    'models/**/*'):
+    for pattern in ('launch/*.launch.py', 'config/*.json', 'config/*.yaml', 'config/*.rviz',
+                    'config/*.xml', 'models/**/*', 'vts_interfaces/msg/*.msg'):
         for path in sorted(Path().glob(pattern)):
             if path.is_file():
                 folders[str(share / path.parent)].append(str(path))

@@ -12,10 +12,10 @@ pytest.importorskip('rclpy')
 
 from node_stand_ins import RecordedJobs, RecordedOutputs, SILENT_LOG, untyped
 
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.jobs import INTERRUPTED, QUESTION
 from vts_ros.nodes.questions import MAX_QUESTION_CHARS, MAX_QUESTIONS, Questions
 from vts_ros.nodes.worker import Worker
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 
 class Desk:

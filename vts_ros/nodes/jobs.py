@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import Cameras
 from vts_ros.nodes.current_pictures import CurrentPictures, UnansweredError, UNDECODABLE
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_table import Parameters
 from vts_ros.nodes.worker import Stop
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.vlm.prompts import Vehicle
 

@@ -10,10 +10,10 @@ from itertools import count
 import threading
 from typing import Any
 
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.jobs import INTERRUPTED, Jobs, QUESTION
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.worker import Worker
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 #: So many questions may wait; each holds up the descriptions for as long as its answer takes.
 MAX_QUESTIONS = 8

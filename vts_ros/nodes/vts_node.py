@@ -31,7 +31,6 @@ from std_srvs.srv import SetBool, Trigger
 from vts_ros.nodes.camera import Cameras
 from vts_ros.nodes.current_pictures import CurrentPictures
 from vts_ros.nodes.cv_bridge_images import find_converters
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.health_monitor import HealthMonitor
 from vts_ros.nodes.jobs import CONTROL, format_error, INTERRUPTED, Jobs
 from vts_ros.nodes.log_forwarding import forward_logs
@@ -47,6 +46,7 @@ from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.nodes.worker import Worker
 from vts_ros.pipeline.frames import FrameBuffer
 from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.sparsify.compiled_steps import picture_size
 
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]

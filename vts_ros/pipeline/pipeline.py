@@ -356,7 +356,8 @@ class Pipeline:
             answer_tokens=len(generation.token_ids), latency_ms=latency_ms,
             model=self.language_model.name, engine=self.sparsifier.engine,
             confidence=confidence, in_distribution=is_known,
-            rejected_output=generation.text if is_known is False else None)
+            rejected_output=generation.text if is_known is False else None,
+            size=prepared.entries[-1].size)
 
     def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
         """Return what a text says; once, that its boxes are in another unit than asked for."""
