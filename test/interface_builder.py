@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import CDLL
 import fcntl
 from hashlib import sha256
 from importlib import import_module, invalidate_caches
@@ -25,6 +26,8 @@ import subprocess
 import sys
 import sysconfig
 import venv
+
+from vts_ros.tools.message_definitions import DEFINITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEELS = ROOT / 'test' / 'data' / 'rosidl_wheels.txt'
@@ -81,8 +84,8 @@ def prefix() -> Path | None:
     version = f'{sys.version_info[0]}.{sys.version_info[1]}'
     cache = Path(os.environ.get('VTS_TEST_INTERFACES', '~/.cache/vts_ros_test')).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
-    wheels, target = cache / f'wheels-{version}-{_digest(WHEELS)}', None
-    target = cache / f'interfaces-{version}-{_digest(WHEELS, *_sources())}'
+    wheels = cache / f'wheels-{version}-{_digest(WHEELS.read_text())}'
+    target = cache / f'interfaces-{version}-{_digest(WHEELS.read_text(), *_sources())}'
     with _locked(cache / 'lock'):
         if not (wheels / 'complete').exists():
             _install_wheels(wheels)
@@ -104,19 +107,23 @@ def use_here(place: Path) -> None:
     """Make the interfaces importable in this process."""
     found = environment(place)
     os.environ.update(found)
+    # The loader has read its variable when this process began, and knows what is loaded already.
+    for library in place.glob('lib/*__rosidl_typesupport_*_c.so'):
+        CDLL(str(library))
     sys.path.insert(0, found['PYTHONPATH'].split(os.pathsep)[0])
     invalidate_caches()
     for name in PACKAGES:
         import_module(f'{name}.msg')
 
 
-def _sources() -> list[Path]:
+def _sources() -> list[str]:
+    """Return all that the build depends on."""
     own = sorted(path for path in (ROOT / 'vts_interfaces').rglob('*') if path.is_file())
-    return [Path(__file__), ROOT / 'vts_ros' / 'tools' / 'message_definitions.py', *own]
+    return [repr(DEFINITIONS), PACKAGE_XML, CMAKE_LISTS, *(path.read_text() for path in own)]
 
 
-def _digest(*files: Path) -> str:
-    return sha256(b'\0'.join(path.read_bytes() for path in files)).hexdigest()[:12]
+def _digest(*texts: str) -> str:
+    return sha256('\0'.join(texts).encode()).hexdigest()[:12]
 
 
 @contextmanager
@@ -188,8 +195,6 @@ def _build(wheels: Path, target: Path) -> None:
 
 def _write_packages(sources: Path) -> None:
     """Write packages with the names and messages of others."""
-    from vts_ros.tools.message_definitions import DEFINITIONS
-
     files = defaultdict(list)
     for name, text in DEFINITIONS.items():
         package, kind, message = name.split('/')

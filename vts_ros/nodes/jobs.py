@@ -170,8 +170,7 @@ class Jobs:
             self._log.error(f'no answer: {format_error(error)}', throttle_duration_sec=5.0)
             return False, failure
 
-    def ask(self, number: int, question: str, stop: Stop) -> str:
-        """Answer a question about the newest window, piece by piece under its number."""
+    def ask(self, question: str, stop: Stop, on_text: Callable[[str], object]) -> str:
+        """Answer a question about the newest window; on_text gets the answer piece by piece."""
         return self._run_on_newest(False, lambda pipeline, window, end: pipeline.ask(
-            window, question, end, self._vehicle(),
-            lambda text: self._outputs.reply_part(number, text)), stop)
+            window, question, end, self._vehicle(), on_text), stop)

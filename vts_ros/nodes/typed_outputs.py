@@ -38,16 +38,6 @@ _TOPICS = (
 )
 
 
-def is_there(msgtype: str) -> bool:
-    """Return whether messages of a type can be made here."""
-    try:
-        message_type(msgtype)
-    # A package that was built for another Python is not there either.
-    except Exception:
-        return False
-    return True
-
-
 class TypedOutputs:
     """Publishers of the topics whose packages are importable, for :class:`Outputs` alone."""
 
@@ -55,15 +45,15 @@ class TypedOutputs:
         self._topics: list[tuple[_Topic, Any]] = []
         missing = []
         for topic in _TOPICS:
-            if is_there(topic.msgtype):
+            try:
                 self._topics.append((topic, node.create_lifecycle_publisher(
                     message_type(topic.msgtype), topic.name, LATCHED_QOS)))
-            else:
+            # A package that was built for another Python or ROS is not there either.
+            except Exception:
                 missing.append(f'{topic.name} ({topic.msgtype.partition("/")[0]})')
         if missing:
-            node.get_logger().info(
-                f'not published, as the package is not installed: {", ".join(missing)}; see '
-                'docs/ros.md')
+            node.get_logger().info(f'without {", ".join(missing)}: these packages are not '
+                                   'installed, see docs/ros.md')
 
     @property
     def publishers(self) -> Sequence[Any]:
