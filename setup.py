@@ -116,6 +116,7 @@ setup(
             'compile = vts_ros.lab.cli.compile_command:app [lab]',
             'eval = vts_ros.lab.cli.eval_command:app [lab]',
             'fleet = vts_ros.fleet.fleet_command:app [fleet]',
+            'layout = vts_ros.tools.cli.layout_command:app [tools]',
             'models = vts_ros.tools.cli.models_command:app [tools]',
             'render = vts_ros.lab.cli.render_command:app [lab]',
             'replay = vts_ros.nodes.replay_command:app [tools]',

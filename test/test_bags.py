@@ -26,6 +26,8 @@ from bag_maker import (
     times,
     write,
 )
+from conftest import ROOT
+import layouts
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 import numpy as np
@@ -37,6 +39,7 @@ from vts_ros.errors import BagError
 from vts_ros.pipeline import report_messages as messages
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.report_messages import NUMBERS
+from vts_ros.tools import foxglove_layout as layout_file
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
 from vts_ros.tools.bags import (
     Bag,
@@ -348,6 +351,23 @@ def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None
         f'vts_node: {part}': 0 for part in ('engine', 'sparsifier', 'vlm', 'pipeline')}
 
 
+def test_an_annotated_bag_has_all_that_the_layouts_show(tmp_path: Path) -> None:
+    """The layout beside the bag names its camera, the shipped one leaves that to the viewer."""
+    source, stamp = drive(tmp_path / 'bag', 2), times(2)[1]
+    told = [answered(tmp_path, report(stamp))]
+    for namespace in ('', '/car1'):
+        out = tmp_path / f'out{namespace}'
+        out.parent.mkdir(exist_ok=True)
+        write_annotated_bag(source, out, told, f'{namespace}/vts_node', f'{namespace}/vts_overlay')
+        with Bag(out) as bag:
+            there = {one.topic: one.msgtype for one in bag.connections if one.msgcount}
+        beside = (out / layout_file.FILE).read_text()
+        layouts.check(there, beside, namespace)
+        assert COMPRESSED_TOPIC in layouts.foxglove_topics(beside)[0]
+        layouts.check(there, layout_file.foxglove_layout(namespace), namespace)
+    assert (ROOT / 'config' / layout_file.FILE).read_text() == layout_file.foxglove_layout()
+
+
 def test_a_confidence_that_is_not_known_is_no_number(tmp_path: Path) -> None:
     """And what has no box has no detection."""
     told = replace(report(START_NS), size=(96, 160))
@@ -356,7 +376,8 @@ def test_a_confidence_that_is_not_known_is_no_number(tmp_path: Path) -> None:
     for without in (replace(told, size=None), replace(told, answer=Answer()),
                     replace(told, frames=(FrameRef('rear', 0), *told.frames))):
         assert messages.detections(make_message, without, '').detections == []
-        assert [kind.type for kind in messages.annotations(make_message, without).points] == (
+        drawn = messages.image_annotations(make_message, without)
+        assert [lines.type for lines in drawn.points] == (
             [4] if without.size and len(without.frames) == 1 else [])
 
 

@@ -14,14 +14,16 @@ import pytest
 pytest.importorskip('rclpy')
 
 from action_msgs.msg import GoalStatus
-from bag_maker import jpeg
+from bag_maker import COMPRESSED_TOPIC, jpeg
 from car import Car, LOSSLESS, RELIABLE, start_node
 from conftest import Process, Ros
 from interface_builder import CannotBuildError, environment, prefix, use_here
+import layouts
 from lifecycle_msgs.msg import Transition
 from rclpy.action import ActionClient
 from rclpy.qos import QoSProfile
 from rosbags.typesys.store import Typestore
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool
 
@@ -31,6 +33,7 @@ from vts_ros.nodes.qos import LATCHED_QOS
 from vts_ros.nodes.questions import CANCELLED, MAX_QUESTIONS
 from vts_ros.nodes.typed_requests import ASK, DESCRIBE
 from vts_ros.pipeline import report_messages as messages
+from vts_ros.tools.foxglove_layout import foxglove_layout
 from vts_ros.tools.message_definitions import DEFINITIONS, OWN, typestore
 from vts_ros.vlm.answers import RISK_LEVELS
 
@@ -245,6 +248,28 @@ def test_questions_can_be_cancelled(asking: Asking, hazard: list[bytes]) -> None
     for one in done:
         assert one.result.error == (
             CANCELLED if one.status == GoalStatus.STATUS_CANCELED else '')
+
+
+@pytest.mark.parametrize('namespace', ['', '/car1'])
+def test_a_running_node_has_all_that_the_layouts_show(own_ros: Ros, model: str, namespace: str,
+                                                      built: dict[str, str]) -> None:
+    """RViz is started in the namespace of the node, as the launch files do it."""
+    own_ros.env.update(built)
+    inside = ['--ros-args', '-r', f'__ns:={namespace or "/"}', '-p', 'cameras:=[camera/front]']
+    for module in ('vts_node', 'overlay_node'):
+        own_ros.start(f'vts_ros.nodes.{module}', *inside,
+                      *([] if module == 'overlay_node' else ['-p', f'vlm.model:={model}']))
+    camera = f'{namespace}{COMPRESSED_TOPIC}'
+    side = Car(own_ros.domain)
+    pictures = side.node.create_publisher(CompressedImage, camera, RELIABLE)
+    shown = foxglove_layout(namespace, [camera])
+    try:
+        side.until(lambda: pictures.get_subscription_count() == 2)
+        # Names of the namespace, not those that this side of the test listens to.
+        layouts.check({topic: kinds[0] for topic, kinds in side.node.get_topic_names_and_types()
+                       if side.node.count_publishers(topic)}, shown, namespace)
+    finally:
+        side.close()
 
 
 def test_recordings_and_node_have_the_same_types(built: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
 from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.vlm import OnText
 from vts_ros.vlm.prompts import Vehicle
 
 T = TypeVar('T')
@@ -170,7 +171,7 @@ class Jobs:
             self._log.error(f'no answer: {format_error(error)}', throttle_duration_sec=5.0)
             return False, failure
 
-    def ask(self, question: str, stop: Stop, on_text: Callable[[str], object]) -> str:
+    def ask(self, question: str, stop: Stop, on_text: OnText) -> str:
         """Answer a question about the newest window; on_text gets the answer piece by piece."""
         return self._run_on_newest(False, lambda pipeline, window, end: pipeline.ask(
             window, question, end, self._vehicle(), on_text), stop)

@@ -30,7 +30,7 @@ _TOPICS = (
            lambda reason, now_ns: make_message(
                messages.DETECTIONS, header=messages.header(make_message, now_ns))),
     _Topic('~/annotations', messages.ANNOTATIONS,
-           lambda report, frame_id: messages.annotations(make_message, report),
+           lambda report, frame_id: messages.image_annotations(make_message, report),
            lambda reason, now_ns: make_message(messages.ANNOTATIONS)),
     _Topic('~/scene', messages.SCENE,
            lambda report, frame_id: messages.scene(make_message, report, frame_id),

@@ -131,7 +131,7 @@ def detections(make: Make, report: SceneReport, frame_id: str) -> Any:
                   size_y=bottom - top))])
 
 
-def annotations(make: Make, report: SceneReport) -> Any:
+def image_annotations(make: Make, report: SceneReport) -> Any:
     """
     Return what is drawn over the newest picture: risk, box with its label, and the kept cells.
 

@@ -20,6 +20,7 @@ from vts_ros.pipeline import report_messages as messages
 from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.report import FrameRef, SceneReport
 from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, frame_ref, until_damage
+from vts_ros.tools.foxglove_layout import FILE, foxglove_layout
 from vts_ros.tools.message_definitions import make_message, serialise, typestore
 
 #: Where text stands in RViz, and for how long: the defaults of the node.
@@ -34,9 +35,10 @@ class Answered(NamedTuple):
 
 
 class _TimedAnswer(NamedTuple):
-    """An answer, the frame_id of its newest frame, and when it is there."""
+    """An answer, topic and frame_id of its newest frame, and when it is there."""
 
     answer: Answered
+    topic: str
     frame_id: str
     at_ns: int
 
@@ -58,9 +60,9 @@ class _Worker:
         self._waiting: _TimedAnswer | None = None
         self.overtaken = 0
 
-    def add(self, answer: Answered, frame_id: str, received_ns: int) -> None:
+    def add(self, answer: Answered, topic: str, frame_id: str, received_ns: int) -> None:
         """Take a window when its newest frame is received."""
-        new = _TimedAnswer(answer, frame_id, received_ns)
+        new = _TimedAnswer(answer, topic, frame_id, received_ns)
         if self._busy is None:
             self._busy = new._replace(at_ns=received_ns + new.latency_ns)
             return
@@ -86,7 +88,7 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
 
     An answer is received when the node would have given it: the measured latency after its newest
     frame was received, or after the answer before. One that a newer window overtakes is left out.
-    The definitions of all messages are in the file.
+    The definitions of all messages are in the file, and beside it is a layout for Foxglove.
 
     Parameters
     ----------
@@ -120,7 +122,10 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
                                         storage_plugin=StoragePlugin.MCAP) as writer:
             copies = _copy_connections(bag, writer, (node, overlay), counters)
             speaker = _Speaker(writer, copies, node, overlay, info or {})
-            return _copy_with_answers(bag, writer, copies, speaker.say, answers, counters)
+            written = _copy_with_answers(bag, writer, copies, speaker.say, answers, counters)
+        namespace = node.rpartition('/')[0]
+        (Path(target) / FILE).write_text(foxglove_layout(namespace, speaker.pictures), 'utf-8')
+        return written
     except WriterError as error:
         raise BagError(f'{target} cannot be written: {" ".join(str(error).split())}') from error
 
@@ -152,7 +157,7 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
         except FrameError:
             continue
         if found := waiting.get(frame_ref(message, connection, received_ns)):
-            worker.add(found.popleft(), message.header.frame_id, received_ns)
+            worker.add(found.popleft(), connection.topic, message.header.frame_id, received_ns)
     write_due(float('inf'))
     counters['overtaken'] += worker.overtaken
     return written
@@ -212,6 +217,7 @@ class _Speaker:
                  info: Mapping[str, str]) -> None:
         self._writer, self._node, self._info = writer, node.lstrip('/'), info
         self._at_ns = 0
+        self._shown: set[str] = set()
         self._health = PipelineHealth(seconds=lambda: 1e-9 * self._at_ns)
         self._connections = {name: self._add(f'{node}/{name}', msgtype)
                              for name, msgtype in _OUTPUTS.items()}
@@ -223,9 +229,15 @@ class _Speaker:
     def _add(self, topic: str, msgtype: str) -> Connection:
         return self._writer.add_connection(topic, msgtype, typestore=typestore())
 
+    @property
+    def pictures(self) -> list[str]:
+        """Return the topics of the pictures that were spoken of."""
+        return sorted(self._shown)
+
     def say(self, ready: _TimedAnswer) -> None:
         """Write what the nodes would have published."""
         self._at_ns, frame_id = ready.at_ns, ready.frame_id
+        self._shown.add(ready.topic)
         report = replace(ready.answer.report,
                          age_ms=1e-6 * (ready.at_ns - ready.answer.report.stamp))
         self._health.described(report)
@@ -235,7 +247,7 @@ class _Speaker:
             'risk': messages.risk(make_message, report, f'{self._node}: risk', frame_id),
             'markers': messages.markers(make_message, report, _MARKER_FRAME, _MARKER_SEC),
             'detections': messages.detections(make_message, report, frame_id),
-            'annotations': messages.annotations(make_message, report),
+            'annotations': messages.image_annotations(make_message, report),
             'scene': messages.scene(make_message, report, frame_id),
             **{f'debug/{name}': make_message(_NUMBER, data=number)
                for name, number in messages.numbers(report).items()},
