@@ -21,8 +21,8 @@ def share_files() -> list[tuple[str, list[str]]]:
         'share/ament_index/resource_index/packages': [f'resource/{PACKAGE}'],
         str(share): ['package.xml'],
     })
-    for pattern in ('launch/*.launch.py', 'config/*.yaml', 'config/*.rviz', 'config/*.xml',
-                    'models/**/*'):
+    for pattern in ('launch/*.launch.py', 'config/*.json', 'config/*.yaml', 'config/*.rviz',
+                    'config/*.xml', 'models/**/*', 'vts_interfaces/msg/*.msg'):
         for path in sorted(Path().glob(pattern)):
             if path.is_file():
                 folders[str(share / path.parent)].append(str(path))
@@ -123,6 +123,7 @@ setup(
             'compile = vts_ros.lab.cli.compile_command:app [lab]',
             'eval = vts_ros.lab.cli.eval_command:app [lab]',
             'fleet = vts_ros.fleet.fleet_command:app [fleet]',
+            'layout = vts_ros.tools.cli.layout_command:app [tools]',
             'live = vts_ros.nodes.live_command:app [tools]',
             'models = vts_ros.tools.cli.models_command:app [tools]',
             'render = vts_ros.lab.cli.render_command:app [lab]',

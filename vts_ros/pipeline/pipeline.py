@@ -422,7 +422,8 @@ class Pipeline:
             answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
             grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
             latency_ms=latency_ms, model=self.language_model.name,
-            engine=self.sparsifier.engine, in_distribution=self.knows(prepared))
+            engine=self.sparsifier.engine, in_distribution=self.knows(prepared),
+            size=prepared.entries[-1].size)
 
     def _inspect(self, prepared: PreparedWindow, text: str) -> Parsed:
         """Read an answer about a window, perhaps one that is cut off."""

@@ -73,6 +73,8 @@ class SceneReport:
         Rows and columns of visual tokens per frame, of the newest one where they differ.
     grids
         Those of each frame where they differ, as with cameras of different sizes.
+    size
+        Height and width of the newest picture in pixels; None in reports of before.
     answer_tokens
         Length of the answer in tokens; 0 where nobody counts, as on a server.
     latency_ms
@@ -118,6 +120,7 @@ class SceneReport:
     time_to_risk_ms: float | None = None
     is_partial: bool = False
     grids: tuple[tuple[int, int], ...] = ()
+    size: tuple[int, int] | None = None
 
     @property
     def is_confirmed(self) -> bool:
@@ -172,6 +175,7 @@ class SceneReport:
             'stamp': self.stamp,
             'frames': [asdict(frame) for frame in self.frames],
             'key_frame': asdict(self.key_frame),
+            'picture': self.size and {'width': self.size[1], 'height': self.size[0]},
             'description': answer.description,
             'risk': {'level': answer.risk},
             'object': asdict(risk_object) if risk_object else None,
@@ -213,7 +217,7 @@ class SceneReport:
         if data.get('schema') != SCHEMA_VERSION:
             raise ValueError(f'report schema {data.get("schema")!r}, expected {SCHEMA_VERSION}')
         try:
-            found = data['object']
+            found, picture = data['object'], data.get('picture')
             return cls(
                 stamp=data['stamp'],
                 frames=tuple(FrameRef(**frame) for frame in data['frames']),
@@ -236,6 +240,7 @@ class SceneReport:
                 time_to_risk_ms=data.get('time_to_risk_ms'),
                 is_partial=data.get('partial', False),
                 grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
+                size=picture and (picture['height'], picture['width']),
                 # Reports of before have none of these, and are all answers of their own.
                 **{name: None if data.get(name) == data['stamp'] else data.get(name)
                    for name in ('asked_stamp', 'text_stamp')})

@@ -30,7 +30,7 @@ def moment_of(looks: Sequence[FrameLook], is_known: bool | None,
     """Return what is cheap to know of the newest moment of a window."""
     return Moment(looks[-1].frame.stamp_ns,
                   {look.frame.camera: look.proposal for look in looks}, is_known,
-                  tuple(vehicle.facts()) if vehicle is not None else ())
+                  tuple(vehicle.facts()) if vehicle is not None else (), looks[-1].size)
 
 
 class Stands(NamedTuple):
@@ -106,7 +106,7 @@ class Speaking:
             grids=tuple(grid_of.get(frame.camera, last.grid) for frame in window
                         if last.grids),
             latency_ms=latency_ms, time_to_risk_ms=latency_ms['total'],
-            in_distribution=now.is_known,
+            in_distribution=now.is_known, size=now.size,
             asked_stamp=self._stands.moment.stamp_ns, text_stamp=self._stands.text_stamp)
 
     def take(self, why: str) -> Stands | None:

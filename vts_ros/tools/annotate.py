@@ -420,7 +420,7 @@ class _Writing:
         self._pictures(summary)
         self._page(summary)
         self._move()
-        self._add_bag(counters)
+        self._add_bag(counters, summary.info)
         if counters != summary.counters:
             # What the bag was like is told on the page, too.
             summary = replace(summary, counters=dict(counters))
@@ -428,7 +428,7 @@ class _Writing:
             self._move()
         return summary
 
-    def _add_bag(self, counters: Counter[str]) -> None:
+    def _add_bag(self, counters: Counter[str], info: Mapping[str, str]) -> None:
         """Write the annotated bag and move it to its place; whatever happens, no more is lost."""
         made, place = self.folder / ANNOTATED_BAG, self.out / ANNOTATED_BAG
         try:
@@ -440,7 +440,7 @@ class _Writing:
             with self.interrupts.allowed():
                 write_annotated_bag(self.source, made, (
                     Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
-                    counters=counters)
+                    counters=counters, info=info)
             os.replace(made, place)
         except (Exception, KeyboardInterrupt) as error:
             self.bag_failure = error if str(error) else BagError('interrupted')
