@@ -31,11 +31,12 @@ from vts_ros.pipeline.context import (
 )
 from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
-from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
+from vts_ros.pipeline.features import BrokenFrame, FrameCache, StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
+from vts_ros.pipeline.steps import places
 from vts_ros.pipeline.window_notes import WindowNotes
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
@@ -43,6 +44,7 @@ from vts_ros.vlm.answers import Answer, has_facts, inspect, schema, THOUGHT
 from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.prompts import Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
+from vts_ros.vlm.video_steps import VideoStep
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
            'PipelineConfig', 'without_broken']
@@ -118,7 +120,7 @@ class Pipeline:
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
-            sparsifier, lambda rgb: self.language_model.encode(rgb))
+            sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames)
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
@@ -337,7 +339,7 @@ class Pipeline:
                latency_ms: dict[str, float]) -> SceneReport:
         """Return the report about an answer, ``unknown`` where the model must not speak."""
         frames = prepared.frames
-        key = frames[prepared.selection.key]
+        key = prepared.key_frame
         answer = self._answer(prepared, generation.text)
         is_known = self.knows(prepared)
         if is_known is False:
@@ -350,9 +352,11 @@ class Pipeline:
         return SceneReport(
             stamp=frames[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in frames),
-            key_frame=KeyFrame(key.camera, key.stamp_ns, prepared.selection.key),
+            key_frame=KeyFrame(key.camera, key.stamp_ns, frames.index(key)),
             answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
             grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
+            steps=places([entry.frames for entry in prepared.entries], frames)
+            if self.language_model.step_frames > 1 else (),
             answer_tokens=len(generation.token_ids), latency_ms=latency_ms,
             model=self.language_model.name, engine=self.sparsifier.engine,
             confidence=confidence, in_distribution=is_known,
@@ -360,7 +364,7 @@ class Pipeline:
 
     def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
         """Return what a text says; once, that its boxes are in another unit than asked for."""
-        newest = prepared.entries[-1]
+        newest = prepared.newest
         height, width = newest.size
         answer, problems = inspect(
             text, self.prompts.description.box,
@@ -375,7 +379,7 @@ class Pipeline:
 
     def knows(self, prepared: PreparedWindow) -> bool | None:
         """Return whether the model knows such pictures; None where nobody can tell."""
-        return self._knows([entry.evidence for entry in prepared.entries])
+        return self._knows([one for entry in prepared.entries for one in entry.evidence])
 
     def _knows(self, evidence: Sequence[NDArray[np.float64] | None]) -> bool | None:
         if self.guard is None:
@@ -503,7 +507,9 @@ class Pipeline:
         """Return whether answers begin in a thought: an enforced form has no room for one."""
         if self.config.structured or not isinstance(self.language_model, Vlm):
             return False
-        *_, end = self.language_model.texts([''], self.prompts.description)
+        *_, end = self.language_model.texts(
+            [''] if self.language_model.step_frames == 1 else [VideoStep(0.0)],
+            self.prompts.description)
         return end.rstrip().endswith(THOUGHT[0])
 
 
@@ -515,7 +521,7 @@ class _Planner:
     deadline: Deadline | None
     deadline_ms: float
 
-    def __call__(self, entries: Sequence[FrameEntry], visual_tokens: int) -> Plan:
+    def __call__(self, entries: Sequence[StepEntry], visual_tokens: int) -> Plan:
         if self.deadline is None:
             return self.most
         newest = {entry.frame.camera: entry for entry in entries}

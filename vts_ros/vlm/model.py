@@ -30,7 +30,15 @@ from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import load_checkpoint, out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
 from vts_ros.vlm.prefill import Prefill
-from vts_ros.vlm.prompt_layout import Layout, Place, Prefix, Prepared, Prompted, Pruned
+from vts_ros.vlm.prompt_layout import (
+    BEGINNING,
+    Layout,
+    Place,
+    Prefix,
+    Prepared,
+    Prompted,
+    Pruned,
+)
 from vts_ros.vlm.prompt_writer import Captions, PromptWriter
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.structured_output import Schema
@@ -192,7 +200,7 @@ class Vlm:
         """Return what stands around the pictures of a prompt, see ``PromptWriter.texts``."""
         return self._writer.texts(captions, prompt)
 
-    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = Place()
+    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = BEGINNING
                 ) -> Layout:
         """Lay out a prompt or a part of one, see ``PromptWriter.lay_out``."""
         return self._writer.lay_out(texts, grids, place)

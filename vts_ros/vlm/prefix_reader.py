@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import FrameFeatures
 from vts_ros.vlm.model import Vlm
-from vts_ros.vlm.prompt_layout import Place, Prefix, Prepared, Pruned
+from vts_ros.vlm.prompt_layout import BEGINNING, Place, Prefix, Prepared, Pruned
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.video_steps import VideoStep
 
@@ -87,7 +87,7 @@ class PrefixReader:
         self._vlm = vlm
         self._prefix: Prefix | None = None
         self._placed: list[tuple[str, Picture]] = []
-        self._place = Place()
+        self._place = BEGINNING
         self.counters: Counter[str] = Counter()
 
     def read(self, prepared: Prepared, keep: NDArray[np.int32] | None) -> Prefix:
@@ -182,7 +182,7 @@ class PrefixReader:
         """Free the memory of what was read."""
         self._prefix = None
         self._placed.clear()
-        self._place = Place()
+        self._place = BEGINNING
 
     @property
     def tokens(self) -> int:

@@ -43,6 +43,10 @@ class Place(NamedTuple):
     begin: int = 0
 
 
+#: Where a prompt begins.
+BEGINNING = Place()
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """

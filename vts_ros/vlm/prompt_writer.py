@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import Family, Grid, Span, VideoFamily
 from vts_ros.vlm.loading import in_one_line
-from vts_ros.vlm.prompt_layout import Layout, Place
+from vts_ros.vlm.prompt_layout import BEGINNING, Layout, Place
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.video_steps import VideoStep
 
@@ -119,7 +120,7 @@ class PromptWriter:
                            f'{"pictures" if self._family.modality == "image" else "videos"}')
         return texts
 
-    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = Place()
+    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = BEGINNING
                 ) -> Layout:
         """
         Lay out a prompt, or a part of one that begins after a picture.

@@ -14,8 +14,15 @@ from vts_ros.vlm.families.internvl import InternVl
 from vts_ros.vlm.families.llava import LlavaOnevision
 from vts_ros.vlm.families.qwen import QwenTimedVideo, QwenVideo, QwenVl
 
-__all__ = ['FAMILIES', 'Family', 'FrameFeatures', 'Grid', 'Span', 'VIDEO_FAMILIES',
-           'VideoFamily']
+__all__ = [
+           'FAMILIES',
+           'VIDEO_FAMILIES',
+           'Family',
+           'FrameFeatures',
+           'Grid',
+           'Span',
+           'VideoFamily',
+]
 
 #: Family of each ``model_type`` of a checkpoint's config.json.
 FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase], Family]] = {
