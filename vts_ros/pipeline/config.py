@@ -68,7 +68,8 @@ class PipelineConfig:
     kv_tokens
         Causal mode: most tokens whose keys and values are kept; question and answer come on top.
     draft
-        Whether the last description is the draft of the next one: the same answers, sooner.
+        Whether the last description is the draft of the next one: the same answers in float32,
+        sooner.
     speak
         One of SPEAK.
     speak_every_sec

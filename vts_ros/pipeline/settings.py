@@ -99,7 +99,8 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
                  'are kept; question and answer come on top', span=(64, 1048576)),
     _of_pipeline('vlm.draft', 'draft', 'Guess descriptions from the last one, token by token '
-                 'checked by the model: the same answers, sooner where scenes stay alike'),
+                 'checked by the model: the same answers in float32, sooner where scenes stay '
+                 'alike'),
     _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
                  'written, so that any model gives a report that can be read; needs llguidance'),
     _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '

@@ -31,7 +31,7 @@ before. Every window is answered by each of
 | `window_0.6`, `window_0.4` | the pipeline keeps 60 or 40 % of the tokens, as in the paper |
 | `cached_0.4` | the same, and the features of a frame are computed once |
 | `causal_0.4` | the same, and the kept tokens of a frame are read into the KV cache once |
-| `drafted_0.4` | the same, and the last answer is the draft of the next; the words stay the same |
+| `drafted_0.4` | the same, and the last answer is the draft of the next |
 | `window_video_0.4`, `drafted_video_0.4` | as those without `video`, with `vlm.frames_as: video` |
 
 Those with `video` are measured with Qwen2-VL and Qwen2.5-VL; all scale pictures alike. **Stock**
