@@ -171,9 +171,9 @@ class FrameCache:
             return cached
         looks = [self.look(frame, watch) for frame in step]
         newest = looks[-1]
-        for look in looks:
+        for frame, look in zip(step, looks):
             if look.size != newest.size:
-                raise BrokenFrame(look.frame, 'has another size than the frame after it')
+                raise BrokenFrame(frame, 'has another size than the frame after it')
         with watch.stage('encode'):
             features = self._encode(*(look.picture for look in looks))
         if self.step_frames == 1:
@@ -221,9 +221,10 @@ class FrameCache:
         """
         if not window:
             raise ValueError('a window needs at least one frame')
-        entries = [self.get(step, watch) for step in steps_of(window, self.step_frames)]
+        steps = steps_of(window, self.step_frames)
+        entries = [self.get(step, watch) for step in steps]
         if self.step_frames > 1:
-            _check_sizes(entries)
+            _check_sizes(steps, entries)
         self._shrink_to(window)
         return entries
 
@@ -256,12 +257,12 @@ class FrameCache:
         self._looks.clear()
 
 
-def _check_sizes(entries: Sequence[StepEntry]) -> None:
+def _check_sizes(steps: Sequence[Step], entries: Sequence[StepEntry]) -> None:
     """See that the frames of each camera have one size, so that they can be one video."""
-    size = {entry.frame.camera: entry.size for entry in entries}
-    for entry in entries:
-        if entry.size != size[entry.frame.camera]:
-            raise BrokenFrame(entry.frame, 'has another size than the frames after it')
+    sizes = {step[0].camera: entry.size for step, entry in zip(steps, entries)}
+    for step, entry in zip(steps, entries):
+        if entry.size != sizes[step[0].camera]:
+            raise BrokenFrame(step[-1], 'has another size than the frames after it')
 
 
 def _read(frame: Frame) -> Picture:

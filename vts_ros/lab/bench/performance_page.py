@@ -39,8 +39,9 @@ is the faster of `dense` and `dense_video`.
 
 Stock cases and `window` ones keep nothing from earlier windows. Causal answers are about the
 pictures that were read: as many as the window has, and up to twice as many. The cases take turns
-at every window of one run. Ratios are those of one window to the same window, stock; the tables have their median
-and, in brackets, the least and the most, which also show what else the machine did meanwhile.
+at every window of one run. Ratios are those of one window to the same window, stock; the tables
+have their median and, in brackets, the least and the most, which also show what else the machine
+did meanwhile.
 Windows of the warm-up are not counted.
 
 *First token* is the time from the arrival of the newest picture to the first token of the answer:

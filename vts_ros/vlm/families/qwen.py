@@ -112,8 +112,8 @@ class QwenVideo(QwenVl):
         super().__init__(model, tokenizer)
         vision = model.config.vision_config
         if vision.temporal_patch_size != self.step_frames:
-            raise VlmError(f'the model makes one step of {vision.temporal_patch_size} frames of a '
-                           'video, which is not known here: set vlm.frames_as to images')
+            raise VlmError('the model does not make one step of two frames of a video: set '
+                           'vlm.frames_as to images')
         self._step_sec = self.step_frames * interval_sec or 1.0
 
     def around_step(self, time_sec: float) -> tuple[str, str]:
