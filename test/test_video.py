@@ -13,6 +13,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+from typer.testing import CliRunner
 from vlm_maker import make, names, PROMPT
 
 from vts_ros.pipeline.context import CausalReader
@@ -38,6 +40,7 @@ from vts_ros.pipeline.report import SceneReport
 from vts_ros.pipeline.steps import StepMaker, steps_of
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.selection import joined
+from vts_ros.tools.cli.command_line import app
 from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.prompt_layout import Prepared
@@ -400,9 +403,12 @@ def test_steps_are_pairs_of_one_camera() -> None:
                      [('camera1', 0), ('camera1', 1)], [('camera1', 2)]]
     assert steps_of(window, 1) == [(frame,) for frame in window]
     maker = StepMaker(2)
-    made = [maker.take(frame) for frame in window]
-    assert made == [None, None, (window[0], window[2]), (window[1], window[3]), None, None]
+    made = [maker.take(frame, (90, 150)) for frame in window]
+    assert made == [[], [], [(window[0], window[2])], [(window[1], window[3])], [], []]
     assert list(maker.waiting.values()) == [(window[4],), (window[5],)]
+    # What can have no partner any more is a step of its own.
+    assert maker.take(window[0], (90, 151)) == [(window[4],)]
+    assert maker.waiting['camera0'] == (window[0],)
 
 
 @pytest.mark.parametrize('kind', [np.array, torch.tensor])
@@ -474,6 +480,23 @@ def test_a_frame_of_another_size_is_left_out(tiny: Vlm, sparsifier: Sparsifier) 
         assert 'has another size than the frame' in str(told[0])
 
 
+def test_a_camera_of_another_size_begins_anew_in_causal_mode(
+        tiny: Vlm, sparsifier: Sparsifier) -> None:
+    pipeline = causal(tiny, sparsifier)
+    for changes in (3, 4):
+        pipeline.clear()
+        stream = [replace(frame, data=picture(index, (150, 90))) if index >= changes else frame
+                  for index, frame in enumerate(frames_of(1, 7))]
+        for frame in stream[:changes + 1]:
+            pipeline.ingest([frame])
+        report = pipeline.describe(stream[:changes + 1][-4:])
+        assert [ref.stamp for ref in report.frames] == [stream[changes].stamp_ns]
+        for frame in stream[changes + 1:]:
+            pipeline.ingest([frame])
+        report = pipeline.describe(stream[-3:])
+        assert [ref.stamp for ref in report.frames] == [one.stamp_ns for one in stream[changes:]]
+
+
 def test_what_cannot_read_a_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VlmError, match='is a internvl model, which does not make one step of '
                        'two frames of a video; qwen2_vl, qwen2_5_vl, qwen3_vl do: set vlm'):
@@ -505,3 +528,19 @@ def test_the_cost_is_told_before_anything_is_loaded(
             step._replace(camera=f'camera_{index * 2 // len(steps)}')
             for index, step in enumerate(video_steps(steps))], prompt)
         assert cost.text_tokens == len(layout.input_ids) - cost.visual_tokens
+
+
+def test_quality_is_compared_at_equal_tokens(tmp_path: Path) -> None:
+    folder = make('qwen2_5_vl', tmp_path / 'qwen2_5_vl')
+    done = CliRunner().invoke(app, [
+        'eval', 'frames', '--model', str(folder), '--n', '2', '--shares', '0.8,0.4',
+        '--max-new-tokens', '4', '--device', 'cpu', '--json'])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout.splitlines()[-1])
+    tokens = {name: row['tokens'] for name, row in result['rows'].items()}
+    whole = tokens['stock images']
+    # A video has too few tokens for four fifths of those of the pictures.
+    assert tokens == {
+        'stock images': whole, 'stock video': 3 * whole / 5, 'pruned images 0.8': 4 * whole / 5,
+        'pruned images 0.4': 2 * whole / 5, 'pruned video 0.4': 2 * whole / 5}
+    assert all(0.0 <= row['risk_accuracy'] <= 1.0 for row in result['rows'].values())

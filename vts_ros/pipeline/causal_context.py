@@ -131,10 +131,10 @@ class CausalContext:
         return [frame for frame in frames
                 if frame.stamp_ns > self._newest_ns.get(frame.camera, frame.stamp_ns - 1)]
 
-    def arrive(self, frame: Frame) -> Step | None:
-        """Take a frame in; return the step that it completes, which is then to be appended."""
+    def arrive(self, frame: Frame, size: tuple[int, int]) -> list[Step]:
+        """Take a frame in; return the steps that are complete then, which are to be appended."""
         self._newest_ns[frame.camera] = frame.stamp_ns
-        return self._steps.take(frame)
+        return self._steps.take(frame, size)
 
     def append(self, moment: Sequence[StepEntry], prompt: Prompt, keep_ratio: float) -> None:
         """
@@ -155,6 +155,7 @@ class CausalContext:
             If they have more tokens than are to be held, or memory runs out.
 
         """
+        self._leave_other_sizes(moment)
         self._add(moment, keep_ratio)
         while True:
             part = self._part(self._texts(self.entries, prompt))
@@ -195,6 +196,7 @@ class CausalContext:
             If memory runs out.
 
         """
+        self._leave_other_sizes(waiting)
         choices = self.groups.look(*_by_camera(waiting), keep_ratio) if waiting else {}
         lone = [_taken(entry, choices[entry.frame.camera]) for entry in waiting]
         entries = [*self.entries, *waiting]
@@ -221,6 +223,14 @@ class CausalContext:
     def _trim(self) -> None:
         """Forget the frames of groups that are gone."""
         del self._taken[:len(self._taken) - self.groups.frames]
+
+    def _leave_other_sizes(self, coming: Sequence[StepEntry]) -> None:
+        """Forget what was read where a camera has another size now: a video has one."""
+        grids = {entry.frame.camera: entry.features.grid for entry in coming}
+        if self._vlm.step_frames > 1 and any(
+                entry.features.grid != grids.get(entry.frame.camera, entry.features.grid)
+                for entry in self.entries):
+            self._forget_read()
 
     def _forget_read(self) -> None:
         """Forget all that was read, not what waits."""

@@ -262,10 +262,9 @@ class CausalReader:
         for moment in moments(frames):
             entries: list[StepEntry] = []
             for frame in moment:
-                self._cache.look(frame, watch)
-                step = self.context.arrive(frame)
-                if step is not None:
-                    entries.append(self._cache.get(step, watch))
+                size = self._cache.look(frame, watch).size
+                entries += [self._cache.get(step, watch)
+                            for step in self.context.arrive(frame, size)]
             if entries:
                 with watch.stage('prefill_pictures'):
                     self.context.append(entries, prompt, keep_ratio)

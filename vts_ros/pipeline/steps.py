@@ -64,12 +64,17 @@ class StepMaker:
 
     def __init__(self, length: int) -> None:
         self._length = length
+        self._sizes: dict[str, tuple[int, int]] = {}
         self.waiting: dict[str, Step] = {}
 
-    def take(self, frame: Frame) -> Step | None:
-        """Return the step that a frame completes, if it does."""
-        step = (*self.waiting.pop(frame.camera, ()), frame)
+    def take(self, frame: Frame, size: tuple[int, int]) -> list[Step]:
+        """Return the steps that are complete with a frame of a size; one of another size ends."""
+        before = self.waiting.pop(frame.camera, ())
+        done = []
+        if before and size != self._sizes[frame.camera]:
+            done, before = [before], ()
+        step = (*before, frame)
         if len(step) == self._length:
-            return step
-        self.waiting[frame.camera] = step
-        return None
+            return [*done, step]
+        self.waiting[frame.camera], self._sizes[frame.camera] = step, size
+        return done

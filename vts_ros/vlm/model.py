@@ -148,6 +148,12 @@ class Vlm:
         """Return how many frames become one grid of visual tokens."""
         return self._family.step_frames
 
+    def reading(self, frames_as: str, interval_sec: float) -> Vlm:
+        """Return one of the same parts that reads frames otherwise, see :meth:`load`."""
+        return Vlm(self.name, self.model, self.tokenizer, self.images, self.convention,
+                   tokens_per_frame=self.tokens_per_frame, frames_as=frames_as,
+                   interval_sec=interval_sec)
+
     def close(self) -> None:
         """Free the memory of the model, which cannot be used afterwards."""
         # All that knows the model: held by one of them, its weights would stay.

@@ -386,12 +386,9 @@ class Bench:
         if is_random:
             self.vlm = make(workload.model, self.vlm.tokenizer, str(self.vlm.model.device),
                             workload.seed)
-        # The same model, told otherwise of frames.
-        self._videos = Vlm(
-            self.vlm.name, self.vlm.model, self.vlm.tokenizer, self.vlm.images,
-            self.vlm.convention, frames_as='video', interval_sec=INTERVAL_SEC)
         is_of_video = self.vlm.model.config.model_type in ('qwen2_vl', 'qwen2_5_vl')
         self.names = CASES if is_of_video else PICTURE_CASES
+        self._videos = self.vlm.reading('video', INTERVAL_SEC) if is_of_video else None
         self._is_told = is_random or workload.is_told
         if not hasattr(self.vlm.model.model, 'visual'):
             raise VlmError(f'{workload.model} is not of the class Qwen-VL, which is what this '
@@ -414,9 +411,9 @@ class Bench:
                 config, keep_ratio=way.keep_ratio, mode=way.mode, draft=way.draft,
                 max_new_tokens=longest, group_frames=work.frames, kv_tokens=KV_TOKENS,
                 frames_as=way.frames_as)
-            pipeline = Pipeline(
-                self._writer.sparsifier, self._videos if way.frames_as == 'video' else self.vlm,
-                prompts, settings)
+            vlm = self._videos if way.frames_as == 'video' else self.vlm
+            assert vlm is not None
+            pipeline = Pipeline(self._writer.sparsifier, vlm, prompts, settings)
             found[name] = PipelineCase(pipeline, way, self.tape)
         return found
 
