@@ -101,8 +101,10 @@ def patchify(family: str) -> Any:
     assert found
     assert found.origin
     path = Path(found.origin).parent / f'models/{module}/video_processing_{module}.py'
-    functions = [node for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
-                 if isinstance(node, ast.FunctionDef) and node.name == 'patchify']
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    functions: list[ast.stmt] = [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == 'patchify']
     assert len(functions) == 1
     space: dict[str, Any] = {'torch': torch}
     exec(compile(ast.Module(functions, []), str(path), 'exec'), space)
@@ -381,12 +383,14 @@ def test_a_group_is_evicted_and_the_rest_read_as_a_video_of_its_own(
     assert [ref.stamp for ref in report.frames][-1] == report.stamp == stream[-1].stamp_ns
     assert report.steps[-1] == (len(report.frames) - 1,)
     assert all(len(step) == 2 for step in report.steps[:-1])
-    context = pipeline.reader.context  # type: ignore[union-attr]
+    reader: Any = pipeline.reader
+    context = reader.context
     question, prefix, selection = context.read(PROMPT)
     at_once = tiny.prefix(question, selection.keep)
     assert torch.equal(at_once.read.input_ids, prefix.read.input_ids)
     assert torch.equal(at_once.read.position_ids, prefix.read.position_ids)
-    for one, other in zip(prefix.cache.layers, at_once.cache.layers, strict=True):
+    layers: Any = zip(prefix.cache.layers, at_once.cache.layers, strict=True)
+    for one, other in layers:
         torch.testing.assert_close(one.keys, other.keys, atol=1e-3, rtol=0.0)
     # Time goes on from where the drive is; a pair is read once, with either frame of it.
     assert pipeline.describe(stream[-5:]).steps == report.steps
@@ -501,11 +505,14 @@ def test_what_cannot_read_a_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VlmError, match='is a internvl model, which does not make one step of '
                        'two frames of a video; qwen2_vl, qwen2_5_vl, qwen3_vl do: set vlm'):
         Vlm.load(make('internvl', tmp_path / 'internvl'), device='cpu', frames_as='video')
-    for changes, said in (({}, 'the model does not make one step of two frames of a video'),
-                          ({'vlm_backend': 'openai'}, 'a server is sent pictures'),
-                          ({'frames_as': 'film'}, "frames cannot be 'film', there are: images, ")):
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({}, 'the model does not make one step of two frames of a video'),
+        ({'vlm_backend': 'openai'}, 'a server is sent pictures'),
+        ({'frames_as': 'film'}, "frames cannot be 'film', there are: images, "))
+    for changes, said in refused:
+        settings: dict[str, Any] = {'frames_as': 'video', 'device': 'cpu', **changes}
         with pytest.raises(VlmError, match=said):
-            load_pipeline(PipelineConfig(**{'frames_as': 'video', 'device': 'cpu', **changes}))
+            load_pipeline(PipelineConfig(**settings))
     folder = make('qwen2_vl', tmp_path / 'qwen2_vl')
     template = folder / 'chat_template.jinja'
     template.write_text(template.read_text(encoding='utf-8').replace("'video'", "'film'"),

@@ -118,7 +118,7 @@ class CausalContext:
         if not window:
             raise ValueError('a window needs at least one frame')
         held = {frame.key for frame in self.all_frames}
-        newest = max(held, key=lambda key: key[1], default=None)
+        newest = max(held, key=lambda key: (key[1], key[0]), default=None)
         new = self.unseen(window)
         goes_on = bool(new) or window[-1].key == newest
         if goes_on and not held.isdisjoint(frame.key for frame in window):
@@ -133,8 +133,11 @@ class CausalContext:
 
     def arrive(self, frame: Frame, size: tuple[int, int]) -> list[Step]:
         """Take a frame in; return the steps that are complete then, which are to be appended."""
-        self._newest_ns[frame.camera] = frame.stamp_ns
-        return self._steps.take(frame, size)
+        steps = self._steps.take(frame, size)
+        # What is complete has come when it is read: until then it can be tried again.
+        if frame.camera in self._steps.waiting:
+            self._saw(frame)
+        return steps
 
     def append(self, moment: Sequence[StepEntry], prompt: Prompt, keep_ratio: float) -> None:
         """
@@ -217,7 +220,8 @@ class CausalContext:
     def _add(self, moment: Sequence[StepEntry], keep_ratio: float) -> None:
         choices = self.groups.take(*_by_camera(moment), keep_ratio)
         self._taken += [_taken(entry, choices[entry.frame.camera]) for entry in moment]
-        self._newest_ns.update((entry.frame.camera, entry.frame.stamp_ns) for entry in moment)
+        for entry in moment:
+            self._saw(entry.frame)
         self._trim()
 
     def _trim(self) -> None:
@@ -237,8 +241,13 @@ class CausalContext:
         waiting = dict(self._steps.waiting)
         self.clear()
         self._steps.waiting.update(waiting)
-        self._newest_ns.update((frame.camera, frame.stamp_ns)
-                               for step in waiting.values() for frame in step)
+        for step in waiting.values():
+            self._saw(step[-1])
+
+    def _saw(self, frame: Frame) -> None:
+        """Note that a frame has come."""
+        self._newest_ns[frame.camera] = max(
+            frame.stamp_ns, self._newest_ns.get(frame.camera, frame.stamp_ns))
 
     def _texts(self, entries: Sequence[StepEntry], prompt: Prompt) -> list[str]:
         """Return what stands before each step, and after the last."""

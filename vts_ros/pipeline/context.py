@@ -237,7 +237,7 @@ class CausalReader:
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
         """Read what is new of a window."""
         self._read_unseen(self.context.unseen(window), prompt, keep_ratio, watch)
-        self._cache.shrink(len(window))
+        self._cache.shrink(len(window) + len(self.context.waiting))
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
              share: bool) -> PreparedWindow:
@@ -249,7 +249,7 @@ class CausalReader:
             context.clear()
         unseen = context.unseen_of_window(window)
         self._read_unseen(unseen, prompt, planner.most.keep_ratio, watch)
-        self._cache.shrink(len(window))
+        self._cache.shrink(len(window) + len(self.context.waiting))
         waiting = [self._cache.get(step, watch) for step in context.waiting]
         with watch.stage('prefill_pictures'):
             inputs, prefix, selection = context.read(prompt, waiting, planner.most.keep_ratio)
@@ -261,8 +261,9 @@ class CausalReader:
                      watch: Stopwatch) -> None:
         for moment in moments(frames):
             entries: list[StepEntry] = []
-            for frame in moment:
-                size = self._cache.look(frame, watch).size
+            # All before any is taken in: one that is broken costs the others nothing.
+            sizes = [self._cache.look(frame, watch).size for frame in moment]
+            for frame, size in zip(moment, sizes):
                 entries += [self._cache.get(step, watch)
                             for step in self.context.arrive(frame, size)]
             if entries:
@@ -285,7 +286,8 @@ class CausalReader:
         """Return what is held, and how many tokens were read and known."""
         groups = self.context.groups
         return {
-            **_tokens(self._prefix_reader), 'groups': groups.count, 'kv_frames': groups.frames,
+            **_tokens(self._prefix_reader), 'groups': groups.count,
+            'kv_frames': len(self.context.frames),
             'kv_tokens': self._prefix_reader.tokens, 'kv_bytes': self._prefix_reader.kv_bytes,
             **{f'groups_{name}': groups.counters[name]
                for name in ('first', 'full', 'key', 'scene', 'evicted')}}
