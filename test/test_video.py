@@ -43,6 +43,7 @@ from vts_ros.sparsify.selection import joined
 from vts_ros.tools.cli.command_line import app
 from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm import Vlm, VlmError
+from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompt_layout import Prepared
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.video_steps import video_steps
@@ -341,9 +342,9 @@ def test_what_is_read_pair_by_pair_is_the_video_of_transformers(
     assert torch.equal(rest.input_ids, pruned.input_ids)
     assert torch.equal(rest.position_ids, pruned.position_ids)
     assert torch.equal(torch.cat([*prefix.read.tokens, rest.tokens]), pruned.tokens)
-    for draft in ((), (30, 31, 32)):
+    for drafts in (None, Drafts([[30, 31, 32]])):
         notes = Notes()
-        found = vlm.generate(question, selection.keep, 4, prefix=prefix, draft=draft,
+        found = vlm.generate(question, selection.keep, 4, prefix=prefix, drafts=drafts,
                              logits_processor=LogitsProcessorList([notes]))
         expected = stock.logits(dropped, found.token_ids[:-1])[len(dropped) - 1:]
         assert difference(torch.stack(notes.logits)[:4], expected) < EXACT

@@ -29,11 +29,13 @@ from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.vlm import Prepared, Vlm
+from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Question
 
-#: Weights, and what else transformers is told to load them so.
-PRECISIONS = ('float32', 'bfloat16', 'float16', 'int8')
+#: Of the weights; the last is that of :mod:`vts_ros.vlm.int8_weights`.
+PRECISIONS = ('float32', 'bfloat16', 'float16', INT8)
 #: An answer, and the logits [S, V] by which it was written.
 Written = tuple[tuple[int, ...], Tensor]
 #: Pairs of ways: what is compared, and with what.
@@ -74,27 +76,10 @@ class Compared:
 
 
 def load_options(precision: str) -> dict[str, Any]:
-    """
-    Return the options of ``Vlm.load`` for a precision.
-
-    Raises
-    ------
-    VlmError
-        If there is no such precision, or a library is missing.
-
-    """
+    """Return the options of ``Vlm.load`` for a precision; raise VlmError if there is none such."""
     if precision not in PRECISIONS:
         raise VlmError(f'no precision {precision!r}, there are: {", ".join(PRECISIONS)}')
-    if precision != 'int8':
-        return {'dtype': precision}
-    try:
-        from torchao.core.config import config_to_dict
-        from torchao.quantization import Int8WeightOnlyConfig
-    except ImportError as error:
-        raise VlmError("int8 weights need their libraries: pip install 'vts_ros[quantized]' "
-                       'torchao') from error
-    return {'dtype': 'float32', 'quantization': {'quant_method': 'torchao', 'quant_type': {
-        'default': config_to_dict(Int8WeightOnlyConfig())}}}
+    return {'quantization': {'quant_method': INT8}} if precision == INT8 else {'dtype': precision}
 
 
 def measure(pipeline: Pipeline, load: Callable[..., Vlm], precisions: Sequence[str],
@@ -133,10 +118,10 @@ def measure(pipeline: Pipeline, load: Callable[..., Vlm], precisions: Sequence[s
         progress(f'{precision}: loading')
         vlm = load(**load_options(precision))
         compared: dict[str, Compared] = defaultdict(Compared)
-        draft: tuple[int, ...] = ()
+        drafts = Drafts()
         for index, window in enumerate(windows):
             progress(f'{precision}: window {index + 1} of {n}')
-            draft = _compare(pipeline, vlm, window, tokens, draft, compared)
+            _compare(pipeline, vlm, window, tokens, drafts, compared)
         found[precision] = {pair: compared[pair].figures for pair in PAIRS}
         vlm.close()
         gc.collect()
@@ -145,9 +130,9 @@ def measure(pipeline: Pipeline, load: Callable[..., Vlm], precisions: Sequence[s
 
 
 @torch.inference_mode()
-def _compare(pipeline: Pipeline, vlm: Vlm, window: Window, tokens: int, draft: tuple[int, ...],
-             compared: dict[str, Compared]) -> tuple[int, ...]:
-    """Compare the ways on a window; return the answer, which is the draft of the next."""
+def _compare(pipeline: Pipeline, vlm: Vlm, window: Window, tokens: int, drafts: Drafts,
+             compared: dict[str, Compared]) -> None:
+    """Compare the ways on a window; its answer is a draft of the next ones."""
     prompt, watch = pipeline.prompts.description, Stopwatch()
     selection = pipeline.select(window)
     features = [vlm.encode(look.frame.rgb()) for look in pipeline.cache.look_all(window, watch)]
@@ -157,8 +142,8 @@ def _compare(pipeline: Pipeline, vlm: Vlm, window: Window, tokens: int, draft: t
     plain, logits = _written(vlm, prepared, keep, tokens)
     compared['pruned'].add(_pruned(vlm, prepared, keep, plain),
                            _masked(vlm, prepared, keep, plain))
-    # By chance there is none for the first window.
-    drafted = _written(vlm, prepared, keep, tokens, draft=draft or plain)
+    drafts.add(plain)
+    drafted = _written(vlm, prepared, keep, tokens, drafts=drafts)
     compared['drafted'].add(*_decisions(drafted, (plain, logits)))
     cells = len(features[0].tokens)
     pictures = [Picture(one, keep[(keep >= at) & (keep < at + cells)] - np.int32(at))
@@ -171,7 +156,6 @@ def _compare(pipeline: Pipeline, vlm: Vlm, window: Window, tokens: int, draft: t
         vlm.prepare, features, captions, prompt))
     cached = _written(vlm, question, keep, tokens, prefix=prefix)
     compared['cached'].add(*_decisions(cached, (plain, logits)))
-    return plain
 
 
 def _decisions(found: Written, expected: Written) -> tuple[Tensor, Tensor]:
