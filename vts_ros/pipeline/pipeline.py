@@ -32,11 +32,12 @@ from vts_ros.pipeline.context import (
 from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.early_risk import EarlyRisk
-from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
+from vts_ros.pipeline.features import BrokenFrame, FrameCache, StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
+from vts_ros.pipeline.steps import places
 from vts_ros.pipeline.window_notes import WindowNotes
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
@@ -45,6 +46,7 @@ from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
+from vts_ros.vlm.video_steps import VideoStep
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
            'PipelineConfig', 'without_broken']
@@ -124,7 +126,7 @@ class Pipeline:
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
-            sparsifier, lambda rgb: self.language_model.encode(rgb))
+            sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames)
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
@@ -414,13 +416,15 @@ class Pipeline:
                 ) -> SceneReport:
         """Return what a report says whatever the model wrote, with an answer."""
         frames = prepared.frames
-        key = frames[prepared.selection.key]
+        key = prepared.key_frame
         return SceneReport(
             stamp=frames[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in frames),
-            key_frame=KeyFrame(key.camera, key.stamp_ns, prepared.selection.key),
+            key_frame=KeyFrame(key.camera, key.stamp_ns, frames.index(key)),
             answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
             grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
+            steps=places([entry.frames for entry in prepared.entries], frames)
+            if self.language_model.step_frames > 1 else (),
             latency_ms=latency_ms, model=self.language_model.name,
             engine=self.sparsifier.engine, in_distribution=self.knows(prepared),
             size=prepared.entries[-1].size)
@@ -429,17 +433,17 @@ class Pipeline:
         """Read an answer about a window, perhaps one that is cut off."""
         newest = {entry.frame.camera: entry for entry in prepared.entries}
 
-        def read(entry: FrameEntry) -> Parsed:
+        def read(entry: StepEntry) -> Parsed:
             height, width = entry.size
             return inspect(
                 text, self.prompts.description.box,
                 PictureSize(self.language_model.seen_size(entry.features), (width, height)),
                 is_thought=self._begins_in_thought())
 
-        parsed = read(prepared.entries[-1])
+        parsed = read(prepared.newest)
         # The box is in the picture of its own camera, which may have another size.
         own = newest.get(parsed.answer.camera or '')
-        return parsed if own is None or own is prepared.entries[-1] else read(own)
+        return parsed if own is None or own is prepared.newest else read(own)
 
     def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
         """Return what a text says; once, that its boxes are in another unit than asked for."""
@@ -453,7 +457,7 @@ class Pipeline:
 
     def knows(self, prepared: PreparedWindow) -> bool | None:
         """Return whether the model knows such pictures; None where nobody can tell."""
-        return self._knows([entry.evidence for entry in prepared.entries])
+        return self._knows([one for entry in prepared.entries for one in entry.evidence])
 
     def _knows(self, evidence: Sequence[NDArray[np.float64] | None]) -> bool | None:
         if self.guard is None:
@@ -582,7 +586,9 @@ class Pipeline:
         """Return whether answers begin in a thought: an enforced form has no room for one."""
         if self.config.structured or not isinstance(self.language_model, Vlm):
             return False
-        *_, end = self.language_model.texts([''], self.prompts.description)
+        *_, end = self.language_model.texts(
+            [''] if self.language_model.step_frames == 1 else [VideoStep(0.0)],
+            self.prompts.description)
         return end.rstrip().endswith(THOUGHT[0])
 
 
@@ -594,7 +600,7 @@ class _Planner:
     deadline: Deadline | None
     deadline_ms: float
 
-    def __call__(self, entries: Sequence[FrameEntry], visual_tokens: int) -> Plan:
+    def __call__(self, entries: Sequence[StepEntry], visual_tokens: int) -> Plan:
         if self.deadline is None:
             return self.most
         newest = {entry.frame.camera: entry for entry in entries}
