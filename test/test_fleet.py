@@ -149,7 +149,7 @@ def test_the_answers_are_those_of_annotate(four: Path, drives: Path, settings: F
         rows = parquet.read_table(folder.answers(recording)).to_pylist()
         reports = [report for _, report in describe_frames(pipeline, read_frames(recording.uri))]
         assert [report_of(row).to_dict() for row in rows] == [
-            report.to_dict() | {'latency_ms': {}} for report in reports]
+            report.to_dict() | {'latency_ms': {}, 'time_to_risk_ms': None} for report in reports]
         assert {row['recording'] for row in rows} == {recording.uri}
         # A look has the length 1.
         assert all(abs(sum(x * x for x in row['embedding']) - 1.0) < 1e-5 for row in rows)

@@ -14,10 +14,10 @@ pytest.importorskip('rclpy')
 from node_stand_ins import camera_stand_in, RecordedJobs, RecordedOutputs, SILENT_LOG, untyped
 
 from vts_ros.nodes.current_pictures import CurrentPictures
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.scheduler import Scheduler
 from vts_ros.nodes.worker import Worker
 from vts_ros.pipeline.frames import Frame, FrameBuffer
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 STEP_NS = 400_000_000
 
