@@ -46,9 +46,9 @@ Windows of the warm-up are not counted.
 
 *First token* is the time from the arrival of the newest picture to the first token of the answer:
 reading, looking at and encoding that picture are in it. *Risk said* is the time to the level of
-the risk, and its share of the whole answer, where the answer is in the form. *Per pass* is how many tokens of the
-answer one run of the language model gave. *KV* are keys and values at the end of the answer.
-*Peak* is the most that tensors take above the weights, in a first window and the next: on the CPU
+the risk, and its share of the whole answer, where the answer is in the form. *Per pass* is how
+many tokens of the answer one run of the language model gave. *KV* are keys and values at the end
+of the answer. *Peak* is the most that tensors take above the weights, in a first window and the next: on the CPU
 by the record of PyTorch's profiler of all that it allocates and frees, on a GPU by
 `torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it: what
 they have started may end in a later one.
@@ -106,7 +106,8 @@ def _workload(result: dict[str, Any]) -> Iterator[str]:
         peak = f'{compared["peak_bytes_above_weights"]:.2f}' if compared else '1'
         yield (f'| `{name}` | {figures["windows_per_s"]:.3g} | '
                f'{_spread(compared, "windows_per_s")} | '
-               f'{figures["ttft_ms"]:.0f} ms | {_spread(compared, "ttft_ms")} | {_risk(figures)} | '
+               f'{figures["ttft_ms"]:.0f} ms | {_spread(compared, "ttft_ms")} | '
+               f'{_risk(figures)} | '
                f'{figures["tokens_per_pass"]:.2f} | {_mib(figures["kv_bytes"])} | '
                f'{_mib(figures["peak_bytes_above_weights"])} | {peak} |')
     roofline = result['roofline']
