@@ -402,6 +402,7 @@ class Pipeline:
             answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
             grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
             latency_ms=latency_ms, model=self.language_model.name,
+            pruning=self.language_model.pruning,
             engine=self.sparsifier.engine, in_distribution=self.knows(prepared))
 
     def _inspect(self, prepared: PreparedWindow, text: str) -> Parsed:

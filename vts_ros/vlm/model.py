@@ -34,6 +34,8 @@ from vts_ros.vlm.prefill import Prefill
 from vts_ros.vlm.prompt_layout import Layout, Prefix, Prepared, Prompted, Pruned
 from vts_ros.vlm.prompt_writer import PromptWriter
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.prunability import pruning_of
+from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.structured_output import Schema
 
 
@@ -115,8 +117,13 @@ class Vlm:
                 'weights_mb': round(1e-6 * (small + sum(
                     one.nbytes for one in self.model.parameters()))),
                 'dtype': f'{floats}, int8 weights' if small else floats,
-                'device': str(self.model.device),
+                'device': str(self.model.device), 'pruning': self.pruning,
                 'attention': self.model.config.get_text_config()._attn_implementation}
+
+    @property
+    def pruning(self) -> Pruning:
+        """Return what it means that tokens are dropped."""
+        return pruning_of(self.model.config)
 
     @property
     def pinned(self) -> int:

@@ -21,6 +21,7 @@ from transformers import Cache
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import FrameFeatures
+from vts_ros.vlm.kv_cache import bytes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +172,7 @@ class Prefix:
     @property
     def kv_bytes(self) -> int:
         """Return the size of the keys and values that are held, without room for more."""
-        layers: Sequence[Any] = self.cache.layers
-        parts = [part for layer in layers for part in (layer.keys, layer.values)]
-        return sum(int(part.nbytes) for part in parts if part is not None)
+        return bytes_of(self.cache)
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,8 @@ class PromptWriter:
 
         """
         text, image = self._text(captions, prompt), self._image_token
-        texts = text.replace(image, self._family.frame(image)).split(image)
+        placeholder = self._family.placeholder or image
+        texts = text.replace(placeholder, self._family.frame(image)).split(image)
         if len(texts) != len(captions) + 1:
             raise VlmError(f'{len(captions)} captions, but the chat template of {self._name} '
                            f'places {len(texts) - 1} pictures')

@@ -57,11 +57,14 @@ class Family(Protocol):
         Options of the image processor with which every picture becomes one grid.
     pinned
         How many image tokens stand after those of the grid, see FrameFeatures.
+    placeholder
+        What the chat template writes for a picture, where that is not an image token; else empty.
 
     """
 
     picture_options: Mapping[str, Any]
     pinned: int
+    placeholder: str
 
     def limited(self, images: Any, tokens: int) -> Mapping[str, Any]:
         """Return options of the image processor with which no picture has more tokens."""
@@ -84,6 +87,9 @@ class Family(Protocol):
     def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
         """Return visual tokens in the form in which the model takes them over."""
 
+    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
+        """Return what else the model is told of prompts whose image tokens [B, S] these are."""
+
 
 class Flat:
     """
@@ -95,6 +101,7 @@ class Flat:
 
     picture_options: Mapping[str, Any] = {}
     pinned = 0
+    placeholder = ''
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model: Any = model.model
@@ -124,6 +131,10 @@ class Flat:
         # Lists of pictures, as the models' own encoders return them whatever the annotations say.
         outputs: dict[str, Any] = {'pooler_output': [tokens]}
         return BaseModelOutputWithPooling(**outputs)
+
+    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
+        """Return nothing: image tokens are found by their id."""
+        return {}
 
     def _marker(self, name: str, default: str) -> str:
         """Return a special token by the name that the tokenizer of the checkpoint gives it."""

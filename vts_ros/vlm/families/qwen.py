@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL."""
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5, and Cosmos3-Edge, which is built alike."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from vts_ros.vlm.families.family import FrameFeatures, Grid
 
 class QwenVl:
     """
-    Qwen2-VL, Qwen2.5-VL and Qwen3-VL: 3D positions; Qwen3-VL has deepstack features.
+    Qwen2-VL to Qwen3.5 and Cosmos3-Edge: 3D positions; Qwen3-VL has deepstack features.
 
     A frame is a picture of its own, one moment long, at its own aspect ratio: no tubelets.
     """
 
     picture_options: Mapping[str, Any] = {}
     pinned = 0
+    placeholder = ''
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model: Any = model.model
@@ -78,3 +79,7 @@ class QwenVl:
             return BaseModelOutputWithPooling(**outputs)
         outputs['deepstack_features'] = [[level] for level in deepstack]
         return BaseModelOutputWithDeepstackFeatures(**outputs)
+
+    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
+        """Return nothing: positions are given."""
+        return {}
