@@ -51,10 +51,10 @@ from vlm_maker import (
 
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
-from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.families import FAMILIES, REFUSED
 from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Question
-from vts_ros.vlm.prunability import why_inexact
+from vts_ros.vlm.prunability import pruning_of, why_inexact, why_not
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,8 @@ def stock_pixels(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Any:
     options: dict[str, Any] = {
         'internvl': {'crop_to_patches': False}, 'smolvlm': {'do_image_splitting': False},
         'idefics3': {'do_image_splitting': False}, 'gemma3': {'do_pan_and_scan': False},
-        'fast_vlm': {'size': {'height': 256, 'width': 256}, 'do_center_crop': False}}.get(vlm.name, {})
+        'fast_vlm': {'size': {'height': 256, 'width': 256}, 'do_center_crop': False},
+    }.get(vlm.name, {})
     images: Any = vlm.images
     if vlm.name == 'llava_onevision':
         # Square already, so there is nothing to pad; a list of lists is one prompt of several.
@@ -324,7 +325,7 @@ def test_pruning_is_masking_or_a_shorter_sequence(
 
 
 @pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)
-@pytest.mark.parametrize('kind', ('random 1', 'B < N', 'none'))
+@pytest.mark.parametrize('kind', ['random 1', 'B < N', 'none'])
 def test_a_shorter_sequence_is_answered_token_by_token_as_by_transformers(
         vlm: Vlm, prepared: Prepared, stock: StockTransformers, kind: str) -> None:
     keep = keep_list(kind, prepared)
@@ -490,12 +491,13 @@ def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
     keep = np.concatenate([one.keep + cells * index for index, one in enumerate(held)])
     for prompt in (OTHER, PROMPT):
         whole = vlm.prepare(features, CAPTIONS, prompt)
-        end = reader.end(vlm.texts(CAPTIONS, prompt)[-1])
+        end = reader.end(vlm.texts(CAPTIONS, prompt)[-1:])
         question = Question(prefix, keep, end, partial(vlm.prepare, features, CAPTIONS, prompt))
         pruned = whole.prune(keep)
-        ids, positions = question.after(prefix, keep)
-        assert torch.equal(ids, pruned.input_ids)
-        assert torch.equal(positions, pruned.position_ids)
+        rest = question.after(prefix, keep)
+        assert torch.equal(rest.input_ids, pruned.input_ids)
+        assert torch.equal(rest.position_ids, pruned.position_ids)
+        assert not len(rest.tokens)
         assert torch.equal(torch.cat(prefix.read.tokens), pruned.tokens)
         fresh, after = Notes(), Notes()
         expected = vlm.generate(whole, keep, 6, logits_processor=LogitsProcessorList([fresh]))
@@ -570,7 +572,8 @@ def test_a_template_that_leaves_a_text_out_is_refused(name: str, tmp_path: Path)
     path = directory / 'chat_template.jinja'
     template = path.read_text(encoding='utf-8')
     path.write_text(template.replace('{% for message in messages %}',
-                                     '{% for message in messages[1:] %}'), encoding='utf-8')
+                                     '{% for message in messages[1:] %}')
+                    .replace(" + first }}", ' }}'), encoding='utf-8')
     with pytest.raises(VlmError, match="leaves out 'You watch the road"):
         Vlm.load(directory).layout([(SIDE, SIDE)], ['0.0s'], PROMPT)
     path.write_text('{{ nothing.here }}', encoding='utf-8')
@@ -604,24 +607,50 @@ SMALL: dict[str, Any] = {'hidden_size': 48, 'num_hidden_layers': 4, 'vocab_size'
     (MistralConfig(**SMALL, sliding_window=None), None),
 ])
 def test_text_models_in_which_dropping_is_not_masking(text: Any, reason: str | None) -> None:
-    found = why_inexact(InternVLConfig(text_config=text))
+    config = InternVLConfig(text_config=text)
+    found = why_inexact(config)
     assert found is None if reason is None else str(found).startswith(reason)
+    assert pruning_of(config) == ('exact' if reason is None else 'shortened')
+    # Layers that are known count tokens or carry a state; of others nothing is known.
+    assert why_not(config) == (None if reason is None or 'layers of' in reason else found)
 
 
-def test_an_inexact_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    directory = make('internvl', tmp_path / 'model', use_sliding_window=True, sliding_window=16,
-                     max_window_layers=1)
+def test_a_checkpoint_that_cannot_be_pruned_is_refused_in_one_line(tmp_path: Path) -> None:
+    directory = make('internvl', tmp_path / 'model')
+    path = directory / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    config['text_config'] = GPT2Config(vocab_size=300).to_dict()
+    path.write_text(json.dumps(config), encoding='utf-8')
     with pytest.raises(VlmError) as caught:
         Vlm.load(directory)
-    assert str(caught.value) == (f'{directory} cannot be pruned exactly: its text model qwen2 has '
-                                 'layers of sliding_attention')
+    assert str(caught.value) == (f'{directory} cannot be pruned: its text model gpt2 has no '
+                                 'rotary positions')
+
+
+def test_a_family_that_is_known_and_cannot_be_had_is_refused_by_name(tmp_path: Path) -> None:
+    directory = make('internvl', tmp_path / 'model')
+    path = directory / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    for name, reason in REFUSED.items():
+        assert name not in FAMILIES
+        path.write_text(json.dumps({**config, 'model_type': name}), encoding='utf-8')
+        with pytest.raises(VlmError, match=f'is a {name} model, which is not supported: '
+                                           f'{reason}'):
+            Vlm.load(directory)
+
+
+def test_of_one_family_both_kinds_are_told_apart(tmp_path: Path) -> None:
+    """InternVL3.5 has the text model of Qwen3; a window of attention changes what is claimed."""
+    for text, expected in (({'model_type': 'qwen3'}, 'exact'),
+                           ({'use_sliding_window': True, 'sliding_window': 16,
+                             'max_window_layers': 1}, 'shortened')):
+        vlm = Vlm.load(make('internvl', tmp_path / expected, **text), device='cpu')
+        assert vlm.pruning == expected
 
 
 def test_windows_of_attention_really_are_inexact(
-        tmp_path: Path, pictures: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
-        ) -> None:
-    """Why they are refused: after pruning, a window reaches further back than before."""
-    monkeypatch.setattr('vts_ros.vlm.loading.why_inexact', lambda config: None)
+        tmp_path: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    """Why they are called otherwise: after pruning, a window reaches further back than before."""
     directory = make('internvl', tmp_path / 'internvl', use_sliding_window=True,
                      sliding_window=16, max_window_layers=1)
     vlm = Vlm.load(directory, device='cpu')

@@ -76,7 +76,7 @@ class Drafting:
 
         """
         cache, positions = inputs['past_key_values'], inputs['position_ids']
-        visual = {name: value for name, value in inputs.items() if name in ('mm_encoder_outputs', 'token_type_ids')}
+        visual = {name: value for name, value in inputs.items() if name == 'mm_encoder_outputs'}
         begin, ids, finished = input_ids.shape[1], input_ids, False
         while not finished:
             # One token more than is guessed is written.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DummyLayer, DynamicLayer
+from transformers.cache_utils import DynamicLayer
 
 #: Room for new tokens is so large a part of those that are held: then each of them is copied
 #: about four times in all, whatever their number, and a fifth of the memory at most lies idle.
@@ -83,7 +83,7 @@ def crop(cache: Any, length: int, but: Collection[int] = ()) -> None:
 
 def is_croppable(cache: Any) -> bool:
     """Return whether what a cache holds of the last tokens can be taken out of it."""
-    return all(type(layer) in (DynamicLayer, GrowingLayer, DummyLayer) for layer in cache.layers)
+    return not any(map(_has_state, cache.layers))
 
 
 class Held(NamedTuple):
@@ -107,7 +107,7 @@ class Held(NamedTuple):
     def of(cls, cache: Any, length: int) -> Held:
         """Note what a cache holds of so many tokens: all that it holds."""
         return cls(length, {index: _copied(vars(layer)) for index, layer in enumerate(cache.layers)
-                            if type(layer) not in (DynamicLayer, GrowingLayer, DummyLayer)})
+                            if _has_state(layer)})
 
     def give_back(self, cache: Any) -> None:
         """Forget what a cache was given since, in whatever state it was left."""
@@ -115,6 +115,11 @@ class Held(NamedTuple):
             if index in self.states:
                 vars(layer).update(_copied(self.states[index]))
         crop(cache, self.length, self.states)
+
+
+def _has_state(layer: Any) -> bool:
+    """Return whether a layer of a cache cannot be cropped to what it held before."""
+    return hasattr(layer, 'conv_states') or bool(getattr(layer, 'is_sliding', False))
 
 
 def _copied(state: Any) -> Any:

@@ -8,15 +8,24 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vts_ros.vlm.families.family import Family, FrameFeatures, Grid
+from vts_ros.vlm.families.family import Family, FrameFeatures, Grid, Span, VideoFamily
 from vts_ros.vlm.families.fastvlm import FastVlm
 from vts_ros.vlm.families.gemma import Gemma3
 from vts_ros.vlm.families.idefics import Idefics
 from vts_ros.vlm.families.internvl import InternVl
 from vts_ros.vlm.families.llava import LlavaOnevision
-from vts_ros.vlm.families.qwen import QwenVl
+from vts_ros.vlm.families.qwen import QwenTimedVideo, QwenVideo, QwenVl
 
-__all__ = ['FAMILIES', 'Family', 'FrameFeatures', 'Grid', 'REFUSED']
+__all__ = [
+           'FAMILIES',
+           'REFUSED',
+           'VIDEO_FAMILIES',
+           'Family',
+           'FrameFeatures',
+           'Grid',
+           'Span',
+           'VideoFamily',
+]
 
 #: Family of each ``model_type`` of a checkpoint's config.json.
 FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase], Family]] = {
@@ -38,4 +47,13 @@ REFUSED: dict[str, str] = {
     'molmo2': 'its image processor needs torchvision, and all pictures of a prompt attend to each '
               'other, so that none can be read before the next has come',
     'lfm2_vl': 'its image processor needs torchvision',
+}
+
+#: Those that make one grid of visual tokens of two frames of a video. Others read the frames of a
+#: video one by one, as pictures: it would cost them the same.
+VIDEO_FAMILIES: dict[str, Callable[
+    [PreTrainedModel, PreTrainedTokenizerBase, float], VideoFamily]] = {
+    'qwen2_vl': QwenVideo,
+    'qwen2_5_vl': QwenVideo,
+    'qwen3_vl': QwenTimedVideo,
 }

@@ -47,7 +47,8 @@ class FastVlm(Flat):
 
     def encode(self, pixels: Mapping[str, Tensor]) -> list[FrameFeatures]:
         """Encode pictures; the vision encoder looks at each for itself."""
-        encoded = self._model.get_image_features(pixels['pixel_values'], return_dict=True)
+        encoded = self._model.get_image_features(
+            pixels['pixel_values'].to(self._model.dtype), return_dict=True)
         return frames(encoded.pooler_output, self.grids(pixels))
 
     def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
