@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,8 +35,9 @@ TOGETHER_SEC = 2.0
 #: More would make a page too heavy for a browser.
 PAGE_MOMENTS = 60
 PAGE_WIDTH = 640
-#: Pictures of a moment on the page, at most.
-_PICTURES = 12
+#: Pictures of a moment on the page, beside the newest, at most.
+_PICTURES = 11
+_BEFORE_NS = 100_000_000
 
 LOG = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ class Moment:
     @property
     def name(self) -> str:
         """Return a name for a file: the recording, and the time of the first answer."""
-        stem = re.sub(r'[^\w.-]', '_', Path(self.recording.uri).name).removesuffix('.mcap')
-        return f'{stem}_{self.rows[0]["stamp"]}'
+        # Not the name of its folder alone: many are called alike.
+        return f'{re.sub(r"[^a-zA-Z0-9_.-]", "_", self.recording.name)}_{self.rows[0]["stamp"]}'
 
 
 def moments(root: Path, found: Sequence[Mapping[str, Any]]) -> Iterator[Moment]:
@@ -194,17 +195,26 @@ def _pictures(moment: Moment) -> list[bytes]:
              for report in map(report_of, moment.rows)}
     begin, end = moment.received_ns
     camera = moment.worst['frames'][-1]['camera']
-    frames: list[Frame] = []
+    begin, end = begin - _BEFORE_NS, end + _BEFORE_NS
+    due = deque(np.linspace(begin, end, _PICTURES, endpoint=False).tolist())
+    pictures: list[bytes | None] = []
+    newest: Frame | None = None
     with moment.recording.local() as source:
-        for received_ns, frame in until_damage(
-                read_frames_from(begin - 10**8, source), Counter()):
-            if received_ns > end + 10**8:
+        for received_ns, frame in until_damage(read_frames_from(begin, source), Counter()):
+            if received_ns > end:
                 break
-            if frame.camera == camera:
-                frames.append(frame)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(_PICTURES, len(frames))).astype(int))
-    return [made for index in chosen if (made := _picture(frames[index], boxes.get(
-        frames[index].key))) is not None]
+            if frame.camera != camera:
+                continue
+            newest = frame
+            # At even distances: a moment may be long, and pictures without compression large.
+            if due and received_ns >= due[0]:
+                while due and received_ns >= due[0]:
+                    due.popleft()
+                pictures.append(_picture(frame, boxes.get(frame.key)))
+                newest = None
+    if newest is not None:
+        pictures.append(_picture(newest, boxes.get(newest.key)))
+    return [made for made in pictures if made is not None]
 
 
 def _picture(frame: Frame, report: Any) -> bytes | None:

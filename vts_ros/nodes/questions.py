@@ -44,15 +44,16 @@ class Questions:
 
     def ask(self, question: str) -> None:
         """Take a question in; its one reply comes on ``~/answer`` under its number."""
-        number = next(self._numbers)
-        if not 0 < len(question.strip()) <= MAX_QUESTION_CHARS:
+        # Blanks around it are not counted, so they must not reach the model.
+        number, asked = next(self._numbers), question.strip()
+        if not 0 < len(asked) <= MAX_QUESTION_CHARS:
             self._refuse(number, question, f'expected 1 to {MAX_QUESTION_CHARS} characters')
         elif not self._places.acquire(blocking=False):
             self._refuse(number, question, f'{MAX_QUESTIONS} others are waiting')
         else:
             job = self._worker.submit(QUESTION, lambda stop: self._jobs.attempt(
-                lambda end: self._jobs.ask(number, question, end), stop))
-            job.add_done_callback(lambda done: self._reply(number, question, done))
+                lambda end: self._jobs.ask(number, asked, end), stop))
+            job.add_done_callback(lambda done: self._reply(number, asked, done))
 
     def _refuse(self, number: int, question: str, reason: str) -> None:
         self._health.counters['questions_refused'] += 1
