@@ -62,6 +62,8 @@ class Car:
         self._begin_ns = self.stamp_ns = START_NS + GAP_NS
         self.reports: list[SceneReport] = []
         self.risks: list[DiagnosticArray] = []
+        #: Those of answers that were still being written.
+        self.early_risks: list[DiagnosticArray] = []
         self.retracted: list[DiagnosticStatus] = []
         self.markers: list[MarkerArray] = []
         self.statuses: dict[str, DiagnosticStatus] = {}
@@ -94,7 +96,8 @@ class Car:
         # No stamp is used twice: what was seen under it may be remembered.
         self._begin_ns += GAP_NS
         self.stamp_ns = self._begin_ns
-        for received in (self.reports, self.risks, self.retracted, self.markers, self.statuses):
+        for received in (self.reports, self.risks, self.early_risks, self.retracted, self.markers,
+                         self.statuses):
             received.clear()
         for subscription in self._listening:
             self.node.destroy_subscription(subscription)
@@ -261,6 +264,8 @@ class Car:
         # A risk names the camera; that it is no longer known comes from the node itself.
         if message.status[0].hardware_id == HARDWARE_ID:
             self.retracted.append(message.status[0])
+        elif 'partial' in values_of(message.status[0]):
+            self.early_risks.append(message)
         else:
             self.risks.append(message)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 
 from hypothesis import given
@@ -12,6 +13,7 @@ import pytest
 
 from vts_ros.vlm.answers import (
     Answer,
+    begun,
     has_facts,
     inspect,
     MAX_CHARACTERS,
@@ -26,7 +28,7 @@ from vts_ros.vlm.conventions import CONVENTIONS
 
 ANSWER = Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0),
                 'A child runs out.', 'brake hard')
-FORM = ('{"object": {"label": "child", "box": [0.41, 0.20, 0.55, 1.00]}, "risk": "high", '
+FORM = ('{"risk": "high", "object": {"label": "child", "box": [0.41, 0.20, 0.55, 1.00]}, '
         '"explanation": "A child runs out.", "action": "brake hard", '
         '"description": "A city street."}')
 QWEN25, QWEN3 = (CONVENTIONS[name].box for name in ('qwen2_5_vl', 'qwen3_vl'))
@@ -37,7 +39,7 @@ PICTURE = PictureSize((644.0, 364.0), (1920.0, 1080.0))
 def test_render_writes_the_form_to_the_letter() -> None:
     assert render(ANSWER) == FORM
     assert render(Answer('Empty road.', 'none', action='keep going')) == (
-        '{"object": null, "risk": "none", "explanation": "", "action": "keep going", '
+        '{"risk": "none", "object": null, "explanation": "", "action": "keep going", '
         '"description": "Empty road."}')
     car = Answer(risk='low', label='car')
     assert json.loads(render(car))['object'] == {'label': 'car', 'box': None}
@@ -59,6 +61,22 @@ def test_the_schema_asks_for_the_form_in_its_order() -> None:
     pixels, _ = schema(QWEN25)['properties']['object']['anyOf']
     assert pixels['properties']['bbox_2d']['items'] == {
         'minimum': 0, 'maximum': 9999, 'type': 'integer'}
+
+
+def test_of_several_cameras_the_form_names_one() -> None:
+    assert schema(cameras=['front']) == schema()
+    for form, first in ((QWEN3, 'bbox_2d'), (BoxForm(), 'label')):
+        found, _ = schema(form, ['front', 'left'])['properties']['object']['anyOf']
+        assert list(found['properties'])[:2] == ['camera', first]
+        assert found['required'] == list(found['properties'])
+        assert found['properties']['camera'] == {'enum': ['front', 'left']}
+    text = FORM.replace('{"label"', '{"camera": "left", "label"')
+    assert inspect(text) == (replace(ANSWER, camera='left'), ())
+    # Not half a name, and none where there is no object.
+    for length in range(len(text)):
+        assert parse(text[:length]).camera in (None, 'left')
+    assert parse('{"risk": "none", "object": {"camera": "left", "label": null}}').camera is None
+    assert parse(text.replace('high', 'no idea')).camera is None
 
 
 def test_the_form_reads_back_without_a_problem() -> None:
@@ -106,7 +124,7 @@ def test_valid_json_is_found_wherever_it_stands(text: str) -> None:
     FORM.replace('"', "'"),
     '```\n' + FORM.replace('"', "'") + '\n```',
     FORM.replace('"risk"', 'risk').replace('"action"', 'action'),
-    FORM.replace(', "risk"', ' "risk"'),
+    FORM.replace(', "object"', ' "object"'),
 ])
 def test_broken_json_is_repaired_and_counted(text: str) -> None:
     assert inspect(text) == (ANSWER, ('repaired',))
@@ -135,9 +153,32 @@ def test_a_cut_is_never_no_risk(text: str) -> None:
     assert not has_facts(text)
 
 
+def test_the_level_is_there_before_the_object_is() -> None:
+    found = [begun(FORM[:length]) for length in range(len(FORM) + 1)]
+    level, whole = found.index(('high', False)), found.index(('high', True))
+    assert FORM[:level] == '{"risk": "high"'
+    assert FORM[:whole].endswith('1.00]}')
+    assert found == [None] * level + [('high', False)] * (whole - level) + [('high', True)] * (
+        len(found) - whole)
+
+
+@pytest.mark.parametrize('text', [
+    'There is {"risk": "none"', '<think>{"risk": "none", ', '{"object": null, "risk": "none"}',
+    '[{"risk": "none"', '{"risk": none, ', '{"risk": "none'])
+def test_what_is_not_the_form_has_not_begun(text: str) -> None:
+    assert begun(text) is None
+    assert begun(f'{text}"', is_thought=True) is None
+
+
+@pytest.mark.parametrize('before', ['', ' ', '```json\n', '```\n', '<think>no</think>\n'])
+def test_an_answer_may_begin_in_a_fence_or_after_a_thought(before: str) -> None:
+    assert begun(f'{before}{{"risk": "low", ') == ('low', False)
+    assert begun(f'{before}{{"risk": "danger", ') == ('unknown', False)
+
+
 def test_the_facts_are_there_as_soon_as_both_are_written() -> None:
     lengths = [length for length in range(len(FORM) + 1) if has_facts(FORM[:length])]
-    assert lengths[0] == FORM.index('"high"') + len('"high"')
+    assert lengths[0] == FORM.index('1.00]}') + len('1.00]}')
     assert has_facts('{"risk": "none", "object": null')
     assert not has_facts('{"risk": "none", "object": {"label": "car", "box": [0.1, 0.2, 0.3, 0.4]')
 

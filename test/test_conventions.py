@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import json
 import logging
 from pathlib import Path
+import re
 import shutil
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +27,11 @@ from vts_ros.errors import PromptError
 from vts_ros.paths import model_path, share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.vlm import Generation, Vlm
 from vts_ros.vlm.answers import schema
 from vts_ros.vlm.boxes import BoxForm
-from vts_ros.vlm.conventions import CONVENTIONS, PLAIN
+from vts_ros.vlm.conventions import CONVENTIONS, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prompts import describe_prompt, Prompts, question_prompt
 from vts_ros.vlm.structured_output import Grammar
@@ -42,9 +44,9 @@ EMBEDDED = (
     '<|im_start|>user\n{}<|vision_start|><|vision_end|>{}<|vision_start|><|vision_end|>{}'
     '<|im_end|>\n<|im_start|>assistant\n')
 DESCRIBE = (
-    'Pictures from this car, oldest first. Answer with one line of JSON: {"object": {"label": '
-    '"riskiest road user or object", "box": [left, top, right, bottom]}, "risk": "none, low, '
-    'medium or high", "explanation": "why, in one sentence", "action": "what the driver should '
+    'Pictures from this car, oldest first. Answer with one line of JSON: {"risk": "none, low, '
+    'medium or high", "object": {"label": "riskiest road user or object", "box": [left, top, '
+    'right, bottom]}, "explanation": "why, in one sentence", "action": "what the driver should '
     'do", "description": "the scene"}. The box is in the newest picture, from 0.00 to 1.00. '
     'Without a risk: "object": null.')
 ASK = 'Pictures from this car, oldest first. Answer in one sentence: Is it safe to drive on?'
@@ -93,7 +95,7 @@ def test_the_shipped_words_are_asked_as_the_family_knows_them(family: str) -> No
             f'left {both}', f'right {both}']
         assert '{' not in ''.join([*captions, *causal])
         if language == 'en':
-            assert f'"object": {found}, "risk"' in prompt.instruction
+            assert f'"object": {found}, "explanation"' in prompt.instruction
             assert newest + unit in prompt.instruction
         else:
             german = {'from 0 to 1000': 'von 0 bis 1000', 'in pixels': 'in Pixeln',
@@ -142,6 +144,30 @@ def own_file(path: Path, **texts: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize('family', ASKED)
+def test_of_several_cameras_the_model_is_asked_in_which_one_something_is(family: str) -> None:
+    _, _, found, unit = ASKED[family]
+    for language, place in (('en', 'in the newest picture of that camera, '),
+                            ('de', 'im neuesten Bild dieser Kamera, ')):
+        prompt = Prompts.load(language, convention=CONVENTIONS[family]).description
+        assert prompt.seen_by(['front']) == prompt
+        several = prompt.seen_by(['front', 'left', 'right'])
+        assert '"object": {"camera": "front / left / right", "' in several.instruction
+        assert place in several.instruction
+        assert '{' not in several.instruction.replace('{"', '')
+        if language == 'en':
+            assert f'{{"camera": "front / left / right", {found[1:]}, ' in several.instruction
+            assert place + unit in several.instruction
+            assert several.instruction.startswith('You watch') == (family == 'idefics3')
+    # Models that were trained here know pictures of one camera.
+    assert describe_prompt().seen_by(['front', 'left']) == describe_prompt()
+
+
+def test_a_file_of_ones_own_may_leave_the_camera_out(tmp_path: Path) -> None:
+    prompt = Prompts.load('en', own_file(tmp_path / 'own.yaml', camera=None)).description
+    assert prompt.seen_by(['front', 'left']) == prompt
+
+
 def test_a_file_of_ones_own_overrides_the_family(tmp_path: Path) -> None:
     path = own_file(tmp_path / 'own.yaml', caption='at {age}:', caption_cameras='{caption}',
                     box_scale=1, caption_causal='{number}/{caption}')
@@ -173,7 +199,7 @@ def test_a_unit_that_is_none_is_refused(tmp_path: Path, scale: Any) -> None:
 def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path: Path) -> None:
     pipeline = Pipeline.load(PipelineConfig(threads=1))
     vlm = pipeline.vlm
-    assert vlm.convention is PLAIN
+    assert vlm.convention is TRAINED_HERE
     asked = pipeline.prompts
     assert (asked.description, asked.ask('Is it safe to drive on?')) == (
         describe_prompt(), question_prompt('Is it safe to drive on?'))
@@ -203,13 +229,14 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def dictate(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, sides: Sequence[float],
-            prompts: list[str] | None = None) -> None:
-    """Have the model answer a box."""
+            prompts: list[str] | None = None, camera: str | None = None) -> None:
+    """Have the model answer a box, in the picture of a camera."""
     def generate(prepared: Sequence[Any], *_: Any, **__: Any) -> list[Generation]:
         if prompts is not None:
             prompts.append(str(pipeline.vlm.tokenizer.decode(prepared[0].layout.input_ids)))
         key = pipeline.prompts.description.box.key
-        text = json.dumps({'object': {key: list(sides), 'label': 'child'}, 'risk': 'high'})
+        found = {**({'camera': camera} if camera else {}), key: list(sides), 'label': 'child'}
+        text = json.dumps({'risk': 'high', 'object': found})
         return [Generation(text, (1,), 1, 1, {'prefill': 1.0, 'decode': 1.0})]
 
     monkeypatch.setattr(pipeline.vlm, 'generate_batch', generate)
@@ -240,6 +267,56 @@ def test_the_report_is_from_0_to_1_whatever_the_family_writes(
     assert report.answer.label == 'child'
     for words in (*captions, found, unit, 'You watch the road'):
         assert words in prompts[0]
+
+
+def test_object_and_box_are_of_the_camera_that_the_model_names(
+        asked: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    # Of another size, so that its box in pixels is another one.
+    left = [Frame('left', frame.stamp_ns - 1, random.integers(0, 256, (480, 320, 3), np.uint8))
+            for frame in frames()]
+    window = sorted([*frames(), *left], key=lambda frame: frame.stamp_ns)
+    form, prompts = asked.prompts.description.box, list[str]()
+    width, height = form.scale or 0.0, form.scale or 0.0
+    if form.scale is None:
+        width, height = seen_size(asked, left[-1].rgb())
+    for named, camera, box in (('left', 'left', (0.25, 0.5, 0.75, 1.0)), ('rear', None, None)):
+        dictate(asked, monkeypatch,
+                (0.25 * width, 0.5 * height, 0.75 * width, 1.0 * height), prompts, camera=named)
+        report = asked.describe(window)
+        assert '"camera": "front / left", ' in prompts[-1]
+        assert report.risk_object is not None
+        assert (report.risk_object.label, report.risk_object.camera) == ('child', camera)
+        assert report.risk_object.box == (box and pytest.approx(box, abs=0.01))
+        assert SceneReport.from_dict(report.to_dict()).risk_object == report.risk_object
+
+
+@pytest.mark.parametrize('asked', names('qwen3_vl'), indirect=True)
+def test_a_form_that_is_enforced_knows_the_cameras_of_the_window(
+        asked: Pipeline, tmp_path: Path) -> None:
+    directory = make('qwen3_vl', tmp_path / 'model')
+    pipeline = Pipeline.load(PipelineConfig(
+        model=str(directory), device='cpu', threads=1, structured=True, max_new_tokens=64))
+    generate = pipeline.vlm.generate_batch
+    pipeline.drafts = None
+
+    written: list[str] = []
+
+    def noting(*args: Any, **options: Any) -> list[Generation]:
+        found = generate(*args, **options, do_sample=True, temperature=2.0)
+        written.append(found[0].text)
+        return found
+
+    pipeline.vlm.generate_batch = noting  # type: ignore[method-assign]
+    torch.manual_seed(0)
+    left = [Frame('left', frame.stamp_ns, frame.data) for frame in frames()]
+    for window, cameras in (([*frames(), *left], {'front', 'left'}), (frames(), set())):
+        for _ in range(12):
+            pipeline.describe(window)
+        assert {name for text in written
+                for name in re.findall(r'"camera": "(\w+)"', text)} == cameras
+        assert any('"object": {' in text for text in written)
+        written.clear()
 
 
 @pytest.mark.parametrize('asked', names('qwen3_vl'), indirect=True)
@@ -286,10 +363,11 @@ def allows(vlm: Vlm, form: BoxForm, text: str) -> bool:
      '{"label": "car", "box": [12, 900, 44, 1000]}')])
 def test_the_form_that_is_enforced_is_that_of_the_family(family: str, good: str, bad: str) -> None:
     vlm = Vlm.load(model_path('embedded'), device='cpu')
-    after = ', "risk": "low", "explanation": "", "action": "", "description": ""}'
+    before = '{"risk": "low", "object": '
+    after = ', "explanation": "", "action": "", "description": ""}'
     form = CONVENTIONS[family].box
-    assert allows(vlm, form, f'{{"object": {good}{after}')
-    assert not allows(vlm, form, f'{{"object": {bad}{after}')
+    assert allows(vlm, form, f'{before}{good}{after}')
+    assert not allows(vlm, form, f'{before}{bad}{after}')
 
 
 @pytest.mark.parametrize('asked', names('qwen2_5_vl'), indirect=True)
@@ -309,6 +387,6 @@ def test_a_pipeline_with_a_form_has_that_of_its_family(asked: Pipeline, tmp_path
     torch.manual_seed(0)
     for _ in range(12):
         pipeline.describe(frames())
-    boxes = [text for text in written if text.startswith('{"object": {')]
+    boxes = [text for text in written if '", "object": {' in text]
     assert boxes
-    assert all(text.startswith('{"object": {"bbox_2d": [') for text in boxes)
+    assert all('", "object": {"bbox_2d": [' in text for text in boxes)

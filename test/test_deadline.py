@@ -108,7 +108,7 @@ def test_answers_that_were_cut_do_not_make_the_wanted_ones_shorter(deadline: Dea
 
 # --- the pipeline, in simulated time -------------------------------------------------------
 
-ANSWER = ('{"object": {"label": "child", "box": [0.41, 0.20, 0.55, 1.00]}, "risk": "high", '
+ANSWER = ('{"risk": "high", "object": {"label": "child", "box": [0.41, 0.20, 0.55, 1.00]}, '
           '"explanation": "A child runs out between parked cars on the right.", "action": "brake '
           'hard", "description": "A city street in daylight."}')
 PIECE = 4

@@ -64,7 +64,7 @@ def prepared(vlm: Vlm) -> Prepared:
 
 def test_likelihoods_are_those_of_the_model(vlm: Vlm, prepared: Prepared) -> None:
     tokens = len(prepared.layout.visual_slots)
-    answer = '{"object": {"label": "car", "box": [0.10, 0.20'
+    answer = '{"risk": "low", "object": {"label": "car", "box": [0.10, 0.20'
     keeps = [np.arange(0, tokens, step, dtype=np.int32) for step in (1, 2, 5)]
     found = log_likelihoods(vlm, prepared, keeps, answer)
     for keep, value in zip(keeps, found):

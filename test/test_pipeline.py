@@ -19,6 +19,7 @@ from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import model_path, share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import Answer, parse, RISK_LEVELS
 from vts_ros.vlm.boxes import BoxForm
@@ -197,6 +198,41 @@ def test_what_the_car_does_is_told_to_the_model(
     assert beginnings[0] == 'The car drives at 90 km/h.'
     assert beginnings[1].startswith('Pictures')
     assert beginnings[2] == 'Its left turn signal is on.'
+
+
+def test_the_risk_is_told_while_the_texts_are_being_written(
+        pipeline: Pipeline, frames: list[Frame]) -> None:
+    early: list[SceneReport] = []
+    report = pipeline.describe(frames[:5], on_risk=early.append)
+    level, both = early
+    assert [one.is_partial for one in (level, both, report)] == [True, True, False]
+    assert {one.stamp for one in (level, both, report)} == {frames[4].stamp_ns}
+    assert level.answer == Answer(risk=report.answer.risk)
+    assert both.answer == replace(report.answer, description='', explanation='', action='')
+    assert both.answer.label
+    assert report.time_to_risk_ms is not None
+    assert level.time_to_risk_ms is not None
+    # The clock is read once more for the report than for the level.
+    assert report.time_to_risk_ms <= level.time_to_risk_ms < report.latency_ms['total']
+    assert 'decode' not in level.latency_ms
+    assert 'decode' in report.latency_ms
+    assert level.confidence is None
+    assert SceneReport.from_dict(level.to_dict()).is_partial
+    assert report == replace(pipeline.describe(frames[:5]), latency_ms=report.latency_ms,
+                             time_to_risk_ms=report.time_to_risk_ms)
+
+
+def test_no_risk_is_told_early_where_the_answer_is_unknown_or_not_wanted(
+        pipeline: Pipeline, frames: list[Frame]) -> None:
+    early: list[SceneReport] = []
+    strange = [Frame(frame.camera, frame.stamp_ns, 255 - np.asarray(frame.data))
+               for frame in frames[:5]]
+    report = pipeline.describe(strange, on_risk=early.append)
+    assert report.answer.risk == 'unknown'
+    assert report.rejected_output
+    pipeline.clear()
+    pipeline.describe(frames[:5], lambda: True, on_risk=early.append)
+    assert early == []
 
 
 def test_an_answer_comes_in_pieces(pipeline: Pipeline, frames: list[Frame]) -> None:

@@ -37,6 +37,14 @@ def test_schema_names_what_the_interface_promises() -> None:
     assert data['key_frame'] == {'camera': 'front', 'stamp': 3, 'index': 1}
 
 
+def test_of_several_cameras_the_object_is_in_that_which_the_model_names() -> None:
+    several = replace(REPORT, frames=(FrameRef('rear', 1), *REPORT.frames, FrameRef('rear', 3)),
+                      answer=replace(REPORT.answer, camera='rear'))
+    data = json.loads(several.to_json())
+    assert data['object'] == {'label': 'car', 'camera': 'rear', 'box': [0.1, 0.2, 0.3, 0.4]}
+    assert SceneReport.from_dict(data) == replace(several, latency_ms=data['latency_ms'])
+
+
 def test_of_several_cameras_none_is_said_to_show_the_object() -> None:
     several = replace(REPORT, frames=(FrameRef('rear', 1), *REPORT.frames, FrameRef('rear', 3)))
     assert several.cameras == ('front', 'rear')

@@ -55,6 +55,8 @@ class Server:
         Before each of them.
     pause_sec
         Before every piece of an answer.
+    held_at, go_on
+        Text after which an answer waits, and what lets it go on.
     endless
         Whether an answer never ends.
     cut
@@ -70,6 +72,8 @@ class Server:
     refusals: list[int] = field(default_factory=list)
     refuse_after_sec: float = 0.0
     pause_sec: float = 0.0
+    held_at: str = ''
+    go_on: threading.Event = field(default_factory=threading.Event)
     endless: bool = False
     cut: bool = False
     chats: list[dict[str, Any]] = field(default_factory=list)
@@ -110,6 +114,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer(self, text: str) -> None:
+        if self.plan.held_at:
+            before, mark, text = text.partition(self.plan.held_at)
+            self._event({'choices': [{'index': 0, 'delta': {'content': before + mark}}]})
+            self.plan.go_on.wait(600.0)
         pieces: Iterator[str] = (text[start:start + 7] for start in range(0, len(text), 7))
         for count, piece in enumerate(itertools.cycle(pieces) if self.plan.endless else pieces):
             time.sleep(self.plan.pause_sec)

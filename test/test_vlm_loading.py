@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,12 @@ import torch
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from vlm_maker import make, names, PROMPT
 
+from vts_ros.pipeline.cost import explain
+from vts_ros.pipeline.factory import quantization_settings
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
+from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.int8_weights import int8_bytes, to_int8
 
 
 @pytest.fixture(scope='module')
@@ -158,12 +163,45 @@ def test_what_cannot_be_is_one_line(
 
 
 @pytest.mark.parametrize(('text', 'reason'), [
-    ('{', 'quantization is no JSON: .*'),
-    ('[]', 'quantization is no JSON object with a quant_method.*'),
-    ('{"load_in_4bit": true}', 'quantization is no JSON object with a quant_method.*')])
+    ('{', 'quantization is neither int8 nor JSON: .*'),
+    ('[]', 'quantization is neither int8 nor a JSON object with a quant_method.*'),
+    ('{"load_in_4bit": true}', 'quantization is neither int8 nor a JSON object with .*')])
 def test_quantization_that_cannot_be_read_is_one_line(text: str, reason: str) -> None:
     with pytest.raises(VlmError, match=f'^{reason}$'):
         Pipeline.load(PipelineConfig(quantization=text))
+
+
+@pytest.mark.parametrize('family', names())
+def test_int8_weights_are_smaller_and_say_nearly_the_same(family: str, tmp_path: Path) -> None:
+    made = make(family, tmp_path / family)
+    whole = Vlm.load(made, device='cpu', dtype='float32')
+    small = Vlm.load(made, device='cpu', quantization={'quant_method': 'int8'})
+    kinds = {type(one).__module__ for one in small.model.model.modules()
+             if type(one).__name__ == 'Linear'}
+    assert any('quantized.dynamic' in kind for kind in kinds)
+    # The vision encoder is not touched: the same features.
+    rgb = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
+    assert torch.equal(whole.encode(rgb).tokens, small.encode(rgb).tokens)
+    logits, near = (vlm.logits(*ask(vlm)) for vlm in (whole, small))
+    spread = float(logits.std())
+    assert 0.0 < float((logits - near).abs().mean()) < 0.2 * spread
+    config = PipelineConfig(device='cpu', dtype='float32')
+    told, plain = (explain(str(made), [(150, 90)], config, 2, quantization=one).weights['used']
+                   for one in ({'quant_method': 'int8'}, None))
+    assert told < plain
+    assert int8_bytes(small.model) + sum(one.nbytes for one in small.model.parameters()) == (
+        pytest.approx(told, rel=0.02))  # biases of the layers are with the packed weights
+    assert (whole.info['dtype'], small.info['dtype']) == ('float32', 'float32, int8 weights')
+    drafts = Drafts()
+    first = small.generate(*ask(small), 12, drafts=drafts)
+    assert len(first.token_ids) > 0
+
+
+def test_int8_weights_are_refused_elsewhere() -> None:
+    network = SimpleNamespace(device=torch.device('cpu'), dtype=torch.bfloat16)
+    with pytest.raises(VlmError, match=r'^int8 weights are for processors: on a GPU set .*'):
+        to_int8(network)
+    assert quantization_settings(' int8 ') == {'quant_method': 'int8'}
 
 
 def test_settings_reach_the_model(checkpoint: Path) -> None:

@@ -52,7 +52,7 @@ def test_whatever_the_model_the_answers_are_in_the_form(
     assert len(found[0].token_ids) != len(found[1].token_ids)
     for generation in found:
         value = json.loads(generation.text)
-        assert list(value) == ['object', 'risk', 'explanation', 'action', 'description']
+        assert list(value) == ['risk', 'object', 'explanation', 'action', 'description']
         parsed = inspect(generation.text)
         assert set(parsed.problems) <= {'no risk', 'bad box'}
         assert (parsed.answer.risk == 'unknown') == (value['risk'] == 'unknown')

@@ -96,7 +96,8 @@ def risk_level(risk: RiskLevel) -> bytes:
 def to_risk(report: SceneReport, name: str, frame_id: str) -> DiagnosticArray:
     """Return level and reason of the risk, stamped with the newest picture."""
     answer = report.answer
-    status = to_status(name, risk_level(answer.risk), answer.explanation,
+    reason = 'the reason is being written' if report.is_partial else answer.explanation
+    status = to_status(name, risk_level(answer.risk), reason,
                        ', '.join(report.cameras), report.risk_values)
     return DiagnosticArray(
         header=Header(stamp=to_stamp(report.stamp), frame_id=frame_id), status=[status])

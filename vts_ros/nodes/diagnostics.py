@@ -317,6 +317,7 @@ class PipelineHealth:
         return bool(warning), warning or state, {
             'state': state, 'job': job, 'age_ms': report.age_ms if report else None,
             'total_ms': report.latency_ms.get('total', 0.0) if report else 0.0,
+            'time_to_risk_ms': report.time_to_risk_ms if report else None,
             'since_answer_sec': time.monotonic() - self.answered_at,
             **{name: self.counters[name] for name in
                ('described', 'confirmed', 'skipped', 'unanswered', 'failed', 'questions_refused')},

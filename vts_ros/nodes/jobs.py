@@ -121,7 +121,15 @@ class Jobs:
                       insist: bool) -> SceneReport:
         if self._pictures.is_described(window[-1].key, self.newest_described):
             raise UnansweredError(UNDECODABLE)
-        return pipeline.describe(window, stop, self._vehicle(), insist=insist)
+        return pipeline.describe(window, stop, self._vehicle(), insist=insist,
+                                 on_risk=lambda report: self._tell_risk(report, stop))
+
+    def _tell_risk(self, report: SceneReport, stop: Stop) -> None:
+        """Say the risk before the texts are there."""
+        with self._outputs.lock:
+            if not stop():
+                frame_id = self._cameras.frame_id(report.frames[-1].camera)
+                self._outputs.publish_risk(report, frame_id)
 
     def _read_newest(self, stop: Stop) -> str:
         self._run_on_newest(True, lambda pipeline, window, end: pipeline.ingest(window), stop)

@@ -87,6 +87,12 @@ class Outputs:
                 self._latency_ms.publish(Float64(data=report.age_ms))
             return report
 
+    def publish_risk(self, report: SceneReport, frame_id: str) -> None:
+        """Say the risk alone, of an answer that is still being written; see :meth:`publish`."""
+        with self.lock:
+            self._said_ns = self._now_ns()
+            self._risk.publish(to_risk(report, self._risk_name, frame_id))
+
     def retract(self, reason: str) -> None:
         """Take the answer that stands back, once, with the reason as what is known instead."""
         with self.lock:

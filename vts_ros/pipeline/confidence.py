@@ -37,8 +37,8 @@ _CERTAIN = -1e-6
 #: Bytes at either end of a file of weights that stand for it.
 _PRINT_BYTES = 4 << 20
 
-#: No object, or its label; some families write its box before.
-_OBJECT = re.compile(r'"object"\s*:\s*(?:\{\s*"\w+"\s*:\s*\[[^\]]*\]\s*,\s*)?'
+#: No object, or its label; its camera may stand before, and in some families its box.
+_OBJECT = re.compile(r'"object"\s*:\s*(?:\{\s*(?:"\w+"\s*:\s*(?:\[[^\]]*\]|"[^"]*")\s*,\s*)*?)?'
                      r'(null|\{?\s*"label"\s*:\s*(?:null|"[^"]*"))')
 _RISK = re.compile(r'"risk"\s*:\s*("[^"]*")')
 

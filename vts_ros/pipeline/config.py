@@ -45,8 +45,8 @@ class PipelineConfig:
     dtype, attn_implementation, local_files_only
         See ``Vlm.load``.
     quantization
-        Quantisation of the weights at loading, as JSON of a ``quantization_config``; empty takes
-        the checkpoint as it is.
+        Quantisation of the weights at loading: ``int8``, or JSON of a ``quantization_config``;
+        empty takes the checkpoint as it is.
     vlm_backend
         One of VLM_BACKENDS.
     url, timeout_sec, retries
@@ -66,7 +66,8 @@ class PipelineConfig:
     kv_tokens
         Causal mode: most tokens whose keys and values are kept; question and answer come on top.
     draft
-        Whether the last description is the draft of the next one: the same answers, sooner.
+        Whether the last descriptions are drafts of the next one: the same words, sooner. Not
+        with a model behind a server.
     speak
         One of SPEAK.
     speak_every_sec

@@ -24,6 +24,7 @@ from vts_ros.paths import checkpoint
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.sparsify.selection import share_of
 from vts_ros.vlm import Vlm
+from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.loading import load_blueprint
 from vts_ros.vlm.prompts import Prompts
 
@@ -275,6 +276,14 @@ def _weights(model: Any, quantization: Mapping[str, Any] | None) -> dict[str, in
              for name in ('float32', 'bfloat16', 'float16')}
     for name, width in _QUANTISED.items():
         found[name] = int(linear * width) + 2 * (count - linear)
+    if quantization and dict(quantization).get('quant_method') == INT8:
+        # The vision encoder and a table of embeddings that is shared with the head stay as they
+        # are.
+        text = sum(one.weight.numel() for one in _text_network(model).modules()
+                   if isinstance(one, nn.Linear))
+        tied = model.get_input_embeddings().weight is outer.weight
+        head = outer.weight.numel()
+        return {'used': text + head + 4 * (count - text - (0 if tied else head)), **found}
     kind = _bits(quantization)
     return {'used': found[kind] if kind else sum(one.nbytes for one in parameters), **found}
 

@@ -29,6 +29,7 @@ from vts_ros.sparsify.compiled_steps import FRAME, make_engines
 from vts_ros.sparsify.frame_groups import FrameGroups, GROUP_HYSTERESIS_FACTOR
 from vts_ros.vlm import LanguageModel, Vlm
 from vts_ros.vlm.answers import schema
+from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.structured_output import check_structured
@@ -111,15 +112,14 @@ def _set_threads(threads: int, vlm: Vlm) -> None:
 
 
 def _check_mode(config: PipelineConfig) -> None:
-    """See that mode and draft are possible, before anything large is loaded."""
+    """See that the mode is possible, before anything large is loaded."""
     if config.mode not in MODES:
         raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
     if config.speak not in SPEAK:
         raise VlmError(f'speak cannot be {config.speak!r}, there are: {", ".join(SPEAK)}')
-    if config.vlm_backend == 'openai' and (config.draft or config.mode == 'causal'):
-        raise VlmError('causal mode and drafts need the language model in this process: set '
-                       'vlm.backend to transformers, or sparsify.mode to window and vlm.draft '
-                       'to false')
+    if config.vlm_backend == 'openai' and config.mode == 'causal':
+        raise VlmError('causal mode needs the language model in this process: set vlm.backend to '
+                       'transformers, or sparsify.mode to window')
 
 
 def _language_model(config: PipelineConfig) -> LanguageModel:
@@ -142,14 +142,16 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
 
 
 def quantization_settings(text: str) -> dict[str, Any] | None:
-    """Return a quantization_config that is given as JSON; None of an empty text."""
+    """Return a quantization_config that is given as JSON or as ``int8``; None of no text."""
     if not text.strip():
         return None
+    if text.strip() == INT8:
+        return {'quant_method': INT8}
     try:
         settings = json.loads(text)
     except ValueError as error:
-        raise VlmError(f'quantization is no JSON: {error}') from error
+        raise VlmError(f'quantization is neither int8 nor JSON: {error}') from error
     if not isinstance(settings, dict) or 'quant_method' not in settings:
-        raise VlmError('quantization is no JSON object with a quant_method, such as '
-                       '{"quant_method": "bitsandbytes", "load_in_4bit": true}')
+        raise VlmError('quantization is neither int8 nor a JSON object with a quant_method, '
+                       'such as {"quant_method": "bitsandbytes", "load_in_4bit": true}')
     return settings

@@ -31,6 +31,7 @@ from vts_ros.pipeline.context import (
 )
 from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
+from vts_ros.pipeline.early_risk import EarlyRisk
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
@@ -39,15 +40,17 @@ from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
 from vts_ros.pipeline.window_notes import WindowNotes
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
-from vts_ros.vlm.answers import Answer, has_facts, inspect, schema, THOUGHT
+from vts_ros.vlm.answers import Answer, has_facts, inspect, Parsed, schema, THOUGHT
 from vts_ros.vlm.boxes import PictureSize, UnitWatch
-from vts_ros.vlm.prompts import Prompts, Vehicle
+from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
            'PipelineConfig', 'without_broken']
 
 Stop = Callable[[], bool]
+OnReport = Callable[[SceneReport], None]
 OnBroken = Callable[[BrokenFrame], None]
 Result = TypeVar('Result')
 
@@ -95,6 +98,8 @@ class Pipeline:
         The questions that the model knows; without, it is asked anything.
     speaking
         Decides whether the model is asked; without, it always is.
+    drafts
+        Answers that the next one may be like; None where none is drafted.
     engine_choice
         Why the engine is the one it is.
     clock
@@ -125,9 +130,11 @@ class Pipeline:
         self._notes = WindowNotes(
             kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
         self._deadline = Deadline(config.min_keep_ratio)
-        self._draft: tuple[int, ...] = ()
+        self.drafts = Drafts() if config.draft and isinstance(language_model, Vlm) else None
         self._counters: Counter[str] = Counter()
         self._units = UnitWatch()
+        # Those that an enforced form knows.
+        self._cameras: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, config: PipelineConfig | None = None) -> Pipeline:
@@ -188,7 +195,8 @@ class Pipeline:
         return watch.total()
 
     def describe(self, window: Window, stop: Stop | None = None,
-                 vehicle: Vehicle | None = None, *, insist: bool = False) -> SceneReport:
+                 vehicle: Vehicle | None = None, *, insist: bool = False,
+                 on_risk: OnReport | None = None) -> SceneReport:
         """
         Say what the scene is and what the risk is.
 
@@ -202,6 +210,9 @@ class Pipeline:
             What the car does, told to the model in the words of the prompt file.
         insist
             Whether the model is asked in any case.
+        on_risk
+            Given a partial report when the level is there and again when the object is, while
+            the texts are still being written; not where the answer is unknown.
 
         Raises
         ------
@@ -221,17 +232,18 @@ class Pipeline:
                 self.speaking.take(why), now, self._begins_in_thought(), stop)
         is_timed = self.config.deadline_ms > 0.0
         prepared = self.reader.read(
-            window, self.prompts.description.about(vehicle), self._planner(is_timed), watch,
+            window, self.description_prompt(window, vehicle), self._planner(is_timed), watch,
             share=False)
         self._notes.look(prepared)
-        options: dict[str, Any] = {'draft': self._draft} if self.config.draft else {}
-        if until_risk is not None:
-            options['on_text'] = until_risk.on_text
+        options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
+        early = self._early_risk(prepared, watch, stop, on_risk)
+        options['on_text'] = early.on_text if until_risk is None else _both(
+            early.on_text, until_risk.on_text)
         (generation,), (row,) = self.generate(
             [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
         is_whole = until_risk is None or not until_risk.is_over
-        if is_whole:
-            self._draft = generation.token_ids
+        if is_whole and self.drafts is not None:
+            self.drafts.add(generation.token_ids)
         latency_ms = watch.total()
         is_stopped = stop is not None and stop()
         if is_timed and not is_stopped:
@@ -239,10 +251,29 @@ class Pipeline:
                 self._note(prepared, generation, latency_ms)
             self._counters['deadline_windows'] += 1
             self._counters['deadline_misses'] += latency_ms['total'] > self.config.deadline_ms
-        report = self.report(prepared, generation, row, latency_ms)
+        # Where the answer is not in the form, the level is known when all of it is there.
+        until_ms = latency_ms['total'] if early.known_sec is None else \
+            1e3 * (early.known_sec - watch.started)
+        report = replace(self.report(prepared, generation, row, latency_ms),
+                         time_to_risk_ms=until_ms)
         if self.speaking is None or now is None or is_stopped:
             return report
         return self.speaking.note(report, now, until_risk)
+
+    def _early_risk(self, prepared: PreparedWindow, watch: Stopwatch, stop: Stop | None,
+                    on_risk: OnReport | None) -> EarlyRisk:
+        """Return what finds the risk in an answer that is being written, and tells of it."""
+        is_mute = on_risk is None or self.knows(prepared) is False
+
+        def tell(answer: Answer) -> None:
+            if on_risk is None or is_mute or (stop is not None and stop()):
+                return
+            so_far = watch.total()
+            on_risk(replace(self._report(prepared, answer, so_far), is_partial=True,
+                            time_to_risk_ms=so_far['total']))
+
+        return EarlyRisk(lambda text: self._inspect(prepared, text).answer, tell, self.clock,
+                         is_thought=self._begins_in_thought())
 
     def _look(self, window: Window, vehicle: Vehicle | None, watch: Stopwatch) -> Moment:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
@@ -285,6 +316,15 @@ class Pipeline:
             return refusal
         (generation,), _ = self.generate([prepared], watch, stop, on_text=on_text)
         return generation.text.strip()
+
+    def description_prompt(self, window: Window, vehicle: Vehicle | None = None) -> Prompt:
+        """Return what is asked about a window; an enforced form is set to its cameras."""
+        cameras = tuple(sorted({frame.camera for frame in window}))
+        prompt = self.prompts.description
+        if self.config.structured and prompt.instruction_cameras and cameras != self._cameras:
+            self.language_model.set_schema(schema(prompt.box, cameras))
+            self._cameras = cameras
+        return prompt.seen_by(cameras).about(vehicle)
 
     def select(self, window: Window) -> Selection:
         """
@@ -336,8 +376,6 @@ class Pipeline:
                log_probabilities: NDArray[np.float32] | None,
                latency_ms: dict[str, float]) -> SceneReport:
         """Return the report about an answer, ``unknown`` where the model must not speak."""
-        frames = prepared.frames
-        key = frames[prepared.selection.key]
         answer = self._answer(prepared, generation.text)
         is_known = self.knows(prepared)
         if is_known is False:
@@ -347,25 +385,44 @@ class Pipeline:
         if self.calibration and log_probabilities is not None and answer.risk != 'unknown':
             confidence = self.calibration.confidence(
                 generation, log_probabilities, self.vlm.tokenizer)
+        return replace(
+            self._report(prepared, answer, latency_ms), answer_tokens=len(generation.token_ids),
+            confidence=confidence,
+            rejected_output=generation.text if is_known is False else None)
+
+    def _report(self, prepared: PreparedWindow, answer: Answer, latency_ms: dict[str, float]
+                ) -> SceneReport:
+        """Return what a report says whatever the model wrote, with an answer."""
+        frames = prepared.frames
+        key = frames[prepared.selection.key]
         return SceneReport(
             stamp=frames[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in frames),
             key_frame=KeyFrame(key.camera, key.stamp_ns, prepared.selection.key),
             answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
             grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
-            answer_tokens=len(generation.token_ids), latency_ms=latency_ms,
-            model=self.language_model.name, engine=self.sparsifier.engine,
-            confidence=confidence, in_distribution=is_known,
-            rejected_output=generation.text if is_known is False else None)
+            latency_ms=latency_ms, model=self.language_model.name,
+            engine=self.sparsifier.engine, in_distribution=self.knows(prepared))
+
+    def _inspect(self, prepared: PreparedWindow, text: str) -> Parsed:
+        """Read an answer about a window, perhaps one that is cut off."""
+        newest = {entry.frame.camera: entry for entry in prepared.entries}
+
+        def read(entry: FrameEntry) -> Parsed:
+            height, width = entry.size
+            return inspect(
+                text, self.prompts.description.box,
+                PictureSize(self.language_model.seen_size(entry.features), (width, height)),
+                is_thought=self._begins_in_thought())
+
+        parsed = read(prepared.entries[-1])
+        # The box is in the picture of its own camera, which may have another size.
+        own = newest.get(parsed.answer.camera or '')
+        return parsed if own is None or own is prepared.entries[-1] else read(own)
 
     def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
         """Return what a text says; once, that its boxes are in another unit than asked for."""
-        newest = prepared.entries[-1]
-        height, width = newest.size
-        answer, problems = inspect(
-            text, self.prompts.description.box,
-            PictureSize(self.language_model.seen_size(newest.features), (width, height)),
-            is_thought=self._begins_in_thought())
+        answer, problems = self._inspect(prepared, text)
         is_astray = not {'bad box', 'other unit'}.isdisjoint(problems)
         if (is_astray or answer.box is not None) and self._units.note(is_astray):
             _logger.warning(
@@ -401,7 +458,7 @@ class Pipeline:
             check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box))
-            self.prompts, self._units = asked, UnitWatch()
+            self.prompts, self._units, self._cameras = asked, UnitWatch(), ()
             if self.speaking is not None:
                 self.speaking.forget()
             self.config = replace(self.config, language=language, prompts=prompts)
@@ -428,7 +485,8 @@ class Pipeline:
         """Forget all frames, for instance after time jumped back."""
         self.cache.clear()
         self.reader.clear()
-        self._draft = ()
+        if self.drafts is not None:
+            self.drafts.clear()
         if self.speaking is not None:
             self.speaking.forget()
 
@@ -522,6 +580,17 @@ class _Planner:
         return self.deadline.plan(
             self.deadline_ms, self.most, visual_tokens=visual_tokens,
             risk=max(float(entry.proposal.saliency.max()) for entry in newest.values()))
+
+
+def _both(*listeners: OnText) -> OnText:
+    """Return what hands the pieces of an answer to several; each may want no more of them."""
+    wanting = list(listeners)
+
+    def on_text(piece: str) -> bool:
+        wanting[:] = [listener for listener in wanting if listener(piece) is not False]
+        return bool(wanting)
+
+    return on_text
 
 
 def check_language(language: str, taught: TaughtQuestions | None, model: str) -> None:

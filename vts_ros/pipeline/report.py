@@ -47,8 +47,8 @@ class RiskObject:
     """
     What the risk is about.
 
-    The box is None where the model named no place. Where the window has several cameras, so is
-    the camera: the model is not asked in which of them it saw the object.
+    The box is None where the model named no place, and both are where the window has several
+    cameras and the model does not say in which of them it saw the object.
     """
 
     label: str
@@ -77,6 +77,10 @@ class SceneReport:
         Length of the answer in tokens; 0 where nobody counts, as on a server.
     latency_ms
         Milliseconds per stage and ``total``.
+    time_to_risk_ms
+        Milliseconds until the level was known; None where nobody watched.
+    is_partial
+        Whether the answer is still being written: level, perhaps the object, and no texts.
     age_ms
         Age of the newest frame when the report was ready, in its own clock; None if not known.
     confidence
@@ -111,6 +115,8 @@ class SceneReport:
     rejected_output: str | None = None
     asked_stamp: int | None = None
     text_stamp: int | None = None
+    time_to_risk_ms: float | None = None
+    is_partial: bool = False
     grids: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -135,12 +141,13 @@ class SceneReport:
 
     @property
     def risk_object(self) -> RiskObject | None:
-        """Return the risk object, with its place where the window has one camera only."""
+        """Return the risk object, with its place where it is known in which camera that is."""
         if self.answer.label is None:
             return None
-        if len(self.cameras) > 1:
+        camera = self.answer.camera if len(self.cameras) > 1 else self.cameras[0]
+        if camera not in self.cameras:
             return RiskObject(self.answer.label, None, None)
-        return RiskObject(self.answer.label, self.cameras[0], self.answer.box)
+        return RiskObject(self.answer.label, camera, self.answer.box)
 
     @property
     def risk_values(self) -> dict[str, str]:
@@ -153,6 +160,8 @@ class SceneReport:
             values['in_distribution'] = str(self.in_distribution).lower()
         if self.is_confirmed:
             values['confirmed'] = 'true'
+        if self.is_partial:
+            values['partial'] = 'true'
         return values
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,10 +182,12 @@ class SceneReport:
                        **({'grids': [list(grid) for grid in self.grids]} if self.grids else {}),
                        'answer': self.answer_tokens},
             'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
-            'age_ms': None if self.age_ms is None else round(self.age_ms, 2),
+            'time_to_risk_ms': _rounded(self.time_to_risk_ms, 2),
+            'partial': self.is_partial,
+            'age_ms': _rounded(self.age_ms, 2),
             'model': self.model,
             'engine': self.engine,
-            'confidence': None if self.confidence is None else round(self.confidence, 4),
+            'confidence': _rounded(self.confidence, 4),
             'in_distribution': self.in_distribution,
             'rejected_output': self.rejected_output,
             'confirmed': self.is_confirmed,
@@ -211,16 +222,26 @@ class SceneReport:
                     description=data['description'], risk=data['risk']['level'],
                     label=found and found['label'],
                     box=tuple(found['box']) if found and found['box'] else None,
-                    explanation=data['explanation'], action=data['action']),
+                    explanation=data['explanation'], action=data['action'],
+                    # Where there is one, that is not what the model said.
+                    camera=found['camera'] if found and len(
+                        {frame['camera'] for frame in data['frames']}) > 1 else None),
                 keep=tuple(data['tokens']['keep']), grid=tuple(data['tokens']['grid']),
                 answer_tokens=data['tokens']['answer'],
                 latency_ms=data['latency_ms'], age_ms=data['age_ms'],
                 model=data['model'], engine=data['engine'],
                 confidence=data['confidence'], in_distribution=data['in_distribution'],
                 rejected_output=data['rejected_output'],
+                # Not in reports of before.
+                time_to_risk_ms=data.get('time_to_risk_ms'),
+                is_partial=data.get('partial', False),
                 grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
                 # Reports of before have none of these, and are all answers of their own.
                 **{name: None if data.get(name) == data['stamp'] else data.get(name)
                    for name in ('asked_stamp', 'text_stamp')})
         except (KeyError, TypeError) as error:
             raise ValueError(f'report lacks or garbles {error}') from error
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

@@ -94,8 +94,8 @@ SETTINGS: tuple[Setting, ...] = (
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
                  'are kept; question and answer come on top', span=(64, 1048576)),
-    _of_pipeline('vlm.draft', 'draft', 'Guess descriptions from the last one, token by token '
-                 'checked by the model: the same answers, sooner where scenes stay alike'),
+    _of_pipeline('vlm.draft', 'draft', 'Guess descriptions from the last ones, and have the model '
+                 'check many tokens at once: the same words, sooner'),
     _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
                  'written, so that any model gives a report that can be read; needs llguidance'),
     _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '
@@ -103,8 +103,9 @@ SETTINGS: tuple[Setting, ...] = (
                  'float16'),
     _of_pipeline('vlm.attn_implementation', 'attn_implementation', 'Attention of the language '
                  'model: auto, sdpa, eager, flash_attention_2, or what else transformers know'),
-    _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: quantization_config of '
-                 'transformers as JSON; empty takes the checkpoint as it is'),
+    _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: int8 (on a CPU; '
+                 'docs/models.md has its price), or quantization_config of transformers as JSON; '
+                 'empty takes the checkpoint as it is'),
     _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint',
                  change='never'),
     _of_pipeline('vlm.backend', 'vlm_backend', 'Where the language model runs: transformers (in '

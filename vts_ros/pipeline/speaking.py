@@ -105,7 +105,8 @@ class Speaking:
             answer=replace(last.answer, box=None), keep=(), answer_tokens=0,
             grids=tuple(grid_of.get(frame.camera, last.grid) for frame in window
                         if last.grids),
-            latency_ms=latency_ms, in_distribution=now.is_known,
+            latency_ms=latency_ms, time_to_risk_ms=latency_ms['total'],
+            in_distribution=now.is_known,
             asked_stamp=self._stands.moment.stamp_ns, text_stamp=self._stands.text_stamp)
 
     def take(self, why: str) -> Stands | None:
@@ -158,17 +159,16 @@ class UntilRisk:
     def __init__(self, stood: Stands, is_thought: bool, stop: Stop | None) -> None:
         self._stood, self._is_thought, self._stop = stood, is_thought, stop
         self._text = ''
-        self._is_decided = self.is_over = False
+        self.is_over = False
 
-    def on_text(self, piece: str) -> None:
-        """Take a piece of the answer."""
+    def on_text(self, piece: str) -> bool:
+        """Take a piece of the answer; return whether further ones are of interest."""
         self._text += piece
-        if self._is_decided or (self._is_thought and THOUGHT[1] not in self._text) \
-                or not has_facts(self._text):
-            return
+        if (self._is_thought and THOUGHT[1] not in self._text) or not has_facts(self._text):
+            return True
         said, before = parse(self._text, is_thought=self._is_thought), self._stood.report.answer
-        self._is_decided = True
         self.is_over = (said.risk, said.label) == (before.risk, before.label)
+        return False
 
     def stop(self) -> bool:
         """Return whether the answer ends here."""

@@ -312,7 +312,7 @@ def _main_picture(canvas: _Canvas, rgb: Picture, report: SceneReport,
     canvas.paste(dim_dropped(picture, kept), x, y)
     area = x, y, picture.shape[1], picture.shape[0]
     found = report.risk_object
-    if found and found.box:
+    if found and found.box and found.camera == report.frames[-1].camera:
         canvas.risk_box(found.box, found.label, RISK_COLOURS[report.answer.risk], area)
     note = f'newest frame: {int(kept.sum())} of {kept.size} tokens kept, grey ones dropped'
     bottom = y + picture.shape[0]
@@ -478,7 +478,7 @@ def _tile(canvas: _Canvas, x: int, y: int, height: int, picture: Picture, report
     area = x + dx, y + 40 + dy, small.shape[1], small.shape[0]
     canvas.paste(dim_dropped(small, kept_cells(report)[-1]), area[0], area[1])
     found = report.risk_object
-    if found and found.box:
+    if found and found.box and found.camera == report.frames[-1].camera:
         canvas.risk_box(found.box, found.label, colour, area, size=13)
     inner, line_y = _TILE_WIDTH - 24, y + 40 + _TILE_PICTURE + 9.0
     text = answer.explanation or answer.description or 'No answer that can be read.'

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import json
 import re
@@ -27,7 +28,7 @@ THOUGHT = ('<think>', '</think>')
 MAX_CHARACTERS = 8000
 #: So much of an answer that is not in the form is kept as the description.
 RAW_CHARACTERS = 300
-#: What follows the two facts, object and risk, in the form: where answers end that are about
+#: What follows the two facts, risk and object, in the form: where answers end that are about
 #: them alone.
 AFTER_RISK = '"explanation"'
 #: Longest texts where the form is enforced: all of them take about 150 tokens.
@@ -36,8 +37,10 @@ _MAX_TEXTS = {'label': 60, 'explanation': 200, 'action': 100, 'description': 200
 _MOST_PIXELS = 9999
 #: A key, or a fact from its key on, at which an answer was cut: half of it may say something else.
 _HALF = re.compile(
-    rf"""(?<=[{{,])\s*["']?(?:\w*["']?|(?:object|label|{'|'.join(KEYS)}|risk)["']?\s*"""
+    rf"""(?<=[{{,])\s*["']?(?:\w*["']?|(?:object|camera|label|{'|'.join(KEYS)}|risk)["']?\s*"""
     r""":\s*(?:"[^"]*|'[^']*|\[[^\]]*|[^\s"'\[\]{}][^"'\[\]{},]*)?)$""", re.IGNORECASE)
+#: The level of an answer that is in the form from its first letter on, perhaps in a code fence.
+_BEGINS = re.compile(r'\s*(?:```\w*\s*)?\{\s*"risk"\s*:\s*"([^"]*)"')
 #: The two facts of an answer, wholly written.
 _FACTS = (re.compile(r'"object"\s*:\s*(?:null|"[^"]*"|\{[^{}]*\})'),
           re.compile(r'"risk"\s*:\s*"[^"]*"'))
@@ -50,6 +53,12 @@ class Answer:
 
     An unknown risk has no object, no box and no advice, whoever makes the answer: what stands
     beside a risk is read as if it belonged to one.
+
+    Attributes
+    ----------
+    camera
+        In whose picture the object is, as the model names it; None where it was not asked.
+
     """
 
     description: str = ''
@@ -58,11 +67,13 @@ class Answer:
     box: Box | None = None
     explanation: str = ''
     action: str = ''
+    camera: str | None = None
 
     def __post_init__(self) -> None:
         """Take object, box and advice out of an unknown answer."""
         if self.risk == 'unknown':
-            for name, value in (('label', None), ('box', None), ('action', UNKNOWN_ACTION)):
+            for name, value in (('label', None), ('box', None), ('camera', None),
+                                ('action', UNKNOWN_ACTION)):
                 object.__setattr__(self, name, value)
 
 
@@ -93,7 +104,7 @@ def render(answer: Answer) -> str:
         if answer.box is not None:
             box = f'[{", ".join(f"{value:.2f}" for value in answer.box)}]'
         found = f'{{"label": {_quote(answer.label)}, "box": {box}}}'
-    return (f'{{"object": {found}, "risk": {_quote(answer.risk)}, '
+    return (f'{{"risk": {_quote(answer.risk)}, "object": {found}, '
             f'"explanation": {_quote(answer.explanation)}, "action": {_quote(answer.action)}, '
             f'"description": {_quote(answer.description)}}}')
 
@@ -102,7 +113,7 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
+def schema(form: BoxForm = ZERO_TO_ONE, cameras: Sequence[str] = ()) -> dict[str, Any]:
     """
     Return the JSON schema of the form, for decoders that enforce one.
 
@@ -110,6 +121,8 @@ def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
     ----------
     form
         Of the box; hundredths from 0 to 1, whole numbers in other units.
+    cameras
+        Of which an object is in one; may be left out where there is only one.
 
     """
     side: dict[str, Any] = {'type': 'integer', 'minimum': 0,
@@ -120,11 +133,13 @@ def schema(form: BoxForm = ZERO_TO_ONE) -> dict[str, Any]:
              for name, length in _MAX_TEXTS.items()}
     label = {'label': texts['label']}
     box = {form.key: {'type': 'array', 'items': side, 'minItems': 4, 'maxItems': 4}}
-    found = _all_of({**label, **box} if form.label_first else {**box, **label})
+    camera = {'camera': {'enum': list(cameras)}} if len(cameras) > 1 else {}
+    found = _all_of({**camera, **label, **box} if form.label_first else
+                    {**camera, **box, **label})
     return _all_of({
-        'object': {'anyOf': [found, {'type': 'null'}]},
         # A model that cannot tell must be able to say so, rather than be driven to ``none``.
         'risk': {'enum': list(RISK_LEVELS)},
+        'object': {'anyOf': [found, {'type': 'null'}]},
         **{name: texts[name] for name in ('explanation', 'action', 'description')}})
 
 
@@ -155,9 +170,33 @@ def parse(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = 
 
 
 def has_facts(text: str) -> bool:
-    """Return whether the beginning of an answer already says the object and the risk."""
+    """Return whether the beginning of an answer already says the risk and the object."""
     said = _after_thought(text, False)
     return said is not None and all(fact.search(said) for fact in _FACTS)
+
+
+def begun(text: str, *, is_thought: bool = False) -> tuple[RiskLevel, bool] | None:
+    """
+    Read the beginning of an answer that is still being written.
+
+    Parameters
+    ----------
+    text
+        What is written so far.
+    is_thought
+        Whether it begins within a thought, which the prompt has opened.
+
+    Returns
+    -------
+    The level, and whether the object is there, too. None before the level is there, or if the
+    answer is not in the form: what stands in prose may be taken back in the next sentence.
+
+    """
+    said = _after_thought(text, is_thought)
+    level = said and _BEGINS.match(said)
+    if not said or not level:
+        return None
+    return _risk(level.group(1)), all(fact.search(said) for fact in _FACTS)
 
 
 def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = None, *,
@@ -177,7 +216,7 @@ def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None 
     risk = _risk(fields.get('risk'))
     if risk == 'unknown':
         problems.append('no risk')
-    label, written = _object(fields)
+    label, written, camera = _object(fields)
     found = FoundBox(None) if written is None else form.read(written, picture)
     if found.in_other_unit:
         problems.append('other unit')
@@ -186,7 +225,8 @@ def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None 
     return Parsed(
         Answer(description=_line(fields.get('description')), risk=risk, label=label,
                box=found.box,
-               explanation=_line(fields.get('explanation')), action=_line(fields.get('action'))),
+               explanation=_line(fields.get('explanation')), action=_line(fields.get('action')),
+               camera=camera),
         tuple(problems))
 
 
@@ -245,8 +285,8 @@ def _risk(value: Any) -> RiskLevel:
     return 'unknown'
 
 
-def _object(fields: dict[str, Any]) -> tuple[str | None, Any]:
-    """Return the label of what was found, and its box as it is written."""
+def _object(fields: dict[str, Any]) -> tuple[str | None, Any, str | None]:
+    """Return the label of what was found, its box as it is written, and its camera."""
     value = fields.get('object')
     if isinstance(value, list):
         # Models that know lists of what they find write one; what matters most comes first.
@@ -256,8 +296,9 @@ def _object(fields: dict[str, Any]) -> tuple[str | None, Any]:
         value, dict) else {**fields, 'label': value}
     label = _line(found.get('label'))
     if label.lower() in ('', 'null', 'none'):
-        return None, None
-    return label, next((found[key] for key in KEYS if found.get(key) is not None), None)
+        return None, None, None
+    box = next((found[key] for key in KEYS if found.get(key) is not None), None)
+    return label, box, _line(found.get('camera')) or None
 
 
 def _line(value: Any) -> str:

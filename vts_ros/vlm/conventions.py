@@ -30,6 +30,8 @@ class Convention:
         How a box is written.
     has_system
         Whether it knows a system message. To others its text is said before the instruction.
+    names_camera
+        Whether it can be asked, of several cameras, in which one something is.
 
     """
 
@@ -37,10 +39,13 @@ class Convention:
     caption_causal: str = '{time}s'
     box: BoxForm = ZERO_TO_ONE
     has_system: bool = True
+    names_camera: bool = True
 
 
-#: What the models that are trained here know; and all whose authors name nothing else.
+#: Of all whose authors name nothing else.
 PLAIN = Convention()
+#: Of the models that are trained here: with pictures of one camera.
+TRAINED_HERE = Convention(names_camera=False)
 
 #: By ``model_type`` of a checkpoint's config.json.
 CONVENTIONS: dict[str, Convention] = {

@@ -1,12 +1,11 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Speculative decoding with an earlier answer as the draft.
+Speculative decoding with earlier answers as the draft.
 
-What a scene is described as changes little from one window to the next. So the last answer is a
-guess at the next one, and the model checks many guessed tokens in the time of one step (after
-Leviathan et al., 2023, arXiv 2211.17192, here for greedy decoding). The answer is that without
-a draft; a bad draft costs time only.
+The model checks many guessed tokens in little more than the time of one (after Leviathan et al.,
+2023, arXiv 2211.17192, here for greedy decoding). The answer is that without a draft; a bad draft
+costs time only.
 
 The assisted generation of transformers drafts with another model or from the prompt, and hands
 logits to processors for tokens that are then dropped. Processors with a state, such as those that
@@ -17,6 +16,7 @@ of the answer once, in order.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+import time
 from typing import Any
 
 import torch
@@ -24,54 +24,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.kv_cache import crop
-
-#: Tokens that are guessed at first, and the bounds between which that follows the success.
-_FIRST, _FEWEST, _MOST = 16, 8, 64
-#: So many tokens in a row must be alike for a draft to go on elsewhere, and so near.
-_ALIKE, _NEAR = 3, 32
-
-
-class Draft:
-    """
-    An earlier answer, and where in it the new answer is.
-
-    Parameters
-    ----------
-    tokens
-        Of the earlier answer.
-
-    """
-
-    def __init__(self, tokens: Sequence[int]) -> None:
-        self._tokens = list(tokens)
-        self._at = 0
-
-    def guess(self, most: int) -> list[int]:
-        """Return what may come next, so many tokens at most."""
-        return self._tokens[self._at:self._at + max(0, most)]
-
-    def follow(self, written: Sequence[int], matched: int) -> None:
-        """
-        Go on after more of the answer is known.
-
-        Parameters
-        ----------
-        written
-            All of the new answer so far; its last token is the one after those that matched.
-        matched
-            How many tokens of the last guess were right.
-
-        """
-        # If nothing speaks against it, the wrong token took the place of one of the draft.
-        self._at += matched + 1
-        tail = list(written[-_ALIKE:])
-        if len(tail) < _ALIKE or tail == self._tokens[max(0, self._at - _ALIKE):self._at]:
-            return
-        ends = range(max(_ALIKE, self._at - _NEAR),
-                     min(len(self._tokens), self._at + _NEAR) + 1)
-        found = [end for end in ends if self._tokens[end - _ALIKE:end] == tail]
-        self._at = min(found, key=lambda end: abs(end - self._at), default=self._at)
 
 
 class Drafting:
@@ -80,8 +34,8 @@ class Drafting:
 
     Parameters
     ----------
-    draft
-        Tokens of an earlier answer.
+    drafts
+        What is guessed; learns from how it went. The answer is not added to it.
     ends
         Tokens that end an answer.
     streamer
@@ -96,9 +50,9 @@ class Drafting:
 
     """
 
-    def __init__(self, draft: Sequence[int], ends: Collection[int],
+    def __init__(self, drafts: Drafts, ends: Collection[int],
                  streamer: BaseStreamer | None = None) -> None:
-        self._draft = Draft(draft)
+        self._drafts = drafts
         self._ends = ends
         # transformers hand a streamer the prompt, but do not hand it on.
         self._streamer = streamer
@@ -123,11 +77,12 @@ class Drafting:
         """
         cache, positions = inputs['past_key_values'], inputs['position_ids']
         visual = {name: value for name, value in inputs.items() if name == 'mm_encoder_outputs'}
-        begin, reach, ids, finished = input_ids.shape[1], _FIRST, input_ids, False
+        begin, ids, finished = input_ids.shape[1], input_ids, False
         while not finished:
             # One token more than is guessed is written.
             room = int(generation_config.max_length) - ids.shape[1] - 1
-            guess = self._draft.guess(min(reach, room))
+            found = self._drafts.guess(ids[0, begin:].tolist(), room)
+            guess, started = found.tokens, time.perf_counter()
             trial = torch.cat([ids, ids.new_tensor([guess])], dim=1)
             ahead = torch.arange(1, trial.shape[1] - begin + 1, device=ids.device)
             known = cache.get_seq_length()
@@ -144,11 +99,13 @@ class Drafting:
             crop(cache, ids.shape[1] - 1)
             matched = len(tokens) - 1 + (len(tokens) <= len(guess)
                                          and tokens[-1] == guess[len(tokens) - 1])
+            self._drafts.note(found, matched)
+            if self.steps:
+                # The first pass reads the prompt, too.
+                self._drafts.note_pass(len(guess) + 1, time.perf_counter() - started)
             self.steps += 1
             self.drafted += len(guess)
             self.accepted += matched
-            self._draft.follow(ids[0, begin:].tolist(), len(tokens) - 1)
-            reach = min(max(2 * matched, _FEWEST), _MOST)
             if self._streamer is not None:
                 self._streamer.put(ids[0, -len(tokens):].cpu())
             nothing: Any = None

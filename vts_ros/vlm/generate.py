@@ -24,6 +24,7 @@ from transformers import (
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.drafting import Drafting
+from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.kv_cache import crop
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import out_of_memory_told
@@ -62,11 +63,22 @@ class _Pieces(TextStreamer):
     def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: OnText) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._on_text = on_text
+        self._is_wanted = True
+
+    def put(self, value: Tensor) -> None:
+        """Take tokens; to decode what nobody wants would only take time."""
+        if self._is_wanted:
+            super().put(value)
+
+    def end(self) -> None:
+        """Hand on what was held back, if somebody wants it."""
+        if self._is_wanted:
+            super().end()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Hand a piece on."""
-        if text:
-            self._on_text(text)
+        if text and self._on_text(text) is False:
+            self._is_wanted = False
 
 
 class Generator:
@@ -101,7 +113,7 @@ class Generator:
     def generate(
         self, prompts: Sequence[Prompted], keeps: Sequence[NDArray[np.int32] | None],
         max_new_tokens: int, stop: Callable[[], bool] | None = None, *, in_form: bool = False,
-        on_text: OnText | None = None, prefix: Prefix | None = None, draft: Sequence[int] = (),
+        on_text: OnText | None = None, prefix: Prefix | None = None, drafts: Drafts | None = None,
         **options: Any,
     ) -> list[Generation]:
         """Answer several prompts at once, see ``Vlm.generate_batch``."""
@@ -114,9 +126,9 @@ class Generator:
         progress, start_sec = _Progress(stop), time.perf_counter()
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
-        if draft and len(prompts) == 1 and not options['do_sample']:
+        if drafts is not None and len(prompts) == 1 and not options['do_sample']:
             drafting = options['custom_generate'] = Drafting(
-                draft, self._end_ids, options.get('streamer'))
+                drafts, self._end_ids, options.get('streamer'))
         with out_of_memory_told(f'{self._name} cannot generate'), _given_back(prefix):
             output = self._model.generate(
                 **inputs, max_new_tokens=max_new_tokens, pad_token_id=self._inputs.pad_id,

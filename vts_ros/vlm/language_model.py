@@ -16,7 +16,8 @@ from vts_ros.vlm.conventions import Convention
 from vts_ros.vlm.prompts import Prompt
 
 Grid = tuple[int, int]
-OnText = Callable[[str], None]
+#: Given an answer piece by piece; may return False when it wants no more of it.
+OnText = Callable[[str], object]
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from transformers.utils import logging
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.compatibility import check_family
-from vts_ros.vlm.conventions import Convention, CONVENTIONS, PLAIN
+from vts_ros.vlm.conventions import Convention, CONVENTIONS, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.int8_weights import INT8, to_int8
 from vts_ros.vlm.prunability import why_inexact
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
@@ -75,7 +76,8 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         Such as ``sdpa`` or ``flash_attention_2``; ``auto`` leaves the choice to transformers.
     quantization
         A ``quantization_config`` of transformers, with its ``quant_method``, to quantise the
-        weights while they are loaded. A checkpoint that is quantised already has its own.
+        weights while they are loaded. A checkpoint that is quantised already has its own. The
+        method ``int8`` is that of :mod:`vts_ros.vlm.int8_weights`.
     local_files_only
         Whether a name is looked up in the local cache only, never downloaded.
 
@@ -94,6 +96,9 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         tokenizer, images = _read_processors(str(model), directory)
         quantized_by = (quantization or config.get('quantization_config') or {}).get(
             'quant_method')
+        is_int8 = quantized_by == INT8
+        if is_int8:
+            quantization, quantized_by, dtype = None, None, 'float32'
         if dtype == 'auto' and device == 'cpu' and not quantized_by and not _has_half_floats():
             dtype = 'float32'
         options: dict[str, Any] = {'dtype': dtype, 'use_safetensors': True, **_SAFE}
@@ -119,6 +124,8 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
             raise VlmError(f'{model} lacks weights, among them {min(missing)}')
         network = (network if quantized_by else network.to(device)).eval()
         _check_numbers(str(model), network)
+        if is_int8:
+            to_int8(network)
         # Whatever else a checkpoint asks for, answers here are greedy.
         network.generation_config.update(num_beams=1, num_return_sequences=1, do_sample=False)
     return Checkpoint(network, tokenizer, images, _convention(parsed.model_type, directory))
@@ -160,7 +167,7 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
 def _convention(model_type: str, directory: Path) -> Convention:
     """Return how a checkpoint is asked."""
     # What is trained here is asked as it was trained, of whatever family its network is.
-    return PLAIN if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
+    return TRAINED_HERE if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
 
 
 def _checked(device: str, dtype: str) -> str:

@@ -23,8 +23,10 @@ from transformers.generation.streamers import BaseStreamer
 
 from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.conventions import Convention, CONVENTIONS
+from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
 from vts_ros.vlm.generate import end_ids, Generator
+from vts_ros.vlm.int8_weights import int8_bytes
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import load_checkpoint, out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
@@ -106,10 +108,13 @@ class Vlm:
     @property
     def info(self) -> dict[str, Any]:
         """Return name, family, size, type and place of the model, for reports."""
+        small = int8_bytes(self.model)
+        floats = str(self.model.dtype).removeprefix('torch.')
         return {'name': self.name, 'family': self.model.config.model_type,
-                'parameters': self.model.num_parameters(),
-                'weights_mb': round(1e-6 * sum(one.nbytes for one in self.model.parameters())),
-                'dtype': str(self.model.dtype).removeprefix('torch.'),
+                'parameters': self.model.num_parameters() + small,
+                'weights_mb': round(1e-6 * (small + sum(
+                    one.nbytes for one in self.model.parameters()))),
+                'dtype': f'{floats}, int8 weights' if small else floats,
                 'device': str(self.model.device),
                 'attention': self.model.config.get_text_config()._attn_implementation}
 
@@ -218,7 +223,7 @@ class Vlm:
         stop: Callable[[], bool] | None = None,
         streamer: BaseStreamer | None = None,
         prefix: Prefix | None = None,
-        draft: Sequence[int] = (),
+        drafts: Drafts | None = None,
         **options: Any,
     ) -> Generation:
         """
@@ -238,8 +243,8 @@ class Vlm:
             Given every token as it comes, see transformers.
         prefix
             The beginning of this prompt with this keep list, read before.
-        draft
-            Tokens of an answer that this one may be like: makes it faster, not another one.
+        drafts
+            Answers that this one may be like: they make it faster, not another one.
         options
             Further options of the generation, see transformers.
 
@@ -251,7 +256,7 @@ class Vlm:
 
         """
         return self._generator.generate([prepared], [keep], max_new_tokens, stop, prefix=prefix,
-                                        draft=draft, streamer=streamer, **options)[0]
+                                        drafts=drafts, streamer=streamer, **options)[0]
 
     def generate_batch(
         self,
@@ -263,7 +268,7 @@ class Vlm:
         in_form: bool = False,
         on_text: OnText | None = None,
         prefix: Prefix | None = None,
-        draft: Sequence[int] = (),
+        drafts: Drafts | None = None,
         **options: Any,
     ) -> list[Generation]:
         """
@@ -276,7 +281,7 @@ class Vlm:
             is the beginning of the form.
         on_text
             Given the answer piece by piece while it is written, if there is one prompt only.
-        prefix, draft
+        prefix, drafts
             As in generate, if there is one prompt only.
 
         Raises
@@ -287,4 +292,4 @@ class Vlm:
         """
         return self._generator.generate(
             prepared, keeps, max_new_tokens, stop, in_form=in_form, on_text=on_text,
-            prefix=prefix, draft=draft, **options)
+            prefix=prefix, drafts=drafts, **options)

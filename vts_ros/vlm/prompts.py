@@ -18,7 +18,7 @@ import yaml
 from vts_ros.errors import PromptError
 from vts_ros.paths import share_path
 from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
-from vts_ros.vlm.conventions import Convention, PLAIN
+from vts_ros.vlm.conventions import Convention, PLAIN, TRAINED_HERE
 
 _FILE = 'config/prompts.yaml'
 #: Slower than this the car stands; its speed over ground is never quite 0.
@@ -110,6 +110,9 @@ class Prompt:
         for models to which not all of it is sent.
     vehicle
         What is said of the car, by the keys of Vehicle.facts; ``{speed}`` is in km/h.
+    instruction_cameras
+        The instruction where there are several ``{cameras}``; empty where the model is not to
+        say in which one something is.
 
     """
 
@@ -122,6 +125,14 @@ class Prompt:
     caption_causal_cameras: str = '{camera} {time}s'
     caption_part: str = '{caption} [{box}]'
     vehicle: Mapping[str, str] = field(default_factory=dict, hash=False)
+    instruction_cameras: str = ''
+
+    def seen_by(self, cameras: Sequence[str]) -> Prompt:
+        """Return the prompt about pictures of these cameras, by name."""
+        if len(cameras) < 2 or not self.instruction_cameras:
+            return self
+        return replace(self, instruction=self.instruction_cameras.replace(
+            '{cameras}', ' / '.join(cameras)))
 
     def about(self, vehicle: Vehicle | None) -> Prompt:
         """Return the prompt with what the car does before the instruction, as far as known."""
@@ -242,16 +253,21 @@ def _read(path: Path) -> dict[str, Any]:
 def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
     """Return a prompt of a file; what it leaves to the family is as that knows it."""
     box = _box_form(texts, convention.box)
-    system, instruction = texts['system'].strip(), _instruction(texts[task].strip(), texts, box)
+    system, asked = texts['system'].strip(), texts[task].strip()
+    instruction = _instruction(asked, texts, box)
+    # Only the form of an object has room for a camera.
+    several = _instruction(asked, texts, box, several=True) if (
+        convention.names_camera and '{object}' in asked and 'camera' in texts) else ''
     if not convention.has_system:
-        system, instruction = '', f'{system} {instruction}'.strip()
+        system, instruction, several = '', f'{system} {instruction}'.strip(), (
+            several and f'{system} {several}'.strip())
     captions = {}
     for mode in ('caption', 'caption_causal'):
         own = getattr(convention, mode)
         captions[mode] = texts.get(mode, '{caption}').replace('{caption}', own)
         captions[f'{mode}_cameras'] = texts.get(
             f'{mode}_cameras', '{camera} {caption}').replace('{caption}', own)
-    prompt = Prompt(system=system, instruction=instruction, box=box,
+    prompt = Prompt(system=system, instruction=instruction, instruction_cameras=several, box=box,
                     caption_part=texts.get('caption_part', Prompt.caption_part),
                     vehicle=dict(texts.get('vehicle', {})), **captions)
     for template in (prompt.caption, prompt.caption_cameras):
@@ -277,13 +293,19 @@ def _box_form(texts: dict[str, Any], box: BoxForm) -> BoxForm:
     return box
 
 
-def _instruction(text: str, texts: dict[str, Any], box: BoxForm) -> str:
+def _instruction(text: str, texts: dict[str, Any], box: BoxForm, *, several: bool = False) -> str:
     """Fill in what the family writes of an object: its form and the unit of its box."""
     if '{object}' in text:
         label = f'"label": "{texts["object_label"]}"'
         sides = f'"{box.key}": [{texts["box_sides"]}]'
-        parts = (label, sides) if box.label_first else (sides, label)
+        parts = [label, sides] if box.label_first else [sides, label]
+        if several:
+            # First, as the box is in its picture.
+            parts.insert(0, f'"camera": "{texts["camera"]}"')
         text = text.replace('{object}', f'{{{", ".join(parts)}}}')
+    if '{newest}' in text:
+        one, of_camera = texts['newest'], texts['newest_of_camera']
+        text = text.replace('{newest}', of_camera if several else one)
     if '{box_unit}' in text:
         least, most = box.range
         # Both, so that a file is good for every family or for none.
@@ -297,10 +319,10 @@ _packaged = lru_cache(Prompts.load)
 
 
 def describe_prompt(language: str = 'en') -> Prompt:
-    """Return the shipped prompt that asks for a scene description; see Prompts.load."""
-    return _packaged(language).description
+    """Return the prompt for a description as models that are trained here know it."""
+    return _packaged(language, convention=TRAINED_HERE).description
 
 
 def question_prompt(question: str, language: str = 'en') -> Prompt:
-    """Return the shipped prompt that puts a free question about the window; see Prompts.load."""
-    return _packaged(language).ask(question)
+    """Return the prompt that puts a free question as models that are trained here know it."""
+    return _packaged(language, convention=TRAINED_HERE).ask(question)

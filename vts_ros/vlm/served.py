@@ -339,8 +339,8 @@ class ServedVlm:
                 if piece:
                     reply.first_sec = reply.first_sec or time.perf_counter()
                     reply.pieces.append(piece)
-                    if on_text is not None:
-                        on_text(piece)
+                    if on_text is not None and on_text(piece) is False:
+                        on_text = None
 
     def _run(self, work: Coroutine[Any, Any, T], stop: Callable[[], bool] | None = None
              ) -> T | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import re
 
 #: Beside the weights of a checkpoint, a question per line. Large models have none. What has it was
-#: trained here, and is told of pictures and boxes as it was then (conventions.PLAIN).
+#: trained here, and is told of pictures and boxes as it was then (conventions.TRAINED_HERE).
 FILE = 'taught_questions.txt'
 #: How like a taught question must be, to be named where another was asked; 0 to 1.
 _LIKE = 0.4

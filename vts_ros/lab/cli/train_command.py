@@ -190,10 +190,13 @@ def train_vlm(
     new_vision: Annotated[bool, typer.Option(
         help='Take only the language model of --start, for a vision encoder of another '
              'shape.')] = False,
+    rate: Annotated[float, typer.Option(
+        min=0.01, max=1.0, help='Of the learning rates: less than 1 where --start knows much '
+        'already.')] = 1.0,
 ) -> None:
     """Train the embedded language model; needs the proposal network."""
     from vts_ros.lab.training.vlm_training import Steps
     from vts_ros.lab.training.vlm_training import train_vlm as train
 
     steps = Steps(seeing_steps, understanding_steps, answering_steps, together_steps)
-    train(shards, out, work, steps, batch, seed, workers, start, new_vision)
+    train(shards, out, work, steps, batch, seed, workers, start, new_vision, rate)

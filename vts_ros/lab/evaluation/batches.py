@@ -46,7 +46,7 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
         return [pipeline.describe(window, None, vehicle)
                 for window, vehicle in zip(windows, cars, strict=True)]
     watch = Stopwatch(pipeline.clock)
-    prepared = [_prepare(pipeline, window, pipeline.prompts.description.about(vehicle), watch)
+    prepared = [_prepare(pipeline, window, pipeline.description_prompt(window, vehicle), watch)
                 for window, vehicle in zip(windows, cars, strict=True)]
     brief: dict[str, Any] = {'stop_strings': [AFTER_RISK], 'tokenizer': pipeline.vlm.tokenizer} \
         if is_brief else {}

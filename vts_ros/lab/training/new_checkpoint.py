@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
+import json
 from pathlib import Path
 import re
+import shutil
 from typing import Any
 
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, Regex, Tokenizer, trainers
@@ -27,9 +29,9 @@ SPECIAL_TOKENS = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start
                   '<|vision_end|>', '<|image_pad|>', '<|video_pad|>')
 
 #: Strings of the answer form and of its numbers: a token each, so that answers are short.
-FORM_TOKENS = ('{"object": {"label": "', '", "box": [', ']}, "risk": "',
-               '{"object": null, "risk": "', '", "explanation": "', '", "action": "',
-               '", "description": "', '"}')
+FORM_TOKENS = ('{"risk": "', '", "object": {"label": "', '", "box": [', ']}, "explanation": "',
+               '", "object": null, "explanation": "', '", "action": "', '", "description": "',
+               '"}')
 NUMBER_TOKENS = tuple(f'{value / 100:.2f}' for value in range(101))
 
 CHAT_TEMPLATE = (
@@ -188,6 +190,43 @@ def renew_vision(start: str | Path, directory: str | Path, seed: int = 0) -> Non
     model.generation_config = trained.generation_config
     for part in (model, PreTrainedTokenizerFast.from_pretrained(start), _images()):
         part.save_pretrained(directory)
+
+
+def renew_form(start: str | Path, directory: str | Path) -> None:
+    """
+    Save a checkpoint made here with the tokens of the present answer form.
+
+    A token whose text is no longer in the form gets one that is new there; it is a new word, to
+    be learnt.
+
+    Parameters
+    ----------
+    start
+        Checkpoint that is taken over.
+    directory
+        Where the new one goes; made if it is not there.
+
+    """
+    shutil.copytree(start, directory, dirs_exist_ok=True)
+    path = Path(directory) / 'tokenizer.json'
+    data = json.loads(path.read_text(encoding='utf-8'))
+    had = [token for token in data['added_tokens']
+           if not token['special'] and token['content'] not in NUMBER_TOKENS]
+    if len(had) != len(FORM_TOKENS):
+        raise ValueError(f'{start} has {len(had)} tokens of a form, not {len(FORM_TOKENS)}: '
+                         'it was not made here')
+    old = {token['content'] for token in had}
+    new = iter([text for text in FORM_TOKENS if text not in old])
+    for token in had:
+        if token['content'] not in FORM_TOKENS:
+            token['content'] = next(new)
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding='utf-8')
+
+
+def has_present_form(checkpoint: str | Path) -> bool:
+    """Return whether the tokens of a checkpoint made here are those of the present form."""
+    text = (Path(checkpoint) / 'tokenizer.json').read_text(encoding='utf-8')
+    return set(FORM_TOKENS) <= {token['content'] for token in json.loads(text)['added_tokens']}
 
 
 def _vision_config(**changes: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from vts_ros.lab.scenes.composite import Backdrop, scenes_over
 from vts_ros.lab.scenes.rendered_windows import FRAMES, HEIGHT, render_window, WIDTH
 from vts_ros.lab.scenes.scene_truth import Actor, Clip, FrameTruth, WindowTruth
 from vts_ros.lab.training.cell_targets import cell_targets, CellTargets, stack, stored
+from vts_ros.pipeline import signature
 
 #: Side, rows and columns of the cells that have targets.
 CELL_PX = 16
@@ -39,7 +40,7 @@ class Sample:
     Attributes
     ----------
     frames
-        uint8 (frames, height, width, 3), RGB.
+        uint8 (frames, height, width, 3), RGB, without the signature of the renderer.
     truths
         Truth of each frame.
     window
@@ -99,12 +100,16 @@ class Shards:
         shard, row = self._index[index]
         truths, window = _read_truths(self._truths[shard][row])
         cells: list[Any] = [field[row] for field in self._cells[shard]]
-        return Sample(np.asarray(self._frames[shard][row]), truths, window, CellTargets(*cells))
+        return Sample(self.frames(index), truths, window, CellTargets(*cells))
 
     def frames(self, index: int) -> NDArray[np.uint8]:
         """Return the pictures of a window alone, without parsing its truth."""
         shard, row = self._index[index]
-        return np.asarray(self._frames[shard][row])
+        frames = np.asarray(self._frames[shard][row])
+        if _OVER in self._paths[shard].name:
+            return frames
+        # As the models are shown them: the guard takes the signature out.
+        return np.stack([signature.remove(frame) for frame in frames])
 
 
 def render_shards(folder: Path, split: str, windows: int, workers: int = 2,

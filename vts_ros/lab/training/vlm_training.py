@@ -42,7 +42,9 @@ from vts_ros.lab.training.loop import fit, in_processes, Losses, rank, Schedule
 from vts_ros.lab.training.new_checkpoint import (
     create_checkpoint,
     FORM_TOKENS,
+    has_present_form,
     NUMBER_TOKENS,
+    renew_form,
     renew_vision,
     TOKEN_PX,
 )
@@ -81,6 +83,9 @@ _IGNORED = -100
 _BLANK = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 #: Steps from which on compiling the language model, half a minute, saves more than it takes.
 _WORTH_COMPILING = 100
+#: Steps in which the heads for the dense targets, which no checkpoint holds, catch up with a
+#: language model that goes on: without, they undo a part of it at first.
+_HEADS_STEPS = 200
 #: After which layer of the language model motion and risk have to be known: what an answer is
 #: to read off a token must be there before the last layers.
 _UNDERSTANDING_LAYER = 4
@@ -108,7 +113,7 @@ class Steps(NamedTuple):
 
 def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, batch: int = 16,
               seed: int = 0, workers: int = 1, start: Path | None = None,
-              new_vision: bool = False) -> None:
+              new_vision: bool = False, rate: float = 1.0) -> None:
     """
     Train the embedded model and write it as a Hugging Face checkpoint.
 
@@ -130,6 +135,8 @@ def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, b
         Checkpoint to go on from; by default one with random weights is made.
     new_vision
         Take only the language model of ``start``.
+    rate
+        Of the learning rates; less than 1 where a model that knows much already goes on.
 
     Raises
     ------
@@ -140,17 +147,22 @@ def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, b
     if new_vision and start is None:
         raise ValueError('a new vision encoder alone needs a checkpoint to start from (--start)')
     made = work / 'start'
-    if (start is None or new_vision) and not (made / 'config.json').exists():
+    begin = made
+    if start is not None and not new_vision and has_present_form(start):
+        begin = start
+    elif not (made / 'config.json').exists():
         if start is None:
             create_checkpoint(made, _texts(Shards(shards), seed), seed=seed)
-        else:
+        elif new_vision:
             renew_vision(start, made, seed)
-    begin = made if start is None or new_vision else start
-    in_processes(workers, _train, shards, begin, out, work, steps or Steps(), batch, seed)
+        if start is not None:
+            renew_form(made if new_vision else start, made)
+    in_processes(workers, _train, shards, begin, out, work, steps or Steps(), batch, seed, rate,
+                 start is not None)
 
 
 def _train(shards: Path, start: Path, out: Path, work: Path, steps: Steps, batch: int,
-           seed: int) -> None:
+           seed: int, rate: float, goes_on: bool) -> None:
     torch.manual_seed(seed)
     data = Shards(shards)
     vlm = Vlm.load(start, device='cpu', dtype='float32')
@@ -160,22 +172,27 @@ def _train(shards: Path, start: Path, out: Path, work: Path, steps: Steps, batch
     width = vlm.model.config.text_config.hidden_size
     seeing, understanding = SeeingHeads(width, _CELLS ** 2), UnderstandingHeads(width, _CELLS ** 2)
     see = _Seeing(data, vision, seeing, 3 * batch, seed)
-    fit([visual, seeing], see.losses, Schedule(steps.seeing, learning_rate=3e-3),
+    fit([visual, seeing], see.losses, Schedule(steps.seeing, learning_rate=3e-3 * rate),
         work / 'seeing.pt', 'seeing')
     visual.requires_grad_(False)
     many = steps.understanding + steps.answering + steps.together
     prepare_text(language_model, compiled=many >= _WORTH_COMPILING and bool(shutil.which('c++')))
     features = Features(work / 'features', data, vision, Sparsifier())
     windows = _Windows(vlm, data, vision, features, understanding, batch, seed)
+    if goes_on:
+        language_model.requires_grad_(False)
+        fit([understanding], windows.understand, Schedule(_HEADS_STEPS, learning_rate=3e-3),
+            work / 'heads.pt', 'heads')
+        language_model.requires_grad_(True)
     layers = language_model.layers[:_UNDERSTANDING_LAYER]
     fit([layers, understanding], windows.understand,
-        Schedule(steps.understanding, learning_rate=3e-3), work / 'understanding.pt',
+        Schedule(steps.understanding, learning_rate=3e-3 * rate), work / 'understanding.pt',
         'understanding')
     fit([language_model, understanding], windows.answer,
-        Schedule(steps.answering, learning_rate=2e-3), work / 'answering.pt', 'answering')
+        Schedule(steps.answering, learning_rate=2e-3 * rate), work / 'answering.pt', 'answering')
     visual.requires_grad_(True)
     fit([visual, language_model, understanding], windows.together,
-        Schedule(steps.together, learning_rate=1e-3), work / 'together.pt', 'together')
+        Schedule(steps.together, learning_rate=1e-3 * rate), work / 'together.pt', 'together')
     if rank() == 0:
         _save(vlm, _guard(data), out)
 
@@ -392,8 +409,8 @@ class _Weights:
         by_text = {form: vlm.tokenizer(form)['input_ids'][0] for form in FORM_TOKENS}
         self._turn_ids: list[int] = [vlm.tokenizer(mark)['input_ids'][0]
                                      for mark in ('<|im_start|>', '<|im_end|>', '\n')]
-        self._facts_begin = {token for text, token in by_text.items() if '"object"' in text}
-        self._facts_end = by_text['", "explanation": "']
+        self._facts_begin = by_text['{"risk": "']
+        self._facts_end = {token for text, token in by_text.items() if '"explanation"' in text}
         self._description_begin = by_text['", "description": "']
 
     def __call__(self, labels: Tensor) -> Tensor:
@@ -405,10 +422,13 @@ class _Weights:
                 continue
             if token == start:
                 header, weight = header + 1, 0.0
-            elif token in self._facts_begin:
+            elif token == self._facts_begin:
                 weight = _FACT_WEIGHT
-            elif token == self._facts_end:
+            elif token in self._facts_end:
+                # Whether there is an object is a fact, too.
+                weights[place] = weight
                 weight = 1.0
+                continue
             elif token == self._description_begin:
                 weight = _DESCRIPTION_WEIGHT
             weights[place] = weight

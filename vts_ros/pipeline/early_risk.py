@@ -1,0 +1,58 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The risk, said while the rest of the answer is still being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vts_ros.vlm.answers import Answer, begun
+
+#: Given what is known so far of an answer: first the level, then the object, too.
+OnFacts = Callable[[Answer], None]
+
+
+class EarlyRisk:
+    """
+    Reads level and object off an answer that is being written.
+
+    Parameters
+    ----------
+    read
+        Reads an answer that is cut off.
+    on_facts
+        Called once when the level is there and once when the object is there, too; with one call
+        where both come at once. An unknown level is nothing to tell anybody early.
+    clock
+        Seconds.
+    is_thought
+        Whether answers begin within a thought: a draft in it is no answer.
+
+    Attributes
+    ----------
+    known_sec
+        When the level was there; None before.
+
+    """
+
+    def __init__(self, read: Callable[[str], Answer], on_facts: OnFacts,
+                 clock: Callable[[], float], *, is_thought: bool) -> None:
+        self._read, self._on_facts = read, on_facts
+        self._clock, self._is_thought = clock, is_thought
+        self._text = ''
+        self.known_sec: float | None = None
+
+    def on_text(self, piece: str) -> bool:
+        """Take a piece of the answer; return whether further ones are of interest."""
+        self._text += piece
+        found = begun(self._text, is_thought=self._is_thought)
+        if found is None:
+            return True
+        level, is_whole = found
+        is_first = self.known_sec is None
+        if is_first:
+            self.known_sec = self._clock()
+        if (is_first or is_whole) and level != 'unknown':
+            so_far = self._read(self._text) if is_whole else Answer()
+            self._on_facts(Answer(risk=level, label=so_far.label, box=so_far.box))
+        return not is_whole
