@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from vts_ros.lab.evaluation.proposal_recall import NOTE
-from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes import sentences
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, LABELS, MOTIONS
 from vts_ros.lab.training import labelled_pictures
@@ -389,7 +389,7 @@ def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, worke
     vlm = Vlm.load(tmp_path / 'out')
     # 60 MB of float32, with room for the other weights.
     assert vlm.model.num_parameters() < 10_000_000
-    text = language.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
+    text = sentences.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
     assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text
 
 
