@@ -135,6 +135,7 @@ class SlowModel:
 
     name, convention = 'slow', PLAIN
     token_ms, step_ms, encode_ms = 1.0, 10.0, 20.0
+    step_frames = 1
 
     def __init__(self, clock: Clock, slowness: Callable[[], float]) -> None:
         self._clock, self._slowness = clock, slowness
@@ -144,7 +145,7 @@ class SlowModel:
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         return ''.join(ANSWER[PIECE * index:PIECE * (index + 1)] for index in token_ids)
 
-    def encode(self, picture: NDArray[np.uint8]) -> Look:
+    def encode(self, *pictures: NDArray[np.uint8]) -> Look:
         self._pass(self.encode_ms)
         return Look((8, 14))
 

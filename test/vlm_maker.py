@@ -114,7 +114,10 @@ VISION: dict[str, Any] = {'hidden_size': 32, 'intermediate_size': 48, 'num_hidde
                           'num_attention_heads': 2}
 QWEN_TOKENS = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
                '<|vision_end|>', '<|image_pad|>', '<|video_pad|>']
-QWEN_TEMPLATE = CHATML.replace('IMAGE', '<|vision_start|><|image_pad|><|vision_end|>')
+QWEN_TEMPLATE = CHATML.replace('IMAGE', '<|vision_start|><|image_pad|><|vision_end|>').replace(
+    "{% else %}{{ part['text']",
+    "{% elif part['type'] == 'video' %}{{ '<|vision_start|><|video_pad|><|vision_end|>' }}"
+    "{% else %}{{ part['text']")
 QWEN_IMAGES = Qwen2VLImageProcessorPil(
     patch_size=14, merge_size=2,
     size={'shortest_edge': 4 * 28 * 28, 'longest_edge': 20 * 28 * 28})

@@ -3,6 +3,8 @@
 """
 The frames of causal mode: each is pruned, and read by the language model, once, when it comes.
 
+As a video it is pairs of frames that are read, each when it is complete.
+
 What an answer is about is what was read: the newest groups of pictures, which reach back at least
 as far as one full group where the scene has not changed. When the oldest groups go, the others
 are read once more without them, so that what was read is at all times what one pass over these
@@ -17,23 +19,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vts_ros.pipeline.features import FrameEntry
+from vts_ros.pipeline.features import StepEntry
 from vts_ros.pipeline.frames import Frame
-from vts_ros.sparsify import Selection
+from vts_ros.pipeline.steps import Step, StepMaker
+from vts_ros.sparsify import Proposal, Selection
 from vts_ros.sparsify.frame_groups import Choice, FrameGroups
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.prefix_reader import Part, Picture, PrefixReader
-from vts_ros.vlm.prompt_layout import Prefix, Question
+from vts_ros.vlm.prompt_layout import Prefix, Prompted, Question
+from vts_ros.vlm.prompt_writer import Captions
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.video_steps import video_steps
 
 
 class _Taken(NamedTuple):
-    """A frame, and what the language model is shown of it."""
+    """A step, and what the language model is shown of it."""
 
-    frame: Frame
-    entry: FrameEntry
+    entry: StepEntry
     choice: Choice
     picture: Picture
+
+
+def _taken(entry: StepEntry, choice: Choice) -> _Taken:
+    features: Any = entry.features
+    return _Taken(entry, choice, Picture(features, choice.keep))
 
 
 class CausalContext:
@@ -60,18 +69,29 @@ class CausalContext:
         self._reader = reader
         self.groups = groups
         self._max_tokens = max_tokens
+        self._steps = StepMaker(vlm.step_frames)
         self._taken: list[_Taken] = []
         # Stamp of the newest frame of each camera, whether it is still held or not.
         self._newest_ns: dict[str, int] = {}
 
     @property
     def frames(self) -> list[Frame]:
-        """Return the frames that are held, in the order in which they came."""
-        return [one.frame for one in self._taken]
+        """Return the frames that were read, in the order in which they came."""
+        return [frame for one in self._taken for frame in one.entry.frames]
 
     @property
-    def entries(self) -> list[FrameEntry]:
-        """Return what was computed of these frames."""
+    def waiting(self) -> list[Step]:
+        """Return the frames of a video that wait for their partner."""
+        return list(self._steps.waiting.values())
+
+    @property
+    def all_frames(self) -> list[Frame]:
+        """Return the frames that were read or wait."""
+        return [*self.frames, *(frame for step in self.waiting for frame in step)]
+
+    @property
+    def entries(self) -> list[StepEntry]:
+        """Return what was computed of the steps that were read."""
         return [one.entry for one in self._taken]
 
     def clear(self) -> None:
@@ -79,6 +99,7 @@ class CausalContext:
         self.groups.clear()
         self._reader.forget()
         self._taken.clear()
+        self._steps.waiting.clear()
         self._newest_ns.clear()
 
     def unseen_of_window(self, window: Sequence[Frame]) -> list[Frame]:
@@ -96,10 +117,10 @@ class CausalContext:
         """
         if not window:
             raise ValueError('a window needs at least one frame')
-        held = {one.frame.key for one in self._taken}
+        held = {frame.key for frame in self.all_frames}
+        newest = max(held, key=lambda key: (key[1], key[0]), default=None)
         new = self.unseen(window)
-        goes_on = bool(new) or (
-            bool(self._taken) and window[-1].key == self._taken[-1].frame.key)
+        goes_on = bool(new) or window[-1].key == newest
         if goes_on and not held.isdisjoint(frame.key for frame in window):
             return new
         self.clear()
@@ -110,15 +131,22 @@ class CausalContext:
         return [frame for frame in frames
                 if frame.stamp_ns > self._newest_ns.get(frame.camera, frame.stamp_ns - 1)]
 
-    def append(self, moment: Sequence[tuple[Frame, FrameEntry]], prompt: Prompt, keep_ratio: float
-             ) -> None:
+    def arrive(self, frame: Frame, size: tuple[int, int]) -> list[Step]:
+        """Take a frame in; return the steps that are complete then, which are to be appended."""
+        steps = self._steps.take(frame, size)
+        # What is complete has come when it is read: until then it can be tried again.
+        if frame.camera in self._steps.waiting:
+            self._saw(frame)
+        return steps
+
+    def append(self, moment: Sequence[StepEntry], prompt: Prompt, keep_ratio: float) -> None:
         """
-        Prune and read the frames of one moment, at most one per camera.
+        Prune and read the steps of one moment, at most one per camera.
 
         Parameters
         ----------
         moment
-            The frames and what was computed of them.
+            What was computed of them.
         prompt
             Any prompt that the pictures may come in; its question does not count.
         keep_ratio
@@ -130,9 +158,10 @@ class CausalContext:
             If they have more tokens than are to be held, or memory runs out.
 
         """
+        self._leave_other_sizes(moment)
         self._add(moment, keep_ratio)
         while True:
-            part = self._part(self._texts(prompt))
+            part = self._part(self._texts(self.entries, prompt))
             length = self._reader.tokens + part.length
             if length <= self._max_tokens:
                 break
@@ -140,7 +169,7 @@ class CausalContext:
                 self._trim()
             elif len(self._taken) > len(moment):
                 # The group itself is too long: what comes begins another one.
-                self.clear()
+                self._forget_read()
                 self._add(moment, keep_ratio)
             else:
                 self.clear()
@@ -148,13 +177,21 @@ class CausalContext:
                                f'vlm.kv_tokens ({self._max_tokens}) allows')
         self._reader.read_on(part)
 
-    def read(self, prompt: Prompt) -> tuple[Question, Prefix, Selection]:
+    def read(self, prompt: Prompt, waiting: Sequence[StepEntry] = (), keep_ratio: float = 1.0
+             ) -> tuple[Prompted, Prefix | None, Selection]:
         """
         Put a question about the frames that are held.
 
+        Parameters
+        ----------
+        waiting
+            Frames without a partner, which are read with the question, not for good.
+        keep_ratio
+            Share of their tokens to keep.
+
         Returns
         -------
-        The prompt, what was read of it, and the tokens that are kept.
+        The prompt, what was read of it (None if nothing was), and the tokens that are kept.
 
         Raises
         ------
@@ -162,46 +199,85 @@ class CausalContext:
             If memory runs out.
 
         """
-        texts, selection = self._texts(prompt), self.selection()
-        prefix = self._reader.read_on(self._part(texts))
-        features: list[Any] = [one.features for one in self.entries]
-        whole = partial(
-            self._vlm.prepare, features, prompt.captions_on_arrival(self.frames), prompt)
-        question = Question(prefix, selection.keep, self._reader.end(texts[-1]), whole)
-        return question, prefix, selection
+        self._leave_other_sizes(waiting)
+        choices = self.groups.look(*_by_camera(waiting), keep_ratio) if waiting else {}
+        lone = [_taken(entry, choices[entry.frame.camera]) for entry in waiting]
+        entries = [*self.entries, *waiting]
+        texts, selection = self._texts(entries, prompt), _selection([*self._taken, *lone])
+        features: list[Any] = [one.features for one in entries]
+        whole = partial(self._vlm.prepare, features, self._captions(entries, prompt), prompt)
+        count = len(self._taken)
+        if not count:
+            return whole(), None, selection
+        prefix = self._reader.read_on(self._part(texts[:count + 1]))
+        end = self._reader.end(texts[count:], [one.picture for one in lone])
+        return Question(prefix, selection.keep, end, whole), prefix, selection
 
     def selection(self) -> Selection:
-        """Return the tokens that are kept of the frames that are held."""
-        choices = [one.choice for one in self._taken]
-        begins = np.cumsum([0, *(len(choice.score) for choice in choices)])
-        keep = np.concatenate([choice.keep + begin for choice, begin in zip(choices, begins)])
-        scores = [choice.score for choice in choices]
-        is_even = len({len(score) for score in scores}) == 1
-        return Selection(
-            key=max(index for index, choice in enumerate(choices) if choice.is_key),
-            frame_scores=np.array([choice.saliency for choice in choices], np.float32),
-            keep=keep.astype(np.int32),
-            score=np.stack(scores) if is_even else np.concatenate(scores))
+        """Return the tokens that are kept of the steps that were read."""
+        return _selection(self._taken)
 
-    def _add(self, moment: Sequence[tuple[Frame, FrameEntry]], keep_ratio: float) -> None:
-        choices = self.groups.take(
-            {frame.camera: entry.proposal for frame, entry in moment},
-            {frame.camera: entry.features.grid for frame, entry in moment}, keep_ratio)
-        for frame, entry in moment:
-            features: Any = entry.features
-            choice = choices[frame.camera]
-            self._taken.append(_Taken(frame, entry, choice, Picture(features, choice.keep)))
-        self._newest_ns.update((frame.camera, frame.stamp_ns) for frame, _ in moment)
+    def _add(self, moment: Sequence[StepEntry], keep_ratio: float) -> None:
+        choices = self.groups.take(*_by_camera(moment), keep_ratio)
+        self._taken += [_taken(entry, choices[entry.frame.camera]) for entry in moment]
+        for entry in moment:
+            self._saw(entry.frame)
         self._trim()
 
     def _trim(self) -> None:
         """Forget the frames of groups that are gone."""
         del self._taken[:len(self._taken) - self.groups.frames]
 
-    def _texts(self, prompt: Prompt) -> list[str]:
-        """Return what stands before each picture that is held, and after the last."""
-        return self._vlm.texts(prompt.captions_on_arrival(self.frames), prompt)
+    def _leave_other_sizes(self, coming: Sequence[StepEntry]) -> None:
+        """Forget what was read where a camera has another size now: a video has one."""
+        grids = {entry.frame.camera: entry.features.grid for entry in coming}
+        if self._vlm.step_frames > 1 and any(
+                entry.features.grid != grids.get(entry.frame.camera, entry.features.grid)
+                for entry in self.entries):
+            self._forget_read()
+
+    def _forget_read(self) -> None:
+        """Forget all that was read, not what waits."""
+        waiting = dict(self._steps.waiting)
+        self.clear()
+        self._steps.waiting.update(waiting)
+        for step in waiting.values():
+            self._saw(step[-1])
+
+    def _saw(self, frame: Frame) -> None:
+        """Note that a frame has come."""
+        self._newest_ns[frame.camera] = max(
+            frame.stamp_ns, self._newest_ns.get(frame.camera, frame.stamp_ns))
+
+    def _texts(self, entries: Sequence[StepEntry], prompt: Prompt) -> list[str]:
+        """Return what stands before each step, and after the last."""
+        return self._vlm.texts(self._captions(entries, prompt), prompt)
+
+    def _captions(self, entries: Sequence[StepEntry], prompt: Prompt) -> Captions:
+        if self._vlm.step_frames > 1:
+            return video_steps([entry.frames for entry in entries])
+        return prompt.captions_on_arrival([entry.frame for entry in entries])
 
     def _part(self, texts: Sequence[str]) -> Part:
-        """Lay out what was not read of the pictures that are held."""
+        """Lay out what was not read of the steps that are held."""
         return self._reader.part(texts[:-1], [one.picture for one in self._taken])
+
+
+def _by_camera(moment: Sequence[StepEntry]
+               ) -> tuple[dict[str, Proposal], dict[str, tuple[int, int]]]:
+    """Return proposals and grids of the steps of a moment."""
+    return ({entry.frame.camera: entry.proposal for entry in moment},
+            {entry.frame.camera: entry.features.grid for entry in moment})
+
+
+def _selection(taken: Sequence[_Taken]) -> Selection:
+    choices = [one.choice for one in taken]
+    begins = np.cumsum([0, *(len(choice.score) for choice in choices)])
+    keep = np.concatenate([choice.keep + begin for choice, begin in zip(choices, begins)])
+    scores = [choice.score for choice in choices]
+    is_even = len({len(score) for score in scores}) == 1
+    return Selection(
+        key=max(index for index, choice in enumerate(choices) if choice.is_key),
+        frame_scores=np.array([choice.saliency for choice in choices], np.float32),
+        keep=keep.astype(np.int32),
+        score=np.stack(scores) if is_even else np.concatenate(scores))

@@ -12,6 +12,8 @@ from vts_ros.engines.names import Precision
 VLM_BACKENDS = ('transformers', 'openai')
 #: When tokens are chosen: anew for every window, or once for every frame when it comes.
 MODES = ('window', 'causal')
+#: How frames are handed over: each as a picture, or two as one step of a video.
+FRAMES_AS = ('images', 'video')
 #: When the language model is asked: for every window; where the scene has changed; the same, and
 #: then only about the risk unless that has changed.
 SPEAK = ('always', 'change', 'risk')
@@ -55,7 +57,7 @@ class PipelineConfig:
         What runs the proposal network and the window step, see :func:`make_engines`.
     threads
         Threads of the proposal engine and of PyTorch on the CPU; 0 chooses, see ``factory``.
-    tokens_per_frame
+    tokens_per_frame, frames_as, interval_sec
         See ``Vlm.load``.
     mode
         One of MODES: ``window`` chooses among all frames of a window and has the language model
@@ -66,8 +68,8 @@ class PipelineConfig:
     kv_tokens
         Causal mode: most tokens whose keys and values are kept; question and answer come on top.
     draft
-        Whether the last descriptions are drafts of the next one: the same words, sooner. Not
-        with a model behind a server.
+        Whether the last descriptions are drafts of the next one: sooner, in float32 the same
+        words. Not with a model behind a server.
     speak
         One of SPEAK.
     speak_every_sec
@@ -96,9 +98,11 @@ class PipelineConfig:
     engine_precision: Precision = 'fp32'
     threads: int = 0
     tokens_per_frame: int = 256
+    frames_as: str = 'images'
+    interval_sec: float = 0.4
     mode: str = 'window'
     group_frames: int = 5
     kv_tokens: int = 8192
-    draft: bool = False
+    draft: bool = True
     speak: str = 'always'
     speak_every_sec: float = 5.0

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple, Protocol
 
 from vts_ros.pipeline.causal_context import CausalContext
 from vts_ros.pipeline.deadline import Plan
-from vts_ros.pipeline.features import FrameCache, FrameEntry, moments, Stopwatch
+from vts_ros.pipeline.features import FrameCache, moments, StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import LanguageModel
 from vts_ros.vlm.prefix_reader import PrefixReader
 from vts_ros.vlm.prompt_layout import Prefix
+from vts_ros.vlm.prompt_writer import Captions
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.video_steps import video_steps
 
 
 class Planner(Protocol):
@@ -30,7 +32,7 @@ class Planner(Protocol):
     def most(self) -> Plan:
         """Return what it gets where time is no object."""
 
-    def __call__(self, entries: Sequence[FrameEntry], visual_tokens: int) -> Plan:
+    def __call__(self, entries: Sequence[StepEntry], visual_tokens: int) -> Plan:
         """Return keep ratio and length of the answer; 0 tokens where dropping saves no time."""
 
 
@@ -41,9 +43,9 @@ class PreparedWindow(NamedTuple):
     Attributes
     ----------
     entries
-        The frames that it is about, oldest first.
+        The steps that it is about, in the order of the prompt.
     selection
-        Key frame and visual tokens that are kept.
+        Key step and visual tokens that are kept.
     inputs
         What the language model takes, see ``LanguageModel.prepare``.
     plan
@@ -53,7 +55,7 @@ class PreparedWindow(NamedTuple):
 
     """
 
-    entries: Sequence[FrameEntry]
+    entries: Sequence[StepEntry]
     selection: Selection
     inputs: Any
     plan: Plan
@@ -61,12 +63,26 @@ class PreparedWindow(NamedTuple):
 
     @property
     def frames(self) -> list[Frame]:
-        """Return the frames that it is about."""
-        return [entry.frame for entry in self.entries]
+        """Return the frames that it is about, oldest first."""
+        frames = [frame for entry in self.entries for frame in entry.frames]
+        # As pictures they are in the order in which they are read.
+        is_video = any(len(entry.frames) > 1 for entry in self.entries)
+        return sorted(frames, key=lambda one: (one.stamp_ns, one.camera)) if is_video else frames
+
+    @property
+    def newest(self) -> StepEntry:
+        """Return the step with the newest frame."""
+        return max(self.entries, key=lambda entry: entry.frame.stamp_ns)
+
+    @property
+    def key_frame(self) -> Frame:
+        """Return the most salient frame of the key step."""
+        key = self.entries[self.selection.key]
+        return key.frames[key.key_place]
 
     @property
     def grids(self) -> list[tuple[int, int]]:
-        """Return rows and columns of visual tokens of each frame."""
+        """Return rows and columns of visual tokens of each step."""
         return [entry.features.grid for entry in self.entries]
 
 
@@ -151,7 +167,7 @@ class WindowReader:
             selection = self.select(entries, plan.keep_ratio)
         with watch.stage('prepare'):
             inputs = self._language_model.prepare(
-                [entry.features for entry in entries], prompt.captions(window), prompt)
+                [entry.features for entry in entries], self._captions(entries, prompt), prompt)
         prefix = None
         if self._prefix_reader is not None and share:
             with watch.stage('prefill_pictures'):
@@ -160,14 +176,21 @@ class WindowReader:
             self._prefix_reader.forget()
         return PreparedWindow(entries, selection, inputs, plan, prefix)
 
-    def select(self, entries: Sequence[FrameEntry], keep_ratio: float) -> Selection:
+    def _captions(self, entries: Sequence[StepEntry], prompt: Prompt) -> Captions:
+        steps = [entry.frames for entry in entries]
+        if self._language_model.step_frames > 1:
+            return video_steps(steps)
+        return prompt.captions([frame for frame, in steps])
+
+    def select(self, entries: Sequence[StepEntry], keep_ratio: float) -> Selection:
         """Choose key frame and tokens; the last key frame has an advantage."""
-        keys = [entry.frame.key for entry in entries]
-        previous = keys.index(self.key) if self.key in keys else None
+        previous = next((index for index, entry in enumerate(entries)
+                         if self.key in [frame.key for frame in entry.frames]), None)
         selection = self._sparsifier.select_each(
             [entry.proposal for entry in entries], [entry.features.grid for entry in entries],
             keep_ratio, previous)
-        self.key = keys[selection.key]
+        key = entries[selection.key]
+        self.key = key.frames[key.key_place].key
         return selection
 
     def forget(self) -> None:
@@ -193,6 +216,9 @@ class CausalReader:
     """
     Prunes and reads a frame once, when it comes; an answer is about what was read.
 
+    Of a video a step is read when both of its frames are there. A frame that still waits for its
+    partner is read with every question, taken twice, and then forgotten.
+
     Parameters
     ----------
     cache
@@ -211,33 +237,38 @@ class CausalReader:
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
         """Read what is new of a window."""
         self._read_unseen(self.context.unseen(window), prompt, keep_ratio, watch)
-        self._cache.shrink(len(window))
+        self._cache.shrink(len(window) + len(self.context.waiting))
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
              share: bool) -> PreparedWindow:
         """Make a prompt about all that was read; see ContextReader."""
         context = self.context
         cameras = {frame.camera for frame in window}
-        if any(frame.camera not in cameras for frame in context.frames):
+        if any(frame.camera not in cameras for frame in context.all_frames):
             # A camera is gone: what it showed is no longer what an answer may speak of.
             context.clear()
         unseen = context.unseen_of_window(window)
         self._read_unseen(unseen, prompt, planner.most.keep_ratio, watch)
-        self._cache.shrink(len(window))
+        self._cache.shrink(len(window) + len(self.context.waiting))
+        waiting = [self._cache.get(step, watch) for step in context.waiting]
         with watch.stage('prefill_pictures'):
-            inputs, prefix, selection = context.read(prompt)
+            inputs, prefix, selection = context.read(prompt, waiting, planner.most.keep_ratio)
         # What was read when it came takes no time now.
-        plan = planner(context.entries, 0)
-        return PreparedWindow(context.entries, selection, inputs, plan, prefix)
+        entries = [*context.entries, *waiting]
+        return PreparedWindow(entries, selection, inputs, planner(entries, 0), prefix)
 
     def _read_unseen(self, frames: Sequence[Frame], prompt: Prompt, keep_ratio: float,
                      watch: Stopwatch) -> None:
         for moment in moments(frames):
-            entries: list[FrameEntry] = []
-            for frame in moment:
-                entries.append(self._cache.get(frame, watch))
-            with watch.stage('prefill_pictures'):
-                self.context.append(list(zip(moment, entries)), prompt, keep_ratio)
+            entries: list[StepEntry] = []
+            # All before any is taken in: one that is broken costs the others nothing.
+            sizes = [self._cache.look(frame, watch).size for frame in moment]
+            for frame, size in zip(moment, sizes):
+                entries += [self._cache.get(step, watch)
+                            for step in self.context.arrive(frame, size)]
+            if entries:
+                with watch.stage('prefill_pictures'):
+                    self.context.append(entries, prompt, keep_ratio)
 
     def forget(self) -> None:
         """Forget what was read."""
@@ -249,13 +280,14 @@ class CausalReader:
 
     def find(self, key: tuple[str, int]) -> Frame | None:
         """Return a frame that is still held."""
-        return next((frame for frame in self.context.frames if frame.key == key), None)
+        return next((frame for frame in self.context.all_frames if frame.key == key), None)
 
     def stats(self) -> dict[str, float]:
         """Return what is held, and how many tokens were read and known."""
         groups = self.context.groups
         return {
-            **_tokens(self._prefix_reader), 'groups': groups.count, 'kv_frames': groups.frames,
+            **_tokens(self._prefix_reader), 'groups': groups.count,
+            'kv_frames': len(self.context.frames),
             'kv_tokens': self._prefix_reader.tokens, 'kv_bytes': self._prefix_reader.kv_bytes,
             **{f'groups_{name}': groups.counters[name]
                for name in ('first', 'full', 'key', 'scene', 'evicted')}}

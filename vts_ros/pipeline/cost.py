@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +23,13 @@ from torch import nn
 
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.config import PipelineConfig
+from vts_ros.pipeline.steps import steps_of
 from vts_ros.sparsify.selection import share_of
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.loading import load_blueprint
 from vts_ros.vlm.prompts import Prompts
+from vts_ros.vlm.video_steps import video_steps
 
 #: Bytes of a weight of a linear layer, its scales included: one float32 per row at 8 bits (next to
 #: nothing), one per 64 weights at 4 bits, as bitsandbytes has them.
@@ -73,8 +76,8 @@ class Cost:
         Which it is.
     cameras
         One for each.
-    frames
-        Of a window, per camera.
+    frames, steps
+        Of a window, per camera; steps have a grid each.
     visual_tokens, kept_tokens, text_tokens
         Of a window before and after pruning, and of all that stands around them.
     dtype
@@ -86,7 +89,8 @@ class Cost:
     kv_bytes, kv_bytes_unpruned
         Of the prompt, and of the prompt without pruning.
     feature_bytes
-        Visual tokens of the frames of a window and of the set that comes next, which are kept.
+        Visual tokens of the frames of a window and of the set that comes next, which are kept; as
+        a video those of two ways to pair them.
     pass_bytes
         About what a pass of vision encoder or language model needs beside the former.
     answer_bytes
@@ -101,6 +105,7 @@ class Cost:
     parameters: int
     cameras: tuple[CameraCost, ...]
     frames: int
+    steps: int
     visual_tokens: int
     kept_tokens: int
     text_tokens: int
@@ -180,7 +185,8 @@ def explain(model: str, sizes: Sequence[tuple[int, int]], config: PipelineConfig
     path = checkpoint(model)
     parts = load_blueprint(path, device=config.device, dtype=config.dtype,
                            local_files_only=config.local_files_only)
-    vlm = Vlm(Path(path).name, *parts, tokens_per_frame=config.tokens_per_frame)
+    vlm = Vlm(Path(path).name, *parts, tokens_per_frame=config.tokens_per_frame,
+              frames_as=config.frames_as, interval_sec=config.interval_sec)
     device = config.device
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -197,8 +203,12 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
     prompt = Prompts.load(config.language, config.prompts, vlm.convention).description
     stamps = [_Stamped(f'camera_{index}', 400_000_000 * moment)
               for moment in range(frames) for index in range(len(cameras))]
-    layout = vlm.layout([one.grid for _ in range(frames) for one in cameras],
-                        prompt.captions(stamps), prompt)
+    grids = {f'camera_{index}': one.grid for index, one in enumerate(cameras)}
+    if vlm.step_frames > 1:
+        steps = steps_of(stamps, vlm.step_frames)
+        layout = vlm.layout([grids[step[0].camera] for step in steps], video_steps(steps), prompt)
+    else:
+        layout = vlm.layout([grids[one.camera] for one in stamps], prompt.captions(stamps), prompt)
     visual = len(layout.visual_slots)
     text = len(layout.input_ids) - visual
     kept = share_of(visual, config.keep_ratio)
@@ -212,7 +222,8 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
     return Cost(
         model=vlm.name, family=vlm.model.config.model_type,
         parameters=sum(one.numel() for one in vlm.model.parameters()), cameras=cameras,
-        frames=frames, visual_tokens=visual, kept_tokens=kept, text_tokens=text,
+        frames=frames, steps=math.ceil(frames / vlm.step_frames),
+        visual_tokens=visual, kept_tokens=kept, text_tokens=text,
         dtype=str(vlm.model.dtype).removeprefix('torch.'), weights=weights, kv_token_bytes=kv,
         kv_bytes=kv * (text + kept), kv_bytes_unpruned=kv * (text + visual),
         feature_bytes=rows * hidden * floats * (1 + _levels(vlm.model.config)),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ from vts_ros.paths import checkpoint, model_path
 from vts_ros.pipeline.causal_context import CausalContext
 from vts_ros.pipeline.change_gate import ChangeGate
 from vts_ros.pipeline.confidence import Calibration
-from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
+from vts_ros.pipeline.config import (
+    EMBEDDED,
+    FRAMES_AS,
+    MODES,
+    PipelineConfig,
+    SPEAK,
+    VLM_BACKENDS,
+)
 from vts_ros.pipeline.context import CausalReader, ContextReader, WindowReader
 from vts_ros.pipeline.features import FrameCache
 from vts_ros.pipeline.guard import load_guard
@@ -34,6 +42,7 @@ from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.structured_output import check_structured
 from vts_ros.vlm.taught_questions import TaughtQuestions
+from vts_ros.vlm.video_steps import VideoStep
 
 #: Models of fewer parameters gain nothing from a second core: their layers are too small, and the
 #: threads wait for each other.
@@ -68,6 +77,9 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
         guard = load_guard(folder, is_needed=config.model == EMBEDDED)
         taught = TaughtQuestions.load(folder)
         check_language(config.language, taught, language_model.name)
+        if config.frames_as == 'video':
+            # Its chat template may not know videos.
+            language_model.texts([VideoStep(0.0)], prompts.description)
     pipeline = Pipeline(sparsifier, language_model, prompts, config, calibration, guard, taught)
     pipeline.engine_choice = engines.why
     if config.speak != 'always':
@@ -95,9 +107,11 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
     why_not = why_not_streamed(language_model, prompts.description)
     if why_not is not None:
         raise VlmError(f'{language_model.name} cannot be used in causal mode: {why_not}')
+    # A group is made of steps.
+    moments = math.ceil(config.group_frames / language_model.step_frames)
     compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * sparsifier.hysteresis)
     context = CausalContext(language_model, prefix_reader,
-                            FrameGroups(compares, config.group_frames), config.kv_tokens)
+                            FrameGroups(compares, moments), config.kv_tokens)
     return CausalReader(cache, context, prefix_reader)
 
 
@@ -117,6 +131,12 @@ def _check_mode(config: PipelineConfig) -> None:
         raise VlmError(f'no mode {config.mode!r}, there are: {", ".join(MODES)}')
     if config.speak not in SPEAK:
         raise VlmError(f'speak cannot be {config.speak!r}, there are: {", ".join(SPEAK)}')
+    if config.frames_as not in FRAMES_AS:
+        raise VlmError(f'frames cannot be {config.frames_as!r}, there are: '
+                       f'{", ".join(FRAMES_AS)}')
+    if config.vlm_backend == 'openai' and config.frames_as == 'video':
+        raise VlmError('a server is sent pictures: set vlm.frames_as to images, or vlm.backend to '
+                       'transformers')
     if config.vlm_backend == 'openai' and config.mode == 'causal':
         raise VlmError('causal mode needs the language model in this process: set vlm.backend to '
                        'transformers, or sparsify.mode to window')
@@ -138,7 +158,8 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
                     attn_implementation=config.attn_implementation,
                     quantization=quantization_settings(config.quantization),
                     local_files_only=config.local_files_only,
-                    tokens_per_frame=config.tokens_per_frame)
+                    tokens_per_frame=config.tokens_per_frame, frames_as=config.frames_as,
+                    interval_sec=config.interval_sec)
 
 
 def quantization_settings(text: str) -> dict[str, Any] | None:

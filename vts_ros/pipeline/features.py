@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is computed once per frame: decoded, judged, proposed, encoded; kept while it is used."""
+"""What is computed once per frame or step: decoded, judged, proposed, encoded; kept while used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard
+from vts_ros.pipeline.steps import Step, steps_of
 from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.sparsify.selection import joined
 from vts_ros.vlm import Encoded
 
 Picture = NDArray[np.uint8]
@@ -78,36 +80,54 @@ class FrameLook(NamedTuple):
     picture: Picture | None
 
 
-class FrameEntry(NamedTuple):
+class StepEntry(NamedTuple):
     """
-    The features of a frame, for every window that holds it.
+    The features of a step, for every window that holds it.
 
     Attributes
     ----------
+    frames
+        Of the step: one, or as a video two; one of these alone where it has no partner.
     size
-        Height and width of the picture that was looked at.
+        Height and width of its pictures.
+    proposal
+        What was seen in them; of two what was seen in either, see :func:`joined`.
     evidence
-        What the guard measured of the picture; None without one.
+        What the guard measured of each picture; None without one.
+    key_place
+        Which of its frames is the most salient.
 
     """
 
-    frame: Frame
+    frames: Step
     size: tuple[int, int]
     proposal: Proposal
     features: Encoded
-    evidence: NDArray[np.float64] | None = None
+    evidence: tuple[NDArray[np.float64] | None, ...]
+    key_place: int
+
+    @property
+    def frame(self) -> Frame:
+        """Return the newest frame of the step."""
+        return self.frames[-1]
 
 
 class FrameCache:
     """
-    Computes the features of frames, once each.
+    Computes the features of frames and steps, once each.
+
+    As a window slides by one frame, the frames of a video are paired the other way: a frame is
+    then in two steps, of which either is computed once.
 
     Parameters
     ----------
     sparsifier
         Proposes what is worth keeping.
     encode
-        The vision encoder of the language model: uint8 [H, W, 3] to its features.
+        The vision encoder of the language model: uint8 [H, W, 3] to its features, of as many
+        pictures as a step has.
+    step_frames
+        Frames of a step.
 
     Attributes
     ----------
@@ -118,48 +138,57 @@ class FrameCache:
 
     """
 
-    def __init__(self, sparsifier: Sparsifier, encode: Callable[[Picture], Encoded]) -> None:
+    def __init__(self, sparsifier: Sparsifier, encode: Callable[..., Encoded],
+                 step_frames: int = 1) -> None:
         self._sparsifier, self._encode = sparsifier, encode
-        self._entries: OrderedDict[tuple[str, int], FrameEntry] = OrderedDict()
-        # Those that nobody has asked the vision encoder about.
+        self.step_frames = step_frames
+        self._entries: OrderedDict[tuple[tuple[str, int], ...], StepEntry] = OrderedDict()
+        # As pictures, those that nobody has asked the vision encoder about; as a video, all: the
+        # partner of a frame in the next window is still to come.
         self._looks: OrderedDict[tuple[str, int], FrameLook] = OrderedDict()
         self.guard: Guard | None = None
         self.counters: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Return how many frames are held."""
+        """Return how many steps are held."""
         return len(self._entries)
 
-    def get(self, frame: Frame, watch: Stopwatch) -> FrameEntry:
+    def get(self, step: Step, watch: Stopwatch) -> StepEntry:
         """
-        Return the features of a frame, on the grid of its own size.
+        Return the features of a step, on the grid of its own size.
 
         Raises
         ------
         BrokenFrame
-            If it cannot be decoded.
+            If a frame cannot be decoded, or has another size than its partner.
 
         """
-        cached = self._entries.get(frame.key)
+        key = tuple(frame.key for frame in step)
+        cached = self._entries.get(key)
         if cached is not None:
-            self._entries.move_to_end(frame.key)
-            self.counters['frames_cached'] += 1
+            self._entries.move_to_end(key)
+            self.counters['frames_cached'] += len(step)
             return cached
-        look = self._looks.pop(frame.key, None)
-        if look is None or look.picture is None:
-            look = self._new_look(frame, watch)
-        assert look.picture is not None
+        looks = [self.look(frame, watch) for frame in step]
+        newest = looks[-1]
+        for frame, look in zip(step, looks):
+            if look.size != newest.size:
+                raise BrokenFrame(frame, 'has another size than the frame after it')
         with watch.stage('encode'):
-            features = self._encode(look.picture)
-        entry = FrameEntry(frame, look.size, look.proposal, features, look.evidence)
-        self._entries[frame.key] = entry
+            features = self._encode(*(look.picture for look in looks))
+        if self.step_frames == 1:
+            self._looks.pop(newest.frame.key)
+        salient = [float(look.proposal.saliency.mean()) for look in looks]
+        entry = StepEntry(step, newest.size, joined([look.proposal for look in looks]), features,
+                          tuple(look.evidence for look in looks), int(np.argmax(salient)))
+        self._entries[key] = entry
         return entry
 
     def look(self, frame: Frame, watch: Stopwatch) -> FrameLook:
         """Return what is cheap to know of a frame, without encoding it; otherwise as get."""
-        entry = self._entries.get(frame.key)
-        if entry is not None:
-            return FrameLook(entry.frame, entry.size, entry.proposal, entry.evidence, None)
+        entry = self._entries.get((frame.key,))
+        if entry is not None and self.step_frames == 1:
+            return FrameLook(frame, entry.size, entry.proposal, entry.evidence[0], None)
         look = self._looks.get(frame.key)
         if look is None:
             look = self._looks[frame.key] = self._new_look(frame, watch)
@@ -178,21 +207,24 @@ class FrameCache:
         self.counters['frames_new'] += 1
         return FrameLook(frame, (rgb.shape[0], rgb.shape[1]), proposal, evidence, rgb)
 
-    def get_all(self, window: Window, watch: Stopwatch) -> list[FrameEntry]:
+    def get_all(self, window: Window, watch: Stopwatch) -> list[StepEntry]:
         """
-        Return the features of a window, and forget frames that are older than a set before it.
+        Return the features of the steps of a window; forget what is older than a set before it.
 
         Raises
         ------
         BrokenFrame
-            If a frame cannot be decoded.
+            If a frame cannot be decoded, or of a video has another size than those after it.
         ValueError
             If there is no frame.
 
         """
         if not window:
             raise ValueError('a window needs at least one frame')
-        entries = [self.get(frame, watch) for frame in window]
+        steps = steps_of(window, self.step_frames)
+        entries = [self.get(step, watch) for step in steps]
+        if self.step_frames > 1:
+            _check_sizes(steps, entries)
         self._shrink_to(window)
         return entries
 
@@ -206,8 +238,9 @@ class FrameCache:
 
     def find(self, key: tuple[str, int]) -> Frame | None:
         """Return a frame that is held, by camera and stamp."""
-        held = self._entries.get(key) or self._looks.get(key)
-        return held.frame if held else None
+        held = (*(frame for entry in self._entries.values() for frame in entry.frames),
+                *(look.frame for look in self._looks.values()))
+        return next((frame for frame in held if frame.key == key), None)
 
     def shrink(self, bound: int) -> None:
         """Keep the newest frames only, so many: a window and the set that comes next."""
@@ -222,6 +255,14 @@ class FrameCache:
         """Forget all frames."""
         self._entries.clear()
         self._looks.clear()
+
+
+def _check_sizes(steps: Sequence[Step], entries: Sequence[StepEntry]) -> None:
+    """See that the frames of each camera have one size, so that they can be one video."""
+    sizes = {step[0].camera: entry.size for step, entry in zip(steps, entries)}
+    for step, entry in zip(steps, entries):
+        if entry.size != sizes[step[0].camera]:
+            raise BrokenFrame(step[-1], 'has another size than the frames after it')
 
 
 def _read(frame: Frame) -> Picture:

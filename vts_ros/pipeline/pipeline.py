@@ -32,11 +32,12 @@ from vts_ros.pipeline.context import (
 from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.early_risk import EarlyRisk
-from vts_ros.pipeline.features import BrokenFrame, FrameCache, FrameEntry, Stopwatch
+from vts_ros.pipeline.features import BrokenFrame, FrameCache, StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
+from vts_ros.pipeline.steps import places
 from vts_ros.pipeline.window_notes import WindowNotes
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
@@ -45,12 +46,14 @@ from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
+from vts_ros.vlm.video_steps import VideoStep
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
            'PipelineConfig', 'without_broken']
 
 Stop = Callable[[], bool]
 OnReport = Callable[[SceneReport], None]
+OnAnswer = Callable[[Answer], None]
 OnBroken = Callable[[BrokenFrame], None]
 Result = TypeVar('Result')
 
@@ -123,7 +126,7 @@ class Pipeline:
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
-            sparsifier, lambda rgb: self.language_model.encode(rgb))
+            sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames)
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
@@ -196,7 +199,8 @@ class Pipeline:
 
     def describe(self, window: Window, stop: Stop | None = None,
                  vehicle: Vehicle | None = None, *, insist: bool = False,
-                 on_risk: OnReport | None = None) -> SceneReport:
+                 on_risk: OnReport | None = None, on_answer: OnAnswer | None = None
+                 ) -> SceneReport:
         """
         Say what the scene is and what the risk is.
 
@@ -213,6 +217,9 @@ class Pipeline:
         on_risk
             Given a partial report when the level is there and again when the object is, while
             the texts are still being written; not where the answer is unknown.
+        on_answer
+            Given what is there of the answer whenever more of it is written; not where the model
+            does not know such pictures.
 
         Raises
         ------
@@ -237,8 +244,12 @@ class Pipeline:
         self._notes.look(prepared)
         options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
         early = self._early_risk(prepared, watch, stop, on_risk)
-        options['on_text'] = early.on_text if until_risk is None else _both(
-            early.on_text, until_risk.on_text)
+        listeners: list[OnText] = [early.on_text]
+        if until_risk is not None:
+            listeners.append(until_risk.on_text)
+        if on_answer is not None and self.knows(prepared) is not False:
+            listeners.append(self._growing(prepared, on_answer))
+        options['on_text'] = _all(listeners)
         (generation,), (row,) = self.generate(
             [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
         is_whole = until_risk is None or not until_risk.is_over
@@ -274,6 +285,17 @@ class Pipeline:
 
         return EarlyRisk(lambda text: self._inspect(prepared, text).answer, tell, self.clock,
                          is_thought=self._begins_in_thought())
+
+    def _growing(self, prepared: PreparedWindow, on_answer: OnAnswer) -> OnText:
+        """Return what reads an answer anew with each piece of it."""
+        text = ''
+
+        def on_text(piece: str) -> None:
+            nonlocal text
+            text += piece
+            on_answer(self._inspect(prepared, text).answer)
+
+        return on_text
 
     def _look(self, window: Window, vehicle: Vehicle | None, watch: Stopwatch) -> Moment:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
@@ -394,31 +416,34 @@ class Pipeline:
                 ) -> SceneReport:
         """Return what a report says whatever the model wrote, with an answer."""
         frames = prepared.frames
-        key = frames[prepared.selection.key]
+        key = prepared.key_frame
         return SceneReport(
             stamp=frames[-1].stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in frames),
-            key_frame=KeyFrame(key.camera, key.stamp_ns, prepared.selection.key),
+            key_frame=KeyFrame(key.camera, key.stamp_ns, frames.index(key)),
             answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
             grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
+            steps=places([entry.frames for entry in prepared.entries], frames)
+            if self.language_model.step_frames > 1 else (),
             latency_ms=latency_ms, model=self.language_model.name,
-            engine=self.sparsifier.engine, in_distribution=self.knows(prepared))
+            engine=self.sparsifier.engine, in_distribution=self.knows(prepared),
+            size=prepared.entries[-1].size)
 
     def _inspect(self, prepared: PreparedWindow, text: str) -> Parsed:
         """Read an answer about a window, perhaps one that is cut off."""
         newest = {entry.frame.camera: entry for entry in prepared.entries}
 
-        def read(entry: FrameEntry) -> Parsed:
+        def read(entry: StepEntry) -> Parsed:
             height, width = entry.size
             return inspect(
                 text, self.prompts.description.box,
                 PictureSize(self.language_model.seen_size(entry.features), (width, height)),
                 is_thought=self._begins_in_thought())
 
-        parsed = read(prepared.entries[-1])
+        parsed = read(prepared.newest)
         # The box is in the picture of its own camera, which may have another size.
         own = newest.get(parsed.answer.camera or '')
-        return parsed if own is None or own is prepared.entries[-1] else read(own)
+        return parsed if own is None or own is prepared.newest else read(own)
 
     def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
         """Return what a text says; once, that its boxes are in another unit than asked for."""
@@ -432,7 +457,7 @@ class Pipeline:
 
     def knows(self, prepared: PreparedWindow) -> bool | None:
         """Return whether the model knows such pictures; None where nobody can tell."""
-        return self._knows([entry.evidence for entry in prepared.entries])
+        return self._knows([one for entry in prepared.entries for one in entry.evidence])
 
     def _knows(self, evidence: Sequence[NDArray[np.float64] | None]) -> bool | None:
         if self.guard is None:
@@ -561,7 +586,9 @@ class Pipeline:
         """Return whether answers begin in a thought: an enforced form has no room for one."""
         if self.config.structured or not isinstance(self.language_model, Vlm):
             return False
-        *_, end = self.language_model.texts([''], self.prompts.description)
+        *_, end = self.language_model.texts(
+            [''] if self.language_model.step_frames == 1 else [VideoStep(0.0)],
+            self.prompts.description)
         return end.rstrip().endswith(THOUGHT[0])
 
 
@@ -573,7 +600,7 @@ class _Planner:
     deadline: Deadline | None
     deadline_ms: float
 
-    def __call__(self, entries: Sequence[FrameEntry], visual_tokens: int) -> Plan:
+    def __call__(self, entries: Sequence[StepEntry], visual_tokens: int) -> Plan:
         if self.deadline is None:
             return self.most
         newest = {entry.frame.camera: entry for entry in entries}
@@ -582,7 +609,7 @@ class _Planner:
             risk=max(float(entry.proposal.saliency.max()) for entry in newest.values()))
 
 
-def _both(*listeners: OnText) -> OnText:
+def _all(listeners: Sequence[OnText]) -> OnText:
     """Return what hands the pieces of an answer to several; each may want no more of them."""
     wanting = list(listeners)
 

@@ -73,6 +73,11 @@ class SceneReport:
         Rows and columns of visual tokens per frame, of the newest one where they differ.
     grids
         Those of each frame where they differ, as with cameras of different sizes.
+    size
+        Height and width of the newest picture in pixels; None in reports of before.
+    steps
+        As a video, which frames have their visual tokens in common, by their place in ``frames``;
+        grids and ``keep`` are then those of steps, in this order. Empty where each has its own.
     answer_tokens
         Length of the answer in tokens; 0 where nobody counts, as on a server.
     latency_ms
@@ -118,6 +123,8 @@ class SceneReport:
     time_to_risk_ms: float | None = None
     is_partial: bool = False
     grids: tuple[tuple[int, int], ...] = ()
+    size: tuple[int, int] | None = None
+    steps: tuple[tuple[int, ...], ...] = ()
 
     @property
     def is_confirmed(self) -> bool:
@@ -125,14 +132,26 @@ class SceneReport:
         return self.asked_stamp is not None
 
     @property
+    def step_frames(self) -> tuple[tuple[int, ...], ...]:
+        """Return the places of the frames that each grid of visual tokens is of."""
+        return self.steps or tuple((index,) for index in range(len(self.frames)))
+
+    @property
+    def step_grids(self) -> tuple[tuple[int, int], ...]:
+        """Return rows and columns of visual tokens of each step."""
+        return self.grids or (self.grid,) * len(self.step_frames)
+
+    @property
     def frame_grids(self) -> tuple[tuple[int, int], ...]:
-        """Return rows and columns of visual tokens of each frame."""
-        return self.grids or (self.grid,) * len(self.frames)
+        """Return rows and columns of visual tokens of each frame; those of a step share theirs."""
+        grids = {index: grid for frames, grid in zip(self.step_frames, self.step_grids)
+                 for index in frames}
+        return tuple(grids[index] for index in range(len(self.frames)))
 
     @property
     def tokens_total(self) -> int:
         """Return the number of visual tokens before sparsification."""
-        return sum(rows * columns for rows, columns in self.frame_grids)
+        return sum(rows * columns for rows, columns in self.step_grids)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -172,6 +191,7 @@ class SceneReport:
             'stamp': self.stamp,
             'frames': [asdict(frame) for frame in self.frames],
             'key_frame': asdict(self.key_frame),
+            'picture': self.size and {'width': self.size[1], 'height': self.size[0]},
             'description': answer.description,
             'risk': {'level': answer.risk},
             'object': asdict(risk_object) if risk_object else None,
@@ -180,6 +200,7 @@ class SceneReport:
             'tokens': {'total': self.tokens_total, 'kept': len(self.keep),
                        'grid': list(self.grid), 'keep': list(self.keep),
                        **({'grids': [list(grid) for grid in self.grids]} if self.grids else {}),
+                       **({'steps': [list(step) for step in self.steps]} if self.steps else {}),
                        'answer': self.answer_tokens},
             'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
             'time_to_risk_ms': _rounded(self.time_to_risk_ms, 2),
@@ -213,7 +234,7 @@ class SceneReport:
         if data.get('schema') != SCHEMA_VERSION:
             raise ValueError(f'report schema {data.get("schema")!r}, expected {SCHEMA_VERSION}')
         try:
-            found = data['object']
+            found, picture = data['object'], data.get('picture')
             return cls(
                 stamp=data['stamp'],
                 frames=tuple(FrameRef(**frame) for frame in data['frames']),
@@ -236,6 +257,8 @@ class SceneReport:
                 time_to_risk_ms=data.get('time_to_risk_ms'),
                 is_partial=data.get('partial', False),
                 grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
+                size=picture and (picture['height'], picture['width']),
+                steps=tuple(tuple(step) for step in data['tokens'].get('steps', ())),
                 # Reports of before have none of these, and are all answers of their own.
                 **{name: None if data.get(name) == data['stamp'] else data.get(name)
                    for name in ('asked_stamp', 'text_stamp')})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from vts_ros.engines.names import BACKEND_NAMES, PRECISIONS
-from vts_ros.pipeline.config import MODES, PipelineConfig, SPEAK, VLM_BACKENDS
+from vts_ros.pipeline.config import FRAMES_AS, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
 
 #: When a value may change: at any time, while the node is unconfigured, or never.
 Change = Literal['live', 'unconfigured', 'never']
@@ -52,7 +52,8 @@ def _of_pipeline(name: str, field: str, description: str, **rest: Any) -> Settin
 
 SETTINGS: tuple[Setting, ...] = (
     Setting('buffer.frames', 5, 'Frames of a window, per camera', span=(1, 32)),
-    Setting('buffer.interval_sec', 0.4, 'Spacing of the frames of a window', span=(0.0, 60.0)),
+    _of_pipeline('buffer.interval_sec', 'interval_sec', 'Spacing of the frames of a window',
+                 span=(0.0, 60.0)),
     Setting('buffer.max_skew_sec', 0.1, 'How far apart the frames of several cameras may be to be '
          'taken as of one moment; at most half of buffer.interval_sec is used', span=(0.0, 10.0)),
     _of_pipeline('pipeline.deadline_ms', 'deadline_ms', 'Time for a description: fewer visual '
@@ -90,12 +91,15 @@ SETTINGS: tuple[Setting, ...] = (
                  'its family takes pictures of any size (Qwen); 0 leaves it to the image '
                  'processor of the checkpoint. `vts models --explain` tells what it costs',
                  span=(0, 16384)),
+    _of_pipeline('vlm.frames_as', 'frames_as', 'images: every frame is a picture; video: two '
+                 'frames are one step of a video and share the tokens of one, for the Qwen-VL '
+                 'families; an even buffer.frames costs least', choices=FRAMES_AS),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
                  'are kept; question and answer come on top', span=(64, 1048576)),
     _of_pipeline('vlm.draft', 'draft', 'Guess descriptions from the last ones, and have the model '
-                 'check many tokens at once: the same words, sooner'),
+                 'check many tokens at once: sooner, in float32 the same words'),
     _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
                  'written, so that any model gives a report that can be read; needs llguidance'),
     _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '

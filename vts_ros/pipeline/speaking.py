@@ -19,6 +19,7 @@ from vts_ros.pipeline.change_gate import ChangeGate, Moment, Standing
 from vts_ros.pipeline.features import FrameLook
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.steps import places, steps_of
 from vts_ros.vlm.answers import has_facts, parse, THOUGHT
 from vts_ros.vlm.prompts import Vehicle
 
@@ -30,7 +31,7 @@ def moment_of(looks: Sequence[FrameLook], is_known: bool | None,
     """Return what is cheap to know of the newest moment of a window."""
     return Moment(looks[-1].frame.stamp_ns,
                   {look.frame.camera: look.proposal for look in looks}, is_known,
-                  tuple(vehicle.facts()) if vehicle is not None else ())
+                  tuple(vehicle.facts()) if vehicle is not None else (), looks[-1].size)
 
 
 class Stands(NamedTuple):
@@ -97,16 +98,18 @@ class Speaking:
         assert self._stands is not None
         self.counters['confirmed'] += 1
         last, newest = self._stands.report, window[-1]
-        grid_of = dict(zip((frame.camera for frame in last.frames), last.grids))
+        of_step = [last.frames[step[0]].camera for step in last.step_frames]
+        grid_of = dict(zip(of_step, last.grids))
+        steps = steps_of(window, 2 if last.steps else 1)
         return replace(
             last, stamp=newest.stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
             key_frame=KeyFrame(newest.camera, newest.stamp_ns, len(window) - 1),
             answer=replace(last.answer, box=None), keep=(), answer_tokens=0,
-            grids=tuple(grid_of.get(frame.camera, last.grid) for frame in window
-                        if last.grids),
+            grids=tuple(grid_of.get(step[0].camera, last.grid) for step in steps if last.grids),
+            steps=places(steps, window) if last.steps else (),
             latency_ms=latency_ms, time_to_risk_ms=latency_ms['total'],
-            in_distribution=now.is_known,
+            in_distribution=now.is_known, size=now.size,
             asked_stamp=self._stands.moment.stamp_ns, text_stamp=self._stands.text_stamp)
 
     def take(self, why: str) -> Stands | None:

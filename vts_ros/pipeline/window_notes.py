@@ -39,11 +39,11 @@ class WindowNotes:
         kinds = frozenset(cameras.values())
         if kinds not in self._told:
             self._told.add(kinds)
-            LOG.info(self._cost(sorted(kinds), len(window.entries), kept, total))
+            LOG.info(self._cost(sorted(kinds), len(window.frames), kept, total))
         if window.plan.keep_ratio < 1.0 and kept == total:
             self._once('all', f'nothing is pruned: of {total} visual tokens a share of '
                               f'{window.plan.keep_ratio:g} is all of them')
-        self._alone = self._alone + 1 if len(window.entries) == 1 else 0
+        self._alone = self._alone + 1 if len(window.frames) == 1 else 0
         if self._alone >= _ALONE and kept < total:
             self._once('alone', 'windows have one frame, in which nothing is shown twice: what is '
                                 'pruned is lost; set sparsify.keep_ratio to 1.0 or buffer.frames '

@@ -187,6 +187,14 @@ class FrameGroups:
                 self.evict()
         return {camera: choices[camera] for camera in moment}
 
+    def look(self, moment: Mapping[str, Proposal], grids: Mapping[str, tuple[int, int]],
+             keep_ratio: float) -> dict[str, Choice]:
+        """Choose as :meth:`take` would, and forget it: the frames are not there for good."""
+        _, choices = self._continue(moment, grids, keep_ratio)
+        return {camera: choices[camera] if camera in choices else self._key_choice(
+            proposal, grids[camera], keep_ratio, self._allowance(camera, grids[camera], keep_ratio)
+            ) for camera, proposal in moment.items()}
+
     def evict(self) -> bool:
         """Forget the oldest group; return whether there was one beside the newest."""
         if len(self._groups) < 2:
@@ -235,10 +243,18 @@ class FrameGroups:
     def _key(self, camera: str, proposal: Proposal, grid: tuple[int, int], keep_ratio: float
              ) -> Choice:
         """Make a frame the key frame of its camera in the newest group."""
-        cells = grid[0] * grid[1]
-        fair = keep_ratio * cells
-        allowance = self.length * fair - self._debt.get(camera, 0.0)
+        allowance = self._allowance(camera, grid, keep_ratio)
         self._groups[-1].series[camera] = _CameraGroup(proposal, proposal, allowance)
+        return self._key_choice(proposal, grid, keep_ratio, allowance)
+
+    def _allowance(self, camera: str, grid: tuple[int, int], keep_ratio: float) -> float:
+        """Return how many tokens of a camera a new group may keep."""
+        return self.length * keep_ratio * math.prod(grid) - self._debt.get(camera, 0.0)
+
+    def _key_choice(self, proposal: Proposal, grid: tuple[int, int], keep_ratio: float,
+                    allowance: float) -> Choice:
+        cells = math.prod(grid)
+        fair = keep_ratio * cells
         # What is left for the frames to come must be worth it.
         budget = min(max(allowance - (self.length - 1) * _FLOOR * fair, _FLOOR * fair), cells)
         alone = self._sparsifier.choose((proposal,), grid, max(1, round(budget)))

@@ -32,6 +32,24 @@ class Proposal(NamedTuple):
     embedding: Any
 
 
+def joined(proposals: Sequence[Proposal]) -> Proposal:
+    """
+    Return what is known about frames that have their tokens in common.
+
+    A token is as salient as it is in the frame where it is most so: what one of them shows must
+    not be lost for the other. Its embedding is the mean direction.
+    """
+    if len(proposals) == 1:
+        return proposals[0]
+    saliency, total = proposals[0].saliency, sum(one.embedding for one in proposals)
+    for one in proposals[1:]:
+        # The larger of both, of NumPy arrays and tensors alike.
+        saliency = (one.saliency > saliency) * one.saliency + (
+            one.saliency <= saliency) * saliency
+    length = (total * total).sum(0) ** 0.5
+    return Proposal(saliency, total / length.clip(min=1e-6))
+
+
 class Selection(NamedTuple):
     """
     The tokens of a window that are kept.

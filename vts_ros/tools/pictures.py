@@ -152,12 +152,18 @@ def _parts(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
 
 
 def kept_cells(report: SceneReport) -> list[NDArray[np.bool_]]:
-    """Return which visual tokens were kept of each frame, as bool (rows, columns)."""
+    """
+    Return which visual tokens were kept of each frame, as bool (rows, columns).
+
+    Two frames of a step of a video have their tokens in common: what is kept is kept of both.
+    """
     # Of a window that the model was not asked about nothing was dropped either.
     kept = np.full(report.tokens_total, report.is_confirmed)
     kept[np.asarray(report.keep, np.intp)] = True
-    ends = np.cumsum([rows * columns for rows, columns in report.frame_grids])[:-1]
-    return [one.reshape(grid) for one, grid in zip(np.split(kept, ends), report.frame_grids)]
+    ends = np.cumsum([rows * columns for rows, columns in report.step_grids])[:-1]
+    cells = {index: one.reshape(grid) for one, grid, frames in zip(
+        np.split(kept, ends), report.step_grids, report.step_frames) for index in frames}
+    return [cells[index] for index in range(len(report.frames))]
 
 
 def fit(rgb: Picture, width: int, height: int) -> tuple[Picture, tuple[int, int]]:

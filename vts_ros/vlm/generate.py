@@ -152,7 +152,9 @@ class Generator:
             return self._inputs.batch([prompt.prune(keep) for prompt, keep
                                        in zip(prompts, keeps, strict=True)])
         (prompt,), (keep,) = prompts, keeps
-        return {**self._inputs.padded([prompt.after(prefix, keep)]),
+        rest = prompt.after(prefix, keep)
+        visual = self._inputs.visual(rest.tokens, rest.deepstack) if len(rest.tokens) else {}
+        return {**self._inputs.padded([(rest.input_ids, rest.position_ids)]), **visual,
                 'past_key_values': prefix.cache}
 
     def _in_form(self, answers: int, others: Sequence[Any]) -> LogitsProcessorList:

@@ -71,14 +71,18 @@ class LanguageModel(Protocol):
     def info(self) -> dict[str, Any]:
         """Return what runs where, for reports."""
 
-    def encode(self, picture: NDArray[np.uint8]) -> Encoded:
-        """Look at one RGB picture uint8 [H, W, 3]."""
+    @property
+    def step_frames(self) -> int:
+        """Return how many frames have their visual tokens in common: 2 as a video, otherwise 1."""
+
+    def encode(self, *pictures: NDArray[np.uint8]) -> Encoded:
+        """Look at the RGB pictures uint8 [H, W, 3] of one step: one, or as a video one or two."""
 
     def seen_size(self, features: Any) -> Size:
         """Return width and height in pixels of such a picture, as the model gets it."""
 
-    def prepare(self, features: Sequence[Any], captions: Sequence[str], prompt: Prompt) -> Any:
-        """Put what was kept of the frames, oldest first, in a prompt."""
+    def prepare(self, features: Sequence[Any], captions: Any, prompt: Prompt) -> Any:
+        """Put what was kept of the steps, with what is said of each, in a prompt."""
 
     def generate_batch(self, prepared: Sequence[Any], keeps: Sequence[NDArray[np.int32] | None],
                        max_new_tokens: int = 160, stop: Callable[[], bool] | None = None, *,

@@ -21,18 +21,27 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
+from vts_ros.errors import VlmError
 from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.conventions import Convention, CONVENTIONS
 from vts_ros.vlm.drafts import Drafts
-from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid
+from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid, VIDEO_FAMILIES
 from vts_ros.vlm.generate import end_ids, Generator
 from vts_ros.vlm.int8_weights import int8_bytes
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import load_checkpoint, out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
 from vts_ros.vlm.prefill import Prefill
-from vts_ros.vlm.prompt_layout import Layout, Prefix, Prepared, Prompted, Pruned
-from vts_ros.vlm.prompt_writer import PromptWriter
+from vts_ros.vlm.prompt_layout import (
+    BEGINNING,
+    Layout,
+    Place,
+    Prefix,
+    Prepared,
+    Prompted,
+    Pruned,
+)
+from vts_ros.vlm.prompt_writer import Captions, PromptWriter
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.structured_output import Schema
 
@@ -53,25 +62,30 @@ class Vlm:
         Most visual tokens of a picture; 0 where its image processor alone decides.
     convention
         How it was trained to be told of pictures and boxes.
+    frames_as
+        ``images`` or ``video``, see :meth:`load`.
 
     """
 
     # The stubs of transformers do not know the generation of a model, hence Any.
     def __init__(self, name: str, model: Any, tokenizer: PreTrainedTokenizerBase,
                  images: Callable[..., BatchFeature], convention: Convention | None = None,
-                 schema: Schema | None = None, tokens_per_frame: int = 0) -> None:
+                 schema: Schema | None = None, tokens_per_frame: int = 0,
+                 frames_as: str = 'images', interval_sec: float = 0.0) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
         self.images = images
         self.tokens_per_frame = tokens_per_frame
         self.convention = convention or CONVENTIONS[model.config.model_type]
-        self._family: Family = FAMILIES[model.config.model_type](model, tokenizer)
+        self.frames_as = frames_as
+        self._family = _family(name, model, tokenizer, frames_as, interval_sec)
         self._picture_options = {
             **self._family.picture_options,
             **(self._family.limited(images, tokens_per_frame) if tokens_per_frame else {})}
-        self._writer = PromptWriter(name, tokenizer, self._family,
-                                    int(model.config.image_token_id))
+        self._writer = PromptWriter(name, tokenizer, self._family, int(
+            model.config.image_token_id if self._family.modality == 'image'
+            else model.config.video_token_id))
         self._end_ids = end_ids(model, tokenizer)
         self._inputs = ModelInputs(model, tokenizer, self._family, self._end_ids[0])
         self._prefill = Prefill(name, model, self._inputs)
@@ -86,7 +100,7 @@ class Vlm:
 
     @classmethod
     def load(cls, model: str | Path, *, schema: Schema | None = None, tokens_per_frame: int = 0,
-             **options: Any) -> Vlm:
+             frames_as: str = 'images', interval_sec: float = 0.0, **options: Any) -> Vlm:
         """
         Load a checkpoint.
 
@@ -99,11 +113,22 @@ class Vlm:
         tokens_per_frame
             Pictures are scaled down to so many visual tokens, where the family of the model takes
             pictures of any size; 0 leaves it to the image processor of the checkpoint.
+        frames_as
+            ``images``: each frame is a picture. ``video``: two frames that follow each other are
+            one step of a video, with the tokens of one picture; for VIDEO_FAMILIES.
+        interval_sec
+            Spacing of the frames of a video; 0 if not known.
         options
             Those of :func:`vts_ros.vlm.loading.load_checkpoint`, which also says what is raised.
 
+        Raises
+        ------
+        VlmError
+            If the family does not make steps of two frames.
+
         """
-        return cls(Path(model).name, *load_checkpoint(model, **options), schema, tokens_per_frame)
+        return cls(Path(model).name, *load_checkpoint(model, **options), schema, tokens_per_frame,
+                   frames_as, interval_sec)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -122,6 +147,17 @@ class Vlm:
     def pinned(self) -> int:
         """Return how many tokens of a picture stand beside its grid and are never dropped."""
         return self._family.pinned
+
+    @property
+    def step_frames(self) -> int:
+        """Return how many frames become one grid of visual tokens."""
+        return self._family.step_frames
+
+    def reading(self, frames_as: str, interval_sec: float) -> Vlm:
+        """Return one of the same parts that reads frames otherwise, see :meth:`load`."""
+        return Vlm(self.name, self.model, self.tokenizer, self.images, self.convention,
+                   tokens_per_frame=self.tokens_per_frame, frames_as=frames_as,
+                   interval_sec=interval_sec)
 
     def close(self) -> None:
         """Free the memory of the model, which cannot be used afterwards."""
@@ -149,30 +185,40 @@ class Vlm:
         return self._family.seen_size(features.grid)
 
     def encode_batch(self, pixels: BatchFeature) -> list[FrameFeatures]:
-        """Encode preprocessed pictures; gradients flow."""
+        """Encode preprocessed pictures, a video two at a time; gradients flow."""
         return self._family.encode(pixels.to(self.model.device))
 
     @torch.inference_mode()
-    def encode(self, picture: NDArray[np.uint8]) -> FrameFeatures:
-        """Encode one RGB picture uint8 [H, W, 3]; the result can be kept and used again."""
-        with out_of_memory_told(f'{self.name} cannot encode'):
-            return self.encode_batch(self.preprocess([picture]))[0]
+    def encode(self, *pictures: NDArray[np.uint8]) -> FrameFeatures:
+        """
+        Encode one step; the result can be kept and used again.
 
-    def layout(self, grids: Sequence[Grid], captions: Sequence[str], prompt: Prompt) -> Layout:
+        Parameters
+        ----------
+        pictures
+            One RGB picture uint8 [H, W, 3]; as a video the two of a step, or one, taken twice.
+
+        """
+        with out_of_memory_told(f'{self.name} cannot encode'):
+            step, = self.encode_batch(self.preprocess(pictures))
+        return step
+
+    def layout(self, grids: Sequence[Grid], captions: Captions, prompt: Prompt) -> Layout:
         """Lay a prompt out, see ``PromptWriter.layout``."""
         return self._writer.layout(grids, captions, prompt)
 
-    def texts(self, captions: Sequence[str], prompt: Prompt) -> list[str]:
+    def texts(self, captions: Captions, prompt: Prompt) -> list[str]:
         """Return what stands around the pictures of a prompt, see ``PromptWriter.texts``."""
         return self._writer.texts(captions, prompt)
 
-    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], position: int = 0) -> Layout:
+    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = BEGINNING
+                ) -> Layout:
         """Lay out a prompt or a part of one, see ``PromptWriter.lay_out``."""
-        return self._writer.lay_out(texts, grids, position)
+        return self._writer.lay_out(texts, grids, place)
 
-    def prepare(self, features: Sequence[FrameFeatures], captions: Sequence[str],
+    def prepare(self, features: Sequence[FrameFeatures], captions: Captions,
                 prompt: Prompt) -> Prepared:
-        """Lay a prompt out and put the features of the frames, oldest first, in its slots."""
+        """Lay a prompt out and put the features of the steps, oldest first, in its slots."""
         return Prepared.join(self.layout([frame.grid for frame in features], captions, prompt),
                              features)
 
@@ -293,3 +339,16 @@ class Vlm:
         return self._generator.generate(
             prepared, keeps, max_new_tokens, stop, in_form=in_form, on_text=on_text,
             prefix=prefix, drafts=drafts, **options)
+
+
+def _family(name: str, model: Any, tokenizer: PreTrainedTokenizerBase, frames_as: str,
+            interval_sec: float) -> Family:
+    """Return how a model reads frames; raise VlmError if it cannot so."""
+    model_type = model.config.model_type
+    if frames_as == 'images':
+        return FAMILIES[model_type](model, tokenizer)
+    if model_type not in VIDEO_FAMILIES:
+        raise VlmError(
+            f'{name} is a {model_type} model, which does not make one step of two frames of a '
+            f'video; {", ".join(VIDEO_FAMILIES)} do: set vlm.frames_as to images')
+    return VIDEO_FAMILIES[model_type](model, tokenizer, interval_sec)

@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import FrameFeatures
 from vts_ros.vlm.model import Vlm
-from vts_ros.vlm.prompt_layout import Layout, Prefix, Prepared, Pruned
+from vts_ros.vlm.prompt_layout import BEGINNING, Place, Prefix, Prepared, Pruned
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.video_steps import VideoStep
 
 #: Any captions do to see how a chat template places pictures.
 _TRIED = ('0.0s', '0.4s', '0.8s')
+_TRIED_STEPS = (VideoStep(0.2), VideoStep(1.0, begins=False), VideoStep(1.8, begins=False))
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """
-    A picture of which the same tokens are kept in every prompt.
+    A picture, or a step of a video, of which the same tokens are kept in every prompt.
 
     Attributes
     ----------
@@ -51,14 +53,14 @@ class Part:
         The pictures, with what stands before each of them.
     pruned
         What is left of them; None where there is nothing to read.
-    position
-        Of what comes after them.
+    after
+        Where what comes next goes on.
 
     """
 
     placed: Sequence[tuple[str, Picture]]
     pruned: Pruned | None
-    position: int
+    after: Place
 
     @property
     def length(self) -> int:
@@ -85,7 +87,7 @@ class PrefixReader:
         self._vlm = vlm
         self._prefix: Prefix | None = None
         self._placed: list[tuple[str, Picture]] = []
-        self._position = 0
+        self._place = BEGINNING
         self.counters: Counter[str] = Counter()
 
     def read(self, prepared: Prepared, keep: NDArray[np.int32] | None) -> Prefix:
@@ -121,13 +123,18 @@ class PrefixReader:
             known = 0
         new = pictures[known:]
         if not new:
-            return Part((), None, self._position)
-        layout = self._vlm.lay_out(texts[known:], [picture.features.grid for picture in new],
-                                   self._position)
-        begins = np.cumsum([0, *(len(picture.features.tokens) for picture in new)])
-        keep = np.concatenate([begin + picture.keep for begin, picture in zip(begins, new)])
-        prepared = Prepared.join(layout, [picture.features for picture in new])
-        return Part(placed[known:], prepared.prune(keep), layout.next_position)
+            return Part((), None, self._place)
+        return Part(placed[known:], *self._laid_out(texts[known:], new))
+
+    def _laid_out(self, texts: Sequence[str], pictures: Sequence[Picture]
+                  ) -> tuple[Pruned, Place]:
+        """Return what is left of pictures after those that were read, and where to go on."""
+        features = [picture.features for picture in pictures]
+        layout = self._vlm.lay_out(texts, [one.grid for one in features], self._place)
+        begins = np.cumsum([0, *(len(one.tokens) for one in features)])
+        keep = np.concatenate([np.empty(0, np.int32), *(
+            begin + picture.keep for begin, picture in zip(begins, pictures))])
+        return Prepared.join(layout, features).prune(keep), layout.after
 
     def read_on(self, part: Part) -> Prefix:
         """
@@ -145,12 +152,22 @@ class PrefixReader:
         elif prefix is None:
             raise ValueError('a prompt needs at least one picture')
         self._placed += part.placed
-        self._position = part.position
+        self._place = part.after
         return self._note(prefix, held)
 
-    def end(self, text: str) -> Layout:
-        """Lay out what comes after the pictures that were read."""
-        return self._vlm.lay_out([text], [], self._position)
+    def end(self, texts: Sequence[str], pictures: Sequence[Picture] = ()) -> Pruned:
+        """
+        Lay out what comes after the pictures that were read.
+
+        Parameters
+        ----------
+        texts
+            What is to be read, one more than pictures.
+        pictures
+            Those that are not read for good.
+
+        """
+        return self._laid_out(texts, pictures)[0]
 
     def _note(self, prefix: Prefix, held: int) -> Prefix:
         """Take over what was read, and count what was held before."""
@@ -165,7 +182,7 @@ class PrefixReader:
         """Free the memory of what was read."""
         self._prefix = None
         self._placed.clear()
-        self._position = 0
+        self._place = BEGINNING
 
     @property
     def tokens(self) -> int:
@@ -180,8 +197,9 @@ class PrefixReader:
 
 def why_not_streamed(vlm: Vlm, prompt: Prompt) -> str | None:
     """Return why pictures of a prompt cannot be read as they come, or None if they can."""
+    tried = _TRIED if vlm.step_frames == 1 else _TRIED_STEPS
     try:
-        texts = [vlm.texts(_TRIED[:count], prompt) for count in (1, 2, 3)]
+        texts = [vlm.texts(tried[:count], prompt) for count in (1, 2, 3)]
     except VlmError as error:
         return str(error)
     if any(longer[:len(shorter) - 1] != shorter[:-1]

@@ -20,7 +20,31 @@ from torch import Tensor
 from transformers import Cache
 
 from vts_ros.errors import VlmError
-from vts_ros.vlm.families import FrameFeatures
+from vts_ros.vlm.families import FrameFeatures, Grid
+
+
+class Place(NamedTuple):
+    """
+    Where a part of a prompt goes on.
+
+    Attributes
+    ----------
+    position
+        Of its first token.
+    video
+        Grids of the steps of the video that stands right before it; none where text does.
+    begin
+        Position at which that video begins.
+
+    """
+
+    position: int = 0
+    video: tuple[Grid, ...] = ()
+    begin: int = 0
+
+
+#: Where a prompt begins.
+BEGINNING = Place()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +63,8 @@ class Layout:
     image_slots
         Where features of the pictures go [I], ascending: the visual slots, and those of the model
         alone (such as an image newline), which are never dropped.
+    after
+        Where what comes next goes on.
 
     """
 
@@ -46,6 +72,7 @@ class Layout:
     position_ids: Tensor
     visual_slots: Tensor
     image_slots: Tensor
+    after: Place
 
     def survivors(self, keep: Tensor) -> Tensor:
         """Return which prompt tokens stay [S'] when these visual tokens [B] are kept."""
@@ -57,11 +84,6 @@ class Layout:
     def length_to_last_picture(self, kept: int) -> int:
         """Return the length of the prompt up to its last picture with so many visual tokens."""
         return int(self.image_slots[-1]) + 1 - len(self.visual_slots) + kept
-
-    @property
-    def next_position(self) -> int:
-        """Return the position of what comes next, in time, height and width."""
-        return int(self.position_ids.max()) + 1
 
 
 class Pruned(NamedTuple):
@@ -90,14 +112,16 @@ class Prepared:
 
     @classmethod
     def join(cls, layout: Layout, features: Sequence[FrameFeatures]) -> Prepared:
-        """Put the features of the frames, in the order of the layout, in its slots."""
+        """Put the features of the steps, in the order of the layout, in its slots."""
+        if not features:
+            return cls(layout, torch.empty(0), ())
         levels = zip(*(frame.deepstack for frame in features), strict=True)
         return cls(layout, torch.cat([frame.rows for frame in features]),
                    tuple(torch.cat(level) for level in levels))
 
-    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
+    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> Pruned:
         """
-        Return ids [S'] and positions [..., S'] of the pruned prompt, whose pictures were read.
+        Return the pruned prompt without the features of its pictures, which were read.
 
         Raises
         ------
@@ -108,7 +132,7 @@ class Prepared:
         prompt = self.prune(keep)
         if not prefix.begins(prompt) or prefix.features < len(prompt.tokens):
             raise VlmError('the prompt does not begin with what was read before')
-        return prompt.input_ids, prompt.position_ids
+        return prompt._replace(tokens=prompt.tokens[:0], deepstack=())
 
 
 class Read(NamedTuple):
@@ -188,7 +212,7 @@ class Question:
     keep
         Visual tokens that were kept of it, int32 [B].
     end
-        Layout of what comes after it.
+        What comes after it: text, and before it perhaps pictures that are not yet read for good.
     whole
         Prepares all of the prompt, for those who want it at once.
 
@@ -196,7 +220,7 @@ class Question:
 
     prefix: Prefix
     keep: NDArray[np.int32]
-    end: Layout
+    end: Pruned
     whole: Callable[[], Prepared]
 
     @property
@@ -208,13 +232,14 @@ class Question:
         """Return what is left of the whole prompt, see Prepared."""
         return self.whole().prune(keep)
 
-    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> tuple[Tensor, Tensor]:
-        """Return ids and positions where the pictures were read, see Prepared."""
+    def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> Pruned:
+        """Return the pruned prompt with the features that were not read, see Prepared."""
         if prefix is not self.prefix or keep is not self.keep or not prefix.is_whole:
             return self.whole().after(prefix, keep)
         read, end = prefix.read, self.end
-        return (torch.cat([read.input_ids, end.input_ids]),
-                torch.cat([read.position_ids, end.position_ids], dim=1))
+        return end._replace(
+            input_ids=torch.cat([read.input_ids, end.input_ids]),
+            position_ids=torch.cat([read.position_ids, end.position_ids], dim=1))
 
 
 Prompted = Prepared | Question

@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vts_ros.errors import VlmError
-from vts_ros.vlm.families import Family, Grid
+from vts_ros.vlm.families import Family, Grid, Span, VideoFamily
 from vts_ros.vlm.loading import in_one_line
-from vts_ros.vlm.prompt_layout import Layout
+from vts_ros.vlm.prompt_layout import BEGINNING, Layout, Place
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.video_steps import VideoStep
+
+#: What is said of each frame, or of each step of a video.
+Captions = Sequence[str] | Sequence[VideoStep]
 
 
 class PromptWriter:
@@ -33,36 +38,36 @@ class PromptWriter:
         With the chat template.
     family
         How pictures stand in a prompt.
-    image_id
+    visual_id
         Token that stands for a visual token.
 
     """
 
     def __init__(self, name: str, tokenizer: PreTrainedTokenizerBase, family: Family,
-                 image_id: int) -> None:
+                 visual_id: int) -> None:
         self._name, self._tokenizer, self._family = name, tokenizer, family
-        self._image_id = image_id
-        self._image_token = str(tokenizer.convert_ids_to_tokens(image_id))
+        self._visual_id = visual_id
+        self._visual_token = str(tokenizer.convert_ids_to_tokens(visual_id))
         self._special = {token.content for token in tokenizer.added_tokens_decoder.values()
-                         if token.special} | {self._image_token}
+                         if token.special} | {self._visual_token}
 
-    def layout(self, grids: Sequence[Grid], captions: Sequence[str], prompt: Prompt) -> Layout:
+    def layout(self, grids: Sequence[Grid], captions: Captions, prompt: Prompt) -> Layout:
         """
-        Lay a prompt out, with all visual tokens of every frame.
+        Lay a prompt out, with all visual tokens of every step.
 
         Parameters
         ----------
         grids
-            Rows and columns of visual tokens of each frame.
+            Rows and columns of visual tokens of each step.
         captions
-            Text before each frame.
+            Text before each frame; of steps of a video what :func:`video_steps` says.
         prompt
             What is asked.
 
         Raises
         ------
         VlmError
-            If there are not as many captions as frames, and as :meth:`texts` does.
+            If there are not as many captions as grids, and as :meth:`texts` does.
 
         """
         if not grids:
@@ -71,9 +76,9 @@ class PromptWriter:
             raise VlmError(f'{len(grids)} frames, {len(captions)} captions')
         return self.lay_out(self.texts(captions, prompt), grids)
 
-    def texts(self, captions: Sequence[str], prompt: Prompt) -> list[str]:
+    def texts(self, captions: Captions, prompt: Prompt) -> list[str]:
         """
-        Return what stands before each picture of a prompt, marks included, and after the last.
+        Return what stands before each step of a prompt, marks included, and after the last.
 
         Parameters
         ----------
@@ -87,49 +92,101 @@ class PromptWriter:
             does not place the pictures or the texts.
 
         """
-        text, image = self._text(captions, prompt), self._image_token
-        texts = text.replace(image, self._family.frame(image)).split(image)
-        if len(texts) != len(captions) + 1:
-            raise VlmError(f'{len(captions)} captions, but the chat template of {self._name} '
-                           f'places {len(texts) - 1} pictures')
+        steps = [one for one in captions if isinstance(one, VideoStep)]
+        if self._family.modality == 'video':
+            return self._texts_of_video(steps, prompt)
+        return self._written([str(one) for one in captions], prompt)
+
+    def _texts_of_video(self, steps: Sequence[VideoStep], prompt: Prompt) -> list[str]:
+        family: VideoFamily = self._family  # type: ignore[assignment]
+        first, *others = self._written(
+            [step.title(family.tells_time) for step in steps if step.begins], prompt)
+        after = iter(others)
+        texts = [first]
+        for index, step in enumerate(steps):
+            before, behind = family.around_step(step.time_sec)
+            texts[-1] += before
+            ends = index + 1 == len(steps) or steps[index + 1].begins
+            texts.append(behind + (next(after) if ends else ''))
         return texts
 
-    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], position: int = 0) -> Layout:
+    def _written(self, captions: Sequence[str], prompt: Prompt) -> list[str]:
+        """Return what stands before each picture or video, and after the last."""
+        text, mark = self._text(captions, prompt), self._visual_token
+        texts = text.replace(mark, self._family.frame(mark)).split(mark)
+        if len(texts) != len(captions) + 1:
+            raise VlmError(f'{len(captions)} captions, but the chat template of {self._name} '
+                           f'places {len(texts) - 1} '
+                           f'{"pictures" if self._family.modality == "image" else "videos"}')
+        return texts
+
+    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = BEGINNING
+                ) -> Layout:
         """
         Lay out a prompt, or a part of one that begins after a picture.
 
         Parameters
         ----------
         texts
-            What stands before each frame, and after the last unless another follows.
+            What stands before each step, and after the last unless another follows.
         grids
-            Rows and columns of visual tokens of each frame.
-        position
-            Of the first token; above 0 where a picture comes before.
+            Rows and columns of visual tokens of each step.
+        place
+            Where it goes on; the default is the beginning.
 
         """
         cells = [rows * columns for rows, columns in grids]
         pinned = self._family.pinned
-        text = ''.join(text + self._image_token * count for text, count in zip(
+        text = ''.join(text + self._visual_token * count for text, count in zip(
             texts, [*(count + pinned for count in cells), 0]))
         # A picture ends what the tokenizer takes together; of the one before only that is said.
-        before = [self._image_token] if position else []
+        before = [self._visual_token] if place.position else []
         ids = torch.tensor(self._tokenizer(''.join([*before, text]), add_special_tokens=False)[
             'input_ids'], dtype=torch.int64)[len(before):]
-        is_image = ids == self._image_id
-        slots = is_image.nonzero()[:, 0]
+        is_visual = ids == self._visual_id
+        slots = is_visual.nonzero()[:, 0]
         in_grid = torch.tensor([cell < count for count in cells for cell in range(count + pinned)],
                                dtype=torch.bool)
-        return Layout(ids, self._family.positions(ids, is_image, grids) + position,
-                      slots[in_grid], slots)
+        positions, after = self._positions(ids, is_visual, texts, grids, place)
+        return Layout(ids, positions, slots[in_grid], slots, after)
+
+    def _positions(self, ids: Tensor, is_visual: Tensor, texts: Sequence[str],
+                   grids: Sequence[Grid], place: Place) -> tuple[Tensor, Place]:
+        """Return the positions [..., S] of a part, and where what comes next goes on."""
+        is_video = self._family.modality == 'video'
+        # Steps without text between them are one video: so the model counts them, too.
+        goes_on = bool(place.video and grids and not texts[0])
+        known, begin = (place.video, place.begin) if goes_on else ((), place.position)
+        spans: list[Span] = [(len(known), *known[0])] if known else []
+        for index, (text, grid) in enumerate(zip(texts, grids)):
+            if is_video and not text and (index or goes_on):
+                steps, *of_video = spans[-1]
+                if tuple(of_video) != grid:
+                    raise VlmError('pictures of different sizes cannot be one video')
+                spans[-1] = (steps + 1, *grid)
+            else:
+                spans.append((1, *grid))
+        # Once more what came before of a video that goes on, and a text token of what comes next.
+        before = sum(rows * columns for rows, columns in known)
+        positions = begin + self._family.positions(
+            torch.cat([ids.new_full((before,), self._visual_id), ids, ids.new_zeros(1)]),
+            torch.cat([is_visual.new_ones(before), is_visual, is_visual.new_zeros(1)]), spans)
+        after = Place(int(positions[0, -1]))
+        if is_video and len(ids) and bool(is_visual[-1]):
+            steps, rows, columns = spans[-1]
+            after = after._replace(video=((rows, columns),) * steps, begin=int(
+                positions[0, -1 - steps * rows * columns]))
+        return positions[:, before:-1], after
 
     def _text(self, captions: Sequence[str], prompt: Prompt) -> str:
-        """Return the prompt as the chat template writes it, an image token for each picture."""
+        """Return the prompt as the chat template writes it, a token for each picture or video."""
         texts = [prompt.system, *captions, prompt.instruction]
         self._refuse_special_tokens(texts)
         content: list[dict[str, str]] = []
         for caption in captions:
-            content += [{'type': 'text', 'text': caption}, {'type': 'image'}]
+            if caption or self._family.modality == 'image':
+                content.append({'type': 'text', 'text': caption})
+            content.append({'type': self._family.modality})
         content.append({'type': 'text', 'text': prompt.instruction})
         # The system text as a list of parts, too: some templates write nothing of a plain string.
         messages: list[dict[str, Any]] = [{'role': 'user', 'content': content}]

@@ -240,8 +240,12 @@ class ServedVlm:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
-    def encode(self, picture: NDArray[np.uint8]) -> ServedFrame:
+    #: A server takes pictures.
+    step_frames = 1
+
+    def encode(self, *pictures: NDArray[np.uint8]) -> ServedFrame:
         """Make one RGB picture uint8 [H, W, 3] as small as it is sent."""
+        picture, = pictures
         height, width = picture.shape[:2]
         scale = min(1.0, MAX_SIDE_PX / max(height, width))
         if scale < 1.0:

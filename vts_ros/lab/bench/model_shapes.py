@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +136,18 @@ def make(name: str, tokenizer: PreTrainedTokenizerBase, device: str = 'cpu', see
     images = Qwen2VLImageProcessorPil(
         patch_size=_PATCH_PX, merge_size=_MERGE,
         size={'shortest_edge': TOKEN_PX ** 2, 'longest_edge': 10_000 * TOKEN_PX ** 2})
-    return Vlm(name, model, tokenizer, images)
+    return Vlm(name, model, _with_videos(tokenizer), images)
+
+
+def _with_videos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return the tokenizer with a chat template that places videos, too, as the published do."""
+    found, text = copy.deepcopy(tokenizer), "{% else %}{{ part['text'] }}"
+    template = str(tokenizer.chat_template)
+    if "'video'" not in template:
+        found.chat_template = template.replace(text, (
+            "{% elif part['type'] == 'video' %}"
+            "{{ '<|vision_start|><|video_pad|><|vision_end|>' }}" + text))
+    return found
 
 
 @torch.no_grad()

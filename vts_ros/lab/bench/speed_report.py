@@ -27,7 +27,7 @@ _COLOURS = ('#56b4e9', '#cc79a7', '#009e73', '#f0e442', '#999999', '#0072b2', '#
 
 
 class Goal(NamedTuple):
-    """What a case should reach, as a ratio to the dense one."""
+    """What a case should reach, as a ratio to stock transformers."""
 
     case: str
     metric: str
@@ -55,8 +55,8 @@ def name_of(result: dict[str, Any]) -> str:
 
 
 def ratio(result: dict[str, Any], case: str, metric: str) -> float:
-    """Return the median ratio of a case to the dense one."""
-    value = result['ratio_to_dense'][case][metric]
+    """Return the median ratio of a case to stock transformers."""
+    value = result['ratio_to_stock'][case][metric]
     return float(value['median'] if isinstance(value, dict) else value)
 
 
@@ -79,7 +79,7 @@ def table(result: dict[str, Any]) -> Table:
 
 def _row(result: dict[str, Any], case: str, figures: dict[str, Any]) -> Iterator[str]:
     def times(metric: str) -> str:
-        return '' if case not in result['ratio_to_dense'] else \
+        return '' if case not in result['ratio_to_stock'] else \
             f'x {ratio(result, case, metric):.2f}'
 
     yield case
@@ -125,11 +125,11 @@ def _mib(number: float) -> str:
 # --- plots ---------------------------------------------------------------------------------
 
 def plot_speed(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw throughput and time to the first token of all cases, relative to the dense one."""
+    """Draw throughput and time to the first token of all cases, relative to stock transformers."""
     figure = _figure(8.0, 3.4)
     left, right = figure.subplots(1, 2)
-    for axes, metric, label in ((left, 'windows_per_s', 'windows per second, dense = 1'),
-                                (right, 'ttft_ms', 'time to first token, dense = 1')):
+    for axes, metric, label in ((left, 'windows_per_s', 'windows per second, stock = 1'),
+                                (right, 'ttft_ms', 'time to first token, stock = 1')):
         _bars(axes, results, metric)
         axes.set_ylabel(label)
     left.legend(fontsize='x-small')
@@ -138,9 +138,11 @@ def plot_speed(results: Sequence[dict[str, Any]], path: Path) -> None:
 
 def _bars(axes: Axes, results: Sequence[dict[str, Any]], metric: str) -> None:
     width = 0.8 / len(results)
+    cases = list(dict.fromkeys(case for result in results for case in result['ratio_to_stock']))
     for number, result in enumerate(results):
-        cases = list(result['ratio_to_dense'])
-        spreads = [result['ratio_to_dense'][case][metric] for case in cases]
+        # Not every model has every case.
+        spreads = [result['ratio_to_stock'].get(case, {metric: dict.fromkeys(
+            ('median', 'low', 'high'), 0.0)})[metric] for case in cases]
         middles = [spread['median'] for spread in spreads]
         errors = [[spread['median'] - spread['low'] for spread in spreads],
                   [spread['high'] - spread['median'] for spread in spreads]]

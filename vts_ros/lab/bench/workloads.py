@@ -45,6 +45,8 @@ TOLD_FRAMES = 5
 EMBEDDED_SIZE, SHAPE_SIZE = (224, 128), (14 * TOKEN_PX, 8 * TOKEN_PX)
 QUICK_SIZE = (8 * TOKEN_PX, 5 * TOKEN_PX)
 DENSE = 'dense'
+#: Two frames as one step, as stock transformers read a video: fewer tokens before any pruning.
+DENSE_VIDEO = 'dense_video'
 #: Prompt and answer without a picture.
 ROOFLINE = 'roofline'
 
@@ -60,7 +62,7 @@ class Variant:
         Share of visual tokens that is kept.
     is_cached
         Whether what was computed for earlier windows may be used.
-    mode, draft
+    mode, draft, frames_as
         See ``PipelineConfig``.
 
     """
@@ -69,6 +71,7 @@ class Variant:
     is_cached: bool = True
     mode: str = 'window'
     draft: bool = False
+    frames_as: str = 'images'
 
 
 VARIANTS = {
@@ -77,8 +80,12 @@ VARIANTS = {
     'cached_0.4': Variant(0.4),
     'causal_0.4': Variant(0.4, mode='causal'),
     'drafted_0.4': Variant(0.4, mode='causal', draft=True),
+    'window_video_0.4': Variant(0.4, is_cached=False, frames_as='video'),
+    'drafted_video_0.4': Variant(0.4, mode='causal', draft=True, frames_as='video'),
 }
-CASES = (DENSE, *VARIANTS)
+#: Of other models than Qwen2-VL and Qwen2.5-VL.
+PICTURE_CASES = (DENSE, *(name for name, way in VARIANTS.items() if way.frames_as == 'images'))
+CASES = (DENSE, DENSE_VIDEO, *VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -223,15 +230,29 @@ class StockTransformers:
         self._vlm, self._prompt, self._tape = vlm, prompt, tape
         self._max_new_tokens, self._with_pictures = max_new_tokens, with_pictures
 
+    #: Content of a message, token of the processor, arguments of the model and their type.
+    _content = ('image', 'image_token_id', 'pixel_values', 'image_grid_thw', 1)
+
+    def pixels(self, window: Sequence[Frame]) -> dict[str, torch.Tensor]:
+        """Return the pictures as the model takes them."""
+        return dict(self._vlm.images(
+            images=[frame.rgb() for frame in window], input_data_format='channels_last',
+            return_tensors='pt'))
+
+    def captions(self, window: Sequence[Frame]) -> list[str]:
+        """Return what stands before each picture or video."""
+        return self._prompt.captions(window)
+
     def inputs(self, window: Sequence[Frame]) -> dict[str, torch.Tensor]:
         """Return what ``generate`` takes, as the processor of the model makes it."""
         tokenizer, model = self._vlm.tokenizer, self._vlm.model
-        image_id = model.config.image_token_id
+        kind, token, _, grids, token_type = self._content
+        image_id = getattr(model.config, token)
         image = str(tokenizer.convert_ids_to_tokens(image_id))
         content: list[dict[str, str]] = []
-        for caption in self._prompt.captions(window):
+        for caption in self.captions(window):
             content.append({'type': 'text', 'text': caption})
-            content.extend([{'type': 'image'}] if self._with_pictures else [])
+            content.extend([{'type': kind}] if self._with_pictures else [])
         content.append({'type': 'text', 'text': self._prompt.instruction})
         messages: list[dict[str, Any]] = [
             {'role': 'system', 'content': [{'type': 'text', 'text': self._prompt.system}]},
@@ -240,16 +261,14 @@ class StockTransformers:
             messages, tokenize=False, add_generation_prompt=True))
         pixels: dict[str, torch.Tensor] = {}
         if self._with_pictures:
-            pixels = dict(self._vlm.images(
-                images=[frame.rgb() for frame in window], input_data_format='channels_last',
-                return_tensors='pt'))
+            pixels = self.pixels(window)
             merged = self._vlm.images.merge_size ** 2  # type: ignore[attr-defined]
-            counts = (pixels['image_grid_thw'].prod(1) // merged).tolist()
+            counts = (pixels[grids].prod(1) // merged).tolist()
             *parts, end = text.split(image)
             text = ''.join(part + image * count for part, count in zip(parts, counts)) + end
         ids = tokenizer(text, return_tensors='pt', add_special_tokens=False)['input_ids']
         inputs = {'input_ids': ids, 'attention_mask': torch.ones_like(ids),
-                  'mm_token_type_ids': (ids == image_id).int(), **pixels}
+                  'mm_token_type_ids': token_type * (ids == image_id).int(), **pixels}
         return {name: value.to(model.device) for name, value in inputs.items()}
 
     def answer(self, window: Sequence[Frame]) -> Sample:
@@ -270,6 +289,43 @@ class StockTransformers:
             'prepare': prepare_ms, 'encode': encode_ms,
             'prefill': ttft_ms - prepare_ms - encode_ms, 'decode': total_ms - ttft_ms,
         }, self._tape.kv_bytes, self._tape.passes, len(written))
+
+
+class StockVideo(StockTransformers):
+    """The same with the frames of each camera as one video, for models of two frames a step."""
+
+    _content = ('video', 'video_token_id', 'pixel_values_videos', 'video_grid_thw', 2)
+
+    def pixels(self, window: Sequence[Frame]) -> dict[str, torch.Tensor]:
+        """
+        Return the videos as the model takes them.
+
+        The video processor of transformers needs torchvision; this is what it makes of frames
+        that were scaled as pictures.
+        """
+        made: dict[str, list[torch.Tensor]] = {'pixel_values_videos': [], 'video_grid_thw': []}
+        for camera in sorted({frame.camera for frame in window}):
+            seen = [frame for frame in window if frame.camera == camera]
+            seen += seen[-1:] * (len(seen) % 2)
+            pictures = super().pixels(seen)
+            moments = pictures['pixel_values'].unflatten(0, (len(seen) // 2, 2, -1)).unflatten(
+                3, (3, 2, -1))
+            made['pixel_values_videos'].append(torch.stack(
+                [moments[:, 0, ..., 0, :], moments[:, 1, ..., 1, :]], dim=3).flatten(2).flatten(
+                0, 1))
+            grid = pictures['image_grid_thw'][:1].clone()
+            grid[0, 0] = len(seen) // 2
+            made['video_grid_thw'].append(grid)
+        pixels = {name: torch.cat(parts) for name, parts in made.items()}
+        if self._vlm.model.config.model_type == 'qwen2_5_vl':
+            pixels['second_per_grid_ts'] = torch.full(
+                (len(pixels['video_grid_thw']),), 2 * INTERVAL_SEC)
+        return pixels
+
+    def captions(self, window: Sequence[Frame]) -> list[str]:
+        """Return the names of the cameras, nothing of a single one."""
+        cameras = sorted({frame.camera for frame in window})
+        return cameras if len(cameras) > 1 else ['']
 
 
 class _FirstToken(StoppingCriteria):
@@ -330,6 +386,9 @@ class Bench:
         if is_random:
             self.vlm = make(workload.model, self.vlm.tokenizer, str(self.vlm.model.device),
                             workload.seed)
+        is_of_video = self.vlm.model.config.model_type in ('qwen2_vl', 'qwen2_5_vl')
+        self.names = CASES if is_of_video else PICTURE_CASES
+        self._videos = self.vlm.reading('video', INTERVAL_SEC) if is_of_video else None
         self._is_told = is_random or workload.is_told
         if not hasattr(self.vlm.model.model, 'visual'):
             raise VlmError(f'{workload.model} is not of the class Qwen-VL, which is what this '
@@ -344,13 +403,17 @@ class Bench:
         for name in names:
             way = VARIANTS.get(name)
             if way is None:
-                found[name] = StockTransformers(self.vlm, prompts.description, self.tape, longest,
-                                    with_pictures=name == DENSE)
+                stock = StockVideo if name == DENSE_VIDEO else StockTransformers
+                found[name] = stock(self.vlm, prompts.description, self.tape, longest,
+                                    with_pictures=name != ROOFLINE)
                 continue
             settings = replace(
                 config, keep_ratio=way.keep_ratio, mode=way.mode, draft=way.draft,
-                max_new_tokens=longest, group_frames=work.frames, kv_tokens=KV_TOKENS)
-            pipeline = Pipeline(self._writer.sparsifier, self.vlm, prompts, settings)
+                max_new_tokens=longest, group_frames=work.frames, kv_tokens=KV_TOKENS,
+                frames_as=way.frames_as)
+            vlm = self._videos if way.frames_as == 'video' else self.vlm
+            assert vlm is not None
+            pipeline = Pipeline(self._writer.sparsifier, vlm, prompts, settings)
             found[name] = PipelineCase(pipeline, way, self.tape)
         return found
 
@@ -370,8 +433,9 @@ class Bench:
         return scripts
 
     def run(self, progress: Progress = lambda *_: None,
-            names: Sequence[str] = (*CASES, ROOFLINE)) -> dict[str, Measured]:
-        """Return the answers of every case, and the memory that it took."""
+            names: Sequence[str] = ()) -> dict[str, Measured]:
+        """Return the answers of every case, or of some, and the memory that it took."""
+        names = names or (*self.names, ROOFLINE)
         work = self.workload
         before = max(work.longest - work.frames, 0)
         instants = drive_frames(before + work.frames + work.windows + WARM_UP - 1,
@@ -476,17 +540,20 @@ def _collect() -> None:
 
 
 def summary(workload: Workload, found: dict[str, Measured]) -> dict[str, Any]:
-    """Return what was measured, and the ratios to the dense case."""
-    dense = found[DENSE]
+    """Return what was measured, and the ratios to the faster of the stock cases."""
+    stock = min((name for name in (DENSE, DENSE_VIDEO) if name in found), key=lambda name: sum(
+        sample.total_ms for sample in found[name].samples))
+    dense = found[stock]
     figures = {name: _figures(measured) for name, measured in found.items()}
     ratios = {name: _ratios(measured, dense) for name, measured in found.items()
-              if name != DENSE}
+              if name != stock}
     result: dict[str, Any] = {
         'workload': {**asdict(workload), 'size': list(workload.picture_size),
-                     'n': len(dense.samples)}}
+                     'n': len(dense.samples)},
+        'stock': stock}
     if ROOFLINE in found:
-        result['roofline'] = {**figures.pop(ROOFLINE), 'ratio_to_dense': ratios.pop(ROOFLINE)}
-    return {**result, 'cases': figures, 'ratio_to_dense': ratios}
+        result['roofline'] = {**figures.pop(ROOFLINE), 'ratio_to_stock': ratios.pop(ROOFLINE)}
+    return {**result, 'cases': figures, 'ratio_to_stock': ratios}
 
 
 def _figures(measured: Measured) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 import typer
 
 from vts_ros.lab.cli.drives_command import app as drives
+from vts_ros.lab.cli.frames_command import app as frames
+from vts_ros.lab.cli.precision_command import app as precision
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import (
     BudgetsOption,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
 app.add_typer(drives)
+app.add_typer(frames)
+app.add_typer(precision)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '

@@ -9,7 +9,7 @@ from typing import Any
 
 from vts_ros.pipeline.context import CausalReader, PreparedWindow
 from vts_ros.pipeline.deadline import Plan
-from vts_ros.pipeline.features import FrameEntry, Stopwatch
+from vts_ros.pipeline.features import StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import SceneReport
@@ -23,7 +23,7 @@ class _NoLimit:
     def __init__(self, pipeline: Pipeline) -> None:
         self.most = Plan(pipeline.config.keep_ratio, pipeline.config.max_new_tokens)
 
-    def __call__(self, entries: Sequence[FrameEntry], visual_tokens: int) -> Plan:
+    def __call__(self, entries: Sequence[StepEntry], visual_tokens: int) -> Plan:
         return self.most
 
 

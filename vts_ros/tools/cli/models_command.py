@@ -10,6 +10,7 @@ import typer
 
 from vts_ros.tools.cli.options import (
     DeviceOption,
+    FramesAsOption,
     JsonOption,
     picture_sizes,
     token_share,
@@ -41,6 +42,7 @@ def models(
         parser=token_share, metavar='SHARE',
         help='Share of the visual tokens that the language model sees, up to 1.')] = 0.6,
     tokens_per_frame: TokensPerFrameOption = 256,
+    frames_as: FramesAsOption = 'images',
     device: DeviceOption = 'auto',
     dtype: Annotated[str, typer.Option(
         help='Floats of the model: auto, float32, bfloat16 or float16.')] = 'auto',
@@ -76,7 +78,7 @@ def models(
     cost = cost_of(
         explain, sizes,
         PipelineConfig(keep_ratio=keep_ratio, tokens_per_frame=tokens_per_frame, device=device,
-                       dtype=dtype),
+                       dtype=dtype, frames_as=frames_as),
         frames, None if memory_gb is None else round(1e9 * memory_gb),
         quantization_settings(quantization))
     console.print(cost_table(cost))
@@ -137,8 +139,10 @@ def cost_rows(cost: Cost) -> list[tuple[str, str]]:
     there = (f'{readable(cost.memory_bytes)} on {cost.device}: '
              f'{"fits" if cost.fits else "does NOT fit"}'
              if cost.memory_bytes else f'no {cost.device} here: give --memory-gb')
+    steps = f' in {cost.steps * len(cost.cameras)} steps of a video' \
+        if cost.steps < cost.frames else ''
     rows += [
-        ('window', f'{cost.frames * len(cost.cameras)} frames, {cost.visual_tokens} visual '
+        ('window', f'{cost.frames * len(cost.cameras)} frames{steps}, {cost.visual_tokens} visual '
                    f'tokens, {cost.kept_tokens} kept; {cost.text_tokens} tokens of text'),
         ('keys and values', f'{readable(cost.kv_bytes)} ({readable(cost.kv_bytes_unpruned)} '
                             f'without pruning), {readable(cost.kv_token_bytes)} per token'),

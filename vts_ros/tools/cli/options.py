@@ -19,6 +19,8 @@ TokensPerFrameOption = Annotated[int, typer.Option(
     min=0, max=16384, metavar='N', help='Most visual tokens of a frame before pruning: larger '
     'pictures are scaled down where the model takes pictures of any size; 0: as its image '
     'processor says.')]
+FramesAsOption = Annotated[Literal['images', 'video'], typer.Option(
+    help='video: two frames are one step, with the tokens of one picture (Qwen-VL).')]
 BudgetsOption = Annotated[str, typer.Option(
     help='Shares of the visual tokens to compare with all of them.')]
 JsonOption = Annotated[bool, typer.Option(

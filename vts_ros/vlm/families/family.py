@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,11 +16,17 @@ from vts_ros.errors import VlmError
 from vts_ros.vlm.boxes import Size
 
 Grid = tuple[int, int]
+Modality = Literal['image', 'video']
+#: Steps, rows and columns of visual tokens that follow each other without text: of a picture, or
+#: of a video.
+Span = tuple[int, int, int]
 
 
 class FrameFeatures(NamedTuple):
     """
-    What the vision encoder says of one frame; does not depend on other frames, so cacheable.
+    What the vision encoder says of one step: a frame, or two that become one in a video.
+
+    It does not depend on other steps, so it can be kept.
 
     Attributes
     ----------
@@ -57,11 +63,17 @@ class Family(Protocol):
         Options of the image processor with which every picture becomes one grid.
     pinned
         How many image tokens stand after those of the grid, see FrameFeatures.
+    modality
+        How frames are handed over: each as an ``image``, or as steps of a ``video``.
+    step_frames
+        How many frames become one grid of visual tokens.
 
     """
 
     picture_options: Mapping[str, Any]
     pinned: int
+    modality: Modality
+    step_frames: int
 
     def limited(self, images: Any, tokens: int) -> Mapping[str, Any]:
         """Return options of the image processor with which no picture has more tokens."""
@@ -73,16 +85,33 @@ class Family(Protocol):
         """Return width and height in pixels of a preprocessed picture with this grid."""
 
     def encode(self, pixels: Mapping[str, Tensor]) -> list[FrameFeatures]:
-        """Encode preprocessed pictures, each for itself."""
+        """Encode preprocessed pictures, each step for itself."""
 
     def frame(self, image_tokens: str) -> str:
         """Return what stands in the prompt for a picture, around its image tokens."""
 
-    def positions(self, input_ids: Tensor, visual: Tensor, grids: Sequence[Grid]) -> Tensor:
-        """Return the positions [..., S] of a prompt [S]; ``visual`` marks its image tokens."""
+    def positions(self, input_ids: Tensor, visual: Tensor, spans: Sequence[Span]) -> Tensor:
+        """Return the positions [..., S] of a prompt [S]; ``visual`` marks its visual tokens."""
 
     def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
         """Return visual tokens in the form in which the model takes them over."""
+
+
+class VideoFamily(Family, Protocol):
+    """
+    A family that reads frames as steps of a video.
+
+    Attributes
+    ----------
+    tells_time
+        Whether the prompt says of each step when it was.
+
+    """
+
+    tells_time: bool
+
+    def around_step(self, time_sec: float) -> tuple[str, str]:
+        """Return what stands before and after the visual tokens of a step of a video."""
 
 
 class Flat:
@@ -95,6 +124,8 @@ class Flat:
 
     picture_options: Mapping[str, Any] = {}
     pinned = 0
+    modality: Modality = 'image'
+    step_frames = 1
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model: Any = model.model
@@ -115,7 +146,7 @@ class Flat:
         """Return the image tokens alone."""
         return image_tokens
 
-    def positions(self, input_ids: Tensor, visual: Tensor, grids: Sequence[Grid]) -> Tensor:
+    def positions(self, input_ids: Tensor, visual: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return 0, 1, 2 as [1, S]."""
         return torch.arange(len(input_ids))[None]
 
