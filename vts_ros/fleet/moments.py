@@ -25,8 +25,9 @@ from vts_ros.errors import BagError, FrameError
 from vts_ros.fleet.answer_tables import FleetFolder, report_of
 from vts_ros.fleet.sources import find_recordings, FleetError, Recording
 from vts_ros.pipeline.frames import Frame
-from vts_ros.tools import pictures as visuals
+from vts_ros.pipeline.report import RISK_COLOURS
 from vts_ros.tools.bags import Bag, read_frames_from, until_damage
+from vts_ros.tools.pictures import encode, RISK_TITLES
 
 #: What a clip has before and behind the windows of its answers.
 MARGIN_SEC = 1.0
@@ -171,7 +172,7 @@ def write_page(question: str, count: int, found: Sequence[Moment], path: Path) -
     # Autoescape: the words come from a model and may be anything.
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     text = template.render(question=question, count=count, found=len(found), shown=shown,
-                           titles=visuals.RISK_TITLES, colours=visuals.RISK_COLOURS)
+                           titles=RISK_TITLES, colours=RISK_COLOURS)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding='utf-8')
@@ -226,12 +227,14 @@ def _picture(frame: Frame, report: Any) -> bytes | None:
         return None
     height = round(rgb.shape[0] * PAGE_WIDTH / rgb.shape[1])
     small = cv2.resize(rgb, (PAGE_WIDTH, height), interpolation=cv2.INTER_AREA)
-    if report is not None and report.risk_object and report.risk_object.box:
-        left, top, right, bottom = report.risk_object.box
-        colour = visuals.RISK_COLOURS[report.answer.risk]
+    found = report.risk_object if report is not None else None
+    # Of several cameras, another one may see it.
+    if found and found.box and found.camera == frame.camera:
+        left, top, right, bottom = found.box
+        colour = RISK_COLOURS[report.answer.risk]
         cv2.rectangle(small, (round(left * PAGE_WIDTH), round(top * height)),
                       (round(right * PAGE_WIDTH), round(bottom * height)), colour, 3)
-    return visuals.encode(np.asarray(small, np.uint8))
+    return encode(np.asarray(small, np.uint8))
 
 
 _PAGE = """<!doctype html>
