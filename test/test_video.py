@@ -460,7 +460,8 @@ def test_the_report_says_which_frames_share_tokens(tiny: Vlm, sparsifier: Sparsi
     assert len(report.keep) == 45
     assert report.frames[report.key_frame.index].stamp == report.key_frame.stamp
     again = SceneReport.from_dict(report.to_dict())
-    assert again == replace(report, latency_ms=again.latency_ms)
+    assert again == replace(report, latency_ms=again.latency_ms,
+                            time_to_risk_ms=again.time_to_risk_ms)
     cells = kept_cells(report)
     kept = np.isin(np.arange(90), report.keep).reshape(6, 3, 5)
     for place, frames in enumerate(report.steps):
