@@ -10,11 +10,18 @@ PYTHON ?= $(shell for python in $(PYTHONS); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-# More threads than cores make everything slower: tests start several processes.
+# More threads than cores make everything slower. Tests run beside each other as it is.
 export OMP_NUM_THREADS ?= 2
+check test fuzz: export OMP_NUM_THREADS := 1
+
+# Processes that run tests, each whole files of them. More than cores, of which two are meant: many
+# tests wait for nodes that start.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
+	--no-loadscope-reorder --max-worker-restart=0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo picture parameters check test fuzz lint clean
+.PHONY: help setup demo picture parameters check test tests fuzz lint style types clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,18 +48,26 @@ parameters: $(READY)  ## Write config/vts.yaml and docs/parameters.md from the t
 picture: $(READY)  ## Make docs/overlay.jpg again: the demo with the overlay node, and one of its pictures
 	@$(BIN)/python -m vts_ros.lab.demo --picture docs/overlay.jpg
 
-lint: $(READY)  ## Check style and types
+lint: style types  ## Check style and types
+
+style: $(READY)
 	@$(BIN)/ruff check .
+
+types: $(READY)
 	@$(BIN)/mypy
 
-check: lint  ## Lint, then the unit tests: what starts no process, no node and no training
-	@$(BIN)/python -m pytest -m 'not slow'
+# Types are checked beside the tests, on whatever core is free.
+check: style  ## Lint and the unit tests: what starts no process, no node and no training
+	@$(MAKE) --no-print-directory --jobs=2 types tests SELECT="-m 'not slow'"
 
-test: lint  ## Lint, then run all tests; VTS_TEST_BAGS=<folder> adds those on real bags
-	@$(BIN)/python -m pytest
+test: style  ## Lint and all tests; VTS_TEST_BAGS=<folder> adds those on real bags
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+tests: $(READY)
+	@$(PYTEST) $(SELECT)
 
 fuzz: $(READY)  ## Try the properties on 2,000 new examples each; what is found can be run again
-	@VTS_HYPOTHESIS=random $(BIN)/python -m pytest -m hypothesis --timeout=3600
+	@VTS_HYPOTHESIS=random $(PYTEST) -m hypothesis --timeout=3600 -o faulthandler_timeout=7200
 
 clean:  ## Remove the environment and everything that was built
 	rm -rf .venv build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'vts_ros'
-TOOLS = ['jinja2', 'matplotlib', 'mcap', 'rich', 'rosbags', 'rosbags-image', 'typer']
+VIDEO = ['av']
+#: With what people try first on their own recordings: one extra, whatever they recorded.
+TOOLS = [*VIDEO, 'jinja2', 'matplotlib', 'mcap', 'rich', 'rosbags', 'rosbags-image', 'starlette',
+         'typer', 'uvicorn', 'websockets']
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -18,8 +21,8 @@ def share_files() -> list[tuple[str, list[str]]]:
         'share/ament_index/resource_index/packages': [f'resource/{PACKAGE}'],
         str(share): ['package.xml'],
     })
-    for pattern in ('launch/*.launch.py', 'config/*.yaml', 'config/*.rviz', 'config/*.xml',
-                    'models/**/*'):
+    for pattern in ('launch/*.launch.py', 'config/*.json', 'config/*.yaml', 'config/*.rviz',
+                    'config/*.xml', 'models/**/*', 'vts_interfaces/msg/*.msg'):
         for path in sorted(Path().glob(pattern)):
             if path.is_file():
                 folders[str(share / path.parent)].append(str(path))
@@ -36,7 +39,7 @@ setup(
     maintainer_email='vts-ros@users.noreply.github.com',
     license='Apache-2.0',
     packages=find_packages(exclude=['test', 'test.*']),
-    package_data={PACKAGE: ['py.typed']},
+    package_data={PACKAGE: ['py.typed', 'tools/live/page/*']},
     data_files=share_files(),
     zip_safe=False,
     python_requires='>=3.10',
@@ -65,7 +68,9 @@ setup(
         'quantized': ['accelerate'],
         # Builds engines on any machine and runs them on GeForce RTX and RTX PRO cards.
         'rtx': ['tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'],
-        # Beside the car: bags, pictures, pages and the command line.
+        # Topics of H.264 and H.265.
+        'video': VIDEO,
+        # Beside the car: bags, videos, pictures, pages and the command line.
         'tools': TOOLS,
         # The workshop: rendering, training, evaluation, benchmarks.
         'lab': [*TOOLS, 'onnxscript', 'safetensors', 'tokenizers'],
@@ -93,11 +98,13 @@ setup(
             'llguidance',
             'mypy',
             'openai',
+            'playwright',
             'psutil',
             'pyarrow',
             'pycocoevalcap',
             'pytest',
             'pytest-timeout',
+            'pytest-xdist',
             'ruff',
             'types-PyYAML',
         ],
@@ -116,6 +123,8 @@ setup(
             'compile = vts_ros.lab.cli.compile_command:app [lab]',
             'eval = vts_ros.lab.cli.eval_command:app [lab]',
             'fleet = vts_ros.fleet.fleet_command:app [fleet]',
+            'layout = vts_ros.tools.cli.layout_command:app [tools]',
+            'live = vts_ros.nodes.live_command:app [tools]',
             'models = vts_ros.tools.cli.models_command:app [tools]',
             'render = vts_ros.lab.cli.render_command:app [lab]',
             'replay = vts_ros.nodes.replay_command:app [tools]',

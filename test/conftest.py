@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-import fcntl
+from contextlib import contextmanager, suppress
 import os
 from pathlib import Path
 import signal
@@ -17,15 +16,15 @@ import time
 
 from hypothesis import HealthCheck, settings
 import pytest
+from ros_domains import own_domain
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Domain ids above 101 collide with the ephemeral ports of Linux.
-DOMAINS = range(1, 102)
-#: Every process on this machine that runs tests holds the files of its domains here. Not in
-#: TMPDIR, which two runs need not have in common.
-LOCKS = Path('/tmp/vts_test_domains')
-#: How long to wait for a domain while other runs hold all of them.
-DOMAIN_PATIENCE_SEC = 600.0
+#: Workers take whole files: what takes minutes is begun first, so that none is left at the end.
+LONGEST = (
+    'test_node', 'test_fleet', 'test_node_promises', 'test_training', 'test_distill',
+    'test_node_cameras', 'test_bench', 'test_annotate_ends', 'test_compile', 'test_node_health')
+#: How long a process has to end by itself at the end of a test.
+END_SEC = 30.0
 
 #: The same examples in every run, whatever the machine and however busy it is: a failure is
 #: the fault of the change. `VTS_HYPOTHESIS=random` (`make fuzz`) draws others, and more of them.
@@ -79,6 +78,16 @@ class Process:
         """Send a signal."""
         self._process.send_signal(number)
 
+    def end(self) -> None:
+        """
+        Have it end by itself if it does, so that it leaves nothing in shared memory.
+
+        One that is killed while it makes a port leaves it so that others wait at it for ever.
+        """
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SEC)
+        self.kill()
+
     def kill(self) -> None:
         """End it whatever happened, with all that it has started."""
         if self._process.poll() is None:
@@ -109,48 +118,12 @@ class Ros:
         self._processes.append(process)
         return process
 
-    def kill_all(self) -> None:
+    def end_all(self) -> None:
         """End all processes."""
         for process in self._processes:
-            process.kill()
-
-
-def _lock_file(number: int) -> int:
-    path = LOCKS / f'{number}.lock'
-    try:
-        # That of another user can be read, which is enough for a lock, but not made again.
-        return os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
-
-
-@contextmanager
-def own_domain(patience_sec: float = DOMAIN_PATIENCE_SEC) -> Iterator[int]:
-    """
-    Hold a domain id that nobody else on this machine holds, waiting while all are held.
-
-    The lock is that of an open file: it ends with the process, however that ends. Processes that
-    are started do not inherit the file.
-    """
-    LOCKS.mkdir(mode=0o777, exist_ok=True)
-    if LOCKS.stat().st_uid == os.getuid():
-        LOCKS.chmod(0o1777)  # other users of the machine take part, whatever the umask
-    deadline = time.monotonic() + patience_sec
-    while True:
-        for number in DOMAINS:
-            file = _lock_file(number)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(file)
-                continue
-            try:
-                yield number
-            finally:
-                os.close(file)
-            return
-        assert time.monotonic() < deadline, 'all ROS domains are held by other runs of the tests'
-        time.sleep(0.5)
+            process.interrupt(signal.SIGTERM)
+        for process in self._processes:
+            process.end()
 
 
 @contextmanager
@@ -160,7 +133,7 @@ def _own_ros() -> Iterator[Ros]:
         try:
             yield domain
         finally:
-            domain.kill_all()
+            domain.end_all()
 
 
 @pytest.fixture(scope='module')
@@ -189,7 +162,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow who asks for a ROS domain: that is for processes that are started in it."""
+    """Mark what is slow by what it asks for, and have the longest files run first."""
     for item in items:
+        # A domain is asked for by who starts processes in it.
         if {'ros', 'own_ros'} & set(getattr(item, 'fixturenames', ())):
             item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: (
+        LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST),
+        item.path not in slow))

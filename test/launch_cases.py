@@ -79,10 +79,10 @@ def _check_replay(car: Car) -> None:
     car.until(lambda: len(car.reports) >= 3)
     stamps = times(BAG_LENGTH)
     assert {frame.stamp for report in car.reports for frame in report.frames} <= set(stamps)
-    # The time of the recording is that of the node: by its clock the answers are fresh.
+    # The time of the recording is that of the node: by that of the machine they are years old.
     for report in car.reports:
         assert report.age_ms is not None
-        assert 0.0 <= report.age_ms < 60_000.0
+        assert 0.0 <= report.age_ms < 86_400_000.0
 
 
 def _check_several(car: Car) -> None:

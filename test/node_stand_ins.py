@@ -10,7 +10,9 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+from vts_ros.nodes.current_pictures import UnansweredError
 from vts_ros.nodes.diagnostics import CameraHealth
+from vts_ros.nodes.jobs import INTERRUPTED
 from vts_ros.nodes.worker import Stop
 
 #: A logger that keeps nothing.
@@ -23,6 +25,7 @@ class RecordedOutputs:
     """Keeps what is said instead of publishing it."""
 
     replies: list[tuple[int, str, str, str]] = field(default_factory=list)
+    parts: list[tuple[int, str]] = field(default_factory=list)
     retracted: list[str] = field(default_factory=list)
     listeners: int = 0
     lock: Any = field(default_factory=threading.RLock)
@@ -30,6 +33,10 @@ class RecordedOutputs:
     def reply(self, number: int, question: str, answer: str, error: str = '') -> None:
         """Keep a reply."""
         self.replies.append((number, question, answer, error))
+
+    def reply_part(self, number: int, text: str) -> None:
+        """Keep a piece of an answer."""
+        self.parts.append((number, text))
 
     def retract(self, reason: str) -> None:
         """Keep a reason."""
@@ -53,17 +60,24 @@ class RecordedJobs:
         self.go_on.set()
 
     def _do(self, name: str, stop: Stop) -> tuple[bool, str]:
-        assert self.go_on.wait(60.0)
+        assert self.go_on.wait(200.0)
         self.done.append(name)
         return True, name
 
     def attempt(self, job: Callable[[Stop], str], stop: Stop) -> tuple[bool, str]:
-        """Do a job that cannot fail."""
-        return True, job(stop)
+        """Do a job; return whether it worked, and its text or what was in the way."""
+        try:
+            return True, job(stop)
+        except UnansweredError as reason:
+            return False, str(reason)
 
-    def ask(self, number: int, question: str, stop: Stop) -> str:
-        """Answer with the question."""
-        return self._do(f'answer to {question}', stop)[1]
+    def ask(self, question: str, stop: Stop, on_text: Callable[[str], object]) -> str:
+        """Answer with the question, as long as somebody wants to know."""
+        text = self._do(f'answer to {question}', stop)[1]
+        if stop():
+            raise UnansweredError(INTERRUPTED)
+        on_text(text)
+        return text
 
     def describe(self, is_full: bool, stop: Stop) -> tuple[bool, str]:
         """Describe nothing."""

@@ -34,6 +34,7 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+from video_maker import write_video
 
 from vts_ros.errors import BagError
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
@@ -155,6 +156,21 @@ def test_bag_to_all_results(tmp_path: Path, pipeline: Pipeline) -> None:
     for name in (SHEET, TIMELINE):
         assert decode_image((out / name).read_bytes()).std() > 10
     assert not list(out.glob('.unfinished*'))
+
+
+def test_a_video_has_all_results_but_a_bag(tmp_path: Path, pipeline: Pipeline) -> None:
+    """Stamps are the time in the video; the bag of an earlier run into the same folder is gone."""
+    out = tmp_path / 'out'
+    annotate(drive(tmp_path / 'bag', 12), out, pipeline)
+    assert (out / ANNOTATED_BAG).exists()
+    video = write_video(tmp_path / 'dash cam.mp4', range(0, 3200, 200))
+    summary = annotate(video, out, pipeline)
+    assert [one.stamp for one in summary.reports] == [1_600_000_000 + 400_000_000 * i
+                                                      for i in range(4)]
+    assert summary.reports[0].cameras == ('dash_cam',)
+    assert summary.counters['frames'] == 16
+    assert {path.name for path in out.iterdir()} == {ANSWERS, PAGE, SHEET, TIMELINE, VIDEO}
+    assert 'dash cam' in Page(out / PAGE).text
 
 
 def test_every_and_second_run_replace(tmp_path: Path, pipeline: Pipeline) -> None:

@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 import json
+from math import isnan
 from pathlib import Path
 import sqlite3
+from typing import Any
 
 from bag_maker import (
     compressed,
@@ -23,14 +26,20 @@ from bag_maker import (
     times,
     write,
 )
+from conftest import ROOT
+import layouts
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vts_ros.errors import BagError
+from vts_ros.pipeline import report_messages as messages
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.report_messages import NUMBERS
+from vts_ros.tools import foxglove_layout as layout_file
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
 from vts_ros.tools.bags import (
     Bag,
@@ -41,6 +50,7 @@ from vts_ros.tools.bags import (
     read_frames,
     TYPESTORE,
 )
+from vts_ros.tools.message_definitions import make_message, serialise
 from vts_ros.vlm.answers import Answer
 
 
@@ -235,7 +245,7 @@ def test_wrong_topic_names_the_cameras(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('name', 'content', 'reason'), [
     ('missing', None, 'does not exist'),
     ('notes.txt', b'hello', 'not a rosbag2 bag'),
-    ('old.bag', b'#ROSBAG V2.0', 'ROS 1'),
+    ('old.bag', b'#ROSBAG V2.0', 'cannot be read'),
     ('noise.mcap', b'noise' * 100, 'cannot be read'),
     ('noise.db3', b'noise' * 100, 'cannot be read'),
     ('empty.mcap', b'', 'cannot be read'),
@@ -288,7 +298,7 @@ def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
     assert order == sorted(order)
     assert [at for at, _ in found['/vts_node/report']] == [
         stamps[4] + 250_000_000, stamps[9] + 250_000_000]
-    assert text.data == report(stamps[4]).to_json()
+    assert text.data == replace(report(stamps[4]), age_ms=250.0).to_json()
     assert (risk.status[0].level, risk.status[0].message) == (2, 'it brakes')
     assert {one.key: one.value for one in risk.status[0].values} == {
         'level': 'high', 'object': 'car', 'action': 'brake'}
@@ -298,6 +308,91 @@ def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
     # The drawn pictures are no camera, so the result can be annotated again.
     assert [camera.topic for camera in camera_topics(tmp_path / 'out')] == [COMPRESSED_TOPIC]
     assert write_annotated_bag(tmp_path / 'out', tmp_path / 'again', answers) == 2
+
+
+def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None:
+    """Boxes, marks, numbers and health are there in standard types, defined in the file."""
+    source, stamp = drive(tmp_path / 'bag', 2), times(2)[1]
+    told = replace(report(stamp), size=(96, 160), confidence=0.75)
+    write_annotated_bag(source, tmp_path / 'out', [answered(tmp_path, told)],
+                        info={'engine': 'e', 'name': 'm'})
+    # Read with definitions of the file alone.
+    found: dict[str, Any] = {}
+    with AnyReader([tmp_path / 'out']) as reader:
+        for one, at, data in reader.messages():
+            found[one.topic] = one.msgtype, at, reader.deserialize(data, one.msgtype)
+    found = {topic.removeprefix('/vts_node/'): one for topic, one in found.items()}
+    assert {at for topic, (_, at, _) in found.items() if topic != COMPRESSED_TOPIC} == {
+        stamp + 250_000_000}
+    name, _, detections = found['detections']
+    assert name == 'vision_msgs/msg/Detection2DArray'
+    one, = detections.detections
+    assert (one.results[0].hypothesis.class_id, one.results[0].hypothesis.score) == ('car', 0.75)
+    assert (one.bbox.center.position.x, one.bbox.center.position.y) == pytest.approx((32.0, 28.8))
+    assert (one.bbox.size_x, one.bbox.size_y) == pytest.approx((32.0, 19.2))
+    assert one.header.stamp.sec * 10**9 + one.header.stamp.nanosec == stamp
+    name, _, drawn = found['annotations']
+    assert name == 'foxglove_msgs/msg/ImageAnnotations'
+    cells, box = drawn.points
+    # Two of four cells, one above the other: eight sides, of which they share one.
+    assert (cells.type, len(cells.points)) == (4, 2 * 7)
+    assert (box.type, [(round(at.x, 1), round(at.y, 1)) for at in box.points]) == (
+        2, [(16.0, 19.2), (48.0, 19.2), (48.0, 38.4), (16.0, 38.4)])
+    assert box.outline_color.r > 2 * box.outline_color.g
+    assert [text.text for text in drawn.texts] == ['RISK HIGH: brake', 'car, high']
+    assert [marker.text[:16] for marker in found['markers'][2].markers] == ['RISK HIGH: brake', '']
+    assert {number: found[f'debug/{number}'][2].data for number in NUMBERS} == {
+        'processing_time_ms': 250.0, 'pipeline_latency_ms': pytest.approx(250.0),
+        'tokens_kept': 2.0}
+    scene = found['scene'][2]
+    assert (scene.risk, scene.objects[0].label, list(scene.keep)) == (3, 'car', [0, 2])
+    assert (scene.total_ms, scene.width, scene.height) == (250.0, 160, 96)
+    assert {status.name: status.level for status in found['/diagnostics'][2].status} == {
+        f'vts_node: {part}': 0 for part in ('engine', 'sparsifier', 'vlm', 'pipeline')}
+
+
+def test_an_annotated_bag_has_all_that_the_layouts_show(tmp_path: Path) -> None:
+    """The layout beside the bag names its camera, the shipped one leaves that to the viewer."""
+    source, stamp = drive(tmp_path / 'bag', 2), times(2)[1]
+    told = [answered(tmp_path, report(stamp))]
+    for namespace in ('', '/car1'):
+        out = tmp_path / f'out{namespace}'
+        out.parent.mkdir(exist_ok=True)
+        write_annotated_bag(source, out, told, f'{namespace}/vts_node', f'{namespace}/vts_overlay')
+        with Bag(out) as bag:
+            there = {one.topic: one.msgtype for one in bag.connections if one.msgcount}
+        beside = (out / layout_file.FILE).read_text()
+        layouts.check(there, beside, namespace)
+        assert COMPRESSED_TOPIC in layouts.foxglove_topics(beside)[0]
+        layouts.check(there, layout_file.foxglove_layout(namespace), namespace)
+    assert (ROOT / 'config' / layout_file.FILE).read_text() == layout_file.foxglove_layout()
+
+
+def test_a_confidence_that_is_not_known_is_no_number(tmp_path: Path) -> None:
+    """And what has no box has no detection."""
+    told = replace(report(START_NS), size=(96, 160))
+    one, = messages.detections(make_message, told, '').detections
+    assert isnan(one.results[0].hypothesis.score)
+    for without in (replace(told, size=None), replace(told, answer=Answer()),
+                    replace(told, frames=(FrameRef('rear', 0), *told.frames))):
+        assert messages.detections(make_message, without, '').detections == []
+        drawn = messages.image_annotations(make_message, without)
+        assert [lines.type for lines in drawn.points] == (
+            [4] if without.size and len(without.frames) == 1 else [])
+
+
+def test_the_diagnostics_of_a_recording_keep_their_topic(tmp_path: Path) -> None:
+    """Those of the drive are copied, and those of the answers come beside them."""
+    own = make_message(messages.RISK, header=messages.header(make_message, START_NS))
+    source = write(tmp_path / 'bag', [
+        (COMPRESSED_TOPIC, COMPRESSED_IMAGE, START_NS, compressed(START_NS, jpeg(picture(0)))),
+        ('/diagnostics', messages.RISK, START_NS, serialise(own, messages.RISK))])
+    assert write_annotated_bag(source, tmp_path / 'out',
+                               [answered(tmp_path, report(START_NS))]) == 1
+    with Bag(tmp_path / 'out') as bag:
+        told = [len(bag.deserialize(data, one.msgtype).status)
+                for one, _, data in bag.messages(['/diagnostics'])]
+    assert told == [0, 4]
 
 
 def test_answers_of_the_same_stamp_are_all_written(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_frame_is_read_once_and_an_answer_reads_its_question(
     prepared, _, selection = stream(pipeline).read(pipeline.prompts.description)
     length = len(prepared.prune(selection.keep).input_ids)
     assert passes == [length - pipeline.stats()['kv_tokens']] + [1] * (len(passes) - 1)
-    assert report.latency_ms['prefill_pictures'] >= 0.0
+    assert 'prefill_pictures' in report.latency_ms
     assert pipeline.stats()['kv_tokens'] > 2 * passes[0] / 3
 
 
@@ -261,7 +261,7 @@ def test_questions_at_once_are_asked_about_what_was_read(
 def test_a_description_of_a_window_is_read_whole(loaded: Pipeline, frames: list[Frame],
                                                  passes: list[int]) -> None:
     """What was read for questions is freed, and changes nothing about descriptions."""
-    pipeline = causal(loaded, mode='window')
+    pipeline = causal(loaded, mode='window', draft=False)
     expected = pipeline.describe(frames[:5]).answer
     pipeline.ask(frames[:5], 'What is ahead?')
     passes.clear()
@@ -274,7 +274,7 @@ def test_a_description_of_a_window_is_read_whole(loaded: Pipeline, frames: list[
 
 def test_drafts_save_passes_and_change_nothing(loaded: Pipeline, frames: list[Frame],
                                                passes: list[int]) -> None:
-    plain, drafted = causal(loaded), causal(loaded, draft=True)
+    plain, drafted = causal(loaded, draft=False), causal(loaded)
     for end in (5, 5, 6, 7):
         expected = plain.describe(frames[end - 5:end])
         passes.clear()
@@ -472,7 +472,6 @@ def test_answers_reach_back_one_group_at_least(sparsifier: Sparsifier) -> None:
 def test_what_cannot_be_done_is_refused_at_load(tmp_path: Path) -> None:
     for config, reason in (
             (PipelineConfig(mode='causal', vlm_backend='openai'), 'in this process'),
-            (PipelineConfig(draft=True, vlm_backend='openai'), 'in this process'),
             (PipelineConfig(mode='backwards'), "no mode 'backwards', there are: window, causal")):
         with pytest.raises(VlmError, match=reason) as caught:
             Pipeline.load(config)

@@ -18,14 +18,13 @@ from std_msgs.msg import Header
 
 from vts_ros.errors import FrameError
 from vts_ros.nodes.conversions import (
-    MARKER_WIDTH,
+    make_message,
     to_frame,
-    to_markers,
     to_ns,
-    to_risk,
     to_stamp,
     to_unknown_risk,
 )
+from vts_ros.pipeline import report_messages
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.vlm.answers import Answer, RiskLevel, UNKNOWN_ACTION
 
@@ -103,7 +102,7 @@ def test_compressed_bytes_stay_and_no_stamp_means_now() -> None:
     ('medium', DiagnosticStatus.WARN), ('high', DiagnosticStatus.ERROR),
     ('unknown', DiagnosticStatus.STALE)])
 def test_risk_is_a_level_with_the_reason(risk: RiskLevel, level: bytes) -> None:
-    message = to_risk(report(risk), 'vts_node: risk', 'front_frame')
+    message = report_messages.risk(make_message, report(risk), 'vts_node: risk', 'front_frame')
     status = message.status[0]
     assert (status.level, status.message) == (level, 'the gap closes')
     assert {value.key: value.value for value in status.values} == {
@@ -115,8 +114,9 @@ def test_risk_is_a_level_with_the_reason(risk: RiskLevel, level: bytes) -> None:
 
 def test_the_risk_names_every_camera_that_it_may_be_seen_by() -> None:
     several = replace(report('high'), frames=(FrameRef('rear', 0), FrameRef('front', STAMP_NS)))
-    assert to_risk(report('high'), 'vts_node: risk', '').status[0].hardware_id == 'front'
-    assert to_risk(several, 'vts_node: risk', '').status[0].hardware_id == 'front, rear'
+    for told, cameras in ((report('high'), 'front'), (several, 'front, rear')):
+        message = report_messages.risk(make_message, told, 'vts_node: risk', '')
+        assert message.status[0].hardware_id == cameras
 
 
 def test_a_risk_that_no_longer_holds_is_stale_with_the_reason() -> None:
@@ -129,9 +129,9 @@ def test_a_risk_that_no_longer_holds_is_stale_with_the_reason() -> None:
 
 
 def test_markers_wrap_the_text_and_take_the_colour_of_the_risk() -> None:
-    text, lamp = to_markers(report('high'), 'base_link', 10.0).markers
+    text, lamp = report_messages.markers(make_message, report('high'), 'base_link', 10.0).markers
     assert text.text.startswith('RISK HIGH: brake\n')
-    assert max(map(len, text.text.splitlines())) <= MARKER_WIDTH
+    assert max(map(len, text.text.splitlines())) <= report_messages.MARKER_WIDTH
     assert lamp.color.r > 2 * lamp.color.g
-    calm = to_markers(report('none'), 'base_link', 10.0).markers[1]
+    calm = report_messages.markers(make_message, report('none'), 'base_link', 10.0).markers[1]
     assert calm.color.g > 2 * calm.color.r

@@ -88,7 +88,7 @@ def test_the_risk_is_heard_and_recorded_while_it_lasts(
         side.until(lambda: side.node.count_subscribers('/vts_node/risk') == 4)
         side.until(lambda: len(risks) > 3, doing=side.show_good)
         records.send_signal(signal.SIGINT)
-        _, said = records.communicate(timeout=60.0)
+        _, said = records.communicate(timeout=200.0)
         assert 'Error' not in said, said
         assert hears.stdout is not None
         assert hears.stdout.readline().startswith('unknown')

@@ -149,7 +149,7 @@ def test_the_answers_are_those_of_annotate(four: Path, drives: Path, settings: F
         rows = parquet.read_table(folder.answers(recording)).to_pylist()
         reports = [report for _, report in describe_frames(pipeline, read_frames(recording.uri))]
         assert [report_of(row).to_dict() for row in rows] == [
-            report.to_dict() | {'latency_ms': {}} for report in reports]
+            report.to_dict() | {'latency_ms': {}, 'time_to_risk_ms': None} for report in reports]
         assert {row['recording'] for row in rows} == {recording.uri}
         # A look has the length 1.
         assert all(abs(sum(x * x for x in row['embedding']) - 1.0) < 1e-5 for row in rows)
@@ -217,12 +217,10 @@ def test_a_run_that_was_stopped_goes_on(
                if WORK not in path.parts)
     assert results(tmp_path) == results(four)
     # Nothing is left to do, so no worker is started.
-    begin = time.monotonic()
     failed = {str(drives / 'broken' / 'bag'), str(drives / 'brief')}
     good = [one for one in recordings if one.uri not in failed]
     totals = annotate_fleet(good, tmp_path, settings, ClusterOptions('nowhere:1'))
     assert (totals.before, totals.done, totals.workers) == (4, 0, 0)
-    assert time.monotonic() - begin < 60.0
 
 
 def vts(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -25,10 +25,12 @@ pytestmark = pytest.mark.timeout(600)
 LAUNCH = """
 import sys
 from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription, SetLaunchConfiguration
 file, *given = sys.argv[1:]
 service = LaunchService(noninteractive=True)
-service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+# After 5 seconds launch would end by force what it has interrupted.
+patience = [SetLaunchConfiguration(name, '300') for name in ('sigterm_timeout', 'sigkill_timeout')]
+service.include_launch_description(LaunchDescription([*patience, IncludeLaunchDescription(
     file, launch_arguments=[tuple(one.split(':=', 1)) for one in given])]))
 sys.exit(service.run())
 """
@@ -70,7 +72,7 @@ def test_a_launch_file_works(own_ros: Ros, folder: Path, car: Car, name: str, tm
         try:
             CASES[name].check(car)
             process.send_signal(signal.SIGINT)
-            assert process.wait(30.0) == 0, log.read_text()
+            assert process.wait(400.0) == 0, log.read_text()
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ def test_what_a_launch_file_starts_works_together(
         for process in processes:
             process.interrupt()
         for process in processes:
-            assert process.wait(10.0) == 0, process.output
+            assert process.wait(200.0) == 0, process.output
             assert 'Traceback' not in process.output
     finally:
         car.close()

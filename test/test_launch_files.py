@@ -369,7 +369,6 @@ def test_rviz_shows_the_overlay_and_the_annotated_bag_in_any_namespace() -> None
     shown = yaml.safe_load((ROOT / 'config' / 'vts.rviz').read_text())
     topics = [display['Topic']['Value'] for display in shown['Visualization Manager']['Displays']
               if 'Topic' in display]
-    assert topics == ['vts_node/markers', 'vts_overlay/image_annotated',
-                      'vts_overlay/image_annotated/compressed']
+    assert topics == ['vts_node/markers', 'vts_overlay/image_annotated/compressed']
     geometry = shown['Window Geometry']
     assert (geometry['Hide Left Dock'], geometry['Hide Right Dock']) == (False, True)

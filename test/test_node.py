@@ -34,10 +34,11 @@ from visualization_msgs.msg import Marker, MarkerArray
 import yaml
 
 from vts_ros.lab.scenes.clips import balanced_scenes, render
-from vts_ros.nodes.conversions import risk_level, to_ns, to_stamp
+from vts_ros.nodes.conversions import to_ns, to_stamp
 from vts_ros.nodes.qos import LATCHED_QOS
 from vts_ros.nodes.questions import MAX_QUESTION_CHARS
 from vts_ros.pipeline.guard import NOTHING_KNOWN
+from vts_ros.pipeline.report import RISK_STATUS_LEVELS
 from vts_ros.sparsify import token_budget
 from vts_ros.vlm.answers import RISK_LEVELS
 
@@ -55,7 +56,6 @@ def running(ros: Ros, model: str) -> Iterator[tuple[Process, Car]]:
     process.wait_for_output('camera camera_front')
     yield process, side
     side.close()
-    process.kill()
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_risk_and_markers_belong_to_the_report(car: Car) -> None:
         to_ns(car.markers[-1].markers[0].header.stamp) == report.stamp))
     risk, marker = car.risks[-1], car.markers[-1].markers[0]
     assert risk.header.frame_id == 'camera_front'
-    assert risk.status[0].level == risk_level(report.answer.risk)
+    assert risk.status[0].level[0] == RISK_STATUS_LEVELS[report.answer.risk]
     assert risk.status[0].message == report.answer.explanation
     assert marker.header.frame_id == 'base_link'
     assert report.answer.risk.upper() in marker.text

@@ -23,10 +23,12 @@ import torch
 
 from vts_ros.engines import make_engine
 from vts_ros.nodes import diagnostics as health
-from vts_ros.nodes.diagnostics import CameraHealth, gpu_status, PipelineHealth, UNMATCHED
+from vts_ros.nodes.conversions import make_message
+from vts_ros.nodes.diagnostics import CameraHealth, gpu_status, UNMATCHED
 from vts_ros.paths import model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
@@ -53,7 +55,7 @@ def report(pipeline: Pipeline) -> SceneReport:
 def levels(state: PipelineHealth, warning: str = '') -> dict[str, bytes]:
     """Return the level of each part."""
     return {status.name.partition(': ')[2]: status.level for status in
-            state.statuses('vts_node', {'engine': 'onnxruntime-cpu'}, 'on', warning)}
+            state.statuses(make_message, 'vts_node', {'engine': 'onnxruntime-cpu'}, 'on', warning)}
 
 
 def failure(cause: Callable[[], object]) -> Exception:
@@ -86,7 +88,7 @@ def test_a_failure_is_an_error_of_the_part_it_comes_from(
     error = failure(cause)
     text = state.failed(error)
     assert {name for name, level in levels(state).items() if level == ERROR} == {part, 'pipeline'}
-    found = state.statuses('vts_node', {}, 'on')
+    found = state.statuses(make_message, 'vts_node', {}, 'on')
     assert all(status.message == text for status in found if status.level == ERROR)
     before = state.errors
     state.described(report)
@@ -120,7 +122,8 @@ def test_speed_is_that_of_the_answer(report: SceneReport) -> None:
         state.described(replace(report, answer_tokens=25,
                                 latency_ms={'prefill': 0.4 * ms, 'decode': 0.6 * ms}))
     status = next(
-        status for status in state.statuses('n', {}, 'on') if status.name == 'n: vlm')
+        status for status in state.statuses(make_message, 'n', {}, 'on')
+        if status.name == 'n: vlm')
     values = values_of(status)
     assert (values['p50_ms'], values['p95_ms'], values['tokens_per_sec']) == (
         '50.50', '95.05', '250.00')

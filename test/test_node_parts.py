@@ -39,7 +39,7 @@ from vts_ros.nodes import diagnostics as health
 from vts_ros.nodes import jobs
 from vts_ros.nodes import replay_node as replay
 from vts_ros.nodes.camera import Camera
-from vts_ros.nodes.conversions import to_ns, to_stamp
+from vts_ros.nodes.conversions import make_message, to_ns, to_stamp
 from vts_ros.nodes.current_pictures import UNDECODABLE
 from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.parameter_pages import FILE, PAGE, parameter_file, parameter_page
@@ -105,8 +105,8 @@ def test_an_unexpected_failure_is_an_error_and_no_answer(inside: VtsNode) -> Non
     worked, reason = inside.jobs.attempt(lambda stop: str(np.empty(0)[1]), lambda: False)
     assert not worked
     assert reason.startswith('IndexError')
-    status = next(status for status in inside.health.statuses('vts_node', {}, 'enabled')
-                  if status.name.endswith('pipeline'))
+    statuses = inside.health.statuses(make_message, 'vts_node', {}, 'enabled')
+    status = next(status for status in statuses if status.name.endswith('pipeline'))
     assert status.level == DiagnosticStatus.ERROR
     assert status.message == reason
 

@@ -34,8 +34,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vts_ros.lab.scenes.clips import make_scene, render
 from vts_ros.nodes.conversions import to_stamp
-from vts_ros.nodes.diagnostics import HARDWARE_ID
 from vts_ros.nodes.qos import LATCHED_QOS
+from vts_ros.pipeline.pipeline_health import HARDWARE_ID
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -106,7 +106,6 @@ def running(ros: Ros, model: str) -> Iterator[Car]:
     process.wait_for_output('camera camera_front')
     yield side
     side.close()
-    process.kill()
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ pytest.importorskip('rclpy')
 
 from node_stand_ins import RecordedJobs, RecordedOutputs, SILENT_LOG, untyped
 
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.jobs import INTERRUPTED, QUESTION
-from vts_ros.nodes.questions import MAX_QUESTION_CHARS, MAX_QUESTIONS, Questions
+from vts_ros.nodes.questions import CANCELLED, MAX_QUESTION_CHARS, MAX_QUESTIONS, Questions
 from vts_ros.nodes.worker import Worker
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 
 class Desk:
@@ -30,7 +30,7 @@ class Desk:
     def finish(self) -> None:
         """Wait until the worker has done what waits."""
         self.jobs.go_on.set()
-        self.worker.submit('test', lambda stop: None).result(60.0)
+        self.worker.submit('test', lambda stop: None).result(200.0)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_those_that_wait_are_bounded_and_places_are_free_again(desk: Desk) -> No
 def test_those_that_are_given_up_are_replied_to_unless_the_node_ends(desk: Desk) -> None:
     def ask_and_cancel() -> None:
         desk.jobs.go_on.clear()
-        desk.worker.submit('test', lambda stop: desk.jobs.go_on.wait(60.0))
+        desk.worker.submit('test', lambda stop: desk.jobs.go_on.wait(200.0))
         desk.questions.ask('why?')
         desk.worker.cancel(QUESTION)
         desk.finish()
@@ -89,3 +89,26 @@ def test_those_that_are_given_up_are_replied_to_unless_the_node_ends(desk: Desk)
     desk.is_up = False
     ask_and_cancel()
     assert len(desk.outputs.replies) == 1
+
+
+def test_whoever_asks_gets_the_pieces_and_the_reply(desk: Desk) -> None:
+    pieces: list[tuple[int, str]] = []
+    asked = desk.questions.ask('why?', lambda number, text: pieces.append((number, text)))
+    assert asked.reply.result(60.0) == ('answer to why?', '')
+    assert pieces == desk.outputs.parts == [(asked.number, 'answer to why?')]
+    refused = desk.questions.ask('')
+    assert refused.reply.result(60.0)[1].startswith('expected 1 to')
+
+
+def test_whoever_asks_can_give_a_question_up_while_it_waits_and_while_it_is_answered(
+        desk: Desk) -> None:
+    desk.jobs.go_on.clear()
+    running, waiting, kept = (desk.questions.ask(f'{number}?') for number in range(3))
+    waiting.cancel()
+    assert waiting.reply.result(60.0) == ('', CANCELLED)
+    running.cancel()
+    desk.finish()
+    assert running.reply.result(60.0) == ('', CANCELLED)
+    assert kept.reply.result(60.0) == ('answer to 2?', '')
+    assert sorted(desk.outputs.replies) == [
+        (1, '0?', '', CANCELLED), (2, '1?', '', CANCELLED), (3, '2?', 'answer to 2?', '')]

@@ -323,21 +323,18 @@ def test_who_no_longer_wants_an_answer_hangs_up(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
     server.endless, server.pause_sec = True, 0.01
     pieces: list[str] = []
-    start_sec = time.monotonic()
-    report_text = load(timeout_sec=300.0).ask(
+    report_text = load(timeout_sec=3600.0).ask(
         frames[:2], 'What?', stop=lambda: len(pieces) >= 3, on_text=pieces.append)
-    assert time.monotonic() - start_sec < 100.0
     assert report_text == ''.join(pieces).strip()
     assert server.left.wait(100.0)
 
 
 def test_stopping_before_the_first_piece_leaves_the_risk_unknown(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
-    server.pause_sec = 100.0
-    start_sec = time.monotonic()
-    report = load(timeout_sec=100.0).describe(frames[:2], stop=lambda: True)
+    # Longer than a test may take.
+    server.pause_sec = 3600.0
+    report = load(timeout_sec=3600.0).describe(frames[:2], stop=lambda: True)
     assert report.answer.risk == 'unknown'
-    assert time.monotonic() - start_sec < 50.0
 
 
 def test_an_answer_that_takes_too_long_is_given_up(

@@ -38,6 +38,7 @@ ONLY_OF_THE_NODE = {
 #: Why an option of `vts annotate` is no parameter of the node.
 ONLY_OF_RECORDINGS = {
     'bag': 'what is described',
+    'video': 'what is described instead',
     'out': 'where the files go',
     'topic': 'the node has its cameras, and topics are remapped',
     'every': 'the node describes as often as it can, or pipeline.period_sec',

@@ -340,7 +340,8 @@ def test_only_colour_is_used_by_default(
     """What a depth camera records beside its colour is named once, and read if it is asked for."""
     grey, wide = picture(0)[..., 0], np.zeros((96, 320), np.uint8)
     others = ('/camera/aligned_depth_to_color/image_raw', '/camera/depth/image_rect_raw',
-              '/camera/infra1/image_rect_raw', '/tof/image_raw')
+              '/camera/infra1/image_rect_raw', '/tof/image_raw', '/front/segmentation/infra',
+              '/camera_thermal/image_infra', '/net/front_mask/infra')
     bag = write(tmp_path / 'bag', [one for i, stamp in enumerate(times(4)) for one in (
         (COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, compressed(stamp, jpeg(picture(i)))),
         depth_image(stamp),
@@ -361,9 +362,12 @@ def test_depth_alone_is_told(tmp_path: Path) -> None:
         read(bag)
 
 
+@pytest.mark.parametrize('rectified', [
+    '/front/image_rect_color/compressed', '/front_rect/image_raw/compressed',
+    '/front/rectified/image/compressed', '/front_undistorted/compressed'])
 def test_raw_and_rectified_are_one_camera(
-        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    front, rectified = '/front/image_raw/compressed', '/front/image_rect_color/compressed'
+        tmp_path: Path, caplog: pytest.LogCaptureFixture, rectified: str) -> None:
+    front = '/front/image_raw/compressed'
     bag = write(tmp_path / 'bag', [
         (topic, COMPRESSED_IMAGE, START_NS, compressed(START_NS, jpeg(picture(0))))
         for topic in (rectified, front)])
@@ -380,25 +384,9 @@ def test_topics_that_only_look_alike_are_several_cameras(tmp_path: Path) -> None
     assert [camera.topic for camera in camera_topics(bag)] == topics
 
 
-def test_packets_of_a_video_are_told(tmp_path: Path) -> None:
-    """As pictures they are all broken, for a reason that says what to do."""
-    message = TYPESTORE.types[COMPRESSED_IMAGE](header(START_NS), 'h264', np.zeros(99, np.uint8))
-    bag = write(tmp_path / 'bag', [(COMPRESSED_TOPIC, COMPRESSED_IMAGE, START_NS, bytes(
-        TYPESTORE.serialize_cdr(message, COMPRESSED_IMAGE)))])
-    _, counters = read(bag)
-    reason, = counters.keys() - {'broken'}
-    assert 'packets of a video (h264); decode it first: ros2 run image_transport' in reason
-    with Writer(tmp_path / 'other', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        video = writer.add_connection('/video', 'foxglove_msgs/msg/CompressedVideo',
-                                      msgdef='uint8[] data\n', rihs01='RIHS01_0')
-        writer.write(video, START_NS, b'\x00\x01\x00\x00\x00\x00\x00\x00')
-    with pytest.raises(BagError, match='packets of a video in /video; decode it first'):
-        read(tmp_path / 'other')
-
-
 @pytest.mark.parametrize(('name', 'advice'), [
-    ('film.mp4', 'is a video, .*image_publisher'),
-    ('old.bag', 'rosbags-convert --src old.bag --dst old$')])
+    ('film.mp4', 'is a video, .* --video'),
+    ('old.bag', 'old.bag cannot be read: ')])
 def test_what_is_no_recording_of_ros_2_is_told_what_to_do(
         tmp_path: Path, name: str, advice: str) -> None:
     (tmp_path / name).write_bytes(b'something')

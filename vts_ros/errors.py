@@ -73,3 +73,9 @@ class GateError(VtsError, ValueError):
 
 class BagError(VtsError):
     """A recording that cannot be read or written."""
+
+
+class VideoError(VtsError):
+    """A video that cannot be read."""
+
+    component = 'camera'

@@ -217,7 +217,9 @@ def _workers(folder: FleetFolder, settings: FleetSettings, options: ClusterOptio
             f'than there is: {there.get("CPU", 0):g} processors, {there.get("GPU", 0):g} GPUs')
     # The same number of threads everywhere, or sums would be rounded differently.
     threads = settings.config.threads or max(1, int(options.cpus))
-    settings = replace(settings, config=replace(settings.config, threads=threads))
+    # Drafts go by what was answered before and by the clock, and with them the last bit of how
+    # sure an answer is: results are to be the same whatever the number of workers.
+    settings = replace(settings, config=replace(settings.config, threads=threads, draft=False))
     worker: Any = ray.remote(FleetWorker).options(
         num_cpus=options.cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)
     workers = [worker.remote(folder.root, settings) for _ in range(max(1, count))]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -22,7 +22,10 @@ from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.qos import INPUT_QOS
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.raw_images import Convert
+from vts_ros.pipeline.raw_images import Convert, is_video, new_decoder
+
+if TYPE_CHECKING:
+    from vts_ros.pipeline.video_packets import PacketDecoder
 
 #: Values of the parameter ``image_transport``.
 TRANSPORTS = ('auto', 'compressed', 'raw')
@@ -64,6 +67,7 @@ class Camera:
         self._on_frame, self._converters = on_frame, converters
         self._subscription: Subscription | None = None
         self._warned = self._saw_raw = False
+        self._decoder: PacketDecoder | None = None
         clock = NodeClock(node)
         self._number: int | None = None
         self.health = CameraHealth(
@@ -146,13 +150,30 @@ class Camera:
         self._count_lost(info.get('publication_sequence_number'))
         now_ns = self._node.get_clock().now().nanoseconds
         try:
-            frame = to_frame(message, self.health.name, now_ns, self._converters)
+            frames = self._frames(message, now_ns)
         except Exception as error:
             # Whatever it holds: an exception that leaves a callback would end the node.
             self.leave_out('refused', str(error) if isinstance(error, FrameError)
                            else f'{type(error).__name__}: {error}')
             return
         self.health.counters['no_stamp'] += not to_ns(message.header.stamp)
+        for frame in frames:
+            self._offer(frame, now_ns)
+
+    def _frames(self, message: Image | CompressedImage, now_ns: int) -> list[Frame]:
+        """Return the pictures that a message completes: one, unless it is of a video."""
+        name = self.health.name
+        if isinstance(message, Image) or not is_video(message.format):
+            return [to_frame(message, name, now_ns, self._converters)]
+        # All packets are decoded, as each needs those before it; to RGB only where a window wants.
+        if self._decoder is None:
+            self._decoder = new_decoder(self.health.topic, message.format)
+        stamp_ns = to_ns(message.header.stamp) or now_ns
+        return [Frame(name, shown_ns, picture) for shown_ns, picture in
+                self._decoder.decode(message.data.tobytes(), stamp_ns)]
+
+    def _offer(self, frame: Frame, now_ns: int) -> None:
+        """Hand a picture on, unless its time cannot be."""
         ahead_sec = (frame.stamp_ns - now_ns) * 1e-9
         # Before the first /clock the time is zero, and nothing can be said.
         if now_ns and ahead_sec > FUTURE_SEC:
@@ -166,6 +187,8 @@ class Camera:
         before, self._number = self._number, number
         missing = number - before - 1 if number and before else 0
         # One that starts again numbers from the beginning, and several each for themselves.
+        if missing > 0 and self._decoder:
+            self._decoder.lost()
         if missing > 0 and self._node.count_publishers(self.health.topic) == 1:
             self.leave_out('lost', 'pictures are lost between their publisher and this node: see '
                            'docs/dds.md', missing)

@@ -4,7 +4,8 @@
 What ``ros2 run`` starts.
 
 Imports take seconds. A signal that comes meanwhile ends the process at once and in silence: there
-is nothing to clean up yet. Afterwards signals are the business of each program.
+is nothing to clean up yet, and an interrupt that Python raises in the middle of an import can be
+lost. Afterwards signals are the business of each program.
 """
 
 from __future__ import annotations

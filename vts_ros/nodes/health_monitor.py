@@ -13,9 +13,9 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from vts_ros.nodes.camera import Cameras
-from vts_ros.nodes.conversions import to_stamp
+from vts_ros.nodes.conversions import make_message, to_stamp
 from vts_ros.nodes.current_pictures import CurrentPictures, list_reasons
-from vts_ros.nodes.diagnostics import gpu_status, PipelineHealth
+from vts_ros.nodes.diagnostics import gpu_status
 from vts_ros.nodes.jobs import format_error
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
@@ -24,6 +24,7 @@ from vts_ros.nodes.qos import OUTPUT_QOS
 from vts_ros.nodes.scheduler import Scheduler
 from vts_ros.nodes.vehicle_state import VehicleState
 from vts_ros.nodes.worker import Worker
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 PERIOD_SEC = 1.0
 #: How long a simulated time may fail to come before that is said.
@@ -100,8 +101,9 @@ class HealthMonitor:
         vehicle = self._vehicle.now()
         if info and vehicle:
             info['vehicle_speed_mps'] = f'{vehicle.speed_mps:.1f}'
-        statuses = self._health.statuses(
-            name, info, self._scheduler.state, self._warning(missing), self._worker.running)
+        statuses: list[DiagnosticStatus] = self._health.statuses(
+            make_message, name, info, self._scheduler.state, self._warning(missing),
+            self._worker.running)
         statuses += [camera.health.status(name, now_ns, self._settings['max_frame_age_sec'],
                                           '' if camera.health.arrivals else camera.publishers())
                      for camera in self._cameras]

@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import Cameras
 from vts_ros.nodes.current_pictures import CurrentPictures, UnansweredError, UNDECODABLE
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_table import Parameters
 from vts_ros.nodes.worker import Stop
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.vlm import OnText
 from vts_ros.vlm.prompts import Vehicle
 
 T = TypeVar('T')
@@ -178,8 +179,7 @@ class Jobs:
             self._log.error(f'no answer: {format_error(error)}', throttle_duration_sec=5.0)
             return False, failure
 
-    def ask(self, number: int, question: str, stop: Stop) -> str:
-        """Answer a question about the newest window, piece by piece under its number."""
+    def ask(self, question: str, stop: Stop, on_text: OnText) -> str:
+        """Answer a question about the newest window; on_text gets the answer piece by piece."""
         return self._run_on_newest(False, lambda pipeline, window, end: pipeline.ask(
-            window, question, end, self._vehicle(),
-            lambda text: self._outputs.reply_part(number, text)), stop)
+            window, question, end, self._vehicle(), on_text), stop)

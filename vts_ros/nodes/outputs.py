@@ -19,9 +19,11 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float64, String
 from visualization_msgs.msg import MarkerArray
 
-from vts_ros.nodes.conversions import to_markers, to_no_markers, to_risk, to_unknown_risk
-from vts_ros.nodes.diagnostics import HARDWARE_ID
+from vts_ros.nodes.conversions import make_message, to_unknown_risk
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
+from vts_ros.nodes.typed_outputs import TypedOutputs
+from vts_ros.pipeline import report_messages
+from vts_ros.pipeline.pipeline_health import HARDWARE_ID
 from vts_ros.pipeline.report import SceneReport
 
 
@@ -54,9 +56,9 @@ class Outputs:
         # node is told so, as a service call is that fails at once.
         self._answer = node.create_publisher(String, '~/answer', OUTPUT_QOS)
         self._partial = publisher(String, '~/answer_partial', OUTPUT_QOS)
-        self._processing_ms, self._latency_ms = (
-            publisher(Float64, f'~/debug/{name}_ms', OUTPUT_QOS)
-            for name in ('processing_time', 'pipeline_latency'))
+        self._numbers = {name: publisher(Float64, f'~/debug/{name}', OUTPUT_QOS)
+                         for name in report_messages.NUMBERS}
+        self._typed = TypedOutputs(node)
 
     def publish(self, report: SceneReport, frame_id: str, marker_frame_id: str,
                 lifetime_sec: float) -> SceneReport:
@@ -79,19 +81,22 @@ class Outputs:
             report = replace(report, age_ms=(now_ns - report.stamp) * 1e-6 if now_ns else None)
             self._said_ns = now_ns
             self._description.publish(String(data=report.answer.description))
-            self._risk.publish(to_risk(report, self._risk_name, frame_id))
+            self._risk.publish(report_messages.risk(
+                make_message, report, self._risk_name, frame_id))
             self._report.publish(String(data=report.to_json()))
-            self._markers.publish(to_markers(report, marker_frame_id, lifetime_sec))
-            self._processing_ms.publish(Float64(data=report.latency_ms['total']))
-            if report.age_ms is not None:
-                self._latency_ms.publish(Float64(data=report.age_ms))
+            self._markers.publish(report_messages.markers(
+                make_message, report, marker_frame_id, lifetime_sec))
+            self._typed.publish(report, frame_id)
+            for name, number in report_messages.numbers(report).items():
+                self._numbers[name].publish(Float64(data=number))
             return report
 
     def publish_risk(self, report: SceneReport, frame_id: str) -> None:
         """Say the risk alone, of an answer that is still being written; see :meth:`publish`."""
         with self.lock:
             self._said_ns = self._now_ns()
-            self._risk.publish(to_risk(report, self._risk_name, frame_id))
+            self._risk.publish(report_messages.risk(
+                make_message, report, self._risk_name, frame_id))
 
     def retract(self, reason: str) -> None:
         """Take the answer that stands back, once, with the reason as what is known instead."""
@@ -101,8 +106,9 @@ class Outputs:
             self._said_ns = None
             self._risk.publish(
                 to_unknown_risk(reason, self._risk_name, HARDWARE_ID, self._now_ns()))
-            self._markers.publish(to_no_markers())
+            self._markers.publish(report_messages.no_markers(make_message))
             self._description.publish(String())
+            self._typed.retract(reason, self._now_ns())
 
     def retract_if_old(self, limit_sec: float) -> None:
         """Take the answer back if none has followed it for so long, in the time of the node."""
@@ -132,4 +138,5 @@ class Outputs:
     def is_heard(self) -> bool:
         """Return whether somebody listens to what is described."""
         return any(publisher.get_subscription_count() for publisher in (
-            self._description, self._risk, self._markers, self._report))
+            self._description, self._risk, self._markers, self._report,
+            *self._typed.publishers))

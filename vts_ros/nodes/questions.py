@@ -10,14 +10,53 @@ from itertools import count
 import threading
 from typing import Any
 
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.jobs import INTERRUPTED, Jobs, QUESTION
 from vts_ros.nodes.outputs import Outputs
-from vts_ros.nodes.worker import Worker
+from vts_ros.nodes.worker import Stop, Worker
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 
+OnText = Callable[[int, str], object]
+
+#: Why a question has no answer that was taken back by who asked it.
+CANCELLED = 'cancelled'
 #: So many questions may wait; each holds up the descriptions for as long as its answer takes.
 MAX_QUESTIONS = 8
 MAX_QUESTION_CHARS = 500
+
+
+class Asked:
+    """
+    A question that was taken in.
+
+    Attributes
+    ----------
+    number
+        Its number.
+    reply
+        Its answer, and why there is none; one of them is empty.
+
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.reply: Future[tuple[str, str]] = Future()
+        self._cancelled = threading.Event()
+        self._job: Future[tuple[bool, str]] | None = None
+
+    def waits_for(self, job: Future[tuple[bool, str]]) -> None:
+        """Note which job of the worker answers it."""
+        self._job = job
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Return whether nobody wants the answer any more."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Give it up, also while it is answered."""
+        self._cancelled.set()
+        if self._job:
+            self._job.cancel()
 
 
 class Questions:
@@ -42,26 +81,50 @@ class Questions:
         self._numbers = count(1)
         self._places = threading.Semaphore(MAX_QUESTIONS)
 
-    def ask(self, question: str) -> None:
-        """Take a question in; its one reply comes on ``~/answer`` under its number."""
-        number = next(self._numbers)
+    def ask(self, question: str, on_text: OnText | None = None) -> Asked:
+        """
+        Take a question in; its one reply comes on ``~/answer`` under its number.
+
+        Parameters
+        ----------
+        on_text
+            Given its number and the answer piece by piece, beside ``~/answer_partial``.
+
+        """
+        asked = Asked(next(self._numbers))
         if not 0 < len(question.strip()) <= MAX_QUESTION_CHARS:
-            self._refuse(number, question, f'expected 1 to {MAX_QUESTION_CHARS} characters')
+            self._refuse(asked, question, f'expected 1 to {MAX_QUESTION_CHARS} characters')
         elif not self._places.acquire(blocking=False):
-            self._refuse(number, question, f'{MAX_QUESTIONS} others are waiting')
+            self._refuse(asked, question, f'{MAX_QUESTIONS} others are waiting')
         else:
             job = self._worker.submit(QUESTION, lambda stop: self._jobs.attempt(
-                lambda end: self._jobs.ask(number, question, end), stop))
-            job.add_done_callback(lambda done: self._reply(number, question, done))
+                lambda end: self._answer(asked, question, end, on_text), stop))
+            asked.waits_for(job)
+            job.add_done_callback(lambda done: self._reply(asked, question, done))
+        return asked
 
-    def _refuse(self, number: int, question: str, reason: str) -> None:
+    def _answer(self, asked: Asked, question: str, stop: Stop, on_text: OnText | None) -> str:
+        def tell(text: str) -> None:
+            self._outputs.reply_part(asked.number, text)
+            if on_text:
+                on_text(asked.number, text)
+
+        return self._jobs.ask(question, lambda: stop() or asked.is_cancelled, tell)
+
+    def _refuse(self, asked: Asked, question: str, reason: str) -> None:
         self._health.counters['questions_refused'] += 1
         self._log.warning(f'question refused: {reason}', throttle_duration_sec=5.0)
-        self._outputs.reply(number, question[:MAX_QUESTION_CHARS], '', reason)
+        self._say(asked, question[:MAX_QUESTION_CHARS], '', reason)
 
-    def _reply(self, number: int, question: str, job: Future[tuple[bool, str]]) -> None:
+    def _reply(self, asked: Asked, question: str, job: Future[tuple[bool, str]]) -> None:
         self._places.release()
         is_answered, text = (False, INTERRUPTED) if job.cancelled() else job.result()
+        if is_answered:
+            self._say(asked, question, text, '')
+        else:
+            self._say(asked, question, '', CANCELLED if asked.is_cancelled else text)
+
+    def _say(self, asked: Asked, question: str, answer: str, error: str) -> None:
         if self._is_up():
-            self._outputs.reply(number, question, text if is_answered else '',
-                                '' if is_answered else text)
+            self._outputs.reply(asked.number, question, answer, error)
+        asked.reply.set_result((answer, error))

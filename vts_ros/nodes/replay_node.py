@@ -14,10 +14,10 @@ import time
 
 import rclpy
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import uninstall_signal_handlers
 from rclpy.utilities import remove_ros_args
 from rich.console import Console
 from rich.progress import Progress
@@ -28,7 +28,9 @@ from std_msgs.msg import String
 from vts_ros.errors import BagError
 from vts_ros.nodes.conversions import to_stamp
 from vts_ros.nodes.program_start import init_ros
+from vts_ros.nodes.replay_command import app
 from vts_ros.tools.bags import Bag, BagTopic, COMPRESSED_IMAGE, IMAGE
+from vts_ros.tools.cli.command_line import run
 
 STRING = 'std_msgs/msg/String'
 #: What is played: pictures, their calibration, and what a rendered drive says of itself.
@@ -73,9 +75,9 @@ class Pace:
 class Player(Node):
     """Publishes the serialised messages of a bag, when they are due."""
 
-    def __init__(self, bag: Bag, topic_prefix: str, clock: bool) -> None:
+    def __init__(self, bag: Bag, topic_prefix: str, clock: bool, played: Counter[str]) -> None:
         super().__init__('vts_replay')
-        self.played: Counter[str] = Counter()
+        self._played = played
         self._bag_topics = {
             connection.topic: connection for connection in bag.connections
             if connection.msgcount and _is_played(connection)}
@@ -128,7 +130,7 @@ class Player(Node):
             if not self.context.ok():
                 return
             self._publishers_of[connection.topic].publish(bytes(data))
-            self.played[connection.topic] += 1
+            self._played[connection.topic] += 1
             yield
 
     def flush(self) -> None:
@@ -190,36 +192,48 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
         bag is damaged.
 
     """
-    console = console or Console(stderr=True)
     if rate <= 0.0:
         raise BagError(f'rate is {rate:g}, expected more than 0')
-    if not rclpy.ok():
+    context = rclpy.get_default_context()
+    if context.handle is None:
         rclpy.init()
-    player = None
+    played: Counter[str] = Counter()
     try:
         with Bag(path) as bag:
-            player = Player(bag, topic_prefix, clock)
-            if not player.topics:
-                raise BagError(f'{path} has no topic that can be played')
-            if not player.wait_for_listener(wait_sec) and player.context.ok():
-                console.print(f'no node listens to {", ".join(player.topics)}; playing anyway')
-            try:
-                _play(bag, player, rate, loop, console)
-            finally:
-                player.flush()
-            if wrong := [text for name, text in _WRONG.items() if bag.counters[name]]:
-                raise BagError(f'{path} {", ".join(wrong)}; everything that can be read was '
-                               'played')
-    except (KeyboardInterrupt, ExternalShutdownException):
+            _replay(bag, played, rate=rate, loop=loop, clock=clock, topic_prefix=topic_prefix,
+                    wait_sec=wait_sec, console=console or Console(stderr=True))
+    except KeyboardInterrupt:
         pass
+    except Exception:
+        # A signal ends the context under whatever is just done with it, and even before the
+        # beginning. The interrupt of Python comes later, or is lost where Python cannot raise it.
+        if context.ok():
+            raise
     finally:
-        if player:
-            for topic, count in player.played.items():
-                console.print(f'{count} messages on {topic_prefix}{topic}')
-            player.destroy_node()
-        if rclpy.ok():
-            rclpy.shutdown()
-    return player.played if player else Counter()
+        rclpy.try_shutdown()
+        uninstall_signal_handlers()
+    return played
+
+
+def _replay(bag: Bag, played: Counter[str], *, rate: float, loop: bool, clock: bool,
+            topic_prefix: str, wait_sec: float, console: Console) -> None:
+    player = Player(bag, topic_prefix, clock, played)
+    try:
+        if not player.topics:
+            raise BagError(f'{bag.path} has no topic that can be played')
+        if not player.wait_for_listener(wait_sec) and player.context.ok():
+            console.print(f'no node listens to {", ".join(player.topics)}; playing anyway')
+        try:
+            _play(bag, player, rate, loop, console)
+        finally:
+            player.flush()
+        if wrong := [text for name, text in _WRONG.items() if bag.counters[name]]:
+            raise BagError(f'{bag.path} {", ".join(wrong)}; everything that can be read was '
+                           'played')
+    finally:
+        for topic, count in played.items():
+            console.print(f'{count} messages on {topic_prefix}{topic}')
+        player.destroy_node()
 
 
 #: What can be wrong with a recording that is played nevertheless.
@@ -240,13 +254,6 @@ def _play(bag: Bag, player: Player, rate: float, loop: bool, console: Console) -
 
 def main() -> int:
     """Run ``vts replay`` as an executable of ROS: what follows ``--ros-args`` is for ROS."""
-    try:
-        from vts_ros.nodes.replay_command import app
-        from vts_ros.tools.cli.command_line import run
-    except ModuleNotFoundError as error:
-        print(f"vts_replay: {error.name} is missing: pip install 'vts_ros[tools]'",
-              file=sys.stderr)
-        return 1
     init_ros('vts_replay', sys.argv[1:])
     sys.argv[1:] = remove_ros_args(sys.argv)[1:]
     return run(app)

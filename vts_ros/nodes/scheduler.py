@@ -10,12 +10,12 @@ from typing import Any
 
 from vts_ros.nodes.camera import Camera, Cameras
 from vts_ros.nodes.current_pictures import CurrentPictures
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.jobs import ASKED, CONTROL, DESCRIBE, JOBS, Jobs, READ
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_table import Parameters
 from vts_ros.nodes.worker import Stop, Worker
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 
 class Scheduler:

@@ -9,7 +9,8 @@ the worker runs the pipeline, always on the newest window; the outputs say what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future as Done
 from functools import wraps
 import os
 import signal
@@ -31,7 +32,6 @@ from std_srvs.srv import SetBool, Trigger
 from vts_ros.nodes.camera import Cameras
 from vts_ros.nodes.current_pictures import CurrentPictures
 from vts_ros.nodes.cv_bridge_images import find_converters
-from vts_ros.nodes.diagnostics import PipelineHealth
 from vts_ros.nodes.health_monitor import HealthMonitor
 from vts_ros.nodes.jobs import CONTROL, format_error, INTERRUPTED, Jobs
 from vts_ros.nodes.log_forwarding import forward_logs
@@ -42,11 +42,13 @@ from vts_ros.nodes.program_start import start_ros
 from vts_ros.nodes.qos import INPUT_QOS, OUTPUT_QOS
 from vts_ros.nodes.questions import Questions
 from vts_ros.nodes.scheduler import Scheduler
+from vts_ros.nodes.typed_requests import Described, TypedRequests
 from vts_ros.nodes.vehicle_state import VehicleState
 from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.nodes.worker import Worker
 from vts_ros.pipeline.frames import FrameBuffer
 from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.sparsify.compiled_steps import picture_size
 
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
@@ -111,6 +113,8 @@ class VtsNode(LifecycleNode):
         self.monitor = HealthMonitor(
             self, settings, clock, self.cameras, self.pictures, self.scheduler, self.worker,
             self._vehicle, self.health, self.outputs)
+        self._requests = TypedRequests(
+            self, self.questions, self._describe, self.cameras.frame_id)
         self._listen()
 
     def _listen(self) -> None:
@@ -229,14 +233,22 @@ class VtsNode(LifecycleNode):
 
     async def _on_describe_now(self, request: Trigger.Request, response: Trigger.Response
                                ) -> Trigger.Response:
-        # Awaited, not waited for: pictures come in the meantime, in the same thread.
+        response.success, response.message, _ = await self._describe()
+        return response
+
+    def _describe(self) -> Awaitable[Described]:
+        """Have the newest window described: awaited, as pictures come in the same thread."""
         executor, described = self.executor, Future()
         if executor:
             described.add_done_callback(lambda _: executor.wake())
-        self.scheduler.describe_now().add_done_callback(lambda done: described.set_result(
-            (False, INTERRUPTED) if done.cancelled() else done.result()))
-        response.success, response.message = await described
-        return response
+
+        def note(done: Done[tuple[bool, str]]) -> None:
+            # In the thread of the worker, which has begun nothing else.
+            success, text = (False, INTERRUPTED) if done.cancelled() else done.result()
+            described.set_result(Described(success, text, self.health.report if success else None))
+
+        self.scheduler.describe_now().add_done_callback(note)
+        return described
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response
                    ) -> SetBool.Response:

@@ -58,6 +58,8 @@ class Moment(NamedTuple):
         Whether the guard lets the pictures of the window pass; None without one.
     doing
         What the car does, in the words of ``Vehicle.facts``.
+    size
+        Height and width of the newest picture; None where nobody looked.
 
     """
 
@@ -65,6 +67,7 @@ class Moment(NamedTuple):
     proposals: Mapping[str, Proposal]
     is_known: bool | None = None
     doing: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 class Standing(NamedTuple):

@@ -103,6 +103,6 @@ class PipelineConfig:
     mode: str = 'window'
     group_frames: int = 5
     kv_tokens: int = 8192
-    draft: bool = False
+    draft: bool = True
     speak: str = 'always'
     speak_every_sec: float = 5.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import io
 import re
 import threading
+from typing import Protocol
 import warnings
 
 import cv2
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 import simplejpeg
 
 from vts_ros.errors import FrameError
-from vts_ros.pipeline.raw_images import RawImage
 from vts_ros.rgb import check_rgb
 
 #: More than any camera of a car has. A few bytes can claim to be a picture that fills the memory.
@@ -100,6 +100,19 @@ def _check_header(data: bytes) -> bool:
     return has_exif
 
 
+class Unconverted(Protocol):
+    """A picture that becomes RGB when a window needs it: a raw message, one of a video."""
+
+    @property
+    def nbytes(self) -> int:
+        """Return how many bytes are held for it."""
+        ...
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return it as uint8 (height, width, 3); raise FrameError if that does not work."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """
@@ -112,14 +125,14 @@ class Frame:
     stamp_ns
         Acquisition time in nanoseconds.
     data
-        Compressed bytes, a raw image that is not yet converted, or a uint8 array of shape
+        Compressed bytes, a picture that is not yet converted, or a uint8 array of shape
         (height, width, 3), RGB.
 
     """
 
     camera: str
     stamp_ns: int
-    data: bytes | RawImage | NDArray[np.uint8]
+    data: bytes | Unconverted | NDArray[np.uint8]
 
     @property
     def key(self) -> tuple[str, int]:
@@ -129,17 +142,13 @@ class Frame:
     @property
     def size_bytes(self) -> int:
         """Return how many bytes are held for it."""
-        if isinstance(self.data, bytes):
-            return len(self.data)
-        return self.data.data.nbytes if isinstance(self.data, RawImage) else self.data.nbytes
+        return len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
 
     def rgb(self) -> NDArray[np.uint8]:
         """Return the picture as uint8 (height, width, 3); raise FrameError if it is broken."""
         if isinstance(self.data, bytes):
             return decode_image(self.data)
-        if isinstance(self.data, RawImage):
-            return self.data.rgb()
-        return check_rgb(self.data)
+        return check_rgb(self.data) if isinstance(self.data, np.ndarray) else self.data.rgb()
 
 
 Window = Sequence[Frame]

@@ -53,6 +53,7 @@ __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipelin
 
 Stop = Callable[[], bool]
 OnReport = Callable[[SceneReport], None]
+OnAnswer = Callable[[Answer], None]
 OnBroken = Callable[[BrokenFrame], None]
 Result = TypeVar('Result')
 
@@ -198,7 +199,8 @@ class Pipeline:
 
     def describe(self, window: Window, stop: Stop | None = None,
                  vehicle: Vehicle | None = None, *, insist: bool = False,
-                 on_risk: OnReport | None = None) -> SceneReport:
+                 on_risk: OnReport | None = None, on_answer: OnAnswer | None = None
+                 ) -> SceneReport:
         """
         Say what the scene is and what the risk is.
 
@@ -215,6 +217,9 @@ class Pipeline:
         on_risk
             Given a partial report when the level is there and again when the object is, while
             the texts are still being written; not where the answer is unknown.
+        on_answer
+            Given what is there of the answer whenever more of it is written; not where the model
+            does not know such pictures.
 
         Raises
         ------
@@ -239,8 +244,12 @@ class Pipeline:
         self._notes.look(prepared)
         options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
         early = self._early_risk(prepared, watch, stop, on_risk)
-        options['on_text'] = early.on_text if until_risk is None else _both(
-            early.on_text, until_risk.on_text)
+        listeners: list[OnText] = [early.on_text]
+        if until_risk is not None:
+            listeners.append(until_risk.on_text)
+        if on_answer is not None and self.knows(prepared) is not False:
+            listeners.append(self._growing(prepared, on_answer))
+        options['on_text'] = _all(listeners)
         (generation,), (row,) = self.generate(
             [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
         is_whole = until_risk is None or not until_risk.is_over
@@ -276,6 +285,17 @@ class Pipeline:
 
         return EarlyRisk(lambda text: self._inspect(prepared, text).answer, tell, self.clock,
                          is_thought=self._begins_in_thought())
+
+    def _growing(self, prepared: PreparedWindow, on_answer: OnAnswer) -> OnText:
+        """Return what reads an answer anew with each piece of it."""
+        text = ''
+
+        def on_text(piece: str) -> None:
+            nonlocal text
+            text += piece
+            on_answer(self._inspect(prepared, text).answer)
+
+        return on_text
 
     def _look(self, window: Window, vehicle: Vehicle | None, watch: Stopwatch) -> Moment:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
@@ -406,7 +426,8 @@ class Pipeline:
             steps=places([entry.frames for entry in prepared.entries], frames)
             if self.language_model.step_frames > 1 else (),
             latency_ms=latency_ms, model=self.language_model.name,
-            engine=self.sparsifier.engine, in_distribution=self.knows(prepared))
+            engine=self.sparsifier.engine, in_distribution=self.knows(prepared),
+            size=prepared.entries[-1].size)
 
     def _inspect(self, prepared: PreparedWindow, text: str) -> Parsed:
         """Read an answer about a window, perhaps one that is cut off."""
@@ -588,7 +609,7 @@ class _Planner:
             risk=max(float(entry.proposal.saliency.max()) for entry in newest.values()))
 
 
-def _both(*listeners: OnText) -> OnText:
+def _all(listeners: Sequence[OnText]) -> OnText:
     """Return what hands the pieces of an answer to several; each may want no more of them."""
     wanting = list(listeners)
 

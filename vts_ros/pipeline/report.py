@@ -73,6 +73,8 @@ class SceneReport:
         Rows and columns of visual tokens per frame, of the newest one where they differ.
     grids
         Those of each frame where they differ, as with cameras of different sizes.
+    size
+        Height and width of the newest picture in pixels; None in reports of before.
     steps
         As a video, which frames have their visual tokens in common, by their place in ``frames``;
         grids and ``keep`` are then those of steps, in this order. Empty where each has its own.
@@ -121,6 +123,7 @@ class SceneReport:
     time_to_risk_ms: float | None = None
     is_partial: bool = False
     grids: tuple[tuple[int, int], ...] = ()
+    size: tuple[int, int] | None = None
     steps: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -188,6 +191,7 @@ class SceneReport:
             'stamp': self.stamp,
             'frames': [asdict(frame) for frame in self.frames],
             'key_frame': asdict(self.key_frame),
+            'picture': self.size and {'width': self.size[1], 'height': self.size[0]},
             'description': answer.description,
             'risk': {'level': answer.risk},
             'object': asdict(risk_object) if risk_object else None,
@@ -230,7 +234,7 @@ class SceneReport:
         if data.get('schema') != SCHEMA_VERSION:
             raise ValueError(f'report schema {data.get("schema")!r}, expected {SCHEMA_VERSION}')
         try:
-            found = data['object']
+            found, picture = data['object'], data.get('picture')
             return cls(
                 stamp=data['stamp'],
                 frames=tuple(FrameRef(**frame) for frame in data['frames']),
@@ -253,6 +257,7 @@ class SceneReport:
                 time_to_risk_ms=data.get('time_to_risk_ms'),
                 is_partial=data.get('partial', False),
                 grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
+                size=picture and (picture['height'], picture['width']),
                 steps=tuple(tuple(step) for step in data['tokens'].get('steps', ())),
                 # Reports of before have none of these, and are all answers of their own.
                 **{name: None if data.get(name) == data['stamp'] else data.get(name)

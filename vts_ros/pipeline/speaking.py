@@ -31,7 +31,7 @@ def moment_of(looks: Sequence[FrameLook], is_known: bool | None,
     """Return what is cheap to know of the newest moment of a window."""
     return Moment(looks[-1].frame.stamp_ns,
                   {look.frame.camera: look.proposal for look in looks}, is_known,
-                  tuple(vehicle.facts()) if vehicle is not None else ())
+                  tuple(vehicle.facts()) if vehicle is not None else (), looks[-1].size)
 
 
 class Stands(NamedTuple):
@@ -109,7 +109,7 @@ class Speaking:
             grids=tuple(grid_of.get(step[0].camera, last.grid) for step in steps if last.grids),
             steps=places(steps, window) if last.steps else (),
             latency_ms=latency_ms, time_to_risk_ms=latency_ms['total'],
-            in_distribution=now.is_known,
+            in_distribution=now.is_known, size=now.size,
             asked_stamp=self._stands.moment.stamp_ns, text_stamp=self._stands.text_stamp)
 
     def take(self, why: str) -> Stands | None:

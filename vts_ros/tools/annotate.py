@@ -27,9 +27,10 @@ from vts_ros.pipeline.report import FrameRef, SceneReport
 from vts_ros.tools import pictures as visuals
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
 from vts_ros.tools.answer_video import AnswerVideo
-from vts_ros.tools.bags import count_broken, read_frames, REASON, until_damage
+from vts_ros.tools.bags import count_broken, is_video_file, read_frames, REASON, until_damage
 from vts_ros.tools.report_page import report_page
 from vts_ros.tools.timeline import draw_timeline
+from vts_ros.tools.videos import read_video
 from vts_ros.vlm.answers import RISK_LEVELS
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ HOPELESS = 3
 LOG = logging.getLogger(__name__)
 
 COUNTER_TEXTS = {
-    'frames': 'frames read from the bag',
+    'frames': 'frames read from the recording',
     'admitted': 'frames that went into a window',
     'thinned': 'frames left out because they came sooner than the window wants them',
     'duplicate': 'frames with the stamp of the frame before',
@@ -64,7 +65,7 @@ COUNTER_TEXTS = {
     'broken': 'frames that could not be decoded (left out)',
     'no_stamp': 'frames without a stamp (the receive time was taken)',
     'truncated': 'files of the bag that were cut off (read as far as possible)',
-    'damaged': 'places where the bag is damaged (what is there is left out)',
+    'damaged': 'places where the recording is damaged (what is there is left out)',
     'missing': 'files of the bag that are not there',
     'not_understood': 'topics that are not of ROS 2 (left out)',
     'overtaken': 'answers that the node would not have given, as a newer window came first (left '
@@ -244,7 +245,7 @@ def describe_frames(pipeline: Describer, frames: Iterable[Frame], *,
         raise failure
 
 
-def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
+def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
              topics: Sequence[str] | None = None, every: int = 1,
              buffer: FrameBuffer | None = None, progress: Progress | None = None) -> Summary:
     """
@@ -252,8 +253,8 @@ def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
 
     Parameters
     ----------
-    bag
-        Directory or storage file of a rosbag2 recording.
+    source
+        Directory or storage file of a rosbag2 recording, or a video file.
     out
         Folder for the results; made if needed, results of an earlier run are replaced.
     pipeline
@@ -269,8 +270,8 @@ def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
 
     Raises
     ------
-    BagError
-        If the bag cannot be read or has no camera.
+    BagError, VideoError
+        If the recording cannot be read or has no camera.
     AnnotateError
         If there is no answer, or the results cannot be written.
 
@@ -278,9 +279,10 @@ def annotate(bag: str | Path, out: str | Path, pipeline: Pipeline, *,
     counters: Counter[str] = Counter()
     # Frames are cached by camera and stamp, and another drive may have the same stamps.
     pipeline.clear()
-    frames = until_damage(read_frames(bag, topics, counters), counters)
+    frames = read_video(source, counters) if is_video_file(source) else until_damage(
+        read_frames(source, topics, counters), counters)
     pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters)
-    return write_outputs(pairs, out, source=bag, counters=counters, info=pipeline.info(),
+    return write_outputs(pairs, out, source=source, counters=counters, info=pipeline.info(),
                          progress=progress)
 
 
@@ -303,7 +305,7 @@ def write_outputs(pairs: Iterable[Pair], out: str | Path, *, source: str | Path,
     out
         Folder for the results.
     source
-        The bag that the frames come from.
+        The bag or the video that the frames come from; a video gets no annotated bag.
     counters, info
         What is told about the run on the page.
     progress
@@ -418,7 +420,7 @@ class _Writing:
         self._pictures(summary)
         self._page(summary)
         self._move()
-        self._add_bag(counters)
+        self._add_bag(counters, summary.info)
         if counters != summary.counters:
             # What the bag was like is told on the page, too.
             summary = replace(summary, counters=dict(counters))
@@ -426,17 +428,19 @@ class _Writing:
             self._move()
         return summary
 
-    def _add_bag(self, counters: Counter[str]) -> None:
+    def _add_bag(self, counters: Counter[str], info: Mapping[str, str]) -> None:
         """Write the annotated bag and move it to its place; whatever happens, no more is lost."""
         made, place = self.folder / ANNOTATED_BAG, self.out / ANNOTATED_BAG
         try:
             # That of an earlier run is about other answers, and takes room.
             if place.exists():
                 shutil.rmtree(place)
+            if is_video_file(self.source):
+                return
             with self.interrupts.allowed():
                 write_annotated_bag(self.source, made, (
                     Answered(report, self._overlay(i)) for i, report in enumerate(self.reports)),
-                    counters=counters)
+                    counters=counters, info=info)
             os.replace(made, place)
         except (Exception, KeyboardInterrupt) as error:
             self.bag_failure = error if str(error) else BagError('interrupted')

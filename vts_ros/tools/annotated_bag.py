@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,15 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import TypesysError
 
 from vts_ros.errors import BagError, FrameError
-from vts_ros.pipeline.report import FrameRef, RISK_STATUS_LEVELS, SceneReport
-from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, frame_ref, TYPESTORE, until_damage
+from vts_ros.pipeline import report_messages as messages
+from vts_ros.pipeline.pipeline_health import PipelineHealth
+from vts_ros.pipeline.report import FrameRef, SceneReport
+from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, frame_id_of, frame_ref, until_damage
+from vts_ros.tools.foxglove_layout import FILE, foxglove_layout
+from vts_ros.tools.message_definitions import make_message, serialise, typestore
+
+#: Where text stands in RViz, and for how long: the defaults of the node.
+_MARKER_FRAME, _MARKER_SEC = 'base_link', 10.0
 
 
 class Answered(NamedTuple):
@@ -27,9 +35,10 @@ class Answered(NamedTuple):
 
 
 class _TimedAnswer(NamedTuple):
-    """An answer, the frame_id of its newest frame, and when it is there."""
+    """An answer, topic and frame_id of its newest frame, and when it is there."""
 
     answer: Answered
+    topic: str
     frame_id: str
     at_ns: int
 
@@ -51,9 +60,9 @@ class _Worker:
         self._waiting: _TimedAnswer | None = None
         self.overtaken = 0
 
-    def add(self, answer: Answered, frame_id: str, received_ns: int) -> None:
+    def add(self, answer: Answered, topic: str, frame_id: str, received_ns: int) -> None:
         """Take a window when its newest frame is received."""
-        new = _TimedAnswer(answer, frame_id, received_ns)
+        new = _TimedAnswer(answer, topic, frame_id, received_ns)
         if self._busy is None:
             self._busy = new._replace(at_ns=received_ns + new.latency_ns)
             return
@@ -72,12 +81,14 @@ class _Worker:
 
 def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterable[Answered],
                         node: str = '/vts_node', overlay: str = '/vts_overlay',
-                        counters: Counter[str] | None = None) -> int:
+                        counters: Counter[str] | None = None,
+                        info: Mapping[str, str] | None = None) -> int:
     """
     Copy a bag and add the answers under the topics of the node and of the overlay.
 
     An answer is received when the node would have given it: the measured latency after its newest
     frame was received, or after the answer before. One that a newer window overtakes is left out.
+    The definitions of all messages are in the file, and beside it is a layout for Foxglove.
 
     Parameters
     ----------
@@ -92,6 +103,8 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
     counters
         Where to count the topics that were ``not_copied``, as nothing here knows their type, and
         the answers that were ``overtaken``.
+    info
+        What runs where, for diagnostics.
 
     Returns
     -------
@@ -108,16 +121,17 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
         with Bag(source) as bag, Writer(target, version=9,
                                         storage_plugin=StoragePlugin.MCAP) as writer:
             copies = _copy_connections(bag, writer, (node, overlay), counters)
-            outputs = {name: writer.add_connection(
-                f'{overlay if name == _PICTURE else node}/{name}', msgtype, typestore=TYPESTORE)
-                for name, msgtype in _OUTPUTS.items()}
-            return _copy_with_answers(bag, writer, copies, outputs, answers, counters)
+            speaker = _Speaker(writer, copies, node, overlay, info or {})
+            written = _copy_with_answers(bag, writer, copies, speaker.say, answers, counters)
+        namespace = node.rpartition('/')[0]
+        (Path(target) / FILE).write_text(foxglove_layout(namespace, speaker.pictures), 'utf-8')
+        return written
     except WriterError as error:
         raise BagError(f'{target} cannot be written: {" ".join(str(error).split())}') from error
 
 
 def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
-                       outputs: dict[str, Connection], answers: Iterable[Answered],
+                       say: Callable[[_TimedAnswer], None], answers: Iterable[Answered],
                        counters: Counter[str]) -> int:
     # After the clock went back, a camera may have a second picture with the same stamp.
     waiting: dict[FrameRef, deque[Answered]] = defaultdict(deque)
@@ -130,8 +144,7 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
     def write_due(until_ns: float) -> None:
         nonlocal written
         for ready in worker.ready(until_ns):
-            for name, data in _serialise(ready.answer, ready.frame_id).items():
-                writer.write(outputs[name], ready.at_ns, data)
+            say(ready)
             written += 1
 
     for connection, received_ns, data in until_damage(bag.messages(copies), Counter()):
@@ -144,7 +157,7 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
         except FrameError:
             continue
         if found := waiting.get(frame_ref(message, connection, received_ns)):
-            worker.add(found.popleft(), message.header.frame_id, received_ns)
+            worker.add(found.popleft(), connection.topic, frame_id_of(message), received_ns)
     write_due(float('inf'))
     counters['overtaken'] += worker.overtaken
     return written
@@ -166,34 +179,86 @@ def _copy_connections(bag: Bag, writer: Writer, nodes: Sequence[str], counters: 
     return copies
 
 
-#: The drawn pictures, called as the overlay calls them.
+#: The drawn pictures, called as the overlay calls them: RViz draws no annotations.
 _PICTURE = 'image_annotated/compressed'
+_DIAGNOSTICS = '/diagnostics'
+_NUMBER, _STRING = 'std_msgs/msg/Float64', 'std_msgs/msg/String'
+#: What the node publishes under its name.
 _OUTPUTS = {
-    'report': 'std_msgs/msg/String',
-    'scene_description': 'std_msgs/msg/String',
-    'risk': 'diagnostic_msgs/msg/DiagnosticArray',
-    _PICTURE: COMPRESSED_IMAGE,
+    'report': _STRING,
+    'scene_description': _STRING,
+    'risk': messages.RISK,
+    'markers': messages.MARKERS,
+    'detections': messages.DETECTIONS,
+    'annotations': messages.ANNOTATIONS,
+    'scene': messages.SCENE,
+    **{f'debug/{name}': _NUMBER for name in messages.NUMBERS},
 }
 
 
-def _serialise(answer: Answered, frame_id: str) -> dict[str, bytes]:
-    report, types = answer.report, TYPESTORE.types
-    header = types['std_msgs/msg/Header'](
-        stamp=types['builtin_interfaces/msg/Time'](*divmod(report.stamp, 1_000_000_000)),
-        frame_id=frame_id)
-    string = types['std_msgs/msg/String']
-    said = report.answer
-    status = types['diagnostic_msgs/msg/DiagnosticStatus'](
-        level=RISK_STATUS_LEVELS[said.risk], name='vts_node: risk', message=said.explanation,
-        hardware_id=', '.join(report.cameras),
-        values=[types['diagnostic_msgs/msg/KeyValue'](*item)
-                for item in report.risk_values.items()])
-    messages = {
-        'report': string(report.to_json()),
-        'scene_description': string(said.description),
-        'risk': types['diagnostic_msgs/msg/DiagnosticArray'](header, [status]),
-        _PICTURE: types[COMPRESSED_IMAGE](
-            header, 'jpeg', np.fromfile(answer.overlay, np.uint8)),
-    }
-    return {name: bytes(TYPESTORE.serialize_cdr(message, _OUTPUTS[name]))
-            for name, message in messages.items()}
+class _Speaker:
+    """
+    Puts an answer on the topics of the node and of the overlay.
+
+    Parameters
+    ----------
+    writer
+        Takes the messages.
+    copies
+        Connections of the topics that are copied.
+    node, overlay
+        Names of the nodes.
+    info
+        What runs where, for diagnostics.
+
+    """
+
+    def __init__(self, writer: Writer, copies: Mapping[str, Connection], node: str, overlay: str,
+                 info: Mapping[str, str]) -> None:
+        self._writer, self._node, self._info = writer, node.lstrip('/'), info
+        self._at_ns = 0
+        self._shown: set[str] = set()
+        self._health = PipelineHealth(seconds=lambda: 1e-9 * self._at_ns)
+        self._connections = {name: self._add(f'{node}/{name}', msgtype)
+                             for name, msgtype in _OUTPUTS.items()}
+        self._connections[_PICTURE] = self._add(f'{overlay}/{_PICTURE}', COMPRESSED_IMAGE)
+        shared = copies.get(_DIAGNOSTICS)
+        self._connections[_DIAGNOSTICS] = shared if shared and shared.msgtype == messages.RISK \
+            else self._add(_DIAGNOSTICS, messages.RISK)
+
+    def _add(self, topic: str, msgtype: str) -> Connection:
+        return self._writer.add_connection(topic, msgtype, typestore=typestore())
+
+    @property
+    def pictures(self) -> list[str]:
+        """Return the topics of the pictures that were spoken of."""
+        return sorted(self._shown)
+
+    def say(self, ready: _TimedAnswer) -> None:
+        """Write what the nodes would have published."""
+        self._at_ns, frame_id = ready.at_ns, ready.frame_id
+        self._shown.add(ready.topic)
+        report = replace(ready.answer.report,
+                         age_ms=1e-6 * (ready.at_ns - ready.answer.report.stamp))
+        self._health.described(report)
+        said = {
+            'report': make_message(_STRING, data=report.to_json()),
+            'scene_description': make_message(_STRING, data=report.answer.description),
+            'risk': messages.risk(make_message, report, f'{self._node}: risk', frame_id),
+            'markers': messages.markers(make_message, report, _MARKER_FRAME, _MARKER_SEC),
+            'detections': messages.detections(make_message, report, frame_id),
+            'annotations': messages.image_annotations(make_message, report),
+            'scene': messages.scene(make_message, report, frame_id),
+            **{f'debug/{name}': make_message(_NUMBER, data=number)
+               for name, number in messages.numbers(report).items()},
+            _PICTURE: make_message(
+                COMPRESSED_IMAGE, header=messages.header(make_message, report.stamp, frame_id),
+                format='jpeg', data=np.fromfile(ready.answer.overlay, np.uint8)),
+            _DIAGNOSTICS: make_message(
+                messages.RISK, header=messages.header(make_message, ready.at_ns),
+                status=self._health.statuses(
+                    make_message, self._node, self._info, 'of a recording')),
+        }
+        for name, message in said.items():
+            connection = self._connections[name]
+            self._writer.write(connection, ready.at_ns, serialise(message, connection.msgtype))

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import cv2
-import numpy as np
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from vts_ros.tools.pictures import Picture
 
@@ -16,6 +17,8 @@ from vts_ros.tools.pictures import Picture
 VIDEO_FPS = 10
 MAX_HOLD_SEC = 5.0
 LAST_HOLD_SEC = 1.0
+#: H.264 is what every browser plays. Small text must stay readable.
+CODEC, QUALITY = 'libx264', {'crf': '23', 'preset': 'veryfast'}
 
 
 class AnswerVideo:
@@ -23,7 +26,8 @@ class AnswerVideo:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writer: cv2.VideoWriter | None = None
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
         self._pending: tuple[Picture, int] | None = None
 
     def __enter__(self) -> AnswerVideo:
@@ -32,10 +36,13 @@ class AnswerVideo:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Write the last picture, unless there was an error, and close the file."""
-        if self._pending and kind is None:
-            self._write(self._pending[0], LAST_HOLD_SEC)
-        if self._writer:
-            self._writer.release()
+        try:
+            if self._pending and kind is None:
+                self._write(self._pending[0], LAST_HOLD_SEC)
+                self._encode(None)
+        finally:
+            if self._container:
+                self._container.close()
 
     def add(self, picture: Picture, stamp_ns: int) -> None:
         """Show a picture from this stamp on."""
@@ -45,23 +52,28 @@ class AnswerVideo:
         self._pending = picture, stamp_ns
 
     def _write(self, picture: Picture, hold_sec: float) -> None:
-        if self._writer is None:
-            self._writer = _open_video(self._path, picture.shape[1], picture.shape[0])
-        bgr = np.ascontiguousarray(picture[..., ::-1])
+        if self._container is None:
+            self._open(picture.shape[1], picture.shape[0])
         for _ in range(max(1, round(hold_sec * VIDEO_FPS))):
-            self._writer.write(bgr)
+            self._encode(picture)
 
+    def _encode(self, picture: Picture | None) -> None:
+        """Write a picture; None what the encoder still holds."""
+        assert self._container is not None
+        assert self._stream is not None
+        frame = None if picture is None else av.VideoFrame.from_ndarray(picture, format='rgb24')
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except FFmpegError as error:
+            raise OSError(error.errno, error.strerror) from error
 
-def _open_video(path: Path, width: int, height: int) -> cv2.VideoWriter:
-    # Builds of OpenCV without an H.264 encoder are the rule and say so at length: keep them quiet.
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        for codec in ('avc1', 'mp4v'):
-            writer = cv2.VideoWriter(
-                str(path), cv2.VideoWriter.fourcc(*codec), VIDEO_FPS, (width, height))
-            if writer.isOpened():
-                return writer
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    raise OSError(f'this OpenCV cannot write {path.suffix} videos')
+    def _open(self, width: int, height: int) -> None:
+        # With the index in front, a browser plays it while it loads.
+        self._container = av.open(str(self._path), 'w', options={'movflags': '+faststart'})
+        try:
+            stream = self._container.add_stream(CODEC, rate=VIDEO_FPS, options=QUALITY)
+        except (FFmpegError, ValueError) as error:
+            raise OSError(f'this PyAV has no encoder for H.264 ({CODEC})') from error
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        self._stream = stream

@@ -1,18 +1,18 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded drives: read camera frames from rosbag2 bags. No ROS."""
+"""Recorded drives: read camera frames from bags. No ROS."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 import logging
 from pathlib import Path
 import re
 import tempfile
 from textwrap import shorten
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 
 from rosbags.interfaces import (
     Connection,
@@ -33,8 +33,10 @@ import yaml
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
-from vts_ros.pipeline.raw_images import camera_name, RawImage
+from vts_ros.pipeline.raw_images import camera_name, DECODE, is_video, new_decoder, RawImage
 from vts_ros.pipeline.report import FrameRef
+from vts_ros.tools.ros1_file import Ros1File
+from vts_ros.tools.ros1_file import SUFFIX as ROS1
 from vts_ros.tools.sqlite_file import SqliteFile
 from vts_ros.tools.storages import (
     McapFile,
@@ -46,16 +48,24 @@ from vts_ros.tools.storages import (
     ZSTD_SUFFIXES,
 )
 
+if TYPE_CHECKING:
+    from vts_ros.pipeline.video_packets import PacketDecoder
+
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 BAG_SUFFIXES = ('.mcap', '.db3')
-VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm')
-#: Topics of packets of a video; no single one is a picture.
-VIDEO_TYPES = {'foxglove_msgs/msg/CompressedVideo',
-               'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'}
-#: Formats of a CompressedImage that are packets of a video.
-_VIDEO_FORMAT = re.compile(r'h\.?26[45]|hevc|av1|vp[89]', re.IGNORECASE)
-DECODE = 'decode it first: ros2 run image_transport republish, and record what that publishes'
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v', '.ts', '.mts', '.mpg', '.mpeg',
+                  '.h264', '.h265', '.hevc')
+#: Topics of packets of a video; no single one is a picture. Bags that do not define them are read
+#: with these definitions.
+VIDEO_TYPES = {
+    'foxglove_msgs/msg/CompressedVideo':
+        'builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n',
+    'ffmpeg_image_transport_msgs/msg/FFMPEGPacket':
+        'std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n'
+        'uint8 flags\nbool is_bigendian\nuint8[] data\n'}
+_STORAGES: dict[str, Callable[[Path, Counter[str]], Storage]] = {
+    '.mcap': McapFile, '.db3': SqliteFile, ROS1: Ros1File}
 #: Languages in which ROS 2 defines messages; empty: not at all.
 _LANGUAGES = ('ros2msg', 'ros2idl', 'omgidl', '')
 #: Readers quote what they could not read, in full.
@@ -66,14 +76,24 @@ REASON = 'broken: '
 MOST_REASONS = 8
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+for _name, _definition in VIDEO_TYPES.items():
+    TYPESTORE.register(get_types_from_msg(_definition, _name))
 
 #: Image topics that are no camera: depth maps, and pictures that this package has drawn.
 _NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
-#: Depth cameras publish these beside their colour.
-_DEPTH_NAME = re.compile(r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*)([/_]|$)')
+#: What is published beside pictures in colour: by depth cameras, by night vision, by networks.
+_OTHER_NAME = re.compile(
+    r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*|thermal|lwir|masks?|segmentation|semantics?|'
+    r'labels?|instances?|confidence)([/_]|$)')
+#: Pictures that were made of those of a camera.
+_MADE = re.compile(r'[/_](rect(ified)?|undist(orted)?)(?=[/_]|$)')
 _DEPTH_KIND = re.compile(r'(16[US]|32[FS]|64F)C1\b')
 #: Behind this the topics of one camera differ.
-_OF_CAMERA = re.compile(r'/image(_(raw|color|mono|rect(_(raw|color|mono))?))?(/compressed)?$')
+_OF_CAMERA = re.compile(r'(/image(_(raw|color|mono|rect(_(raw|color|mono))?))?)?'
+                        r'(/(compressed|ffmpeg|foxglove|h26[45]|video))?$')
+
+#: What these are, for people.
+OTHERS = 'depth, infrared or masks'
 
 LOG = logging.getLogger(__name__)
 
@@ -100,7 +120,7 @@ class NodeInputs(NamedTuple):
 
 class Bag:
     """
-    A rosbag2 recording (MCAP or sqlite3, compressed or not), as a context manager.
+    A recording of rosbag2 (MCAP or sqlite3, compressed or not) or ROS 1, as a context manager.
 
     It is opened as far as it can be read. What was wrong with it is counted: files that were
     ``truncated`` or cannot be read, files that are ``missing``, topics that are
@@ -157,12 +177,12 @@ class Bag:
         return sorted(
             CameraTopic(connection.topic, connection.msgtype, connection.msgcount)
             for connection in self.connections
-            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)
+            if connection.msgtype in (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES)
             and not _NOT_A_CAMERA.search(connection.topic))
 
     def cameras(self) -> list[CameraTopic]:
         """Return the image topics that hold pictures in colour, in the order of their names."""
-        return [camera for camera in self.image_topics() if not self._is_depth(camera)]
+        return [camera for camera in self.image_topics() if not self._is_other(camera)]
 
     def messages(self, topics: Iterable[str], since_ns: int = 0
                  ) -> Iterator[tuple[Connection, int, bytes]]:
@@ -209,20 +229,23 @@ class Bag:
     def deserialize(self, data: bytes, msgtype: str) -> Any:
         """Return the message; raise FrameError if the bytes are not one."""
         try:
-            return self._typestore.deserialize_cdr(data, msgtype)
+            message: Any = self._typestore.deserialize_cdr(data, msgtype)
+            if msgtype in VIDEO_TYPES:
+                # Of the one or the other kind, whatever the recording says of its type.
+                stamp_ns(message), frame_id_of(message), _format_of(message), message.data
+            return message
         # What a garbled message or definition makes of it depends on the garbling.
         except Exception as error:
             raise FrameError(f'message cannot be read: {_one_line(error)}') from error
 
-    def _is_depth(self, camera: CameraTopic) -> bool:
-        """Return whether pictures are of depth or infrared, by their name or the first of them."""
-        if _DEPTH_NAME.search(camera.topic):
+    def _is_other(self, camera: CameraTopic) -> bool:
+        """Return whether pictures are none in colour, by their name or the first of them."""
+        if _OTHER_NAME.search(camera.topic):
             return True
         try:
             for connection, _, data in self.messages([camera.topic]):
                 message = self.deserialize(data, connection.msgtype)
-                kind = message.encoding if camera.msgtype == IMAGE else message.format
-                return bool(_DEPTH_KIND.match(kind))
+                return bool(_DEPTH_KIND.match(_format_of(message)))
         except (BagError, FrameError):
             pass
         return False
@@ -230,17 +253,13 @@ class Bag:
     def _open(self) -> None:
         if not self.path.exists():
             raise BagError(f'{self.path} does not exist')
-        if self.path.suffix == '.bag':
-            raise BagError(f'{self.path} is a ROS 1 bag; convert it: rosbags-convert --src '
-                           f'{self.path.name} --dst {self.path.stem}')
-        if self.path.suffix.lower() in VIDEO_SUFFIXES:
-            raise BagError(f'{self.path} is a video, not a rosbag2 bag; publish it (ros2 run '
-                           'image_publisher image_publisher_node FILE) and record that')
+        if is_video_file(self.path):
+            raise BagError(f'{self.path} is a video, not a rosbag2 bag; give it to --video')
         files = self._files()
         if not files and self.path.is_dir():
             raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3)')
         if not files:
-            raise BagError(f'{self.path} is not a rosbag2 bag (no .mcap, no .db3)')
+            raise BagError(f'{self.path} is not a rosbag2 bag (no .mcap, no .db3, no .bag)')
         for file in files:
             try:
                 self._storages.append(self._open_file(file))
@@ -261,15 +280,14 @@ class Bag:
                 return self._open_file(unpack(file, Path(folder)))
             except BagError as error:
                 raise BagError(str(error).replace(folder, str(file.parent))) from error
-        storage: Storage = (McapFile if file.suffix == '.mcap' else SqliteFile)(
-            file, self.counters)
+        storage: Storage = _STORAGES[file.suffix](file, self.counters)
         self._stack.callback(storage.close)
         return storage
 
     def _files(self) -> list[Path]:
         """Return the storage files; what metadata names beyond them is told to be missing."""
         if not self.path.is_dir():
-            return [self.path] if _is_storage(self.path) else []
+            return [self.path] if _is_storage(self.path) or self.path.suffix == ROS1 else []
         there = {file.name: file for file in sorted(self.path.iterdir()) if _is_storage(file)}
         # A file that lies there both ways is one.
         for name in [name for name in there if Path(name).suffix in ZSTD_SUFFIXES]:
@@ -314,6 +332,11 @@ class Bag:
                        '', sum(part.messages for part in topics),
                        ConnectionExtRosbag2('cdr', _qos(topics[0].qos)), self)
             for number, ((topic, msgtype), topics) in enumerate(used.items(), 1)]
+
+
+def is_video_file(path: str | Path) -> bool:
+    """Return whether a recording is the file of a video and no bag."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _is_storage(path: Path) -> bool:
@@ -429,6 +452,12 @@ def node_inputs(bag: str | Path, transport: str = 'auto') -> NodeInputs:
     kind = {'compressed': COMPRESSED_IMAGE, 'raw': IMAGE}.get(transport)
     with Bag(bag) as opened:
         found = _require_cameras(opened, msgtype=kind)
+        if videos := [camera.topic for camera in found if camera.msgtype in VIDEO_TYPES]:
+            LOG.warning('%s: the node does not hear the videos %s (vts annotate takes them)', bag,
+                        ', '.join(videos))
+            found = [camera for camera in found if camera.topic not in videos]
+        if not found:
+            raise BagError(f'{bag} has videos only; {DECODE}')
     # Not `auto`, which subscribes once somebody publishes: that is when the replay has begun, and
     # nobody could wait for the node before. Compressed pictures also arrive more surely.
     is_compressed = any(camera.msgtype == COMPRESSED_IMAGE for camera in found)
@@ -459,14 +488,15 @@ def _require_cameras(bag: Bag, topics: Sequence[str] | None = None, msgtype: str
     if not cameras:
         raise BagError(_no_cameras(bag, others))
     if others:
-        warn_once(f'{bag.path}: only pictures in colour are used, not {others} (depth or '
-                  'infrared)')
+        warn_once(f'{bag.path}: only pictures in colour are used, not {others} ({OTHERS}); '
+                  'a topic that is named is used all the same')
     # The same camera raw and compressed is one camera: take the one that is cheaper to read. So
     # is one that was recorded as it is and rectified; as it is comes first.
     best: dict[str, CameraTopic] = {}
+    order = (COMPRESSED_IMAGE, IMAGE, *VIDEO_TYPES)
     for camera in sorted(cameras, key=lambda camera: (
-            camera.msgtype != COMPRESSED_IMAGE, 'rect' in camera.topic)):
-        best.setdefault(_OF_CAMERA.sub('', camera.topic), camera)
+            order.index(camera.msgtype), bool(_MADE.search(camera.topic)), camera.topic)):
+        best.setdefault(_MADE.sub('', _OF_CAMERA.sub('', camera.topic)), camera)
     used = {_stem(camera) for camera in best.values()}
     if left_out := [camera.topic for camera in cameras if _stem(camera) not in used]:
         warn_once(f'{bag.path}: one topic of each camera is used, not {", ".join(left_out)}')
@@ -479,11 +509,8 @@ def _stem(camera: CameraTopic) -> str:
 
 def _no_cameras(bag: Bag, others: str) -> str:
     if others:
-        return (f'{bag.path} has no pictures in colour, only {others} (depth or infrared); a '
-                'topic that is named is used all the same')
-    if packets := sorted({connection.topic for connection in bag.connections
-                          if connection.msgtype in VIDEO_TYPES}):
-        return f'{bag.path} has packets of a video in {", ".join(packets)}; {DECODE}'
+        return (f'{bag.path} has no pictures in colour, only {others} ({OTHERS}); a topic that '
+                'is named is used all the same')
     found = sorted({connection.topic for connection in bag.connections})
     return f'{bag.path} has no camera pictures; its topics: {", ".join(found) or "none"}'
 
@@ -521,16 +548,16 @@ def read_frames_from(since_ns: int, bag: str | Path, topics: Sequence[str] | Non
     counters = Counter() if counters is None else counters
     with Bag(bag, counters) as opened:
         wanted = [camera.topic for camera in _require_cameras(opened, topics)]
+        frames = _Frames()
         for connection, received_ns, data in opened.messages(wanted, since_ns):
             try:
                 message = opened.deserialize(data, connection.msgtype)
-                frame = _to_frame(message, connection, received_ns)
+                for frame in frames.of(message, connection, received_ns):
+                    counters['frames'] += 1
+                    counters['no_stamp'] += not stamp_ns(message)
+                    yield received_ns, frame
             except FrameError as error:
                 count_broken(counters, error)
-                continue
-            counters['frames'] += 1
-            counters['no_stamp'] += not _stamp_ns(message)
-            yield received_ns, frame
 
 
 def until_damage(items: Iterator[Item], counters: Counter[str]) -> Iterator[Item]:
@@ -575,21 +602,46 @@ def read_windows(bag: str | Path, frames: int = 5, interval_sec: float = 0.4
             yield window
 
 
-def _stamp_ns(message: Any) -> int:
-    stamp = message.header.stamp
+def stamp_ns(message: Any) -> int:
+    """Return the stamp of a message with pictures, 0 where it has none."""
+    stamp = message.timestamp if hasattr(message, 'timestamp') else message.header.stamp
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def frame_id_of(message: Any) -> str:
+    """Return in which frame a message with pictures is."""
+    return str(message.frame_id if hasattr(message, 'frame_id') else message.header.frame_id)
+
+
+def _format_of(message: Any) -> str:
+    """Return what a message says of the form of its picture."""
+    return str(message.encoding if hasattr(message, 'encoding') else message.format)
 
 
 def frame_ref(message: Any, connection: Connection, received_ns: int) -> FrameRef:
     """Return camera and stamp of a picture; without a stamp it has the receive time."""
-    return FrameRef(camera=camera_name(connection.topic, message.header.frame_id),
-                    stamp=_stamp_ns(message) or received_ns)
+    return FrameRef(camera=camera_name(connection.topic, frame_id_of(message)),
+                    stamp=stamp_ns(message) or received_ns)
 
 
-def _to_frame(message: Any, connection: Connection, received_ns: int) -> Frame:
-    ref = frame_ref(message, connection, received_ns)
-    is_compressed = connection.msgtype == COMPRESSED_IMAGE
-    if is_compressed and _VIDEO_FORMAT.search(message.format):
-        raise FrameError(f'{connection.topic} has packets of a video ({message.format}); {DECODE}')
-    return Frame(ref.camera, ref.stamp,
-                 message.data.tobytes() if is_compressed else RawImage.of(message))
+class _Frames:
+    """Makes frames of messages; the video of a topic goes on from message to message."""
+
+    def __init__(self) -> None:
+        self._decoders: dict[str, PacketDecoder] = {}
+
+    def of(self, message: Any, connection: Connection, received_ns: int) -> Iterator[Frame]:
+        """Yield the pictures that a message completes; raise FrameError if it has none."""
+        ref = frame_ref(message, connection, received_ns)
+        kind = connection.msgtype
+        if kind == IMAGE:
+            yield Frame(ref.camera, ref.stamp, RawImage.of(message))
+        elif kind == COMPRESSED_IMAGE and not is_video(message.format):
+            yield Frame(ref.camera, ref.stamp, message.data.tobytes())
+        else:
+            topic = connection.topic
+            if topic not in self._decoders:
+                self._decoders[topic] = new_decoder(topic, _format_of(message))
+            decoder = self._decoders[topic]
+            for stamp, picture in decoder.decode(message.data.tobytes(), ref.stamp):
+                yield Frame(ref.camera, stamp, picture)

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-@app.command(epilog='Example: [bold]vts annotate --bag my_drive --out result --every 2[/bold], '
-                    'then open result/report.html.')
+@app.command(epilog='Example: [bold]vts annotate --bag my_drive --out result --every 2[/bold], or '
+                    '[bold]vts annotate --video dashcam.mp4[/bold], then open result/report.html.')
 @with_settings(SETTINGS)
 def annotate(
-    bag: Annotated[Path, typer.Option('--bag', help=BAG_HELP, show_default=False)],
+    bag: Annotated[Path | None, typer.Option(help=BAG_HELP, show_default=False)] = None,
+    video: Annotated[Path | None, typer.Option(
+        help='A video instead, such as that of a dashcam; it gets no annotated bag.',
+        show_default=False)] = None,
     out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path('annotated'),
     topic: Annotated[list[str] | None, typer.Option(
         help='Camera topic; may be given several times. Default: every camera of the bag.',
@@ -45,7 +48,12 @@ def annotate(
     from vts_ros.pipeline.frames import FrameBuffer
     from vts_ros.tools.annotate import annotate as run
     from vts_ros.tools.bags import camera_topics
+    from vts_ros.tools.videos import video_info
 
+    if (bag is None) == (video is None):
+        raise typer.BadParameter('give either --bag or --video')
+    if video and topic:
+        raise typer.BadParameter('--topic is for bags; a video has one camera')
     for stream in (sys.stdout, sys.stderr):
         # A console that is not UTF-8 has no signs for many languages of the answers.
         if isinstance(stream, io.TextIOWrapper):
@@ -59,9 +67,11 @@ def annotate(
         except (OSError, SystemExit):
             return
 
-    cameras = camera_topics(bag)
-    say(f'{bag}: ' + ', '.join(
-        f'{camera.topic} ({camera.pictures} pictures)' for camera in cameras))
+    source = bag or video
+    assert source
+    say(f'{source}: ' + ', '.join(
+        f'{camera.topic} ({camera.pictures} pictures)' for camera in camera_topics(source)
+    ) if bag else f'{source}: ' + ', '.join(video_info(source).values()))
     with console.status(f'loading {settings["vlm.model"]}'):
         from vts_ros.pipeline.pipeline import Pipeline
 
@@ -74,7 +84,7 @@ def annotate(
             start_ns.append(report.frames[0].stamp)
         say(answer_row(report, start_ns[0]))
 
-    summary = run(bag, out, pipeline, topics=topic, every=every, progress=progress,
+    summary = run(source, out, pipeline, topics=topic, every=every, progress=progress,
                   buffer=FrameBuffer(*(
                       settings[f'buffer.{name}']
                       for name in ('frames', 'interval_sec', 'max_skew_sec'))))

@@ -95,8 +95,9 @@ def results(summary: Summary) -> str:
     lines += [f'note: {count} {text}' for text, count in counter_texts(
         summary.counters, without=('frames', 'admitted', 'thinned', 'duplicate'))]
     lines += [f'page   {summary.out / PAGE}', f'sheet  {summary.out / SHEET}',
-              f'video  {summary.out / VIDEO}', f'bag    {summary.out / ANNOTATED_BAG}',
-              f'JSON   {summary.out / ANSWERS}']
+              f'video  {summary.out / VIDEO}', f'JSON   {summary.out / ANSWERS}']
+    if (summary.out / ANNOTATED_BAG).exists():
+        lines.append(f'bag    {summary.out / ANNOTATED_BAG}')
     return '\n'.join(lines)
 
 

@@ -1,0 +1,99 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The first minute of somebody with a video and no ROS: install, explain, look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http.client import HTTPConnection
+import json
+import os
+from pathlib import Path
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+import pytest
+from video_maker import write_video
+
+pytestmark = [
+    pytest.mark.slow, pytest.mark.timeout(2400),
+    pytest.mark.skipif(not (ROOT / 'models' / 'embedded').is_dir(),
+                       reason='the language model is not in this checkout')]
+
+#: For PyTorch above all.
+INSTALL_SEC = 1500.0
+#: Nothing of the environment that runs the tests.
+BARE = {name: value for name, value in os.environ.items()
+        if name not in ('PYTHONPATH', 'AMENT_PREFIX_PATH', 'LD_LIBRARY_PATH', 'VIRTUAL_ENV')}
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return an environment in which nothing but the package and ``[tools]`` was installed."""
+    folder = tmp_path_factory.mktemp('empty')
+    sources = folder / 'vts_ros'
+    shutil.copytree(ROOT, sources, ignore=shutil.ignore_patterns(
+        '.*', 'build', 'install', 'log', 'out', '*.egg-info', '__pycache__'))
+    place = folder / 'venv'
+    try:
+        subprocess.run([sys.executable, '-m', 'venv', place], check=True, env=BARE)
+        subprocess.run(
+            [place / 'bin' / 'pip', 'install', '--quiet', '-c', sources / 'constraints.txt',
+             f'{sources}[tools]'], check=True, env=BARE, timeout=INSTALL_SEC)
+        yield place
+    finally:
+        # More than a gigabyte, of which pytest would keep three.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope='module')
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a video as a camera in a car records it."""
+    return write_video(tmp_path_factory.mktemp('video') / 'my_dashcam.mp4', range(0, 4000, 100))
+
+
+def test_it_has_no_ros_and_no_engines(environment: Path) -> None:
+    listed = json.loads(subprocess.run(
+        [environment / 'bin' / 'pip', 'list', '--format', 'json'], check=True, env=BARE,
+        capture_output=True, text=True).stdout)
+    names = {one['name'].lower() for one in listed}
+    assert {'av', 'starlette', 'vts-ros'} <= {name.replace('_', '-') for name in names}
+    assert not [name for name in names if name.startswith(('ros-', 'onnxruntime', 'pytest'))]
+
+
+def test_a_video_is_explained(environment: Path, video: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [environment / 'bin' / 'vts', 'annotate', '--video', video, '--out', tmp_path / 'out',
+         '--every', '3'], check=False, env=BARE, cwd=tmp_path, capture_output=True, text=True,
+        timeout=600.0)
+    assert done.returncode == 0, done.stderr
+    assert 'Traceback' not in done.stderr
+    for name in ('report.html', 'annotated.mp4', 'answers.jsonl'):
+        assert (tmp_path / 'out' / name).stat().st_size > 500
+
+
+def test_a_video_is_shown_live(environment: Path, video: Path, tmp_path: Path) -> None:
+    log = tmp_path / 'log'
+    with log.open('w') as output:
+        live = subprocess.Popen(
+            [environment / 'bin' / 'vts', 'live', '--video', video, '--port', '0'], env=BARE,
+            cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 300.0
+        while not (found := re.search(r'http://localhost:(\d+)', log.read_text())):
+            assert live.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        connection = HTTPConnection('localhost', int(found[1]), timeout=60.0)
+        connection.request('GET', '/')
+        assert b'vts live' in connection.getresponse().read()
+        live.send_signal(signal.SIGINT)
+        assert live.wait(60.0) == 0, log.read_text()
+    finally:
+        live.kill()
+        live.wait()
