@@ -98,6 +98,9 @@ class Prefill:
             begun = Prefix(Read(part.input_ids[:0], part.position_ids[:, :0], ()),
                            growing_cache(self._model.config.get_text_config(decoder=True)))
         read = begun.read.then(part)
+        if not len(part.input_ids):
+            # A step that goes on with a video has no text, and perhaps nothing was kept of it.
+            return Prefix(read, begun.cache)
         device, positions = self._model.device, part.position_ids[:, None]
         visual = self._inputs.visual(part.tokens, part.deepstack) if len(part.tokens) else {}
         held = Held.of(begun.cache, begun.length)
