@@ -189,6 +189,11 @@ def test_a_drive_is_played_watched_and_asked_about(
         visit.until("Math.abs(parseFloat(document.getElementById('when').textContent) - 12) < 3")
         page.click('#live')
         visit.until("document.getElementById('when').textContent === ''")
+        page.wait_for_selector('body[data-risk=high]')
+        visit.until('page.writing === null && page.risk === null')
+        # With VTS_LIVE_PICTURE=docs/live.jpg this makes the picture of the docs.
+        page.screenshot(path=os.environ.get('VTS_LIVE_PICTURE', str(tmp_path / 'live.jpg')),
+                        type='jpeg', quality=88)
         # A phone in a car.
         page.set_viewport_size({'width': 800, 'height': 1200})
         page.wait_for_timeout(300)
