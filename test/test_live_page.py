@@ -103,7 +103,7 @@ class Visit:
         self.page.set_default_timeout(PATIENCE_MS)
         self.faults: list[str] = []
         self.page.on('console', lambda said: self.faults.append(said.text)
-                     if said.type in ('error', 'warning') else None)
+                     if said.type == 'error' else None)
         self.page.on('pageerror', lambda error: self.faults.append(str(error)))
         self.page.on('request', lambda request: None if request.url.startswith(
             (address, address.replace('http', 'ws'), 'data:')) else self.faults.append(
