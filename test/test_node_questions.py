@@ -30,7 +30,7 @@ class Desk:
     def finish(self) -> None:
         """Wait until the worker has done what waits."""
         self.jobs.go_on.set()
-        self.worker.submit('test', lambda stop: None).result(200.0)
+        self.worker.submit('test', lambda stop: None).result(500.0)
 
 
 @pytest.fixture
@@ -51,6 +51,21 @@ def test_every_question_gets_one_reply_under_its_number(desk: Desk) -> None:
         (2, ' ', '', f'expected 1 to {MAX_QUESTION_CHARS} characters'),
         (3, 'second?', 'answer to second?', '')]
     assert desk.health.counters['questions_refused'] == 1
+
+
+def test_blanks_around_a_question_do_not_reach_the_model(desk: Desk) -> None:
+    """They are not counted, and a million of them would fill its memory."""
+    desk.questions.ask(' ' * 10**6 + 'who?' + '\n' * 10**6)
+    desk.finish()
+    assert desk.outputs.replies == [(1, 'who?', 'answer to who?', '')]
+
+
+def test_nothing_is_begun_behind_the_end(desk: Desk) -> None:
+    assert desk.worker.close(60.0)
+    begun: list[str] = []
+    assert not desk.worker.offer('late', lambda stop: begun.append('late'))
+    desk.questions.ask('who?')
+    assert (begun, [reply[3] for reply in desk.outputs.replies]) == ([], [INTERRUPTED])
 
 
 def test_a_question_that_is_too_long_is_quoted_in_part(desk: Desk) -> None:
@@ -79,7 +94,7 @@ def test_those_that_wait_are_bounded_and_places_are_free_again(desk: Desk) -> No
 def test_those_that_are_given_up_are_replied_to_unless_the_node_ends(desk: Desk) -> None:
     def ask_and_cancel() -> None:
         desk.jobs.go_on.clear()
-        desk.worker.submit('test', lambda stop: desk.jobs.go_on.wait(200.0))
+        desk.worker.submit('test', lambda stop: desk.jobs.go_on.wait(500.0))
         desk.questions.ask('why?')
         desk.worker.cancel(QUESTION)
         desk.finish()
