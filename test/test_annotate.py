@@ -40,8 +40,8 @@ from vts_ros.errors import BagError
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.frames import decode_image, Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
-from vts_ros.tools import pictures as visuals
+from vts_ros.pipeline.report import FrameRef, KeyFrame, RISK_COLOURS, SceneReport
+from vts_ros.tools import overlay_picture, picture_fonts, pictures
 from vts_ros.tools.annotate import (
     annotate,
     ANNOTATED_BAG,
@@ -56,6 +56,15 @@ from vts_ros.tools.annotate import (
 )
 from vts_ros.tools.answer_video import VIDEO_FPS
 from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, read_frames, TYPESTORE
+from vts_ros.tools.contact_sheet import contact_sheet, interesting
+from vts_ros.tools.overlay_picture import (
+    BAND_HEIGHT,
+    FOOTER_HEIGHT,
+    overlay,
+    PICTURE_HEIGHT,
+    STRIP_HEIGHT,
+    WIDTH,
+)
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.vlm.answers import Answer, RISK_LEVELS, RiskLevel
 
@@ -230,7 +239,7 @@ def test_page_is_self_contained_and_safe(tmp_path: Path) -> None:
     assert page.tags['article'] == 6
     assert '<script>alert(1)</script> & more' in page.text
     assert 'Advice, not control' in page.text
-    for title in visuals.RISK_TITLES.values():
+    for title in pictures.RISK_TITLES.values():
         assert title in page.text
     assert '9 of\n16' in page.text
     assert 'times that time went back' in page.text
@@ -380,8 +389,8 @@ def test_out_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def area(drawn: np.ndarray, row: int, column: int) -> np.ndarray:
     """Return the inside of a cell of the main picture of an overlay."""
-    height, width = visuals.PICTURE_HEIGHT // GRID[0], visuals.WIDTH // GRID[1]
-    top, left = visuals.BAND_HEIGHT + row * height, column * width
+    height, width = PICTURE_HEIGHT // GRID[0], WIDTH // GRID[1]
+    top, left = BAND_HEIGHT + row * height, column * width
     return drawn[top + 40:top + height - 40, left + 10:left + width - 10]
 
 
@@ -391,14 +400,14 @@ def test_overlay_shows_kept_bright_and_dropped_grey() -> None:
     frames = [Frame('camera', i, rgb) for i in range(2)]
     said = Answer('A road.', 'high', None, None, 'Something.', 'stop')
     told = report(frames, said, key=0)
-    drawn = visuals.overlay(rgb, told, [rgb, rgb], 0)
+    drawn = overlay(rgb, told, [rgb, rgb], 0)
     assert drawn.shape[0] % 2 == drawn.shape[1] % 2 == 0
-    assert tuple(drawn[4, 4]) == visuals.RISK_COLOURS['high']
+    assert tuple(drawn[4, 4]) == RISK_COLOURS['high']
     kept, dropped = area(drawn, 0, 0), area(drawn, 0, 2)
     assert np.abs(kept.reshape(-1, 3).astype(int) - (200, 120, 40)).max() <= 2
     assert np.ptp(dropped.reshape(-1, 3).astype(int), axis=1).max() <= 2
     assert dropped.mean() < kept.mean()
-    assert visuals.overlay(rgb, told).shape[0] == drawn.shape[0] - visuals.STRIP_HEIGHT
+    assert overlay(rgb, told).shape[0] == drawn.shape[0] - STRIP_HEIGHT
 
 
 @pytest.mark.parametrize('shape', [(32, 900), (900, 32), (1081, 1919), (17, 17)])
@@ -408,7 +417,7 @@ def test_overlay_has_one_size_whatever_comes(shape: tuple[int, int], box: tuple 
     rgb = np.full((*shape, 3), 90, np.uint8)
     frames = [Frame('camera_with_a_long_name', i, rgb) for i in range(9)]
     said = Answer('word ' * 200, 'medium', 'x' * 40, box, 'y' * 500, 'do ' * 20)
-    drawn = visuals.overlay(rgb, report(frames, said, key=8), [None, *[rgb] * 8], 0)
+    drawn = overlay(rgb, report(frames, said, key=8), [None, *[rgb] * 8], 0)
     assert drawn.shape == (908, 960, 3)
 
 
@@ -419,19 +428,19 @@ def test_the_strip_never_leaves_out_the_key_frame(count: int, key: int, shown: l
     """However long the window is: it is what the others were compared with."""
     rgb = np.full((90, 160, 3), 90, np.uint8)
     frames = [Frame('camera', i, rgb) for i in range(count)]
-    assert visuals._strip_frames(count, key) == shown
-    drawn = visuals.overlay(rgb, report(frames, answer('low'), key=key), [rgb] * count)
-    strip = drawn[-visuals.STRIP_HEIGHT - visuals.FOOTER_HEIGHT:-visuals.FOOTER_HEIGHT]
-    assert (strip == visuals.KEY).all(axis=2).any() == (key < count - 1)
+    assert overlay_picture._strip_frames(count, key) == shown
+    drawn = overlay(rgb, report(frames, answer('low'), key=key), [rgb] * count)
+    strip = drawn[-STRIP_HEIGHT - FOOTER_HEIGHT:-FOOTER_HEIGHT]
+    assert (strip == pictures.KEY).all(axis=2).any() == (key < count - 1)
 
 
 def test_risk_box_is_drawn_where_the_object_is() -> None:
     """The edge of the box has the colour of the risk, at the place that the answer names."""
     rgb = picture(0, 540, 960)
     told = report([Frame('camera', 0, rgb)], answer('medium'))
-    drawn = visuals.overlay(rgb, told)
-    colour = np.array(visuals.RISK_COLOURS['medium'])
-    row = drawn[visuals.BAND_HEIGHT + int(0.55 * 540)].astype(int)
+    drawn = overlay(rgb, told)
+    colour = np.array(RISK_COLOURS['medium'])
+    row = drawn[BAND_HEIGHT + int(0.55 * 540)].astype(int)
     edges = np.flatnonzero(np.abs(row - colour).max(axis=1) <= 2)
     assert edges.min() == pytest.approx(0.4 * 960, abs=5)
     assert edges.max() == pytest.approx(0.6 * 960, abs=5)
@@ -442,28 +451,28 @@ def test_no_box_is_drawn_where_nobody_knows_in_which_camera_it_lies() -> None:
     frames = [Frame('front', 0, rgb), Frame('rear', 0, rgb)]
     said = answer('high')
     told, bare = report(frames, said), report(frames, replace(said, box=None))
-    assert np.array_equal(visuals.overlay(rgb, told), visuals.overlay(rgb, bare))
-    sheets = [visuals.contact_sheet([rgb], [one], ['1.0 s'], 'a drive') for one in (told, bare)]
+    assert np.array_equal(overlay(rgb, told), overlay(rgb, bare))
+    sheets = [contact_sheet([rgb], [one], ['1.0 s'], 'a drive') for one in (told, bare)]
     assert np.array_equal(sheets[0], sheets[1])
 
 
 def test_wrap_breaks_and_cuts() -> None:
     """No line is wider than allowed, and a cut shows."""
-    font = visuals._font(20)
-    lines = visuals.wrap('the car ahead brakes hard and the gap closes ' * 5, font, 300, 3)
+    font = picture_fonts._font(20)
+    lines = picture_fonts.wrap('the car ahead brakes hard and the gap closes ' * 5, font, 300, 3)
     assert len(lines) == 3
     assert all(font.getlength(line) <= 300 for line in lines)
     assert lines[-1].endswith('…')
-    assert visuals.wrap('short', font, 300, 3) == ['short']
-    assert visuals.wrap('', font, 300, 3) == []
+    assert picture_fonts.wrap('short', font, 300, 3) == ['short']
+    assert picture_fonts.wrap('', font, 300, 3) == []
 
 
 JAPANESE = '歩行者が道路を横断している。' * 6
 
 
 def test_words_without_blanks_are_broken_into_lines() -> None:
-    font = visuals._font(20)
-    lines = visuals.wrap(JAPANESE, font, 300, 3)
+    font = picture_fonts._font(20)
+    lines = picture_fonts.wrap(JAPANESE, font, 300, 3)
     assert len(lines) == 3
     assert all(font.getlength(line) <= 300 for line in lines)
     assert lines[-1].endswith('…')
@@ -473,17 +482,17 @@ def test_words_without_blanks_are_broken_into_lines() -> None:
 @pytest.fixture
 def fonts_anew() -> Iterator[None]:
     """Have fonts be looked for again, before and after."""
-    visuals._place_of_font.cache_clear()
-    visuals._note_missing_font.cache_clear()
+    picture_fonts._place_of_font.cache_clear()
+    picture_fonts._note_missing_font.cache_clear()
     yield
-    visuals._place_of_font.cache_clear()
+    picture_fonts._place_of_font.cache_clear()
 
 
 @pytest.mark.usefixtures('fonts_anew')
 def test_a_font_is_found_that_has_the_signs(caplog: pytest.LogCaptureFixture) -> None:
-    assert visuals.font_of('a car, 30 °C, naïve …', 20) is visuals._font(20, False)
-    font = visuals.font_of(JAPANESE, 20)
-    if font is visuals._font(20, False):
+    assert picture_fonts.font_of('a car, 30 °C, naïve …', 20) is picture_fonts._font(20, False)
+    font = picture_fonts.font_of(JAPANESE, 20)
+    if font is picture_fonts._font(20, False):
         pytest.skip('no font for Japanese is installed here')
     assert len({bytes(font.getmask(sign)) for sign in '歩行者'}) == 3
     assert not caplog.records
@@ -492,22 +501,22 @@ def test_a_font_is_found_that_has_the_signs(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.usefixtures('fonts_anew')
 def test_signs_are_taken_from_another_font(monkeypatch: pytest.MonkeyPatch) -> None:
     other = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'STIXGeneral.ttf')
-    monkeypatch.setattr(visuals, 'CJK_FONTS', ('/nowhere/font.ttc', str(other)))
+    monkeypatch.setattr(picture_fonts, 'CJK_FONTS', ('/nowhere/font.ttc', str(other)))
     sign = next(chr(code) for code in range(0x2300, 0x2400)
-                if visuals._has(visuals._truetype(str(other), 16), chr(code))
-                and not visuals._has(visuals._font(16, False), chr(code)))
-    assert visuals.font_of(f'a {sign}', 20).path == str(other)
+                if picture_fonts._has(picture_fonts._truetype(str(other), 16), chr(code))
+                and not picture_fonts._has(picture_fonts._font(16, False), chr(code)))
+    assert picture_fonts.font_of(f'a {sign}', 20).path == str(other)
 
 
 @pytest.mark.usefixtures('fonts_anew')
 def test_signs_that_no_font_has_are_noted_once(
         caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visuals, 'CJK_FONTS', ('/nowhere/font.ttc',))
+    monkeypatch.setattr(picture_fonts, 'CJK_FONTS', ('/nowhere/font.ttc',))
     monkeypatch.setenv('PATH', '/nowhere')
     rgb = picture(0)
     frames = [Frame('camera', 0, rgb)]
     for said in (answer('high', JAPANESE), answer('low', '道路')):
-        assert visuals.overlay(rgb, report(frames, said)).any()
+        assert overlay(rgb, report(frames, said)).any()
     told, = caplog.records
     assert 'fonts-noto-cjk' in told.getMessage()
 
@@ -520,11 +529,11 @@ def test_interesting_prefers_changes_of_risk() -> None:
     # The object changes all the time, which must not crowd out the changes of risk.
     told = [report([Frame('camera', i, rgb)], replace(answer(level), label=('car', 'bus')[i % 2]))
             for i, level in enumerate(levels)]
-    chosen = visuals.interesting(told, 12)
+    chosen = interesting(told, 12)
     assert len(chosen) == 12
     assert chosen == sorted(chosen)
     assert {0, 50, 51, 71} <= set(chosen)
-    assert visuals.interesting(told[:5], 12) == [0, 1, 2, 3, 4]
+    assert interesting(told[:5], 12) == [0, 1, 2, 3, 4]
 
 
 def test_contact_sheet_and_plots_hold_every_number_of_answers() -> None:
@@ -532,7 +541,7 @@ def test_contact_sheet_and_plots_hold_every_number_of_answers() -> None:
     rgb = picture(0)
     for count in (1, 2, 12):
         told = [report([Frame('camera', stamp, rgb)], answer('low')) for stamp in times(count)]
-        sheet = visuals.contact_sheet([rgb] * count, told, ['1.0 s'] * count, 'a drive')
+        sheet = contact_sheet([rgb] * count, told, ['1.0 s'] * count, 'a drive')
         assert sheet.std() > 10
         assert draw_timeline(told, START_NS).std() > 10
     assert sheet.shape[0] > 1000

@@ -13,7 +13,7 @@ from vts_ros.lab.evaluation.answer_metrics import (
     score,
     summary,
 )
-from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes import sentences, window_questions
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.scene_truth import WindowTruth
 from vts_ros.vlm.answers import Answer, Box
@@ -35,7 +35,7 @@ def truths() -> list[WindowTruth]:
 
 def test_perfect_answers_score_one(truths: list[WindowTruth]) -> None:
     rng = np.random.default_rng(0)
-    means = summary([score(language.answer(truth, rng), truth) for truth in truths])
+    means = summary([score(sentences.answer(truth, rng), truth) for truth in truths])
     assert {name: value for name, value in means.items() if name != 'box_miou'} == dict.fromkeys(
         ('risk_accuracy', 'object_accuracy', 'place_accuracy', 'motion_accuracy',
          'action_accuracy', 'facts_accuracy'), 1.0)
@@ -44,7 +44,7 @@ def test_perfect_answers_score_one(truths: list[WindowTruth]) -> None:
 
 def test_each_wrong_fact_costs_its_own_score(truths: list[WindowTruth]) -> None:
     truth = next(truth for truth in truths if truth.risk == 'high')
-    right = language.answer(truth, np.random.default_rng(1))
+    right = sentences.answer(truth, np.random.default_rng(1))
     assert not score(replace(right, risk='low'), truth).risk
     assert not score(replace(right, label='animal' if truth.label != 'animal' else 'car'),
                      truth).object
@@ -58,20 +58,20 @@ def test_each_wrong_fact_costs_its_own_score(truths: list[WindowTruth]) -> None:
 
 def test_accuracy_of_facts_is_the_mean_of_four(truths: list[WindowTruth]) -> None:
     rng = np.random.default_rng(3)
-    answers = [language.answer(truth, rng) for truth in truths]
+    answers = [sentences.answer(truth, rng) for truth in truths]
     # The risk is no fact of the explanation: it has a figure of its own.
     found = summary([score(replace(answer, risk='low' if truth.risk == 'none' else 'none',
                                    action='Nothing.'), truth)
                      for answer, truth in zip(answers, truths)])
     assert found['facts_accuracy'] == 0.75
     clear = [truth for truth in truths if truth.risk == 'none']
-    assert summary([score(language.answer(truth, rng), truth)
+    assert summary([score(sentences.answer(truth, rng), truth)
                     for truth in clear])['facts_accuracy'] == 1.0
 
 
 def test_questions_are_graded_by_topic(truths: list[WindowTruth]) -> None:
     asked = [question for truth in truths
-             for question in language.questions(truth, np.random.default_rng(truth.seed))]
+             for question in window_questions.questions(truth, np.random.default_rng(truth.seed))]
     right = question_summary([(question, question.answer) for question in asked])
     assert (right['n'], right['accuracy']) == (200, 1.0)
     assert sum(part['n'] for part in right['by_topic'].values()) == 200
@@ -92,6 +92,6 @@ def test_an_unknown_answer_is_wrong_at_every_level(truths: list[WindowTruth]) ->
 def test_summary_leaves_out_what_does_not_apply(truths: list[WindowTruth]) -> None:
     clear = [truth for truth in truths if truth.risk == 'none']
     rng = np.random.default_rng(2)
-    means = summary([score(language.answer(truth, rng), truth) for truth in clear])
+    means = summary([score(sentences.answer(truth, rng), truth) for truth in clear])
     assert means['risk_accuracy'] == 1.0
     assert means['box_miou'] is None

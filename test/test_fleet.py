@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 import os
 from pathlib import Path
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +37,7 @@ from vts_ros.fleet.answer_tables import (
     WORK,
 )
 from vts_ros.fleet.fleet_run import annotate_fleet, ClusterOptions, Totals
+from vts_ros.fleet.fleet_worker import FleetWorker, Job
 from vts_ros.fleet.sources import find_recordings, FleetError, Recording
 from vts_ros.fleet.stretches import WindowSettings
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
@@ -295,6 +298,16 @@ def test_other_settings_and_a_second_run_are_refused(settings: FleetSettings, tm
         pass
 
 
+def test_a_worker_without_models_ends_the_run_and_not_all_recordings(
+        settings: FleetSettings, tmp_path: Path) -> None:
+    """It would always be free, and fail one recording after the other."""
+    config = replace(settings.config, model=str(tmp_path / 'gone'))
+    worker = FleetWorker(tmp_path / 'out', replace(settings, config=config))
+    outcome = worker.do(Job(Recording(str(drive(tmp_path / 'bag', 14)), '', 0)))
+    assert not outcome.failure
+    assert outcome.halt.startswith('a worker cannot load the models: ')
+
+
 def test_a_full_disk_is_told_and_leaves_nothing_half(tmp_path: Path) -> None:
     """A limit on the size of files stands for a disk that is full."""
     program = (
@@ -330,6 +343,11 @@ def test_recordings_are_found_wherever_they_are(drives: Path, tmp_path: Path) ->
         assert copy != Path(short[0])
         assert len(list(read_frames(copy))) == 14
     assert not copy.exists()
+    # What a folder above is called does not matter; what is hidden below is no recording.
+    hidden = tmp_path / '.archive'
+    shutil.copytree(short[0], hidden / 'drive')
+    shutil.copytree(short[0], hidden / '.trash')
+    assert found(hidden) == [str(hidden / 'drive')]
     for nothing in (drives / 'nowhere', drives / 'brief' / 'metadata.yaml'):
         with pytest.raises(FleetError):
             find_recordings([str(nothing)])

@@ -5,27 +5,37 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 import json
 from pathlib import Path
 from typing import Any
+import weakref
 
 from bag_maker import COMPRESSED_TOPIC, drive, START_NS, STEP_NS
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from vts_ros.fleet.answer_tables import Answers, FleetFolder, FleetSettings
+from vts_ros.fleet import moments as moments_module
+from vts_ros.fleet.answer_tables import (
+    ANSWERS,
+    Answers,
+    FAILURES,
+    FleetFolder,
+    FleetSettings,
+)
 from vts_ros.fleet.fleet_benchmark import measure_search, QUESTIONS
 from vts_ros.fleet.fleet_report import fleet_report, write_report
 from vts_ros.fleet.fleet_worker import look
-from vts_ros.fleet.moments import moments, write_clip, write_page
+from vts_ros.fleet.moments import moments, picture_of, write_clip, write_page
 from vts_ros.fleet.search import conditions, Fleet
 from vts_ros.fleet.signals import add_signals
 from vts_ros.fleet.sources import find_recordings, FleetError
-from vts_ros.pipeline.frames import decode_image
+from vts_ros.pipeline.frames import decode_image, Frame
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.tools.bags import read_frames_from
 from vts_ros.vlm.answers import Answer, RiskLevel
 
 pytest.importorskip('duckdb')
@@ -109,6 +119,8 @@ def fleet(root: Path) -> Fleet:
     ('camera != camera_rear, medium risk', 's1'),
     ('after 2025-10-09 08:53:24, risk none', 's2'),
     ('before 2025-10-09 08:53:21', 'n0 s0'),
+    ('before 2025-10-09T10:53:21+02:00', 'n0 s0'),
+    ('after 2025-10-09T08:53:24Z, risk none', 's2'),
     ('near 48.1 11.5 2 km', ''),
 ])
 def test_what_is_asked_for_is_found(fleet: Fleet, question: str, found: str) -> None:
@@ -120,7 +132,8 @@ def test_what_is_asked_for_is_found(fleet: Fleet, question: str, found: str) -> 
     assert len(fleet.find(question, limit=1)) == min(1, len(rows))
 
 
-@pytest.mark.parametrize('question', ['risk > unknown', 'colour = red', '...', 'near 1 2'])
+@pytest.mark.parametrize('question', [
+    'risk > unknown', 'colour = red', '...', 'after 2026-13-45', 'before 2026', 'near 1 2'])
 def test_what_is_not_understood_is_told(question: str) -> None:
     if question == 'near 1 2':
         # Just words: nothing says that a place is meant.
@@ -148,6 +161,58 @@ def test_sql_of_ones_own(fleet: Fleet) -> None:
     assert fleet.query('SELECT * FROM failures').fetchall() == [('/nowhere', 'it is gone')]
     with pytest.raises(FleetError, match=r'DuckDB: .*nonsense'):
         fleet.query('SELECT nonsense FROM answers')
+
+
+def test_a_fleet_that_is_still_described_can_be_searched(drives: Path, tmp_path: Path) -> None:
+    """The list of failures is written at the end, and a run that is killed has none."""
+    root = write_fleet(tmp_path, drives, SAID)
+    (root / FAILURES).unlink()
+    fleet = Fleet(root, threads=1)
+    assert fleet.count('high risk') == 2
+    assert fleet.query('SELECT recording, reason FROM failures').fetchall() == []
+    assert fleet_report(root)['failures'] == []
+
+
+def test_a_file_that_is_damaged_is_told_in_one_line(drives: Path, tmp_path: Path) -> None:
+    root = write_fleet(tmp_path, drives, SAID)
+    (root / ANSWERS / 'north-0.parquet').write_bytes(b'PAR1')
+    with pytest.raises(FleetError, match=r'DuckDB: .*north-0\.parquet') as told:
+        Fleet(root, threads=1).count('')
+    assert '\n' not in str(told.value)
+
+
+def test_clips_of_recordings_that_are_called_alike_have_names_of_their_own(
+        tmp_path: Path) -> None:
+    for car in ('red', 'blue'):
+        write_fleet(tmp_path / 'fleet', tmp_path / car, {'north': SAID['north']})
+    found = list(moments(tmp_path / 'fleet', Fleet(tmp_path / 'fleet').find('cyclist')))
+    clips = [write_clip(moment, tmp_path / 'clips') for moment in found]
+    assert len(set(clips)) == 2
+    assert all(clip.is_dir() for clip in clips)
+
+
+def test_of_a_long_moment_few_pictures_are_held(
+        fleet: Fleet, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures without compression are megabytes each, and a moment may last an hour."""
+    held: weakref.WeakSet[Frame] = weakref.WeakSet()
+    most: list[int] = []
+
+    def read(*arguments: Any) -> Iterator[tuple[int, Frame]]:
+        for received_ns, frame in read_frames_from(*arguments):
+            copy = Frame(frame.camera, frame.stamp_ns, frame.data)
+            held.add(copy)
+            yield received_ns, copy
+            del copy, frame
+            most.append(len(held))
+
+    monkeypatch.setattr(moments_module, 'read_frames_from', read)
+    rows = fleet.find('recording ~ north')
+    moment, = moments(root, rows[:1])
+    whole, = [replace(moment, rows=[*moment.rows, *(
+        row for part in moments(root, rows[1:]) for row in part.rows)])]
+    assert picture_of(whole) is not None
+    assert len(most) > 30
+    assert max(most) <= 3
 
 
 def test_moments_are_cut_out_of_their_recordings(fleet: Fleet, root: Path, tmp_path: Path) -> None:

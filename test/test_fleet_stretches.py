@@ -164,6 +164,8 @@ def test_only_long_recordings_are_cut_and_only_if_answers_stay_the_same(tmp_path
     assert is_worth_cutting(bag, PipelineConfig(), 5.0)
     assert not is_worth_cutting(bag, PipelineConfig(), 6.0)
     assert not is_worth_cutting(bag, PipelineConfig(mode='causal'), 5.0)
+    # What stands goes on from window to window.
+    assert not is_worth_cutting(bag, PipelineConfig(speak='change'), 5.0)
 
 
 def test_messages_that_are_not_in_the_order_of_time_are_not_cut(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes import fact_reader, sentences, window_questions
+from vts_ros.lab.scenes.phrases import FACTS, MOTION_PHRASES
+from vts_ros.lab.scenes.question_kinds import KINDS, PRESENCE
 from vts_ros.lab.scenes.scene_truth import (
     ACTIONS,
     Actor,
@@ -27,12 +29,13 @@ from vts_ros.lab.scenes.scene_truth import (
     WEATHERS,
     WindowTruth,
 )
+from vts_ros.lab.scenes.window_questions import answer_right, Question
 from vts_ros.vlm.answers import Answer
 
 pytestmark = pytest.mark.slow
 
 T = TypeVar('T')
-Asked = list[tuple[WindowTruth, language.Question]]
+Asked = list[tuple[WindowTruth, Question]]
 Phrasings = dict[str, dict[frozenset[tuple[str, str]], set[str]]]
 
 NUMBER_OF_TRUTHS = 600
@@ -85,14 +88,15 @@ def truths() -> list[WindowTruth]:
 
 @pytest.fixture(scope='module')
 def answers(truths: list[WindowTruth]) -> list[Answer]:
-    return [language.answer(truth, np.random.default_rng(truth.seed)) for truth in truths]
+    return [sentences.answer(truth, np.random.default_rng(truth.seed)) for truth in truths]
 
 
 @pytest.fixture(scope='module')
 def asked(truths: list[WindowTruth]) -> Asked:
     """Pairs of a truth and one of its questions; all the questions that it allows."""
     return [(truth, question) for truth in truths
-            for question in language.questions(truth, np.random.default_rng(truth.seed), n=99)]
+            for question in window_questions.questions(
+                truth, np.random.default_rng(truth.seed), n=99)]
 
 
 def a_truth(**changes: Any) -> WindowTruth:
@@ -110,33 +114,34 @@ def test_all_facts_are_read_back(truths: list[WindowTruth], answers: list[Answer
     for truth, answer in zip(truths, answers, strict=True):
         expected = {'object': truth.label, 'place': truth.place, 'motion': truth.motion,
                     'action': None}
-        assert language.facts(answer.explanation) == expected, answer.explanation
+        assert fact_reader.facts(answer.explanation) == expected, answer.explanation
         expected = dict.fromkeys(expected) | {'action': truth.action}
-        assert language.facts(answer.action) == expected, answer.action
+        assert fact_reader.facts(answer.action) == expected, answer.action
 
 
 def test_tables_cover_all_values() -> None:
-    assert tuple(language.FACTS['object']) == LABELS
-    assert set(language.FACTS['place']) == set(PLACES)
-    assert set(language.FACTS['motion']) == set(MOTIONS)
-    assert set(language.FACTS['action']) == set(ACTIONS)
+    assert tuple(FACTS['object']) == LABELS
+    assert set(FACTS['place']) == set(PLACES)
+    assert set(FACTS['motion']) == set(MOTIONS)
+    assert set(FACTS['action']) == set(ACTIONS)
     for motion in MOTIONS:
-        assert len(set(language.MOTION_PHRASES[motion].predicates)) >= 6
+        assert len(set(MOTION_PHRASES[motion].predicates)) >= 6
 
 
-@pytest.mark.parametrize('fact', language.FACTS)
+@pytest.mark.parametrize('fact', FACTS)
 def test_a_phrase_means_one_value(fact: str) -> None:
-    phrases = Counter(phrase for value, several in language.FACTS[fact].items()
+    phrases = Counter(phrase for value, several in FACTS[fact].items()
                       for phrase in {value, *several})
     assert [phrase for phrase, count in phrases.items() if count > 1] == []
 
 
 def test_plain_and_imitated_words_are_read() -> None:
-    read = language.facts('A Person on a  bicycle, on the left, is moving across the road')
+    read = fact_reader.facts('A Person on a  bicycle, on the left, is moving across the road')
     assert read == {'object': 'cyclist', 'place': 'left', 'motion': 'crossing', 'action': None}
-    assert language.facts('truck ahead braking: brake') == {
+    assert fact_reader.facts('truck ahead braking: brake') == {
         'object': 'truck', 'place': 'ahead', 'motion': 'braking', 'action': 'brake'}
-    assert set(language.facts('Oscar: cargo headed outright nonstop, brightly').values()) == {None}
+    nothing = fact_reader.facts('Oscar: cargo headed outright nonstop, brightly')
+    assert set(nothing.values()) == {None}
 
 
 def test_answer_carries_the_truth(truths: list[WindowTruth], answers: list[Answer]) -> None:
@@ -172,13 +177,13 @@ def test_description_tells_light_weather_road_and_curve(truths: list[WindowTruth
                                                         answers: list[Answer]) -> None:
     for truth, answer in zip(truths, answers, strict=True):
         for fact in ('light', 'weather', 'road', 'curve'):
-            phrases = language.FACTS[fact][getattr(truth, fact)]
+            phrases = FACTS[fact][getattr(truth, fact)]
             assert any(phrase in answer.description.lower() for phrase in phrases)
         if truth.label is not None:
             continue
         seen = {actor.label for actor in truth.actors
                 if actor.visible > 0.5 and actor.box[3] - actor.box[1] > 0.06}
-        named = language.facts(answer.description)['object']
+        named = fact_reader.facts(answer.description)['object']
         assert named in seen if seen else named is None, answer.description
 
 
@@ -187,7 +192,7 @@ def test_texts_vary(answers: list[Answer]) -> None:
     assert len(explanations) > 0.95 * sum(answer.label is not None for answer in answers)
     assert len({answer.description for answer in answers}) > 0.95 * len(answers)
     rng = np.random.default_rng(0)
-    assert len({language.answer(a_truth(), rng).explanation for _ in range(300)}) > 250
+    assert len({sentences.answer(a_truth(), rng).explanation for _ in range(300)}) > 250
 
 
 def test_vocabulary_stays_small(answers: list[Answer], asked: Asked) -> None:
@@ -198,9 +203,9 @@ def test_vocabulary_stays_small(answers: list[Answer], asked: Asked) -> None:
 
 
 def test_same_seed_same_text(truths: list[WindowTruth]) -> None:
-    def texts(truth: WindowTruth, seed: int) -> tuple[Answer, list[language.Question]]:
+    def texts(truth: WindowTruth, seed: int) -> tuple[Answer, list[Question]]:
         rng = np.random.default_rng(seed)
-        return language.answer(truth, rng), language.questions(truth, rng)
+        return sentences.answer(truth, rng), window_questions.questions(truth, rng)
 
     for truth in truths[:50]:
         assert texts(truth, 3) == texts(truth, 3)
@@ -209,8 +214,8 @@ def test_same_seed_same_text(truths: list[WindowTruth]) -> None:
 
 def test_own_answers_are_right(asked: Asked) -> None:
     for truth, question in asked:
-        assert language.answer_right(question.kind, truth, question.answer), question
-        assert language.answer_right(question.text, truth, question.answer), question
+        assert answer_right(question.kind, truth, question.answer), question
+        assert answer_right(question.text, truth, question.answer), question
 
 
 @pytest.fixture(scope='module')
@@ -221,7 +226,7 @@ def phrasings(truths: list[WindowTruth]) -> Phrasings:
     queues = [a_truth(actors=(truck,) * count) for count in range(8)]
     for truth in (*truths, *queues):
         for number in range(8):
-            for question in language.questions(
+            for question in window_questions.questions(
                     truth, np.random.default_rng((truth.seed, len(truth.actors), number)), n=99):
                 found[question.kind][frozenset(question.facts.items())].add(question.answer)
     return found
@@ -231,30 +236,30 @@ def as_sentence(text: str) -> str:
     return f'{text[0].upper()}{text[1:]}.'
 
 
-@pytest.mark.parametrize('kind', language.KINDS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_every_phrasing_is_judged(kind: str, phrasings: Phrasings) -> None:
     """All phrasings for what is true are right, and those for all else that could be wrong."""
     by_facts = phrasings[kind]
     assert {value for facts in by_facts for name, value in facts if name == kind} == (
-        {'yes', 'no'} if language.KINDS[kind].fact == 'verdict'
-        else set(language.FACTS[language.KINDS[kind].fact]) | (
-            {'none'} if 'none' in language.KINDS[kind].answers else set()))
+        {'yes', 'no'} if KINDS[kind].fact == 'verdict'
+        else set(FACTS[KINDS[kind].fact]) | (
+            {'none'} if 'none' in KINDS[kind].answers else set()))
     # Of the actions with their reasons there are too many to try each with each.
     for facts in list(by_facts)[:60]:
-        question = language.Question(kind, '', '', dict(facts))
+        question = Question(kind, '', '', dict(facts))
         for others, answers in by_facts.items():
             for answer in answers:
                 assert question.is_right(answer) == (facts == others), (facts, answer)
 
 
-@pytest.mark.parametrize('kind', language.KINDS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_no_phrasing_is_left_out(kind: str, phrasings: Phrasings) -> None:
     answers = set().union(*phrasings[kind].values())
     said = '\n'.join(answers).lower()
-    plain = {as_sentence(text) for texts in language.KINDS[kind].answers.values()
+    plain = {as_sentence(text) for texts in KINDS[kind].answers.values()
              for text in texts if '{' not in text}
     assert plain <= answers
-    phrases = {phrase for several in language.FACTS[language.KINDS[kind].fact].values()
+    phrases = {phrase for several in FACTS[KINDS[kind].fact].values()
                for phrase in several}
     assert [phrase for phrase in phrases if phrase not in said] == []
 
@@ -287,7 +292,7 @@ def test_no_phrasing_is_left_out(kind: str, phrasings: Phrasings) -> None:
 def test_contradictions_are_wrong(kind: str, text: str) -> None:
     truck = a_truth().actors[0]
     light = replace(truck, label='traffic light', detail='green', is_risk=False)
-    assert not language.answer_right(kind, a_truth(actors=(truck, light)), text)
+    assert not answer_right(kind, a_truth(actors=(truck, light)), text)
 
 
 @pytest.mark.parametrize(('kind', 'text'), [
@@ -300,50 +305,50 @@ def test_contradictions_are_wrong(kind: str, text: str) -> None:
     ('presence of bus', 'There is no coach.'),
     ('weather', 'It is a day with rain.')])
 def test_other_words_for_what_is_true_are_right(kind: str, text: str) -> None:
-    assert language.answer_right(kind, a_truth(), text)
+    assert answer_right(kind, a_truth(), text)
 
 
 def test_a_reason_can_contradict_its_verdict() -> None:
     low, slower = a_truth(risk='low'), a_truth(motion='slower')
-    assert language.answer_right('safety', low, 'Yes, some care is enough for now.')
-    assert not language.answer_right('safety', low, 'Yes, a crash is only moments away.')
-    assert language.answer_right('braking', slower, 'No, it moves slower than us.')
-    assert not language.answer_right('braking', slower, 'No, it brakes.')
-    assert language.answer_right('braking', a_truth(), 'Yes, it brakes.')
-    assert not language.answer_right('braking', a_truth(), 'Yes, it moves slower than us.')
+    assert answer_right('safety', low, 'Yes, some care is enough for now.')
+    assert not answer_right('safety', low, 'Yes, a crash is only moments away.')
+    assert answer_right('braking', slower, 'No, it moves slower than us.')
+    assert not answer_right('braking', slower, 'No, it brakes.')
+    assert answer_right('braking', a_truth(), 'Yes, it brakes.')
+    assert not answer_right('braking', a_truth(), 'Yes, it moves slower than us.')
 
 
 def test_what_is_not_clear_cannot_be_right() -> None:
     unclear = a_truth(place='left')
-    assert not language.answer_right('braking', unclear, 'Yes, it brakes.')
-    assert not language.answer_right('braking', unclear, 'No, it stands still.')
+    assert not answer_right('braking', unclear, 'Yes, it brakes.')
+    assert not answer_right('braking', unclear, 'No, it stands still.')
 
 
 def test_empty_answers_are_wrong_and_unknown_questions_refused() -> None:
-    for kind in language.KINDS:
-        assert not language.answer_right(kind, a_truth(), '')
-        assert not language.answer_right(kind, a_truth(), 'Hello world.')
+    for kind in KINDS:
+        assert not answer_right(kind, a_truth(), '')
+        assert not answer_right(kind, a_truth(), 'Hello world.')
     with pytest.raises(ValueError, match='unknown question'):
-        language.answer_right('Who are you?', a_truth(), 'yes')
+        answer_right('Who are you?', a_truth(), 'yes')
 
 
 def test_questions_are_different_kinds(truths: list[WindowTruth]) -> None:
     seen: Counter[str] = Counter()
     for truth in truths:
-        several = language.questions(truth, np.random.default_rng(truth.seed))
+        several = window_questions.questions(truth, np.random.default_rng(truth.seed))
         assert len({question.kind for question in several}) == 5
-        assert sum(question.kind in language.PRESENCE for question in several) <= 1
+        assert sum(question.kind in PRESENCE for question in several) <= 1
         seen.update(question.kind for question in several)
-        assert {question.topic for question in several if question.kind in language.PRESENCE} <= {
+        assert {question.topic for question in several if question.kind in PRESENCE} <= {
             'presence'}
-    assert set(seen) == set(language.KINDS)
-    texts = [text.lower() for kind in language.KINDS.values() for text in kind.texts]
+    assert set(seen) == set(KINDS)
+    texts = [text.lower() for kind in KINDS.values() for text in kind.texts]
     assert len(texts) == len(set(texts))
 
 
 def test_presence_is_asked_in_balance(asked: Asked) -> None:
     verdicts = Counter(question.answer.split(',')[0] for _, question in asked
-                       if question.kind in language.PRESENCE)
+                       if question.kind in PRESENCE)
     assert 0.4 < verdicts['Yes'] / (verdicts['Yes'] + verdicts['No']) < 0.6
 
 
@@ -371,24 +376,24 @@ def test_grading(kind: str, right: str, wrong: str) -> None:
     truck = a_truth().actors[0]
     light = replace(truck, label='traffic light', detail='green', is_risk=False)
     truth = a_truth(actors=(truck, light))
-    assert language.answer_right(kind, truth, right)
-    assert not language.answer_right(kind, truth, wrong)
+    assert answer_right(kind, truth, right)
+    assert not answer_right(kind, truth, wrong)
 
 
 def test_no_hazard_is_an_answer_of_its_own() -> None:
     clear = a_truth(risk='none', label=None, box=None, place=None, motion=None,
                     action='keep going', actors=())
     for kind in ('object', 'place', 'motion', 'distance'):
-        assert language.answer_right(kind, clear, 'There is no hazard.')
-        assert not language.answer_right(kind, a_truth(), 'There is no hazard.')
-    assert not language.answer_right('object', clear, 'A truck ahead.')
+        assert answer_right(kind, clear, 'There is no hazard.')
+        assert not answer_right(kind, a_truth(), 'There is no hazard.')
+    assert not answer_right('object', clear, 'A truck ahead.')
 
 
 def test_only_vehicles_in_clear_view_are_counted() -> None:
     truck = a_truth().actors[0]
     others = (replace(truck, visible=0.4), replace(truck, box=(0.4, 0.4, 0.5, 0.45)),
               replace(truck, label='cyclist'), replace(truck, label='car', is_risk=False))
-    assert language.answer_right('count', a_truth(actors=(truck, *others)), 'Two vehicles.')
+    assert answer_right('count', a_truth(actors=(truck, *others)), 'Two vehicles.')
 
 
 def test_what_is_unclear_is_not_asked() -> None:
@@ -397,7 +402,7 @@ def test_what_is_unclear_is_not_asked() -> None:
     child = replace(hidden, label='child', visible=1.0)
     truth = a_truth(actors=(replace(a_truth().actors[0], distance_m=15.5), hidden, child))
     kinds = {question.kind for seed in range(60)
-             for question in language.questions(truth, np.random.default_rng(seed), n=99)}
+             for question in window_questions.questions(truth, np.random.default_rng(seed), n=99)}
     assert kinds.isdisjoint({'distance', 'presence of animal', 'presence of pedestrian'})
     assert {'presence of child', 'presence of bus', 'braking'} <= kinds
 
@@ -410,7 +415,7 @@ def test_description_tells_parked_vehicles_and_the_colour_of_lights() -> None:
 
     def description(actor: Actor) -> str:
         truth = a_truth(risk='none', label=None, place=None, motion=None, actors=(actor,))
-        return language.answer(truth, rng).description
+        return sentences.answer(truth, rng).description
 
     for _ in range(20):
         assert re.search('parked (truck|lorry)', description(parked))
@@ -420,7 +425,7 @@ def test_description_tells_parked_vehicles_and_the_colour_of_lights() -> None:
 
 def texts_of(truth: WindowTruth, part: str, count: int = 40) -> list[str]:
     rng = np.random.default_rng(1)
-    return [getattr(language.answer(truth, rng), part) for _ in range(count)]
+    return [getattr(sentences.answer(truth, rng), part) for _ in range(count)]
 
 
 def test_description_places_the_nearest_first() -> None:
@@ -429,14 +434,15 @@ def test_description_places_the_nearest_first() -> None:
     middle = replace(truck, lateral_m=1.5)
     clear = a_truth(risk='none', label=None, place=None, motion=None)
     for text in texts_of(replace(clear, actors=(truck, bus)), 'description'):
-        nearest = language.facts(text)
+        nearest = fact_reader.facts(text)
         assert (nearest['object'], nearest['place']) == ('bus', 'right'), text
         assert 'truck' not in text or ' left' in text
     for text in texts_of(replace(clear, actors=(middle,)), 'description'):
-        assert language.facts(text)['place'] is None, text
+        assert fact_reader.facts(text)['place'] is None, text
     # The risk object may reach into the corridor although its centre does not.
     inside = a_truth(actors=(replace(middle, is_risk=True),))
-    assert {language.facts(text)['place'] for text in texts_of(inside, 'description')} == {'ahead'}
+    places = {fact_reader.facts(text)['place'] for text in texts_of(inside, 'description')}
+    assert places == {'ahead'}
 
 
 def test_lights_are_red_and_barriers_do_not_come_to_a_stop() -> None:
@@ -465,6 +471,6 @@ def test_an_empty_road_is_told_from_a_safe_one() -> None:
 
 
 def test_low_risk_is_safe_and_only_the_vehicle_ahead_brakes() -> None:
-    assert language.answer_right('safety', a_truth(risk='low'), 'Yes.')
-    assert language.KINDS['braking'].value(a_truth(place='left')) is None
-    assert language.KINDS['braking'].value(a_truth(label='cyclist')) is None
+    assert answer_right('safety', a_truth(risk='low'), 'Yes.')
+    assert KINDS['braking'].value(a_truth(place='left')) is None
+    assert KINDS['braking'].value(a_truth(label='cyclist')) is None

@@ -23,7 +23,7 @@ from vts_ros.nodes.overlay_node import History
 from vts_ros.nodes.qos import LATCHED_QOS
 from vts_ros.pipeline.frames import decode_image, Frame
 from vts_ros.pipeline.report import RISK_COLOURS, SceneReport
-from vts_ros.tools.pictures import BAND_HEIGHT, overlay, WIDTH
+from vts_ros.tools.overlay_picture import BAND_HEIGHT, overlay, WIDTH
 
 
 @pytest.fixture

@@ -53,6 +53,21 @@ def test_every_question_gets_one_reply_under_its_number(desk: Desk) -> None:
     assert desk.health.counters['questions_refused'] == 1
 
 
+def test_blanks_around_a_question_do_not_reach_the_model(desk: Desk) -> None:
+    """They are not counted, and a million of them would fill its memory."""
+    desk.questions.ask(' ' * 10**6 + 'who?' + '\n' * 10**6)
+    desk.finish()
+    assert desk.outputs.replies == [(1, 'who?', 'answer to who?', '')]
+
+
+def test_nothing_is_begun_behind_the_end(desk: Desk) -> None:
+    assert desk.worker.close(60.0)
+    begun: list[str] = []
+    assert not desk.worker.offer('late', lambda stop: begun.append('late'))
+    desk.questions.ask('who?')
+    assert (begun, [reply[3] for reply in desk.outputs.replies]) == ([], [INTERRUPTED])
+
+
 def test_a_question_that_is_too_long_is_quoted_in_part(desk: Desk) -> None:
     desk.questions.ask('?' * (MAX_QUESTION_CHARS + 1))
     desk.questions.ask('?' * MAX_QUESTION_CHARS)

@@ -30,7 +30,7 @@ from vts_ros.lab.scenes.clips import (
     write_bag,
 )
 from vts_ros.lab.scenes.drive import make_drive
-from vts_ros.lab.scenes.hazards import CAR_COLOURS, FAMILIES, Stage, walk
+from vts_ros.lab.scenes.hazards import FAMILIES
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.risk_rule import assess, Mover
 from vts_ros.lab.scenes.scene_truth import (
@@ -44,6 +44,7 @@ from vts_ros.lab.scenes.scene_truth import (
     TRUE_LEVELS,
     WEATHERS,
 )
+from vts_ros.lab.scenes.stage import CAR_COLOURS, Stage, walk
 from vts_ros.lab.scenes.world import (
     Body,
     CAMERA_SETBACK_M,

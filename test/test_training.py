@@ -2,21 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: targets, shards, the loop, and both models for a few steps."""
 
+from collections.abc import Iterator
 import contextlib
 import copy
 from dataclasses import replace
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast, NamedTuple
+from typing import Any, cast, NamedTuple
+import weakref
 
 import numpy as np
+from numpy.typing import NDArray
 import pytest
 import torch
 from torch import nn
 
 from vts_ros.lab.evaluation.proposal_recall import NOTE
-from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes import sentences
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, LABELS, MOTIONS
 from vts_ros.lab.training import labelled_pictures
@@ -27,6 +30,7 @@ from vts_ros.lab.training.fast_forward import FastVision, patches, prepare_text,
 from vts_ros.lab.training.frozen_features import Features
 from vts_ros.lab.training.labelled_pictures import (
     KINDS,
+    over_name,
     render_pictures,
     RenderedPictures,
     RoadPictures,
@@ -248,6 +252,37 @@ def roads() -> RoadPictures:
                           (pictures[1], [])]])
 
 
+def test_pictures_of_roads_are_packed_as_they_come() -> None:
+    """Thousands of pictures of a camera do not fit in memory side by side."""
+    alive: list[weakref.ref[Any]] = []
+    most: list[int] = []
+
+    def recording() -> Iterator[tuple[NDArray[np.uint8], list[Found]]]:
+        for _ in range(20):
+            picture = np.zeros((90, 160, 3), np.uint8)
+            alive.append(weakref.ref(picture))
+            yield picture, []
+            del picture
+            most.append(sum(one() is not None for one in alive))
+
+    assert len(RoadPictures(recording() for _ in range(2))) == 40
+    assert max(most) <= 2
+
+
+def test_a_run_with_something_else_to_learn_from_is_not_gone_on_with(
+        tmp_path: Path, roads: RoadPictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second detector would get the network of the first one, and its name beside it."""
+    monkeypatch.setattr(labelled_pictures, '_SHARD', 2)
+    recipe = Recipe(rendered=2, over=0, steps=1, batch=2)
+    train_proposal(tmp_path / 'out', tmp_path / 'work', recipe, roads)
+    picture = np.zeros((180, 320, 3), np.uint8)
+    others = RoadPictures([[(picture, [Found('person', 0.9, (0.4, 0.5, 0.6, 0.8))])]])
+    assert others.fingerprint() != roads.fingerprint()
+    with pytest.raises(ValueError, match='with other roads: remove it'):
+        train_proposal(tmp_path / 'other', tmp_path / 'work', recipe, others)
+    assert not (tmp_path / 'other' / 'frame.onnx').exists()
+
+
 @pytest.mark.slow
 def test_the_proposal_network_trains_and_exports(
         tmp_path: Path, roads: RoadPictures, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +330,8 @@ def test_pictures_are_rendered_once_and_over_roads_with_what_is_on_them(
     render_pictures(tmp_path, 4)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
     rng = np.random.default_rng(0)
-    rendered, over = (RenderedPictures(tmp_path, name) for name in ('rendered', 'over'))
+    rendered, over = (RenderedPictures(tmp_path, name) for name in (
+        'rendered', over_name(roads)))
     assert len(rendered) == len(over) == 4
     assert rendered.draw(rng).is_rendered
     drawn = [over.draw(rng) for _ in range(30)]
@@ -353,7 +389,7 @@ def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, worke
     vlm = Vlm.load(tmp_path / 'out')
     # 60 MB of float32, with room for the other weights.
     assert vlm.model.num_parameters() < 10_000_000
-    text = language.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
+    text = sentences.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
     assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text
 
 

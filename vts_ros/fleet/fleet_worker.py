@@ -107,6 +107,9 @@ class FleetWorker:
 
     def do(self, job: Job) -> Outcome:
         """Do a job; whatever goes wrong is part of the outcome."""
+        if why_not := self.load():
+            # No recording is to blame, and this worker would fail one after the other.
+            return Outcome(halt=f'a worker cannot load the models: {why_not}')
         try:
             with job.recording.local() as bag:
                 if job.is_last:

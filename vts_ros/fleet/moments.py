@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,8 +25,9 @@ from vts_ros.errors import BagError, FrameError
 from vts_ros.fleet.answer_tables import FleetFolder, report_of
 from vts_ros.fleet.sources import find_recordings, FleetError, Recording
 from vts_ros.pipeline.frames import Frame
-from vts_ros.tools import pictures as visuals
+from vts_ros.pipeline.report import RISK_COLOURS
 from vts_ros.tools.bags import Bag, read_frames_from, until_damage
+from vts_ros.tools.pictures import encode, RISK_TITLES
 
 #: What a clip has before and behind the windows of its answers.
 MARGIN_SEC = 1.0
@@ -35,8 +36,9 @@ TOGETHER_SEC = 2.0
 #: More would make a page too heavy for a browser.
 PAGE_MOMENTS = 60
 PAGE_WIDTH = 640
-#: Pictures of a moment on the page, at most.
-_PICTURES = 12
+#: Pictures of a moment on the page, beside the newest, at most.
+_PICTURES = 11
+_BEFORE_NS = 100_000_000
 
 LOG = logging.getLogger(__name__)
 
@@ -74,8 +76,8 @@ class Moment:
     @property
     def name(self) -> str:
         """Return a name for a file: the recording, and the time of the first answer."""
-        stem = re.sub(r'[^\w.-]', '_', Path(self.recording.uri).name).removesuffix('.mcap')
-        return f'{stem}_{self.rows[0]["stamp"]}'
+        # Not the name of its folder alone: many are called alike.
+        return f'{re.sub(r"[^a-zA-Z0-9_.-]", "_", self.recording.name)}_{self.rows[0]["stamp"]}'
 
 
 def moments(root: Path, found: Sequence[Mapping[str, Any]]) -> Iterator[Moment]:
@@ -170,7 +172,7 @@ def write_page(question: str, count: int, found: Sequence[Moment], path: Path) -
     # Autoescape: the words come from a model and may be anything.
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     text = template.render(question=question, count=count, found=len(found), shown=shown,
-                           titles=visuals.RISK_TITLES, colours=visuals.RISK_COLOURS)
+                           titles=RISK_TITLES, colours=RISK_COLOURS)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding='utf-8')
@@ -194,17 +196,26 @@ def _pictures(moment: Moment) -> list[bytes]:
              for report in map(report_of, moment.rows)}
     begin, end = moment.received_ns
     camera = moment.worst['frames'][-1]['camera']
-    frames: list[Frame] = []
+    begin, end = begin - _BEFORE_NS, end + _BEFORE_NS
+    due = deque(np.linspace(begin, end, _PICTURES, endpoint=False).tolist())
+    pictures: list[bytes | None] = []
+    newest: Frame | None = None
     with moment.recording.local() as source:
-        for received_ns, frame in until_damage(
-                read_frames_from(begin - 10**8, source), Counter()):
-            if received_ns > end + 10**8:
+        for received_ns, frame in until_damage(read_frames_from(begin, source), Counter()):
+            if received_ns > end:
                 break
-            if frame.camera == camera:
-                frames.append(frame)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(_PICTURES, len(frames))).astype(int))
-    return [made for index in chosen if (made := _picture(frames[index], boxes.get(
-        frames[index].key))) is not None]
+            if frame.camera != camera:
+                continue
+            newest = frame
+            # At even distances: a moment may be long, and pictures without compression large.
+            if due and received_ns >= due[0]:
+                while due and received_ns >= due[0]:
+                    due.popleft()
+                pictures.append(_picture(frame, boxes.get(frame.key)))
+                newest = None
+    if newest is not None:
+        pictures.append(_picture(newest, boxes.get(newest.key)))
+    return [made for made in pictures if made is not None]
 
 
 def _picture(frame: Frame, report: Any) -> bytes | None:
@@ -216,12 +227,14 @@ def _picture(frame: Frame, report: Any) -> bytes | None:
         return None
     height = round(rgb.shape[0] * PAGE_WIDTH / rgb.shape[1])
     small = cv2.resize(rgb, (PAGE_WIDTH, height), interpolation=cv2.INTER_AREA)
-    if report is not None and report.risk_object and report.risk_object.box:
-        left, top, right, bottom = report.risk_object.box
-        colour = visuals.RISK_COLOURS[report.answer.risk]
+    found = report.risk_object if report is not None else None
+    # Of several cameras, another one may see it.
+    if found and found.box and found.camera == frame.camera:
+        left, top, right, bottom = found.box
+        colour = RISK_COLOURS[report.answer.risk]
         cv2.rectangle(small, (round(left * PAGE_WIDTH), round(top * height)),
                       (round(right * PAGE_WIDTH), round(bottom * height)), colour, 3)
-    return visuals.encode(np.asarray(small, np.uint8))
+    return encode(np.asarray(small, np.uint8))
 
 
 _PAGE = """<!doctype html>

@@ -18,6 +18,8 @@ A question is a list with commas, every part of which must hold::
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
 import json
 from pathlib import Path
 import re
@@ -120,7 +122,14 @@ def _camera(operator: str, value: str) -> Condition:
 
 def _time(side: str, value: str) -> Condition:
     operator = '>=' if side.lower() == 'after' else '<'
-    return Condition(f'time {operator} CAST(? AS TIMESTAMP_NS)', (value,))
+    try:
+        # Python 3.10 does not know that Z is UTC.
+        when = datetime.fromisoformat(re.sub('[zZ]$', '+00:00', value.strip()))
+    except ValueError as error:
+        raise FleetError(f'{value!r} is no time: expected 2026-11-27, 2026-11-28 08:00 or '
+                         '2026-11-28T08:00:00+01:00') from error
+    utc = when.astimezone(timezone.utc).replace(tzinfo=None) if when.tzinfo else when
+    return Condition(f'time {operator} CAST(? AS TIMESTAMP_NS)', (utc.isoformat(),))
 
 
 def _near(latitude: str, longitude: str, distance: str, unit: str) -> Condition:
@@ -178,14 +187,16 @@ class Fleet:
         self._base = duckdb.connect(config=settings)
         files = f"'{_quoted(root / ANSWERS)}/*.parquet'"
         times = f"'{_quoted(root / TIMINGS)}/*.parquet'"
-        self._base.execute(
+        self.query(
             f'CREATE VIEW timings AS SELECT {_names(TIMING_COLUMNS)} FROM read_parquet({times})')
-        self._base.execute(
+        self.query(
             f'CREATE VIEW answers AS SELECT {_names(ANSWER_COLUMNS)}, make_timestamp_ns(stamp) AS '
             f'time FROM read_parquet({files})')
-        self._base.execute(
-            'CREATE VIEW failures AS SELECT recording, reason FROM read_parquet('
-            f"'{_quoted(root / FAILURES)}')")
+        # Written at the end of a run: one that still works, or was killed, has none.
+        failures = root / FAILURES
+        self.query('CREATE VIEW failures AS ' + (
+            f"SELECT recording, reason FROM read_parquet('{_quoted(failures)}')"
+            if failures.exists() else "SELECT '' AS recording, '' AS reason WHERE false"))
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> duckdb.DuckDBPyConnection:
         """
@@ -197,14 +208,13 @@ class Fleet:
             If it is wrong.
 
         """
-        try:
+        with _told():
             return self._base.execute(sql, values)
-        except duckdb.Error as error:
-            raise FleetError(f'DuckDB: {" ".join(str(error).split())}') from error
 
     def table(self, sql: str) -> pa.Table:
-        """Return the result of a query as a table of Arrow."""
-        return self._base.sql(sql).to_arrow_table()
+        """Return the result of a query as a table of Arrow; errors as of :meth:`query`."""
+        with _told():
+            return self._base.sql(sql).to_arrow_table()
 
     def find(self, question: str, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the answers that a question asks for, in the order of recordings and time."""
@@ -224,6 +234,15 @@ class Fleet:
         for path in sorted((self.root / ANSWERS).glob('*.parquet')):
             facts = parquet.read_schema(path).metadata or {}
             yield path.stem, json.loads(facts.get(b'counters', b'{}'))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in one line what DuckDB has to say."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise FleetError(f'DuckDB: {" ".join(str(error).split())}') from error
 
 
 def rows(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ def _listed(address: str) -> Iterator[Recording]:
             raise FleetError(f'{address} does not exist')
         files = [root] if root.type == fs.FileType.File else [
             one for one in system.get_file_info(fs.FileSelector(base, recursive=True))
-            if one.type == fs.FileType.File and '/.' not in one.path]
+            if one.type == fs.FileType.File and '/.' not in one.path[len(root.path):]]
     except (OSError, ValueError) as error:
         raise FleetError(f'{address} cannot be listed: {error}') from error
     prefix = address[:len(address) - len(base)] if '://' in address else ''

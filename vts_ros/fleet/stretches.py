@@ -158,7 +158,7 @@ class Plan:
 
 def is_worth_cutting(bag: Path, config: PipelineConfig, stretch_sec: float) -> bool:
     """Return whether a recording is long, and its answers depend on little before them."""
-    if config.mode != 'window' or config.deadline_ms:
+    if config.mode != 'window' or config.deadline_ms or config.speak != 'always':
         return False
     with Bag(bag) as opened:
         return opened.duration_sec > WORTH_CUTTING * stretch_sec

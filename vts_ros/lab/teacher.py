@@ -224,24 +224,32 @@ class Teacher:
 
 def without_own_car(found: Mapping[tuple[str, int], Sequence[RoadUser]]) -> Found:
     """Leave out boxes at the lower edge that are at the same place in half of all frames."""
+    cameras = {camera for camera, _ in found}
+    frames = {camera: [users for (other, _), users in found.items() if other == camera]
+              for camera in cameras}
+    boxes = {camera: np.array([user.box for users in frames[camera] for user in users]
+                              ).reshape(-1, 4) for camera in cameras}
+    frame_of = {camera: np.repeat(np.arange(len(frames[camera])), list(map(len, frames[camera])))
+                for camera in cameras}
+
     def is_own(camera: str, user: RoadUser) -> bool:
-        frames = [users for (other, _), users in found.items() if other == camera]
-        return user.box[3] >= _LOWER_EDGE and len(frames) >= _OWN_FRAMES and sum(
-            any(_shared(user.box, other.box) > _SAME_PLACE for other in users)
-            for users in frames) >= _OWN_SHARE * len(frames)
+        count = len(frames[camera])
+        if user.box[3] < _LOWER_EDGE or count < _OWN_FRAMES:
+            return False
+        alike = frame_of[camera][_shared(user.box, boxes[camera]) > _SAME_PLACE]
+        return len(np.unique(alike)) >= _OWN_SHARE * count
 
     return {(camera, stamp): [user for user in users if not is_own(camera, user)]
             for (camera, stamp), users in found.items()}
 
 
-def _shared(first: Box, second: Box) -> float:
-    """Return the area that two boxes share over the area that they cover together."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0.0 or height <= 0.0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return width * height / (sum(areas) - width * height)
+def _shared(first: Box, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the area that a box shares with others [n, 4] over what both cover together."""
+    sides = np.minimum(first[2:], boxes[:, 2:]) - np.maximum(first[:2], boxes[:, :2])
+    shared = np.prod(sides.clip(0.0), axis=1)
+    own = (first[2] - first[0]) * (first[3] - first[1])
+    both = own + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared
+    return np.divide(shared, both, out=np.zeros_like(shared), where=both > 0.0)
 
 
 def drawn(rgb: NDArray[np.uint8], users: Sequence[RoadUser]) -> Picture:

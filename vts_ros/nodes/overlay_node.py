@@ -31,7 +31,8 @@ from vts_ros.nodes.program_start import start_ros
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.report import SceneReport
-from vts_ros.tools.pictures import encode, overlay, Picture
+from vts_ros.tools.overlay_picture import overlay
+from vts_ros.tools.pictures import encode, Picture
 
 WATCH_SEC = 1.0
 JPEG_QUALITY = 90

@@ -91,16 +91,17 @@ class Questions:
             Given its number and the answer piece by piece, beside ``~/answer_partial``.
 
         """
-        asked = Asked(next(self._numbers))
-        if not 0 < len(question.strip()) <= MAX_QUESTION_CHARS:
+        # Blanks around it are not counted, so they must not reach the model.
+        asked, wanted = Asked(next(self._numbers)), question.strip()
+        if not 0 < len(wanted) <= MAX_QUESTION_CHARS:
             self._refuse(asked, question, f'expected 1 to {MAX_QUESTION_CHARS} characters')
         elif not self._places.acquire(blocking=False):
             self._refuse(asked, question, f'{MAX_QUESTIONS} others are waiting')
         else:
             job = self._worker.submit(QUESTION, lambda stop: self._jobs.attempt(
-                lambda end: self._answer(asked, question, end, on_text), stop))
+                lambda end: self._answer(asked, wanted, end, on_text), stop))
             asked.waits_for(job)
-            job.add_done_callback(lambda done: self._reply(asked, question, done))
+            job.add_done_callback(lambda done: self._reply(asked, wanted, done))
         return asked
 
     def _answer(self, asked: Asked, question: str, stop: Stop, on_text: OnText | None) -> str:

@@ -48,9 +48,9 @@ class Worker:
         return job.name if job else ''
 
     def offer(self, name: str, run: Callable[[Stop], object]) -> bool:
-        """Have a job run in its turn; return False if one of this name is waiting already."""
+        """Have a job run in its turn; return False if one of this name waits, or all is ending."""
         with self._changed:
-            if any(job.name == name for job in self._jobs):
+            if not self._is_open or any(job.name == name for job in self._jobs):
                 return False
             self._jobs.append(_Job(name, run))
             self._changed.notify()

@@ -24,10 +24,12 @@ import numpy as np
 from vts_ros.errors import BagError, FrameError, VlmError
 from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
 from vts_ros.pipeline.report import FrameRef, SceneReport
-from vts_ros.tools import pictures as visuals
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
 from vts_ros.tools.answer_video import AnswerVideo
 from vts_ros.tools.bags import count_broken, is_video_file, read_frames, REASON, until_damage
+from vts_ros.tools.contact_sheet import contact_sheet, interesting
+from vts_ros.tools.overlay_picture import overlay
+from vts_ros.tools.pictures import encode, Picture, seconds
 from vts_ros.tools.report_page import report_page
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.tools.videos import read_video
@@ -461,16 +463,16 @@ class _Writing:
             self.failure = error
             counters['failed'] += 1
 
-    def _add(self, frames: Frames, report: SceneReport, start_ns: int) -> visuals.Picture:
+    def _add(self, frames: Frames, report: SceneReport, start_ns: int) -> Picture:
         pictures = [None if frame is None else self._rgb(frame) for frame in frames]
         newest = pictures[-1]
         if newest is None:
             raise AnnotateError(f'the newest frame of the answer at {report.stamp} is not there')
-        drawn = visuals.overlay(newest, report, pictures, start_ns)
+        drawn = overlay(newest, report, pictures, start_ns)
         number = len(self.reports)
         # On the disk, because an hour of driving would not fit into memory.
-        self._overlay(number).write_bytes(visuals.encode(drawn))
-        (self.folder / f'{number}.newest.jpg').write_bytes(visuals.encode(newest))
+        self._overlay(number).write_bytes(encode(drawn))
+        (self.folder / f'{number}.newest.jpg').write_bytes(encode(newest))
         self.reports.append(report)
         return drawn
 
@@ -479,19 +481,19 @@ class _Writing:
 
     def _pictures(self, summary: Summary) -> None:
         reports, name = summary.reports, self.source.stem
-        chosen = visuals.interesting(reports, SHEET_ANSWERS)
+        chosen = interesting(reports, SHEET_ANSWERS)
         share = 'all' if len(chosen) == len(reports) else f'{len(chosen)} of'
         title = f'{name}: {share} {len(reports)} answers'
         newest = [decode_image((self.folder / f'{i}.newest.jpg').read_bytes()) for i in chosen]
-        sheet = visuals.contact_sheet(
+        sheet = contact_sheet(
             newest, [reports[i] for i in chosen],
-            [visuals.seconds(reports[i].stamp, summary.start_ns) for i in chosen], title)
-        (self.results / SHEET).write_bytes(visuals.encode(sheet, '.png'))
-        self.timeline = visuals.encode(draw_timeline(reports, summary.start_ns), '.png')
+            [seconds(reports[i].stamp, summary.start_ns) for i in chosen], title)
+        (self.results / SHEET).write_bytes(encode(sheet, '.png'))
+        self.timeline = encode(draw_timeline(reports, summary.start_ns), '.png')
         (self.results / TIMELINE).write_bytes(self.timeline)
 
     def _page(self, summary: Summary) -> None:
-        shown = visuals.interesting(summary.reports, PAGE_ANSWERS)
+        shown = interesting(summary.reports, PAGE_ANSWERS)
         page = report_page(summary, self.source.stem, self.timeline,
                            {i: self._overlay(i).read_bytes() for i in shown},
                            counter_texts(summary.counters))
@@ -502,7 +504,7 @@ class _Writing:
             os.replace(made, self.out / made.name)
 
 
-def _decode(frame: Frame) -> visuals.Picture | None:
+def _decode(frame: Frame) -> Picture | None:
     try:
         return frame.rgb()
     except FrameError:

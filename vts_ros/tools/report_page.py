@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from vts_ros.tools import pictures as visuals
+from vts_ros.pipeline.report import RISK_COLOURS
+from vts_ros.tools.pictures import RISK_TITLES, seconds
 
 if TYPE_CHECKING:
     from vts_ros.tools.annotate import Summary
@@ -37,14 +38,14 @@ def report_page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[
     """
     answers = [{
         'report': summary.reports[i],
-        'time': visuals.seconds(summary.reports[i].stamp, summary.start_ns),
+        'time': seconds(summary.reports[i].stamp, summary.start_ns),
         'picture': _data_uri(overlay, 'jpeg'),
     } for i, overlay in overlays.items()]
     # Autoescape: the words come from a model and may be anything.
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
     return template.render(
         name=name, summary=summary, answers=answers, timeline=_data_uri(timeline, 'png'),
-        titles=visuals.RISK_TITLES, colours=visuals.RISK_COLOURS,
+        titles=RISK_TITLES, colours=RISK_COLOURS,
         counters=counters)
 
 

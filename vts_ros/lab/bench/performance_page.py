@@ -48,10 +48,10 @@ Windows of the warm-up are not counted.
 reading, looking at and encoding that picture are in it. *Risk said* is the time to the level of
 the risk, and its share of the whole answer, where the answer is in the form. *Per pass* is how
 many tokens of the answer one run of the language model gave. *KV* are keys and values at the end
-of the answer. *Peak* is the most that tensors take above the weights, in a first window and the next: on the CPU
-by the record of PyTorch's profiler of all that it allocates and frees, on a GPU by
-`torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it: what
-they have started may end in a later one.
+of the answer. *Peak* is the most that tensors take above the weights, in a first window and the
+next: on the CPU by the record of PyTorch's profiler of all that it allocates and frees, on a GPU
+by `torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it:
+what they have started may end in a later one.
 
 Models with random weights have the real shapes and so the real cost, and nothing to say. In every
 case they are held, token by token, to what the embedded model answers about the same pictures,

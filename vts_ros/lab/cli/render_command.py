@@ -57,31 +57,32 @@ def _true_report(truth: WindowTruth, stamp_ns: int) -> SceneReport:
 
 def _render_sheet(out: Path, seed: int, count: int) -> None:
     from vts_ros.lab.scenes.clips import balanced_scenes, render
-    from vts_ros.tools import pictures as visuals
+    from vts_ros.tools.contact_sheet import contact_sheet
+    from vts_ros.tools.pictures import encode
 
     pictures, reports = [], []
     for scene in balanced_scenes('train', count, first=seed):
         clip = render(scene, 480, 270)
         pictures.append(clip.frames[-1])
         reports.append(_true_report(clip.window_truth(), 0))
-    sheet = visuals.contact_sheet(
+    sheet = contact_sheet(
         pictures, reports, [report.frames[0].camera for report in reports], 'Rendered scenes',
         'The newest frame of each scene, with what is really the risk and why.')
-    out.write_bytes(visuals.encode(sheet, '.png'))
+    out.write_bytes(encode(sheet, '.png'))
 
 
 def _render_film(out: Path, seed: int, family: str | None) -> None:
     from PIL import Image
 
     from vts_ros.lab.scenes.clips import make_scene, render
-    from vts_ros.tools import pictures as visuals
+    from vts_ros.tools.overlay_picture import overlay
 
     clip = render(make_scene(seed, family, frames=20), 960, 540)
     films = []
     for index in range(4, len(clip.frames)):
         stamp_ns = clip.truths[index].stamp_ns
         report = _true_report(clip.window_truth(index), stamp_ns)
-        drawn = visuals.overlay(clip.frames[index], report, start_ns=clip.truths[0].stamp_ns)
+        drawn = overlay(clip.frames[index], report, start_ns=clip.truths[0].stamp_ns)
         films.append(Image.fromarray(drawn).resize((640, 505)))
     films[0].save(out, save_all=True, append_images=films[1:], loop=0,
                   duration=round(1000 * clip.interval_sec))

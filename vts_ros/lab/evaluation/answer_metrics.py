@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from vts_ros.lab.scenes.fact_reader import facts
 from vts_ros.lab.scenes.scene_truth import WindowTruth
-from vts_ros.lab.scenes.sentences import facts, Question
+from vts_ros.lab.scenes.window_questions import Question
 from vts_ros.vlm.answers import Answer, Box
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from vts_ros.errors import BagError
 from vts_ros.lab.evaluation.answer_metrics import question_summary, Score, score, summary
 from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
-from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes import window_questions
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.composite import Backdrop, render_over, scenes_over
 from vts_ros.lab.scenes.scene_truth import Clip, WindowTruth
-from vts_ros.lab.scenes.sentences import Question
+from vts_ros.lab.scenes.window_questions import Question
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.guard import holds
@@ -91,7 +91,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         found = [clip.window_truth() for _, clip in chunk]
         truths += found
         asked = [(window, question) for window, truth in zip(windows, found)
-                 for question in language.questions(
+                 for question in window_questions.questions(
                      truth, np.random.default_rng(truth.seed), questions)]
         for ratio in ratios:
             pipeline.set_keep_ratio(ratio)

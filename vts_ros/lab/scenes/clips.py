@@ -26,9 +26,11 @@ from rosbags.typesys.store import Typestore
 from vts_ros.lab.scenes import ground_truth as truth
 from vts_ros.lab.scenes import risk_rule as risk
 from vts_ros.lab.scenes.driver import drive_on, REACTION_SEC
-from vts_ros.lab.scenes.hazards import add_distractors, draw_road, FAMILIES, scenery, SPEEDS, Stage
+from vts_ros.lab.scenes.hazards import draw_road, FAMILIES, SPEEDS
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.scene_truth import Clip, TRUE_LEVELS
+from vts_ros.lab.scenes.stage import Stage
+from vts_ros.lab.scenes.surroundings import add_distractors, scenery
 from vts_ros.lab.scenes.world import (
     EGO_LENGTH_M,
     EGO_WIDTH_M,

@@ -13,7 +13,9 @@ import numpy as np
 from vts_ros.lab.scenes import ground_truth as truth
 from vts_ros.lab.scenes.clips import draw_look, draw_shake, is_clear, no_crash
 from vts_ros.lab.scenes.driver import drive_on, REACTION_SEC
-from vts_ros.lab.scenes.hazards import FAMILIES, footprint, keeps_apart, scenery, Stage
+from vts_ros.lab.scenes.hazards import FAMILIES
+from vts_ros.lab.scenes.stage import Stage
+from vts_ros.lab.scenes.surroundings import footprint, keeps_apart, scenery
 from vts_ros.lab.scenes.world import Body, Floats, Knot, Look, Prop, Road, Scene, SIDEWALK_M, Track
 from vts_ros.vlm.answers import RiskLevel
 

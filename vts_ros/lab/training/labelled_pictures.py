@@ -9,7 +9,8 @@ a detector; and rendered actors drawn over these, with both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -98,17 +99,19 @@ class RoadPictures:
     Parameters
     ----------
     recordings
-        For each one its pictures, uint8 [H, W, 3], RGB, with what was found in them.
+        For each one its pictures, uint8 [H, W, 3], RGB, with what was found in them; taken one
+        by one, so that they need not be there at once.
 
     """
 
     #: Width at which they are kept.
     WIDTH = 896
 
-    def __init__(self, recordings: Sequence[Sequence[tuple[NDArray[np.uint8], Sequence[Found]]]]
+    def __init__(self, recordings: Iterable[Iterable[tuple[NDArray[np.uint8], Sequence[Found]]]]
                  ) -> None:
-        self._recordings = [[(_packed(picture), detected(found)) for picture, found in recording]
-                            for recording in recordings if recording]
+        packed = ([(_packed(picture), detected(found)) for picture, found in recording]
+                  for recording in recordings)
+        self._recordings = [recording for recording in packed if recording]
         # A long recording has more to show than a short one, but less than in proportion.
         share = np.sqrt([float(len(recording)) for recording in self._recordings])
         self._share = share / share.sum()
@@ -116,6 +119,14 @@ class RoadPictures:
     def __len__(self) -> int:
         """Return the number of pictures."""
         return sum(len(recording) for recording in self._recordings)
+
+    def fingerprint(self) -> str:
+        """Return what is another for other pictures, or others found in them."""
+        digest = hashlib.sha256()
+        for recording in self._recordings:
+            for data, things in recording:
+                digest.update(data.tobytes() + repr(things).encode())
+        return digest.hexdigest()[:12]
 
     def draw(self, rng: np.random.Generator) -> Labelled:
         """Return one at random."""
@@ -143,7 +154,7 @@ class RenderedPictures:
     folder
         Where :func:`render_pictures` wrote them.
     name
-        ``rendered`` or ``over``.
+        ``rendered``, or that of :func:`over_name`.
 
     """
 
@@ -169,6 +180,11 @@ class RenderedPictures:
                         self._is_rendered)
 
 
+def over_name(roads: RoadPictures) -> str:
+    """Return what files with pictures over these roads are called."""
+    return f'over-{roads.fingerprint()}'
+
+
 def render_pictures(folder: Path, count: int, roads: RoadPictures | None = None,
                     progress: Callable[[int], None] = lambda pictures: None) -> None:
     """
@@ -187,8 +203,9 @@ def render_pictures(folder: Path, count: int, roads: RoadPictures | None = None,
 
     """
     folder.mkdir(parents=True, exist_ok=True)
+    name = over_name(roads) if roads else 'rendered'
     for number in range(-(-count // _SHARD)):
-        path = folder / f'{"over" if roads else "rendered"}-{number:03d}.npy'
+        path = folder / f'{name}-{number:03d}.npy'
         if not path.exists():
             rng = np.random.default_rng([number, 7])
             source = (_over(roads, _FIRST_OVER + 4 * _SHARD * number, rng) if roads else

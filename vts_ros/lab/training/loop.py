@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 import os
 from pathlib import Path
 import tempfile
 import time
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -100,7 +101,8 @@ def rank() -> int:
 
 
 def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule: Schedule,
-        checkpoint: Path, title: str) -> None:
+        checkpoint: Path, title: str, about: Mapping[str, str | int | float] = MappingProxyType({})
+        ) -> None:
     """
     Train until the schedule ends; go on where a checkpoint of the same file left off.
 
@@ -115,16 +117,19 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
         State of modules and optimiser; written in one step, kept at the end.
     title
         Shown before the progress bar.
+    about
+        What else decides about the result: a run that began with something else is not gone on
+        with.
 
     Raises
     ------
     ValueError
-        If the checkpoint is of other modules.
+        If the checkpoint is of other modules, or of a run about something else.
 
     """
     together = nn.ModuleList(modules)
     optimizers = _optimizers(together, schedule)
-    step = _resume(checkpoint, together, optimizers)
+    step = _resume(checkpoint, together, optimizers, about)
     console = Console(quiet=rank() > 0)
     means: dict[str, float] = {}
     saved = time.monotonic()
@@ -148,7 +153,7 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
             progress.update(task, completed=step, losses=shown)
             due = time.monotonic() - saved > schedule.checkpoint_sec
             if rank() == 0 and (due or step == schedule.steps):
-                _save(checkpoint, together, optimizers, step)
+                _save(checkpoint, together, optimizers, step, about)
                 console.print(f'{title}: step {step} of {schedule.steps}, {shown}',
                               highlight=False)
                 saved = time.monotonic()
@@ -192,19 +197,25 @@ def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
 
 
 def _save(path: Path, modules: nn.Module, optimizers: Sequence[torch.optim.Optimizer],
-          step: int) -> None:
+          step: int, about: Mapping[str, str | int | float]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.part')
-    torch.save({'modules': modules.state_dict(), 'step': step,
+    torch.save({'modules': modules.state_dict(), 'step': step, 'about': dict(about),
                 'optimizers': [optimizer.state_dict() for optimizer in optimizers]}, partial)
     partial.replace(path)
 
 
 def _resume(path: Path, modules: nn.Module,
-            optimizers: Sequence[torch.optim.Optimizer]) -> int:
+            optimizers: Sequence[torch.optim.Optimizer],
+            about: Mapping[str, str | int | float]) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
+    before = state.get('about', {})
+    changed = [name for name in about if before.get(name) != about[name]]
+    if changed:
+        raise ValueError(f'{path} is of a run with other {", ".join(changed)}: remove it, or '
+                         'take another folder')
     try:
         modules.load_state_dict(state['modules'])
     except RuntimeError as error:

@@ -115,7 +115,8 @@ def another_view(picture: NDArray[np.uint8], things: Sequence[Thing], size: tupl
         Height and width of the view.
 
     """
-    lens = _draw_lens(picture.shape[:2], size, rng)
+    height, width = picture.shape[:2]
+    lens = _draw_lens((height, width), size, rng)
     # Not mirrored: that would show things that nobody told of.
     border = cv2.BORDER_REPLICATE if rng.random() < 0.7 else cv2.BORDER_CONSTANT
     # Shrunk first: sampling between two pixels would alias.
@@ -126,9 +127,6 @@ def another_view(picture: NDArray[np.uint8], things: Sequence[Thing], size: tupl
         source *= np.array([smaller[0] / picture.shape[1], smaller[1] / picture.shape[0]],
                            np.float32)
         picture = np.asarray(cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA), np.uint8)
-        height, width = round(picture.shape[0] * step), round(picture.shape[1] * step)
-    else:
-        height, width = picture.shape[:2]
     # OpenCV counts from the middle of the first pixel, boxes from its edge.
     view = cv2.remap(picture, source[..., 0] - 0.5, source[..., 1] - 0.5, cv2.INTER_LINEAR,
                      borderMode=border)

@@ -18,10 +18,12 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from vts_ros.lab.evaluation.proposal_recall import NOTE, REPORT
+from vts_ros.lab.recordings import fingerprint
 from vts_ros.lab.scenes.cells import overlaps, saliency
 from vts_ros.lab.training.labelled_pictures import (
     KINDS,
     Labelled,
+    over_name,
     render_pictures,
     RenderedPictures,
     RoadPictures,
@@ -122,7 +124,8 @@ def train_proposal(out: Path, work: Path, recipe: Recipe = Recipe(),
     Raises
     ------
     ValueError
-        If the weights to begin with are of another network.
+        If the weights to begin with are of another network, or the work folder is of a run that
+        learned from something else.
 
     """
     torch.manual_seed(recipe.seed)
@@ -139,7 +142,10 @@ def train_proposal(out: Path, work: Path, recipe: Recipe = Recipe(),
         return _losses(net, heads, [_draw(sources, rng) for _ in range(recipe.batch)], rng)
 
     fit([net, heads], losses, Schedule(recipe.steps, recipe.learning_rate, min(
-        200, recipe.steps // 8)), work / 'proposal.pt', 'proposal network')
+        200, recipe.steps // 8)), work / 'proposal.pt', 'proposal network', {
+            **asdict(recipe), 'roads': roads.fingerprint() if roads else '',
+            'backbone': fingerprint(backbone) if backbone else '',
+            'start': fingerprint(start) if start else ''})
     export_frame(net.eval(), out / 'frame.onnx')
     export_window(out / 'window.onnx')
     export_window(out / 'window_by_counting.onnx', by_counting=True)
@@ -184,7 +190,7 @@ def _sources(folder: Path, recipe: Recipe, roads: RoadPictures | None
     if roads:
         sources.append((_REAL_SHARE, roads))
         if over:
-            sources.append((_OVER_SHARE, RenderedPictures(folder, 'over')))
+            sources.append((_OVER_SHARE, RenderedPictures(folder, over_name(roads))))
     rest = 1.0 - sum(share for share, _ in sources)
     return [*sources, (rest, RenderedPictures(folder, 'rendered'))]
 

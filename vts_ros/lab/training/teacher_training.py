@@ -9,13 +9,14 @@ part of one, that it has not learned from, beside the shipped one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vts_ros.errors import VtsError
 from vts_ros.lab.evaluation.box_coverage import measure_all, saliencies
@@ -126,11 +127,14 @@ def road_pictures(found: dict[Path, Found], most: int) -> RoadPictures:
     chosen = set(keys)
     if not any(_sure(found[path][key]) for path, key in chosen):
         raise TeachingError('the teacher finds no road users in what is to be learned from')
-    recordings = []
-    for path, users in found.items():
-        recordings.append([(frame.rgb(), _sure(users[frame.key])) for frame in frames_of(path)
-                           if (path, frame.key) in chosen])
-    return RoadPictures(recordings)
+
+    def pictures_of(path: Path, users: Found
+                    ) -> Iterator[tuple[NDArray[np.uint8], list[RoadUser]]]:
+        for frame in frames_of(path):
+            if (path, frame.key) in chosen:
+                yield frame.rgb(), _sure(users[frame.key])
+
+    return RoadPictures(pictures_of(path, users) for path, users in found.items())
 
 
 def _sure(users: Sequence[RoadUser]) -> list[RoadUser]:

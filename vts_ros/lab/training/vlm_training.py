@@ -31,7 +31,7 @@ from torch import distributed, Tensor
 
 from vts_ros.lab.evaluation.guard_evaluation import fit_guard
 from vts_ros.lab.rivals.baselines import RandomSelector
-from vts_ros.lab.scenes import sentences as language
+from vts_ros.lab.scenes import sentences, window_questions
 from vts_ros.lab.scenes.rendered_windows import HEIGHT, WIDTH
 from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS, WindowTruth
 from vts_ros.lab.training.auxiliary_heads import Outlook, SeeingHeads, UnderstandingHeads
@@ -204,7 +204,7 @@ def _save(vlm: Vlm, guard: Guard, out: Path) -> None:
     parts: tuple[Any, ...] = (vlm.model, vlm.tokenizer, vlm.images)
     for part in parts:
         part.save_pretrained(partial)
-    TaughtQuestions(language.TAUGHT).save(partial)
+    TaughtQuestions(window_questions.TAUGHT).save(partial)
     save_guard(guard, partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
@@ -442,11 +442,11 @@ class _Weights:
 
 
 def _description_dialogue(window: WindowTruth, rng: np.random.Generator) -> Dialogue:
-    return Dialogue(describe_prompt(), render(language.answer(window, rng)))
+    return Dialogue(describe_prompt(), render(sentences.answer(window, rng)))
 
 
 def _question_dialogue(window: WindowTruth, rng: np.random.Generator) -> Dialogue:
-    first, *others = language.questions(window, rng, _QUESTIONS)
+    first, *others = window_questions.questions(window, rng, _QUESTIONS)
     # Several turns, because the pictures cost more than the questions.
     turns = ''.join(f'<|im_end|>\n<|im_start|>user\n{question.text}<|im_end|>\n'
                     f'<|im_start|>assistant\n{question.answer}' for question in others)
@@ -501,8 +501,8 @@ def _texts(data: Shards, seed: int) -> list[str]:
     texts = []
     for index in range(min(len(data), _TOKENIZER_WINDOWS)):
         window = data[index].window
-        texts.append(render(language.answer(window, rng)))
+        texts.append(render(sentences.answer(window, rng)))
         texts += [f'{question.text}\n{question.answer}'
-                  for question in language.questions(window, rng)]
+                  for question in window_questions.questions(window, rng)]
     captions = [f'{tenth / 10:.1f}s' for tenth in range(-30, 31)]
     return texts + 20 * captions
