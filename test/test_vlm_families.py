@@ -106,11 +106,12 @@ def prepared(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Prepared:
 
 def stock_pixels(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Any:
     """Return pictures as the image processor makes them when told to leave them whole."""
-    options: dict[str, Any] = {
+    known: dict[str, dict[str, Any]] = {
         'internvl': {'crop_to_patches': False}, 'smolvlm': {'do_image_splitting': False},
         'idefics3': {'do_image_splitting': False}, 'gemma3': {'do_pan_and_scan': False},
         'fast_vlm': {'size': {'height': 256, 'width': 256}, 'do_center_crop': False},
-    }.get(vlm.name, {})
+    }
+    options = known.get(vlm.name, {})
     images: Any = vlm.images
     if vlm.name == 'llava_onevision':
         # Square already, so there is nothing to pad; a list of lists is one prompt of several.
