@@ -118,7 +118,9 @@ def test_all_cases_say_what_they_are_told(result: dict[str, Any], bench: Bench) 
             drafted: Any = case
             drafted._pipeline.drafts = Drafts([(40, 41, 42, 99, 98, 97)])
             drafted.answer(window)
-            assert drafted._pipeline.drafts.guess([], 64).tokens == script[:64]
+            guess = drafted._pipeline.drafts.guess([], 64).tokens
+            assert guess
+            assert guess == script[:len(guess)]
 
 
 def test_stock_transformers_say_what_the_pipeline_says_with_all_tokens(embedded: Bench) -> None:

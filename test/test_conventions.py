@@ -68,7 +68,11 @@ ASKED = {
                  '{"bbox_2d": [left, top, right, bottom], '
                  '"label": "riskiest road user or object"}', 'from 0 to 1000'),
 }
-ASKED['smolvlm'] = ASKED['llava_onevision'] = ASKED['idefics3']
+ASKED.update(dict.fromkeys(('smolvlm', 'llava_onevision', 'fast_vlm', 'gemma3'),
+                           ASKED['idefics3']), qwen3_5=ASKED['qwen3_vl'],
+             cosmos3_edge=(*ASKED['qwen3_vl'][:2], *ASKED['qwen2_vl'][2:]))
+#: Those that tell the time from the first picture of each camera on, or count.
+FROM_THE_FIRST = ('internvl', 'qwen3_vl', 'qwen3_5', 'cosmos3_edge')
 
 
 def frames(count: int = 2, camera: str = 'front') -> list[Frame]:
@@ -90,7 +94,7 @@ def test_the_shipped_words_are_asked_as_the_family_knows_them(family: str) -> No
         assert prompt.captions(frames()) == captions
         assert prompt.captions_on_arrival(frames()) == causal
         # Both are the first picture of their camera, and the newest.
-        both = captions[0] if family in ('internvl', 'qwen3_vl') else '0.0s'
+        both = captions[0] if family in FROM_THE_FIRST else '0.0s'
         assert prompt.captions([*frames(1, 'left'), *frames(1, 'right')]) == [
             f'left {both}', f'right {both}']
         assert '{' not in ''.join([*captions, *causal])
@@ -247,7 +251,8 @@ def seen_size(pipeline: Pipeline, picture: NDArray[np.uint8]) -> tuple[int, int]
     pixels = pipeline.vlm.preprocess([picture])
     if 'image_grid_thw' in pixels:
         _, rows, columns = pixels['image_grid_thw'][0].tolist()
-        return 14 * columns, 14 * rows
+        side_px = pipeline.vlm.model.config.vision_config.patch_size
+        return side_px * columns, side_px * rows
     return pixels['pixel_values'].shape[-1], pixels['pixel_values'].shape[-2]
 
 
