@@ -39,7 +39,7 @@ RELIABLE = QoSProfile(depth=100)
 STATUS = 'vts_node: '
 CAMERA = 'camera camera_front'
 #: How long to wait for what must happen. Long, as machines may be busy; nothing waits in vain.
-PATIENCE_SEC = 200.0
+PATIENCE_SEC = 500.0
 #: After this long a service is called once more.
 ASK_AGAIN_SEC = 40.0
 #: Has the node take every picture, however busy the machine: best effort would lose some.

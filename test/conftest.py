@@ -66,7 +66,7 @@ class Process:
         """Wait for its end and return the exit code."""
         return self._process.wait(timeout_sec)
 
-    def wait_for_output(self, text: str, timeout_sec: float = 200.0) -> None:
+    def wait_for_output(self, text: str, timeout_sec: float = 500.0) -> None:
         """Wait until it has written the text."""
         deadline = time.monotonic() + timeout_sec
         while text not in self.output:

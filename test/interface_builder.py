@@ -179,7 +179,8 @@ def _build(wheels: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     sources = target / 'src'
     _write_packages(sources)
-    shutil.copytree(ROOT / 'vts_interfaces', sources / 'vts_interfaces')
+    # As docs/ros.md has it: colcon does not look below a package.
+    (sources / 'vts_interfaces').symlink_to(ROOT / 'vts_interfaces')
     install = target / 'install'
     python = wheels / 'bin' / 'python'
     _run(python, '-m', 'colcon', 'build', '--merge-install', '--executor', 'sequential',

@@ -60,7 +60,7 @@ class RecordedJobs:
         self.go_on.set()
 
     def _do(self, name: str, stop: Stop) -> tuple[bool, str]:
-        assert self.go_on.wait(200.0)
+        assert self.go_on.wait(500.0)
         self.done.append(name)
         return True, name
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from tokenizers import decoders, models, pre_tokenizers, Tokenizer
 from transformers import PreTrainedTokenizerFast
-from vlm_maker import PICTURES_FIRST, UTTERANCES
+from vlm_maker import GEMMA, PICTURES_FIRST, UTTERANCES
 
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.cost import explain, readable
@@ -196,6 +196,29 @@ PUBLISHED = {
         '<|im_end|>', INTERNVL,
         {'start_image_token': '<img>', 'end_image_token': '</img>',
          'context_image_token': '<IMG_CONTEXT>'}),
+    'internvl3_5': Published(
+        'OpenGVLab/InternVL3_5-2B-HF',
+        'internvl.readthedocs.io/en/latest/internvl3.5/quick_start.html (2.3 B parameters), with '
+        'the sizes of Qwen3-1.7B and InternViT-300M; its marks follow those of Qwen3',
+        {'model_type': 'internvl', 'image_token_id': 151671, 'image_seq_length': 256,
+         'downsample_ratio': 0.5, 'torch_dtype': 'bfloat16', 'tie_word_embeddings': False,
+         'text_config': {
+             'model_type': 'qwen3', 'hidden_size': 2048, 'intermediate_size': 6144,
+             'num_attention_heads': 16, 'num_hidden_layers': 28, 'num_key_value_heads': 8,
+             'head_dim': 128, 'vocab_size': 151936, 'max_position_embeddings': 40960,
+             'rope_theta': 1e6, 'rms_norm_eps': 1e-6, 'use_sliding_window': False,
+             'tie_word_embeddings': False},
+         'vision_config': {'model_type': 'internvl_vision', 'hidden_size': 1024,
+                           'intermediate_size': 4096, 'num_hidden_layers': 24,
+                           'num_attention_heads': 16, 'image_size': [448, 448],
+                           'patch_size': [14, 14], 'attention_bias': True}},
+        {'image_processor_type': 'GotOcr2ImageProcessorFast', 'crop_to_patches': False,
+         'size': {'height': 448, 'width': 448}},
+        {'<|endoftext|>': 151643, '<|im_start|>': 151644, '<|im_end|>': 151645, '<img>': 151669,
+         '</img>': 151670, '<IMG_CONTEXT>': 151671},
+        '<|im_end|>', INTERNVL,
+        {'start_image_token': '<img>', 'end_image_token': '</img>',
+         'context_image_token': '<IMG_CONTEXT>'}),
     'llava_onevision': Published(
         'llava-hf/llava-onevision-qwen2-7b-ov-hf',
         'github.com/huggingface/transformers, '
@@ -251,6 +274,76 @@ PUBLISHED = {
         {'<|begin_of_text|>': 128000, '<|im_start|>': 128011, '<fake_token_around_image>': 128256,
          '<image>': 128257, '<end_of_utterance>': 128258},
         '<end_of_utterance>', UTTERANCES),
+    'gemma3': Published(
+        'google/gemma-3-4b-it',
+        'github.com/huggingface/transformers, models/gemma3/convert_gemma3_weights.py',
+        {'model_type': 'gemma3', 'boi_token_index': 255999, 'eoi_token_index': 256000,
+         'image_token_index': 262144, 'mm_tokens_per_image': 256, 'torch_dtype': 'bfloat16',
+         'text_config': {
+             'model_type': 'gemma3_text', 'hidden_size': 2560, 'intermediate_size': 10240,
+             'num_attention_heads': 8, 'num_hidden_layers': 34, 'num_key_value_heads': 4,
+             'head_dim': 256, 'vocab_size': 262208, 'sliding_window': 1024,
+             'query_pre_attn_scalar': 256, 'rope_theta': 1e6, 'rope_local_base_freq': 10000.0,
+             'rope_scaling': {'factor': 8.0, 'rope_type': 'linear'}},
+         'vision_config': {**_SIGLIP, 'model_type': 'siglip_vision_model', 'image_size': 896,
+                           'num_hidden_layers': 27, 'vision_use_head': False}},
+        {'image_processor_type': 'Gemma3ImageProcessor', **_HALF, 'image_seq_length': 256,
+         'size': {'height': 896, 'width': 896}},
+        {'<pad>': 0, '<eos>': 1, '<bos>': 2, '<start_of_turn>': 105, '<end_of_turn>': 106,
+         '<start_of_image>': 255999, '<end_of_image>': 256000, '<image_soft_token>': 262144},
+        '<end_of_turn>', GEMMA,
+        {'boi_token': '<start_of_image>', 'eoi_token': '<end_of_image>',
+         'image_token': '<image_soft_token>'}),
+    'qwen3_5': Published(
+        'Qwen/Qwen3.5-9B',
+        'github.com/huggingface/transformers, models/qwen3_5/configuration_qwen3_5.py; '
+        'github.com/THUDM/slime, scripts/models (rotary positions)',
+        {'model_type': 'qwen3_5', 'image_token_id': 248056, 'video_token_id': 248057,
+         'vision_start_token_id': 248053, 'vision_end_token_id': 248054,
+         'tie_word_embeddings': False,
+         'text_config': {
+             'model_type': 'qwen3_5_text', 'hidden_size': 4096, 'intermediate_size': 12288,
+             'num_attention_heads': 16, 'num_hidden_layers': 32, 'num_key_value_heads': 4,
+             'head_dim': 256, 'vocab_size': 248320, 'dtype': 'bfloat16',
+             'full_attention_interval': 4, 'linear_conv_kernel_dim': 4,
+             'linear_key_head_dim': 128, 'linear_value_head_dim': 128,
+             'linear_num_key_heads': 16, 'linear_num_value_heads': 32,
+             'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e7,
+                                 'partial_rotary_factor': 0.25, 'mrope_interleaved': True,
+                                 'mrope_section': [11, 11, 10]}},
+         'vision_config': {'model_type': 'qwen3_5_vision', 'depth': 27, 'hidden_size': 1152,
+                           'intermediate_size': 4304, 'num_heads': 16, 'in_channels': 3,
+                           'out_hidden_size': 4096, 'patch_size': 16, 'spatial_merge_size': 2,
+                           'temporal_patch_size': 2, 'num_position_embeddings': 2304}},
+        {'image_processor_type': 'Qwen2VLImageProcessorFast', **_HALF, 'patch_size': 16,
+         'temporal_patch_size': 2, 'merge_size': 2,
+         'size': {'longest_edge': 16777216, 'shortest_edge': 65536}},
+        {'<|endoftext|>': 248044, '<|im_start|>': 248045, '<|im_end|>': 248046,
+         '<|vision_start|>': 248053, '<|vision_end|>': 248054, '<|image_pad|>': 248056,
+         '<|video_pad|>': 248057},
+        '<|im_end|>', QWEN.replace('standard_system', 'false')),
+    'cosmos3_edge': Published(
+        'nvidia/Cosmos3-Edge',
+        'github.com/huggingface/transformers, models/cosmos3_edge/configuration_cosmos3_edge.py; '
+        'huggingface.co/nvidia/Cosmos3-Edge/blob/main/processor_config.json',
+        {'model_type': 'cosmos3_edge', 'image_token_id': 19, 'video_token_id': 18,
+         'vision_start_token_id': 20, 'vision_end_token_id': 21, 'projector_hidden_size': 11520,
+         'tie_word_embeddings': False,
+         'text_config': {
+             'model_type': 'cosmos3_edge_text', 'hidden_size': 2048, 'intermediate_size': 9216,
+             'num_attention_heads': 16, 'num_hidden_layers': 28, 'num_key_value_heads': 8,
+             'head_dim': 128, 'vocab_size': 131072, 'max_position_embeddings': 131072,
+             'hidden_act': 'relu2', 'rms_norm_eps': 1e-5, 'dtype': 'bfloat16',
+             'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e8,
+                                 'mrope_section': [24, 20, 20]}},
+         'vision_config': {**_SIGLIP, 'model_type': 'cosmos3_edge_vision', 'patch_size': 16,
+                           'num_hidden_layers': 27, 'num_patches': 256,
+                           'spatial_merge_size': 2}},
+        {'image_processor_type': 'Cosmos3EdgeImageProcessor', **_HALF, 'patch_size': 16,
+         'merge_size': 2, 'size': {'longest_edge': 16777216, 'shortest_edge': 65536}},
+        {'<|im_end|>': 11, '<|video_pad|>': 18, '<|image_pad|>': 19, '<|vision_start|>': 20,
+         '<|vision_end|>': 21},
+        '<|im_end|>', QWEN.replace('standard_system', 'false')),
 }
 
 #: Of the table in docs/models.md.
@@ -267,7 +360,8 @@ def table() -> list[str]:
                            PipelineConfig(device='cpu', dtype='bfloat16'))
             camera, weights = told.cameras[0], told.weights
             lines.append('| ' + ' | '.join((
-                f'`{name}`', one.name.rpartition('/')[2], f'{camera.full_tokens:,}',
+                f'`{one.config["model_type"]}`', one.name.rpartition('/')[2],
+                f'{camera.full_tokens:,}',
                 f'{camera.tokens} ({camera.grid[0]} x {camera.grid[1]})',
                 *map(readable, (told.kv_token_bytes, told.kept_tokens * told.kv_token_bytes,
                                 weights['bfloat16'], weights['4 bits'], told.peak_bytes)))) + ' |')

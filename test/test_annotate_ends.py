@@ -99,7 +99,7 @@ def test_nobody_who_reads_does_not_end_the_answers(
     assert process.stdout.readline()
     process.stdout.close()
     errors = process.stderr.read().decode()
-    assert process.wait(200.0) == 0, errors
+    assert process.wait(500.0) == 0, errors
     assert 'Traceback' not in errors
     assert 'Exception' not in errors
     assert len(answers(tmp_path / 'out')) == 8
@@ -126,7 +126,7 @@ def test_a_console_without_the_signs_shows_others(
         ensure_ascii=False)
     process = command(server, drive(tmp_path / 'bag', 12), tmp_path / 'out',
                       PYTHONIOENCODING=encoding)
-    shown, errors = process.communicate(timeout=200.0)
+    shown, errors = process.communicate(timeout=500.0)
     assert process.returncode == 0, errors
     assert '????' in shown.decode(encoding)
     assert {one['explanation'] for one in answers(tmp_path / 'out')} == {JAPANESE}

@@ -59,7 +59,8 @@ def report(stamp: int, latency_ms: float = 250.0, camera: str = 'camera_front') 
     return SceneReport(
         stamp=stamp, frames=(FrameRef(camera, stamp),), key_frame=KeyFrame(camera, stamp, 0),
         answer=Answer('a road', 'high', 'car', (0.1, 0.2, 0.3, 0.4), 'it brakes', 'brake'),
-        keep=(0, 2), grid=(2, 2), latency_ms={'total': latency_ms}, model='m', engine='e')
+        keep=(0, 2), grid=(2, 2), latency_ms={'total': latency_ms}, model='m', engine='e',
+        time_to_risk_ms=50.0)
 
 
 @pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
@@ -343,7 +344,7 @@ def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None
     assert [marker.text[:16] for marker in found['markers'][2].markers] == ['RISK HIGH: brake', '']
     assert {number: found[f'debug/{number}'][2].data for number in NUMBERS} == {
         'processing_time_ms': 250.0, 'pipeline_latency_ms': pytest.approx(250.0),
-        'tokens_kept': 2.0}
+        'time_to_risk_ms': 50.0, 'tokens_kept': 2.0}
     scene = found['scene'][2]
     assert (scene.risk, scene.objects[0].label, list(scene.keep)) == (3, 'car', [0, 2])
     assert (scene.total_ms, scene.width, scene.height) == (250.0, 160, 96)

@@ -234,7 +234,6 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         text=True, timeout=800, env={**os.environ, 'OMP_NUM_THREADS': '1', 'COLUMNS': '160'})
 
 
-@pytest.mark.timeout(900)
 def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
     done = run('-m', 'vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--json',
                '--plots', tmp_path)
@@ -246,7 +245,6 @@ def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
     assert (tmp_path / report.SPEED_PLOT).is_file()
 
 
-@pytest.mark.timeout(900)
 def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
     done = run('-m', 'vts_ros.lab.bench.gpu_suite', '--tiny', '--json', '--report', tmp_path)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typer.testing import CliRunner
-from vlm_maker import make, names, ONE_TILE
+from vlm_maker import make, names, ONE_TILE, THREE_D
 
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.config import PipelineConfig
@@ -27,10 +27,11 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.tools.cli.models_command import app
 from vts_ros.vlm import Prepared, Vlm, VlmError
+from vts_ros.vlm.kv_cache import bytes_of
 from vts_ros.vlm.prompts import Prompts
 
 FRAMES = 4
-QWEN = names('qwen2_vl', 'qwen2_5_vl', 'qwen3_vl')
+QWEN = names(*THREE_D)
 SIZE = (150, 90)
 CPU = PipelineConfig(device='cpu', dtype='float32')
 DIRECTORIES: dict[str, Path] = {}
@@ -134,7 +135,7 @@ def test_what_is_told_is_what_is_loaded(
         inputs = vlm.batch([prepared], [np.arange(kept, dtype=np.int32)])
         with torch.inference_mode():
             cache = vlm.model(**inputs, use_cache=True).past_key_values
-        assert sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) == expected
+        assert bytes_of(cache) == expected
 
 
 @pytest.mark.parametrize('name', ['qwen3_vl', 'llava_onevision'])

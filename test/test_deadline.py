@@ -19,6 +19,7 @@ from vts_ros.vlm import Generation, OnText
 from vts_ros.vlm.answers import has_facts
 from vts_ros.vlm.conventions import PLAIN
 from vts_ros.vlm.prompts import Prompt, Prompts
+from vts_ros.vlm.pruning import Pruning
 
 MOST = Plan(0.6, 100)
 TEXT, VISUAL = 50, 1000
@@ -134,6 +135,7 @@ class SlowModel:
     """A language model whose time goes with the tokens that it reads and writes."""
 
     name, convention = 'slow', PLAIN
+    pruning: Pruning = 'exact'
     token_ms, step_ms, encode_ms = 1.0, 10.0, 20.0
     step_frames = 1
 

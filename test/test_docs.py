@@ -36,7 +36,6 @@ def test_every_page_is_in_the_index() -> None:
                 if f'docs/{page.name}' not in readme]
 
 
-@pytest.mark.timeout(300)
 def test_python_api_runs() -> None:
     blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/python_api.md').read_text(), re.S)
     assert len(blocks) == 3

@@ -114,7 +114,6 @@ def test_a_gate_is_not_tuned_on_what_is_reported() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_the_command_runs_the_pipeline_as_it_replays_it(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ['eval', 'drives', '--split', 'val', '--n', '1', '--costs',
                                     '1', '--recorded', str(tmp_path), '--json'])

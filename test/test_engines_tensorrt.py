@@ -208,21 +208,18 @@ def same_tokens(found: Sparsifier, expected: Sparsifier, windows: int) -> float:
 
 
 @NEEDS_GPU
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize('backend', GPU_BACKENDS)
 def test_keep_lists_on_the_gpu_are_those_of_the_cpu(backend: str, tmp_path: Path) -> None:
     assert same_tokens(gpu_sparsifier(backend, tmp_path), Sparsifier(), 200) == 1.0
 
 
 @NEEDS_GPU
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize('backend', ['tensorrt', 'tensorrt_rtx', 'onnxruntime-cuda'])
 def test_fp16_keeps_nearly_the_same(backend: str, tmp_path: Path) -> None:
     assert same_tokens(gpu_sparsifier(backend, tmp_path, 'fp16'), Sparsifier(), 200) >= 0.99
 
 
 @NEEDS_GPU
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize('backend', ['tensorrt', 'tensorrt_rtx', 'torch-cuda'])
 def test_tensors_stay_on_the_gpu(backend: str, tmp_path: Path) -> None:
     sparsifier = gpu_sparsifier(backend, tmp_path)
@@ -248,7 +245,6 @@ def test_tensors_stay_on_the_gpu(backend: str, tmp_path: Path) -> None:
 
 
 @NEEDS_GPU
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize('backend', ['tensorrt', 'tensorrt_rtx'])
 def test_second_start_builds_nothing(backend: str, tmp_path: Path) -> None:
     picture = np.zeros((96, 160, 3), np.uint8)
@@ -261,7 +257,6 @@ def test_second_start_builds_nothing(backend: str, tmp_path: Path) -> None:
 
 
 @NEEDS_GPU
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize('backend', ['tensorrt', 'tensorrt_rtx'])
 def test_wrong_types_and_shapes_are_refused(backend: str, tmp_path: Path) -> None:
     frame = gpu_sparsifier(backend, tmp_path)._frame

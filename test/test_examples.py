@@ -21,7 +21,7 @@ from vts_ros.lab.scenes.clips import balanced_scenes, write_bag
 from vts_ros.tools.bags import read_frames
 
 EXAMPLES = ROOT / 'examples'
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +34,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(name: str, *arguments: object) -> str:
     done = subprocess.run([sys.executable, EXAMPLES / name, *map(str, arguments)], check=False,
-                          capture_output=True, text=True, timeout=300, cwd=ROOT)
+                          capture_output=True, text=True, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -88,7 +88,7 @@ def test_the_risk_is_heard_and_recorded_while_it_lasts(
         side.until(lambda: side.node.count_subscribers('/vts_node/risk') == 4)
         side.until(lambda: len(risks) > 3, doing=side.show_good)
         records.send_signal(signal.SIGINT)
-        _, said = records.communicate(timeout=200.0)
+        _, said = records.communicate(timeout=500.0)
         assert 'Error' not in said, said
         assert hears.stdout is not None
         assert hears.stdout.readline().startswith('unknown')

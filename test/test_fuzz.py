@@ -36,7 +36,6 @@ from vts_ros.vlm.prompts import Prompts
 
 #: Damaged files are large and often refused: hypothesis need not complain.
 fuzz = settings(suppress_health_check=list(HealthCheck))
-pytestmark = pytest.mark.timeout(600)
 
 WHOLE = [jpeg(picture(3)), cv2.imencode('.png', picture(3))[1].tobytes(),
          cv2.imencode('.webp', picture(3))[1].tobytes()]

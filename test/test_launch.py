@@ -19,8 +19,6 @@ from car import Car
 from conftest import Ros
 from launch_cases import CASES
 
-pytestmark = pytest.mark.timeout(600)
-
 #: What `ros2 launch` does with a file and arguments.
 LAUNCH = """
 import sys
@@ -72,7 +70,7 @@ def test_a_launch_file_works(own_ros: Ros, folder: Path, car: Car, name: str, tm
         try:
             CASES[name].check(car)
             process.send_signal(signal.SIGINT)
-            assert process.wait(400.0) == 0, log.read_text()
+            assert process.wait(500.0) == 0, log.read_text()
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -190,15 +190,6 @@ def test_the_past_is_found_by_its_time() -> None:
     assert hub.near('rear', 1.0) is None
 
 
-def test_ages_are_those_of_the_recording() -> None:
-    clock = Clock()
-    hub = Hub({}, clock)
-    assert hub.age_ms(START_NS) is None
-    hub.show(frame(10))
-    clock.now += 0.5
-    assert hub.age_ms(START_NS + 5 * STEP_NS) == pytest.approx(1500.0)
-
-
 def test_large_and_other_pictures_become_jpeg_of_the_page() -> None:
     hub = Hub({}, Clock())
     hub.show(Frame('front', 1, np.full((2000, 3000, 3), 90, np.uint8)), is_needed=True)
@@ -475,7 +466,7 @@ def test_a_drive_is_described_asked_about_and_changed(tiny: str) -> None:
         first = page.wait_for('report')['report']
         assert first['model'] == 'tiny'
         assert [ref['picture'] is not None for ref in first['frames']] == [True] * 5
-        assert first['age_ms'] is not None
+        assert first['age_ms'] >= first['latency_ms']['total']
         page.wait_for('state', status='the recording is over')
         live.ask('Is it safe?')
         question = page.wait_for('question', question='Is it safe?')

@@ -45,7 +45,7 @@ from vts_ros.vlm.answers import RISK_LEVELS
 DRIVE = 20
 
 #: Far longer than it takes, for machines that are busy with other things.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
@@ -85,7 +85,7 @@ def test_a_replayed_bag_is_described(ros: Ros, car: Car, tmp_path: Path) -> None
     stamps = times(DRIVE)
     player = ros.start('vts_ros.nodes.replay_node', str(bag), '--wait-sec', '60')
     car.wait_for_report(stamps[-1])
-    assert player.wait(300.0) == 0
+    assert player.wait(500.0) == 0
     assert f'{DRIVE} messages on {COMPRESSED_TOPIC}' in player.output
 
     assert set(car.answered) <= set(stamps[4:])
@@ -131,11 +131,13 @@ def test_times_can_be_plotted(car: Car) -> None:
 
 
 def test_who_joins_late_gets_the_last_answer(car: Car) -> None:
-    report = car.show_window()
-    texts = car.listen(String, '/vts_node/scene_description', LATCHED_QOS)
-    risks = car.listen(DiagnosticArray, '/vts_node/risk', LATCHED_QOS)
-    car.until(lambda: texts and risks)
-    assert texts[0].data == report.answer.description
+    # It stands until then, however late that is.
+    with car.parameter('max_answer_age_sec', 3600.0), car.parameter('no_image_warn_sec', 0.0):
+        report = car.show_window()
+        texts = car.listen(String, '/vts_node/scene_description', LATCHED_QOS)
+        risks = car.listen(DiagnosticArray, '/vts_node/risk', LATCHED_QOS)
+        car.until(lambda: texts and risks)
+        assert texts[0].data == report.answer.description
 
 
 def test_describe_now_answers_about_the_newest_window(car: Car) -> None:
@@ -353,10 +355,10 @@ def test_a_bag_in_a_loop_is_described_in_every_pass(ros: Ros, car: Car, tmp_path
         player = ros.start('vts_ros.nodes.replay_node', str(bag), '--clock', '--loop',
                            '--wait-sec', '60')
         try:
-            car.until(lambda: any(old > new for old, new in pairwise(car.answered)), 100.0)
+            car.until(lambda: any(old > new for old, new in pairwise(car.answered)))
         finally:
             player.interrupt()
-            assert player.wait(300.0) == 0
+            assert player.wait(500.0) == 0
     for report in car.reports:
         last = stamps.index(report.stamp)
         assert [frame.stamp for frame in report.frames] == stamps[last - 4:last + 1]
@@ -452,13 +454,13 @@ def test_a_signal_while_generating_ends_the_node(
     own_car.show_good(5)
     own_car.wait_for_counters(CAMERA, admitted=5)
     process.interrupt(number)
-    assert process.wait(100.0) == 0, process.output
+    assert process.wait(500.0) == 0, process.output
     assert 'Traceback' not in process.output
 
 
 def test_a_model_that_is_not_there_ends_the_start_with_the_reason(own_ros: Ros) -> None:
     process = start_node(own_ros, '/nowhere')
-    assert process.wait(100.0) == 1
+    assert process.wait(500.0) == 1
     assert 'on_configure failed' in process.output
     assert '/nowhere' in process.output
     assert 'Traceback' not in process.output

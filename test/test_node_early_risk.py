@@ -20,7 +20,7 @@ from test_served import server as chat_server  # noqa: F401 (a fixture)
 
 from vts_ros.nodes.conversions import to_ns
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -36,7 +36,6 @@ from vts_ros.vlm.answers import Answer
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 PARTS = ('engine', 'sparsifier', 'vlm', 'pipeline')
-pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope='module')

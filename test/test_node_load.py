@@ -18,7 +18,7 @@ from conftest import Process, ROOT, Ros
 from lifecycle_msgs.msg import Transition
 import psutil
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 ROUNDS, WARM = 20, 5
 #: How long the soak runs; only where somebody asks for it.

@@ -200,7 +200,7 @@ class HeldUpDescriptions:
 
     def _hold(self, *given: Any, **how: Any) -> SceneReport:
         self.begun.release()
-        assert self.go_on.wait(100.0)
+        assert self.go_on.wait(500.0)
         return self._describe(*given, **how)
 
     @property
@@ -228,7 +228,7 @@ def test_what_nobody_asked_for_is_given_up_when_the_node_falls_silent(
     now_ns = inside.get_clock().now().nanoseconds
     # The last picture comes while the others are described, and waits.
     show(inside, *[jpeg(picture(number)) for number in range(5)], stamp_ns=now_ns - 1_600_000_000)
-    assert held.begun.acquire(timeout=100.0)
+    assert held.begun.acquire(timeout=500.0)
     show(inside, jpeg(picture(5)), stamp_ns=now_ns + 400_000_000)
     event(inside)
     # At once, not when the long answer is there.
@@ -246,7 +246,7 @@ def test_what_was_asked_for_is_published_although_the_node_is_disabled(
     activate(inside)
     show(inside, jpeg(picture(0)), stamp_ns=inside.get_clock().now().nanoseconds)
     asked = describe_now(inside)
-    assert held.begun.acquire(timeout=100.0)
+    assert held.begun.acquire(timeout=500.0)
     disable(inside)
     held.go_on.set()
     assert asked.result()[0]
@@ -511,13 +511,13 @@ def test_a_signal_while_importing_ends_without_a_word(number: int) -> None:
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         maps = Path(f'/proc/{process.pid}/maps')
-        deadline = time.monotonic() + 100.0
+        deadline = time.monotonic() + 500.0
         # In the middle: PyTorch is being loaded, and what needs it comes after.
         while 'libtorch' not in maps.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=200.0)
+        output, _ = process.communicate(timeout=500.0)
     finally:
         process.kill()
     assert (process.returncode, output) == (0, '')

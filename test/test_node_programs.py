@@ -33,7 +33,7 @@ def run(program: str, *arguments: str, env: Mapping[str, str] | None = None
     code = (f'import sys; from vts_ros.nodes.executables import {program}; '
             f'sys.argv[0] = {program!r}; {program}()')
     return subprocess.run([sys.executable, '-c', code, *arguments], check=False, env=env,
-                          capture_output=True, text=True, timeout=200.0, cwd=ROOT)
+                          capture_output=True, text=True, timeout=500, cwd=ROOT)
 
 
 @pytest.mark.parametrize('program', ['vts_node', 'vts_overlay', 'vts_replay'])

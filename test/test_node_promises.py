@@ -37,7 +37,7 @@ from vts_ros.nodes.conversions import to_stamp
 from vts_ros.nodes.qos import LATCHED_QOS
 from vts_ros.pipeline.pipeline_health import HARDWARE_ID
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 #: A window of the embedded model's own world, so that it says something of it.
 PICTURES = [jpeg(rgb) for rgb in render(make_scene(3, 'following', level='high')).frames]

@@ -30,7 +30,7 @@ class Desk:
     def finish(self) -> None:
         """Wait until the worker has done what waits."""
         self.jobs.go_on.set()
-        self.worker.submit('test', lambda stop: None).result(200.0)
+        self.worker.submit('test', lambda stop: None).result(500.0)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_those_that_wait_are_bounded_and_places_are_free_again(desk: Desk) -> No
 def test_those_that_are_given_up_are_replied_to_unless_the_node_ends(desk: Desk) -> None:
     def ask_and_cancel() -> None:
         desk.jobs.go_on.clear()
-        desk.worker.submit('test', lambda stop: desk.jobs.go_on.wait(200.0))
+        desk.worker.submit('test', lambda stop: desk.jobs.go_on.wait(500.0))
         desk.questions.ask('why?')
         desk.worker.cancel(QUESTION)
         desk.finish()

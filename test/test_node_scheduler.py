@@ -53,7 +53,7 @@ class Stage:
     def finish(self) -> list[str]:
         """Return what the worker has done since this was last called."""
         self.jobs.go_on.set()
-        self.worker.submit('test', lambda stop: None).result(200.0)
+        self.worker.submit('test', lambda stop: None).result(500.0)
         done = list(self.jobs.done)
         self.jobs.done.clear()
         return done
@@ -104,7 +104,7 @@ def test_a_disabled_node_describes_when_asked(stage: Stage) -> None:
         'disabled', ['the node was disabled'])
     stage.show(3)
     assert stage.finish() == []
-    assert stage.scheduler.describe_now().result(200.0) == (True, 'describe')
+    assert stage.scheduler.describe_now().result(500.0) == (True, 'describe')
     stage.scheduler.enable(True)
     stage.show(1)
     assert stage.finish() == ['describe', 'describe full']

@@ -23,7 +23,7 @@ from vts_ros.lab.scenes.clips import make_scene, render
 from vts_ros.paths import model_path
 from vts_ros.sparsify.compiled_steps import FRAME
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 #: A scene in which nothing moves.
 PICTURE = jpeg(render(make_scene(3, 'following', level='high')).frames[-1])

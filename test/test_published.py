@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers.image_utils import SizeDict
+from transformers.models.cosmos3_edge.processing_cosmos3_edge import Cosmos3EdgeProcessor
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
@@ -27,7 +28,7 @@ from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProce
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
-from vlm_maker import names
+from vlm_maker import names, THREE_D
 
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.cost import window_cost
@@ -35,6 +36,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm
 from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.kv_cache import bytes_of
 from vts_ros.vlm.loading import load_blueprint
 from vts_ros.vlm.prompts import Prompt, Prompts
 
@@ -50,13 +52,19 @@ KNOWN = {
     'qwen2_5_vl': (1196, 252, 8_292_166_656, 57_344),
     'qwen3_vl': (880, 252, 4_437_815_808, 147_456),
     'internvl': (256, 256, 2_088_957_440, 28_672),
+    'internvl3_5': (256, 256, 2_348_347_392, 114_688),
+    'gemma3': (256, 256, 4_300_079_472, 139_264),
+    'qwen3_5': (880, 252, 9_409_813_744, 32_768),
+    'cosmos3_edge': (880, 252, 2_435_616_496, 114_688),
     'llava_onevision': (729, 729, 8_030_807_584, 57_344),
     'smolvlm': (81, 81, 2_246_784_880, 196_608),
     'idefics3': (169, 169, 8_462_086_384, 131_072),
 }
 PROCESSORS: dict[str, Any] = {
     'qwen2_vl': Qwen2VLProcessor, 'qwen2_5_vl': Qwen2_5_VLProcessor, 'qwen3_vl': Qwen3VLProcessor,
-    'internvl': InternVLProcessor, 'llava_onevision': LlavaOnevisionProcessor,
+    'internvl': InternVLProcessor, 'internvl3_5': InternVLProcessor,
+    'qwen3_5': Qwen3VLProcessor, 'cosmos3_edge': Cosmos3EdgeProcessor,
+    'llava_onevision': LlavaOnevisionProcessor,
     'smolvlm': SmolVLMProcessor, 'idefics3': Idefics3Processor}
 #: How people write a picture in a message.
 PICTURE_FORMS: dict[str, dict[str, Any]] = {
@@ -71,7 +79,7 @@ PICTURE_FORMS: dict[str, dict[str, Any]] = {
 
 def forms(name: str) -> list[str]:
     """Return the forms that the template of a family knows."""
-    return [form for form in PICTURE_FORMS if name.startswith('qwen') or form not in (
+    return [form for form in PICTURE_FORMS if name in THREE_D or form not in (
         'as servers take it', 'no type')]
 
 
@@ -105,12 +113,12 @@ def stock_pixels(name: str, images: Any, frames: list[Frame], most: int) -> Any:
     """Return pictures as the image processor makes them when told to leave them whole."""
     pictures = [frame.rgb() for frame in frames]
     options: dict[str, Any] = {'return_tensors': 'pt'}
-    if name.startswith('qwen') and most:
+    if name in THREE_D and most:
         # What a user of transformers sets: pixels, by the side of a token.
         pixels = most * (images.patch_size * images.merge_size) ** 2
         options['size'] = {'shortest_edge': min(pixels, images.size['shortest_edge']),
                            'longest_edge': pixels}
-    if name == 'internvl':
+    if name.startswith('internvl'):
         options['crop_to_patches'] = False
     if name == 'llava_onevision':
         # Square already, so there is nothing to pad; a list of lists is one prompt of several.
@@ -137,6 +145,10 @@ def stock_placeholders(name: str, tokenizer: Any, images: Any, pixels: Any) -> l
         fake_image_token='<fake_token_around_image>', global_image_token='<global-img>',
         global_image_tag='<global-img>')
     # Not made, as most cannot be without torchvision: only their text is asked for.
+    if name == 'gemma3':
+        # Its processor writes the same text for every picture, and makes it with itself.
+        return FRAMES * ['\n\n<start_of_image>' + 256 * '<image_soft_token>'
+                         + '<end_of_image>\n\n']
     write = PROCESSORS[name].replace_image_token
     return [write(named, pixels, index) for index in range(FRAMES)]
 
@@ -156,7 +168,7 @@ def stock_ids(name: str, parts: Any, frames: list[Frame], pixels: Any,
                                                add_generation_prompt=True)
     placeholders = stock_placeholders(name, parts.tokenizer, parts.images, pixels)
     token = parts.tokenizer.convert_ids_to_tokens(parts.network.config.image_token_id)
-    first, *others = text.split(token)
+    first, *others = text.split('<start_of_image>' if name == 'gemma3' else token)
     first += ''.join(one + other for one, other in zip(placeholders, others, strict=True))
     ids: Tensor = parts.tokenizer(first, add_special_tokens=False, return_tensors='pt')[
         'input_ids'][0]
@@ -165,7 +177,7 @@ def stock_ids(name: str, parts: Any, frames: list[Frame], pixels: Any,
 
 def stock_positions(name: str, parts: Any, ids: Tensor, pixels: Any) -> Tensor:
     """Return the positions [3, S] or [1, S] that the model itself counts."""
-    if not name.startswith('qwen'):
+    if name not in THREE_D:
         return torch.arange(len(ids))[None]
     visual = (ids == parts.network.config.image_token_id).int()
     positions, _ = parts.network.model.get_rope_index(
@@ -187,7 +199,9 @@ def features(vlm: Vlm) -> FrameFeatures:
 
 
 def test_every_family_is_here() -> None:
-    assert set(PUBLISHED) == set(KNOWN) == set(FAMILIES)
+    assert set(PUBLISHED) == set(KNOWN)
+    # FastViTHD is not made without timm, which needs torchvision.
+    assert {one.config['model_type'] for one in PUBLISHED.values()} == {*FAMILIES} - {'fast_vlm'}
     assert all(one.source for one in PUBLISHED.values())
 
 
@@ -253,7 +267,7 @@ def kv_bytes(vlm: Vlm, prepared: Prepared, keep: NDArray[np.int32]) -> int:
                                   device='meta', dtype=torch.bfloat16),
         position_ids=positions[0] if len(positions) == 1 else positions,
         use_cache=True).past_key_values
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    return bytes_of(cache)
 
 
 def test_the_table_in_the_docs_is_that_of_the_command() -> None:

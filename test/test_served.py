@@ -327,7 +327,7 @@ def test_who_no_longer_wants_an_answer_hangs_up(
     report_text = load(timeout_sec=3600.0).ask(
         frames[:2], 'What?', stop=lambda: len(pieces) >= 3, on_text=pieces.append)
     assert report_text == ''.join(pieces).strip()
-    assert server.left.wait(100.0)
+    assert server.left.wait(500.0)
 
 
 def test_stopping_before_the_first_piece_leaves_the_risk_unknown(
@@ -344,7 +344,7 @@ def test_an_answer_that_takes_too_long_is_given_up(
     server.endless, server.pause_sec = True, 0.01
     with pytest.raises(VlmError, match=r'^http://127\S+/v1 did not answer within 3 s$'):
         pipeline.describe(frames[:2])
-    assert server.left.wait(100.0)
+    assert server.left.wait(500.0)
     # The next window is answered as if nothing had been.
     server.endless = False
     assert pipeline.describe(frames[:2]).answer == ANSWER
@@ -388,7 +388,7 @@ def test_the_failure_of_one_window_ends_the_requests_of_all(
     server.refusals, server.refuse_after_sec = [400], 0.5
     with pytest.raises(VlmError, match='refuses the request'):
         describe_batch(pipeline, [frames[:1], frames[:2], frames[:3]])
-    assert server.left.wait(100.0)
+    assert server.left.wait(500.0)
 
 
 def test_a_model_is_chosen_by_name(load: Callable[..., Pipeline], server: Server) -> None:

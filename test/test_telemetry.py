@@ -14,7 +14,7 @@ import sys
 from conftest import ROOT
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 #: Runs the proposal network for a while, as a node does.
 WORK = """

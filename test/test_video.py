@@ -44,7 +44,8 @@ from vts_ros.tools.cli.command_line import app
 from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.drafts import Drafts
-from vts_ros.vlm.prompt_layout import Prepared
+from vts_ros.vlm.prefix_reader import Picture, PrefixReader
+from vts_ros.vlm.prompt_layout import Prepared, Question
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.video_steps import video_steps
 
@@ -373,6 +374,26 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Vlm:
     return Vlm.load(folder, device='cpu', frames_as='video', interval_sec=INTERVAL_SEC)
 
 
+@pytest.mark.parametrize('vlm', ['qwen2_5_vl'], indirect=True)
+def test_a_pair_of_which_nothing_is_kept_is_passed_over(vlm: Vlm) -> None:
+    window = frames_of(1, 6)
+    steps = video_steps(steps_of(window, 2))
+    features = [vlm.encode(*(frame.rgb() for frame in step)) for step in steps_of(window, 2)]
+    every, none = np.arange(15, dtype=np.int32), np.array([], np.int32)
+    held = [Picture(one, keep) for one, keep in zip(features, (every, none, every))]
+    reader, texts = PrefixReader(vlm), vlm.texts(steps, PROMPT)
+    for count in (1, 2, 3):
+        prefix = reader.read_on(reader.part(texts[:count], held[:count]))
+    keep = np.concatenate([every, every + 30]).astype(np.int32)
+    question = Question(prefix, keep, reader.end(texts[-1:]), lambda: prepare(vlm, window))
+    found = vlm.generate(question, keep, 4, prefix=prefix).token_ids
+    stock = StockTransformers(vlm, videos_of(window))
+    dropped = dropped_of(question, keep)
+    expected = stock.logits(dropped, found[:-1])[len(dropped) - 1:]
+    assert expected.argmax(-1).tolist() == list(found)
+    assert torch.equal(question.after(prefix, keep).position_ids, stock.positions[:, ~dropped])
+
+
 def test_a_group_is_evicted_and_the_rest_read_as_a_video_of_its_own(
         tiny: Vlm, sparsifier: Sparsifier) -> None:
     pipeline = causal(tiny, sparsifier, group_frames=2)
@@ -460,7 +481,8 @@ def test_the_report_says_which_frames_share_tokens(tiny: Vlm, sparsifier: Sparsi
     assert len(report.keep) == 45
     assert report.frames[report.key_frame.index].stamp == report.key_frame.stamp
     again = SceneReport.from_dict(report.to_dict())
-    assert again == replace(report, latency_ms=again.latency_ms)
+    assert again == replace(report, latency_ms=again.latency_ms,
+                            time_to_risk_ms=again.time_to_risk_ms)
     cells = kept_cells(report)
     kept = np.isin(np.arange(90), report.keep).reshape(6, 3, 5)
     for place, frames in enumerate(report.steps):

@@ -8,6 +8,7 @@ The weights are random: what is proven here is arithmetic, not eyesight.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 import json
@@ -36,14 +37,25 @@ from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
-from vlm_maker import ANSWER, KINDS, make, names, ONE_TILE, OTHER, PROMPT
+from vlm_maker import (
+    ANSWER,
+    KINDS,
+    make,
+    names,
+    ONE_TILE,
+    OTHER,
+    PROMPT,
+    SHORTENED,
+    THREE_D,
+)
 
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
-from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.families import FAMILIES, REFUSED
 from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Question
-from vts_ros.vlm.prunability import why_inexact
+from vts_ros.vlm.prunability import pruning_of, why_inexact, why_not
 
 pytestmark = pytest.mark.slow
 
@@ -94,9 +106,12 @@ def prepared(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Prepared:
 
 def stock_pixels(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Any:
     """Return pictures as the image processor makes them when told to leave them whole."""
-    options: dict[str, Any] = {
+    known: dict[str, dict[str, Any]] = {
         'internvl': {'crop_to_patches': False}, 'smolvlm': {'do_image_splitting': False},
-        'idefics3': {'do_image_splitting': False}}.get(vlm.name, {})
+        'idefics3': {'do_image_splitting': False}, 'gemma3': {'do_pan_and_scan': False},
+        'fast_vlm': {'size': {'height': 256, 'width': 256}, 'do_center_crop': False},
+    }
+    options = known.get(vlm.name, {})
     images: Any = vlm.images
     if vlm.name == 'llava_onevision':
         # Square already, so there is nothing to pad; a list of lists is one prompt of several.
@@ -113,13 +128,18 @@ def stock_placeholders(vlm: Vlm, pixels: Any) -> list[str]:
     """Return what the processor of the family writes for each picture."""
     tokenizer: Any = vlm.tokenizer
     named = SimpleNamespace(image_seq_length=SIDE ** 2, image_seq_len=SIDE ** 2)
-    if vlm.name.startswith('qwen'):
+    if vlm.name in THREE_D:
         return ['<|image_pad|>' * int(count)
                 for count in pixels['image_grid_thw'].prod(1) // vlm.images.merge_size ** 2]  # type: ignore
     if vlm.name == 'internvl':
         named.image_token = tokenizer.context_image_token
         named.start_image_token = tokenizer.start_image_token
         named.end_image_token = tokenizer.end_image_token
+    elif vlm.name == 'gemma3':
+        return FRAMES * ['\n\n<start_of_image>' + '<image_soft_token>' * SIDE ** 2
+                         + '<end_of_image>\n\n']
+    elif vlm.name == 'fast_vlm':
+        return FRAMES * ['<image>' * SIDE ** 2]
     elif vlm.name == 'llava_onevision':
         named.image_token, named.num_image_tokens = '<image>', SIDE ** 2
         named.vision_feature_select_strategy = 'full'
@@ -149,17 +169,20 @@ class StockTransformers:
         text = str(vlm.tokenizer.apply_chat_template(
             [system, {'role': 'user', 'content': content}], tokenize=False,  # type: ignore
             add_generation_prompt=True))
-        first, *others = text.split(KINDS[vlm.name].image)
+        first, *others = text.split(
+            '<start_of_image>' if vlm.name == 'gemma3' else KINDS[vlm.name].image)
         for placeholder, other in zip(stock_placeholders(vlm, pixels), others, strict=True):
             first += placeholder + other
         encoded = vlm.tokenizer(first, add_special_tokens=False, return_tensors='pt')
-        for unused in ('rows', 'cols', 'num_patches'):
+        for unused in ('rows', 'cols', 'num_patches', 'num_crops'):
             pixels.pop(unused, None)
         self.ids = encoded['input_ids']
         self.inputs = {'input_ids': self.ids, 'attention_mask': encoded['attention_mask'],
                        **pixels}
-        if vlm.name.startswith('qwen'):
+        if vlm.name in THREE_D:
             self.inputs['mm_token_type_ids'] = (self.ids == vlm.model.config.image_token_id).int()
+        if vlm.name == 'gemma3':
+            self.inputs['token_type_ids'] = (self.ids == vlm.model.config.image_token_id).long()
 
     @torch.inference_mode()
     def generate(self, tokens: int) -> tuple[list[int], Tensor]:
@@ -171,19 +194,58 @@ class StockTransformers:
 
     @torch.inference_mode()
     def logits(self, dropped: Tensor) -> Tensor:
-        """Return all logits [S, V] with the dropped prompt tokens masked as keys."""
+        """
+        Return all logits [S, V] without the dropped prompt tokens.
+
+        Masked as keys; or, where that is not what is claimed, left out of the sequence.
+        """
+        if self._vlm.name in SHORTENED:
+            found = torch.zeros(self.ids.shape[1], self._model.config.get_text_config().vocab_size)
+            found[~dropped] = self.shortened(dropped)
+            return found
         length = self.ids.shape[1]
         inputs = dict(self.inputs)
-        inputs['position_ids'] = torch.arange(length)[None]
-        if 'image_grid_thw' in inputs:
-            inputs['position_ids'], _ = self._model.model.get_rope_index(
-                self.ids, mm_token_type_ids=inputs['mm_token_type_ids'],
-                image_grid_thw=inputs['image_grid_thw'])
+        inputs['position_ids'] = self.positions()
         seen = torch.ones(length, length).tril().bool()
         seen[:, dropped] = False
         mask = torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min)
         inputs['attention_mask'] = mask[None, None]
         return self._model(**inputs, use_cache=False).logits[0]
+
+
+    def positions(self) -> Tensor:
+        """Return the positions [..., 1, S] of the whole prompt."""
+        if 'image_grid_thw' not in self.inputs:
+            return torch.arange(self.ids.shape[1])[None]
+        positions, _ = self._model.model.get_rope_index(
+            self.ids, mm_token_type_ids=self.inputs['mm_token_type_ids'],
+            image_grid_thw=self.inputs['image_grid_thw'])
+        return torch.as_tensor(positions)
+
+    @torch.inference_mode()
+    def shortened(self, dropped: Tensor, written: Sequence[int] = ()) -> Tensor:
+        """
+        Return the logits [S' + W, V] of the model that is fed embeddings of the shorter sequence.
+
+        Neither prepared features nor a cache have a part in it: what the vision encoder made of
+        whole pictures is put between embedded texts, and what is dropped is cut out.
+        """
+        is_image = self.ids == self._model.config.image_token_id
+        embedded = self._model.get_input_embeddings()(self.ids.masked_fill(is_image, 0))
+        pixels = [self.inputs[name] for name in ('pixel_values', 'image_grid_thw')
+                  if name in self.inputs]
+        features = self._model.model.get_image_features(*pixels, return_dict=True).pooler_output
+        embedded[is_image] = torch.cat(list(features))
+        told = torch.cat([is_image[:, ~dropped], torch.zeros(1, len(written)).bool()], dim=1)
+        later = self._model.get_input_embeddings()(torch.tensor([written], dtype=torch.int64))
+        positions = self.positions()[..., ~dropped]
+        ahead = positions[..., -1:] + torch.arange(1, len(written) + 1)
+        options = {'token_type_ids': told.long()} if self._vlm.name == 'gemma3' else {}
+        embeds = torch.cat([embedded[:, ~dropped], later], dim=1)
+        return self._model(
+            inputs_embeds=embeds, position_ids=torch.cat([positions, ahead], dim=-1),
+            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.int64), use_cache=False,
+            **options).logits[0]
 
 
 class Notes(LogitsProcessor):
@@ -256,12 +318,37 @@ def test_keeping_all_is_what_transformers_do_bit_by_bit(
 
 
 @pytest.mark.parametrize('kind', KEEPS)
-def test_pruning_is_masking(
+def test_pruning_is_masking_or_a_shorter_sequence(
         vlm: Vlm, prepared: Prepared, stock: StockTransformers, kind: str) -> None:
     keep = keep_list(kind, prepared)
     dropped = not_kept(prepared, keep)
     assert int(dropped.sum()) == len(prepared.layout.visual_slots) - len(keep)
     assert difference(vlm.logits(prepared, keep), stock.logits(dropped)[~dropped]) < EXACT
+
+
+@pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)
+@pytest.mark.parametrize('kind', ['random 1', 'B < N', 'none'])
+def test_a_shorter_sequence_is_answered_token_by_token_as_by_transformers(
+        vlm: Vlm, prepared: Prepared, stock: StockTransformers, kind: str) -> None:
+    keep = keep_list(kind, prepared)
+    notes = Notes()
+    found = vlm.generate(prepared, keep, 8, **LIVELY,
+                         logits_processor=LogitsProcessorList([notes]))
+    written: list[int] = []
+    for token, logits in zip(found.token_ids, notes.logits, strict=True):
+        expected = stock.shortened(not_kept(prepared, keep), written)[-1].clone()
+        # No token is written twice.
+        expected[[*stock.ids[0, ~not_kept(prepared, keep)].tolist(), *written]] = -torch.inf
+        assert token == int(expected.argmax())
+        assert difference(logits, expected) < EXACT
+        written.append(token)
+
+
+@pytest.mark.parametrize('name', names())
+def test_what_pruning_means_is_said(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    vlm = load(name, tmp_path_factory)
+    assert vlm.info['pruning'] == vlm.pruning == (
+        'shortened' if name in SHORTENED else 'exact')
 
 
 def test_the_proof_notices_positions_without_gaps(
@@ -310,6 +397,9 @@ def test_marks_of_the_model_are_never_dropped(vlm: Vlm, prepared: Prepared) -> N
     ids = vlm.batch([prepared], [none])['input_ids'][0]
     left = vlm.tokenizer.convert_ids_to_tokens(ids.tolist())
     marks = {
+        'cosmos3_edge': ['<|vision_start|>', '<|vision_end|>'], 'fast_vlm': [],
+        'gemma3': ['<start_of_image>', '<end_of_image>'],
+        'qwen3_5': ['<|vision_start|>', '<|vision_end|>'],
         'internvl': ['<img>', '</img>'], 'llava_onevision': ['<image>'],
         'smolvlm': ['<fake_token_around_image>', '<global-img>', '<fake_token_around_image>'],
         'idefics3': ['<fake_token_around_image>'] * 2,
@@ -422,6 +512,37 @@ def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
             vlm.generate(question, kept, 2, prefix=prefix)
 
 
+@pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)
+def test_a_pass_that_fails_leaves_the_state_as_it_was(
+        vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [Picture(one, np.arange(len(one.tokens), dtype=np.int32))
+             for one in (vlm.encode(picture) for picture in pictures)]
+    texts = vlm.texts(CAPTIONS, PROMPT)[:-1]
+    reader = PrefixReader(vlm)
+    reader.read_on(reader.part(texts[:2], whole[:2]))
+    with monkeypatch.context() as patch:
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("can't allocate memory")
+        # When all layers have taken in what is new.
+        patch.setattr(vlm.model.lm_head, 'forward', fail)
+        with pytest.raises(VlmError, match='out of memory'):
+            reader.read_on(reader.part(texts, whole))
+    prefix = reader.read_on(reader.part(texts, whole))
+    assert reader.counters['began'] == 1
+    fresh, after = Notes(), Notes()
+    vlm.generate(prepared, None, 4, logits_processor=LogitsProcessorList([fresh]))
+    vlm.generate(prepared, None, 4, prefix=prefix, logits_processor=LogitsProcessorList([after]))
+    assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+
+
+@pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)
+def test_where_guesses_cannot_be_taken_back_none_are_made(vlm: Vlm, prepared: Prepared) -> None:
+    expected = vlm.generate(prepared, None, 6, **LIVELY)
+    found = vlm.generate(prepared, None, 6, drafts=Drafts([expected.token_ids]), **LIVELY)
+    assert (found.token_ids, found.drafted) == (expected.token_ids, 0)
+
+
 def test_a_prefix_of_other_pictures_is_refused(vlm: Vlm, prepared: Prepared) -> None:
     keep = keep_list('random 3', prepared)
     prefix = vlm.prefix(prepared, keep)
@@ -484,7 +605,8 @@ def test_a_template_that_leaves_a_text_out_is_refused(name: str, tmp_path: Path)
     path = directory / 'chat_template.jinja'
     template = path.read_text(encoding='utf-8')
     path.write_text(template.replace('{% for message in messages %}',
-                                     '{% for message in messages[1:] %}'), encoding='utf-8')
+                                     '{% for message in messages[1:] %}')
+                    .replace(' + first }}', ' }}'), encoding='utf-8')
     with pytest.raises(VlmError, match="leaves out 'You watch the road"):
         Vlm.load(directory).layout([(SIDE, SIDE)], ['0.0s'], PROMPT)
     path.write_text('{{ nothing.here }}', encoding='utf-8')
@@ -518,24 +640,50 @@ SMALL: dict[str, Any] = {'hidden_size': 48, 'num_hidden_layers': 4, 'vocab_size'
     (MistralConfig(**SMALL, sliding_window=None), None),
 ])
 def test_text_models_in_which_dropping_is_not_masking(text: Any, reason: str | None) -> None:
-    found = why_inexact(InternVLConfig(text_config=text))
+    config = InternVLConfig(text_config=text)
+    found = why_inexact(config)
     assert found is None if reason is None else str(found).startswith(reason)
+    assert pruning_of(config) == ('exact' if reason is None else 'shortened')
+    refused = f'its text model {text.model_type} has no rotary positions'
+    assert why_not(config) == (refused if text.model_type in ('gpt2', 'mamba2') else None)
 
 
-def test_an_inexact_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    directory = make('internvl', tmp_path / 'model', use_sliding_window=True, sliding_window=16,
-                     max_window_layers=1)
+def test_a_checkpoint_that_cannot_be_pruned_is_refused_in_one_line(tmp_path: Path) -> None:
+    directory = make('internvl', tmp_path / 'model')
+    path = directory / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    config['text_config'] = GPT2Config(vocab_size=300).to_dict()
+    path.write_text(json.dumps(config), encoding='utf-8')
     with pytest.raises(VlmError) as caught:
         Vlm.load(directory)
-    assert str(caught.value) == (f'{directory} cannot be pruned exactly: its text model qwen2 has '
-                                 'layers of sliding_attention')
+    assert str(caught.value) == (f'{directory} cannot be pruned: its text model gpt2 has no '
+                                 'rotary positions')
+
+
+def test_a_family_that_is_known_and_cannot_be_had_is_refused_by_name(tmp_path: Path) -> None:
+    directory = make('internvl', tmp_path / 'model')
+    path = directory / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    for name, reason in REFUSED.items():
+        assert name not in FAMILIES
+        path.write_text(json.dumps({**config, 'model_type': name}), encoding='utf-8')
+        with pytest.raises(VlmError, match=f'is a {name} model, which is not supported: '
+                                           f'{reason}'):
+            Vlm.load(directory)
+
+
+def test_of_one_family_both_kinds_are_told_apart(tmp_path: Path) -> None:
+    """InternVL3.5 has the text model of Qwen3; a window of attention changes what is claimed."""
+    for text, expected in (({'model_type': 'qwen3'}, 'exact'),
+                           ({'use_sliding_window': True, 'sliding_window': 16,
+                             'max_window_layers': 1}, 'shortened')):
+        vlm = Vlm.load(make('internvl', tmp_path / expected, **text), device='cpu')
+        assert vlm.pruning == expected
 
 
 def test_windows_of_attention_really_are_inexact(
-        tmp_path: Path, pictures: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
-        ) -> None:
-    """Why they are refused: after pruning, a window reaches further back than before."""
-    monkeypatch.setattr('vts_ros.vlm.loading.why_inexact', lambda config: None)
+        tmp_path: Path, pictures: list[NDArray[np.uint8]]) -> None:
+    """Why they are called otherwise: after pruning, a window reaches further back than before."""
     directory = make('internvl', tmp_path / 'internvl', use_sliding_window=True,
                      sliding_window=16, max_window_layers=1)
     vlm = Vlm.load(directory, device='cpu')

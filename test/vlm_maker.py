@@ -19,6 +19,14 @@ import pytest
 from tokenizers import decoders, models, pre_tokenizers, Tokenizer, trainers
 import torch
 from transformers import (
+    CLIPImageProcessorPil,
+    Cosmos3EdgeConfig,
+    Cosmos3EdgeForConditionalGeneration,
+    FastVlmConfig,
+    FastVlmForConditionalGeneration,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessorPil,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessorPil,
@@ -33,11 +41,16 @@ from transformers import (
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
     SmolVLMImageProcessorPil,
+)
+from transformers.models.cosmos3_edge.image_processing_pil_cosmos3_edge import (
+    Cosmos3EdgeImageProcessorPil,
 )
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
@@ -69,6 +82,17 @@ UTTERANCES = (
     "{% elif part['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}"
     "<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}")
+#: A system message becomes the beginning of the first turn, and texts lose their edges.
+GEMMA = (
+    "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}"
+    "{%- set first = messages[0]['content'][0]['text'] + '\n\n' -%}"
+    "{%- set turns = messages[1:] -%}{%- else -%}{%- set first = '' -%}"
+    "{%- set turns = messages -%}{%- endif -%}"
+    "{%- for message in turns -%}{{ '<start_of_turn>' + message['role'] + '\n' + first }}"
+    "{%- for part in message['content'] -%}{%- if part['type'] == 'image' -%}"
+    "{{ '<start_of_image>' }}{%- elif part['type'] == 'text' -%}{{ part['text'] | trim }}"
+    "{%- endif -%}{%- endfor -%}{{ '<end_of_turn>\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}")
 
 
 @dataclass(frozen=True)
@@ -129,6 +153,39 @@ IDEFICS: dict[str, Any] = {
 TILES: dict[str, Any] = {'size': {'longest_edge': 128}, 'max_image_size': {'longest_edge': 64}}
 
 KINDS = {
+    'cosmos3_edge': Kind(
+        Cosmos3EdgeForConditionalGeneration, Cosmos3EdgeConfig,
+        Cosmos3EdgeImageProcessorPil(size={'shortest_edge': 4 * 32 * 32,
+                                           'longest_edge': 20 * 32 * 32}),
+        QWEN_TOKENS, '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,
+        {**VISION, 'num_patches': 64}, {**MROPE, 'hidden_act': 'relu2'},
+        options={'projector_hidden_size': 48}),
+    # Its encoder is another convolutional one: FastViTHD needs timm, which needs torchvision.
+    'fast_vlm': Kind(
+        FastVlmForConditionalGeneration, FastVlmConfig,
+        CLIPImageProcessorPil(size={'shortest_edge': 256},
+                              crop_size={'height': 256, 'width': 256}),
+        ['<|im_end|>', '<|im_start|>', '<image>'], '<|im_end|>', '<image>', PICTURES_FIRST,
+        {'model_type': 'convnext', 'num_stages': 5, 'hidden_sizes': [8, 8, 16, 16, 32],
+         'depths': [1, 1, 1, 1, 1], 'hidden_size': 32, 'layer_scale_init_value': 1.0},
+        {**TEXT, 'model_type': 'qwen2'}, options={'image_seq_length': 16}),
+    # Windows that are shorter than the prompts of the tests, as published ones may be.
+    'gemma3': Kind(
+        Gemma3ForConditionalGeneration, Gemma3Config,
+        Gemma3ImageProcessorPil(size={'height': 64, 'width': 64}, do_pan_and_scan=True,
+                                pan_and_scan_min_crop_size=32, pan_and_scan_max_num_crops=4,
+                                pan_and_scan_min_ratio_to_activate=1.2),
+        ['<pad>', '<bos>', '<start_of_turn>', '<end_of_turn>', '<start_of_image>',
+         '<end_of_image>', '<image_soft_token>'], '<end_of_turn>', '<image_soft_token>', GEMMA,
+        {**VISION, 'model_type': 'siglip_vision_model', 'image_size': 64, 'patch_size': 8,
+         'vision_use_head': False},
+        {**TEXT, 'num_hidden_layers': 4, 'sliding_window': 24, 'query_pre_attn_scalar': 24,
+         'layer_types': 3 * ['sliding_attention'] + ['full_attention'], 'rope_parameters': {
+             'full_attention': {'rope_type': 'linear', 'factor': 8.0, 'rope_theta': 1e6},
+             'sliding_attention': {'rope_type': 'default', 'rope_theta': 10000.0}}},
+        {'boi_token': '<start_of_image>', 'eoi_token': '<end_of_image>',
+         'image_token': '<image_soft_token>'},
+        {'mm_tokens_per_image': 16}),
     'internvl': Kind(
         InternVLForConditionalGeneration, InternVLConfig,
         # As checkpoints may say; one tile is taken all the same.
@@ -175,7 +232,21 @@ KINDS = {
         {'depth': 3, 'num_heads': 2, 'hidden_size': 32, 'intermediate_size': 48,
          'out_hidden_size': 48, 'patch_size': 14, 'num_position_embeddings': 64,
          'deepstack_visual_indexes': [0, 1]}, MROPE),
+    'qwen3_5': Kind(
+        Qwen3_5ForConditionalGeneration, Qwen3_5Config, QWEN_IMAGES, QWEN_TOKENS,
+        '<|im_end|>', '<|image_pad|>', QWEN_TEMPLATE,
+        {'depth': 2, 'num_heads': 2, 'hidden_size': 32, 'intermediate_size': 48,
+         'out_hidden_size': 48, 'patch_size': 14, 'num_position_embeddings': 64},
+        {**MROPE, 'num_hidden_layers': 4, 'linear_key_head_dim': 8, 'linear_value_head_dim': 8,
+         'linear_num_key_heads': 2, 'linear_num_value_heads': 4, 'rope_parameters': {
+             'rope_type': 'default', 'rope_theta': 10000.0, 'partial_rotary_factor': 0.5,
+             'mrope_interleaved': True, 'mrope_section': [2, 2, 2]}}),
 }
+
+#: In which dropping a token is not masking it.
+SHORTENED = ('gemma3', 'qwen3_5')
+#: That count positions in three directions.
+THREE_D = ('cosmos3_edge', 'qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_5')
 
 
 def names(*chosen: str) -> list[Any]:
@@ -187,7 +258,7 @@ def names(*chosen: str) -> list[Any]:
         for name in chosen or KINDS]
 
 
-ONE_TILE = names('internvl', 'llava_onevision', 'smolvlm', 'idefics3')
+ONE_TILE = names('internvl', 'llava_onevision', 'smolvlm', 'idefics3', 'fast_vlm', 'gemma3')
 
 
 @cache
@@ -212,10 +283,15 @@ def make(name: str, directory: Path, **text: Any) -> Path:
         extra_special_tokens=kind.named or kind.tokens, clean_up_tokenization_spaces=False)
     vocab = tokenizer.get_vocab()
     options = {**kind.options, 'image_token_id': vocab[kind.image]}
+    if name == 'fast_vlm':
+        options = {**kind.options, 'image_token_index': vocab['<image>']}
+    if name == 'gemma3':
+        options.update(boi_token_index=vocab['<start_of_image>'],
+                       eoi_token_index=vocab['<end_of_image>'])
     if name == 'llava_onevision':
         options = {**kind.options, 'image_token_index': vocab['<image>'],
                    'video_token_index': vocab['<video>']}
-    if name.startswith('qwen'):
+    if name in THREE_D:
         options.update({f'{part}_token_id': vocab[f'<|{part}|>']
                         for part in ('vision_start', 'vision_end')},
                        video_token_id=vocab['<|video_pad|>'])

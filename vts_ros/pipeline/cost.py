@@ -37,6 +37,7 @@ _QUANTISED = {'int8': 1.0, '4 bits': 0.5 + 4 / 64}
 #: What a layer holds of every token while it runs, beside keys and values: so often the width of
 #: the MLP and of the hidden states. Measured on layers of seven families, see test/test_cost.py.
 _MLP_COPIES, _HIDDEN_COPIES = 3, 5
+_LINEAR = 'linear_attention'
 
 
 class CameraCost(NamedTuple):
@@ -225,7 +226,7 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
         frames=frames, steps=math.ceil(frames / vlm.step_frames),
         visual_tokens=visual, kept_tokens=kept, text_tokens=text,
         dtype=str(vlm.model.dtype).removeprefix('torch.'), weights=weights, kv_token_bytes=kv,
-        kv_bytes=kv * (text + kept), kv_bytes_unpruned=kv * (text + visual),
+        kv_bytes=kv_bytes(vlm, text + kept), kv_bytes_unpruned=kv_bytes(vlm, text + visual),
         feature_bytes=rows * hidden * floats * (1 + _levels(vlm.model.config)),
         pass_bytes=max(reads, looks) * floats, answer_bytes=kv * config.max_new_tokens,
         device=device, memory_bytes=device_memory(device) if memory_bytes is None
@@ -312,11 +313,42 @@ def _bits(quantization: Any) -> str | None:
 def kv_token_bytes(vlm: Vlm) -> int:
     """Return the size of the keys and values of one token."""
     text = vlm.model.config.get_text_config(decoder=True)
-    types = getattr(text, 'layer_types', None) or ['full_attention'] * text.num_hidden_layers
-    layers = sum(one.endswith('attention') and not one.startswith('linear') for one in types)
+    layers = sum(one.endswith('attention') and one != _LINEAR for one in _layer_types(text))
+    return layers * _kv_layer_bytes(vlm)
+
+
+def kv_bytes(vlm: Vlm, tokens: int) -> int:
+    """Return the size of what is held of so many tokens: keys and values, and states."""
+    text = vlm.model.config.get_text_config(decoder=True)
+    types = _layer_types(text)
+    windows = sum(one in ('sliding_attention', 'chunked_attention') for one in types)
+    # A window of W holds the W - 1 tokens before the one that comes.
+    gone = max(0, tokens + 1 - int(text.sliding_window)) if windows else 0
+    states = types.count(_LINEAR)
+    return (tokens * kv_token_bytes(vlm) - windows * gone * _kv_layer_bytes(vlm)
+            + (states * _state_bytes(text, vlm.model.dtype.itemsize) if states else 0))
+
+
+def _layer_types(text: Any) -> list[str]:
+    return list(getattr(text, 'layer_types', None)
+                or ['full_attention'] * text.num_hidden_layers)
+
+
+def _kv_layer_bytes(vlm: Vlm) -> int:
+    """Return the size of the keys and values of one token in one layer."""
+    text = vlm.model.config.get_text_config(decoder=True)
     width = getattr(text, 'head_dim', None) or text.hidden_size // text.num_attention_heads
     heads = text.num_key_value_heads or text.num_attention_heads
-    return int(2 * layers * heads * width * vlm.model.dtype.itemsize)
+    return int(2 * heads * width * vlm.model.dtype.itemsize)
+
+
+def _state_bytes(text: Any, itemsize: int) -> int:
+    """Return the size of the state of a layer of linear attention, which has no length."""
+    keys = text.linear_num_key_heads * text.linear_key_head_dim
+    values = text.linear_num_value_heads * text.linear_value_head_dim
+    convolved = (2 * keys + values) * text.linear_conv_kernel_dim
+    # The recurrent part is summed up in 32 bits whatever the weights are.
+    return int(convolved * itemsize + values * text.linear_key_head_dim * 4)
 
 
 def _levels(config: Any) -> int:

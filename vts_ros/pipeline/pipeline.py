@@ -426,6 +426,7 @@ class Pipeline:
             steps=places([entry.frames for entry in prepared.entries], frames)
             if self.language_model.step_frames > 1 else (),
             latency_ms=latency_ms, model=self.language_model.name,
+            pruning=self.language_model.pruning,
             engine=self.sparsifier.engine, in_distribution=self.knows(prepared),
             size=prepared.entries[-1].size)
 

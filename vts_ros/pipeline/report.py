@@ -10,6 +10,7 @@ from typing import Any
 
 from vts_ros.vlm.answers import Answer, RiskLevel
 from vts_ros.vlm.boxes import Box
+from vts_ros.vlm.pruning import Pruning
 
 SCHEMA_VERSION = 2
 
@@ -86,6 +87,9 @@ class SceneReport:
         Milliseconds until the level was known; None where nobody watched.
     is_partial
         Whether the answer is still being written: level, perhaps the object, and no texts.
+    pruning
+        What it means that tokens were dropped, see :mod:`vts_ros.vlm.pruning`; None where
+        that is not known.
     age_ms
         Age of the newest frame when the report was ready, in its own clock; None if not known.
     confidence
@@ -122,6 +126,7 @@ class SceneReport:
     text_stamp: int | None = None
     time_to_risk_ms: float | None = None
     is_partial: bool = False
+    pruning: Pruning | None = None
     grids: tuple[tuple[int, int], ...] = ()
     size: tuple[int, int] | None = None
     steps: tuple[tuple[int, ...], ...] = ()
@@ -202,6 +207,7 @@ class SceneReport:
                        **({'grids': [list(grid) for grid in self.grids]} if self.grids else {}),
                        **({'steps': [list(step) for step in self.steps]} if self.steps else {}),
                        'answer': self.answer_tokens},
+            'pruning': self.pruning,
             'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
             'time_to_risk_ms': _rounded(self.time_to_risk_ms, 2),
             'partial': self.is_partial,
@@ -256,6 +262,7 @@ class SceneReport:
                 # Not in reports of before.
                 time_to_risk_ms=data.get('time_to_risk_ms'),
                 is_partial=data.get('partial', False),
+                pruning=data.get('pruning'),
                 grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
                 size=picture and (picture['height'], picture['width']),
                 steps=tuple(tuple(step) for step in data['tokens'].get('steps', ())),

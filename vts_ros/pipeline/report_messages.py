@@ -22,7 +22,7 @@ SCENE = 'vts_interfaces/msg/SceneReport'
 RISK = 'diagnostic_msgs/msg/DiagnosticArray'
 MARKERS = 'visualization_msgs/msg/MarkerArray'
 #: Topics of plain numbers about an answer, to be plotted.
-NUMBERS = 'processing_time_ms', 'pipeline_latency_ms', 'tokens_kept'
+NUMBERS = 'processing_time_ms', 'pipeline_latency_ms', 'time_to_risk_ms', 'tokens_kept'
 
 #: RViz cannot wrap text. Width in characters, height of a letter and place in metres (REP 103).
 MARKER_WIDTH = 60
@@ -127,7 +127,7 @@ def detections(make: Make, report: SceneReport, frame_id: str) -> Any:
         'vision_msgs/msg/Detection2D', header=head,
         results=[make('vision_msgs/msg/ObjectHypothesisWithPose', hypothesis=make(
             'vision_msgs/msg/ObjectHypothesis', class_id=found.label,
-            score=nan if report.confidence is None else report.confidence))],
+            score=_number(report.confidence)))],
         bbox=make('vision_msgs/msg/BoundingBox2D', center=place, size_x=right - left,
                   size_y=bottom - top))])
 
@@ -192,9 +192,9 @@ def scene(make: Make, report: SceneReport, frame_id: str) -> Any:
         latency=[make('vts_interfaces/msg/StageTime', stage=name, ms=float(ms))
                  for name, ms in report.latency_ms.items()],
         total_ms=float(report.latency_ms.get('total', nan)),
-        age_ms=nan if report.age_ms is None else report.age_ms,
+        time_to_risk_ms=_number(report.time_to_risk_ms), age_ms=_number(report.age_ms),
         model=report.model, engine=report.engine,
-        confidence=nan if report.confidence is None else report.confidence,
+        confidence=_number(report.confidence),
         is_guarded=report.in_distribution is not None,
         in_distribution=bool(report.in_distribution), confirmed=report.is_confirmed,
         asked_stamp=stamp(make, _or(report.asked_stamp, report.stamp)),
@@ -204,13 +204,19 @@ def scene(make: Make, report: SceneReport, frame_id: str) -> Any:
 def unknown_scene(make: Make, reason: str, time_ns: int) -> Any:
     """Return what takes the place of a report that no longer holds."""
     return make(SCENE, header=header(make, time_ns), risk=RISK_LEVELS.index('unknown'),
-                explanation=reason, total_ms=nan, age_ms=nan, confidence=nan)
+                explanation=reason, total_ms=nan, time_to_risk_ms=nan, age_ms=nan,
+                confidence=nan)
 
 
 def numbers(report: SceneReport) -> dict[str, float]:
     """Return those of ``NUMBERS`` that are known."""
-    found = zip(NUMBERS, (report.latency_ms.get('total'), report.age_ms, len(report.keep)))
+    found = zip(NUMBERS, (report.latency_ms.get('total'), report.age_ms, report.time_to_risk_ms,
+                          len(report.keep)))
     return {name: float(number) for name, number in found if number is not None}
+
+
+def _number(given: float | None) -> float:
+    return nan if given is None else given
 
 
 def _or(given: int | None, otherwise: int) -> int:

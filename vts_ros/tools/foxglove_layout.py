@@ -36,14 +36,14 @@ def foxglove_layout(namespace: str = '', pictures: Sequence[str] = ()) -> str:
             **({'imageTopic': topic} if topic else {}), 'synchronize': False,
             'annotations': {f'{node}/annotations': {'visible': True}}}}
     shown: Any = reduce(lambda left, right: _split('row', left, right, 50), list[Any](panels))
-    processing, latency, kept = (f'{node}/debug/{name}.data' for name in NUMBERS)
+    processing, latency, risk, kept = (f'{node}/debug/{name}.data' for name in NUMBERS)
     panels['StateTransitions!risk'] = {'isSynced': True, 'paths': [{
         'value': f'{node}/risk.status[:].values[:]{{key=="level"}}.value', 'label': 'risk',
         'timestampMethod': 'receiveTime'}]}
     panels['RawMessages!why'] = _text(f'{node}/risk.status[0].message')
     panels['RawMessages!scene'] = _text(f'{node}/scene_description.data')
     panels['Plot!latency'] = _plot('Latency in ms', {
-        latency: 'age of the picture', processing: 'answer'})
+        latency: 'age of the picture', processing: 'answer', risk: 'risk level'})
     panels['Plot!tokens'] = _plot('Visual tokens kept', {kept: 'kept'})
     panels['DiagnosticSummary!health'] = {
         'topicToRender': '/diagnostics', 'minLevel': 0, 'pinnedIds': [], 'hardwareIdFilter': '',

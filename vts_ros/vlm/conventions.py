@@ -49,6 +49,14 @@ TRAINED_HERE = Convention(names_camera=False)
 
 #: By ``model_type`` of a checkpoint's config.json.
 CONVENTIONS: dict[str, Convention] = {
+    # Boxes from 0 to 1000 (https://nvidia.github.io/cosmos-framework/skills/
+    # cosmos3-inference-reasoning/SKILL/). "<1.2 seconds>" before each step of a video:
+    # processing_cosmos3_edge.py of transformers.
+    'cosmos3_edge': Convention('<{time} seconds>', '<{time} seconds>', BoxForm(scale=1000.0)),
+    # Nothing is published of several pictures, of time or of boxes.
+    'fast_vlm': PLAIN,
+    # Nothing is published of time or of boxes.
+    'gemma3': PLAIN,
     # Its model card shows turns of user and assistant alone, and no boxes:
     # https://huggingface.co/HuggingFaceM4/Idefics3-8B-Llama3
     'idefics3': Convention(has_system=False),
@@ -74,4 +82,8 @@ CONVENTIONS: dict[str, Convention] = {
     # https://github.com/QwenLM/Qwen3-VL/blob/main/cookbooks/2d_grounding.ipynb
     'qwen3_vl': Convention('<{time} seconds>', '<{time} seconds>',
                            BoxForm('bbox_2d', 1000.0, label_first=False)),
+    # transformers give it the processor of Qwen3-VL. Its own authors say nothing of boxes that is
+    # known here: taken to be those of Qwen3-VL.
+    'qwen3_5': Convention('<{time} seconds>', '<{time} seconds>',
+                          BoxForm('bbox_2d', 1000.0, label_first=False)),
 }

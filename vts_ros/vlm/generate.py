@@ -25,7 +25,7 @@ from transformers import (
 from vts_ros.errors import VlmError
 from vts_ros.vlm.drafting import Drafting
 from vts_ros.vlm.drafts import Drafts
-from vts_ros.vlm.kv_cache import crop
+from vts_ros.vlm.kv_cache import growing_cache, Held, is_croppable
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
@@ -103,6 +103,8 @@ class Generator:
         self._name, self._model, self._tokenizer = name, model, tokenizer
         self._inputs, self._end_ids = inputs, end_ids
         self._grammar: Grammar | None = None
+        # A guess that was wrong must be taken out of the cache again.
+        self._takes_back = is_croppable(growing_cache(model.config.get_text_config(decoder=True)))
 
     def set_schema(self, schema: Schema) -> None:
         """Change the JSON schema of the answers that must be in form."""
@@ -126,7 +128,8 @@ class Generator:
         progress, start_sec = _Progress(stop), time.perf_counter()
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
-        if drafts is not None and len(prompts) == 1 and not options['do_sample']:
+        if (drafts is not None and self._takes_back and len(prompts) == 1
+                and not options['do_sample']):
             drafting = options['custom_generate'] = Drafting(
                 drafts, self._end_ids, options.get('streamer'))
         with out_of_memory_told(f'{self._name} cannot generate'), _given_back(prefix):
@@ -175,11 +178,12 @@ class Generator:
 @contextmanager
 def _given_back(prefix: Prefix | None) -> Iterator[None]:
     """Lend the cache of a prefix: what an answer adds to it is gone afterwards."""
+    held = None if prefix is None else Held.of(prefix.cache, prefix.length)
     try:
         yield
     finally:
-        if prefix is not None:
-            crop(prefix.cache, prefix.length)
+        if prefix is not None and held is not None:
+            held.give_back(prefix.cache)
 
 
 def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.conventions import Convention
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.pruning import Pruning
 
 Grid = tuple[int, int]
 #: Given an answer piece by piece; may return False when it wants no more of it.
@@ -62,6 +63,10 @@ class LanguageModel(Protocol):
     """A vision language model that takes a list of visual tokens to keep."""
 
     name: str
+
+    @property
+    def pruning(self) -> Pruning:
+        """Return what it means that tokens are dropped."""
 
     @property
     def convention(self) -> Convention:

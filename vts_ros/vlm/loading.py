@@ -26,9 +26,9 @@ from transformers.utils import logging
 from vts_ros.errors import VlmError
 from vts_ros.vlm.compatibility import check_family
 from vts_ros.vlm.conventions import Convention, CONVENTIONS, TRAINED_HERE
-from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.families import FAMILIES, REFUSED
 from vts_ros.vlm.int8_weights import INT8, to_int8
-from vts_ros.vlm.prunability import why_inexact
+from vts_ros.vlm.prunability import why_not
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
 #: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
@@ -85,8 +85,8 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
     ------
     VlmError
         If the checkpoint is missing, incomplete, broken, too large, of another family, or has a
-        text model with which dropping tokens is not the same as masking them; if an option is
-        none, or a library that it needs is not installed.
+        text model that cannot be pruned; if an option is none, or a library that it needs is not
+        installed.
 
     """
     device = _checked(device, dtype)
@@ -183,13 +183,16 @@ def _read_config(model: str, directory: Path) -> tuple[dict[str, Any], PreTraine
     """Return config.json as it is and as transformers read it, of a model that can be pruned."""
     written = json.loads((directory / 'config.json').read_bytes())
     model_type = written.get('model_type')
+    if model_type in REFUSED:
+        raise VlmError(f'{model} is a {model_type} model, which is not supported: '
+                       f'{REFUSED[model_type]}')
     if model_type not in FAMILIES:
         raise VlmError(f'{model} is a {model_type} model; supported are: {", ".join(FAMILIES)}')
     check_family(model_type)
     config = AutoConfig.from_pretrained(directory, **_SAFE)
-    inexact = why_inexact(config)
-    if inexact is not None:
-        raise VlmError(f'{model} cannot be pruned exactly: {inexact}')
+    reason = why_not(config)
+    if reason is not None:
+        raise VlmError(f'{model} cannot be pruned: {reason}')
     return written, config
 
 

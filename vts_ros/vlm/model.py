@@ -43,6 +43,8 @@ from vts_ros.vlm.prompt_layout import (
 )
 from vts_ros.vlm.prompt_writer import Captions, PromptWriter
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.prunability import pruning_of
+from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.structured_output import Schema
 
 
@@ -140,8 +142,13 @@ class Vlm:
                 'weights_mb': round(1e-6 * (small + sum(
                     one.nbytes for one in self.model.parameters()))),
                 'dtype': f'{floats}, int8 weights' if small else floats,
-                'device': str(self.model.device),
+                'device': str(self.model.device), 'pruning': self.pruning,
                 'attention': self.model.config.get_text_config()._attn_implementation}
+
+    @property
+    def pruning(self) -> Pruning:
+        """Return what it means that tokens are dropped."""
+        return pruning_of(self.model.config)
 
     @property
     def pinned(self) -> int:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,7 +74,12 @@ class ModelInputs:
         }
         if answers is not None:
             inputs['labels'] = _pad(label_rows, _IGNORED_LABEL, pad_left)
+        inputs.update(self.told(inputs['input_ids']))
         return {name: value.to(self._model.device) for name, value in inputs.items()}
+
+    def told(self, input_ids: Tensor) -> Mapping[str, Tensor]:
+        """Return what else the model is told of prompts [B, S], from their beginning on."""
+        return self._family.told(input_ids == self._model.config.image_token_id)
 
     def visual(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> dict[str, Any]:
         """Return the argument of the model for features [I, D] of pictures."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from vts_ros.vlm.kv_cache import crop, growing_cache
+from vts_ros.vlm.kv_cache import growing_cache, Held
 from vts_ros.vlm.loading import out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
 from vts_ros.vlm.prompt_layout import Prefix, Prompted, Pruned, Read
@@ -98,16 +98,22 @@ class Prefill:
             begun = Prefix(Read(part.input_ids[:0], part.position_ids[:, :0], ()),
                            growing_cache(self._model.config.get_text_config(decoder=True)))
         read = begun.read.then(part)
+        if not len(part.input_ids):
+            # A step that goes on with a video has no text, and perhaps nothing was kept of it.
+            return Prefix(read, begun.cache)
         device, positions = self._model.device, part.position_ids[:, None]
         visual = self._inputs.visual(part.tokens, part.deepstack) if len(part.tokens) else {}
+        held = Held.of(begun.cache, begun.length)
         with out_of_memory_told(f'{self._name} cannot read the pictures'):
             try:
                 self._model(
                     input_ids=part.input_ids[None].to(device),
                     position_ids=(positions[0] if len(positions) == 1 else positions).to(device),
                     attention_mask=torch.ones_like(read.input_ids[None], device=device),
-                    past_key_values=begun.cache, use_cache=True, logits_to_keep=1, **visual)
+                    past_key_values=begun.cache, use_cache=True, logits_to_keep=1, **visual,
+                    **{name: value.to(device) for name, value in self._inputs.told(
+                        read.input_ids[None]).items()})
             except BaseException:
-                crop(begun.cache, begun.length)
+                held.give_back(begun.cache)
                 raise
         return Prefix(read, begun.cache)

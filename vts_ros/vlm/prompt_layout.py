@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from transformers import Cache
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import FrameFeatures, Grid
+from vts_ros.vlm.kv_cache import bytes_of
 
 
 class Place(NamedTuple):
@@ -195,9 +196,7 @@ class Prefix:
     @property
     def kv_bytes(self) -> int:
         """Return the size of the keys and values that are held, without room for more."""
-        layers: Sequence[Any] = self.cache.layers
-        parts = [part for layer in layers for part in (layer.keys, layer.values)]
-        return sum(int(part.nbytes) for part in parts if part is not None)
+        return bytes_of(self.cache)
 
 
 @dataclass(frozen=True, eq=False)

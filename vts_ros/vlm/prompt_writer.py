@@ -113,7 +113,8 @@ class PromptWriter:
     def _written(self, captions: Sequence[str], prompt: Prompt) -> list[str]:
         """Return what stands before each picture or video, and after the last."""
         text, mark = self._text(captions, prompt), self._visual_token
-        texts = text.replace(mark, self._family.frame(mark)).split(mark)
+        texts = text.replace(self._family.placeholder or mark,
+                             self._family.frame(mark)).split(mark)
         if len(texts) != len(captions) + 1:
             raise VlmError(f'{len(captions)} captions, but the chat template of {self._name} '
                            f'places {len(texts) - 1} '

@@ -38,6 +38,7 @@ from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.conventions import PLAIN
 from vts_ros.vlm.language_model import Generation, Grid, OnText
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.pruning import Pruning
 
 #: Larger pictures are scaled down: servers do the same, after the transfer.
 MAX_SIDE_PX = 1280
@@ -188,6 +189,8 @@ class ServedVlm:
     ----------
     convention
         How it is told of pictures and boxes. A server does not say of which family a model is.
+    pruning
+        What it means that tokens are dropped.
 
     Raises
     ------
@@ -197,6 +200,7 @@ class ServedVlm:
     """
 
     convention = PLAIN
+    pruning: Pruning = 'crops'
 
     def __init__(self, url: str, model: str = '', *, timeout_sec: float = 10.0, retries: int = 2,
                  schema: Mapping[str, Any] | None = None) -> None:
@@ -230,7 +234,8 @@ class ServedVlm:
     @property
     def info(self) -> dict[str, Any]:
         """Return name and place of the model, for reports."""
-        return {'name': self.name, 'family': 'openai', 'device': self._place}
+        return {'name': self.name, 'family': 'openai', 'device': self._place,
+                'pruning': self.pruning}
 
     def set_schema(self, schema: Mapping[str, Any]) -> None:
         """Change the JSON schema of the answers, from the next request on."""

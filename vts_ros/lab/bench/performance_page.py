@@ -31,7 +31,7 @@ before. Every window is answered by each of
 | `window_0.6`, `window_0.4` | the pipeline keeps 60 or 40 % of the tokens, as in the paper |
 | `cached_0.4` | the same, and the features of a frame are computed once |
 | `causal_0.4` | the same, and the kept tokens of a frame are read into the KV cache once |
-| `drafted_0.4` | the same, and the last answer is the draft of the next |
+| `drafted_0.4` | the same, and the last 32 answers are drafts of the next |
 | `window_video_0.4`, `drafted_video_0.4` | as those without `video`, with `vlm.frames_as: video` |
 
 Those with `video` are measured with Qwen2-VL and Qwen2.5-VL; all scale pictures alike. **Stock**
@@ -45,12 +45,13 @@ did meanwhile.
 Windows of the warm-up are not counted.
 
 *First token* is the time from the arrival of the newest picture to the first token of the answer:
-reading, looking at and encoding that picture are in it. *Per pass* is how many tokens of the
-answer one run of the language model gave. *KV* are keys and values at the end of the answer.
-*Peak* is the most that tensors take above the weights, in a first window and the next: on the CPU
-by the record of PyTorch's profiler of all that it allocates and frees, on a GPU by
-`torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it: what
-they have started may end in a later one.
+reading, looking at and encoding that picture are in it. *Risk said* is the time to the level of
+the risk, and its share of the whole answer, where the answer is in the form. *Per pass* is how
+many tokens of the answer one run of the language model gave. *KV* are keys and values at the end
+of the answer. *Peak* is the most that tensors take above the weights, in a first window and the
+next: on the CPU by the record of PyTorch's profiler of all that it allocates and frees, on a GPU
+by `torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it:
+what they have started may end in a later one.
 
 Models with random weights have the real shapes and so the real cost, and nothing to say. In every
 case they are held, token by token, to what the embedded model answers about the same pictures,
@@ -78,6 +79,14 @@ def page(data: dict[str, Any]) -> str:
     return '\n'.join(parts)
 
 
+def _risk(figures: dict[str, Any]) -> str:
+    """Return when the level of the risk is said, and after which share of the whole answer."""
+    risk_ms = figures.get('risk_ms')
+    if risk_ms is None:
+        return ''
+    return f'{risk_ms:.0f} ms ({risk_ms / figures["total_ms"]["p50"]:.2f})'
+
+
 def _workload(result: dict[str, Any]) -> Iterator[str]:
     work, cases = result['workload'], result['cases']
     about = SHAPES[work['model']].about if work['model'] in SHAPES else 'trained'
@@ -89,21 +98,22 @@ def _workload(result: dict[str, Any]) -> Iterator[str]:
            f'windows, seed {work["seed"]}, {result["date"]}, {result["machine"]}. '
            f'Stock is `{result.get("stock", "dense")}`.')
     yield ''
-    yield ('| case | windows/s | to stock | first token | to stock | per pass | KV | peak | '
-           'to stock |')
-    yield '|---|---|---|---|---|---|---|---|---|'
+    yield ('| case | windows/s | to stock | first token | to stock | risk said | per pass | KV | '
+           'peak | to stock |')
+    yield '|---|---|---|---|---|---|---|---|---|---|'
     for name, figures in cases.items():
         compared = result['ratio_to_stock'].get(name)
         peak = f'{compared["peak_bytes_above_weights"]:.2f}' if compared else '1'
         yield (f'| `{name}` | {figures["windows_per_s"]:.3g} | '
                f'{_spread(compared, "windows_per_s")} | '
                f'{figures["ttft_ms"]:.0f} ms | {_spread(compared, "ttft_ms")} | '
+               f'{_risk(figures)} | '
                f'{figures["tokens_per_pass"]:.2f} | {_mib(figures["kv_bytes"])} | '
                f'{_mib(figures["peak_bytes_above_weights"])} | {peak} |')
     roofline = result['roofline']
     yield (f'| prompt and answer alone | {roofline["windows_per_s"]:.3g} | '
            f'{_spread(roofline["ratio_to_stock"], "windows_per_s")} | '
-           f'{roofline["ttft_ms"]:.0f} ms | {_spread(roofline["ratio_to_stock"], "ttft_ms")} | '
+           f'{roofline["ttft_ms"]:.0f} ms | {_spread(roofline["ratio_to_stock"], "ttft_ms")} | | '
            f'{roofline["tokens_per_pass"]:.2f} | {_mib(roofline["kv_bytes"])} | | |')
     yield ''
     yield ('The last line is the roofline: no picture at all, no draft. Answers of '

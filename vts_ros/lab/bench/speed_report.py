@@ -66,7 +66,8 @@ def table(result: dict[str, Any]) -> Table:
     """Return a workload as a table."""
     work, roofline = result['workload'], result.get('roofline')
     shown = Table(title=f'{name_of(result)}, {work["n"]} windows, seed {work["seed"]}')
-    for name in ('', 'windows/s', '', 'first token', '', 'tokens/pass', 'KV', 'peak', ''):
+    for name in ('', 'windows/s', '', 'first token', '', 'risk said', 'tokens/pass', 'KV', 'peak',
+                 ''):
         shown.add_column(name, justify='right' if name or shown.columns else 'left')
     for case, figures in result['cases'].items():
         shown.add_row(*_row(result, case, figures))
@@ -87,6 +88,7 @@ def _row(result: dict[str, Any], case: str, figures: dict[str, Any]) -> Iterator
     yield times('windows_per_s')
     yield f'{figures["ttft_ms"]:.0f} ms'
     yield times('ttft_ms')
+    yield '' if figures.get('risk_ms') is None else f'{figures["risk_ms"]:.0f} ms'
     yield f'{figures["tokens_per_pass"]:.2f}'
     yield _mib(figures['kv_bytes'])
     yield _mib(figures['peak_bytes_above_weights'])

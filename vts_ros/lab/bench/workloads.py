@@ -152,6 +152,9 @@ class Sample:
         Where the time went.
     kv_bytes, passes, written
         Keys and values at the end, runs of the language model, tokens of the answer.
+    risk_ms
+        From the arrival to the level of the risk, said before the answer ends; None where it is
+        not.
 
     """
 
@@ -161,6 +164,7 @@ class Sample:
     kv_bytes: int = 0
     passes: int = 0
     written: int = 0
+    risk_ms: float | None = None
 
 
 @dataclass
@@ -356,8 +360,10 @@ class PipelineCase:
         report = self._pipeline.describe(window)
         total_ms = 1e3 * (time.perf_counter() - start_sec)
         stages = {name: ms for name, ms in report.latency_ms.items() if name != 'total'}
-        return Sample(total_ms, report.latency_ms['total'] - stages['decode'], stages,
-                      self._tape.kv_bytes, self._tape.passes, report.answer_tokens)
+        whole_ms, risk_ms = report.latency_ms['total'], report.time_to_risk_ms
+        return Sample(total_ms, whole_ms - stages['decode'], stages,
+                      self._tape.kv_bytes, self._tape.passes, report.answer_tokens,
+                      risk_ms if risk_ms is not None and risk_ms < whole_ms else None)
 
 
 class Bench:
@@ -561,10 +567,13 @@ def _figures(measured: Measured) -> dict[str, Any]:
     for name in dict.fromkeys(name for sample in measured.samples for name in sample.stages_ms):
         stages[name] = [sample.stages_ms.get(name, 0.0) for sample in measured.samples]
     totals = [sample.total_ms for sample in measured.samples]
+    risks = [sample.risk_ms for sample in measured.samples if sample.risk_ms is not None]
     return {
         'windows_per_s': round(1e3 / float(np.mean(totals)), 4),
         'total_ms': _percentiles(totals),
         'ttft_ms': round(float(np.median([sample.ttft_ms for sample in measured.samples])), 2),
+        # Only where all answers say it, so that it is of the same windows.
+        'risk_ms': round(float(np.median(risks)), 2) if len(risks) == len(totals) else None,
         'stages_ms': {name: _percentiles(values) for name, values in stages.items()},
         'kv_bytes': int(np.median([sample.kv_bytes for sample in measured.samples])),
         'peak_bytes_above_weights': measured.peak_bytes,

@@ -19,7 +19,8 @@ app = typer.Typer()
 def eval_precision(
     model: ModelOption = 'embedded',
     precisions: Annotated[str, typer.Option(
-        help='Of the weights; int8 is that of vlm.quantization.')] = 'float32,bfloat16,float16,int8',
+        help='Of the weights; int8 is that of vlm.quantization.'
+    )] = 'float32,bfloat16,float16,int8',
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 20,
     tokens: Annotated[int, typer.Option(min=2, help='Tokens of each answer, at most.')] = 24,
     keep_ratio: Annotated[float, typer.Option(

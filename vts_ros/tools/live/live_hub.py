@@ -151,8 +151,6 @@ class Hub:
         self._by_frame: dict[tuple[str, int], int] = {}
         self._reports: deque[Event] = deque()
         self._retracted_sec = 0.0
-        # When the newest picture came, and its stamp.
-        self._newest: tuple[float, int] | None = None
         self._lookers: tuple[Looker, ...] = ()
         self._lock = threading.RLock()
 
@@ -208,7 +206,6 @@ class Hub:
         camera = frame.camera
         with self._lock:
             now = self.now_sec
-            self._newest = now, frame.stamp_ns
             held = self._pictures.get(camera)
             is_early = held and now - held[-1].at_sec < 1.0 / PICTURE_HZ
         if is_early and not is_needed:
@@ -230,8 +227,6 @@ class Hub:
     def report(self, report: SceneReport) -> None:
         """Tell an answer, or its risk while it is still being written."""
         found = report.to_dict()
-        if found['age_ms'] is None:
-            found['age_ms'] = self.age_ms(report.stamp)
         with self._lock:
             for ref in found['frames']:
                 ref['picture'] = self._by_frame.get((ref['camera'], ref['stamp']))
@@ -249,14 +244,6 @@ class Hub:
         with self._lock:
             self._retracted_sec = self.now_sec
         self.tell('retract', text=reason)
-
-    def age_ms(self, stamp_ns: int) -> float | None:
-        """Return how old a stamp is in the time of the pictures; None before the first."""
-        with self._lock:
-            if self._newest is None:
-                return None
-            at_sec, newest_ns = self._newest
-        return 1e3 * (self.now_sec - at_sec) + 1e-6 * (newest_ns - stamp_ns)
 
     def picture(self, number: int) -> ShownPicture | None:
         """Return a picture by its number, if it is kept."""

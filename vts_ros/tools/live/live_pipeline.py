@@ -17,6 +17,7 @@ from vts_ros.errors import VtsError
 from vts_ros.pipeline.config import MODES, PipelineConfig
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, without_broken
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.bags import count_broken
 from vts_ros.tools.live.live_hub import Hub, MAX_QUESTION_CHARS, MAX_QUESTIONS
 from vts_ros.tools.live.live_sources import Source
@@ -70,7 +71,8 @@ class LivePipeline:
         self._counters: Counter[str] = Counter()
         self._numbers = count(1)
         self._condition = threading.Condition()
-        self._window: list[Frame] | None = None
+        # The newest window that is to be described, and when its newest picture came.
+        self._window: tuple[list[Frame], float] | None = None
         self._questions: deque[tuple[int, str]] = deque()
         self._changes: dict[str, Any] = {}
         self._is_new_drive = False
@@ -145,7 +147,7 @@ class LivePipeline:
             self._is_new_drive = True
         if window:
             with self._condition:
-                self._window = window
+                self._window = window, time.monotonic()
                 self._condition.notify_all()
 
     def _restart(self) -> None:
@@ -184,15 +186,15 @@ class LivePipeline:
             self._pipeline.close()
 
     def _do(self, changes: dict[str, Any], question: tuple[int, str] | None,
-            window: list[Frame] | None) -> None:
+            window: tuple[list[Frame], float] | None) -> None:
         if changes:
             self._apply(changes)
         elif question:
             self._answer(*question)
         elif window:
-            self._describe(window)
+            self._describe(*window)
 
-    def _describe(self, window: list[Frame]) -> None:
+    def _describe(self, window: list[Frame], came_sec: float) -> None:
         pipeline = self._pipeline
         if pipeline is None:
             return
@@ -206,10 +208,15 @@ class LivePipeline:
                 self._hub.tell('writing', explanation=answer.explanation, action=answer.action,
                                description=answer.description)
 
+        def tell(report: SceneReport) -> None:
+            # Not by stamps: those of a recording that is played again go back.
+            age_ms = 1e3 * (time.monotonic() - came_sec)
+            self._hub.report(replace(report, age_ms=age_ms))
+
         report = without_broken(tuple(window), self._leave_out, lambda good: pipeline.describe(
-            good, self._ended.is_set, on_risk=self._hub.report, on_answer=on_answer))
+            good, self._ended.is_set, on_risk=tell, on_answer=on_answer))
         if report and not self._ended.is_set():
-            self._hub.report(report)
+            tell(report)
 
     def _leave_out(self, broken: BrokenFrame) -> None:
         count_broken(self._counters, broken)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vts_ros.vlm.families.family import Family, FrameFeatures, Grid, Span, VideoFamily
+from vts_ros.vlm.families.fastvlm import FastVlm
+from vts_ros.vlm.families.gemma import Gemma3
 from vts_ros.vlm.families.idefics import Idefics
 from vts_ros.vlm.families.internvl import InternVl
 from vts_ros.vlm.families.llava import LlavaOnevision
@@ -16,6 +18,7 @@ from vts_ros.vlm.families.qwen import QwenTimedVideo, QwenVideo, QwenVl
 
 __all__ = [
            'FAMILIES',
+           'REFUSED',
            'VIDEO_FAMILIES',
            'Family',
            'FrameFeatures',
@@ -26,6 +29,9 @@ __all__ = [
 
 #: Family of each ``model_type`` of a checkpoint's config.json.
 FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase], Family]] = {
+    'cosmos3_edge': QwenVl,
+    'fast_vlm': FastVlm,
+    'gemma3': Gemma3,
     'idefics3': Idefics,
     'internvl': InternVl,
     'llava_onevision': LlavaOnevision,
@@ -33,6 +39,14 @@ FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase], Family]
     'qwen2_vl': QwenVl,
     'qwen2_5_vl': QwenVl,
     'qwen3_vl': QwenVl,
+    'qwen3_5': QwenVl,
+}
+
+#: Families that transformers have and that are not supported, by ``model_type``, and why.
+REFUSED: dict[str, str] = {
+    'molmo2': 'its image processor needs torchvision, and all pictures of a prompt attend to each '
+              'other, so that none can be read before the next has come',
+    'lfm2_vl': 'its image processor needs torchvision',
 }
 
 #: Those that make one grid of visual tokens of two frames of a video. Others read the frames of a

@@ -63,6 +63,8 @@ class Family(Protocol):
         Options of the image processor with which every picture becomes one grid.
     pinned
         How many image tokens stand after those of the grid, see FrameFeatures.
+    placeholder
+        What the chat template writes for a picture, where that is not an image token; else empty.
     modality
         How frames are handed over: each as an ``image``, or as steps of a ``video``.
     step_frames
@@ -72,6 +74,7 @@ class Family(Protocol):
 
     picture_options: Mapping[str, Any]
     pinned: int
+    placeholder: str
     modality: Modality
     step_frames: int
 
@@ -95,6 +98,9 @@ class Family(Protocol):
 
     def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
         """Return visual tokens in the form in which the model takes them over."""
+
+    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
+        """Return what else the model is told of prompts whose image tokens [B, S] these are."""
 
 
 class VideoFamily(Family, Protocol):
@@ -124,6 +130,7 @@ class Flat:
 
     picture_options: Mapping[str, Any] = {}
     pinned = 0
+    placeholder = ''
     modality: Modality = 'image'
     step_frames = 1
 
@@ -155,6 +162,10 @@ class Flat:
         # Lists of pictures, as the models' own encoders return them whatever the annotations say.
         outputs: dict[str, Any] = {'pooler_output': [tokens]}
         return BaseModelOutputWithPooling(**outputs)
+
+    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
+        """Return nothing: image tokens are found by their id."""
+        return {}
 
     def _marker(self, name: str, default: str) -> str:
         """Return a special token by the name that the tokenizer of the checkpoint gives it."""

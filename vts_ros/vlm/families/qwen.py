@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL, with frames as pictures or as a video."""
+"""Qwen2-VL to Qwen3.5, and Cosmos3-Edge, which is alike: frames as pictures or a video."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class QwenVl:
 
     picture_options: Mapping[str, Any] = {}
     pinned = 0
+    placeholder = ''
     modality: Modality = 'image'
     step_frames = 1
 
@@ -87,6 +88,9 @@ class QwenVl:
         outputs['deepstack_features'] = [[level] for level in deepstack]
         return BaseModelOutputWithDeepstackFeatures(**outputs)
 
+    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
+        """Return nothing: positions are given."""
+        return {}
 
 class QwenVideo(QwenVl):
     """

@@ -226,12 +226,14 @@ function fitted(bitmap, width, height) {
   return [(width - w) / 2, (height - h) / 2, w, h];
 }
 
-// Rows, columns and the kept cells of a frame of a report.
+// Rows, columns and the kept cells of a frame of a report. Two frames of a step of a video share them.
 function cellsOf(report, index) {
-  const grids = report.tokens.grids || report.frames.map(() => report.tokens.grid);
+  const steps = report.tokens.steps || report.frames.map((_, place) => [place]);
+  const grids = report.tokens.grids || steps.map(() => report.tokens.grid);
+  const step = steps.findIndex((frames) => frames.includes(index));
   let first = 0;
-  for (let i = 0; i < index; i++) first += grids[i][0] * grids[i][1];
-  const [rows, columns] = grids[index];
+  for (let i = 0; i < step; i++) first += grids[i][0] * grids[i][1];
+  const [rows, columns] = grids[step];
   // Of a window that the model was not asked about nothing was dropped either.
   const kept = report.confirmed ? null : new Set(report.tokens.keep
     .filter((place) => place >= first && place < first + rows * columns)
