@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import itertools
 import json
 from pathlib import Path
+import subprocess
 import sys
 import threading
 import time
@@ -400,6 +401,28 @@ def test_a_model_is_chosen_by_name(load: Callable[..., Pipeline], server: Server
 def test_a_server_that_is_not_there_is_one_line() -> None:
     with pytest.raises(VlmError, match=r'^no connection to http://127\.0\.0\.1:9/v1: .+$'):
         ServedVlm('http://127.0.0.1:9/v1', retries=0)
+
+
+#: A program that asks and ends, as commands do: it closes nothing.
+PROGRAM = """
+import sys
+import numpy as np
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+pipeline = Pipeline.load(PipelineConfig(vlm_backend='openai', url=sys.argv[1], threads=1))
+window = [Frame('front', stamp, np.zeros((90, 160, 3), np.uint8)) for stamp in range(3)]
+for _ in range(3):
+    print(pipeline.describe(window).answer.risk)
+"""
+
+
+def test_a_program_that_closes_nothing_ends_quietly(server: Server) -> None:
+    done = subprocess.run([sys.executable, '-X', 'dev', '-W', 'ignore', '-c', PROGRAM, server.url],
+                          capture_output=True, text=True, timeout=600, check=True)
+    assert done.stdout.split() == ['high'] * 3
+    assert 'Task' not in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert 'asyn' not in done.stderr
 
 
 def test_a_missing_client_and_an_unknown_backend_are_one_line(

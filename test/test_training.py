@@ -9,7 +9,7 @@ from dataclasses import replace
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast, NamedTuple
+from typing import Any, cast
 import weakref
 
 import numpy as np
@@ -22,6 +22,7 @@ from vts_ros.lab.evaluation.proposal_recall import NOTE
 from vts_ros.lab.scenes import sentences
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, LABELS, MOTIONS
+from vts_ros.lab.teacher import RoadUser
 from vts_ros.lab.training import labelled_pictures
 from vts_ros.lab.training import shards as shards_module
 from vts_ros.lab.training import vlm_training as vlm_module
@@ -235,20 +236,12 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         fit([nn.Linear(2, 2)], losses, Schedule(5), path, 'test')
 
 
-class Found(NamedTuple):
-    """What a detector might say."""
-
-    kind: str
-    confidence: float
-    box: tuple[float, float, float, float]
-
-
 @pytest.fixture
 def roads() -> RoadPictures:
     """Return pictures of real roads as the training takes them, one with a car in it."""
     rng = np.random.default_rng(0)
     pictures = [np.repeat(rng.integers(0, 256, (180, 320, 1), np.uint8), 3, 2) for _ in range(2)]
-    return RoadPictures([[(pictures[0], [Found('car', 0.25, (0.4, 0.5, 0.6, 0.8))]),
+    return RoadPictures([[(pictures[0], [RoadUser('car', 0.25, (0.4, 0.5, 0.6, 0.8))]),
                           (pictures[1], [])]])
 
 
@@ -257,7 +250,7 @@ def test_pictures_of_roads_are_packed_as_they_come() -> None:
     alive: list[weakref.ref[Any]] = []
     most: list[int] = []
 
-    def recording() -> Iterator[tuple[NDArray[np.uint8], list[Found]]]:
+    def recording() -> Iterator[tuple[NDArray[np.uint8], list[RoadUser]]]:
         for _ in range(20):
             picture = np.zeros((90, 160, 3), np.uint8)
             alive.append(weakref.ref(picture))
@@ -276,7 +269,7 @@ def test_a_run_with_something_else_to_learn_from_is_not_gone_on_with(
     recipe = Recipe(rendered=2, over=0, steps=1, batch=2)
     train_proposal(tmp_path / 'out', tmp_path / 'work', recipe, roads)
     picture = np.zeros((180, 320, 3), np.uint8)
-    others = RoadPictures([[(picture, [Found('person', 0.9, (0.4, 0.5, 0.6, 0.8))])]])
+    others = RoadPictures([[(picture, [RoadUser('person', 0.9, (0.4, 0.5, 0.6, 0.8))])]])
     assert others.fingerprint() != roads.fingerprint()
     with pytest.raises(ValueError, match='with other roads: remove it'):
         train_proposal(tmp_path / 'other', tmp_path / 'work', recipe, others)

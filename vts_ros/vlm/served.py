@@ -19,6 +19,7 @@ import os
 import time
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit, urlunsplit
+import weakref
 
 import cv2
 from httpx2 import HTTPError
@@ -212,6 +213,8 @@ class ServedVlm:
         self._client = AsyncOpenAI(
             base_url=url, api_key=os.environ.get('OPENAI_API_KEY') or 'none',
             timeout=timeout_sec, max_retries=retries)
+        # Also at the end of a program that does not close it.
+        self._finalizer = weakref.finalize(self, _close, self._loop, self._client)
         try:
             self.name = self._choose(model)
         except BaseException:
@@ -240,10 +243,7 @@ class ServedVlm:
 
     def close(self) -> None:
         """Close the connections."""
-        if not self._loop.is_closed():
-            self._loop.run_until_complete(self._client.close())
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+        self._finalizer()
 
     #: A server takes pictures.
     step_frames = 1
@@ -386,6 +386,18 @@ class ServedVlm:
             # Closes the connections, which is how a server learns that nobody waits.
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _close(loop: asyncio.AbstractEventLoop, client: AsyncOpenAI) -> None:
+    async def end() -> None:
+        await client.close()
+        # Streams that nobody reads any more are closed by tasks of their own.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+
+    loop.run_until_complete(end())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def _count(prompt: ServedPrompt, keep: NDArray[np.int32] | None) -> int:

@@ -79,9 +79,9 @@ def write_text(path: Path, lines: Iterable[str]) -> Path:
     return path
 
 
-def write_data(path: Path, result: Mapping[str, Any], run: Run) -> Path:
+def write_data(path: Path, result: Mapping[str, Any], run: Run, **about: Any) -> Path:
     """Write what a page is made of, so that it can be checked and drawn again."""
-    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'result': result}
+    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, **about, 'result': result}
     path.write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
     return path
 

@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import reduce
-import json
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from vts_ros.lab.evaluation.box_coverage import (
     Salient,
     SIZES,
 )
-from vts_ros.lab.evaluation.generated_page import Run
+from vts_ros.lab.evaluation.generated_page import head, Run, write_data, write_text
 from vts_ros.lab.teacher import KINDS, SURE
 from vts_ros.tools.pictures import dim_dropped, encode, Picture
 
@@ -208,11 +206,8 @@ def write_recordings(result: Values, measured: Sequence[Measured], ways: Mapping
     pictures = {recording.values['name']: draw_kept(recording.shown, ways[network], network, grid)
                 for recording in worst(measured, network)} if has_picture else {}
     about = {**{name: way.about for name, way in ways.items()}, **ABOUT_RIVALS}
-    lines = _page(result, list(pictures), about, judge, grid, run)
-    written[0].write_text('\n'.join(lines) + '\n', encoding='utf-8')
-    data = {'run': {**asdict(run), 'day': run.day.isoformat()}, 'judge': judge,
-            'grid': list(grid), 'result': result}
-    written[1].write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
+    write_text(written[0], _page(result, list(pictures), about, judge, grid, run))
+    write_data(written[1], result, run, judge=judge, grid=list(grid))
     if not pictures:
         return written[:2]
     written[2].write_bytes(encode(np.vstack(list(pictures.values()))))
@@ -222,9 +217,7 @@ def write_recordings(result: Values, measured: Sequence[Measured], ways: Mapping
 def _page(result: Values, shown: Sequence[str], ways: Mapping[str, str], judge: str,
           grid: tuple[int, int], run: Run) -> Iterator[str]:
     recordings = result['recordings'].values()
-    yield '# What is kept of recordings\n'
-    yield 'Made by the command below; do not edit.\n'
-    yield f'    {run.command}\n'
+    yield from head('What is kept of recordings', run)
     yield (f'{run.day.isoformat()}; {run.machine}; {run.seconds / 60:.0f} min. No language model '
            'takes part: this is about what it would be\n'
            f'given, on a grid of {grid[0]} x {grid[1]} tokens per frame and windows of 5 frames. '

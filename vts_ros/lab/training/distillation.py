@@ -23,12 +23,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-import onnx
-from onnx import numpy_helper
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from vts_ros.errors import FrameError
@@ -42,6 +40,7 @@ from vts_ros.paths import checkpoint, model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.proposal_network import (
+    load_net,
     MAP_SIZE,
     ProposalNet,
     resample,
@@ -370,40 +369,6 @@ def _split(folder: Path, gap: int) -> tuple[list[Example], list[Example]]:
 
 # --- the network ---------------------------------------------------------------------------
 
-def from_onnx(path: Path) -> ProposalNet:
-    """
-    Return the network of an exported graph, to be trained further in evaluation mode.
-
-    The export has folded the batch norms into the convolutions; here they only add the bias.
-
-    Raises
-    ------
-    DistillationError
-        If the graph is of another network.
-
-    """
-    graph = onnx.load(path).graph
-    found = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy())
-             for one in graph.initializer}
-    net = ProposalNet().eval()
-    state = net.state_dict()
-    try:
-        for name, value in state.items():
-            if name in found:
-                value.copy_(found[name])
-        for name, module in net.named_modules():
-            if isinstance(module, nn.BatchNorm2d):
-                convolution = re.sub(r'\d+$', lambda digits: str(int(digits[0]) - 1), name)
-                nn.init.zeros_(module.running_mean)  # type: ignore[arg-type]
-                nn.init.constant_(module.running_var, 1.0 - module.eps)  # type: ignore[arg-type]
-                nn.init.ones_(module.weight)
-                with torch.no_grad():
-                    module.bias.copy_(found[f'{convolution}.weight_bias'])
-    except (KeyError, RuntimeError) as error:
-        raise DistillationError(f'{path} is not of this network: {error}') from error
-    return net
-
-
 def saliency_targets(examples: Sequence[Example]) -> list[NDArray[np.float32]]:
     """
     Return targets [T, 12, 21], 0 to 1, from what was used.
@@ -421,7 +386,7 @@ def saliency_targets(examples: Sequence[Example]) -> list[NDArray[np.float32]]:
 def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch: int,
            seed: int, targets: Targets = 'use', anew: bool = False) -> None:
     path = model_path('proposal/frame.onnx')
-    net, teacher = from_onnx(path), from_onnx(path)
+    net, teacher = load_net(path), load_net(path)
     if anew:
         _forget_saliency(net)
     frames = torch.from_numpy(np.concatenate([one.frames for one in examples]))

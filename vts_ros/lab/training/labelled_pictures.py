@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,10 +25,12 @@ from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.composite import bare, Cut
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.scene_truth import FrameTruth
+from vts_ros.lab.teacher import KINDS as ROAD_USERS
+from vts_ros.lab.teacher import RoadUser
 from vts_ros.lab.training.other_cameras import Thing
 
-#: What a cell can show, beside nothing.
-KINDS = ('person', 'two-wheeler', 'car', 'heavy vehicle', 'animal', 'traffic light', 'barrier')
+#: What a cell can show, beside nothing: road users, and what stands in their way.
+KINDS = (*ROAD_USERS, 'barrier')
 _KIND_OF = {'car': 'car', 'truck': 'heavy vehicle', 'bus': 'heavy vehicle',
             'motorcycle': 'two-wheeler', 'cyclist': 'two-wheeler', 'pedestrian': 'person',
             'child': 'person', 'animal': 'animal', 'traffic light': 'traffic light',
@@ -64,23 +66,7 @@ class Labelled(NamedTuple):
     is_rendered: bool
 
 
-class Found(Protocol):
-    """A road user that a detector has found; ``kind`` is one of ``KINDS``."""
-
-    @property
-    def kind(self) -> str:
-        """Return what it is."""
-
-    @property
-    def confidence(self) -> float:
-        """Return how sure that is, 0 to 1."""
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Return left, top, right, bottom in shares of the picture."""
-
-
-def detected(found: Sequence[Found]) -> tuple[Thing, ...]:
+def detected(found: Sequence[RoadUser]) -> tuple[Thing, ...]:
     """Return what a detector has found as things."""
     return tuple(Thing(KINDS.index(user.kind), general_importance(user.kind in _UNPROTECTED) * min(
         1.0, user.confidence / _SURE), user.box) for user in found)
@@ -107,7 +93,7 @@ class RoadPictures:
     #: Width at which they are kept.
     WIDTH = 896
 
-    def __init__(self, recordings: Iterable[Iterable[tuple[NDArray[np.uint8], Sequence[Found]]]]
+    def __init__(self, recordings: Iterable[Iterable[tuple[NDArray[np.uint8], Sequence[RoadUser]]]]
                  ) -> None:
         packed = ([(_packed(picture), detected(found)) for picture, found in recording]
                   for recording in recordings)
