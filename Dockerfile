@@ -7,7 +7,7 @@ WORKDIR /ws
 COPY . src/vts_ros
 # rviz2 is for desktops.
 RUN apt-get update && . /opt/ros/jazzy/setup.bash && rosdep update \
-    && rosdep install --from-paths src --ignore-src -y --skip-keys 'rviz2 launch_testing launch_testing_ros cv_bridge' \
+    && rosdep install --from-paths src --ignore-src -y --skip-keys 'rviz2 compressed_image_transport launch_testing launch_testing_ros cv_bridge' \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv --system-site-packages .venv && touch .venv/COLCON_IGNORE && . .venv/bin/activate \
     && . /opt/ros/jazzy/setup.bash \

@@ -39,8 +39,8 @@ from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm
 
-ANSWER = ('{"object": {"label": "traffic light", "box": [0.10, 0.20, 0.30, 0.40]}, '
-          '"risk": "high", "explanation": "The light is red.", "action": "stop"}')
+ANSWER = ('{"risk": "high", "object": {"label": "traffic light", "box": [0.10, 0.20, 0.30, 0.40]}, '
+          '"explanation": "The light is red.", "action": "stop"}')
 
 
 @pytest.fixture(scope='module')

@@ -44,11 +44,13 @@ from vts_ros.lab.training.new_checkpoint import (
     create_checkpoint,
     create_tokenizer,
     FORM_TOKENS,
+    has_present_form,
     NUMBER_TOKENS,
     PATCH_PX,
+    renew_form,
     renew_vision,
 )
-from vts_ros.paths import share_path
+from vts_ros.paths import model_path, share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
 from vts_ros.vlm.answers import Answer, render
@@ -484,6 +486,34 @@ def test_a_new_vision_encoder_leaves_the_language_model(checkpoint: Path, tmp_pa
     kept = old.language_model.state_dict()
     for name, weight in new.language_model.state_dict().items():
         assert torch.equal(weight, kept[name]), name
+
+
+def test_a_checkpoint_of_another_form_gets_the_tokens_of_the_present_one(
+        checkpoint: Path, tmp_path: Path) -> None:
+    before = tmp_path / 'before'
+    shutil.copytree(checkpoint, before)
+    path = before / 'tokenizer.json'
+    data = json.loads(path.read_text(encoding='utf-8'))
+    old = dict(zip((FORM_TOKENS[0], FORM_TOKENS[3]), ('{"object": null, ', ']}, "risk": "')))
+    for token in data['added_tokens']:
+        token['content'] = old.get(token['content'], token['content'])
+    path.write_text(json.dumps(data), encoding='utf-8')
+    assert has_present_form(checkpoint)
+    assert not has_present_form(before)
+    renew_form(before, tmp_path / 'renewed')
+    assert has_present_form(tmp_path / 'renewed')
+    tokenizers = [AutoTokenizer.from_pretrained(one) for one in (checkpoint, tmp_path / 'renewed')]
+    # The tokens keep their numbers, and so all weights their meaning.
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+    data['added_tokens'].pop()
+    del data['added_tokens'][-1 - len(NUMBER_TOKENS)]
+    path.write_text(json.dumps(data), encoding='utf-8')
+    with pytest.raises(ValueError, match=r'tokens of a form, not .*: it was not made here'):
+        renew_form(before, tmp_path / 'other')
+
+
+def test_the_shipped_model_has_the_present_form() -> None:
+    assert has_present_form(model_path('embedded'))
 
 
 def test_answers_cost_few_tokens_and_decode_exactly(checkpoint: Path) -> None:

@@ -51,6 +51,7 @@ from vlm_maker import (
 
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
+from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.families import FAMILIES, REFUSED
 from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Question
@@ -105,11 +106,12 @@ def prepared(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Prepared:
 
 def stock_pixels(vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> Any:
     """Return pictures as the image processor makes them when told to leave them whole."""
-    options: dict[str, Any] = {
+    known: dict[str, dict[str, Any]] = {
         'internvl': {'crop_to_patches': False}, 'smolvlm': {'do_image_splitting': False},
         'idefics3': {'do_image_splitting': False}, 'gemma3': {'do_pan_and_scan': False},
         'fast_vlm': {'size': {'height': 256, 'width': 256}, 'do_center_crop': False},
-    }.get(vlm.name, {})
+    }
+    options = known.get(vlm.name, {})
     images: Any = vlm.images
     if vlm.name == 'llava_onevision':
         # Square already, so there is nothing to pad; a list of lists is one prompt of several.
@@ -510,6 +512,37 @@ def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
             vlm.generate(question, kept, 2, prefix=prefix)
 
 
+@pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)
+def test_a_pass_that_fails_leaves_the_state_as_it_was(
+        vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [Picture(one, np.arange(len(one.tokens), dtype=np.int32))
+             for one in (vlm.encode(picture) for picture in pictures)]
+    texts = vlm.texts(CAPTIONS, PROMPT)[:-1]
+    reader = PrefixReader(vlm)
+    reader.read_on(reader.part(texts[:2], whole[:2]))
+    with monkeypatch.context() as patch:
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("can't allocate memory")
+        # When all layers have taken in what is new.
+        patch.setattr(vlm.model.lm_head, 'forward', fail)
+        with pytest.raises(VlmError, match='out of memory'):
+            reader.read_on(reader.part(texts, whole))
+    prefix = reader.read_on(reader.part(texts, whole))
+    assert reader.counters['began'] == 1
+    fresh, after = Notes(), Notes()
+    vlm.generate(prepared, None, 4, logits_processor=LogitsProcessorList([fresh]))
+    vlm.generate(prepared, None, 4, prefix=prefix, logits_processor=LogitsProcessorList([after]))
+    assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+
+
+@pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)
+def test_where_guesses_cannot_be_taken_back_none_are_made(vlm: Vlm, prepared: Prepared) -> None:
+    expected = vlm.generate(prepared, None, 6, **LIVELY)
+    found = vlm.generate(prepared, None, 6, drafts=Drafts([expected.token_ids]), **LIVELY)
+    assert (found.token_ids, found.drafted) == (expected.token_ids, 0)
+
+
 def test_a_prefix_of_other_pictures_is_refused(vlm: Vlm, prepared: Prepared) -> None:
     keep = keep_list('random 3', prepared)
     prefix = vlm.prefix(prepared, keep)
@@ -573,7 +606,7 @@ def test_a_template_that_leaves_a_text_out_is_refused(name: str, tmp_path: Path)
     template = path.read_text(encoding='utf-8')
     path.write_text(template.replace('{% for message in messages %}',
                                      '{% for message in messages[1:] %}')
-                    .replace(" + first }}", ' }}'), encoding='utf-8')
+                    .replace(' + first }}', ' }}'), encoding='utf-8')
     with pytest.raises(VlmError, match="leaves out 'You watch the road"):
         Vlm.load(directory).layout([(SIDE, SIDE)], ['0.0s'], PROMPT)
     path.write_text('{{ nothing.here }}', encoding='utf-8')
@@ -611,8 +644,8 @@ def test_text_models_in_which_dropping_is_not_masking(text: Any, reason: str | N
     found = why_inexact(config)
     assert found is None if reason is None else str(found).startswith(reason)
     assert pruning_of(config) == ('exact' if reason is None else 'shortened')
-    # Layers that are known count tokens or carry a state; of others nothing is known.
-    assert why_not(config) == (None if reason is None or 'layers of' in reason else found)
+    refused = f'its text model {text.model_type} has no rotary positions'
+    assert why_not(config) == (refused if text.model_type in ('gpt2', 'mamba2') else None)
 
 
 def test_a_checkpoint_that_cannot_be_pruned_is_refused_in_one_line(tmp_path: Path) -> None:

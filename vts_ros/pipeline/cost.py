@@ -323,14 +323,15 @@ def kv_bytes(vlm: Vlm, tokens: int) -> int:
     types = _layer_types(text)
     windows = sum(one in ('sliding_attention', 'chunked_attention') for one in types)
     # A window of W holds the W - 1 tokens before the one that comes.
-    gone = max(0, tokens + 1 - text.sliding_window) if windows else 0
+    gone = max(0, tokens + 1 - int(text.sliding_window)) if windows else 0
     states = types.count(_LINEAR)
     return (tokens * kv_token_bytes(vlm) - windows * gone * _kv_layer_bytes(vlm)
             + (states * _state_bytes(text, vlm.model.dtype.itemsize) if states else 0))
 
 
 def _layer_types(text: Any) -> list[str]:
-    return getattr(text, 'layer_types', None) or ['full_attention'] * text.num_hidden_layers
+    return list(getattr(text, 'layer_types', None)
+                or ['full_attention'] * text.num_hidden_layers)
 
 
 def _kv_layer_bytes(vlm: Vlm) -> int:

@@ -47,6 +47,8 @@ class Drafting:
         Tokens that were guessed, and how many of these are in the answer.
     steps
         Forward passes of the model.
+    cache
+        Keys and values at the end.
 
     """
 
@@ -57,6 +59,7 @@ class Drafting:
         # transformers hand a streamer the prompt, but do not hand it on.
         self._streamer = streamer
         self.drafted = self.accepted = self.steps = 0
+        self.cache: Any = None
 
     def __call__(self, model: Any, input_ids: Tensor, logits_processor: LogitsProcessorList,
                  stopping_criteria: StoppingCriteriaList, generation_config: GenerationConfig,
@@ -76,6 +79,7 @@ class Drafting:
 
         """
         cache, positions = inputs['past_key_values'], inputs['position_ids']
+        self.cache = cache
         visual = {name: value for name, value in inputs.items() if name == 'mm_encoder_outputs'}
         begin, ids, finished = input_ids.shape[1], input_ids, False
         while not finished:

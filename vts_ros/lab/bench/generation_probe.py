@@ -70,7 +70,7 @@ class GenerationProbe:
                                 return_dict_in_generate=True)
         if isinstance(output, Tensor):
             # Ways of decoding that are not those of transformers return the tokens alone.
-            self.kv_bytes = cache_bytes(inputs['past_key_values'])
+            self.kv_bytes = cache_bytes(inputs['custom_generate'].cache)
             return output
         self.kv_bytes = cache_bytes(output.past_key_values)
         return output.sequences
