@@ -40,7 +40,8 @@ from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm
 
 ANSWER = ('{"risk": "high", "object": {"label": "traffic light", '
-          '"box": [0.10, 0.20, 0.30, 0.40]}, "explanation": "The light is red.", "action": "stop"}')
+          '"box": [0.10, 0.20, 0.30, 0.40]}, "explanation": "The light is red.", '
+          '"action": "stop"}')
 
 
 @pytest.fixture(scope='module')
