@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from vts_ros.vlm import OnText
 from vts_ros.vlm.answers import Answer, begun
 
 #: Given what is known so far of an answer: first the level, then the object, too.
@@ -56,3 +57,14 @@ class EarlyRisk:
             so_far = self._read(self._text) if is_whole else Answer()
             self._on_facts(Answer(risk=level, label=so_far.label, box=so_far.box))
         return not is_whole
+
+
+def told_to_all(listeners: Sequence[OnText]) -> OnText:
+    """Return what hands the pieces of an answer to several; each may want no more of them."""
+    wanting = list(listeners)
+
+    def on_text(piece: str) -> bool:
+        wanting[:] = [listener for listener in wanting if listener(piece) is not False]
+        return bool(wanting)
+
+    return on_text

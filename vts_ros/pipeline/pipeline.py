@@ -9,10 +9,9 @@ ROS nor which engine, which language model or which way of reading it drives.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import logging
 import time
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import PromptError, VlmError
-from vts_ros.pipeline.confidence import Calibration, Tokenizer, TokenLogProbabilities
+from vts_ros.pipeline.confidence import Calibration, TokenLogProbabilities
 from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
 from vts_ros.pipeline.context import (
     CausalReader,
@@ -31,7 +30,7 @@ from vts_ros.pipeline.context import (
 )
 from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
-from vts_ros.pipeline.early_risk import EarlyRisk
+from vts_ros.pipeline.early_risk import EarlyRisk, told_to_all
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
@@ -39,9 +38,10 @@ from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
 from vts_ros.pipeline.steps import places
 from vts_ros.pipeline.window_notes import WindowNotes
+from vts_ros.pipeline.window_planner import facts_length, WindowPlanner
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
-from vts_ros.vlm.answers import Answer, has_facts, inspect, Parsed, schema, THOUGHT
+from vts_ros.vlm.answers import Answer, inspect, Parsed, schema, THOUGHT
 from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
@@ -136,6 +136,8 @@ class Pipeline:
         self.drafts = Drafts() if config.draft and isinstance(language_model, Vlm) else None
         self._counters: Counter[str] = Counter()
         self._units = UnitWatch()
+        # Whether the prompt opens a thought; None before somebody asked.
+        self._is_thought: bool | None = None
         # Those that an enforced form knows.
         self._cameras: tuple[str, ...] = ()
 
@@ -249,7 +251,7 @@ class Pipeline:
             listeners.append(until_risk.on_text)
         if on_answer is not None and self.knows(prepared) is not False:
             listeners.append(self._growing(prepared, on_answer))
-        options['on_text'] = _all(listeners)
+        options['on_text'] = told_to_all(listeners)
         (generation,), (row,) = self.generate(
             [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
         is_whole = until_risk is None or not until_risk.is_over
@@ -485,6 +487,7 @@ class Pipeline:
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box))
             self.prompts, self._units, self._cameras = asked, UnitWatch(), ()
+            self._is_thought = None
             if self.speaking is not None:
                 self.speaking.forget()
             self.config = replace(self.config, language=language, prompts=prompts)
@@ -565,9 +568,9 @@ class Pipeline:
         self.language_model.close()
         del self.cache, self.reader, self.language_model, self.sparsifier
 
-    def _planner(self, is_timed: bool) -> _Planner:
-        return _Planner(Plan(self.config.keep_ratio, self.config.max_new_tokens),
-                        self._deadline if is_timed else None, self.config.deadline_ms)
+    def _planner(self, is_timed: bool) -> WindowPlanner:
+        return WindowPlanner(Plan(self.config.keep_ratio, self.config.max_new_tokens),
+                             self._deadline if is_timed else None, self.config.deadline_ms)
 
     def _note(self, prepared: PreparedWindow, generation: Generation,
               latency_ms: dict[str, float]) -> None:
@@ -578,7 +581,7 @@ class Pipeline:
         read = prepared.prefix.length if prepared.prefix is not None else 0
         self._deadline.note(AnswerTiming(
             0 if read else generation.visual_tokens, generation.prompt_tokens - read, written,
-            facts=_facts_length(generation, getattr(self.language_model, 'tokenizer', None)),
+            facts=facts_length(generation, getattr(self.language_model, 'tokenizer', None)),
             whole=written < longest or longest == self.config.max_new_tokens,
             prefill_ms=latency_ms['prefill'], decode_ms=latency_ms['decode'],
             total_ms=latency_ms['total']))
@@ -587,38 +590,12 @@ class Pipeline:
         """Return whether answers begin in a thought: an enforced form has no room for one."""
         if self.config.structured or not isinstance(self.language_model, Vlm):
             return False
-        *_, end = self.language_model.texts(
-            [''] if self.language_model.step_frames == 1 else [VideoStep(0.0)],
-            self.prompts.description)
-        return end.rstrip().endswith(THOUGHT[0])
-
-
-@dataclass(frozen=True)
-class _Planner:
-    """Plans a window by the deadline, if there is one."""
-
-    most: Plan
-    deadline: Deadline | None
-    deadline_ms: float
-
-    def __call__(self, entries: Sequence[StepEntry], visual_tokens: int) -> Plan:
-        if self.deadline is None:
-            return self.most
-        newest = {entry.frame.camera: entry for entry in entries}
-        return self.deadline.plan(
-            self.deadline_ms, self.most, visual_tokens=visual_tokens,
-            risk=max(float(entry.proposal.saliency.max()) for entry in newest.values()))
-
-
-def _all(listeners: Sequence[OnText]) -> OnText:
-    """Return what hands the pieces of an answer to several; each may want no more of them."""
-    wanting = list(listeners)
-
-    def on_text(piece: str) -> bool:
-        wanting[:] = [listener for listener in wanting if listener(piece) is not False]
-        return bool(wanting)
-
-    return on_text
+        if self._is_thought is None:
+            *_, end = self.language_model.texts(
+                [''] if self.language_model.step_frames == 1 else [VideoStep(0.0)],
+                self.prompts.description)
+            self._is_thought = end.rstrip().endswith(THOUGHT[0])
+        return self._is_thought
 
 
 def check_language(language: str, taught: TaughtQuestions | None, model: str) -> None:
@@ -626,15 +603,3 @@ def check_language(language: str, taught: TaughtQuestions | None, model: str) ->
     if taught is not None and language != 'en':
         raise PromptError(f'{model} was taught in English alone: set vlm.language to en, or '
                           'vlm.model to a checkpoint that knows other languages')
-
-
-def _facts_length(generation: Generation, tokenizer: Tokenizer | None) -> int:
-    """Return after how many tokens an answer has its facts, all of them where nobody can tell."""
-    ids = generation.token_ids
-    if tokenizer is None:
-        return len(ids)
-    if not has_facts(generation.text):
-        # Cut too early, or not in the form: so much was too little.
-        return 2 * len(ids)
-    return bisect_left(range(1, len(ids)), True,
-                       key=lambda length: has_facts(str(tokenizer.decode(ids[:length])))) + 1
