@@ -218,7 +218,10 @@ def test_the_risk_is_told_while_the_texts_are_being_written(
     assert 'decode' in report.latency_ms
     assert level.confidence is None
     assert SceneReport.from_dict(level.to_dict()).is_partial
-    assert report == replace(pipeline.describe(frames[:5]), latency_ms=report.latency_ms,
+    again = pipeline.describe(frames[:5])
+    # With a draft several tokens are read at once, and sums round differently.
+    assert again.confidence == pytest.approx(report.confidence, abs=1e-4)
+    assert report == replace(again, latency_ms=report.latency_ms, confidence=report.confidence,
                              time_to_risk_ms=report.time_to_risk_ms)
 
 
