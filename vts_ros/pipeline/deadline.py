@@ -10,7 +10,7 @@ that is late all the same and shrinks with the others, so that few are late in t
 adaptive conformal inference, Gibbs and Candès, 2021, arXiv 2106.00170).
 
 Where all of it does not fit, tokens are dropped first, fewer where the proposal network sees a
-risk; then the answer is cut, never before object and risk; then tokens again, down to the floor.
+risk; then the answer is cut, never before risk and object; then tokens again, down to the floor.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class AnswerTiming:
     written
         Tokens of the answer.
     facts
-        After how many of them object and risk were there.
+        After how many of them risk and object were there.
     whole
         Whether it came to its end, or to the longest that is wanted.
     prefill_ms, decode_ms, total_ms
@@ -82,7 +82,7 @@ class LatencyModel(NamedTuple):
     text_tokens
         Of the prompt without the pictures.
     length, facts
-        Of an answer that nothing cuts, and of its beginning with object and risk.
+        Of an answer that nothing cuts, and of its beginning with risk and object.
 
     """
 

@@ -141,7 +141,7 @@ class Speaking:
 
 class UntilRisk:
     """
-    Ends an answer after object and risk, where both are what stood before.
+    Ends an answer after risk and object, where both are what stood before.
 
     Parameters
     ----------

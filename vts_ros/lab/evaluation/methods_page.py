@@ -150,7 +150,7 @@ def _page(result: Mapping[str, Any], known: Sequence[Method], run: Run) -> Itera
 def _facts(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     rows, columns = result['grid']
     n, hard = result['n'], result['hard']['n']
-    ends = ('end after object and risk, which come first; the words were not judged'
+    ends = ('end after risk and object, which come first; the words were not judged'
             if result['brief'] else 'are complete')
     error = 100.0 * 0.5 / math.sqrt(n)
     yield (f'- The first {n} rendered windows of the split `{result["split"]}`, risk levels '

@@ -89,7 +89,7 @@ def compare_networks(pipeline: Pipeline, networks: Mapping[str, Path], split: st
     Answer windows of a split with the tokens that each network keeps, and compare with the truth.
 
     Everything but the saliency is the same for all: windows, features, budgets, the window step
-    and the language model. Answers end after object and risk.
+    and the language model. Answers end after risk and object.
 
     Parameters
     ----------
@@ -379,7 +379,7 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield (f'- The first {result["n"]} rendered windows of the split `{result["split"]}`, risk '
            f'levels balanced, none of them trained on;\n  {result["objects"]} have a risk '
            f'object. {result["grid"][0]} x {result["grid"][1]} tokens per frame.')
-    yield (f'- Model `{result["model"]}`, greedy decoding; answers end after object and risk. In '
+    yield (f'- Model `{result["model"]}`, greedy decoding; answers end after risk and object. In '
            'brackets the bootstrap interval\n  of 95 % over windows (seed 0).')
     yield f'- {day_and_machine(run, with_time=True)}'
     yield f'\n![Recall, answers and key frames of each network]({PLOT})\n'

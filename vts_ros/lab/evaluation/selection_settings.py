@@ -34,7 +34,7 @@ from vts_ros.vlm.answers import Answer
 #: window.
 WINDOW = 5
 METRICS = ('risk', 'object', 'recall', 'key changes')
-#: Of an answer, object and risk are enough; they come first.
+#: Of an answer, risk and object are enough; they come first.
 ANSWER_TOKENS = 40
 
 Values = NDArray[np.float64]
