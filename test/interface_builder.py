@@ -113,6 +113,9 @@ def use_here(place: Path) -> None:
     sys.path.insert(0, found['PYTHONPATH'].split(os.pathsep)[0])
     invalidate_caches()
     for name in PACKAGES:
+        # A folder of this name, as in the root of the repository, may have been taken for it.
+        for module in [one for one in sys.modules if one.partition('.')[0] == name]:
+            del sys.modules[module]
         import_module(f'{name}.msg')
 
 

@@ -55,6 +55,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
 from vts_ros.vlm.answers import Answer, render
 from vts_ros.vlm.boxes import BoxForm
+from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prompts import describe_prompt, Prompt, Prompts, question_prompt, Vehicle
 
 FRAMES = 4
@@ -581,7 +582,7 @@ def test_another_family_lists_the_supported(broken: Path, model_type: str) -> No
     (broken / 'config.json').write_text(json.dumps({'model_type': model_type}), encoding='utf-8')
     message = load_error(broken)
     assert message.startswith(f'{broken} is a {model_type} model; supported are: ')
-    assert message.endswith(', '.join(reversed(MAKERS)))
+    assert message.endswith(', '.join(FAMILIES))
 
 
 def test_absent_weights_are_not_made_up(broken: Path) -> None:

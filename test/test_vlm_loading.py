@@ -184,7 +184,9 @@ def test_int8_weights_are_smaller_and_say_nearly_the_same(family: str, tmp_path:
     assert torch.equal(whole.encode(rgb).tokens, small.encode(rgb).tokens)
     logits, near = (vlm.logits(*ask(vlm)) for vlm in (whole, small))
     spread = float(logits.std())
-    assert 0.0 < float((logits - near).abs().mean()) < 0.2 * spread
+    # A state that runs through all tokens adds the errors up.
+    share = 0.2 if small.pruning == 'exact' else 0.5
+    assert 0.0 < float((logits - near).abs().mean()) < share * spread
     config = PipelineConfig(device='cpu', dtype='float32')
     told, plain = (explain(str(made), [(150, 90)], config, 2, quantization=one).weights['used']
                    for one in ({'quant_method': 'int8'}, None))

@@ -59,8 +59,10 @@ ANSWER_COLUMNS = pa.schema([
     ('grid', pa.list_(pa.int32())),
     ('keep', pa.list_(pa.int32())),
     ('answer_tokens', pa.int32()),
+    ('picture', pa.struct([('width', pa.int32()), ('height', pa.int32())])),
     ('model', pa.string()),
     ('engine', pa.string()),
+    ('pruning', pa.string()),
     ('confidence', pa.float64()),
     ('in_distribution', pa.bool_()),
     ('rejected_output', pa.string()),
@@ -145,8 +147,8 @@ def answer_row(report: SceneReport) -> dict[str, Any]:
     found, tokens = data['object'] or {}, data['tokens']
     return {
         **{name: data[name] for name in (
-            'frames', 'key_frame', 'description', 'explanation', 'action', 'model', 'engine',
-            'confidence', 'in_distribution', 'rejected_output')},
+            'frames', 'key_frame', 'description', 'explanation', 'action', 'picture', 'model',
+            'engine', 'pruning', 'confidence', 'in_distribution', 'rejected_output')},
         'words': words(said.label, said.description, said.explanation, said.action),
         'cameras': report.cameras, 'risk': data['risk']['level'],
         'object': found.get('label'), 'object_camera': found.get('camera'),
@@ -164,8 +166,8 @@ def report_of(row: Mapping[str, Any]) -> SceneReport:
         'tokens': {'keep': row['keep'], 'grid': row['grid'], 'answer': row['answer_tokens']},
         'latency_ms': {}, 'age_ms': None,
         **{name: row[name] for name in (
-            'description', 'explanation', 'action', 'model', 'engine', 'confidence',
-            'in_distribution', 'rejected_output')}})
+            'description', 'explanation', 'action', 'picture', 'model', 'engine', 'pruning',
+            'confidence', 'in_distribution', 'rejected_output')}})
 
 
 class FleetFolder:

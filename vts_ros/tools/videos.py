@@ -68,7 +68,6 @@ def opened(source: str | Path) -> Iterator[InputContainer]:
     timeout: float | None = None
     if is_stream(name):
         options['protocol_whitelist'] = _STREAM_PROTOCOLS
-        options['fflags'] = 'nobuffer'
         timeout = STREAM_TIMEOUT_SEC
         if name.startswith('rtsp'):
             # Over UDP every packet that is lost spoils pictures up to the next whole one.
