@@ -401,11 +401,15 @@ function draw() {
     ? (event ? `NO ANSWER FOR ${Math.floor(age)} s` : 'NO ANSWER YET') : TITLES[risk];
   setText('level', level);
   setText('object', isGone && !partial ? '' : said.object ? said.object.label : '');
-  const writing = page.isOpen && isFresh(page.writing) ? page.writing : null;
-  $('said').classList.toggle('writing', Boolean(writing || partial));
-  // The reason for the risk before is none for this one.
-  const words = writing || (partial ? {explanation: ' '} : report);
-  const isSilent = isGone && !writing && !partial;
+  // The reason for another risk is none for this one; for the same one it stays until the new
+  // one is written, so that it can be read.
+  const isSame = !isGone && partial && partial.risk.level === report.risk.level &&
+    (!partial.object || (report.object && partial.object.label === report.object.label));
+  const writing = page.isOpen && !isSame && isFresh(page.writing) ? page.writing : null;
+  const begun = isSame ? null : partial;
+  $('said').classList.toggle('writing', Boolean(writing || begun));
+  const words = writing || (begun ? {explanation: ' '} : report);
+  const isSilent = isGone && !writing && !begun;
   setText('explanation', isSilent ? '' : words.explanation || (writing ? '' : 'No answer that can be read.'));
   setText('action', isSilent || risk === 'unknown' || !words.action ? '' : words.action);
   setText('description', isSilent ? '' : words.description || '');
