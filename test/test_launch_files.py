@@ -9,6 +9,7 @@ Small modules take its place, which do with actions what launch does, but start 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +56,12 @@ class Started:
                 if isinstance(parameters, dict) for name, value in parameters.items()}
 
 
-class Action:
+class Action(ABC):
     """An action that is evaluated where it stands."""
 
+    @abstractmethod
     def visit(self, context: LaunchContext) -> None:
-        raise NotImplementedError
+        """Do what it says."""
 
 
 def visit_all(actions: Iterable[Action], context: LaunchContext) -> None:

@@ -138,7 +138,7 @@ class Pipeline:
         self._units = UnitWatch()
         # Whether the prompt opens a thought; None before somebody asked.
         self._is_thought: bool | None = None
-        # Those that an enforced form knows.
+        # Those that an enforced form names.
         self._cameras: tuple[str, ...] = ()
 
     @classmethod
@@ -345,9 +345,11 @@ class Pipeline:
         """Return what is asked about a window; an enforced form is set to its cameras."""
         cameras = tuple(sorted({frame.camera for frame in window}))
         prompt = self.prompts.description
-        if self.config.structured and prompt.instruction_cameras and cameras != self._cameras:
-            self.language_model.set_schema(schema(prompt.box, cameras))
-            self._cameras = cameras
+        # The form of one camera is there from the start, and names none.
+        named = cameras if len(cameras) > 1 and prompt.instruction_cameras else ()
+        if self.config.structured and named != self._cameras:
+            self.language_model.set_schema(schema(prompt.box, named))
+            self._cameras = named
         return prompt.seen_by(cameras).about(vehicle)
 
     def select(self, window: Window) -> Selection:

@@ -107,9 +107,9 @@ SETTINGS: tuple[Setting, ...] = (
                  'float16'),
     _of_pipeline('vlm.attn_implementation', 'attn_implementation', 'Attention of the language '
                  'model: auto, sdpa, eager, flash_attention_2, or what else transformers know'),
-    _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: int8 (on a CPU; '
-                 'docs/models.md has its price), or quantization_config of transformers as JSON; '
-                 'empty takes the checkpoint as it is'),
+    _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: int8 (on a CPU), '
+                 'or quantization_config of transformers as JSON; empty takes the checkpoint as '
+                 'it is; what it costs in quality was not measured'),
     _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint',
                  change='never'),
     _of_pipeline('vlm.backend', 'vlm_backend', 'Where the language model runs: transformers (in '
