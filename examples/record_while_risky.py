@@ -20,7 +20,7 @@ with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
     kind, types = 'sensor_msgs/msg/CompressedImage', get_typestore(Stores.ROS2_JAZZY)
     recorded = writer.add_connection(topic, kind, typestore=types)
     def on_risk(message: DiagnosticArray) -> None:
-        levels[:] = [one.value for one in message.status[0].values if one.key == 'level']
+        levels[:] = [value.value for value in message.status[0].values if value.key == 'level']
     def on_picture(data: bytes) -> None:
         if wanted in levels:
             writer.write(recorded, node.get_clock().now().nanoseconds, data)

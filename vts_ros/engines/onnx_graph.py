@@ -134,8 +134,8 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     network = _network(model)
     inside = {name for node in model.graph.node if node.name in network for name in node.output}
     wanted = {name for node in model.graph.node if node.name not in network
-              for name in node.input} | {one.name for one in model.graph.output}
-    weights = {one.name: one for one in model.graph.initializer}
+              for name in node.input} | {output.name for output in model.graph.output}
+    weights = {weight.name: weight for weight in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     halves: set[str] = set()
 
@@ -164,7 +164,8 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.append(node)
     graph = helper.make_graph(
         nodes, model.graph.name, model.graph.input, model.graph.output,
-        [one for one in model.graph.initializer if one.name not in halves or one.name in wanted])
+        [weight for weight in model.graph.initializer
+         if weight.name not in halves or weight.name in wanted])
     model.graph.CopyFrom(graph)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -214,7 +215,7 @@ def to_int8(model: onnx.ModelProto, frames: Iterable[NDArray[np.uint8]]) -> onnx
     network = _network(model)
     # What the tool would do before: the export has folded and named everything already.
     helper.set_model_props(model, {
-        **{one.key: one.value for one in model.metadata_props},
+        **{entry.key: entry.value for entry in model.metadata_props},
         'onnx.quant.pre_process': 'onnxruntime.quant'})
     with tempfile.TemporaryDirectory(prefix='vts_int8_') as folder:
         target = Path(folder, 'int8.onnx')
@@ -262,7 +263,7 @@ def spans(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Shap
 
     """
     found: Shapes = {}
-    inputs = {one.name: one.type.tensor_type.shape.dim for one in model.graph.input}
+    inputs = {tensor.name: tensor.type.tensor_type.shape.dim for tensor in model.graph.input}
     if set(inputs) != set(shapes):
         raise EngineError(f'expected inputs {", ".join(inputs)}, got {", ".join(shapes)}')
     for name, axes in inputs.items():
@@ -283,8 +284,9 @@ def _span(axis: onnx.TensorShapeProto.Dimension, size: int) -> tuple[int, int, i
 
 def fix_shapes(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     """Write the sizes of all axes that are fixed into a graph; it is changed and returned."""
-    for one in model.graph.input:
-        for axis, (smallest, _, largest) in zip(one.type.tensor_type.shape.dim, shapes[one.name]):
+    for tensor in model.graph.input:
+        for axis, (smallest, _, largest) in zip(
+                tensor.type.tensor_type.shape.dim, shapes[tensor.name]):
             if smallest == largest:
                 axis.Clear()
                 axis.dim_value = largest

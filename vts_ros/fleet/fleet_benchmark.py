@@ -110,7 +110,8 @@ def _answers(rng: np.random.Generator, recording: Recording, stamps: Any) -> pa.
         'description': described, 'risk': risks, 'object': objects,
         'object_camera': each(camera), 'box': each([0.4, 0.4, 0.6, 0.6]),
         'explanation': explained, 'action': each('slow down'), 'tokens_total': each(140),
-        'tokens_kept': kept, 'grid': each([4, 7]), 'keep': [range(one) for one in kept.tolist()],
+        'tokens_kept': kept, 'grid': each([4, 7]),
+        'keep': [range(tokens) for tokens in kept.tolist()],
         'answer_tokens': each(46), 'picture': each({'width': 1280, 'height': 720}),
         'model': each('made up'), 'engine': each('onnxruntime-cpu'), 'pruning': each('exact'),
         'confidence': rng.random(count), 'in_distribution': each(True),
@@ -118,8 +119,8 @@ def _answers(rng: np.random.Generator, recording: Recording, stamps: Any) -> pa.
         'words': [words(*texts) for texts in zip(objects, described, explained)],
         'embedding': _lists(pa.array(rng.standard_normal(48 * count, np.float32)), 48),
         'latitude': place[:, 0], 'longitude': place[:, 1], 'speed_mps': rng.random(count) * 30.0}
-    return pa.table([pa.array(found[one.name], one.type) if not isinstance(
-        found[one.name], pa.Array) else found[one.name] for one in ANSWER_COLUMNS],
+    return pa.table([pa.array(found[column.name], column.type) if not isinstance(
+        found[column.name], pa.Array) else found[column.name] for column in ANSWER_COLUMNS],
         schema=ANSWER_COLUMNS)
 
 
@@ -132,5 +133,5 @@ def _timings(rng: np.random.Generator, recording: Recording, stamps: Any) -> pa.
     ms = rng.uniform(400.0, 1200.0, len(stamps))
     return pa.table([
         pa.array([recording.uri] * len(stamps)), pa.array(stamps), pa.array(ms),
-        pa.array([{'total': one} for one in ms], TIMING_COLUMNS.field('stages_ms').type)],
+        pa.array([{'total': total} for total in ms], TIMING_COLUMNS.field('stages_ms').type)],
         schema=TIMING_COLUMNS)

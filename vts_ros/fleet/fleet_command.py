@@ -104,7 +104,7 @@ def annotate(
         config, WindowSettings(frames, interval_sec, every, tuple(topic or ())), stretch_sec)
     console = Console(stderr=as_json)
     recordings = find_recordings(sources)
-    gib = sum(one.size_bytes for one in recordings) / 2**30
+    gib = sum(recording.size_bytes for recording in recordings) / 2**30
     console.print(f'{len(recordings)} recordings, {gib:.1f} GiB', highlight=False)
     try:
         with console.status('starting workers') as status:

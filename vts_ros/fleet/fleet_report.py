@@ -190,8 +190,8 @@ def _damaged(fleet: Fleet) -> list[tuple[str, int]]:
 def _disagreement(fleet: Fleet, other: Fleet) -> dict[str, Any]:
     """Return how often two models said each pair of levels, and where they are furthest apart."""
     columns = 'recording, stamp, risk, object, explanation'
-    mine, theirs = (one.table(f'SELECT {columns} FROM answers')
-                    for one in (fleet, other))
+    mine, theirs = (answers.table(f'SELECT {columns} FROM answers')
+                    for answers in (fleet, other))
     joined = mine.join(theirs, ['recording', 'stamp'], join_type='inner', right_suffix='_other')
     if not len(joined):
         raise FleetError(f'{fleet.root} and {other.root} have no window in common')
@@ -203,7 +203,7 @@ def _disagreement(fleet: Fleet, other: Fleet) -> dict[str, Any]:
         if row['risk'] in levels and row['risk_other'] in levels:
             steps = abs(levels.index(row['risk']) - levels.index(row['risk_other']))
             apart.append((-steps, row['recording'], row['stamp'], row))
-    apart.sort(key=lambda one: one[:3])
+    apart.sort(key=lambda pair: pair[:3])
     same = sum(matrix[level][level] for level in RISK_LEVELS)
     return {'n': len(joined), 'same': round(same / len(joined), 4), 'matrix': matrix,
             'apart': [row for steps, *_, row in apart[:SHOWN] if steps < 0]}

@@ -133,7 +133,8 @@ def annotate_fleet(recordings: Sequence[Recording], root: Path, settings: FleetS
     folder, options = FleetFolder(root.absolute()), options or ClusterOptions()
     with folder.opened(settings):
         totals = Totals(len(recordings))
-        waiting = (Job(one) for one in recordings if not _is_before(folder, one, totals))
+        waiting = (Job(recording) for recording in recordings
+                   if not _is_before(folder, recording, totals))
         first = next(waiting, None)
         try:
             if first is not None:
@@ -232,8 +233,8 @@ def _workers(folder: FleetFolder, settings: FleetSettings, options: ClusterOptio
             raise FleetError(why_not)
         yield workers
     finally:
-        for one in workers:
-            ray.kill(one)
+        for worker in workers:
+            ray.kill(worker)
 
 
 class _Run:

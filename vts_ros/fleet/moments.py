@@ -130,19 +130,19 @@ def write_clip(moment: Moment, folder: Path) -> Path:
         with moment.recording.local() as source, Bag(source) as bag, Writer(
                 target, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             copies: dict[str, Any] = {}
-            for one in bag.connections:
+            for connection in bag.connections:
                 try:
-                    copies.setdefault(one.topic, writer.add_connection(
-                        one.topic, one.msgtype, typestore=bag.typestore,
-                        offered_qos_profiles=getattr(one.ext, 'offered_qos_profiles', ())))
+                    copies.setdefault(connection.topic, writer.add_connection(
+                        connection.topic, connection.msgtype, typestore=bag.typestore,
+                        offered_qos_profiles=getattr(connection.ext, 'offered_qos_profiles', ())))
                 except (TypesysError, KeyError):
                     LOG.warning('%s: the type of %s is not known, it is left out', source,
-                                one.topic)
-            for one, received_ns, data in until_damage(
+                                connection.topic)
+            for connection, received_ns, data in until_damage(
                     bag.messages(copies, since_ns=begin), Counter()):
                 if received_ns > end:
                     break
-                writer.write(copies[one.topic], received_ns, data)
+                writer.write(copies[connection.topic], received_ns, data)
     except (OSError, WriterError) as error:
         raise BagError(f'{target} cannot be written: {error}') from error
     return target
@@ -167,7 +167,7 @@ def write_page(question: str, count: int, found: Sequence[Moment], path: Path) -
     """
     shown = [{'row': moment.worst, 'name': moment.recording.uri, 'answers': len(moment.rows),
               'time': str(np.datetime64(moment.worst['stamp'], 'ns'))[:23].replace('T', ' '),
-              'pictures': [_uri(one) for one in _pictures(moment)]}
+              'pictures': [_uri(picture) for picture in _pictures(moment)]}
              for moment in found[:PAGE_MOMENTS]]
     # Autoescape: the words come from a model and may be anything.
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)

@@ -247,14 +247,14 @@ def _told() -> Iterator[None]:
 
 def rows(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """Return the rows of a result by the names of their columns."""
-    names = [one[0] for one in result.description or ()]
+    names = [column[0] for column in result.description or ()]
     return [dict(zip(names, row)) for row in result.fetchall()]
 
 
 def _where(question: str) -> tuple[str, tuple[Any, ...]]:
     found = conditions(question)
-    return (' AND '.join(f'({one.sql})' for one in found) or 'true',
-            tuple(value for one in found for value in one.values))
+    return (' AND '.join(f'({condition.sql})' for condition in found) or 'true',
+            tuple(value for condition in found for value in condition.values))
 
 
 def _names(schema: Any) -> str:

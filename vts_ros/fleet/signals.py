@@ -61,8 +61,8 @@ def add_signals(answers: pa.Table, bag: Path) -> pa.Table:
     filled: set[str] = set()
     with Bag(bag) as opened:
         for msgtype, kind in _KINDS.items():
-            topics = sorted(one.topic for one in opened.connections
-                            if one.msgtype == msgtype and one.msgcount)
+            topics = sorted(connection.topic for connection in opened.connections
+                            if connection.msgtype == msgtype and connection.msgcount)
             if not topics or filled & set(kind.columns):
                 continue
             filled |= set(kind.columns)

@@ -129,22 +129,22 @@ def _listed(address: str) -> Iterator[Recording]:
         if root.type == fs.FileType.NotFound:
             raise FleetError(f'{address} does not exist')
         files = [root] if root.type == fs.FileType.File else [
-            one for one in system.get_file_info(fs.FileSelector(base, recursive=True))
-            if one.type == fs.FileType.File and '/.' not in one.path[len(root.path):]]
+            file for file in system.get_file_info(fs.FileSelector(base, recursive=True))
+            if file.type == fs.FileType.File and '/.' not in file.path[len(root.path):]]
     except (OSError, ValueError) as error:
         raise FleetError(f'{address} cannot be listed: {error}') from error
     prefix = address[:len(address) - len(base)] if '://' in address else ''
     if prefix and not address.endswith(base):
         prefix = f'{address.split("://")[0]}://'
-    bags = {str(PurePosixPath(one.path).parent) for one in files
-            if PurePosixPath(one.path).name == METADATA}
+    bags = {str(PurePosixPath(file.path).parent) for file in files
+            if PurePosixPath(file.path).name == METADATA}
     grouped: dict[str, list[fs.FileInfo]] = {}
-    for one in files:
-        folder = str(PurePosixPath(one.path).parent)
+    for file in files:
+        folder = str(PurePosixPath(file.path).parent)
         if folder in bags and root.type != fs.FileType.File:
-            grouped.setdefault(folder, []).append(one)
-        elif _is_storage(one.path):
-            grouped.setdefault(one.path, []).append(one)
+            grouped.setdefault(folder, []).append(file)
+        elif _is_storage(file.path):
+            grouped.setdefault(file.path, []).append(file)
     for path, parts in grouped.items():
         yield _recording(prefix + path, parts)
 
@@ -156,6 +156,6 @@ def _is_storage(path: str) -> bool:
 
 
 def _recording(uri: str, files: Sequence[fs.FileInfo]) -> Recording:
-    facts = sorted((PurePosixPath(one.path).name, one.size, one.mtime_ns) for one in files)
+    facts = sorted((PurePosixPath(file.path).name, file.size, file.mtime_ns) for file in files)
     return Recording(uri, hashlib.sha256(repr(facts).encode()).hexdigest()[:16],
-                     sum(one.size or 0 for one in files))
+                     sum(file.size or 0 for file in files))

@@ -77,7 +77,7 @@ class CausalContext:
     @property
     def frames(self) -> list[Frame]:
         """Return the frames that were read, in the order in which they came."""
-        return [frame for one in self._taken for frame in one.entry.frames]
+        return [frame for taken in self._taken for frame in taken.entry.frames]
 
     @property
     def waiting(self) -> list[Step]:
@@ -92,7 +92,7 @@ class CausalContext:
     @property
     def entries(self) -> list[StepEntry]:
         """Return what was computed of the steps that were read."""
-        return [one.entry for one in self._taken]
+        return [taken.entry for taken in self._taken]
 
     def clear(self) -> None:
         """Forget all frames."""
@@ -204,13 +204,13 @@ class CausalContext:
         lone = [_taken(entry, choices[entry.frame.camera]) for entry in waiting]
         entries = [*self.entries, *waiting]
         texts, selection = self._texts(entries, prompt), _selection([*self._taken, *lone])
-        features: list[Any] = [one.features for one in entries]
+        features: list[Any] = [entry.features for entry in entries]
         whole = partial(self._vlm.prepare, features, self._captions(entries, prompt), prompt)
         count = len(self._taken)
         if not count:
             return whole(), None, selection
         prefix = self._reader.read_on(self._part(texts[:count + 1]))
-        end = self._reader.end(texts[count:], [one.picture for one in lone])
+        end = self._reader.end(texts[count:], [taken.picture for taken in lone])
         return Question(prefix, selection.keep, end, whole), prefix, selection
 
     def selection(self) -> Selection:
@@ -260,7 +260,7 @@ class CausalContext:
 
     def _part(self, texts: Sequence[str]) -> Part:
         """Lay out what was not read of the steps that are held."""
-        return self._reader.part(texts[:-1], [one.picture for one in self._taken])
+        return self._reader.part(texts[:-1], [taken.picture for taken in self._taken])
 
 
 def _by_camera(moment: Sequence[StepEntry]
@@ -271,7 +271,7 @@ def _by_camera(moment: Sequence[StepEntry]
 
 
 def _selection(taken: Sequence[_Taken]) -> Selection:
-    choices = [one.choice for one in taken]
+    choices = [step.choice for step in taken]
     begins = np.cumsum([0, *(len(choice.score) for choice in choices)])
     keep = np.concatenate([choice.keep + begin for choice, begin in zip(choices, begins)])
     scores = [choice.score for choice in choices]

@@ -117,8 +117,8 @@ def _dilated(cells: Floats) -> Floats:
 def _novelty(now: NDArray[Any], before: NDArray[Any]) -> float:
     """Return the mean distance, 0 to 2, of cells [C, h, w] to the most alike ones near before."""
     # The channels last, where they are read one after the other.
-    now, before = (np.ascontiguousarray(one.transpose(1, 2, 0), np.float32)
-                   for one in (now, before))
+    now, before = (np.ascontiguousarray(embedding.transpose(1, 2, 0), np.float32)
+                   for embedding in (now, before))
     rows, columns = now.shape[:2]
     near = round(_ALIKE * columns)
     wide = np.pad(before, ((near, near), (near, near), (0, 0)), mode='edge')
@@ -209,7 +209,7 @@ class ChangeGate:
             if data['schema'] != _SCHEMA:
                 raise ValueError(f'schema {data["schema"]}, expected {_SCHEMA}')
             weights, typical, limits = (
-                tuple(float(data[name][one]) for one in names) for name, names in (
+                tuple(float(data[name][feature]) for feature in names) for name, names in (
                     ('weights', FEATURES), ('typical', FEATURES), ('limits', CHANGES)))
             gate = cls(weights, float(data['offset']), typical, limits)
         except (OSError, ValueError, KeyError, TypeError) as error:

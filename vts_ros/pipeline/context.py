@@ -67,7 +67,8 @@ class PreparedWindow(NamedTuple):
         frames = [frame for entry in self.entries for frame in entry.frames]
         # As pictures they are in the order in which they are read.
         is_video = any(len(entry.frames) > 1 for entry in self.entries)
-        return sorted(frames, key=lambda one: (one.stamp_ns, one.camera)) if is_video else frames
+        return sorted(frames, key=lambda frame: (frame.stamp_ns, frame.camera)) \
+            if is_video else frames
 
     @property
     def newest(self) -> StepEntry:

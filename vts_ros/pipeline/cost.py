@@ -135,14 +135,15 @@ class Cost:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         return {**asdict(self), 'cameras': [
-            {**one._asdict(), 'tokens': one.tokens} for one in self.cameras],
+            {**camera._asdict(), 'tokens': camera.tokens} for camera in self.cameras],
             'peak_bytes': self.peak_bytes, 'fits': self.fits}
 
     def line(self) -> str:
         """Return the most important of it as one line, for logs."""
         cameras = ', '.join(dict.fromkeys(
-            f'{size(one.picture)} px are {one.tokens} tokens ({one.grid[0]}x{one.grid[1]})'
-            for one in self.cameras))
+            f'{size(camera.picture)} px are {camera.tokens} tokens '
+            f'({camera.grid[0]}x{camera.grid[1]})'
+            for camera in self.cameras))
         return (f'pictures of {cameras}; a window has {self.visual_tokens}, of which '
                 f'{self.kept_tokens} are kept; keys and values {readable(self.kv_bytes)}, '
                 f'features {readable(self.feature_bytes)}, weights '
@@ -200,29 +201,31 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
                 quantization: Mapping[str, Any] | None = None) -> Cost:
     """Return what windows cost with a model, loaded or not; see :func:`explain`."""
     whole = Vlm(vlm.name, vlm.model, vlm.tokenizer, vlm.images)
-    cameras = tuple(_camera(vlm, whole, one) for one in sizes)
+    cameras = tuple(_camera(vlm, whole, picture) for picture in sizes)
     prompt = Prompts.load(config.language, config.prompts, vlm.convention).description
     stamps = [_Stamped(f'camera_{index}', 400_000_000 * moment)
               for moment in range(frames) for index in range(len(cameras))]
-    grids = {f'camera_{index}': one.grid for index, one in enumerate(cameras)}
+    grids = {f'camera_{index}': camera.grid for index, camera in enumerate(cameras)}
     if vlm.step_frames > 1:
         steps = steps_of(stamps, vlm.step_frames)
         layout = vlm.layout([grids[step[0].camera] for step in steps], video_steps(steps), prompt)
     else:
-        layout = vlm.layout([grids[one.camera] for one in stamps], prompt.captions(stamps), prompt)
+        layout = vlm.layout(
+            [grids[stamp.camera] for stamp in stamps], prompt.captions(stamps), prompt)
     visual = len(layout.visual_slots)
     text = len(layout.input_ids) - visual
     kept = share_of(visual, config.keep_ratio)
     weights = _weights(vlm.model, quantization)
     floats = vlm.model.dtype.itemsize
     kv = kv_token_bytes(vlm)
-    rows = sum((frames + 1) * (one.tokens + vlm.pinned) for one in cameras)
+    rows = sum((frames + 1) * (camera.tokens + vlm.pinned) for camera in cameras)
     hidden = int(vlm.model.config.get_text_config().hidden_size)
     reads = (text + kept) * _pass_width(_text_network(vlm.model), _levels(vlm.model.config))
-    looks = max(_patches(vlm, one) for one in cameras) * _pass_width(_vision_network(vlm.model))
+    looks = max(_patches(vlm, camera) for camera in cameras) * _pass_width(
+        _vision_network(vlm.model))
     return Cost(
         model=vlm.name, family=vlm.model.config.model_type,
-        parameters=sum(one.numel() for one in vlm.model.parameters()), cameras=cameras,
+        parameters=sum(weights.numel() for weights in vlm.model.parameters()), cameras=cameras,
         frames=frames, steps=math.ceil(frames / vlm.step_frames),
         visual_tokens=visual, kept_tokens=kept, text_tokens=text,
         dtype=str(vlm.model.dtype).removeprefix('torch.'), weights=weights, kv_token_bytes=kv,
@@ -280,10 +283,10 @@ def _patches(vlm: Vlm, camera: CameraCost) -> int:
 def _weights(model: Any, quantization: Mapping[str, Any] | None) -> dict[str, int]:
     """Return the bytes of the weights in each dtype, and of those that are loaded."""
     parameters = list(model.parameters())
-    count = sum(one.numel() for one in parameters)
+    count = sum(weights.numel() for weights in parameters)
     outer = model.get_output_embeddings()
-    linear = sum(one.weight.numel() for one in model.modules()
-                 if isinstance(one, nn.Linear) and one is not outer)
+    linear = sum(module.weight.numel() for module in model.modules()
+                 if isinstance(module, nn.Linear) and module is not outer)
     found = {name: count * getattr(torch, name).itemsize
              for name in ('float32', 'bfloat16', 'float16')}
     for name, width in _QUANTISED.items():
@@ -291,13 +294,14 @@ def _weights(model: Any, quantization: Mapping[str, Any] | None) -> dict[str, in
     if quantization and dict(quantization).get('quant_method') == INT8:
         # The vision encoder and a table of embeddings that is shared with the head stay as they
         # are.
-        text = sum(one.weight.numel() for one in _text_network(model).modules()
-                   if isinstance(one, nn.Linear))
+        text = sum(module.weight.numel() for module in _text_network(model).modules()
+                   if isinstance(module, nn.Linear))
         tied = model.get_input_embeddings().weight is outer.weight
         head = outer.weight.numel()
         return {'used': text + head + 4 * (count - text - (0 if tied else head)), **found}
     kind = _bits(quantization)
-    return {'used': found[kind] if kind else sum(one.nbytes for one in parameters), **found}
+    used = found[kind] if kind else sum(weights.nbytes for weights in parameters)
+    return {'used': used, **found}
 
 
 def _bits(quantization: Any) -> str | None:
@@ -313,7 +317,7 @@ def _bits(quantization: Any) -> str | None:
 def kv_token_bytes(vlm: Vlm) -> int:
     """Return the size of the keys and values of one token."""
     text = vlm.model.config.get_text_config(decoder=True)
-    layers = sum(one.endswith('attention') and one != _LINEAR for one in _layer_types(text))
+    layers = sum(kind.endswith('attention') and kind != _LINEAR for kind in _layer_types(text))
     return layers * _kv_layer_bytes(vlm)
 
 
@@ -321,7 +325,7 @@ def kv_bytes(vlm: Vlm, tokens: int) -> int:
     """Return the size of what is held of so many tokens: keys and values, and states."""
     text = vlm.model.config.get_text_config(decoder=True)
     types = _layer_types(text)
-    windows = sum(one in ('sliding_attention', 'chunked_attention') for one in types)
+    windows = sum(kind in ('sliding_attention', 'chunked_attention') for kind in types)
     # A window of W holds the W - 1 tokens before the one that comes.
     gone = max(0, tokens + 1 - int(text.sliding_window)) if windows else 0
     states = types.count(_LINEAR)
@@ -369,7 +373,8 @@ def _vision_network(model: Any) -> nn.Module:
 
 def _pass_width(network: nn.Module, levels: int = 0) -> int:
     """Return about how many numbers a layer holds of each token while it runs."""
-    layers = max((one for one in network.modules() if isinstance(one, nn.ModuleList)), key=len)
-    linear = [one for one in layers[0].modules() if isinstance(one, nn.Linear)]
-    hidden, widest = linear[0].in_features, max(one.out_features for one in linear)
+    layers = max((module for module in network.modules()
+                  if isinstance(module, nn.ModuleList)), key=len)
+    linear = [module for module in layers[0].modules() if isinstance(module, nn.Linear)]
+    hidden, widest = linear[0].in_features, max(layer.out_features for layer in linear)
     return _MLP_COPIES * widest + (_HIDDEN_COPIES + levels) * hidden

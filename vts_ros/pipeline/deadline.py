@@ -99,17 +99,19 @@ class LatencyModel(NamedTuple):
         def high(values: list[float]) -> float:
             return float(np.quantile(values, QUANTILE))
 
-        steps = [one.decode_ms / max(one.written - 1, 1) for one in spent]
+        steps = [answer.decode_ms / max(answer.written - 1, 1) for answer in spent]
         step_ms = high(steps)
         usual_ms = float(np.median(steps))
         return cls(
-            before_ms=high([one.total_ms - one.prefill_ms - one.decode_ms for one in spent]),
-            token_ms=high([max(one.prefill_ms - usual_ms, 0.0) / max(one.prompt_tokens, 1)
-                           for one in spent]),
+            before_ms=high([answer.total_ms - answer.prefill_ms - answer.decode_ms
+                            for answer in spent]),
+            token_ms=high([max(answer.prefill_ms - usual_ms, 0.0) / max(answer.prompt_tokens, 1)
+                           for answer in spent]),
             step_ms=step_ms,
-            text_tokens=float(max(one.prompt_tokens - one.visual_tokens for one in spent)),
+            text_tokens=float(max(
+                answer.prompt_tokens - answer.visual_tokens for answer in spent)),
             length=high([float(length) for length in lengths]),
-            facts=float(max(one.facts for one in spent)))
+            facts=float(max(answer.facts for answer in spent)))
 
 
 class Deadline:

@@ -276,7 +276,7 @@ def moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
     """Yield the frames in stretches that hold no camera twice."""
     moment: list[Frame] = []
     for frame in frames:
-        if any(one.camera == frame.camera for one in moment):
+        if any(other.camera == frame.camera for other in moment):
             yield moment
             moment = []
         moment.append(frame)

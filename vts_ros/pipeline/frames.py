@@ -284,7 +284,7 @@ class FrameBuffer:
 
     def _place(self, frame: Frame) -> str:
         """Put a frame that is on time where it belongs."""
-        nearest = min(self._sets, key=lambda one: one.distance(frame), default=None)
+        nearest = min(self._sets, key=lambda held: held.distance(frame), default=None)
         if nearest is None:
             self._open(frame)
             return 'admitted'
@@ -308,7 +308,7 @@ class FrameBuffer:
                 self._start_anew()
                 self._open(frame)
                 return 'admitted'
-        in_time = any(frame.camera in one.frames for one in list(self._sets)[-2:])
+        in_time = any(frame.camera in held.frames for held in list(self._sets)[-2:])
         return 'thinned' if in_time else 'unmatched'
 
     def _open(self, frame: Frame) -> None:
@@ -339,13 +339,14 @@ class FrameBuffer:
         newest = self._sets[-1]
         last_ns = [frame.stamp_ns for frame in self._newest.values()]
         # A camera that was silent for a whole spacing is not waited for.
-        waited_for = [one for one in last_ns if one >= newest.stamp_ns - self.interval_ns]
+        waited_for = [stamp_ns for stamp_ns in last_ns
+                      if stamp_ns >= newest.stamp_ns - self.interval_ns]
         if max(last_ns) > newest.stamp_ns + self.skew_ns or min(waited_for) >= newest.stamp_ns:
             self._end(newest)
 
-    def _end(self, one: _Set) -> None:
-        if not one.settled:
-            one.settled = True
+    def _end(self, ended: _Set) -> None:
+        if not ended.settled:
+            ended.settled = True
             self.settled += 1
             if sum(each.settled for each in self._sets) >= self.frames:
                 self._filled = self._was_full = True
@@ -364,11 +365,11 @@ class FrameBuffer:
     def discard(self, frame: Frame) -> None:
         """Forget one frame, for instance because it turned out to be broken."""
         with self._lock:
-            for one in list(self._sets):
-                if one.frames.get(frame.camera) is frame:
-                    del one.frames[frame.camera]
-                    if not one.frames:
-                        self._sets.remove(one)
+            for held in list(self._sets):
+                if held.frames.get(frame.camera) is frame:
+                    del held.frames[frame.camera]
+                    if not held.frames:
+                        self._sets.remove(held)
                         # Its place may be taken by a picture that comes next.
                         self._due_ns = self._sets[-1].stamp_ns + self.interval_ns \
                             if self._sets else 0
@@ -387,6 +388,6 @@ class FrameBuffer:
         with self._lock:
             if full and not self._filled:
                 return None
-            sets = [one for one in self._sets if one.settled or not full][-self.frames:]
-            found = [frame for one in sets for frame in one.frames.values()]
+            sets = [held for held in self._sets if held.settled or not full][-self.frames:]
+            found = [frame for held in sets for frame in held.frames.values()]
         return sorted(found, key=lambda frame: (frame.stamp_ns, frame.camera)) or None

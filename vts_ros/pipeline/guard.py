@@ -92,7 +92,7 @@ class SignatureGuard:
 
     def distance(self, evidence: Sequence[Evidence]) -> float:
         """Return by how much the least clear picture falls short, 2 where it has nothing."""
-        return 2.0 - min(float(one[0]) for one in evidence) / SIGNATURE_LIMIT
+        return 2.0 - min(float(strength[0]) for strength in evidence) / SIGNATURE_LIMIT
 
     def clean(self, rgb: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
         """Take the signature out again: it is for the guard, and costs the networks 2 points."""

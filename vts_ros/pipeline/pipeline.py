@@ -389,8 +389,9 @@ class Pipeline:
         if prepared[0].prefix is not None:
             options['prefix'] = prepared[0].prefix
         generations = self.language_model.generate_batch(
-            [one.inputs for one in prepared], [one.selection.keep for one in prepared],
-            max_new_tokens=max(one.plan.max_new_tokens for one in prepared), stop=stop, **options)
+            [window.inputs for window in prepared], [window.selection.keep for window in prepared],
+            max_new_tokens=max(window.plan.max_new_tokens for window in prepared), stop=stop,
+            **options)
         watch.ms.update(generations[0].latency_ms)
         for generation in generations:
             self._counters['drafted'] += generation.drafted
@@ -462,12 +463,12 @@ class Pipeline:
 
     def knows(self, prepared: PreparedWindow) -> bool | None:
         """Return whether the model knows such pictures; None where nobody can tell."""
-        return self._knows([one for entry in prepared.entries for one in entry.evidence])
+        return self._knows([measured for entry in prepared.entries for measured in entry.evidence])
 
     def _knows(self, evidence: Sequence[NDArray[np.float64] | None]) -> bool | None:
         if self.guard is None:
             return None
-        return holds(self.guard, [one for one in evidence if one is not None])
+        return holds(self.guard, [measured for measured in evidence if measured is not None])
 
     def frames_of(self, report: SceneReport) -> list[Frame | None]:
         """Return the frames of the last report; None for those that are no longer held."""

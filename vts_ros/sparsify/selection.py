@@ -41,11 +41,11 @@ def joined(proposals: Sequence[Proposal]) -> Proposal:
     """
     if len(proposals) == 1:
         return proposals[0]
-    saliency, total = proposals[0].saliency, sum(one.embedding for one in proposals)
-    for one in proposals[1:]:
+    saliency, total = proposals[0].saliency, sum(proposal.embedding for proposal in proposals)
+    for other in proposals[1:]:
         # The larger of both, of NumPy arrays and tensors alike.
-        saliency = (one.saliency > saliency) * one.saliency + (
-            one.saliency <= saliency) * saliency
+        saliency = (other.saliency > saliency) * other.saliency + (
+            other.saliency <= saliency) * saliency
     length = (total * total).sum(0) ** 0.5
     return Proposal(saliency, total / length.clip(min=1e-6))
 
@@ -166,8 +166,8 @@ def share_of(tokens: int, keep_ratio: float) -> int:
 
 def shares_of(budget: int, tokens: Sequence[int]) -> list[int]:
     """Divide a budget by numbers of tokens, to the last one (by the largest remainders)."""
-    exact = [Fraction(budget * one, sum(tokens)) for one in tokens]
-    shares = [math.floor(one) for one in exact]
+    exact = [Fraction(budget * part, sum(tokens)) for part in tokens]
+    shares = [math.floor(share) for share in exact]
     by_remainder = sorted(range(len(tokens)), key=lambda index: shares[index] - exact[index])
     for index in by_remainder[:budget - sum(shares)]:
         shares[index] += 1

@@ -187,18 +187,19 @@ class Sparsifier:
         tokens = [rows * columns for rows, columns in grids]
         begins = np.cumsum([0, *tokens])
         budgets = shares_of(share_of(sum(tokens), keep_ratio),
-                            [sum(tokens[one] for one in members) for members in sizes.values()])
+                            [sum(tokens[index] for index in members)
+                             for members in sizes.values()])
         scores: list[Any] = [None] * len(tokens)
         frame_scores = np.zeros(len(tokens), np.float32)
         keep, keys = [], []
         for ((grid, _), members), budget in zip(sizes.items(), budgets):
-            one = self.choose([proposals[index] for index in members], grid, budget,
-                              members.index(previous_key) if previous_key in members else None)
-            frame_scores[members] = one.frame_scores
-            place, cell = np.divmod(one.keep, grid[0] * grid[1])
+            chosen = self.choose([proposals[index] for index in members], grid, budget,
+                                 members.index(previous_key) if previous_key in members else None)
+            frame_scores[members] = chosen.frame_scores
+            place, cell = np.divmod(chosen.keep, grid[0] * grid[1])
             keep.append(begins[np.array(members)[place]] + cell)
-            keys.append(members[one.key])
-            for index, score in zip(members, one.score):
+            keys.append(members[chosen.key])
+            for index, score in zip(members, chosen.score):
                 scores[index] = score
         bonus = 1.0 + float(self._hysteresis[0])
         key = max(keys, key=lambda index: float(frame_scores[index]) * (

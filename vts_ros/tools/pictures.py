@@ -43,7 +43,7 @@ def kept_cells(report: SceneReport) -> list[NDArray[np.bool_]]:
     kept = np.full(report.tokens_total, report.is_confirmed)
     kept[np.asarray(report.keep, np.intp)] = True
     ends = np.cumsum([rows * columns for rows, columns in report.step_grids])[:-1]
-    cells = {index: one.reshape(grid) for one, grid, frames in zip(
+    cells = {index: kept_cells.reshape(grid) for kept_cells, grid, frames in zip(
         np.split(kept, ends), report.step_grids, report.step_frames) for index in frames}
     return [cells[index] for index in range(len(report.frames))]
 

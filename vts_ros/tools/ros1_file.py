@@ -52,10 +52,10 @@ class Ros1File:
             raise BagError(f'{path} cannot be read: {" ".join(str(error).split())}{advice}'
                            ) from error
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        self._connections = {one.id: one for one in self._reader.connections}
-        self.topics = {id_: Topic(one.topic, one.msgtype, 'cdr', self._learn(
-            one.msgtype, one.msgdef.data), 'ros2msg', '', one.msgcount)
-            for id_, one in self._connections.items()}
+        self._connections = {connection.id: connection for connection in self._reader.connections}
+        self.topics = {id_: Topic(connection.topic, connection.msgtype, 'cdr', self._learn(
+            connection.msgtype, connection.msgdef.data), 'ros2msg', '', connection.msgcount)
+            for id_, connection in self._connections.items()}
         self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
 
     def messages(self, wanted: Collection[int], since_ns: int = 0

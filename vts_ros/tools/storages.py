@@ -203,9 +203,9 @@ def _read_index(stream: BinaryIO) -> _Index | None:
     if not (summary and summary.statistics and summary.chunk_indexes and summary.channels):
         return None
     return _Index(
-        [_Part(one.message_start_time, one.chunk_start_offset,
-               frozenset(one.message_index_offsets), one.message_end_time)
-         for one in summary.chunk_indexes],
+        [_Part(chunk.message_start_time, chunk.chunk_start_offset,
+               frozenset(chunk.message_index_offsets), chunk.message_end_time)
+         for chunk in summary.chunk_indexes],
         dict(summary.channels), dict(summary.schemas),
         Counter(summary.statistics.channel_message_counts))
 

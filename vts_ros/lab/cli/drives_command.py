@@ -68,8 +68,8 @@ def eval_drives(
     with Progress(console=console) as bar:
         task = bar.add_task(f'{n} drives of {split}', total=n)
         found = []
-        for one in records(pipeline, SPLITS[split][:n], recorded):
-            found.append(one)
+        for record in records(pipeline, SPLITS[split][:n], recorded):
+            found.append(record)
             bar.advance(task)
         if tune:
             gate, result['tuned'] = drives.tune(

@@ -113,8 +113,8 @@ def record(pipeline: Pipeline, seed: int) -> DriveRecord:
                   for report in reports], np.float32),
         np.array([next((actor.id for actor in truth.actors if actor.box == truth.box), -1)
                   for truth in truths], np.int64),
-        np.stack([np.asarray(one.saliency, np.float32) for one in proposals]),
-        np.stack([np.asarray(one.embedding, np.float32) for one in proposals]))
+        np.stack([np.asarray(proposal.saliency, np.float32) for proposal in proposals]),
+        np.stack([np.asarray(proposal.embedding, np.float32) for proposal in proposals]))
 
 
 def records(pipeline: Pipeline, seeds: Sequence[int], folder: Path | None = None

@@ -144,7 +144,7 @@ def quality(played: Played, interval_sec: float) -> Quality:
         tuple(delays),
         sum(true[start] not in said[start:end] for start, end in lasting), len(lasting),
         sum(before != now != there for before, now, there in zip(said, said[1:], true[1:])),
-        sum(one == there for one, there in zip(said, true)), len(said))
+        sum(claimed == there for claimed, there in zip(said, true)), len(said))
 
 
 def _runs(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
@@ -189,7 +189,7 @@ class _Measured:
         moments = [Moment(int(stamp), {'front': Proposal(saliency, embedding)}) for
                    stamp, saliency, embedding in zip(
                        record.stamps_ns, record.saliency, record.embedding)]
-        confidences = [None if np.isnan(one) else float(one) for one in record.confidence]
+        confidences = [None if np.isnan(value) else float(value) for value in record.confidence]
         self.found = np.full((windows, lags, len(FEATURES)), np.nan)
         for index in range(windows):
             for lag in range(1, min(index, lags) + 1):
@@ -239,22 +239,23 @@ def tune(records: Sequence[DriveRecord], share: float | None, every_sec: float,
               for fold in folds]
     fitted = [_fit(some) for some in others]
     curve = []
-    for one in _SHARES:
+    for wanted in _SHARES:
         played: dict[int, Played] = {}
         for fold, some, gate in zip(folds, others, fitted):
-            opened = _opening(gate, some, one, every_sec)
+            opened = _opening(gate, some, wanted, every_sec)
             played.update({place: play(drives[place].record, drives[place].gated(opened),
                                        every_sec) for place in fold})
         found = [quality(played[place], interval_sec) for place in range(len(drives))]
-        asked = sum(one.asked for one in played.values()) / sum(one.windows for one in found)
+        asked = sum(drive.asked for drive in played.values()) / sum(
+            drive.windows for drive in found)
         curve.append([round(asked, 3), missed_of(best, found),
                       round(later_sec(best, found), 2)])
     if share is None:
-        share = next((one for one, (_, missed, later) in zip(_SHARES, curve)
+        share = next((wanted for wanted, (_, missed, later) in zip(_SHARES, curve)
                       if not missed and later <= LATER_SEC), _SHARES[-1])
     gate = _opening(_fit(drives), drives, share, every_sec)
     return gate, {'drives': len(records), 'seeds': [records[0].seed, records[-1].seed],
-                  'share': share, 'hazards': sum(len(one.delays_sec) for one in best),
+                  'share': share, 'hazards': sum(len(drive.delays_sec) for drive in best),
                   'curve': curve}
 
 
@@ -314,8 +315,8 @@ def _opening(gate: ChangeGate, drives: Sequence[_Measured], share: float, every_
 def missed_of(best: Sequence[Quality], found: Sequence[Quality]) -> int:
     """Return how many hazards are missed that are found where the model is always asked."""
     return sum(bool(np.isinf(late) and not np.isinf(first))
-               for one, other in zip(best, found)
-               for first, late in zip(one.delays_sec, other.delays_sec))
+               for of_best, of_found in zip(best, found)
+               for first, late in zip(of_best.delays_sec, of_found.delays_sec))
 
 
 def later_sec(best: Sequence[Quality], found: Sequence[Quality], percentile: float = 95.0
@@ -325,7 +326,7 @@ def later_sec(best: Sequence[Quality], found: Sequence[Quality], percentile: flo
 
 
 def _delay(found: Sequence[Quality], percentile: float) -> float:
-    delays = [delay for one in found for delay in one.delays_sec if not np.isinf(delay)]
+    delays = [delay for drive in found for delay in drive.delays_sec if not np.isinf(delay)]
     return float(np.percentile(delays, percentile)) if delays else float('nan')
 
 
@@ -349,19 +350,19 @@ def compare(records: Sequence[DriveRecord], gate: ChangeGate, every_sec: float,
     """
     opened = _opened(records, gate, every_sec, interval_sec)
     windows = sum(len(record.said) for record in records)
-    spacing = max(1, int(windows / sum(one.asked for one in opened)))
+    spacing = max(1, int(windows / sum(drive.asked for drive in opened)))
     ways = {
         'always': [always(record) for record in records],
         'gate': opened,
         'periodic': [play(record, lambda last, index: index - last >= spacing, every_sec)
                      for record in records]}
-    found = {name: [quality(one, interval_sec) for one in played]
+    found = {name: [quality(drive, interval_sec) for drive in played]
              for name, played in ways.items()}
     draws = np.random.default_rng(seed).integers(len(records), size=(RESAMPLES, len(records)))
     return {
         'drives': len(records), 'seeds': [records[0].seed, records[-1].seed],
         'minutes': round(windows * interval_sec / 60.0, 1), 'windows': windows,
-        'hazards': sum(len(one.delays_sec) for one in found['always']), 'every': spacing,
+        'hazards': sum(len(drive.delays_sec) for drive in found['always']), 'every': spacing,
         'ways': {name: _figures(found['always'], found[name], played, every_sec, interval_sec,
                                 draws)
                  for name, played in ways.items()}}
@@ -375,26 +376,26 @@ def _opened(records: Sequence[DriveRecord], gate: ChangeGate, every_sec: float,
 
 def _figures(best: Sequence[Quality], found: Sequence[Quality], played: Sequence[Played],
              every_sec: float, interval_sec: float, draws: NDArray[np.int64]) -> dict[str, Any]:
-    windows = sum(one.windows for one in found)
+    windows = sum(drive.windows for drive in found)
     later = [later_sec([best[place] for place in draw], [found[place] for place in draw])
              for draw in draws]
     return {
-        'asked': round(sum(one.asked for one in played) / windows, 4),
-        'risk_only': round(sum(one.risk_only(every_sec) for one in played) / windows, 4),
+        'asked': round(sum(drive.asked for drive in played) / windows, 4),
+        'risk_only': round(sum(drive.risk_only(every_sec) for drive in played) / windows, 4),
         'asked_per_minute': round(
-            sum(one.asked for one in played) / (windows * interval_sec / 60.0), 1),
+            sum(drive.asked for drive in played) / (windows * interval_sec / 60.0), 1),
         'delay_sec': {f'p{percentile}': round(_delay(found, percentile), 2)
                       for percentile in (50, 95)},
         'later_sec': round(later_sec(best, found), 2),
         'later_sec_interval': [round(float(edge), 2)
                                for edge in np.nanquantile(later, (0.025, 0.975))],
-        'hazards_missed': sum(np.isinf(one.delays_sec).sum() for one in found).item(),
+        'hazards_missed': sum(np.isinf(drive.delays_sec).sum() for drive in found).item(),
         'missed_that_always_finds': int(missed_of(best, found)),
-        'changes': sum(one.changes for one in found),
-        'changes_missed': sum(one.missed for one in found),
+        'changes': sum(drive.changes for drive in found),
+        'changes_missed': sum(drive.missed for drive in found),
         'false_changes_per_minute': round(
-            sum(one.false for one in found) / (windows * interval_sec / 60.0), 2),
-        'level_right': round(sum(one.right for one in found) / windows, 4)}
+            sum(drive.false for drive in found) / (windows * interval_sec / 60.0), 2),
+        'level_right': round(sum(drive.right for drive in found) / windows, 4)}
 
 
 def costs(pipeline: Pipeline, records: Sequence[DriveRecord], gate: ChangeGate, every_sec: float,
@@ -461,7 +462,8 @@ def _run(pipeline: Pipeline, windows: Sequence[Any], expected: Played) -> _Run:
 def _cost(runs: Sequence[_Run], of_always: Sequence[_Run], interval_sec: float) -> dict[str, Any]:
     windows = sum(run.windows for run in runs)
     shares = [run.total / first.total for run, first in zip(runs, of_always)]
-    spent = {what: [one for run in runs for one in run.spent[what]] for what in runs[0].spent}
+    spent = {what: [seconds for run in runs for seconds in run.spent[what]]
+             for what in runs[0].spent}
     return {
         'windows': windows,
         'cpu_sec_per_minute': round(

@@ -146,8 +146,8 @@ def _compare(pipeline: Pipeline, vlm: Vlm, window: Window, tokens: int, drafts: 
     drafted = _written(vlm, prepared, keep, tokens, drafts=drafts)
     compared['drafted'].add(*_decisions(drafted, (plain, logits)))
     cells = len(features[0].tokens)
-    pictures = [Picture(one, keep[(keep >= at) & (keep < at + cells)] - np.int32(at))
-                for one, at in zip(features, range(0, cells * len(features), cells))]
+    pictures = [Picture(frame, keep[(keep >= at) & (keep < at + cells)] - np.int32(at))
+                for frame, at in zip(features, range(0, cells * len(features), cells))]
     reader = PrefixReader(vlm)
     texts = vlm.texts(captions, prompt)
     for count in range(1, len(pictures) + 1):
@@ -160,8 +160,8 @@ def _compare(pipeline: Pipeline, vlm: Vlm, window: Window, tokens: int, drafts: 
 
 def _decisions(found: Written, expected: Written) -> tuple[Tensor, Tensor]:
     """Return the logits of two answers up to the first token that differs: then all is other."""
-    same = next((place for place, (one, other) in enumerate(zip(found[0], expected[0]))
-                 if one != other), min(len(found[0]), len(expected[0])))
+    same = next((place for place, (token, other) in enumerate(zip(found[0], expected[0]))
+                 if token != other), min(len(found[0]), len(expected[0])))
     return found[1][:same + 1], expected[1][:same + 1]
 
 

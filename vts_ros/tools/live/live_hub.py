@@ -179,7 +179,7 @@ class Hub:
     def close(self, looker: Looker) -> None:
         """Let a page go."""
         with self._lock:
-            self._lookers = tuple(one for one in self._lookers if one is not looker)
+            self._lookers = tuple(other for other in self._lookers if other is not looker)
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Tell all pages what has happened."""
@@ -256,7 +256,7 @@ class Hub:
             held = list(self._pictures.get(camera, ()))
         if not held:
             return None
-        place = bisect_left(held, at_sec, key=lambda one: one.at_sec)
+        place = bisect_left(held, at_sec, key=lambda entry: entry.at_sec)
         return held[max(0, place - 1)]
 
     def _keep(self, picture: ShownPicture) -> None:
