@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 import pytest
 
 from vts_ros.errors import FrameError
-from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
+from vts_ros.pipeline.compressed_images import decode_image
+from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.rgb import check_rgb
 
 SECOND = 1_000_000_000
@@ -99,6 +100,37 @@ def test_pictures_are_turned_as_their_exif_data_say(kind: str, orientation: int)
     assert got.shape == expected.shape
     # Away from the edges, where compression blurs.
     assert np.abs(got - expected)[::8, ::8].mean() < 20
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_a_jpeg_with_exif_data_is_decoded_once(
+        orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = _saved(_grained(), exif=exif)
+    expected = _by_opencv(data)
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded a second time'))
+    np.testing.assert_array_equal(decode_image(data), expected)
+
+
+def test_garbled_exif_data_do_not_spoil_a_picture() -> None:
+    data = _saved(_grained())
+    garbled = data[:2] + b'\xff\xe1\x00\x10Exif\0\0MM\xff\xff\xff\xff\xff\xff' + data[2:]
+    np.testing.assert_array_equal(decode_image(garbled), decode_image(data))
+
+
+@pytest.mark.parametrize(('start', 'kind'), [
+    (_saved(_grained(), 'TIFF'), 'TIFF'), (_saved(_grained(), 'BMP'), 'BMP'),
+    (_saved(_grained(), 'GIF'), 'GIF'), (_saved(_grained(), 'JPEG2000'), 'JPEG 2000'),
+    (b'\0\0\0\x1cftypavif', 'AVIF'), (b'\0\0\0\x18ftypheic', 'HEIF'),
+    (b'\0\0\0\x18ftypmp42', 'a video file'), (b'\0\0\0\1\x67\x42', 'packets of a video'),
+    (b'\0\0\1\x67', 'packets of a video'), (b'\x28\xb5\x2f\xfd', 'data compressed with zstd'),
+    (b'\0\0' + _saved(_grained()), 'a JPEG behind other bytes'),
+    (bytes(12) + _saved(_grained(), 'PNG'), 'compressedDepth')])
+def test_what_is_sent_in_the_place_of_a_picture_is_named(start: bytes, kind: str) -> None:
+    with pytest.raises(FrameError) as raised:
+        decode_image(start + bytes(100))
+    assert str(raised.value).endswith(f' bytes): found {kind}, expected JPEG, PNG or WebP')
 
 
 def test_webcams_may_leave_bytes_over_before_a_marker() -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 from vts_ros.errors import BagError, FrameError, PromptError
-from vts_ros.pipeline.frames import decode_image, MAX_PIXELS
+from vts_ros.pipeline.compressed_images import decode_image, MAX_PIXELS
 from vts_ros.pipeline.raw_images import raw_rgb
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.bags import read_frames

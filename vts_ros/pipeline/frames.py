@@ -1,103 +1,20 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Camera frames and the rolling window: what the pipeline is fed with. No ROS here."""
+"""Camera frames and the rolling window: the input of the pipeline. No ROS here."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-import io
-import re
 import threading
 from typing import Protocol
-import warnings
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-import simplejpeg
 
-from vts_ros.errors import FrameError
+from vts_ros.pipeline.compressed_images import decode_image
 from vts_ros.rgb import check_rgb
-
-#: More than any camera of a car has. A few bytes can claim to be a picture that fills the memory.
-MAX_PIXELS = 2**26
-#: What compressed pictures are in ROS. Fewer decoders are fewer doors.
-FORMATS = ('JPEG', 'PNG', 'WEBP')
-#: Some webcams leave a few bytes over before the markers of every picture, which is whole. What
-#: follows a fragment that was lost leaves more, or too little.
-MAX_SURPLUS_BYTES = 16
-_SURPLUS = re.compile(r'(\d+) extraneous bytes before marker 0xd[0-79]')
-
-
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """
-    Decode a compressed picture, one of ``FORMATS``, to RGB; turned as its EXIF data say.
-
-    Returns
-    -------
-    uint8 array of shape (height, width, 3).
-
-    Raises
-    ------
-    FrameError
-        If the bytes are not a complete picture of a usable size. A JPEG has no checksum: it is
-        found that one was cut or lacks a fragment of the size that networks send, but not that
-        a few bytes are wrong.
-
-    """
-    if not data:
-        raise FrameError('empty picture')
-    has_exif = _check_header(data)
-    if data[:2] == b'\xff\xd8':
-        rgb = _decode_jpeg(data)
-        if not has_exif:
-            return check_rgb(rgb)
-    try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise FrameError(f'picture cannot be decoded: {error.err}') from error
-    if bgr is None:
-        raise FrameError(f'picture cannot be decoded ({len(data)} bytes)')
-    return check_rgb(np.ascontiguousarray(bgr[:, :, ::-1]))
-
-
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """
-    Return the picture as it is stored; raise FrameError if some of it is missing.
-
-    OpenCV and Pillow put grey or shifted blocks in the place of what is missing, and say nothing.
-    """
-    try:
-        try:
-            return simplejpeg.decode_jpeg(data, 'RGB')
-        except ValueError as error:
-            surplus = _SURPLUS.search(str(error))
-            if not surplus or int(surplus[1]) > MAX_SURPLUS_BYTES:
-                raise
-            return simplejpeg.decode_jpeg(data, 'RGB', strict=False)
-    except ValueError as error:
-        raise FrameError(f'damaged JPEG of {len(data)} bytes: {error}') from error
-
-
-def _check_header(data: bytes) -> bool:
-    """Return whether there are EXIF data; raise FrameError without a header or if too large."""
-    # Here, as raw pictures need no Pillow.
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures; what is too large is decided below.
-            warnings.simplefilter('ignore')
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                (width, height), has_exif = picture.size, 'exif' in picture.info
-    except Exception as error:
-        # Whatever Pillow makes of a garbled header, the picture is of no use.
-        raise FrameError(f'picture cannot be decoded ({len(data)} bytes)') from error
-    if width * height > MAX_PIXELS:
-        raise FrameError(f'picture of {width}x{height} px is larger than {MAX_PIXELS} px')
-    return has_exif
 
 
 class Unconverted(Protocol):

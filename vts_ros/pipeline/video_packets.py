@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
-from vts_ros.pipeline.frames import MAX_PIXELS
+from vts_ros.pipeline.compressed_images import MAX_PIXELS
 from vts_ros.rgb import check_rgb
 
 #: What messages call a codec, by what FFmpeg calls it; with the names of encoders.

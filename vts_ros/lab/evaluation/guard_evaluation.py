@@ -22,7 +22,8 @@ from vts_ros.lab.scenes.drive import DEMO_HAZARDS, DEMO_SEED, draw_drive, make_d
 from vts_ros.lab.scenes.rendered_windows import FRAMES, render_window, through_jpeg
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.world import Scene
-from vts_ros.pipeline.frames import decode_image, FrameBuffer
+from vts_ros.pipeline.compressed_images import decode_image
+from vts_ros.pipeline.frames import FrameBuffer
 from vts_ros.pipeline.guard import Evidence, FittedGuard, Guard
 from vts_ros.tools.bags import read_frames, until_damage
 
