@@ -136,7 +136,7 @@ def image_annotations(make: Make, report: SceneReport) -> Any:
     """
     Return what is drawn over the newest picture: risk, box with its label, and the kept cells.
 
-    With several cameras only the risk: these annotations do not say of which camera they are.
+    With several cameras the cells are left out: these annotations do not name their camera.
     """
     if report.size is None:
         return make(ANNOTATIONS)
