@@ -15,7 +15,7 @@ from vts_ros.lab.rivals.baselines import downsample, newest, random
 from vts_ros.lab.rivals.published import dart, dtd, dycoke, evs, evs_newest, vidcom2
 from vts_ros.lab.rivals.ranking import apportion, cosine, evenly, ranked, spread
 from vts_ros.lab.rivals.registry import BASELINES, Method, METHOD_NAMES, methods, RANDOM_SEEDS
-from vts_ros.sparsify import Evidence, Proposal, Sparsifier, token_budget
+from vts_ros.sparsify import Proposal, Sparsifier, token_budget, WindowFeatures
 from vts_ros.sparsify.proposal_network import MAP_SIZE
 
 Tokens = NDArray[np.float32]
@@ -34,14 +34,14 @@ def known(sparsifier: Sparsifier) -> dict[str, Method]:
 
 
 def evidence(tokens: Tokens, grid: tuple[int, int] | None = None, seed: int = 0,
-             object_area: Iterable[float] | None = None) -> Evidence:
+             object_area: Iterable[float] | None = None) -> WindowFeatures:
     """Return a window with these tokens, and pictures and proposals at random."""
     rng = np.random.default_rng(seed)
     frames = len(tokens)
     embedding = rng.normal(size=(frames, 48, *MAP_SIZE)).astype(np.float32)
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
     area = np.linspace(0, 0.1, frames) if object_area is None else np.array([*object_area])
-    return Evidence(
+    return WindowFeatures(
         frames=rng.integers(0, 256, (frames, 16, 28, 3), np.uint8),
         proposals=tuple(Proposal(rng.random(MAP_SIZE, np.float32), embedding[frame])
                         for frame in range(frames)),

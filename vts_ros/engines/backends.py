@@ -33,7 +33,7 @@ class Engine(Protocol):
         """Return runtime and device, such as `onnxruntime-cpu`."""
 
     @property
-    def memory(self) -> str:
+    def device(self) -> str:
         """
         Return where its arrays lie: `cpu` for NumPy arrays, or a device such as `cuda:0`.
 

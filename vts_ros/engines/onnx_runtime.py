@@ -43,7 +43,7 @@ class OnnxRuntimeEngine:
     """
 
     #: Arrays go in and come out on the host, also where a GPU computes.
-    memory = 'cpu'
+    device = 'cpu'
 
     def __init__(self, source: Path | Graph, threads: int = 0,
                  provider: str = 'CPUExecutionProvider') -> None:

@@ -248,7 +248,7 @@ class TensorRtEngine:
         return f'{self._library.name}{suffix}'
 
     @property
-    def memory(self) -> str:
+    def device(self) -> str:
         """Return the device whose tensors it takes and returns as they are."""
         return str(self._device)
 

@@ -43,7 +43,7 @@ class TorchEngine:
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self.name = f'torch-{device}'
         #: Tensors there are taken and returned as they are.
-        self.memory = device
+        self.device = device
         self.info = {'precision': 'fp32', 'version': str(torch.__version__)}
 
     @torch.inference_mode()

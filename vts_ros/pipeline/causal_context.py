@@ -23,7 +23,7 @@ from vts_ros.pipeline.features import StepEntry
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.steps import Step, StepMaker
 from vts_ros.sparsify import Proposal, Selection
-from vts_ros.sparsify.frame_groups import Choice, FrameGroups
+from vts_ros.sparsify.frame_groups import FrameGroups, TokenChoice
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.prefix_reader import Part, Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Prefix, Prompted, Question
@@ -36,11 +36,11 @@ class _Taken(NamedTuple):
     """A step, and what the language model is shown of it."""
 
     entry: StepEntry
-    choice: Choice
+    choice: TokenChoice
     picture: Picture
 
 
-def _taken(entry: StepEntry, choice: Choice) -> _Taken:
+def _taken(entry: StepEntry, choice: TokenChoice) -> _Taken:
     features: Any = entry.features
     return _Taken(entry, choice, Picture(features, choice.keep))
 

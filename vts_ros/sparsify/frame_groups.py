@@ -42,7 +42,7 @@ _FLOOR = 0.25
 Reason = Literal['first', 'key', 'full', 'scene']
 
 
-class Choice(NamedTuple):
+class TokenChoice(NamedTuple):
     """
     What is kept of a frame.
 
@@ -71,19 +71,19 @@ class _CameraGroup:
 
     key: Proposal
     last: Proposal
-    allowance: float
+    group_budget: float
     frames: int = 0
     kept: int = 0
 
 
 @dataclass
 class _Group:
-    series: dict[str, _CameraGroup] = field(default_factory=dict)
+    cameras: dict[str, _CameraGroup] = field(default_factory=dict)
     moments: int = 0
 
     @property
     def frames(self) -> int:
-        return sum(series.frames for series in self.series.values())
+        return sum(camera.frames for camera in self.cameras.values())
 
 
 class FrameGroups:
@@ -117,7 +117,7 @@ class FrameGroups:
         self.counters: Counter[str] = Counter()
         self._groups: list[_Group] = []
         # What was spent too much so far, in tokens, per camera.
-        self._debt: dict[str, float] = {}
+        self._overspent: dict[str, float] = {}
 
     @property
     def moments(self) -> int:
@@ -137,11 +137,11 @@ class FrameGroups:
     def clear(self) -> None:
         """Forget all groups."""
         self._groups.clear()
-        self._debt.clear()
+        self._overspent.clear()
 
     def take(self, moment: Mapping[str, Proposal],
              grid: tuple[int, int] | Mapping[str, tuple[int, int]], keep_ratio: float
-             ) -> dict[str, Choice]:
+             ) -> dict[str, TokenChoice]:
         """
         Choose the tokens of the frames of one moment, at most one per camera.
 
@@ -175,11 +175,11 @@ class FrameGroups:
             cells = math.prod(grids[camera])
             if camera not in choices:
                 choices[camera] = self._key(camera, proposal, grids[camera], keep_ratio)
-            series = group.series[camera]
-            series.last = proposal
-            series.frames += 1
-            series.kept += len(choices[camera].keep)
-            self._debt[camera] = self._debt.get(camera, 0.0) + (
+            held = group.cameras[camera]
+            held.last = proposal
+            held.frames += 1
+            held.kept += len(choices[camera].keep)
+            self._overspent[camera] = self._overspent.get(camera, 0.0) + (
                 len(choices[camera].keep) - keep_ratio * cells)
         if self.moments > 2 * self.length:
             # Down to the fewest groups that make up one of full length.
@@ -188,12 +188,14 @@ class FrameGroups:
         return {camera: choices[camera] for camera in moment}
 
     def look(self, moment: Mapping[str, Proposal], grids: Mapping[str, tuple[int, int]],
-             keep_ratio: float) -> dict[str, Choice]:
+             keep_ratio: float) -> dict[str, TokenChoice]:
         """Choose as :meth:`take` would, and forget it: the frames are not there for good."""
         _, choices = self._continue(moment, grids, keep_ratio)
-        return {camera: choices[camera] if camera in choices else self._key_choice(
-            proposal, grids[camera], keep_ratio, self._allowance(camera, grids[camera], keep_ratio)
-            ) for camera, proposal in moment.items()}
+        return {
+            camera: choices[camera] if camera in choices else self._key_choice(
+                proposal, grids[camera], keep_ratio,
+                self._group_budget(camera, grids[camera], keep_ratio))
+            for camera, proposal in moment.items()}
 
     def evict(self) -> bool:
         """Forget the oldest group; return whether there was one beside the newest."""
@@ -204,14 +206,15 @@ class FrameGroups:
         return True
 
     def _continue(self, moment: Mapping[str, Proposal], grids: Mapping[str, tuple[int, int]],
-                  keep_ratio: float) -> tuple[Reason | None, dict[str, Choice]]:
+                  keep_ratio: float) -> tuple[Reason | None, dict[str, TokenChoice]]:
         """Choose the tokens of frames that go on with the newest group, or say why they do not."""
         if not self._groups:
             return 'first', {}
-        group, choices = self._groups[-1], dict[str, Choice]()
-        known = {camera: proposal for camera, proposal in moment.items() if camera in group.series}
+        group, choices = self._groups[-1], dict[str, TokenChoice]()
+        known = {camera: proposal for camera, proposal in moment.items()
+                 if camera in group.cameras}
         for camera, proposal in known.items():
-            last = group.series[camera].last
+            last = group.cameras[camera].last
             # A camera whose pictures have another size now shows another scene.
             if last.embedding.shape != proposal.embedding.shape \
                     or similarity(last, proposal) < SCENE_CUT_COSINE:
@@ -219,17 +222,17 @@ class FrameGroups:
         if group.moments >= self.length:
             return 'full', {}
         for camera, proposal in known.items():
-            series, grid = group.series[camera], grids[camera]
+            held, grid = group.cameras[camera], grids[camera]
             cells = math.prod(grid)
-            left = max(1, self.length - series.frames)
-            budget = min(max(round((series.allowance - series.kept) / left),
+            left = max(1, self.length - held.frames)
+            budget = min(max(round((held.group_budget - held.kept) / left),
                              int(_FLOOR * keep_ratio * cells)), cells)
             # All of the key frame comes first, then what is best of the other.
             pair = self._sparsifier.choose(
-                (series.key, proposal), grid, cells + budget, previous_key=0)
+                (held.key, proposal), grid, cells + budget, previous_key=0)
             if pair.key != 0:
                 return 'key', {}
-            choices[camera] = Choice(pair.keep[cells:] - np.int32(cells), pair.score[1],
+            choices[camera] = TokenChoice(pair.keep[cells:] - np.int32(cells), pair.score[1],
                                      float(pair.frame_scores[1]), False)
         return None, choices
 
@@ -241,24 +244,24 @@ class FrameGroups:
         self._groups.append(_Group())
 
     def _key(self, camera: str, proposal: Proposal, grid: tuple[int, int], keep_ratio: float
-             ) -> Choice:
+             ) -> TokenChoice:
         """Make a frame the key frame of its camera in the newest group."""
-        allowance = self._allowance(camera, grid, keep_ratio)
-        self._groups[-1].series[camera] = _CameraGroup(proposal, proposal, allowance)
-        return self._key_choice(proposal, grid, keep_ratio, allowance)
+        group_budget = self._group_budget(camera, grid, keep_ratio)
+        self._groups[-1].cameras[camera] = _CameraGroup(proposal, proposal, group_budget)
+        return self._key_choice(proposal, grid, keep_ratio, group_budget)
 
-    def _allowance(self, camera: str, grid: tuple[int, int], keep_ratio: float) -> float:
+    def _group_budget(self, camera: str, grid: tuple[int, int], keep_ratio: float) -> float:
         """Return how many tokens of a camera a new group may keep."""
-        return self.length * keep_ratio * math.prod(grid) - self._debt.get(camera, 0.0)
+        return self.length * keep_ratio * math.prod(grid) - self._overspent.get(camera, 0.0)
 
     def _key_choice(self, proposal: Proposal, grid: tuple[int, int], keep_ratio: float,
-                    allowance: float) -> Choice:
+                    group_budget: float) -> TokenChoice:
         cells = math.prod(grid)
         fair = keep_ratio * cells
         # What is left for the frames to come must be worth it.
-        budget = min(max(allowance - (self.length - 1) * _FLOOR * fair, _FLOOR * fair), cells)
+        budget = min(max(group_budget - (self.length - 1) * _FLOOR * fair, _FLOOR * fair), cells)
         alone = self._sparsifier.choose((proposal,), grid, max(1, round(budget)))
-        return Choice(alone.keep, alone.score[0], float(alone.frame_scores[0]), True)
+        return TokenChoice(alone.keep, alone.score[0], float(alone.frame_scores[0]), True)
 
 
 def similarity(first: Proposal, second: Proposal) -> float:

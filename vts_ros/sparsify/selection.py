@@ -74,7 +74,7 @@ class Selection(NamedTuple):
     score: NDArray[np.float32]
 
 
-class Evidence(NamedTuple):
+class WindowFeatures(NamedTuple):
     """
     All that a way to choose tokens may look at, computed once per window.
 

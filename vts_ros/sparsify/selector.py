@@ -144,13 +144,13 @@ class Sparsifier:
 
         """
         frame = rgb if isinstance(rgb, Tensor) else check_rgb(rgb)
-        outputs = self._frame.run({'frame': placed(frame[None], self._frame.memory)})
+        outputs = self._frame.run({'frame': to_device(frame[None], self._frame.device)})
         return Proposal(outputs['saliency'][0], outputs['embedding'][0])
 
     def wait(self) -> None:
         """Wait until a GPU has done what it was given, to measure how long that takes."""
-        for memory in {self._frame.memory, self._window.memory} - {'cpu'}:
-            torch.cuda.synchronize(memory)
+        for device in {self._frame.device, self._window.device} - {'cpu'}:
+            torch.cuda.synchronize(device)
 
     def select(self, proposals: Sequence[Proposal], grid: tuple[int, int], keep_ratio: float,
                previous_key: int | None = None) -> Selection:
@@ -212,17 +212,17 @@ class Sparsifier:
         """Choose so many tokens of a window; otherwise as :meth:`select`."""
         if len({proposal.embedding.shape for proposal in proposals}) > 1:
             raise SparsifierError('proposals of different shapes in one window')
-        memory = self._window.memory
+        device = self._window.device
         outputs = self._window.run({
-            'saliency': stacked([proposal.saliency for proposal in proposals], memory),
-            'embedding': stacked([proposal.embedding for proposal in proposals], memory),
+            'saliency': stack_on_device([proposal.saliency for proposal in proposals], device),
+            'embedding': stack_on_device([proposal.embedding for proposal in proposals], device),
             **self._settings(grid, proposals[0].saliency.shape),
-            'budget': placed(np.array([budget]), memory),
-            'reserves': placed(np.array(self.reserves(budget, grid[0] * grid[1])), memory),
-            'previous_key': placed(np.array([-1 if previous_key is None else previous_key]),
-                                   memory)})
+            'budget': to_device(np.array([budget]), device),
+            'reserves': to_device(np.array(self.reserves(budget, grid[0] * grid[1])), device),
+            'previous_key': to_device(
+                np.array([-1 if previous_key is None else previous_key]), device)})
         key, frame_scores, order, score = (
-            placed(outputs[name], 'cpu') for name in ('key', 'frame_scores', 'order', 'score'))
+            to_device(outputs[name], 'cpu') for name in ('key', 'frame_scores', 'order', 'score'))
         return Selection(int(key[0]), frame_scores, order[:budget], score)
 
     def _settings(self, grid: tuple[int, int], maps: tuple[int, int]) -> dict[str, Any]:
@@ -234,25 +234,25 @@ class Sparsifier:
                 'neighbours': neighbours(*grid, self._radius),
                 'hysteresis': self._hysteresis, 'alpha': self._alpha}
             found = self._settings_of[grid, maps] = {
-                name: placed(value, self._window.memory) for name, value in values.items()}
+                name: to_device(value, self._window.device) for name, value in values.items()}
         return found
 
 
-def placed(value: NDArray[Any] | Tensor, memory: str) -> Any:
+def to_device(value: NDArray[Any] | Tensor, device: str) -> Any:
     """Return a value as a NumPy array (`cpu`) or as a tensor on a device; copied if need be."""
-    if memory == 'cpu':
+    if device == 'cpu':
         return value.cpu().numpy() if isinstance(value, Tensor) else value
     if isinstance(value, Tensor):
-        return value.to(memory)
+        return value.to(device)
     # From pinned memory the host need not wait for the copy.
     pinned = torch.empty(value.shape, dtype=torch.from_numpy(np.empty(0, value.dtype)).dtype,
                          pin_memory=True)
     np.copyto(pinned.numpy(), value)
-    return pinned.to(memory, non_blocking=True)
+    return pinned.to(device, non_blocking=True)
 
 
-def stacked(values: Sequence[NDArray[Any] | Tensor], memory: str) -> Any:
-    """Return values of one shape on each other; see :func:`placed`."""
-    if memory == 'cpu':
-        return np.stack([placed(value, memory) for value in values])
-    return torch.stack([placed(value, memory) for value in values])
+def stack_on_device(values: Sequence[NDArray[Any] | Tensor], device: str) -> Any:
+    """Stack values of the same shape on a device; see :func:`to_device`."""
+    if device == 'cpu':
+        return np.stack([to_device(value, device) for value in values])
+    return torch.stack([to_device(value, device) for value in values])

@@ -29,7 +29,7 @@ from vts_ros.lab.rivals.registry import BASELINES, Method
 from vts_ros.lab.scenes.cells import overlaps
 from vts_ros.lab.teacher import Found, KINDS, RoadUser, SURE
 from vts_ros.pipeline.frames import Frame
-from vts_ros.sparsify import Evidence, Proposal, Sparsifier, token_budget
+from vts_ros.sparsify import Proposal, Sparsifier, token_budget, WindowFeatures
 from vts_ros.sparsify.proposal_network import load_net
 from vts_ros.sparsify.token_grid import area_weights
 from vts_ros.sparsify.window_step import WINDOW_INPUTS, WINDOW_OUTPUTS, WindowStep
@@ -408,13 +408,13 @@ def _rivals() -> list[Method]:
     return [method for method in BASELINES if method.name in RIVALS]
 
 
-def _evidence(window: Sequence[Look], network: str, grid: Grid) -> Evidence:
+def _evidence(window: Sequence[Look], network: str, grid: Grid) -> WindowFeatures:
     """Return what EVS, VidCom2 and chance look at: embeddings stand for visual tokens."""
     proposals = tuple(look.proposals[network] for look in window)
     maps = np.stack([np.asarray(proposal.embedding) for proposal in proposals])
     rows, columns = (area_weights(tokens, cells) for tokens, cells in zip(grid, maps.shape[2:]))
     tokens = (rows @ maps @ columns.T).reshape(*maps.shape[:2], -1).transpose(0, 2, 1)
-    return Evidence(np.stack([look.thumbnail for look in window]), proposals,
+    return WindowFeatures(np.stack([look.thumbnail for look in window]), proposals,
                     np.ascontiguousarray(tokens), grid)
 
 

@@ -24,7 +24,7 @@ from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, WindowTruth
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.sparsify import Evidence, token_budget
+from vts_ros.sparsify import token_budget, WindowFeatures
 from vts_ros.vlm import Prepared
 from vts_ros.vlm.answers import AFTER_RISK, Answer, parse
 from vts_ros.vlm.boxes import PictureSize
@@ -50,7 +50,7 @@ EntryId = tuple[str, int, float]
 class EvaluatedWindow(NamedTuple):
     """A window as the methods and the language model get it, and what is true about it."""
 
-    evidence: Evidence
+    evidence: WindowFeatures
     prepared: Prepared
     truth: WindowTruth
     hard: bool
@@ -242,7 +242,7 @@ def prepare_last(pipeline: Pipeline, clip: Clip, length: int = 5) -> EvaluatedWi
     features = [vlm.encode(picture) for picture in pictures]
     grid = features[0].grid
     height, width = pictures[-1].shape[:2]
-    evidence = Evidence(
+    evidence = WindowFeatures(
         frames=pictures,
         proposals=tuple(pipeline.sparsifier.propose(picture) for picture in pictures),
         tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in features]),
@@ -277,7 +277,7 @@ def _answer(pipeline: Pipeline, windows: Sequence[EvaluatedWindow], entries: Seq
         scores.append(score(answers[job], windows[job[0]].truth))
 
 
-def _select(evidence: Evidence, entry: Entry, tally: _Tally) -> Keep | None:
+def _select(evidence: WindowFeatures, entry: Entry, tally: _Tally) -> Keep | None:
     budget = token_budget(len(evidence.proposals), evidence.grid, entry.ratio)
     start_sec = time.perf_counter()
     keep = entry.method.keep(evidence, budget, entry.choice)

@@ -39,7 +39,7 @@ from vts_ros.lab.rivals.registry import Method, methods
 from vts_ros.lab.scenes.cells import true_saliency
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.sparsify import Evidence, Sparsifier, token_budget
+from vts_ros.sparsify import Sparsifier, token_budget, WindowFeatures
 
 PAGE, PLOT, DATA = 'proposal.md', 'proposal.png', 'proposal.json'
 METRICS = {'risk_accuracy': 'Risk level right', 'object_accuracy': 'Risk object right',
@@ -223,9 +223,9 @@ def _rows(networks: Mapping[str, Sparsifier], about: Mapping[str, str]) -> dict[
 
 
 def _propose(windows: Sequence[EvaluatedWindow], rows: Mapping[str, Row]
-             ) -> dict[str, list[Evidence]]:
+             ) -> dict[str, list[WindowFeatures]]:
     """Return what each row looks at; several rows share a network, which looks once."""
-    proposed: dict[int, list[Evidence]] = {id(None): [window.evidence for window in windows]}
+    proposed: dict[int, list[WindowFeatures]] = {id(None): [window.evidence for window in windows]}
     evidence_of = {}
     for name, row in rows.items():
         sparsifier = row.sparsifier
@@ -237,12 +237,12 @@ def _propose(windows: Sequence[EvaluatedWindow], rows: Mapping[str, Row]
     return evidence_of
 
 
-def _proposals_of(sparsifier: Sparsifier, window: EvaluatedWindow) -> Evidence:
+def _proposals_of(sparsifier: Sparsifier, window: EvaluatedWindow) -> WindowFeatures:
     return window.evidence._replace(proposals=tuple(
         sparsifier.propose(picture) for picture in window.evidence.frames))
 
 
-def _with_true_saliency(evidence: Evidence, window: EvaluatedWindow) -> Evidence:
+def _with_true_saliency(evidence: WindowFeatures, window: EvaluatedWindow) -> WindowFeatures:
     """Put the truth in the place of the saliency."""
     return evidence._replace(proposals=tuple(
         proposal._replace(saliency=true_saliency(truth, *proposal.saliency.shape))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.rivals.ranking import ascending, evenly, spread
 from vts_ros.rgb import check_rgb
-from vts_ros.sparsify.selection import Evidence, Proposal, Selection, token_budget
+from vts_ros.sparsify.selection import Proposal, Selection, token_budget, WindowFeatures
 
 
 class RandomSelector:
@@ -50,12 +50,12 @@ class RandomSelector:
         return Selection(frames - 1, np.zeros(frames, np.float32), keep, score)
 
 
-def rng_of_window(evidence: Evidence, seed: int) -> np.random.Generator:
+def rng_of_window(evidence: WindowFeatures, seed: int) -> np.random.Generator:
     """Return a random generator that depends on the pictures and the seed, not on calls before."""
     return np.random.default_rng((seed, zlib.crc32(evidence.frames.tobytes())))
 
 
-def random(evidence: Evidence, budget: int, seed: int = 0) -> NDArray[np.int32]:
+def random(evidence: WindowFeatures, budget: int, seed: int = 0) -> NDArray[np.int32]:
     """
     Keep tokens at random, equally many of every frame.
 
@@ -66,7 +66,7 @@ def random(evidence: Evidence, budget: int, seed: int = 0) -> NDArray[np.int32]:
     return ascending(evenly(score)[:budget])
 
 
-def downsample(evidence: Evidence, budget: int) -> NDArray[np.int32]:
+def downsample(evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
     """
     Keep a coarser grid of tokens of every frame.
 
@@ -82,7 +82,7 @@ def downsample(evidence: Evidence, budget: int) -> NDArray[np.int32]:
         for frame in range(frames)]))
 
 
-def newest(evidence: Evidence, budget: int) -> NDArray[np.int32]:
+def newest(evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
     """
     Keep the newest frames whole.
 

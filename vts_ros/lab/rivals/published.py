@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.rivals.ranking import apportion, ascending, cosine, evenly, ranked, unit
-from vts_ros.sparsify.selection import Evidence
+from vts_ros.sparsify.selection import WindowFeatures
 
 #: Frames of a group in DyCoke; the first of each is kept whole.
 _GROUP = 4
@@ -27,7 +27,7 @@ _TEMPERATURE = 0.01
 _PIVOTS = 4
 
 
-def evs(evidence: Evidence, budget: int) -> NDArray[np.int32] | None:
+def evs(evidence: WindowFeatures, budget: int) -> NDArray[np.int32] | None:
     """
     Keep the first frame and whatever differs most from the frame before it.
 
@@ -39,7 +39,7 @@ def evs(evidence: Evidence, budget: int) -> NDArray[np.int32] | None:
     return _changes(evidence.tokens, budget)
 
 
-def evs_newest(evidence: Evidence, budget: int) -> NDArray[np.int32] | None:
+def evs_newest(evidence: WindowFeatures, budget: int) -> NDArray[np.int32] | None:
     """
     Keep the newest frame and whatever differs most from the frame after it.
 
@@ -62,7 +62,7 @@ def _changes(tokens: NDArray[np.float32], budget: int) -> NDArray[np.int32] | No
     return ascending(ranked(np.concatenate([anchor, change]))[:budget])
 
 
-def dycoke(evidence: Evidence, budget: int) -> NDArray[np.int32] | None:
+def dycoke(evidence: WindowFeatures, budget: int) -> NDArray[np.int32] | None:
     """
     Keep every fourth frame, and equally many tokens of the others: those that differ most.
 
@@ -79,7 +79,7 @@ def dycoke(evidence: Evidence, budget: int) -> NDArray[np.int32] | None:
         for frame in range(frames)])
 
 
-def dtd(evidence: Evidence, budget: int) -> NDArray[np.int32] | None:
+def dtd(evidence: WindowFeatures, budget: int) -> NDArray[np.int32] | None:
     """
     Keep the first frame, and equally many tokens of the others: those that differ most.
 
@@ -112,7 +112,7 @@ def _anchored(tokens: NDArray[np.float32], budget: int,
     return ascending(np.concatenate(kept))
 
 
-def vidcom2(evidence: Evidence, budget: int) -> NDArray[np.int32]:
+def vidcom2(evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
     """
     Keep what is unlike the middle of the video and of its frame; unusual frames keep more.
 
@@ -147,7 +147,7 @@ def _closeness(features: NDArray[np.float64],
     return result
 
 
-def dart(evidence: Evidence, budget: int) -> NDArray[np.int32]:
+def dart(evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
     """
     Keep a few pivots of every frame and what least resembles any of them.
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.rivals import baselines, published
 from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.selection import Evidence
+from vts_ros.sparsify.selection import WindowFeatures
 
-#: Evidence and budget B in; ascending int32 [B] out, or None where B cannot be met.
-Choose = Callable[[Evidence, int], NDArray[np.int32] | None]
+#: Features of a window and budget B in; ascending int32 [B] out, or None where B cannot be met.
+Choose = Callable[[WindowFeatures, int], NDArray[np.int32] | None]
 Group = Literal['baseline', 'vts', 'key', 'share', 'score', 'radius']
 
 RANDOM_SEEDS = 5
@@ -52,7 +52,8 @@ class Method:
     fit: str
     choices: tuple[Choose, ...]
 
-    def keep(self, evidence: Evidence, budget: int, choice: int = 0) -> NDArray[np.int32] | None:
+    def keep(self, evidence: WindowFeatures, budget: int, choice: int = 0
+             ) -> NDArray[np.int32] | None:
         """
         Return exactly so many tokens to keep, or None where the method cannot.
 
@@ -114,25 +115,25 @@ class _Variant(NamedTuple):
 
     group: Group
     about: str
-    key: Callable[[Evidence], int] | None = None
+    key: Callable[[WindowFeatures], int] | None = None
     alpha: float | None = None
     search_radius: int | None = None
     shares: tuple[float, float] | None = None
 
 
-def _newest_key(evidence: Evidence) -> int:
+def _newest_key(evidence: WindowFeatures) -> int:
     return len(evidence.proposals) - 1
 
 
-def _oldest_key(evidence: Evidence) -> int:
+def _oldest_key(evidence: WindowFeatures) -> int:
     return 0
 
 
-def _random_key(evidence: Evidence) -> int:
+def _random_key(evidence: WindowFeatures) -> int:
     return int(baselines.rng_of_window(evidence, RANDOM_SEEDS).integers(len(evidence.proposals)))
 
 
-def _oracle_key(evidence: Evidence) -> int:
+def _oracle_key(evidence: WindowFeatures) -> int:
     """Return the frame that really shows most of the risk object, the newest without one."""
     if evidence.object_area is None:
         raise ValueError('an oracle needs the truth about the window')
@@ -196,7 +197,7 @@ def _choose(sparsifier: Sparsifier, variant: _Variant) -> Choose:
         alpha=variant.alpha, search_radius=variant.search_radius, shares=variant.shares,
         hysteresis=None if variant.key is None else _NEVER)
 
-    def choose(evidence: Evidence, budget: int) -> NDArray[np.int32]:
+    def choose(evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
         ratio = budget / (len(evidence.proposals) * evidence.grid[0] * evidence.grid[1])
         # A key frame so far that no other can take over from is the key frame.
         key = None if variant.key is None else variant.key(evidence)
