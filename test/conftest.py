@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 import os
 from pathlib import Path
 import signal
@@ -15,6 +16,7 @@ import tempfile
 import time
 
 from hypothesis import HealthCheck, settings
+from preloaded import Preloaded, Started
 import pytest
 from ros_domains import own_domain
 
@@ -42,15 +44,30 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: What every process that is started here has in its environment.
+_EVERY = {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1',
+          'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+
+
+@lru_cache(maxsize=1)
+def preloaded() -> Preloaded:
+    """Return the process from which others are forked; loads at the first call."""
+    return Preloaded({**os.environ, **_EVERY})
+
+
 class Process:
     """A Python module that runs as a process; its output goes to a file."""
 
     def __init__(self, module: str, arguments: list[str], env: Mapping[str, str]) -> None:
         with tempfile.NamedTemporaryFile(prefix='vts_test_', suffix='.log', delete=False) as log:
             self._log = Path(log.name)
-            self._process = subprocess.Popen(
-                [sys.executable, '-m', module, *arguments], env=dict(env), cwd=ROOT, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True)
+            self._process: subprocess.Popen[bytes] | Started
+            if module.startswith('vts_ros.') and preloaded().fits(env):
+                self._process = preloaded().start(module, arguments, env, self._log)
+            else:
+                self._process = subprocess.Popen(
+                    [sys.executable, '-m', module, *arguments], env=dict(env), cwd=ROOT,
+                    stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
     @property
     def pid(self) -> int:
@@ -101,13 +118,7 @@ class Ros:
 
     def __init__(self, domain: int) -> None:
         self.domain = domain
-        self.env = {
-            **os.environ,
-            'ROS_DOMAIN_ID': str(domain),
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-            'OMP_NUM_THREADS': '1',
-            'PYTHONUNBUFFERED': '1',
-        }
+        self.env = {**os.environ, 'ROS_DOMAIN_ID': str(domain), **_EVERY}
         self._processes: list[Process] = []
         # The test itself is a participant of the domain as well.
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

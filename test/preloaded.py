@@ -1,0 +1,134 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Starts modules as processes that have torch and transformers loaded already.
+
+A node needs four seconds of a core to import them, and the tests start about a hundred. So one
+process imports them and does nothing else; each start is a fork of it, which then runs its module
+as `python -m` does: in an own session, with its own output, environment and exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import json
+import os
+from pathlib import Path
+import runpy
+import subprocess
+import sys
+import time
+from typing import Any, IO
+
+ROOT = Path(__file__).resolve().parents[1]
+#: What takes the time. Not ONNX Runtime, which is to be told before it is imported that it sends
+#: nothing, and nothing of the package, whose modules are to begin at their beginning.
+LOADED = ('torch', 'transformers.modeling_utils')
+#: Variables that nothing of this reads: the others must be those with which it was loaded.
+_READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_')
+
+def _fixed(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith(_READ_LATER)}
+
+
+class Preloaded:
+    """
+    A process that waits to be forked.
+
+    Parameters
+    ----------
+    env
+        Environment in which it loads; only what has the same can be started from it.
+
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = _fixed(env)
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__))], env=dict(env), cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+    def fits(self, env: Mapping[str, str]) -> bool:
+        """Return whether a process with such an environment can be started from it."""
+        return _fixed(env) == self._env
+
+    def start(self, module: str, arguments: list[str], env: Mapping[str, str],
+              log: Path) -> Started:
+        """Run a module; what it writes goes to the end of a file."""
+        return Started(self, self.ask('start', module, arguments, dict(env), str(log)))
+
+    def ask(self, *order: Any) -> Any:
+        """Have it do something, and return what it says."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + '\n')
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+class Started:
+    """What was started, with the methods of ``subprocess.Popen``."""
+
+    def __init__(self, parent: Preloaded, pid: int) -> None:
+        self._parent, self.pid = parent, pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code if it has ended."""
+        if self.returncode is None:
+            self.returncode = self._parent.ask('poll', self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit code."""
+        begin = time.monotonic()
+        while (code := self.poll()) is None:
+            if timeout is not None and time.monotonic() - begin > timeout:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.02)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _poll(pid: int) -> int | None:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def _serve(orders: IO[str], answers: IO[str]) -> tuple[str, list[str]]:
+    """Do what is ordered; return, in a new process alone, the module to run and its arguments."""
+    for order in orders:
+        kind, *given = json.loads(order)
+        answer = _poll(*given) if kind == 'poll' else os.fork()
+        if answer == 0 and kind == 'start':
+            return _begin(*given)
+        answers.write(json.dumps(answer) + '\n')
+        answers.flush()
+    sys.exit()
+
+
+def _begin(module: str, arguments: list[str], env: dict[str, str],
+           log: str) -> tuple[str, list[str]]:
+    os.setsid()
+    output, nothing = os.open(log, os.O_WRONLY | os.O_APPEND), os.open(os.devnull, os.O_RDONLY)
+    for new, old in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(new, old)
+    os.environ.clear()
+    os.environ.update(env)
+    return module, arguments
+
+
+if __name__ == '__main__':
+    for name in LOADED:
+        __import__(name)
+    # Copies: the first three files are those of what is started.
+    chosen, rest = _serve(os.fdopen(os.dup(0)), os.fdopen(os.dup(1), 'w'))
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(0), os.fdopen(1, 'w', buffering=1), os.fdopen(2, 'w', buffering=1))
+    sys.path[0] = str(ROOT)
+    sys.argv = [chosen, *rest]
+    runpy.run_module(chosen, run_name='__main__', alter_sys=True)
