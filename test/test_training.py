@@ -236,13 +236,18 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         fit([nn.Linear(2, 2)], losses, Schedule(5), path, 'test')
 
 
-@pytest.fixture
-def roads() -> RoadPictures:
+def make_roads() -> RoadPictures:
     """Return pictures of real roads as the training takes them, one with a car in it."""
     rng = np.random.default_rng(0)
     pictures = [np.repeat(rng.integers(0, 256, (180, 320, 1), np.uint8), 3, 2) for _ in range(2)]
     return RoadPictures([[(pictures[0], [RoadUser('car', 0.25, (0.4, 0.5, 0.6, 0.8))]),
                           (pictures[1], [])]])
+
+
+@pytest.fixture
+def roads() -> RoadPictures:
+    """Return such pictures for one test."""
+    return make_roads()
 
 
 def test_pictures_of_roads_are_packed_as_they_come() -> None:
@@ -262,34 +267,46 @@ def test_pictures_of_roads_are_packed_as_they_come() -> None:
     assert max(most) <= 2
 
 
+#: A few steps on a few pictures of every kind.
+RECIPE = Recipe(rendered=4, over=4, steps=2, batch=4)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run: its state in ``work``, the network in ``out``."""
+    run = tmp_path_factory.mktemp('proposal')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labelled_pictures, '_SHARD', 4)
+        train_proposal(run / 'out', run / 'work', RECIPE, make_roads())
+    return run
+
+
+@pytest.mark.slow
 def test_a_run_with_something_else_to_learn_from_is_not_gone_on_with(
-        tmp_path: Path, roads: RoadPictures, monkeypatch: pytest.MonkeyPatch) -> None:
+        trained: Path, tmp_path: Path, roads: RoadPictures,
+        monkeypatch: pytest.MonkeyPatch) -> None:
     """The second detector would get the network of the first one, and its name beside it."""
-    monkeypatch.setattr(labelled_pictures, '_SHARD', 2)
-    recipe = Recipe(rendered=2, over=0, steps=1, batch=2)
-    train_proposal(tmp_path / 'out', tmp_path / 'work', recipe, roads)
+    monkeypatch.setattr(labelled_pictures, '_SHARD', 4)
     picture = np.zeros((180, 320, 3), np.uint8)
     others = RoadPictures([[(picture, [RoadUser('person', 0.9, (0.4, 0.5, 0.6, 0.8))])]])
     assert others.fingerprint() != roads.fingerprint()
     with pytest.raises(ValueError, match='with other roads: remove it'):
-        train_proposal(tmp_path / 'other', tmp_path / 'work', recipe, others)
+        train_proposal(tmp_path / 'other', trained / 'work', RECIPE, others)
     assert not (tmp_path / 'other' / 'frame.onnx').exists()
 
 
 @pytest.mark.slow
-def test_the_proposal_network_trains_and_exports(
-        tmp_path: Path, roads: RoadPictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelled_pictures, '_SHARD', 4)
-    recipe = Recipe(rendered=4, over=4, steps=2, batch=4)
-    train_proposal(tmp_path / 'out', tmp_path / 'work', recipe, roads)
+def test_the_proposal_network_trains_and_exports(trained: Path, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     for graph in ('frame', 'window', 'window_by_counting'):
-        assert (tmp_path / 'out' / f'{graph}.onnx').exists()
-    assert json.loads((tmp_path / 'out' / NOTE).read_text()) == {
+        assert (trained / 'out' / f'{graph}.onnx').exists()
+    assert json.loads((trained / 'out' / NOTE).read_text()) == {
         'rendered': 4, 'over': 4, 'steps': 2, 'batch': 4, 'learning_rate': 1e-3, 'seed': 0,
         'roads': 2, 'backbone': ''}
     # What it was is where another run begins.
-    start = tmp_path / 'out' / 'frame.onnx'
-    train_proposal(tmp_path / 'again', tmp_path / 'more', replace(recipe, steps=0, over=0),
+    monkeypatch.setattr(labelled_pictures, '_SHARD', 4)
+    start = trained / 'out' / 'frame.onnx'
+    train_proposal(tmp_path / 'again', tmp_path / 'more', replace(RECIPE, steps=0, over=0),
                    start=start)
     again, before = load_net(tmp_path / 'again' / 'frame.onnx'), load_net(start)
     frame = torch.randint(0, 256, (1, 90, 160, 3), dtype=torch.uint8)
