@@ -268,16 +268,16 @@ def test_a_form_that_is_enforced_changes_nothing_for_a_model_that_keeps_to_it(
 
 def test_what_follows_a_thought_that_the_template_opens_is_no_answer_before_its_end(
         frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
-    held = Pipeline.load(PipelineConfig(threads=1, structured=True, max_new_tokens=40))
-    monkeypatch.setattr(held.vlm.tokenizer, 'chat_template',
-                        f'{held.vlm.tokenizer.chat_template}<think>\n')
+    held, free = (Pipeline.load(PipelineConfig(
+        threads=1, structured=structured, max_new_tokens=40)) for structured in (True, False))
+    for pipeline in (held, free):
+        monkeypatch.setattr(pipeline.vlm.tokenizer, 'chat_template',
+                            f'{pipeline.vlm.tokenizer.chat_template}<think>\n')
     assert held.describe(frames[:1]).answer.risk != 'unknown'
     # The same text of a model that is free to think may be a draft.
-    generate = held.vlm.generate_batch
-    monkeypatch.setattr(held.vlm, 'generate_batch', lambda *args, **options: generate(
-        *args, **{**options, 'in_form': True}))
-    held.config = replace(held.config, structured=False)
-    assert held.describe(frames[:1]).answer == Answer()
+    monkeypatch.setattr(free.vlm, 'generate_batch', lambda *args, **options: (
+        held.vlm.generate_batch(*args, **{**options, 'in_form': True})))
+    assert free.describe(frames[:1]).answer == Answer()
 
 
 def test_other_prompts_bring_the_form_of_their_boxes(

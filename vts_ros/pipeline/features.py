@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.frames import Frame, Window
-from vts_ros.pipeline.guard import Guard
+from vts_ros.pipeline.guard import Guard, holds
 from vts_ros.pipeline.steps import Step, steps_of
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.selection import joined
@@ -235,6 +235,12 @@ class FrameCache:
         looks = [self.look(frame, watch) for frame in window]
         self._shrink_to(window)
         return looks
+
+    def knows(self, evidence: Sequence[NDArray[np.float64] | None]) -> bool | None:
+        """Return whether pictures with such evidence are known; None where nobody can tell."""
+        if self.guard is None:
+            return None
+        return holds(self.guard, [measured for measured in evidence if measured is not None])
 
     def find(self, key: tuple[str, int]) -> Frame | None:
         """Return a frame that is held, by camera and stamp."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-import logging
 import time
 from typing import Any, TypeVar
 
@@ -29,24 +28,22 @@ from vts_ros.pipeline.context import (
     WindowReader,
 )
 from vts_ros.pipeline.cost import kv_token_bytes
-from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
+from vts_ros.pipeline.deadline import Deadline, Plan
 from vts_ros.pipeline.early_risk import EarlyRisk, told_to_all
-from vts_ros.pipeline.features import BrokenFrame, FrameCache, StepEntry, Stopwatch
+from vts_ros.pipeline.features import BrokenFrame, FrameCache, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
-from vts_ros.pipeline.guard import Guard, holds, NOTHING_KNOWN, UNLIKE_TRAINING
-from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.guard import Guard, NOTHING_KNOWN
+from vts_ros.pipeline.report import SceneReport
+from vts_ros.pipeline.report_writer import ReportWriter
 from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
-from vts_ros.pipeline.steps import places
 from vts_ros.pipeline.window_notes import WindowNotes
-from vts_ros.pipeline.window_planner import facts_length, WindowPlanner
+from vts_ros.pipeline.window_planner import WindowPlanner
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
-from vts_ros.vlm.answers import Answer, inspect, Parsed, schema, THOUGHT
-from vts_ros.vlm.boxes import PictureSize, UnitWatch
+from vts_ros.vlm.answers import Answer, schema
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.taught_questions import TaughtQuestions
-from vts_ros.vlm.video_steps import VideoStep
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
            'PipelineConfig', 'without_broken']
@@ -56,9 +53,6 @@ OnReport = Callable[[SceneReport], None]
 OnAnswer = Callable[[Answer], None]
 OnBroken = Callable[[BrokenFrame], None]
 Result = TypeVar('Result')
-
-_logger = logging.getLogger(__name__)
-
 
 def without_broken(window: Window, on_broken: OnBroken, run: Callable[[list[Frame]], Result]
                    ) -> Result | None:
@@ -130,14 +124,12 @@ class Pipeline:
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
+        self.writer = self._make_writer()
         self._notes = WindowNotes(
             kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
         self._deadline = Deadline(config.min_keep_ratio)
         self.drafts = Drafts() if config.draft and isinstance(language_model, Vlm) else None
         self._counters: Counter[str] = Counter()
-        self._units = UnitWatch()
-        # Whether the prompt opens a thought; None before somebody asked.
-        self._is_thought: bool | None = None
         # Those that an enforced form names.
         self._cameras: tuple[str, ...] = ()
 
@@ -238,11 +230,11 @@ class Pipeline:
             if not why:
                 return self.speaking.confirm(window, now, watch.total())
             until_risk = self.speaking.until_risk(
-                self.speaking.take(why), now, self._begins_in_thought(), stop)
+                self.speaking.take(why), now, self.writer.begins_in_thought, stop)
         is_timed = self.config.deadline_ms > 0.0
+        planner = self._planner(is_timed)
         prepared = self.reader.read(
-            window, self.description_prompt(window, vehicle), self._planner(is_timed), watch,
-            share=False)
+            window, self.description_prompt(window, vehicle), planner, watch, share=False)
         self._notes.look(prepared)
         options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
         early = self._early_risk(prepared, watch, stop, on_risk)
@@ -261,7 +253,8 @@ class Pipeline:
         is_stopped = stop is not None and stop()
         if is_timed and not is_stopped:
             if is_whole:
-                self._note(prepared, generation, latency_ms)
+                planner.note(prepared, generation, latency_ms,
+                             getattr(self.language_model, 'tokenizer', None))
             self._counters['deadline_windows'] += 1
             self._counters['deadline_misses'] += latency_ms['total'] > self.config.deadline_ms
         # Where the answer is not in the form, the level is known when all of it is there.
@@ -282,11 +275,12 @@ class Pipeline:
             if on_risk is None or is_mute or (stop is not None and stop()):
                 return
             so_far = watch.total()
-            on_risk(replace(self._report(prepared, answer, so_far), is_partial=True,
-                            time_to_risk_ms=so_far['total']))
+            on_risk(replace(
+                self.writer.report(prepared, answer, self.knows(prepared), so_far),
+                is_partial=True, time_to_risk_ms=so_far['total']))
 
-        return EarlyRisk(lambda text: self._inspect(prepared, text).answer, tell, self.clock,
-                         is_thought=self._begins_in_thought())
+        return EarlyRisk(lambda text: self.writer.read(prepared, text), tell, self.clock,
+                         is_thought=self.writer.begins_in_thought)
 
     def _growing(self, prepared: PreparedWindow, on_answer: OnAnswer) -> OnText:
         """Return what reads an answer anew with each piece of it."""
@@ -295,7 +289,7 @@ class Pipeline:
         def on_text(piece: str) -> None:
             nonlocal text
             text += piece
-            on_answer(self._inspect(prepared, text).answer)
+            on_answer(self.writer.read(prepared, text))
 
         return on_text
 
@@ -304,7 +298,7 @@ class Pipeline:
         looks = self.cache.look_all(window, watch)
         if isinstance(self.reader, CausalReader):
             self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch)
-        return moment_of(looks, self._knows([look.evidence for look in looks]), vehicle)
+        return moment_of(looks, self.cache.knows([look.evidence for look in looks]), vehicle)
 
     def ask(self, window: Window, question: str, stop: Stop | None = None,
             vehicle: Vehicle | None = None, on_text: OnText | None = None) -> str:
@@ -403,72 +397,18 @@ class Pipeline:
                log_probabilities: NDArray[np.float32] | None,
                latency_ms: dict[str, float]) -> SceneReport:
         """Return the report about an answer, ``unknown`` where the model must not speak."""
-        answer = self._answer(prepared, generation.text)
-        is_known = self.knows(prepared)
-        if is_known is False:
-            answer = Answer(description=NOTHING_KNOWN, explanation=UNLIKE_TRAINING)
-        confidence = None
+        report = self.writer.final_report(
+            prepared, generation, self.knows(prepared), latency_ms)
         # How sure a model is of an answer that is not known says nothing of the road.
-        if self.calibration and log_probabilities is not None and answer.risk != 'unknown':
-            confidence = self.calibration.confidence(
-                generation, log_probabilities, self.vlm.tokenizer)
-        return replace(
-            self._report(prepared, answer, latency_ms), answer_tokens=len(generation.token_ids),
-            confidence=confidence,
-            rejected_output=generation.text if is_known is False else None)
-
-    def _report(self, prepared: PreparedWindow, answer: Answer, latency_ms: dict[str, float]
-                ) -> SceneReport:
-        """Return what a report says whatever the model wrote, with an answer."""
-        frames = prepared.frames
-        key = prepared.key_frame
-        return SceneReport(
-            stamp=frames[-1].stamp_ns,
-            frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in frames),
-            key_frame=KeyFrame(key.camera, key.stamp_ns, frames.index(key)),
-            answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
-            grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
-            steps=places([entry.frames for entry in prepared.entries], frames)
-            if self.language_model.step_frames > 1 else (),
-            latency_ms=latency_ms, model=self.language_model.name,
-            pruning=self.language_model.pruning,
-            engine=self.sparsifier.engine, in_distribution=self.knows(prepared),
-            size=prepared.entries[-1].size)
-
-    def _inspect(self, prepared: PreparedWindow, text: str) -> Parsed:
-        """Read an answer about a window, perhaps one that is cut off."""
-        newest = {entry.frame.camera: entry for entry in prepared.entries}
-
-        def read(entry: StepEntry) -> Parsed:
-            height, width = entry.size
-            return inspect(
-                text, self.prompts.description.box,
-                PictureSize(self.language_model.seen_size(entry.features), (width, height)),
-                is_thought=self._begins_in_thought())
-
-        parsed = read(prepared.newest)
-        # The box is in the picture of its own camera, which may have another size.
-        own = newest.get(parsed.answer.camera or '')
-        return parsed if own is None or own is prepared.newest else read(own)
-
-    def _answer(self, prepared: PreparedWindow, text: str) -> Answer:
-        """Return what a text says; once, that its boxes are in another unit than asked for."""
-        answer, problems = self._inspect(prepared, text)
-        is_astray = not {'bad box', 'other unit'}.isdisjoint(problems)
-        if (is_astray or answer.box is not None) and self._units.note(is_astray):
-            _logger.warning(
-                'most boxes of %s are in another unit than it is asked for: say box_scale in a '
-                'prompt file (vlm.prompts), see docs/models.md', self.language_model.name)
-        return answer
+        if not self.calibration or log_probabilities is None or report.answer.risk == 'unknown':
+            return report
+        return replace(report, confidence=self.calibration.confidence(
+            generation, log_probabilities, self.vlm.tokenizer))
 
     def knows(self, prepared: PreparedWindow) -> bool | None:
         """Return whether the model knows such pictures; None where nobody can tell."""
-        return self._knows([measured for entry in prepared.entries for measured in entry.evidence])
-
-    def _knows(self, evidence: Sequence[NDArray[np.float64] | None]) -> bool | None:
-        if self.guard is None:
-            return None
-        return holds(self.guard, [measured for measured in evidence if measured is not None])
+        return self.cache.knows(
+            [measured for entry in prepared.entries for measured in entry.evidence])
 
     def frames_of(self, report: SceneReport) -> list[Frame | None]:
         """Return the frames of the last report; None for those that are no longer held."""
@@ -489,8 +429,8 @@ class Pipeline:
             check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box))
-            self.prompts, self._units, self._cameras = asked, UnitWatch(), ()
-            self._is_thought = None
+            self.prompts, self._cameras = asked, ()
+            self.writer = self._make_writer()
             if self.speaking is not None:
                 self.speaking.forget()
             self.config = replace(self.config, language=language, prompts=prompts)
@@ -569,36 +509,15 @@ class Pipeline:
         """Free the memory of the models; the pipeline cannot be used afterwards."""
         self.clear()
         self.language_model.close()
-        del self.cache, self.reader, self.language_model, self.sparsifier
+        del self.cache, self.reader, self.writer, self.language_model, self.sparsifier
+
+    def _make_writer(self) -> ReportWriter:
+        return ReportWriter(self.language_model, self.sparsifier, self.prompts.description,
+                            self.config.structured)
 
     def _planner(self, is_timed: bool) -> WindowPlanner:
         return WindowPlanner(Plan(self.config.keep_ratio, self.config.max_new_tokens),
                              self._deadline if is_timed else None, self.config.deadline_ms)
-
-    def _note(self, prepared: PreparedWindow, generation: Generation,
-              latency_ms: dict[str, float]) -> None:
-        """Have the deadline learn from an answer; without its tokens there is nothing to learn."""
-        written, longest = len(generation.token_ids), prepared.plan.max_new_tokens
-        if not written:
-            return
-        read = prepared.prefix.length if prepared.prefix is not None else 0
-        self._deadline.note(AnswerTiming(
-            0 if read else generation.visual_tokens, generation.prompt_tokens - read, written,
-            facts=facts_length(generation, getattr(self.language_model, 'tokenizer', None)),
-            whole=written < longest or longest == self.config.max_new_tokens,
-            prefill_ms=latency_ms['prefill'], decode_ms=latency_ms['decode'],
-            total_ms=latency_ms['total']))
-
-    def _begins_in_thought(self) -> bool:
-        """Return whether answers begin in a thought: an enforced form has no room for one."""
-        if self.config.structured or not isinstance(self.language_model, Vlm):
-            return False
-        if self._is_thought is None:
-            *_, end = self.language_model.texts(
-                [''] if self.language_model.step_frames == 1 else [VideoStep(0.0)],
-                self.prompts.description)
-            self._is_thought = end.rstrip().endswith(THOUGHT[0])
-        return self._is_thought
 
 
 def check_language(language: str, taught: TaughtQuestions | None, model: str) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vts_ros.pipeline.confidence import Tokenizer
-from vts_ros.pipeline.deadline import Deadline, Plan
+from vts_ros.pipeline.context import PreparedWindow
+from vts_ros.pipeline.deadline import AnswerTiming, Deadline, Plan
 from vts_ros.pipeline.features import StepEntry
 from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import has_facts
@@ -31,6 +32,20 @@ class WindowPlanner:
         return self.deadline.plan(
             self.deadline_ms, self.most, visual_tokens=visual_tokens,
             risk=max(float(entry.proposal.saliency.max()) for entry in newest.values()))
+
+    def note(self, prepared: PreparedWindow, generation: Generation,
+             latency_ms: dict[str, float], tokenizer: Tokenizer | None) -> None:
+        """Have the deadline learn from an answer; without its tokens there is nothing to learn."""
+        written, longest = len(generation.token_ids), prepared.plan.max_new_tokens
+        if self.deadline is None or not written:
+            return
+        read = prepared.prefix.length if prepared.prefix is not None else 0
+        self.deadline.note(AnswerTiming(
+            0 if read else generation.visual_tokens, generation.prompt_tokens - read, written,
+            facts=facts_length(generation, tokenizer),
+            whole=written < longest or longest == self.most.max_new_tokens,
+            prefill_ms=latency_ms['prefill'], decode_ms=latency_ms['decode'],
+            total_ms=latency_ms['total']))
 
 
 def facts_length(generation: Generation, tokenizer: Tokenizer | None) -> int:
