@@ -114,7 +114,7 @@ def use_here(place: Path) -> None:
     invalidate_caches()
     for name in PACKAGES:
         # A folder of this name, as in the root of the repository, may have been taken for it.
-        for module in [one for one in sys.modules if one.partition('.')[0] == name]:
+        for module in [loaded for loaded in sys.modules if loaded.partition('.')[0] == name]:
             del sys.modules[module]
         import_module(f'{name}.msg')
 

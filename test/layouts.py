@@ -44,7 +44,7 @@ def foxglove_topics(layout: str) -> tuple[dict[str, str], dict[str, list[str]]]:
             types[panel['topicToRender']] = messages.RISK
         else:
             for path in [panel['topicPath']] if kind == 'RawMessages' else [
-                    one['value'] for one in panel['paths']]:
+                    path['value'] for path in panel['paths']]:
                 topic, _, rest = path.partition('.')
                 fields.setdefault(topic, []).append(rest)
     assert _panels_of(json.loads(layout)['layout']) == list(panels)

@@ -355,12 +355,12 @@ def table() -> list[str]:
     """Return the table of docs/models.md: windows of 5 frames, 60 % kept, bfloat16."""
     lines = [HEAD, '|---' * HEAD.count(' | ') + '|---|']
     with TemporaryDirectory() as folder:
-        for name, one in PUBLISHED.items():
-            told = explain(str(one.save(Path(folder) / name)), [(1280, 720)],
+        for name, published in PUBLISHED.items():
+            told = explain(str(published.save(Path(folder) / name)), [(1280, 720)],
                            PipelineConfig(device='cpu', dtype='bfloat16'))
             camera, weights = told.cameras[0], told.weights
             lines.append('| ' + ' | '.join((
-                f'`{one.config["model_type"]}`', one.name.rpartition('/')[2],
+                f'`{published.config["model_type"]}`', published.name.rpartition('/')[2],
                 f'{camera.full_tokens:,}',
                 f'{camera.tokens} ({camera.grid[0]} x {camera.grid[1]})',
                 *map(readable, (told.kv_token_bytes, told.kept_tokens * told.kv_token_bytes,

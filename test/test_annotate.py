@@ -143,8 +143,8 @@ def test_bag_to_all_results(tmp_path: Path, pipeline: Pipeline) -> None:
     stamps = [START_NS + i * STEP_NS for i in (8, 10, 12, 14)]
     reports = [SceneReport.from_dict(json.loads(line))
                for line in (out / ANSWERS).read_text().splitlines()]
-    assert [one.stamp for one in reports] == [one.stamp for one in seen] == stamps
-    assert all(len(one.frames) == 5 and one.model == 'tiny' for one in reports)
+    assert [answered.stamp for answered in reports] == [known.stamp for known in seen] == stamps
+    assert all(len(answered.frames) == 5 and answered.model == 'tiny' for answered in reports)
     assert summary.counters['frames'] == 16
     assert summary.counters['admitted'] == 8
     assert sum(summary.risks.values()) == 4
@@ -153,9 +153,9 @@ def test_bag_to_all_results(tmp_path: Path, pipeline: Pipeline) -> None:
     assert len(film) == 3 * 0.4 * VIDEO_FPS + VIDEO_FPS
     assert film[0].shape[0] % 2 == film[0].shape[1] % 2 == 0
     with Bag(out / ANNOTATED_BAG) as opened:
-        count = {one.topic: one.msgcount for one in opened.connections}
-        lines = [opened.deserialize(data, one.msgtype).data
-                 for one, _, data in opened.messages(['/vts_node/report'])]
+        count = {connection.topic: connection.msgcount for connection in opened.connections}
+        lines = [opened.deserialize(data, connection.msgtype).data
+                 for connection, _, data in opened.messages(['/vts_node/report'])]
     assert count[COMPRESSED_TOPIC] == 16
     # On a slow machine, newer windows overtake some.
     given = 4 - summary.counters['overtaken']
@@ -163,8 +163,9 @@ def test_bag_to_all_results(tmp_path: Path, pipeline: Pipeline) -> None:
     assert len(lines) == given
     # In a recording they have the age at which the node would have said them.
     told = [json.loads(line) for line in lines]
-    assert all(one['age_ms'] > 0.0 for one in told)
-    assert all({**one, 'age_ms': None} in [report.to_dict() for report in reports] for one in told)
+    assert all(answer['age_ms'] > 0.0 for answer in told)
+    assert all({**answer, 'age_ms': None} in [report.to_dict() for report in reports]
+               for answer in told)
     for name in (SHEET, TIMELINE):
         assert decode_image((out / name).read_bytes()).std() > 10
     assert not list(out.glob('.unfinished*'))
@@ -177,7 +178,7 @@ def test_a_video_has_all_results_but_a_bag(tmp_path: Path, pipeline: Pipeline) -
     assert (out / ANNOTATED_BAG).exists()
     video = write_video(tmp_path / 'dash cam.mp4', range(0, 3200, 200))
     summary = annotate(video, out, pipeline)
-    assert [one.stamp for one in summary.reports] == [1_600_000_000 + 400_000_000 * i
+    assert [said.stamp for said in summary.reports] == [1_600_000_000 + 400_000_000 * i
                                                       for i in range(4)]
     assert summary.reports[0].cameras == ('dash_cam',)
     assert summary.counters['frames'] == 16
@@ -199,11 +200,11 @@ def test_broken_frame_costs_its_answers_only(tmp_path: Path, pipeline: Pipeline)
     """A cut JPEG in the drive is dropped, counted and told; answers go on."""
     bag, out = drive(tmp_path / 'bag', 20, broken=10), tmp_path / 'out'
     summary = annotate(bag, out, pipeline)
-    assert all(len(one.frames) == 5 for one in summary.reports)
+    assert all(len(said.frames) == 5 for said in summary.reports)
     bad = START_NS + 10 * STEP_NS
     assert summary.counters['broken'] == 1
     assert len(summary.reports) == 6
-    assert all(bad not in [frame.stamp for frame in one.frames] for one in summary.reports)
+    assert all(bad not in [frame.stamp for frame in said.frames] for said in summary.reports)
     assert '1' in Page(out / PAGE).text.split('could not be decoded')[1][:30]
 
 
@@ -368,8 +369,8 @@ def test_recorded_drives_are_annotated(tmp_path: Path, pipeline: Pipeline) -> No
         told = [SceneReport.from_dict(json.loads(line))
                 for line in (out / ANSWERS).read_text().splitlines()]
         assert len(told) == len(summary.reports) >= 1
-        assert all(ref.stamp in stamps for one in told for ref in one.frames)
-        assert all(one.answer.risk in RISK_LEVELS and one.model == 'tiny' for one in told)
+        assert all(ref.stamp in stamps for answer in told for ref in answer.frames)
+        assert all(answer.answer.risk in RISK_LEVELS and answer.model == 'tiny' for answer in told)
         assert decode_image((out / SHEET).read_bytes()).std() > 10
         with Bag(out / ANNOTATED_BAG) as opened:
             written = len(list(opened.messages(['/vts_node/report'])))
@@ -455,7 +456,7 @@ def test_no_box_is_drawn_where_nobody_knows_in_which_camera_it_lies() -> None:
     said = answer('high')
     told, bare = report(frames, said), report(frames, replace(said, box=None))
     assert np.array_equal(overlay(rgb, told), overlay(rgb, bare))
-    sheets = [contact_sheet([rgb], [one], ['1.0 s'], 'a drive') for one in (told, bare)]
+    sheets = [contact_sheet([rgb], [shown], ['1.0 s'], 'a drive') for shown in (told, bare)]
     assert np.array_equal(sheets[0], sheets[1])
 
 

@@ -129,7 +129,7 @@ def test_a_console_without_the_signs_shows_others(
     shown, errors = process.communicate(timeout=500.0)
     assert process.returncode == 0, errors
     assert '????' in shown.decode(encoding)
-    assert {one['explanation'] for one in answers(tmp_path / 'out')} == {JAPANESE}
+    assert {answer['explanation'] for answer in answers(tmp_path / 'out')} == {JAPANESE}
 
 
 def test_a_question_that_fails_costs_its_answer_only(

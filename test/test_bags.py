@@ -301,7 +301,7 @@ def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
         stamps[4] + 250_000_000, stamps[9] + 250_000_000]
     assert text.data == replace(report(stamps[4]), age_ms=250.0).to_json()
     assert (risk.status[0].level, risk.status[0].message) == (2, 'it brakes')
-    assert {one.key: one.value for one in risk.status[0].values} == {
+    assert {value.key: value.value for value in risk.status[0].values} == {
         'level': 'high', 'object': 'car', 'action': 'brake'}
     assert risk.header.frame_id == drawn.header.frame_id == 'camera_front_optical_frame'
     assert risk.header.stamp.sec * 10**9 + risk.header.stamp.nanosec == stamps[4]
@@ -320,18 +320,19 @@ def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None
     # Read with definitions of the file alone.
     found: dict[str, Any] = {}
     with AnyReader([tmp_path / 'out']) as reader:
-        for one, at, data in reader.messages():
-            found[one.topic] = one.msgtype, at, reader.deserialize(data, one.msgtype)
-    found = {topic.removeprefix('/vts_node/'): one for topic, one in found.items()}
+        for connection, at, data in reader.messages():
+            found[connection.topic] = (
+                connection.msgtype, at, reader.deserialize(data, connection.msgtype))
+    found = {topic.removeprefix('/vts_node/'): message for topic, message in found.items()}
     assert {at for topic, (_, at, _) in found.items() if topic != COMPRESSED_TOPIC} == {
         stamp + 250_000_000}
     name, _, detections = found['detections']
     assert name == 'vision_msgs/msg/Detection2DArray'
-    one, = detections.detections
-    assert (one.results[0].hypothesis.class_id, one.results[0].hypothesis.score) == ('car', 0.75)
-    assert (one.bbox.center.position.x, one.bbox.center.position.y) == pytest.approx((32.0, 28.8))
-    assert (one.bbox.size_x, one.bbox.size_y) == pytest.approx((32.0, 19.2))
-    assert one.header.stamp.sec * 10**9 + one.header.stamp.nanosec == stamp
+    car, = detections.detections
+    assert (car.results[0].hypothesis.class_id, car.results[0].hypothesis.score) == ('car', 0.75)
+    assert (car.bbox.center.position.x, car.bbox.center.position.y) == pytest.approx((32.0, 28.8))
+    assert (car.bbox.size_x, car.bbox.size_y) == pytest.approx((32.0, 19.2))
+    assert car.header.stamp.sec * 10**9 + car.header.stamp.nanosec == stamp
     name, _, drawn = found['annotations']
     assert name == 'foxglove_msgs/msg/ImageAnnotations'
     cells, box = drawn.points
@@ -361,7 +362,8 @@ def test_an_annotated_bag_has_all_that_the_layouts_show(tmp_path: Path) -> None:
         out.parent.mkdir(exist_ok=True)
         write_annotated_bag(source, out, told, f'{namespace}/vts_node', f'{namespace}/vts_overlay')
         with Bag(out) as bag:
-            there = {one.topic: one.msgtype for one in bag.connections if one.msgcount}
+            there = {connection.topic: connection.msgtype for connection in bag.connections
+                     if connection.msgcount}
         beside = (out / layout_file.FILE).read_text()
         layouts.check(there, beside, namespace)
         assert COMPRESSED_TOPIC in layouts.foxglove_topics(beside)[0]
@@ -372,8 +374,8 @@ def test_an_annotated_bag_has_all_that_the_layouts_show(tmp_path: Path) -> None:
 def test_a_confidence_that_is_not_known_is_no_number(tmp_path: Path) -> None:
     """And what has no box has no detection."""
     told = replace(report(START_NS), size=(96, 160))
-    one, = messages.detections(make_message, told, '').detections
-    assert isnan(one.results[0].hypothesis.score)
+    detection, = messages.detections(make_message, told, '').detections
+    assert isnan(detection.results[0].hypothesis.score)
     for without in (replace(told, size=None), replace(told, answer=Answer()),
                     replace(told, frames=(FrameRef('rear', 0), *told.frames))):
         assert messages.detections(make_message, without, '').detections == []
@@ -391,8 +393,8 @@ def test_the_diagnostics_of_a_recording_keep_their_topic(tmp_path: Path) -> None
     assert write_annotated_bag(source, tmp_path / 'out',
                                [answered(tmp_path, report(START_NS))]) == 1
     with Bag(tmp_path / 'out') as bag:
-        told = [len(bag.deserialize(data, one.msgtype).status)
-                for one, _, data in bag.messages(['/diagnostics'])]
+        told = [len(bag.deserialize(data, connection.msgtype).status)
+                for connection, _, data in bag.messages(['/diagnostics'])]
     assert told == [0, 4]
 
 
@@ -407,9 +409,10 @@ def test_answers_of_the_same_stamp_are_all_written(tmp_path: Path) -> None:
                for camera in ('left', 'right', 'right', 'rear')]
     assert write_annotated_bag(source, tmp_path / 'out', answers) == 3
     with Bag(tmp_path / 'out') as bag:
-        told = [(at, SceneReport.from_dict(json.loads(bag.deserialize(data, one.msgtype).data)))
-                for one, at, data in bag.messages(['/vts_node/report'])]
-    assert [(at - START_NS, one.frames[-1].camera) for at, one in told] == [
+        told = [(at, SceneReport.from_dict(json.loads(
+                    bag.deserialize(data, connection.msgtype).data)))
+                for connection, at, data in bag.messages(['/vts_node/report'])]
+    assert [(at - START_NS, said.frames[-1].camera) for at, said in told] == [
         (0, 'left'), (STEP_NS, 'right'), (2 * STEP_NS, 'right')]
 
 
@@ -428,7 +431,7 @@ def test_topic_of_unknown_type_is_left_out(tmp_path: Path) -> None:
     assert write_annotated_bag(source, tmp_path / 'out', answers, counters=counters) == 1
     assert counters['not_copied'] == 1
     with Bag(tmp_path / 'out') as bag:
-        topics = {one.topic for one in bag.connections if one.msgcount}
+        topics = {connection.topic for connection in bag.connections if connection.msgcount}
     assert COMPRESSED_TOPIC in topics
     assert '/odd' not in topics
 
@@ -470,8 +473,8 @@ def test_answers_are_put_where_the_node_would_have_given_them(tmp_path: Path) ->
     # While the first was worked out, 4 overtook 1 and 2; then 5 waited for 4.
     assert counters['overtaken'] == 2
     with Bag(tmp_path / 'out') as bag:
-        found = [(at, json.loads(bag.deserialize(data, one.msgtype).data)['stamp'])
-                 for one, at, data in bag.messages(['/vts_node/report'])]
+        found = [(at, json.loads(bag.deserialize(data, connection.msgtype).data)['stamp'])
+                 for connection, at, data in bag.messages(['/vts_node/report'])]
     after_ms = [900, 1200, 1300, 4000, 4010]
     assert found == [(START_NS + ms * 10**6, stamps[i])
                      for ms, i in zip(after_ms, (0, 4, 5, 10, 11), strict=True)]

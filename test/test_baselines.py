@@ -150,7 +150,8 @@ def test_the_unit_of_the_features_does_not_matter(known: dict[str, Method], name
 def test_a_brighter_token_is_no_other_token(known: dict[str, Method], name: str) -> None:
     video = random_tokens(6, 20, seed=6)
     scale = 2.0 ** np.random.default_rng(7).integers(-3, 4, (6, 20, 1))
-    plain, scaled = (known[name].keep(evidence(one), 70) for one in (video, video * scale))
+    plain, scaled = (known[name].keep(evidence(features), 70)
+                     for features in (video, video * scale))
     assert plain is not None
     assert scaled is not None
     assert plain.tolist() == scaled.tolist()
@@ -450,8 +451,8 @@ def test_a_variant_keeps_the_other_settings() -> None:
     expected = Sparsifier(
         alpha=0.9, search_radius=2, hysteresis=0.0, key_share=0.7, newest_share=0.1)
     for previous in (None, 1):
-        found, wanted = (one.select(window.proposals, (8, 14), 0.6, previous)
-                         for one in (changed, expected))
+        found, wanted = (sparsifier.select(window.proposals, (8, 14), 0.6, previous)
+                         for sparsifier in (changed, expected))
         assert found.keep.tolist() == wanted.keep.tolist()
 
 

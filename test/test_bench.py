@@ -188,8 +188,8 @@ def test_shapes_are_those_of_the_published_models(bench: Bench) -> None:
 
 
 def grown() -> dict[str, Any]:
-    one = {'total_ms': 100.0, 'ttft_ms': 50.0, 'kv_bytes': 1, 'n': 3}
-    both = {'dense': one, 'drafted_0.4': one}
+    case = {'total_ms': 100.0, 'ttft_ms': 50.0, 'kv_bytes': 1, 'n': 3}
+    both = {'dense': case, 'drafted_0.4': case}
     return {'date': '2026-11-24', 'machine': 'here', 'workload': {
         'model': 'tiny', 'frames': 5, 'size': [64, 32], 'seed': 7},
         'frames': {'5': both, '8': both}, 'cameras': {'1': both, '2': both}}

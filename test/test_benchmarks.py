@@ -88,7 +88,7 @@ def slow_cider(answers: list[str], references: list[list[str]]) -> float:
             for n in range(1, 5):
                 frequency = Counter(
                     gram for group in references
-                    for gram in {gram for one in group for gram in grams(one, n)})
+                    for gram in {gram for reference in group for gram in grams(reference, n)})
 
                 def weigh(text: str, n: int = n,
                           frequency: Counter[tuple[str, ...]] = frequency
@@ -99,8 +99,8 @@ def slow_cider(answers: list[str], references: list[list[str]]) -> float:
                 said, wanted = weigh(answer), weigh(text)
                 dot = sum(min(weight, wanted[gram]) * wanted[gram]
                           for gram, weight in said.items() if gram in wanted)
-                norm = math.prod(math.sqrt(sum(weight ** 2 for weight in one.values()))
-                                 for one in (said, wanted))
+                norm = math.prod(math.sqrt(sum(weight ** 2 for weight in weights.values()))
+                                 for weights in (said, wanted))
                 apart = len(answer.split()) - len(text.split())
                 # The package takes the number of pairs of words as the length: one less each.
                 parts.append((dot / norm if norm else 0.0) * math.exp(-apart ** 2 / 72))

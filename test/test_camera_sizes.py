@@ -123,11 +123,11 @@ def test_one_grid_is_chosen_as_ever() -> None:
     sparsifier = Sparsifier()
     proposals = [sparsifier.propose(picture(WIDE, seed)) for seed in range(3)]
     for previous in (None, 1):
-        one = sparsifier.select(proposals, (4, 7), 0.6, previous)
-        other = sparsifier.select_each(proposals, [(4, 7)] * 3, 0.6, previous)
-        assert one.key == other.key
-        assert np.array_equal(one.keep, other.keep)
-        assert np.array_equal(one.score, other.score)
+        alike = sparsifier.select(proposals, (4, 7), 0.6, previous)
+        each = sparsifier.select_each(proposals, [(4, 7)] * 3, 0.6, previous)
+        assert alike.key == each.key
+        assert np.array_equal(alike.keep, each.keep)
+        assert np.array_equal(alike.score, each.score)
 
 
 @pytest.mark.parametrize(('budget', 'tokens', 'shares'), [

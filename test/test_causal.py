@@ -107,10 +107,10 @@ def test_what_was_read_piece_by_piece_is_what_is_read_at_once(
         assert at_once.cache is not prefix.cache
         assert at_once.read.input_ids.tolist() == prefix.read.input_ids.tolist()
         layers: Any = zip(prefix.cache.layers, at_once.cache.layers, strict=True)
-        for one, other in layers:
-            assert one.keys.shape == other.keys.shape
-            torch.testing.assert_close(one.keys, other.keys, atol=EXACT, rtol=0.0)
-            torch.testing.assert_close(one.values, other.values, atol=EXACT, rtol=0.0)
+        for layer, other in layers:
+            assert layer.keys.shape == other.keys.shape
+            torch.testing.assert_close(layer.keys, other.keys, atol=EXACT, rtol=0.0)
+            torch.testing.assert_close(layer.values, other.values, atol=EXACT, rtol=0.0)
         notes = Notes()
         after = vlm.generate(prepared, selection.keep, 6, prefix=prefix,
                              logits_processor=LogitsProcessorList([notes]))
@@ -137,7 +137,7 @@ def test_a_report_is_about_what_was_read(loaded: Pipeline, frames: list[Frame]) 
     for frame in frames[:7]:
         pipeline.ingest([frame])
     report = pipeline.describe(frames[2:7])
-    assert [ref.stamp for ref in report.frames] == [one.stamp_ns for one in frames[:7]]
+    assert [ref.stamp for ref in report.frames] == [frame.stamp_ns for frame in frames[:7]]
     assert report.stamp == frames[6].stamp_ns
     assert report.frames[report.key_frame.index].stamp == report.key_frame.stamp
     assert 0.3 < len(report.keep) / report.tokens_total < 0.7
@@ -225,7 +225,8 @@ def test_a_frame_and_an_answer_cost_the_same_however_much_was_read(
                     run(window)
                 tries[what].append((laid_out[0], copies.bytes))
         for what, found in tries.items():
-            cost[what].append((min(one for one, _ in found), min(one for _, one in found)))
+            cost[what].append((min(ours for ours, _ in found),
+                               min(theirs for _, theirs in found)))
         stats = pipeline.stats()
         assert stats['kv_frames'] == end
         held.append(stats['kv_bytes'])
@@ -295,11 +296,11 @@ def test_keys_and_values_grow_in_place_as_those_of_transformers_do() -> None:
     for new, gone in ((40, 0), (3, 2), (1, 0), (5, 6), (1, 0), (1, 1), (200, 0), (1, 40), (1, 0)):
         keys, values = (torch.randn(1, 2, new, 4, generator=random) for _ in range(2))
         place = None if layer.keys is None else layer.keys.data_ptr()
-        for one in (layer, other):
-            found = one.update(keys, values)
-            assert found == (one.keys, one.values)
-            one.crop(-gone)
-        held, expected = [(one.keys, one.values) for one in (layer, other)]
+        for grown in (layer, other):
+            found = grown.update(keys, values)
+            assert found == (grown.keys, grown.values)
+            grown.crop(-gone)
+        held, expected = [(grown.keys, grown.values) for grown in (layer, other)]
         moves += held[0].data_ptr() != place
         assert all(map(torch.equal, held, expected))
         assert layer.get_seq_length() == other.get_seq_length()
@@ -367,8 +368,8 @@ def test_a_batch_is_answered_one_by_one(loaded: Pipeline, frames: list[Frame]) -
     other = [Frame('other', frame.stamp_ns, frame.data) for frame in frames[6:9]]
     together = describe_batch(causal(loaded), [frames[:3], other])
     alone = [causal(loaded).describe(window) for window in (frames[:3], other)]
-    assert [(one.answer, one.keep, one.frames) for one in together] == [
-        (one.answer, one.keep, one.frames) for one in alone]
+    assert [(described.answer, described.keep, described.frames) for described in together] == [
+        (described.answer, described.keep, described.frames) for described in alone]
 
 
 def test_a_broken_frame_costs_itself_only(loaded: Pipeline, frames: list[Frame]) -> None:
@@ -376,7 +377,7 @@ def test_a_broken_frame_costs_itself_only(loaded: Pipeline, frames: list[Frame])
     broken = Frame('front', frames[2].stamp_ns, b'no picture')
     window = [*frames[:2], broken, *frames[3:5]]
     without_broken(window, left_out.append, pipeline.ingest)
-    assert [one.frame for one in left_out] == [broken]
+    assert [broken.frame for broken in left_out] == [broken]
     report = without_broken(window, left_out.append, pipeline.describe)
     assert report is not None
     assert len(report.frames) == 4

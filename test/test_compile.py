@@ -106,7 +106,8 @@ def test_bench_prints_medians_of_every_engine() -> None:
 # The node
 
 def build_only(ros: Ros, *parameters: str) -> Process:
-    given = [word for one in ('engine.build_only:=true', *parameters) for word in ('-p', one)]
+    given = [word for parameter in ('engine.build_only:=true', *parameters)
+             for word in ('-p', parameter)]
     return ros.start('vts_ros.nodes.vts_node', '--ros-args', *given)
 
 

@@ -74,10 +74,10 @@ def test_the_road_flows_as_fast_as_the_scene_drives() -> None:
     speed = scene.ego.at(0.0)[1]
     behind = Backdrop(pictures, stamps, speed_mps=speed).behind(scene)
     assert behind is not None
-    assert np.diff([int(one[0, 0, 0]) for one in behind]).tolist() == [4, 4, 4, 4]
+    assert np.diff([int(backdrop[0, 0, 0]) for backdrop in behind]).tolist() == [4, 4, 4, 4]
     behind = Backdrop(pictures, stamps, speed_mps=4 * speed).behind(scene)
     assert behind is not None
-    assert np.diff([int(one[0, 0, 0]) for one in behind]).tolist() == [1, 1, 1, 1]
+    assert np.diff([int(backdrop[0, 0, 0]) for backdrop in behind]).tolist() == [1, 1, 1, 1]
     assert Backdrop(pictures[:3], stamps[:3], speed_mps=speed).behind(scene) is None
 
 

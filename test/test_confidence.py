@@ -258,7 +258,7 @@ def test_reports_have_a_confidence_and_stay_what_they_were(
     windows = [[Frame('front', (first + index) * 400_000_000, rgb)
                 for index, rgb in enumerate(render_window(scene).frames)]
                for first, scene in zip((1000, 2000), balanced_scenes('val', 2))]
-    before = [describe_batch(pipeline, [one])[0] for one in windows]
+    before = [describe_batch(pipeline, [window])[0] for window in windows]
     pipeline.calibration = Calibration(PlattScaler())
     try:
         reports = describe_batch(pipeline, windows)

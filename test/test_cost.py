@@ -156,15 +156,15 @@ class LiveTensors(TorchDispatchMode):
 
     def __init__(self, before: Iterable[Tensor]) -> None:
         super().__init__()
-        self._known = {one.untyped_storage().data_ptr() for one in before}
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in before}
         self._now = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for one in tree_leaves(out):
-            if not isinstance(one, Tensor):
+        for tensor in tree_leaves(out):
+            if not isinstance(tensor, Tensor):
                 continue
-            memory = one.untyped_storage()
+            memory = tensor.untyped_storage()
             place, count = memory.data_ptr(), memory.nbytes()
             if count and place not in self._known:
                 self._known.add(place)

@@ -53,15 +53,15 @@ def test_demo_on_an_own_bag(tmp_path: Path, ros: Ros, model: str) -> None:
             for line in (out / ANSWERS).read_text().splitlines()]
     assert told
     stamps = {frame.stamp_ns for frame in read_frames(bag)}
-    assert all(ref.stamp in stamps for one in told for ref in one.frames)
-    assert [one.stamp for one in told] == sorted(one.stamp for one in told)
+    assert all(ref.stamp in stamps for answer in told for ref in answer.frames)
+    assert [answer.stamp for answer in told] == sorted(answer.stamp for answer in told)
     for name in (PAGE, SHEET, VIDEO, ANNOTATED_BAG):
         assert (out / name).exists()
     assert 'What was there, and what was said' in done.stdout
     # Drawn by the overlay node: a band in the colour of one of the answers.
     drawn = decode_image((tmp_path / 'overlay.jpg').read_bytes())
-    distance = [np.abs(drawn[3, 3].astype(int) - RISK_COLOURS[one.answer.risk]).max()
-                for one in told]
+    distance = [np.abs(drawn[3, 3].astype(int) - RISK_COLOURS[answer.answer.risk]).max()
+                for answer in told]
     assert min(distance) < 12
 
 
@@ -98,9 +98,10 @@ def test_frames_are_found_again_while_the_bag_is_read(tmp_path: Path) -> None:
     bag, at = drive(tmp_path / 'bag', 8), times(9)
     told = [report(at[3:6]), report(at[1:4]), report([at[6], at[8]])]
     found = list(_with_frames(read_frames(bag), told))
-    assert [one.stamp for _, one in found] == [at[3], at[5]]
-    for frames, one in found:
-        assert [frame and frame.stamp_ns for frame in frames] == [ref.stamp for ref in one.frames]
+    assert [answer.stamp for _, answer in found] == [at[3], at[5]]
+    for frames, answer in found:
+        assert [frame and frame.stamp_ns for frame in frames] == [
+            ref.stamp for ref in answer.frames]
 
 
 def test_hazard_is_where_a_warning_is_due() -> None:

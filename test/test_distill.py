@@ -164,7 +164,8 @@ def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets
     before, after = Sparsifier(), Sparsifier.load(tmp_path / 'out')
     rgb = picture(4, 128, 224)
     old, new = before.propose(rgb), after.propose(rgb)
-    before_share, after_share = (one.saliency[6, 2] / one.saliency.mean() for one in (old, new))
+    before_share, after_share = (
+        proposal.saliency[6, 2] / proposal.saliency.mean() for proposal in (old, new))
     assert after_share > 2.0 * before_share
     row, column = np.unravel_index(new.saliency.argmax(), MAP_SIZE)
     assert max(abs(row - 6), abs(column - 2)) <= 1
@@ -243,7 +244,7 @@ def test_rendered_windows_are_distilled_and_compared_with_their_truth(
         assert (example.frames == seen).all()
         assert example.truth is not None
         assert (example.truth == np.stack(
-            [true_saliency(one, *MAP_SIZE) for one in clip.truths])).all()
+            [true_saliency(truth, *MAP_SIZE) for truth in clip.truths])).all()
         assert np.abs(example.use).max() > 0.0
     report = json.loads((work / 'models' / 'proposal' / 'holdout.json').read_text())
     # All but the ones held out are learned from: no two of them share a frame.
@@ -291,8 +292,8 @@ def _window(saliency: NDArray[np.float64], worth: Sequence[float],
     found = np.zeros((frames, CELLS), bool)
     for frame, token in tokens:
         found[frame, token] = True
-    return RecallTarget(tuple(Proposal(one.reshape(MAP_SIZE).astype(np.float32), embedding)
-                              for one in saliency), np.array(worth, np.float32), found, use)
+    return RecallTarget(tuple(Proposal(values.reshape(MAP_SIZE).astype(np.float32), embedding)
+                              for values in saliency), np.array(worth, np.float32), found, use)
 
 
 def test_rates_by_hand() -> None:
@@ -321,12 +322,12 @@ def test_rates_by_hand() -> None:
 def test_rendered_windows_know_their_object() -> None:
     windows = list(rendered(Sparsifier(), 'val', 8, (4, 7)))
     assert len(windows) == 8
-    with_object = [one for one in windows if one.worth.max() > 0.0]
+    with_object = [window for window in windows if window.worth.max() > 0.0]
     # A quarter of the windows has no risk.
     assert len(with_object) == 6
-    for one in windows:
-        assert one.object.shape == (5, 28)
-        assert one.object.any() == (one.worth.max() > 0.0)
+    for window in windows:
+        assert window.object.shape == (5, 28)
+        assert window.object.any() == (window.worth.max() > 0.0)
 
 
 @pytest.mark.slow

@@ -84,8 +84,8 @@ def test_every_option_in_the_docs_exists() -> None:
                 continue
             command = commands[line[1]]
             command = getattr(command, 'commands', {}).get(line[2], command)
-            known = {name for one in command.params
-                     for name in (*one.opts, *one.secondary_opts)} | {'--help'}
+            known = {name for parameter in command.params
+                     for name in (*parameter.opts, *parameter.secondary_opts)} | {'--help'}
             for option in re.findall(r'(?<=\s)--[a-z][a-z-]*', line[3]):
                 seen += 1
                 assert option in known, f'{page.name}: {text}'

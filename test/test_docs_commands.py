@@ -70,8 +70,8 @@ def _commands() -> Iterator[Command]:
 
 
 COMMANDS = list(_commands())
-VTS = [one for one in COMMANDS if one.words[0].endswith('vts')]
-ROS2 = [one for one in COMMANDS if one.words[0] == 'ros2']
+VTS = [command for command in COMMANDS if command.words[0].endswith('vts')]
+ROS2 = [command for command in COMMANDS if command.words[0] == 'ros2']
 
 
 def _understand(words: list[str]) -> None:
@@ -129,7 +129,7 @@ def _check_run(words: list[str]) -> None:
         if arguments:
             _understand(arguments)
         return
-    names = {one.name for one in TABLE} | {'use_sim_time'}
+    names = {spec.name for spec in TABLE} | {'use_sim_time'}
     for flag, value in pairwise(arguments):
         if flag == '-p':
             assert value.partition(':=')[0] in names, value
@@ -150,7 +150,7 @@ def _check_topic(words: list[str]) -> None:
 def _check_parameter(words: list[str]) -> None:
     from vts_ros.nodes.vts_parameters import TABLE
 
-    live = {one.name for one in TABLE if one.change == 'live'}
+    live = {spec.name for spec in TABLE if spec.change == 'live'}
     verb, node, name, *_ = words
     assert (verb, node) == ('set', '/vts_node')
     assert name in live, name

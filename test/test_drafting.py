@@ -35,7 +35,8 @@ def prepared(vlm: Vlm) -> Prepared:
 def three_pictures(vlm: Vlm) -> Prepared:
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (90, 150, 3), np.uint8) for _ in range(3)]
-    return vlm.prepare([vlm.encode(one) for one in pictures], ['0.0s', '0.4s', '0.8s'], PROMPT)
+    features = [vlm.encode(picture) for picture in pictures]
+    return vlm.prepare(features, ['0.0s', '0.4s', '0.8s'], PROMPT)
 
 
 @pytest.fixture
@@ -99,8 +100,8 @@ def replay(drafts: Drafts, answers: list[list[int]]) -> list[int]:
         while len(written) < len(answer):
             guess = drafts.guess(written, len(answer) - len(written) - 1)
             rest = answer[len(written):]
-            right = next((index for index, (one, other) in enumerate(zip(guess.tokens, rest))
-                          if one != other), len(guess.tokens))
+            right = next((index for index, (guessed, other) in enumerate(zip(guess.tokens, rest))
+                          if guessed != other), len(guess.tokens))
             drafts.note(guess, right)
             written += rest[:right + 1]
             passes += 1
@@ -224,5 +225,5 @@ def test_a_batch_is_written_without_a_draft(vlm: Vlm, prepared: Prepared) -> Non
     alone = vlm.generate(prepared, None, 8, **LIVELY)
     drafts = Drafts([alone.token_ids])
     both = vlm.generate_batch([prepared, prepared], [None, None], 8, drafts=drafts, **LIVELY)
-    assert [one.token_ids for one in both] == [alone.token_ids] * 2
-    assert [one.drafted for one in both] == [0, 0]
+    assert [generation.token_ids for generation in both] == [alone.token_ids] * 2
+    assert [generation.drafted for generation in both] == [0, 0]

@@ -61,7 +61,7 @@ def test_it_has_no_ros_and_no_engines(environment: Path) -> None:
     listed = json.loads(subprocess.run(
         [environment / 'bin' / 'pip', 'list', '--format', 'json'], check=True, env=BARE,
         capture_output=True, text=True).stdout)
-    names = {one['name'].lower() for one in listed}
+    names = {package['name'].lower() for package in listed}
     assert {'av', 'starlette', 'vts-ros'} <= {name.replace('_', '-') for name in names}
     assert not [name for name in names if name.startswith(('ros-', 'onnxruntime', 'pytest'))]
 

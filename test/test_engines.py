@@ -250,7 +250,8 @@ def test_shipped_network_in_pytorch_is_that_in_onnxruntime() -> None:
     frame = np.random.default_rng(1).integers(0, 256, (1, 96, 160, 3), np.uint8)
     torch_engines, ort_engines = make_engines('torch'), make_engines('onnxruntime')
     assert torch_engines.frame.name == 'torch-cpu'
-    found, expected = (one.frame.run({'frame': frame}) for one in (torch_engines, ort_engines))
+    found, expected = (engines.frame.run({'frame': frame})
+                       for engines in (torch_engines, ort_engines))
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     with pytest.raises(EngineError, match=r'runs frame\.onnx in fp32 only, not in fp16'):

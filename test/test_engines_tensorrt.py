@@ -77,11 +77,11 @@ def test_shipped_graphs_build(library: Library, cache: EngineCache, target: str,
     built = list(compile_engines(
         library, target, precision, cache, sizes=[(480, 848)], batch=1, frames=5,
         grids=[(4, 7)], search_radius=1))
-    frame, window = (json.loads(one.path.with_suffix('.json').read_text()) for one in built)
-    assert [one.key.target for one in built] == [target] * 2
-    assert [one.key.precision for one in built] == [precision, 'fp32']
-    for one, notes in zip(built, (frame, window)):
-        assert one.path.stat().st_size == notes['engine_bytes'] > 100_000
+    frame, window = (json.loads(engine.path.with_suffix('.json').read_text()) for engine in built)
+    assert [engine.key.target for engine in built] == [target] * 2
+    assert [engine.key.precision for engine in built] == [precision, 'fp32']
+    for engine, notes in zip(built, (frame, window)):
+        assert engine.path.stat().st_size == notes['engine_bytes'] > 100_000
     assert tensors(frame) == {
         'frame': ('input', 'uint8', [1, 480, 848, 3]),
         'saliency': ('output', 'float', [1, *MAP_SIZE]),
@@ -102,7 +102,8 @@ def test_shipped_graphs_build(library: Library, cache: EngineCache, target: str,
 
 
 def tensors(notes: dict[str, Any]) -> dict[str, tuple[str, str, list[int]]]:
-    return {one['name']: (one['mode'], one['type'], one['shape']) for one in notes['tensors']}
+    return {tensor['name']: (tensor['mode'], tensor['type'], tensor['shape'])
+            for tensor in notes['tensors']}
 
 
 def test_several_cameras_and_large_grids_build(library: Library, cache: EngineCache) -> None:
@@ -110,7 +111,7 @@ def test_several_cameras_and_large_grids_build(library: Library, cache: EngineCa
     built = list(compile_engines(
         library, 'sm86', 'fp32', cache, sizes=[(128, 224)], batch=3, frames=15,
         grids=[(15, 27)], search_radius=1))
-    frame, window = (json.loads(one.path.with_suffix('.json').read_text()) for one in built)
+    frame, window = (json.loads(engine.path.with_suffix('.json').read_text()) for engine in built)
     assert tensors(frame)['embedding'][2] == [3, 48, *MAP_SIZE]
     assert tensors(window)['score'][2] == [-1, 405]
     assert window['key']['shapes']['saliency'][0] == [1, 16, 16]
@@ -172,11 +173,11 @@ def test_fixed_shapes_are_those_of_the_inputs() -> None:
     shapes = spans(graph.model, window_shapes(5, (4, 7), 1))
     assert list(shapes) == list(WINDOW_INPUTS)
     fixed = fix_shapes(graph.model, shapes)
-    axes = {one.name: [axis.dim_value for axis in one.type.tensor_type.shape.dim]
-            for one in fixed.graph.input}
+    axes = {tensor.name: [axis.dim_value for axis in tensor.type.tensor_type.shape.dim]
+            for tensor in fixed.graph.input}
     assert axes['neighbours'] == [4, 7, 9]
     assert axes['saliency'] == [0, *MAP_SIZE]
-    assert [one.name for one in fixed.graph.output] == list(WINDOW_OUTPUTS)
+    assert [tensor.name for tensor in fixed.graph.output] == list(WINDOW_OUTPUTS)
 
 
 # Runs, on a GPU only
@@ -201,8 +202,9 @@ def same_tokens(found: Sparsifier, expected: Sparsifier, windows: int) -> float:
     """Return the share of the tokens that both keep."""
     shares = []
     for frames in rendered(windows):
-        left, right = (one.select([one.propose(frame) for frame in frames], (4, 7), 0.6).keep
-                       for one in (found, expected))
+        left, right = (
+            sparsifier.select([sparsifier.propose(frame) for frame in frames], (4, 7), 0.6).keep
+            for sparsifier in (found, expected))
         shares.append(np.isin(left, right).mean())
     return float(np.mean(shares))
 
@@ -230,12 +232,12 @@ def test_tensors_stay_on_the_gpu(backend: str, tmp_path: Path) -> None:
     with torch.cuda.stream(torch.cuda.Stream()):
         found = [sparsifier.propose(uploaded) for _ in range(5)]
     torch.cuda.synchronize()
-    for one in found:
-        assert one.embedding.is_cuda
-        assert one.saliency.is_cuda
-        torch.testing.assert_close(one.embedding, expected.embedding, rtol=0, atol=1e-6)
+    for proposal in found:
+        assert proposal.embedding.is_cuda
+        assert proposal.saliency.is_cuda
+        torch.testing.assert_close(proposal.embedding, expected.embedding, rtol=0, atol=1e-6)
     # No run writes into what another has returned.
-    assert len({one.embedding.data_ptr() for one in found}) == len(found)
+    assert len({proposal.embedding.data_ptr() for proposal in found}) == len(found)
     events = torch.profiler.ProfilerActivity
     with torch.profiler.profile(activities=[events.CPU, events.CUDA]) as profile:
         sparsifier.propose(uploaded)

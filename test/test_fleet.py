@@ -105,9 +105,9 @@ def ports() -> dict[str, Any]:
     names = ('metrics_agent_port', 'runtime_env_agent_port', 'dashboard_agent_listen_port')
     with ExitStack() as stack:
         found = {name: stack.enter_context(socket.socket()) for name in names}
-        for one in found.values():
-            one.bind(('127.0.0.1', 0))
-        return {name: one.getsockname()[1] for name, one in found.items()}
+        for port in found.values():
+            port.bind(('127.0.0.1', 0))
+        return {name: port.getsockname()[1] for name, port in found.items()}
 
 
 def insist(do: Callable[[], object]) -> None:
@@ -180,14 +180,14 @@ def test_a_killed_worker_costs_nothing_and_results_are_the_same(
         cluster: str, four: Path, drives: Path, settings: FleetSettings, tmp_path: Path) -> None:
     """Two workers, of which one is killed in the middle of its work, make the same bytes."""
     recordings = find_recordings([str(drives)])
-    names = {Path(one.uri).name for one in recordings}
+    names = {Path(recording.uri).name for recording in recordings}
     killed: list[int] = []
 
     def kill(totals: Totals) -> None:
         if totals.answers and not killed:
             # A worker has the name of what it works on.
-            workers = [one.pid for one in psutil.Process().children(recursive=True)
-                       if re.match(f'ray::({"|".join(names)})', title(one))]
+            workers = [process.pid for process in psutil.Process().children(recursive=True)
+                       if re.match(f'ray::({"|".join(names)})', title(process))]
             for pid in workers[:1]:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
@@ -221,7 +221,7 @@ def test_a_run_that_was_stopped_goes_on(
     assert results(tmp_path) == results(four)
     # Nothing is left to do, so no worker is started.
     failed = {str(drives / 'broken' / 'bag'), str(drives / 'brief')}
-    good = [one for one in recordings if one.uri not in failed]
+    good = [recording for recording in recordings if recording.uri not in failed]
     totals = annotate_fleet(good, tmp_path, settings, ClusterOptions('nowhere:1'))
     assert (totals.before, totals.done, totals.workers) == (4, 0, 0)
 
@@ -330,7 +330,7 @@ def test_recordings_are_found_wherever_they_are(drives: Path, tmp_path: Path) ->
     (tmp_path / 'alone.mcap').write_bytes(b'')
 
     def found(*sources: object) -> list[str]:
-        return [one.uri for one in find_recordings(map(str, sources))]
+        return [recording.uri for recording in find_recordings(map(str, sources))]
 
     assert found(drives / 'short') == found(*short, short[1]) == short
     assert found(drives / 'short' / '[01]') == found(tmp_path / 'list.txt') == short[:2]
@@ -372,7 +372,7 @@ def test_cluster_files_call_the_command_as_it_is() -> None:
     from vts_ros.fleet.fleet_command import app
 
     command = get_command(app).commands['annotate']  # type: ignore[attr-defined]
-    known = {name for one in command.params for name in one.opts}
+    known = {name for parameter in command.params for name in parameter.opts}
     folder = ROOT / 'examples' / 'fleet'
     job = yaml.safe_load((folder / 'kuberay.yaml').read_text())
     spec = job['spec']['rayClusterSpec']

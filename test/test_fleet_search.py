@@ -72,10 +72,10 @@ def write_fleet(root: Path, drives: Path, said: dict[str, Any]) -> Path:
                 drive(drives / name, 40)
             recording, = find_recordings([str(drives / name)])
             rows = Answers(recording)
-            for number, one in enumerate(answers):
+            for number, answer in enumerate(answers):
                 stamp = START_NS + (2 + 11 * number) * STEP_NS
                 embedding = look(rng.standard_normal((8, 2, 2)).astype(np.float32))
-                rows.add(report(stamp, 'camera_front', *one), stamp, embedding)
+                rows.add(report(stamp, 'camera_front', *answer), stamp, embedding)
             told, timings = rows.tables()
             folder.finish(recording, add_signals(told, drives / name), timings,
                           {'frames': 40, 'broken': 2 if name == 'south' else 0})
@@ -151,7 +151,7 @@ def test_places_are_near_as_the_crow_flies() -> None:
     found = duckdb.connect().execute(
         'SELECT longitude FROM (VALUES (60.0, 11.0), (60.0, 11.1), (60.5, 10.0), (60.6, 10.0)) '
         f'AS t(latitude, longitude) WHERE {condition.sql}', condition.values).fetchall()
-    assert [one for one, in found] == [pytest.approx(11.0), pytest.approx(10.0)]
+    assert [name for name, in found] == [pytest.approx(11.0), pytest.approx(10.0)]
 
 
 def test_sql_of_ones_own(fleet: Fleet) -> None:
@@ -221,7 +221,7 @@ def test_moments_are_cut_out_of_their_recordings(fleet: Fleet, root: Path, tmp_p
         ['pedestrian'], ['cyclist']]
     with AnyReader([write_clip(found[0], tmp_path)]) as clip:
         stamps = [received for _, received, _ in clip.messages()]
-        assert [one.topic for one in clip.connections] == [COMPRESSED_TOPIC]
+        assert [connection.topic for connection in clip.connections] == [COMPRESSED_TOPIC]
     # A second before the window of two frames, and behind it.
     newest = START_NS + 13 * STEP_NS
     assert stamps == [newest + i * STEP_NS for i in range(-6, 6)]

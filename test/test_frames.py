@@ -286,7 +286,7 @@ def test_sets_hold_the_nearest_frames_of_all_cameras(rate_hz: int, delay: float)
     windows = _drive(buffer, ('front', 30, 0.0), ('rear', rate_hz, delay))
     assert len(windows) >= 5
     for window in windows[1:]:
-        front, rear = (np.array(_stamps([one for one in window if one.camera == camera]))
+        front, rear = (np.array(_stamps([frame for frame in window if frame.camera == camera]))
                        for camera in ('front', 'rear'))
         assert np.abs(front - rear).max() <= 0.5 / rate_hz + 0.001
         assert np.diff(front) == pytest.approx(0.4, abs=1e-6)
@@ -302,20 +302,20 @@ def test_every_set_is_new_once() -> None:
 def test_a_lost_camera_holds_up_nobody_and_may_come_back() -> None:
     buffer = FrameBuffer(frames=3, interval_sec=0.4)
     both = [('front', 10, 0.0), ('rear', 10, 0.02)]
-    assert {one.camera for one in _drive(buffer, *both)[-1]} == {'front', 'rear'}
+    assert {frame.camera for frame in _drive(buffer, *both)[-1]} == {'front', 'rear'}
     alone = _drive(buffer, both[0], start=14.0)
     # For one spacing it is waited for; then its frames run out.
     assert len(alone) == 10
-    assert {one.camera for one in alone[-1]} == {'front'}
+    assert {frame.camera for frame in alone[-1]} == {'front'}
     again = _drive(buffer, *both, start=18.0)
-    assert Counter(one.camera for one in again[-1]) == {'front': 3, 'rear': 3}
+    assert Counter(frame.camera for frame in again[-1]) == {'front': 3, 'rear': 3}
     assert buffer.counters['late'] == buffer.counters['back'] == buffer.counters['gap'] == 0
 
 
 def test_frames_that_fit_no_set_are_counted_and_left_out() -> None:
     buffer = FrameBuffer(frames=3, interval_sec=0.4, max_skew_sec=0.05)
     windows = _drive(buffer, ('front', 10, 0.0), ('rear', 2.5, 0.15))
-    assert {one.camera for one in windows[-1]} == {'front'}
+    assert {frame.camera for frame in windows[-1]} == {'front'}
     assert buffer.counters['unmatched'] == 10
 
 
@@ -324,7 +324,7 @@ def test_a_camera_far_behind_joins_the_sets_of_its_time() -> None:
     for tick in range(20):
         buffer.push(_frame(10 + tick / 10, 'front'))
         buffer.push(_frame(10 + tick / 10 - 0.8, 'rear'))
-    rear = [one for one in buffer.window() or [] if one.camera == 'rear']
+    rear = [frame for frame in buffer.window() or [] if frame.camera == 'rear']
     assert _stamps(rear) == [10.7, 11.1]  # of the sets at 10.8 and 11.2
     assert buffer.counters['late'] == 0
 
@@ -333,7 +333,7 @@ def test_a_remnant_from_before_a_jump_does_not_block_for_ever() -> None:
     buffer = FrameBuffer(frames=2, interval_sec=0.4)
     buffer.push(_frame(1000.0, 'dead'))
     windows = _drive(buffer, ('front', 30, 0.0))
-    assert {one.camera for one in windows[-1]} == {'front'}
+    assert {frame.camera for frame in windows[-1]} == {'front'}
     assert buffer.counters['unmatched'] == FrameBuffer.STRAYS - 1
 
 

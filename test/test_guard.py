@@ -177,9 +177,9 @@ def cloud(seed: int, count: int, shift: float = 0.0) -> NDArray[np.float64]:
 def test_the_limit_leaves_its_share_outside_and_what_is_unlike() -> None:
     held_out = cloud(2, 400)
     guard = FittedGuard.fit(cloud(1, 400), held_out, 0.02)
-    assert 0.005 <= np.mean([not holds(guard, list(one)) for one in held_out]) <= 0.02
-    assert np.mean([holds(guard, list(one)) for one in cloud(3, 200)]) > 0.9
-    assert not any(holds(guard, list(one)) for one in cloud(4, 50, shift=4.0))
+    assert 0.005 <= np.mean([not holds(guard, list(window)) for window in held_out]) <= 0.02
+    assert np.mean([holds(guard, list(window)) for window in cloud(3, 200)]) > 0.9
+    assert not any(holds(guard, list(window)) for window in cloud(4, 50, shift=4.0))
 
 
 def test_distance_is_that_of_mahalanobis() -> None:
@@ -188,10 +188,10 @@ def test_distance_is_that_of_mahalanobis() -> None:
     train = rng.normal(size=(5000, 1, 4)) @ mix
     guard = FittedGuard.fit(train, train, 0.1)
     windows = train[:, 0]
-    for one in train[:5]:
-        apart = one[0] - windows.mean(axis=0)
+    for window in train[:5]:
+        apart = window[0] - windows.mean(axis=0)
         plain = math.sqrt(apart @ np.linalg.inv(np.cov(windows.T)) @ apart)
-        assert guard.mahalanobis(one) == pytest.approx(plain, rel=0.1)
+        assert guard.mahalanobis(window) == pytest.approx(plain, rel=0.1)
     # 90 % of a chi distribution with four degrees of freedom.
     assert guard.limit == pytest.approx(2.79, abs=0.15)
 

@@ -113,7 +113,7 @@ def test_a_minute_is_kept_and_no_more() -> None:
     _, hello = hub.open(lambda: None)
     assert len(hello['reports']) == HISTORY_SEC / 0.2 + 1
     assert hello['now'] - hello['reports'][0]['at'] == pytest.approx(HISTORY_SEC)
-    shown = [one['report']['frames'][0]['picture'] for one in hello['reports']]
+    shown = [shown['report']['frames'][0]['picture'] for shown in hello['reports']]
     assert all(hub.picture(number) for number in shown)
     assert hub.picture(shown[0] - 1) is None
     newest = hub.picture(shown[-1])
@@ -414,8 +414,8 @@ class Frames:
 
     def play(self, push: Callable[[Frame], None], restart: Callable[[], None],
              stop: threading.Event) -> None:
-        for one in self._frames:
-            push(one)
+        for frame in self._frames:
+            push(frame)
             if stop.wait(0.01):
                 return
 
@@ -440,7 +440,7 @@ class Page:
                     return event
             self._news.wait(0.1)
             self._news.clear()
-        raise AssertionError(f'no {kind} {fields} in {[one["kind"] for one in self.told]}')
+        raise AssertionError(f'no {kind} {fields} in {[event["kind"] for event in self.told]}')
 
 
 @contextmanager
@@ -533,8 +533,8 @@ def test_recordings_are_played_at_their_pace_and_again(tmp_path: Path, kind: str
     pushed: list[tuple[float, int]] = []
     restarts: list[int] = []
 
-    def push(one: Frame) -> None:
-        pushed.append((time.monotonic() - began, one.stamp_ns))
+    def push(frame: Frame) -> None:
+        pushed.append((time.monotonic() - began, frame.stamp_ns))
         if len(pushed) == 9:
             stop.set()
 
@@ -563,8 +563,8 @@ def test_a_stream_that_ends_is_looked_for_again(
         pushed: list[Frame] = []
         restarts: list[int] = []
 
-        def push(one: Frame) -> None:
-            pushed.append(one)
+        def push(frame: Frame) -> None:
+            pushed.append(frame)
             if len(pushed) == 15:
                 stop.set()
 
@@ -572,8 +572,8 @@ def test_a_stream_that_ends_is_looked_for_again(
         web.shutdown()
         thread.join(30.0)
     assert restarts == [10]
-    assert all(one.stamp_ns >= began for one in pushed)
-    assert {one.camera for one in pushed} == {'127_0_0_1'}
+    assert all(frame.stamp_ns >= began for frame in pushed)
+    assert {frame.camera for frame in pushed} == {'127_0_0_1'}
     with pytest.raises(VideoError, match='cannot be reached'):
         Stream(f'http://127.0.0.1:{web.server_port}/camera.ts')
 

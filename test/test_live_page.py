@@ -136,8 +136,8 @@ class Visit:
 def renderer_megabytes() -> float:
     """Return the memory of the processes that show pages, bitmaps included."""
     return float(sum(
-        one.memory_info().rss for one in psutil.Process().children(recursive=True)
-        if '--type=renderer' in one.cmdline()) / MB)
+        process.memory_info().rss for process in psutil.Process().children(recursive=True)
+        if '--type=renderer' in process.cmdline()) / MB)
 
 
 def still(visit: Visit) -> bool:
@@ -312,7 +312,7 @@ def test_a_minute_at_ten_pictures_per_second_takes_no_memory(
             visit.page.wait_for_timeout(1000 * WATCH_SEC / 3)
         print('script, page and server in MB:', found)
         # 600 pictures of 60 kB each would be 36 MB; their bitmaps 1,200.
-        heaps, pages, servers = ([one[place] - found[0][place] for one in found]
+        heaps, pages, servers = ([sample[place] - found[0][place] for sample in found]
                                  for place in range(3))
         assert max(heaps) < 4
         assert max(pages) < 60

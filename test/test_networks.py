@@ -73,7 +73,7 @@ def test_figures_are_those_of_the_same_windows(written: tuple[dict[str, Any], Pa
                   for actor in risk_object(clip.truths)]
         windows.append(RecallTarget(tuple(map(sparsifier.propose, clip.frames)),
                               object_area(clip.truths), np.stack(tokens).reshape(5, -1)))
-    expected = find_rate(sparsifier, windows, grid, [float(one) for one in BUDGETS])
+    expected = find_rate(sparsifier, windows, grid, [float(budget) for budget in BUDGETS])
     shipped = result['rows']['shipped']['budgets']
     for budget in BUDGETS:
         assert shipped[budget]['object_recall'] == expected['object_recall'][budget]

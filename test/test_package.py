@@ -128,11 +128,11 @@ def imports(path: Path) -> Iterator[str]:
     """Yield the full names of what a module imports, also inside functions and for types only."""
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.module
             assert not node.level, f'{path} has a relative import'
-            yield from (f'{node.module}.{one.name}' for one in node.names)
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
 def modules() -> dict[Path, str]:

@@ -106,7 +106,7 @@ def test_keeping_all_equals_the_stock_model(pipeline: Pipeline, frames: list[Fra
     assert report.keep == tuple(range(140))
     vlm, prompt = pipeline.vlm, describe_prompt()
     features = [vlm.encode(frame.rgb()) for frame in frames[:5]]
-    layout = vlm.layout([one.grid for one in features], prompt.captions(frames[:5]), prompt)
+    layout = vlm.layout([frame.grid for frame in features], prompt.captions(frames[:5]), prompt)
     pixels = vlm.preprocess([frame.rgb() for frame in frames[:5]])
     ids = layout.input_ids[None]
     kinds = (ids == vlm.model.config.image_token_id).int()
@@ -137,7 +137,7 @@ def test_a_broken_frame_is_named_and_the_others_stay(
     left_out: list[BrokenFrame] = []
     report = without_broken(window, left_out.append, pipeline.describe)
     assert report is not None
-    assert [one.frame for one in left_out] == [broken]
+    assert [broken.frame for broken in left_out] == [broken]
     assert len(report.frames) == 4
     assert len(encoded) == 4  # nothing was computed twice
 
@@ -191,10 +191,10 @@ def test_what_the_car_does_is_told_to_the_model(
     fast, turning = Vehicle(speed_mps=25.0), Vehicle(turn_signal='left')
     pipeline.describe(frames[:1], vehicle=fast)
     pipeline.ask(frames[:1], 'What is ahead?', vehicle=fast)
-    assert all(one.instruction.startswith('The car drives at 90 km/h. ') for one in asked)
+    assert all(prompt.instruction.startswith('The car drives at 90 km/h. ') for prompt in asked)
     asked.clear()
     describe_batch(pipeline, [frames[:1], frames[1:2], frames[2:3]], [fast, None, turning])
-    beginnings = [one.instruction.partition(' Pictures')[0] for one in asked]
+    beginnings = [prompt.instruction.partition(' Pictures')[0] for prompt in asked]
     assert beginnings[0] == 'The car drives at 90 km/h.'
     assert beginnings[1].startswith('Pictures')
     assert beginnings[2] == 'Its left turn signal is on.'
@@ -205,8 +205,8 @@ def test_the_risk_is_told_while_the_texts_are_being_written(
     early: list[SceneReport] = []
     report = pipeline.describe(frames[:5], on_risk=early.append)
     level, both = early
-    assert [one.is_partial for one in (level, both, report)] == [True, True, False]
-    assert {one.stamp for one in (level, both, report)} == {frames[4].stamp_ns}
+    assert [told.is_partial for told in (level, both, report)] == [True, True, False]
+    assert {told.stamp for told in (level, both, report)} == {frames[4].stamp_ns}
     assert level.answer == Answer(risk=report.answer.risk)
     assert both.answer == replace(report.answer, description='', explanation='', action='')
     assert both.answer.label
@@ -299,7 +299,7 @@ def test_other_prompts_bring_the_form_of_their_boxes(
         box = held.describe(frames[4:5]).answer.box
         sides = re.search(r'"box": \[(.*?)\]', written[-1])
         assert sides is not None
-        assert all(re.fullmatch(side, one) for one in sides[1].split(', '))
+        assert all(re.fullmatch(side, word) for word in sides[1].split(', '))
         assert box == parse(written[-1], BoxForm(scale=1000.0 if prompts else 1.0)).box
 
 
@@ -346,7 +346,8 @@ def test_prompts_of_ones_own_are_asked(tmp_path: Path, frames: list[Frame],
     monkeypatch.setattr(own.vlm, 'prepare', noting)
     own.describe(frames[:1])
     own.ask(frames[:1], 'Où?')
-    assert [(one.system, one.instruction) for one in asked] == [('S', 'D'), ('S', 'Q Où?')]
+    assert [(prompt.system, prompt.instruction) for prompt in asked] == [
+        ('S', 'D'), ('S', 'Q Où?')]
 
 
 def test_cameras_of_two_sizes_are_encoded_once_per_frame(

@@ -169,7 +169,7 @@ def stock_ids(name: str, parts: Any, frames: list[Frame], pixels: Any,
     placeholders = stock_placeholders(name, parts.tokenizer, parts.images, pixels)
     token = parts.tokenizer.convert_ids_to_tokens(parts.network.config.image_token_id)
     first, *others = text.split('<start_of_image>' if name == 'gemma3' else token)
-    first += ''.join(one + other for one, other in zip(placeholders, others, strict=True))
+    first += ''.join(first + other for first, other in zip(placeholders, others, strict=True))
     ids: Tensor = parts.tokenizer(first, add_special_tokens=False, return_tensors='pt')[
         'input_ids'][0]
     return ids
@@ -201,8 +201,9 @@ def features(vlm: Vlm) -> FrameFeatures:
 def test_every_family_is_here() -> None:
     assert set(PUBLISHED) == set(KNOWN)
     # FastViTHD is not made without timm, which needs torchvision.
-    assert {one.config['model_type'] for one in PUBLISHED.values()} == {*FAMILIES} - {'fast_vlm'}
-    assert all(one.source for one in PUBLISHED.values())
+    types = {checkpoint.config['model_type'] for checkpoint in PUBLISHED.values()}
+    assert types == {*FAMILIES} - {'fast_vlm'}
+    assert all(checkpoint.source for checkpoint in PUBLISHED.values())
 
 
 @pytest.mark.parametrize('most', [0, 256])

@@ -93,7 +93,7 @@ def test_rivals_are_baselines_on_the_same_windows(written: tuple[dict[str, Any],
     for budget, metrics in result['against'].items():
         for metric, found in metrics.items():
             values = {name: result['methods'][name][budget] for name in ('random', 'dycoke')}
-            best = max(one[metric] for one in values.values() if one is not None)
+            best = max(row[metric] for row in values.values() if row is not None)
             assert values[found['best']][metric] == best
             ahead = result['methods']['vts'][budget][metric] - best
             assert found['ahead'] == pytest.approx(ahead, abs=2e-4)

@@ -59,8 +59,9 @@ def test_pictures_and_stamps_are_read(bag: Path) -> None:
     counters: Counter[str] = Counter()
     frames = list(read_frames(bag, counters=counters))
     assert +counters == Counter(frames=16)
-    front, rear = ([one for one in frames if one.camera == name] for name in ('front', 'rear'))
-    assert [one.stamp_ns for one in front] == [one.stamp_ns for one in rear] == times(8)
+    front, rear = ([frame for frame in frames if frame.camera == name]
+                   for name in ('front', 'rear'))
+    assert [frame.stamp_ns for frame in front] == [frame.stamp_ns for frame in rear] == times(8)
     assert front[3].data == jpeg(picture(3))
     np.testing.assert_array_equal(rear[3].rgb(), picture(3))
 
@@ -72,11 +73,11 @@ def test_a_type_of_its_own_is_read_and_copied(bag: Path, tmp_path: Path) -> None
     write_annotated_bag(bag, tmp_path / 'out', [
         Answered(report(times(8)[4], camera='front'), overlay)])
     with Bag(tmp_path / 'out') as opened:
-        count = {one.topic: one.msgcount for one in opened.connections}
+        count = {connection.topic: connection.msgcount for connection in opened.connections}
         speeds = [opened.deserialize(data, SPEED) for _, _, data in opened.messages([SPEED_TOPIC])]
     assert count[FRONT] == count[REAR] == count[SPEED_TOPIC] == 8
     assert count['/vts_node/risk'] == 1
-    assert [one.mps for one in speeds] == [10.0 + number for number in range(8)]
+    assert [speed.mps for speed in speeds] == [10.0 + number for number in range(8)]
     assert speeds[5].header.stamp.nanosec == times(8)[5] % 1_000_000_000
 
 

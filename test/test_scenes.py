@@ -274,7 +274,7 @@ def test_boxes_hold_the_drawn_actor_tightly(label: str, near: float, d: float,
     width, height = 640, 360
     (actor,) = truth.frame_truth(scene, 1, height / width).actors
     empty = replace(scene, bodies=())
-    with_it, without = (Renderer(one, width, height).frame(1) for one in (scene, empty))
+    with_it, without = (Renderer(drawn, width, height).frame(1) for drawn in (scene, empty))
     changed = (with_it != without).any(axis=2)
     columns, rows = np.flatnonzero(changed.any(axis=0)), np.flatnonzero(changed.any(axis=1))
     drawn = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])

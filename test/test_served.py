@@ -307,7 +307,7 @@ def test_a_batch_keeps_its_order(
     server.pause_sec = 0.005
     reports = describe_batch(load(keep_ratio=1.0),
         [frames[:count] for count in (3, 1, 4, 2, 3, 1)])
-    assert [one.answer.action for one in reports] == [
+    assert [report.answer.action for report in reports] == [
         f'{count} pictures' for count in (3, 1, 4, 2, 3, 1)]
 
 
@@ -456,12 +456,12 @@ def test_few_regions_hold_every_kept_cell_and_none_could_be_merged_for_nothing(
     found = regions(kept)
     assert len(found) <= MAX_CROPS
     covered = np.zeros(kept.shape, bool)
-    for one in found:
-        covered[one.top:one.bottom, one.left:one.right] = True
-        assert kept[one.top:one.bottom, one.left:one.right].any()
+    for region in found:
+        covered[region.top:region.bottom, region.left:region.right] = True
+        assert kept[region.top:region.bottom, region.left:region.right].any()
     assert covered[kept].all()
-    for one, other in itertools.combinations(found, 2):
-        assert one.union(other).area > one.area + other.area
+    for region, other in itertools.combinations(found, 2):
+        assert region.union(other).area > region.area + other.area
 
 
 def test_regions_do_not_grow_without_need() -> None:

@@ -364,7 +364,7 @@ def why_open(gate: ChangeGate, sparsifier: Sparsifier, before: NDArray[np.uint8]
 def test_a_hazard_on_a_real_road_that_was_empty_opens_the_gate(
         shipped: ChangeGate, sparsifier: Sparsifier, family: str) -> None:
     scenes = (make_scene(seed, family, level='high') for seed in itertools.count(1_000_000_950))
-    scene = next(found for one in scenes if (found := bare(one)) is not None)
+    scene = next(found for scene in scenes if (found := bare(scene)) is not None)
     for bag in real_bags():
         behind = Backdrop.load(bag).behind(scene)
         assert behind is not None, bag

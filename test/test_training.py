@@ -261,7 +261,7 @@ def test_pictures_of_roads_are_packed_as_they_come() -> None:
             alive.append(weakref.ref(picture))
             yield picture, []
             del picture
-            most.append(sum(one() is not None for one in alive))
+            most.append(sum(reference() is not None for reference in alive))
 
     assert len(RoadPictures(recording() for _ in range(2))) == 40
     assert max(most) <= 2
@@ -345,9 +345,9 @@ def test_pictures_are_rendered_once_and_over_roads_with_what_is_on_them(
     assert len(rendered) == len(over) == 4
     assert rendered.draw(rng).is_rendered
     drawn = [over.draw(rng) for _ in range(30)]
-    assert not any(one.is_rendered for one in drawn)
-    assert all(one.picture.shape == (256, 448, 3) for one in drawn)
-    cars = {thing.importance for one in drawn for thing in one.things
+    assert not any(example.is_rendered for example in drawn)
+    assert all(example.picture.shape == (256, 448, 3) for example in drawn)
+    cars = {thing.importance for example in drawn for thing in example.things
             if thing.kind == KINDS.index('car')}
     assert 0.225 in cars  # 0.45 * 0.25 / 0.5, that of the road
 
@@ -378,11 +378,11 @@ def test_another_moment_changes_the_light_and_leaves_what_is_there() -> None:
     frame = np.full((192, 336, 3), 60, np.uint8)
     frame[60:130, 100:230] = 200
     moments = [another_moment(frame, np.random.default_rng(seed)) for seed in range(60)]
-    assert all(one.shape == frame.shape and one.dtype == np.uint8 for one in moments)
-    brightness = [float(one.mean()) for one in moments]
+    assert all(moment.shape == frame.shape and moment.dtype == np.uint8 for moment in moments)
+    brightness = [float(moment.mean()) for moment in moments]
     assert min(brightness) < 40.0
     assert max(brightness) > 150.0
-    brighter = [one[70:120, 110:220].mean() > one[70:120, :90].mean() for one in moments]
+    brighter = [moment[70:120, 110:220].mean() > moment[70:120, :90].mean() for moment in moments]
     assert np.mean(brighter) > 0.95
 
 

@@ -89,7 +89,7 @@ def listen(car: Car, *types: str, qos: QoSProfile = RELIABLE) -> list[list[Any]]
     """Return what comes on the topic of each type."""
     topics = {messages.DETECTIONS: 'detections', messages.ANNOTATIONS: 'annotations',
               messages.SCENE: 'scene'}
-    return [car.listen(message_type(one), f'/vts_node/{topics[one]}', qos) for one in types]
+    return [car.listen(message_type(kind), f'/vts_node/{topics[kind]}', qos) for kind in types]
 
 
 def test_what_is_published_is_what_the_report_says(car: Car, hazard: list[bytes]) -> None:
@@ -105,15 +105,15 @@ def test_what_is_published_is_what_the_report_says(car: Car, hazard: list[bytes]
     assert report.size == (270, 480)
     assert found is not None
     assert found.box is not None
-    one, = detections[-1].detections
-    for header in (detections[-1].header, one.header, scenes[-1].header):
+    detection, = detections[-1].detections
+    for header in (detections[-1].header, detection.header, scenes[-1].header):
         assert (to_ns(header.stamp), header.frame_id) == (stamp, 'front_optical')
-    assert one.results[0].hypothesis.class_id == found.label
-    assert one.results[0].hypothesis.score == pytest.approx(report.confidence, abs=1e-3)
+    assert detection.results[0].hypothesis.class_id == found.label
+    assert detection.results[0].hypothesis.score == pytest.approx(report.confidence, abs=1e-3)
     left, top, right, bottom = found.box
-    assert (one.bbox.center.position.x, one.bbox.center.position.y) == pytest.approx(
+    assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == pytest.approx(
         (240 * (left + right), 135 * (top + bottom)), abs=0.1)
-    assert (one.bbox.size_x, one.bbox.size_y) == pytest.approx(
+    assert (detection.bbox.size_x, detection.bbox.size_y) == pytest.approx(
         (480 * (right - left), 270 * (bottom - top)), abs=0.1)
     headline, label = drawn[-1].texts
     assert headline.text == f'RISK {report.answer.risk.upper()}: {report.answer.action}'
@@ -239,15 +239,15 @@ def test_questions_can_be_cancelled(asking: Asking, hazard: list[bytes]) -> None
     car.wait_for_report(stamp)
     goals = [asking.send(TAUGHT) for _ in range(MAX_QUESTIONS)]
     cancelled = [goal.cancel_goal_async() for goal in goals[1::2]]
-    car.until(lambda: all(one.done() for one in cancelled))
+    car.until(lambda: all(request.done() for request in cancelled))
     done = [asking.result(goal) for goal in goals]
-    states = [one.status for one in done]
+    states = [goal.status for goal in done]
     # One that was answered before it could be cancelled stays answered.
     assert set(states[::2]) == {GoalStatus.STATUS_SUCCEEDED}
     assert states.count(GoalStatus.STATUS_CANCELED) >= 1
-    for one in done:
-        assert one.result.error == (
-            CANCELLED if one.status == GoalStatus.STATUS_CANCELED else '')
+    for goal in done:
+        assert goal.result.error == (
+            CANCELLED if goal.status == GoalStatus.STATUS_CANCELED else '')
 
 
 @pytest.mark.parametrize('namespace', ['', '/car1'])
@@ -275,7 +275,7 @@ def test_a_running_node_has_all_that_the_layouts_show(own_ros: Ros, model: str, 
 def test_recordings_and_node_have_the_same_types(built: dict[str, str]) -> None:
     """Field by field, and of vts_interfaces those that are written with rosbags."""
     store: Typestore = typestore()
-    for name in (*DEFINITIONS, *(f'vts_interfaces/msg/{one}' for one in OWN)):
+    for name in (*DEFINITIONS, *(f'vts_interfaces/msg/{name}' for name in OWN)):
         fields = message_type(name).get_fields_and_field_types()
         assert list(fields) == [field for field, _ in store.fielddefs[name][1]], name
 

@@ -380,7 +380,7 @@ def test_a_pair_of_which_nothing_is_kept_is_passed_over(vlm: Vlm) -> None:
     steps = video_steps(steps_of(window, 2))
     features = [vlm.encode(*(frame.rgb() for frame in step)) for step in steps_of(window, 2)]
     every, none = np.arange(15, dtype=np.int32), np.array([], np.int32)
-    held = [Picture(one, keep) for one, keep in zip(features, (every, none, every))]
+    held = [Picture(frame, keep) for frame, keep in zip(features, (every, none, every))]
     reader, texts = PrefixReader(vlm), vlm.texts(steps, PROMPT)
     for count in (1, 2, 3):
         prefix = reader.read_on(reader.part(texts[:count], held[:count]))
@@ -412,8 +412,8 @@ def test_a_group_is_evicted_and_the_rest_read_as_a_video_of_its_own(
     assert torch.equal(at_once.read.input_ids, prefix.read.input_ids)
     assert torch.equal(at_once.read.position_ids, prefix.read.position_ids)
     layers: Any = zip(prefix.cache.layers, at_once.cache.layers, strict=True)
-    for one, other in layers:
-        torch.testing.assert_close(one.keys, other.keys, atol=1e-3, rtol=0.0)
+    for layer, other in layers:
+        torch.testing.assert_close(layer.keys, other.keys, atol=1e-3, rtol=0.0)
     # Time goes on from where the drive is; a pair is read once, with either frame of it.
     assert pipeline.describe(stream[-5:]).steps == report.steps
 
@@ -503,7 +503,7 @@ def test_a_frame_of_another_size_is_left_out(tiny: Vlm, sparsifier: Sparsifier) 
         told: list[BrokenFrame] = []
         report = without_broken(odd, told.append, pipeline.describe)
         assert report is not None
-        assert [ref.stamp for ref in report.frames] == [one.stamp_ns for one in left]
+        assert [ref.stamp for ref in report.frames] == [frame.stamp_ns for frame in left]
         assert 'has another size than the frame' in str(told[0])
 
 
@@ -521,7 +521,8 @@ def test_a_camera_of_another_size_begins_anew_in_causal_mode(
         for frame in stream[changes + 1:]:
             pipeline.ingest([frame])
         report = pipeline.describe(stream[-3:])
-        assert [ref.stamp for ref in report.frames] == [one.stamp_ns for one in stream[changes:]]
+        assert [ref.stamp for ref in report.frames] == [
+            frame.stamp_ns for frame in stream[changes:]]
 
 
 def test_what_cannot_read_a_video_is_refused(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def video_bag(path: Path, kind: str, data: list[bytes], name: str = 'h264',
 
 def assert_right(frames: list[Frame], numbers: list[int]) -> None:
     """See that these pictures came, each with its own stamp."""
-    assert [(one.stamp_ns - START_NS) // STEP_NS for one in frames] == numbers
-    for one, number in zip(frames, numbers):
-        difference = np.abs(one.rgb().astype(int) - picture(number).astype(int)).mean()
+    assert [(frame.stamp_ns - START_NS) // STEP_NS for frame in frames] == numbers
+    for frame, number in zip(frames, numbers):
+        difference = np.abs(frame.rgb().astype(int) - picture(number).astype(int)).mean()
         assert difference < NEAR, number
 
 
@@ -73,7 +73,7 @@ def test_a_video_in_a_bag_is_a_camera(tmp_path: Path, kind: str, codec: str, nam
     counters: Counter[str] = Counter()
     frames = list(read_frames(bag, counters=counters))
     assert_right(frames, list(range(12)))
-    assert {one.camera for one in frames} == {'camera_front'}
+    assert {frame.camera for frame in frames} == {'camera_front'}
     assert +counters == Counter(frames=12)
 
 
@@ -98,7 +98,7 @@ def test_who_joins_late_waits_for_a_whole_picture(tmp_path: Path) -> None:
     assert counters == {'frames': 8, 'no_stamp': 0, 'broken': 3, 'truncated': 0, 'damaged': 0,
                         'broken: packet of a video without the ones before it': 3}
     # So does who begins in the middle of a recording.
-    later = [one for _, one in read_frames_from(START_NS + 7 * STEP_NS, bag)]
+    later = [frame for _, frame in read_frames_from(START_NS + 7 * STEP_NS, bag)]
     assert_right(later, [10, 11, 12])
 
 
@@ -109,7 +109,7 @@ def test_after_a_lost_packet_no_picture_is_smeared(tmp_path: Path, codec: str) -
     data[7] = b''
     bag = video_bag(tmp_path / 'bag', FOXGLOVE, data, codec)
     frames = list(read_frames(bag))
-    numbers = [(one.stamp_ns - START_NS) // STEP_NS for one in frames]
+    numbers = [(frame.stamp_ns - START_NS) // STEP_NS for frame in frames]
     assert_right(frames, numbers)
     assert set(numbers) >= {0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 19}
     assert 7 not in numbers
@@ -139,7 +139,7 @@ def test_damaged_packets_are_left_out(tmp_path: Path) -> None:
     bag = video_bag(tmp_path / 'bag', FOXGLOVE, data)
     counters: Counter[str] = Counter()
     frames = list(read_frames(bag, counters=counters))
-    numbers = [(one.stamp_ns - START_NS) // STEP_NS for one in frames]
+    numbers = [(frame.stamp_ns - START_NS) // STEP_NS for frame in frames]
     assert {0, 1, 2, 5, 6, 10, 15} <= set(numbers)
     assert counters['broken'] == 20 - len(frames) > 2
     assert_right(frames, numbers)
@@ -188,7 +188,7 @@ def test_the_annotated_bag_of_a_video_has_its_answers(tmp_path: Path) -> None:
     answers = [Answered(report(START_NS + 3 * STEP_NS), overlay)]
     assert write_annotated_bag(bag, tmp_path / 'out', answers) == 1
     with Bag(tmp_path / 'out') as opened:
-        count = {one.topic: one.msgcount for one in opened.connections}
+        count = {connection.topic: connection.msgcount for connection in opened.connections}
         (_, _, risk), = opened.messages(['/vts_node/risk'])
         told = opened.deserialize(risk, 'diagnostic_msgs/msg/DiagnosticArray')
     assert count[TOPICS[FOXGLOVE]] == 6

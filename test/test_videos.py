@@ -22,10 +22,10 @@ from vts_ros.tools.videos import camera_of, read_video, shown, video_info
 NEAR = 3.0
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> float:
+def difference(picture: np.ndarray, other: np.ndarray) -> float:
     """Return the mean difference of two pictures, in levels of brightness."""
-    assert one.shape == other.shape
-    return float(np.abs(one.astype(int) - other.astype(int)).mean())
+    assert picture.shape == other.shape
+    return float(np.abs(picture.astype(int) - other.astype(int)).mean())
 
 
 @pytest.mark.parametrize(('name', 'codec'), [

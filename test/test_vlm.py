@@ -263,9 +263,9 @@ def test_a_frame_is_encoded_alone_as_among_others(
         alone = vlm.encode(picture)
         assert alone.grid == frame.grid == vlm.token_grid(*picture.shape[:2])
         assert len(alone.tokens) == alone.grid[0] * alone.grid[1]
-        for one, other in zip((alone.tokens, *alone.deepstack), (frame.tokens, *frame.deepstack),
+        for ours, other in zip((alone.tokens, *alone.deepstack), (frame.tokens, *frame.deepstack),
                               strict=True):
-            assert largest(one - other) < 1e-5
+            assert largest(ours - other) < 1e-5
 
 
 # Batches and training
@@ -285,18 +285,19 @@ def test_a_batch_writes_what_single_prompts_write(
         vlm: Vlm, two: tuple[list[Prepared], list[NDArray[np.int32] | None]]) -> None:
     windows, keeps = two
     together = vlm.generate_batch(windows, keeps, 12, **LIVELY)
-    for one, keep, found in zip(windows, keeps, together, strict=True):
-        alone = vlm.generate(one, keep, 12, **LIVELY)
+    for window, keep, found in zip(windows, keeps, together, strict=True):
+        alone = vlm.generate(window, keep, 12, **LIVELY)
         assert found.token_ids == alone.token_ids
         assert found.text == alone.text
         assert (found.prompt_tokens, found.visual_tokens) == (
             alone.prompt_tokens, alone.visual_tokens)
-        assert found.visual_tokens == (total(one) if keep is None else len(keep))
-        assert found.prompt_tokens == len(one.layout.input_ids) - total(one) + found.visual_tokens
+        assert found.visual_tokens == (total(window) if keep is None else len(keep))
+        text_tokens = len(window.layout.input_ids) - total(window)
+        assert found.prompt_tokens == text_tokens + found.visual_tokens
     with torch.inference_mode():
         logits = vlm.model(**vlm.batch(windows, keeps)).logits
-    for one, keep, row in zip(windows, keeps, logits, strict=True):
-        expected = vlm.logits(one, keep)
+    for window, keep, row in zip(windows, keeps, logits, strict=True):
+        expected = vlm.logits(window, keep)
         assert largest(row[-len(expected):] - expected) < 1e-4
 
 
@@ -503,7 +504,8 @@ def test_a_checkpoint_of_another_form_gets_the_tokens_of_the_present_one(
     assert not has_present_form(before)
     renew_form(before, tmp_path / 'renewed')
     assert has_present_form(tmp_path / 'renewed')
-    tokenizers = [AutoTokenizer.from_pretrained(one) for one in (checkpoint, tmp_path / 'renewed')]
+    tokenizers = [AutoTokenizer.from_pretrained(path)
+                  for path in (checkpoint, tmp_path / 'renewed')]
     # The tokens keep their numbers, and so all weights their meaning.
     assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
     data['added_tokens'].pop()

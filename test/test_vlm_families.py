@@ -442,11 +442,11 @@ def test_a_batch_writes_what_single_prompts_write(
     together = vlm.generate_batch(windows, keeps, 8, **LIVELY)
     with torch.inference_mode():
         logits = vlm.model(**vlm.batch(windows, keeps)).logits
-    for one, keep, found, row in zip(windows, keeps, together, logits, strict=True):
-        alone = vlm.generate(one, keep, 8, **LIVELY)
+    for window, keep, found, row in zip(windows, keeps, together, logits, strict=True):
+        alone = vlm.generate(window, keep, 8, **LIVELY)
         assert (found.token_ids, found.prompt_tokens, found.visual_tokens) == (
             alone.token_ids, alone.prompt_tokens, alone.visual_tokens)
-        expected = vlm.logits(one, keep)
+        expected = vlm.logits(window, keep)
         assert difference(row[-len(expected):], expected) < EXACT
 
 
@@ -456,8 +456,8 @@ def test_training_sees_what_generation_sees(
     with torch.inference_mode():
         output = vlm.model(**vlm.batch(windows, keeps, [ANSWER, 'No.']), use_cache=False)
     assert float(output.loss) > 0.0
-    for one, keep, row in zip(windows, keeps, output.logits, strict=True):
-        expected = vlm.logits(one, keep)
+    for window, keep, row in zip(windows, keeps, output.logits, strict=True):
+        expected = vlm.logits(window, keep)
         assert difference(row[:len(expected)], expected) < EXACT
 
 
@@ -468,11 +468,11 @@ def test_two_questions_on_one_prefix_are_two_fresh_runs(
     for kind in ('random 3', 'none'):
         keep = keep_list(kind, prepared)
         prefix = vlm.prefix(asked[0], keep)
-        for one in (*asked, asked[0]):
+        for window in (*asked, asked[0]):
             fresh, after = Notes(), Notes()
-            expected = vlm.generate(one, keep, 8, **LIVELY,
+            expected = vlm.generate(window, keep, 8, **LIVELY,
                                     logits_processor=LogitsProcessorList([fresh]))
-            found = vlm.generate(one, keep, 8, prefix=prefix, **LIVELY,
+            found = vlm.generate(window, keep, 8, prefix=prefix, **LIVELY,
                                  logits_processor=LogitsProcessorList([after]))
             assert (found.token_ids, found.prompt_tokens, found.visual_tokens) == (
                 expected.token_ids, expected.prompt_tokens, expected.visual_tokens)
@@ -483,14 +483,14 @@ def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
         vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]]) -> None:
     features = [vlm.encode(picture) for picture in pictures]
     cells = len(features[0].tokens)
-    held = [Picture(one, np.arange(index, cells, index + 2, dtype=np.int32))
-            for index, one in enumerate(features)]
+    held = [Picture(frame, np.arange(index, cells, index + 2, dtype=np.int32))
+            for index, frame in enumerate(features)]
     reader = PrefixReader(vlm)
     for count in range(1, FRAMES + 1):
         texts = vlm.texts(CAPTIONS[:count], PROMPT)
         prefix = reader.read_on(reader.part(texts[:-1], held[:count]))
     assert reader.counters['began'] == 1
-    keep = np.concatenate([one.keep + cells * index for index, one in enumerate(held)])
+    keep = np.concatenate([picture.keep + cells * index for index, picture in enumerate(held)])
     for prompt in (OTHER, PROMPT):
         whole = vlm.prepare(features, CAPTIONS, prompt)
         end = reader.end(vlm.texts(CAPTIONS, prompt)[-1:])
@@ -516,8 +516,8 @@ def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
 def test_a_pass_that_fails_leaves_the_state_as_it_was(
         vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]],
         monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = [Picture(one, np.arange(len(one.tokens), dtype=np.int32))
-             for one in (vlm.encode(picture) for picture in pictures)]
+    whole = [Picture(frame, np.arange(len(frame.tokens), dtype=np.int32))
+             for frame in (vlm.encode(picture) for picture in pictures)]
     texts = vlm.texts(CAPTIONS, PROMPT)[:-1]
     reader = PrefixReader(vlm)
     reader.read_on(reader.part(texts[:2], whole[:2]))
@@ -547,9 +547,9 @@ def test_a_prefix_of_other_pictures_is_refused(vlm: Vlm, prepared: Prepared) -> 
     keep = keep_list('random 3', prepared)
     prefix = vlm.prefix(prepared, keep)
     others = replace(prepared, tokens=prepared.tokens.roll(1, 0))
-    for one, kept in ((others, keep), (prepared, keep[1:]), (prepared, None)):
+    for window, kept in ((others, keep), (prepared, keep[1:]), (prepared, None)):
         with pytest.raises(VlmError, match='does not begin with what was read before'):
-            vlm.generate(one, kept, 2, prefix=prefix)
+            vlm.generate(window, kept, 2, prefix=prefix)
 
 
 @pytest.mark.parametrize('name', names())

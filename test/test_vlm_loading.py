@@ -176,8 +176,8 @@ def test_int8_weights_are_smaller_and_say_nearly_the_same(family: str, tmp_path:
     made = make(family, tmp_path / family)
     whole = Vlm.load(made, device='cpu', dtype='float32')
     small = Vlm.load(made, device='cpu', quantization={'quant_method': 'int8'})
-    kinds = {type(one).__module__ for one in small.model.model.modules()
-             if type(one).__name__ == 'Linear'}
+    kinds = {type(module).__module__ for module in small.model.model.modules()
+             if type(module).__name__ == 'Linear'}
     assert any('quantized.dynamic' in kind for kind in kinds)
     # The vision encoder is not touched: the same features.
     rgb = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
@@ -188,11 +188,12 @@ def test_int8_weights_are_smaller_and_say_nearly_the_same(family: str, tmp_path:
     share = 0.2 if small.pruning == 'exact' else 0.5
     assert 0.0 < float((logits - near).abs().mean()) < share * spread
     config = PipelineConfig(device='cpu', dtype='float32')
-    told, plain = (explain(str(made), [(150, 90)], config, 2, quantization=one).weights['used']
-                   for one in ({'quant_method': 'int8'}, None))
+    told, plain = (explain(str(made), [(150, 90)], config, 2, quantization=method).weights['used']
+                   for method in ({'quant_method': 'int8'}, None))
     assert told < plain
-    assert int8_bytes(small.model) + sum(one.nbytes for one in small.model.parameters()) == (
-        pytest.approx(told, rel=0.02))  # biases of the layers are with the packed weights
+    held = int8_bytes(small.model) + sum(weights.nbytes for weights in small.model.parameters())
+    # The biases of the layers are with the packed weights.
+    assert held == pytest.approx(told, rel=0.02)
     assert (whole.info['dtype'], small.info['dtype']) == ('float32', 'float32, int8 weights')
     drafts = Drafts()
     first = small.generate(*ask(small), 12, drafts=drafts)

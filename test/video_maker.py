@@ -64,8 +64,8 @@ def packets(count: int, codec: str = 'libx264', gap: int = 5, **options: str) ->
 def turn(path: Path, quarters: int) -> Path:
     """Have an MP4 say that its pictures are to be turned by so many quarters, clockwise."""
     cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarters % 4]
-    one = 1 << 16
-    matrix = (cosine * one, sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30)
+    unit = 1 << 16
+    matrix = (cosine * unit, sine * unit, 0, -sine * unit, cosine * unit, 0, 0, 0, 1 << 30)
     data = bytearray(path.read_bytes())
     # Behind name, version, times, number, length, reserved, layer, group and volume of the track.
     begin = data.index(b'tkhd') + 4 + 4 + 4 * 5 + 8 + 4 * 2
