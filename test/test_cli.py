@@ -13,12 +13,14 @@ import sys
 
 from bag_maker import drive
 import pytest
+import typer
 
 from vts_ros import __version__
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
 from vts_ros.tools.annotate import ANSWERS, PAGE
+from vts_ros.tools.cli.command_line import run
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +120,23 @@ def test_debug_shows_the_traceback() -> None:
     done = vts('--debug', 'annotate', '--bag', '/nowhere')
     assert done.returncode == 1
     assert 'Traceback' in done.stderr
+
+
+@pytest.mark.parametrize(('code', 'said'), [
+    ('from vts_ros.pipeline.frames import FrameBuffer; FrameBuffer(0, 0.4)',
+     'vts: window of 0 frames .*'),
+    ('import numpy as np; np.zeros(2) + np.zeros(3)',
+     r'vts: ValueError: operands could not be broadcast .* \(vts --debug shows where\)')])
+def test_a_surprise_says_how_to_see_where_it_came_from(
+        code: str, said: str, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """And a ValueError that the package raises on purpose does not."""
+    monkeypatch.setattr(sys, 'argv', ['vts'])
+    command = typer.Typer(pretty_exceptions_enable=False)
+    command.command()(lambda: exec(code, {'__name__': 'vts_ros.made_up'}))
+    assert run(command) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(said + '\n', error), error
 
 
 def test_unknown_model_is_one_line(tmp_path: Path) -> None:

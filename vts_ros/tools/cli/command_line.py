@@ -1,19 +1,20 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The commands of ``vts``, whoever brings them.
+The command line ``vts``, made of registered commands.
 
 A command is an entry point of the group ``vts_ros.commands``: its name, and a Typer app with one
-command or a group of them. So the workshop and the nodes add theirs without being imported here,
-and other packages can do the same. Everything heavy is imported inside the commands, so that help
-is fast.
+command or a group of them. So `lab` and `nodes` add theirs without being imported here, and other
+packages can do the same. Everything heavy is imported inside the commands, so that help is fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dis import opname
 from importlib.metadata import distributions, EntryPoint
 import sys
+from traceback import walk_tb
 from typing import Annotated
 
 import typer
@@ -111,9 +112,18 @@ def _explain(error: Exception) -> str:
         return _how_to_install(_commands().get(given), error)
     if isinstance(error, OSError) and error.strerror:
         message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
-    if type(error).__module__.startswith('vts_ros') or isinstance(error, (OSError, ValueError)):
+    if type(error).__module__.startswith('vts_ros') or isinstance(error, OSError) \
+            or _is_raised_here(error):
         return message
     return f'{type(error).__name__}: {message} (vts --debug shows where)'
+
+
+def _is_raised_here(error: Exception) -> bool:
+    """Return whether a `raise` of this package made the error: then its message is for users."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    instruction = frame.f_code.co_code[frame.f_lasti]
+    return frame.f_globals['__name__'].startswith('vts_ros.') \
+        and opname[instruction] == 'RAISE_VARARGS'
 
 
 _add_commands()
