@@ -168,15 +168,15 @@ def test_node_hears_the_cameras_of_one_kind(
 
 
 def test_same_camera_raw_and_compressed_is_read_once(tmp_path: Path) -> None:
-    """The compressed topic is taken; a drawn picture, a depth map and an empty topic are not."""
+    """The compressed topic is taken; drawn pictures and forms that cannot be read are not."""
     rgb, data = picture(0), jpeg(picture(0))
     bag = write(tmp_path / 'bag', [
         (RAW_TOPIC, IMAGE, START_NS, raw(START_NS, rgb, 'rgb8')),
         (COMPRESSED_TOPIC, COMPRESSED_IMAGE, START_NS, compressed(START_NS, data)),
         ('/vts_overlay/image_annotated/compressed', COMPRESSED_IMAGE, START_NS,
          compressed(START_NS, data)),
-        ('/depth/image_raw/compressedDepth', COMPRESSED_IMAGE, START_NS,
-         compressed(START_NS, data)),
+        *((f'{RAW_TOPIC}/{transport}', COMPRESSED_IMAGE, START_NS, compressed(START_NS, data))
+          for transport in ('compressedDepth', 'theora', 'zstd')),
     ])
     frame, = read_frames(bag)
     assert frame.data == data

@@ -85,3 +85,11 @@ def test_one_that_was_cut_off_is_told(bag: Path) -> None:
     bag.write_bytes(bag.read_bytes()[:-2000])
     with pytest.raises(BagError, match=r'drive.bag cannot be read: .*rosbag reindex'):
         list(read_frames(bag))
+
+
+def test_a_folder_with_a_single_bag_is_that_bag(bag: Path) -> None:
+    """Several could be several drives."""
+    assert len(list(read_frames(bag.parent))) == 16
+    bag.with_name('other.bag').write_bytes(bag.read_bytes())
+    with pytest.raises(BagError, match=r'holds no rosbag2 bag .*; give one of its \.bag files'):
+        list(read_frames(bag.parent))

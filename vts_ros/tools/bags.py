@@ -79,8 +79,9 @@ TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 for _name, _definition in VIDEO_TYPES.items():
     TYPESTORE.register(get_types_from_msg(_definition, _name))
 
-#: Image topics that are no camera: depth maps, and pictures that this package has drawn.
-_NOT_A_CAMERA = re.compile(r'compressedDepth$|/image_annotated(/|$)')
+#: Image topics that are no camera: forms of image_transport that cannot be read here, beside which
+#: the same pictures are recorded in others, and pictures that this package has drawn.
+_NOT_A_CAMERA = re.compile(r'/(compressedDepth|theora|zstd)$|/image_annotated(/|$)')
 #: What is published beside pictures in colour: by depth cameras, by night vision, by networks.
 _OTHER_NAME = re.compile(
     r'(^|[/_])(depth|disparity|infra(red)?\d*|ir\d*|thermal|lwir|masks?|segmentation|semantics?|'
@@ -257,7 +258,8 @@ class Bag:
             raise BagError(f'{self.path} is a video, not a rosbag2 bag; give it to --video')
         files = self._files()
         if not files and self.path.is_dir():
-            raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3)')
+            advice = '; give one of its .bag files' if any(self.path.glob(f'*{ROS1}')) else ''
+            raise BagError(f'{self.path} holds no rosbag2 bag (no .mcap, no .db3){advice}')
         if not files:
             raise BagError(f'{self.path} is not a rosbag2 bag (no .mcap, no .db3, no .bag)')
         for file in files:
@@ -289,6 +291,10 @@ class Bag:
         if not self.path.is_dir():
             return [self.path] if _is_storage(self.path) or self.path.suffix == ROS1 else []
         there = {file.name: file for file in sorted(self.path.iterdir()) if _is_storage(file)}
+        if not there:
+            # Several would be several drives.
+            of_ros_1 = list(self.path.glob(f'*{ROS1}'))
+            return of_ros_1 if len(of_ros_1) == 1 else []
         # A file that lies there both ways is one.
         for name in [name for name in there if Path(name).suffix in ZSTD_SUFFIXES]:
             if Path(name).stem in there:
@@ -319,8 +325,8 @@ class Bag:
             if len(left_out) == len(found):
                 is_ros_1 = any('ros1' in (topic.language, topic.serialization) or
                                topic.language == 'ros1msg' for topic in left_out.values())
-                advice = ('; convert the .bag itself: rosbags-convert --src my.bag --dst my_bag'
-                          if is_ros_1 else '')
+                advice = '; give the .bag itself, not what it was converted to' \
+                    if is_ros_1 else ''
                 raise BagError(f'{self.path} cannot be read: no messages of ROS 2, only '
                                f'{_one_line(", ".join(kinds))}{advice}')
             warn_once(f'{self.path}: topics that are not of ROS 2 are left out: '
