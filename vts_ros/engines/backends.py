@@ -42,7 +42,7 @@ class Engine(Protocol):
 
     @property
     def info(self) -> dict[str, str]:
-        """Return what else is to be known, such as precision, version and build time."""
+        """Return further facts, such as precision, version and build time."""
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return all outputs by name; raise EngineError if the inputs do not fit."""

@@ -177,7 +177,7 @@ class EngineCache:
             lock.release()
 
     def _read(self, key: EngineKey, path: Path) -> Stored | None:
-        """Return what is stored, or None, with a warning if it is there and cannot be used."""
+        """Return the stored engine, or None; with a warning if it exists and cannot be used."""
         try:
             plan = path.read_bytes()
         except FileNotFoundError:

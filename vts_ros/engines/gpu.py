@@ -77,7 +77,7 @@ def try_tensorrt(module: str) -> str:
 
 
 def _ask(*question: str) -> dict[str, Any]:
-    """Return what the probe says; that it died is an answer as well."""
+    """Return the result of the probe, also if it died."""
     try:
         done = subprocess.run([sys.executable, str(_PROBE), *question], capture_output=True,
                               text=True, timeout=_TIMEOUT_SEC, check=False)

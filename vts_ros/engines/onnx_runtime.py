@@ -88,7 +88,7 @@ class OnnxRuntimeEngine:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Return what the export noted in the file."""
+        """Return the metadata that the export wrote into the file."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -92,7 +92,7 @@ def _make_log(module: Any) -> Any:
 
 def key_for(library: Library, graph: Graph, shapes: Shapes, target: str, gpu: str = 'any'
             ) -> EngineKey:
-    """Return what identifies the engine of a graph for a target."""
+    """Return the key of the engine of a graph for a target."""
     return EngineKey(graph.name, graph.sha256, library.name, library.version, gpu, target,
                      graph.precision, shapes)
 
@@ -155,7 +155,7 @@ def build(library: Library, graph: Graph, shapes: Shapes, target: str) -> Built:
 
 
 def _tensors(network: Any) -> list[dict[str, Any]]:
-    """Return what goes in and comes out of a parsed network; -1 is an axis that may vary."""
+    """Return the inputs and outputs of a parsed network; -1 is an axis of any size."""
     ways = (('input', network.num_inputs, network.get_input),
             ('output', network.num_outputs, network.get_output))
     return [{'name': tensor.name, 'mode': mode, 'type': tensor.dtype.name.lower(),

@@ -104,7 +104,7 @@ class FleetSettings:
     stretch_sec: float = 600.0
 
     def decisive(self) -> dict[str, Any]:
-        """Return what answers depend on."""
+        """Return the settings that answers depend on."""
         config = {name: value for name, value in asdict(self.config).items()
                   if name not in _FREE}
         return json.loads(json.dumps({**config, **asdict(self.windows)}))

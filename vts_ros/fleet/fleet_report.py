@@ -143,7 +143,7 @@ class _Looks:
 
     def _distances(self, asked: NDArray[np.int64], known: NDArray[np.int64]
                    ) -> NDArray[np.float32]:
-        """Return how far each is from the nearest few of other recordings: 1 - cosine."""
+        """Return the distance of each to the nearest few of other recordings: 1 - cosine."""
         distance = 1.0 - self.looks[asked] @ self.looks[known].T
         same = self._recordings[asked][:, None] == self._recordings[known][None]
         distance[same] = np.inf
@@ -175,7 +175,7 @@ def _drift(fleet: Fleet, looks: _Looks) -> list[dict[str, Any]]:
 
 
 def _damaged(fleet: Fleet) -> list[tuple[str, int]]:
-    """Return what was wrong with recordings, and how many of them."""
+    """Return the failures of recordings, and their numbers."""
     from vts_ros.tools.annotate import COUNTER_TEXTS
 
     found: dict[str, int] = {}
@@ -188,7 +188,7 @@ def _damaged(fleet: Fleet) -> list[tuple[str, int]]:
 
 
 def _disagreement(fleet: Fleet, other: Fleet) -> dict[str, Any]:
-    """Return how often two models said each pair of levels, and where they are furthest apart."""
+    """Return how often two models gave each pair of levels, and where they differ most."""
     columns = 'recording, stamp, risk, object, explanation'
     mine, theirs = (answers.table(f'SELECT {columns} FROM answers')
                     for answers in (fleet, other))

@@ -93,7 +93,7 @@ class Totals:
 
     @property
     def left(self) -> int:
-        """Return how many recordings are still to be done."""
+        """Return the number of recordings left."""
         return self.recordings - self.before - self.done - len(self.failures)
 
     @property
@@ -103,7 +103,7 @@ class Totals:
 
     @property
     def eta_sec(self) -> float | None:
-        """Return how long it may still take, as far as recordings are alike."""
+        """Return the estimated time left, if recordings are alike."""
         ended = self.done + len(self.failures)
         return (time.monotonic() - self.started) / ended * self.left if ended else None
 

@@ -224,7 +224,7 @@ class Fleet:
                                f'ORDER BY recording, stamp{bound}', values))
 
     def count(self, question: str) -> int:
-        """Return how many answers a question asks for."""
+        """Return the number of answers that match a question."""
         where, values = _where(question)
         found = self.query(f'SELECT count(*) FROM answers WHERE {where}', values).fetchone()
         return int(found[0]) if found else 0
@@ -238,7 +238,7 @@ class Fleet:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Say in one line what DuckDB has to say."""
+    """Turn errors of DuckDB into one line."""
     try:
         yield
     except duckdb.Error as error:

@@ -82,7 +82,7 @@ def to_status(name: str, level: bytes, message: str, hardware_id: str,
 
 
 def to_unknown_risk(reason: str, name: str, hardware_id: str, now_ns: int) -> DiagnosticArray:
-    """Return what takes the place of a risk that no longer holds."""
+    """Return the message that replaces a risk that no longer holds."""
     status = to_status(name, bytes([RISK_STATUS_LEVELS['unknown']]), reason, hardware_id,
                        {'level': 'unknown', 'object': '', 'action': UNKNOWN_ACTION})
     return DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=[status])

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Once a second: look after cameras and answers, and publish how all of it is."""
+"""Once a second: check cameras and answers, and publish diagnostics."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from vts_ros.nodes.worker import Worker
 from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 PERIOD_SEC = 1.0
-#: How long a simulated time may fail to come before that is said.
+#: How long to wait for a simulated time before a warning.
 CLOCK_SEC = 2.0
 
 
 class HealthMonitor:
     """
-    Watches the parts of a node from the thread of its callbacks, also while it is not active.
+    Watches the parts of a node in the thread of its callbacks, also while it is inactive.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class HealthMonitor:
     cameras, pictures, scheduler, worker, vehicle, health
         The parts that are watched.
     outputs
-        Take answers back that no longer hold.
+        Retract answers that no longer hold.
 
     """
 
@@ -61,7 +61,7 @@ class HealthMonitor:
         node.create_timer(PERIOD_SEC, self.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def tick(self) -> None:
-        """Look after everything once."""
+        """Check everything once."""
         try:
             missing = self._pictures.missing()
             self._take_back(missing)
@@ -77,7 +77,7 @@ class HealthMonitor:
                     f'no diagnostics: {format_error(error)} (said once)', once=True)
 
     def _take_back(self, missing: Mapping[str, str]) -> None:
-        """Take the answer back that nothing shows any more, or that is too old."""
+        """Retract the answer if no camera shows the present, or if it is too old."""
         if missing and len(missing) == len(self._cameras):
             if self._settings['max_frame_age_sec']:
                 self._scheduler.fall_silent(list_reasons(missing))
@@ -87,7 +87,7 @@ class HealthMonitor:
         self._outputs.retract_if_old(self._settings['max_answer_age_sec'])
 
     def _watch_clock(self) -> None:
-        """Say once that a simulated time does not come."""
+        """Warn once if simulated time is set and nobody publishes it."""
         if not self._clock.is_waited_for:
             self._clock_came_at = time.monotonic()
         elif time.monotonic() - self._clock_came_at > CLOCK_SEC:
@@ -111,7 +111,7 @@ class HealthMonitor:
         return [*statuses, gpu] if gpu else statuses
 
     def _warning(self, missing: Mapping[str, str]) -> str:
-        """Return why answers are missing that should be there, or ``''``."""
+        """Return why there are no answers although there should be, or ``''``."""
         limit_sec = self._settings['no_answer_warn_sec']
         if not self._cameras or not self._scheduler.is_enabled:
             return ''

@@ -34,7 +34,7 @@ CONTROL = 'control'
 
 
 def format_error(error: Exception) -> str:
-    """Return what a log says about an error: one line, or a traceback if nobody foresaw it."""
+    """Return the log text of an error: one line if it was expected, else the traceback."""
     if isinstance(error, (VtsError, FileNotFoundError)):
         return str(error)
     return ''.join(traceback.format_exception(error)).rstrip()
@@ -42,18 +42,18 @@ def format_error(error: Exception) -> str:
 
 class Jobs:
     """
-    The jobs of one node; all of them run on its worker.
+    The jobs of one node; all of them run in the thread of its worker.
 
     Parameters
     ----------
     settings
         The parameters of the node, by name.
     clock, pictures, outputs
-        Its time, its window and what it says.
+        Its clock, the present window, and its publishers.
     cameras, health
-        What it listens to, and what became of its answers.
+        Its cameras, and the record of its answers.
     vehicle
-        Gives what the car does at the moment, None if that is not known.
+        Returns the present motion of the car; None if it is not known.
     log, is_up
         Its logger, and whether it is not just ending.
 
@@ -77,11 +77,11 @@ class Jobs:
         self.newest_described: tuple[str, int] | None = None
 
     def read(self, stop: Stop) -> None:
-        """Have new pictures read although no answer is due."""
+        """Prefill new pictures although no answer is due."""
         self.attempt(self._read_newest, stop)
 
     def clear(self, pipeline: Pipeline | None) -> None:
-        """Start anew: what was seen and said is of another drive."""
+        """Forget everything: what was seen and said belongs to another drive."""
         self.newest_described = None
         self._pictures.forget()
         if pipeline:
@@ -99,11 +99,11 @@ class Jobs:
         return done, text
 
     def _describe_newest(self, is_full: bool, stop: Stop) -> str:
-        # What somebody asks for just now is not merely confirmed, nor is what was taken back.
+        # An answer that somebody asks for, or that was retracted, is not merely confirmed.
         insist = not is_full or not self._outputs.stands
         report = self._run_on_newest(is_full, lambda pipeline, window, end: self._describe_new(
             pipeline, window, end, insist), stop)
-        # Nothing is said that was taken back meanwhile.
+        # Nothing is published that was retracted meanwhile.
         with self._outputs.lock:
             if stop():
                 raise UnansweredError(INTERRUPTED)
@@ -126,7 +126,7 @@ class Jobs:
                                  on_risk=lambda report: self._tell_risk(report, stop))
 
     def _tell_risk(self, report: SceneReport, stop: Stop) -> None:
-        """Say the risk before the texts are there."""
+        """Publish the risk before the texts are written."""
         with self._outputs.lock:
             if not stop():
                 frame_id = self._cameras.frame_id(report.frames[-1].camera)

@@ -78,7 +78,7 @@ class LiveTopics(Node):
         self._push = None
 
     def answers_of_node(self, hub: Hub, models: Sequence[str] = ()) -> NodeAnswers | None:
-        """Return what a node answers about the topics, None where none runs."""
+        """Return the answers of a running node about the topics; None if no node runs."""
         deadline = time.monotonic() + DISCOVERY_SEC
         while not self.count_publishers(f'{self.reporter}/report'):
             if time.monotonic() > deadline:

@@ -43,9 +43,9 @@ class Outputs:
     def __init__(self, node: LifecycleNode, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
         self._risk_name = f'{node.get_name()}: risk'
-        # Held while something is published, so that nothing follows what takes it back.
+        # Held while something is published, so that no answer follows its retraction.
         self.lock = threading.RLock()
-        # When the answer that stands was given; None if none stands.
+        # When the latched answer was published; None if there is none.
         self._said_ns: int | None = None
         publisher = node.create_lifecycle_publisher
         self._description = publisher(String, '~/scene_description', LATCHED_QOS)
@@ -63,7 +63,7 @@ class Outputs:
     def publish(self, report: SceneReport, frame_id: str, marker_frame_id: str,
                 lifetime_sec: float) -> SceneReport:
         """
-        Say an answer on all topics; return it with its age.
+        Publish an answer on all topics; return it with its age.
 
         Parameters
         ----------
@@ -92,14 +92,14 @@ class Outputs:
             return report
 
     def publish_risk(self, report: SceneReport, frame_id: str) -> None:
-        """Say the risk alone, of an answer that is still being written; see :meth:`publish`."""
+        """Publish only the risk, of an answer that is still being written; see :meth:`publish`."""
         with self.lock:
             self._said_ns = self._now_ns()
             self._risk.publish(report_messages.risk(
                 make_message, report, self._risk_name, frame_id))
 
     def retract(self, reason: str) -> None:
-        """Take the answer that stands back, once, with the reason as what is known instead."""
+        """Retract the latched answer, once; the reason takes its place."""
         with self.lock:
             if self._said_ns is None:
                 return
@@ -111,7 +111,7 @@ class Outputs:
             self._typed.retract(reason, self._now_ns())
 
     def retract_if_old(self, limit_sec: float) -> None:
-        """Take the answer back if none has followed it for so long, in the time of the node."""
+        """Retract the answer if it is older than a limit, by the clock of the node."""
         with self.lock:
             if self._said_ns is None:
                 return
@@ -126,17 +126,17 @@ class Outputs:
             ensure_ascii=False)))
 
     def reply_part(self, number: int, text: str) -> None:
-        """Say a piece of an answer that is being written."""
+        """Publish a piece of an answer that is being written."""
         self._partial.publish(String(data=json.dumps(
             {'id': number, 'text': text}, ensure_ascii=False)))
 
     @property
     def stands(self) -> bool:
-        """Return whether an answer stands that was not taken back."""
+        """Return whether an answer is latched and not retracted."""
         return self._said_ns is not None
 
     def is_heard(self) -> bool:
-        """Return whether somebody listens to what is described."""
+        """Return whether anybody subscribes to descriptions."""
         return any(publisher.get_subscription_count() for publisher in (
             self._description, self._risk, self._markers, self._report,
             *self._typed.publishers))

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""When the newest window is described, and when what was said of it is taken back."""
+"""When the newest window is described, and when the answer is retracted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vts_ros.pipeline.pipeline_health import PipelineHealth
 
 class Scheduler:
     """
-    Has the worker describe what comes, as often as the settings want it.
+    Has the worker describe windows, as often as the settings ask for.
 
     It is called in the thread of the callbacks and does no work there.
 
@@ -29,11 +29,11 @@ class Scheduler:
     settings
         The parameters of the node, by name.
     cameras, pictures
-        What the node listens to, and the window of that.
+        The cameras of the node, and their present window.
     worker, jobs
         Who describes, and how.
     outputs, health
-        What the node says, and what became of its answers.
+        Its publishers, and the record of its answers.
     log
         Its logger.
 
@@ -50,12 +50,12 @@ class Scheduler:
 
     @property
     def is_enabled(self) -> bool:
-        """Return whether descriptions are given that nobody asks for."""
+        """Return whether descriptions are published without being asked for."""
         return self._is_enabled
 
     @property
     def state(self) -> str:
-        """Return what the node does, in words."""
+        """Return the state of the node in words."""
         if not self._cameras:
             return 'not active'
         if not self._is_enabled:
@@ -63,14 +63,14 @@ class Scheduler:
         return 'enabled' if self._is_heard() else 'idle: nobody listens'
 
     def enable(self, is_enabled: bool) -> None:
-        """Give descriptions that nobody asks for, or no longer."""
+        """Publish descriptions without being asked, or stop that."""
         self._is_enabled = is_enabled
         self._health.due()
         if not is_enabled:
             self.fall_silent('the node was disabled')
 
     def on_frame(self, camera: Camera, frame: Frame) -> None:
-        """Take a frame in, and have the window described that it completes."""
+        """Add a frame, and have the window described that it completes."""
         outcome, window = self._pictures.buffer.advance(frame)
         camera.health.placed(outcome, frame.stamp_ns)
         if outcome == 'back':
@@ -83,16 +83,16 @@ class Scheduler:
         return self._worker.submit(ASKED, lambda stop: self._jobs.describe(False, stop))
 
     def start_anew(self) -> None:
-        """Start with an empty window after the clock went back."""
+        """Start with an empty window, as the clock went back."""
         self._pictures.buffer.clear()
         self._forget()
 
     def interrupt(self, reason: str) -> None:
-        """Take the last answer back at once, and end whatever is being computed."""
+        """Retract the last answer at once, and cancel all jobs."""
         self._retract(reason, *JOBS)
 
     def fall_silent(self, reason: str) -> None:
-        """Take the last answer back at once, and give up the one that nobody asked for."""
+        """Retract the last answer at once, and cancel the description that was not asked for."""
         self._retract(reason, DESCRIBE)
 
     def _retract(self, reason: str, *jobs: str) -> None:
@@ -106,7 +106,7 @@ class Scheduler:
         if not self._is_enabled:
             return
         if not self._is_heard():
-            # The last answer reaches who listens later: it must not be taken for a new one.
+            # A late joiner gets the last answer, and must not take it for a new one.
             self.fall_silent('nobody was listening')
             self._health.due()
             return
@@ -115,7 +115,7 @@ class Scheduler:
                 DESCRIBE, self._describe_unasked):
             self._health.counters['skipped'] += 1
             if self._settings['sparsify.mode'] == 'causal':
-                # New pictures are read although no answer is due.
+                # New pictures are prefilled although no answer is due.
                 self._worker.offer(READ, self._jobs.read)
 
     def _describe_unasked(self, stop: Stop) -> None:
@@ -123,7 +123,7 @@ class Scheduler:
         self._jobs.describe(True, stop)
 
     def _forget(self) -> None:
-        """Start anew after time went back: what is being computed is about another drive."""
+        """Forget everything after time went back: running jobs are about another drive."""
         self.interrupt('time went back')
         pipeline = self._jobs.pipeline
         self._worker.submit(CONTROL, lambda stop: self._jobs.clear(pipeline))
@@ -132,5 +132,5 @@ class Scheduler:
         self._log.info('time went back: starting with an empty window')
 
     def _is_heard(self) -> bool:
-        """Return whether somebody listens to descriptions, or nobody has to."""
+        """Return whether somebody subscribes, or descriptions do not depend on it."""
         return not self._settings['pipeline.lazy'] or self._outputs.is_heard()

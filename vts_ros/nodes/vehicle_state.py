@@ -38,6 +38,6 @@ class VehicleState:
         self._received_at = self._seconds()
 
     def now(self) -> Vehicle | None:
-        """Return what the car does, for models that are to know; None if nobody tells."""
+        """Return the present motion of the car; None if models are not told or it is unknown."""
         is_known = 0.0 <= self._seconds() - self._received_at < VALID_SEC
         return self._vehicle if is_known and self._is_wanted() else None

@@ -58,7 +58,7 @@ CLOSE_TIMEOUT_SEC = 2.0
 
 
 def log_exceptions(transition: Transition) -> Transition:
-    """Log what goes wrong in a lifecycle transition: rclpy would not say a word."""
+    """Log errors of a lifecycle transition, which rclpy would not."""
     @wraps(transition)
     def wrapper(self: VtsNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
@@ -80,13 +80,13 @@ class VtsNode(LifecycleNode):
     Attributes
     ----------
     cameras, pictures
-        What it listens to, and the window of that.
+        The cameras it subscribes to, and their present window.
     worker, jobs, scheduler
-        The thread of the models, what it can do, and when it has to.
+        The thread of the models, its jobs, and when they run.
     outputs, questions
-        What it says, and what it is asked.
+        Its publishers, and the questions it is asked.
     health, monitor
-        What became of its answers, and who looks after all of it.
+        The record of its answers, and what watches all parts.
 
     """
 
@@ -118,7 +118,7 @@ class VtsNode(LifecycleNode):
         self._listen()
 
     def _listen(self) -> None:
-        # What awaits the worker has a group of its own, so that it holds up nothing else.
+        # Callbacks that await the worker have their own group, so that they delay no others.
         waits = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, '~/describe_now', self._on_describe_now,
                             callback_group=waits)
@@ -164,7 +164,7 @@ class VtsNode(LifecycleNode):
 
     @log_exceptions
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let parameters be changed that are read on configure."""
+        """Make parameters that are read on configure changeable again."""
         self._free()
         self._is_configured = False
         return super().on_cleanup(state)
@@ -237,7 +237,7 @@ class VtsNode(LifecycleNode):
         return response
 
     def _describe(self) -> Awaitable[Described]:
-        """Have the newest window described: awaited, as pictures come in the same thread."""
+        """Have the newest window described; awaited, as pictures come in the same thread."""
         executor, described = self.executor, Future()
         if executor:
             described.add_done_callback(lambda _: executor.wake())

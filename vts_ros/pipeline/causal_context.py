@@ -91,7 +91,7 @@ class CausalContext:
 
     @property
     def entries(self) -> list[StepEntry]:
-        """Return what was computed of the steps that were read."""
+        """Return the features of the steps that were read."""
         return [taken.entry for taken in self._taken]
 
     def clear(self) -> None:
@@ -250,7 +250,7 @@ class CausalContext:
             frame.stamp_ns, self._newest_ns.get(frame.camera, frame.stamp_ns))
 
     def _texts(self, entries: Sequence[StepEntry], prompt: Prompt) -> list[str]:
-        """Return what stands before each step, and after the last."""
+        """Return the text before each step, and after the last."""
         return self._vlm.texts(self._captions(entries, prompt), prompt)
 
     def _captions(self, entries: Sequence[StepEntry], prompt: Prompt) -> Captions:

@@ -223,5 +223,5 @@ class ChangeGate:
 
 
 def _fingerprint(proposal: Path) -> str:
-    """Return what changes with the network."""
+    """Return a fingerprint of the network."""
     return hashlib.sha256(proposal.read_bytes()).hexdigest()

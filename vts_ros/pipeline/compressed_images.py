@@ -116,7 +116,7 @@ def _check_header(data: bytes) -> int:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """Return how the picture is stored, 1 to 8; 1, upright, where nothing says it."""
+    """Return the EXIF orientation, 1 to 8; 1 (upright) if there is none."""
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:

@@ -57,7 +57,7 @@ class Written(Protocol):
 
     @property
     def text(self) -> str:
-        """Return what the model wrote."""
+        """Return the text that the model wrote."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -202,7 +202,7 @@ class Calibration:
 
     def confidence(self, written: Written, log_probabilities: NDArray[np.floating],
                    tokenizer: Tokenizer) -> float | None:
-        """Return how sure an answer is; parameters as in :func:`fact_log_probability`."""
+        """Return the confidence of an answer; parameters as in :func:`fact_log_probability`."""
         facts = fact_log_probability(written, log_probabilities, tokenizer)
         return None if facts is None else self.scale(facts)
 
@@ -247,7 +247,7 @@ class Calibration:
 
 
 def _fingerprint(checkpoint: Path, proposal: Path) -> str:
-    """Return what changes with the weights of either model, without reading gigabytes."""
+    """Return a fingerprint of the weights of both models, without reading gigabytes."""
     digest = hashlib.sha256()
     for path in [*sorted(checkpoint.glob('*.safetensors')), proposal]:
         size = path.stat().st_size

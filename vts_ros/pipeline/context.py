@@ -30,7 +30,7 @@ class Planner(Protocol):
 
     @property
     def most(self) -> Plan:
-        """Return what it gets where time is no object."""
+        """Return the plan without a deadline."""
 
     def __call__(self, entries: Sequence[StepEntry], visual_tokens: int) -> Plan:
         """Return keep ratio and length of the answer; 0 tokens where dropping saves no time."""
@@ -122,7 +122,7 @@ class ContextReader(Protocol):
         """Return a frame that is still held, by camera and stamp."""
 
     def stats(self) -> dict[str, float]:
-        """Return what is held and what was not read again."""
+        """Return counters of the context, for :meth:`Pipeline.stats`."""
 
 
 class WindowReader:
@@ -209,7 +209,7 @@ class WindowReader:
         return self._cache.find(key)
 
     def stats(self) -> dict[str, float]:
-        """Return how many tokens were read, and how many were known."""
+        """Return the numbers of tokens that were prefilled, and that were reused."""
         return _tokens(self._prefix_reader)
 
 
@@ -284,7 +284,7 @@ class CausalReader:
         return next((frame for frame in self.context.all_frames if frame.key == key), None)
 
     def stats(self) -> dict[str, float]:
-        """Return what is held, and how many tokens were read and known."""
+        """Return the size of the context, and the numbers of tokens prefilled and reused."""
         groups = self.context.groups
         return {
             **_tokens(self._prefix_reader), 'groups': groups.count,

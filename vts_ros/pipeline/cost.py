@@ -62,7 +62,7 @@ class CameraCost(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Return how many visual tokens a picture has."""
+        """Return the number of visual tokens of a picture."""
         return self.grid[0] * self.grid[1]
 
 
@@ -199,7 +199,7 @@ def explain(model: str, sizes: Sequence[tuple[int, int]], config: PipelineConfig
 def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConfig,
                 frames: int, device: str, memory_bytes: int | None = None,
                 quantization: Mapping[str, Any] | None = None) -> Cost:
-    """Return what windows cost with a model, loaded or not; see :func:`explain`."""
+    """Return the cost of windows with a model, loaded or not; see :func:`explain`."""
     whole = Vlm(vlm.name, vlm.model, vlm.tokenizer, vlm.images)
     cameras = tuple(_camera(vlm, whole, picture) for picture in sizes)
     prompt = Prompts.load(config.language, config.prompts, vlm.convention).description
@@ -237,7 +237,7 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
 
 
 def device_memory(device: str) -> int:
-    """Return how many bytes a device has in all; 0 if it is not here."""
+    """Return the memory of a device in bytes; 0 if it is not available."""
     if device.startswith('cuda'):
         if not torch.cuda.is_available():
             return 0
@@ -356,7 +356,7 @@ def _state_bytes(text: Any, itemsize: int) -> int:
 
 
 def _levels(config: Any) -> int:
-    """Return how many further features a visual token has (deepstack)."""
+    """Return the number of further features of a visual token (deepstack)."""
     return len(getattr(config.vision_config, 'deepstack_visual_indexes', None) or ())
 
 

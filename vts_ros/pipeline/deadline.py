@@ -95,7 +95,7 @@ class LatencyModel(NamedTuple):
 
     @classmethod
     def of(cls, spent: deque[AnswerTiming], lengths: deque[int]) -> LatencyModel:
-        """Return what slow ones of these answers cost."""
+        """Return the latency model of the slow answers among these."""
         def high(values: list[float]) -> float:
             return float(np.quantile(values, QUANTILE))
 
@@ -179,7 +179,7 @@ class Deadline:
         facts = min(costs.facts, float(most.max_new_tokens))
 
         def ratio_for(length: float) -> float:
-            """Return what can be kept with an answer of this length."""
+            """Return the keep ratio that is possible with an answer of this length."""
             left_ms = for_model_ms - costs.step_ms * length
             return left_ms / picture_ms if picture_ms else most.keep_ratio
 

@@ -60,7 +60,7 @@ class EarlyRisk:
 
 
 def told_to_all(listeners: Sequence[OnText]) -> OnText:
-    """Return what hands the pieces of an answer to several; each may want no more of them."""
+    """Return a listener that passes the pieces of an answer to several, until each has enough."""
     wanting = list(listeners)
 
     def on_text(piece: str) -> bool:

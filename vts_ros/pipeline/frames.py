@@ -22,7 +22,7 @@ class Unconverted(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Return how many bytes are held for it."""
+        """Return its size in memory in bytes."""
         ...
 
     def rgb(self) -> NDArray[np.uint8]:
@@ -53,12 +53,12 @@ class Frame:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Return what identifies the frame in caches."""
+        """Return the key of the frame in caches."""
         return self.camera, self.stamp_ns
 
     @property
     def size_bytes(self) -> int:
-        """Return how many bytes are held for it."""
+        """Return its size in memory in bytes."""
         return len(self.data) if isinstance(self.data, bytes) else self.data.nbytes
 
     def rgb(self) -> NDArray[np.uint8]:

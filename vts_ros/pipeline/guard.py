@@ -60,13 +60,13 @@ class Guard(Protocol):
 
     @property
     def known(self) -> str:
-        """Return which pictures are known, in a few words."""
+        """Return a short description of the known pictures."""
 
     def evidence(self, rgb: NDArray[np.uint8]) -> Evidence:
-        """Return what is measured of a picture, uint8 [H, W, 3]: float64 [D]."""
+        """Return the measurements of a picture uint8 [H, W, 3]: float64 [D]."""
 
     def distance(self, evidence: Sequence[Evidence]) -> float:
-        """Return how far the pictures of a window are outside; up to 1 they are known."""
+        """Return the distance of a window from the known pictures; up to 1 it is known."""
 
     def clean(self, rgb: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
         """Return a picture as the networks are to see it."""
@@ -87,7 +87,7 @@ class SignatureGuard:
     known: str = 'pictures of the renderer alone'
 
     def evidence(self, rgb: NDArray[np.uint8]) -> Evidence:
-        """Return how clearly a picture has the signature, [1]."""
+        """Return the strength of the signature in a picture, float64 [1]."""
         return np.array([signature.strength(rgb)])
 
     def distance(self, evidence: Sequence[Evidence]) -> float:

@@ -123,7 +123,7 @@ class RawImage:
 
     @property
     def nbytes(self) -> int:
-        """Return how many bytes are held for it."""
+        """Return its size in memory in bytes."""
         return self.data.nbytes
 
     def rgb(self) -> NDArray[np.uint8]:

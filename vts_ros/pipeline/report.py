@@ -175,7 +175,7 @@ class SceneReport:
 
     @property
     def risk_values(self) -> dict[str, str]:
-        """Return what a DiagnosticStatus about the risk has as key and value."""
+        """Return the keys and values of a DiagnosticStatus about the risk."""
         answer = self.answer
         values = {'level': answer.risk, 'object': answer.label or '', 'action': answer.action}
         if self.confidence is not None:

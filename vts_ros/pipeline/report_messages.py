@@ -105,7 +105,7 @@ def markers(make: Make, report: SceneReport, frame_id: str, lifetime_sec: float)
 
 
 def no_markers(make: Make) -> Any:
-    """Return what takes all markers away."""
+    """Return the message that deletes all markers."""
     return make(MARKERS, markers=[make('visualization_msgs/msg/Marker', action=_DELETE_ALL)])
 
 
@@ -202,7 +202,7 @@ def scene(make: Make, report: SceneReport, frame_id: str) -> Any:
 
 
 def unknown_scene(make: Make, reason: str, time_ns: int) -> Any:
-    """Return what takes the place of a report that no longer holds."""
+    """Return the message that replaces a report that no longer holds."""
     return make(SCENE, header=header(make, time_ns), risk=RISK_LEVELS.index('unknown'),
                 explanation=reason, total_ms=nan, time_to_risk_ms=nan, age_ms=nan,
                 confidence=nan)

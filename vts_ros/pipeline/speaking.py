@@ -28,7 +28,7 @@ Stop = Callable[[], bool]
 
 def moment_of(looks: Sequence[FrameLook], is_known: bool | None,
               vehicle: Vehicle | None) -> Moment:
-    """Return what is cheap to know of the newest moment of a window."""
+    """Return the newest moment of a window, as far as it is cheap to know."""
     return Moment(looks[-1].frame.stamp_ns,
                   {look.frame.camera: look.proposal for look in looks}, is_known,
                   tuple(vehicle.facts()) if vehicle is not None else (), looks[-1].size)
@@ -113,14 +113,14 @@ class Speaking:
             asked_stamp=self._stands.moment.stamp_ns, text_stamp=self._stands.text_stamp)
 
     def take(self, why: str) -> Stands | None:
-        """Return what stood: the model is asked, and nothing stands until it has answered."""
+        """Return the answer that stood; none stands until the model has answered."""
         self.counters[f'asked_{why}'] += 1
         stands, self._stands = self._stands, None
         return stands
 
     def until_risk(self, stood: Stands | None, now: Moment, is_thought: bool, stop: Stop | None
                    ) -> UntilRisk | None:
-        """Return what ends an answer after its risk; None where all of it is wanted."""
+        """Return what stops an answer after its risk; None for a whole answer."""
         if not self._is_brief or stood is None \
                 or not 0 <= now.stamp_ns - stood.text_stamp < self._every_ns:
             return None

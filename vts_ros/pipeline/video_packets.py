@@ -55,7 +55,7 @@ class VideoPicture:
 
     @cached_property
     def nbytes(self) -> int:
-        """Return how many bytes its planes take."""
+        """Return the size of its planes in bytes."""
         return sum(plane.buffer_size for plane in self.decoded.planes)
 
     def rgb(self) -> NDArray[np.uint8]:

@@ -67,7 +67,7 @@ class TokenChoice(NamedTuple):
 
 @dataclass
 class _CameraGroup:
-    """The frames of one camera in a group: their key frame, and what they may spend and did."""
+    """The frames of one camera in a group: their key frame, their budget and its use."""
 
     key: Proposal
     last: Proposal
@@ -90,9 +90,8 @@ class FrameGroups:
     """
     Groups of pictures of one or several cameras.
 
-    On the average over time the share of the tokens that was asked for is kept: a full group keeps
-    just that, and what a group that ended early has spent too much on its key frame is taken off
-    the next ones.
+    On average over time the keep ratio is met: a full group keeps exactly its budget, and what a
+    group that ended early overspent on its key frame is taken off the following ones.
 
     Parameters
     ----------
@@ -116,22 +115,22 @@ class FrameGroups:
         self.length = length
         self.counters: Counter[str] = Counter()
         self._groups: list[_Group] = []
-        # What was spent too much so far, in tokens, per camera.
+        # Tokens kept beyond the budget so far, per camera.
         self._overspent: dict[str, float] = {}
 
     @property
     def moments(self) -> int:
-        """Return how many moments are held."""
+        """Return the number of moments held."""
         return sum(group.moments for group in self._groups)
 
     @property
     def frames(self) -> int:
-        """Return how many frames are held."""
+        """Return the number of frames held."""
         return sum(group.frames for group in self._groups)
 
     @property
     def count(self) -> int:
-        """Return how many groups are held."""
+        """Return the number of groups held."""
         return len(self._groups)
 
     def clear(self) -> None:
@@ -189,7 +188,7 @@ class FrameGroups:
 
     def look(self, moment: Mapping[str, Proposal], grids: Mapping[str, tuple[int, int]],
              keep_ratio: float) -> dict[str, TokenChoice]:
-        """Choose as :meth:`take` would, and forget it: the frames are not there for good."""
+        """Choose as :meth:`take` would, without keeping the frames."""
         _, choices = self._continue(moment, grids, keep_ratio)
         return {
             camera: choices[camera] if camera in choices else self._key_choice(
@@ -251,7 +250,7 @@ class FrameGroups:
         return self._key_choice(proposal, grid, keep_ratio, group_budget)
 
     def _group_budget(self, camera: str, grid: tuple[int, int], keep_ratio: float) -> float:
-        """Return how many tokens of a camera a new group may keep."""
+        """Return the number of tokens that a new group may keep of a camera."""
         return self.length * keep_ratio * math.prod(grid) - self._overspent.get(camera, 0.0)
 
     def _key_choice(self, proposal: Proposal, grid: tuple[int, int], keep_ratio: float,

@@ -160,7 +160,7 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
 
 
 def share_of(tokens: int, keep_ratio: float) -> int:
-    """Return how many of so many tokens are kept, see :func:`token_budget`."""
+    """Return the number of tokens to keep, see :func:`token_budget`."""
     return max(1, math.floor(Fraction(repr(float(keep_ratio))) * tokens + Fraction(1, 2)))
 
 

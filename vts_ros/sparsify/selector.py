@@ -101,7 +101,7 @@ class Sparsifier:
 
     @property
     def hysteresis(self) -> float:
-        """Return how much more salient another frame must be to become the key frame."""
+        """Return the relative gain in saliency that a new key frame needs."""
         return float(self._hysteresis[0])
 
     def variant(self, *, alpha: float | None = None, search_radius: int | None = None,
@@ -123,7 +123,7 @@ class Sparsifier:
                    if value != self._frame.info.get(name)}}
 
     def reserves(self, budget: int, tokens: int) -> tuple[int, int]:
-        """Return how many tokens of the key frame and of the newest frame are kept in any case."""
+        """Return the numbers of tokens reserved for the key frame and for the newest frame."""
         key_share, newest_share = self._shares
         return (min(tokens, math.ceil(key_share * budget)),
                 min(tokens, math.floor(newest_share * budget)))

@@ -44,7 +44,7 @@ class _TimedAnswer(NamedTuple):
 
     @property
     def latency_ns(self) -> int:
-        """Return how long the answer took."""
+        """Return the latency of the answer."""
         return round(self.answer.report.latency_ms.get('total', 0.0) * 1e6)
 
 

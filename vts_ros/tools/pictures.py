@@ -94,11 +94,11 @@ class Canvas:
 
     @property
     def draw(self) -> ImageDraw.ImageDraw:
-        """Return what draws on it."""
+        """Return the object that draws on it."""
         return ImageDraw.Draw(self.image)
 
     def array(self) -> Picture:
-        """Return what was drawn."""
+        """Return the picture."""
         return np.asarray(self.image, np.uint8).copy()
 
     def paste(self, rgb: Picture, x: int, y: int) -> None:

@@ -98,7 +98,7 @@ class SqliteFile:
             self._counters['truncated'] += 1
 
     def _count(self) -> Mapping[int, int]:
-        """Return how many messages there are by topic; only a whole table can be counted."""
+        """Return the number of messages by topic; only a whole table can be counted."""
         return dict(self._base.execute(
             'SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id'))
 

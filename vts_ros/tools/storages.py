@@ -185,7 +185,7 @@ def _of_channel(message: Message) -> tuple[int, int, bytes]:
 
 @lru_cache(maxsize=16)
 def _index(path: Path, size: int, changed_ns: int) -> _Index:
-    """Return what is where; remembered while the file does not change."""
+    """Return the index of the file; cached while the file does not change."""
     with path.open('rb') as stream:
         if stream.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
             raise BagError(f'{path} cannot be read: it is no MCAP file')

@@ -109,7 +109,7 @@ def family_table(rows: list[dict[str, str]]) -> Table:
 
 
 def cost_table(cost: Cost) -> Table:
-    """Return what a checkpoint costs as a table of two columns."""
+    """Return the cost of a checkpoint as a table of two columns."""
     from rich.table import Table
 
     table = Table(title=f'{cost.model} ({cost.family})', show_header=False)

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-BAG_HELP = 'rosbag2 recording: its directory, or its .mcap or .db3 file.'
+BAG_HELP = 'Recording of ROS 2 or ROS 1: its directory, or its .mcap, .db3 or .bag file.'
 ModelOption = Annotated[str, typer.Option(
     help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
 DeviceOption = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 ModeOption = Annotated[Literal['window', 'causal'], typer.Option(
-    help='window: choose tokens anew in every window; causal: choose from and read every frame '
-         'once, when it comes.')]
+    help='window: choose tokens anew in every window; causal: choose and prefill the tokens of a '
+         'frame once, on arrival.')]
 TokensPerFrameOption = Annotated[int, typer.Option(
     min=0, max=16384, metavar='N', help='Most visual tokens of a frame before pruning: larger '
     'pictures are scaled down where the model takes pictures of any size; 0: as its image '

@@ -64,7 +64,7 @@ def answer_row(report: SceneReport, start_ns: int) -> Table:
 
 
 def answer_head() -> Table:
-    """Return what stands above the lines of :func:`answer_row`."""
+    """Return the heading of the lines of :func:`answer_row`."""
     from rich.text import Text
 
     names = ('time', 'risk', 'object', 'why', 'tokens', 'age')
@@ -84,7 +84,7 @@ def _columns(*cells: Text | str) -> Table:
 
 
 def results(summary: Summary) -> str:
-    """Return what a person wants to know at the end, as a few lines for the terminal."""
+    """Return the summary of a run, as a few lines for the terminal."""
     from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, counter_texts, PAGE, SHEET, VIDEO
 
     risks = ', '.join(f'{count} {level}' for level, count in summary.risks.items() if count)
@@ -151,7 +151,7 @@ def method_table(title: str, part: dict[str, Any], ratios: list[float]) -> Table
 
 
 def rate_table(title: str, rates: dict[str, dict[str, Any]]) -> Table:
-    """Return what proposal networks find, a column for each."""
+    """Return a table of the recall of proposal networks, a column for each."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -171,7 +171,7 @@ def rate_table(title: str, rates: dict[str, dict[str, Any]]) -> Table:
 
 
 def coverage_table(result: dict[str, Any]) -> Table:
-    """Return how much of the road users of recordings is kept, a row for each way to choose."""
+    """Return a table of the share of road users kept, a row for each way to choose."""
     from rich.table import Table
 
     whole = result['groups']['all']
@@ -194,7 +194,7 @@ def coverage_table(result: dict[str, Any]) -> Table:
 
 
 def network_table(result: dict[str, Any]) -> Table:
-    """Return what is right and kept with each network, a row for each."""
+    """Return a table of accuracy and tokens kept, a row for each network."""
     from rich.table import Table
 
     budgets = list(next(iter(result['rows'].values()))['budgets'])

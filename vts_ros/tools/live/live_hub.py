@@ -114,7 +114,7 @@ class Looker:
         self._wake()
 
     def take_events(self) -> list[Event]:
-        """Return what has happened since the last call."""
+        """Return the events since the last call."""
         with self._lock:
             events = list(self._events)
             self._events.clear()
@@ -161,7 +161,7 @@ class Hub:
 
     @property
     def lookers(self) -> int:
-        """Return how many pages are open."""
+        """Return the number of open pages."""
         return len(self._lookers)
 
     def open(self, wake: Callable[[], None]) -> tuple[Looker, Event]:

@@ -33,7 +33,7 @@ LOG = logging.getLogger(__name__)
 
 
 def setting_state(config: PipelineConfig, models: Sequence[str]) -> dict[str, Any]:
-    """Return what the page shows and changes of the settings."""
+    """Return the settings that the page shows and can change."""
     return {'keep_ratio': config.keep_ratio, 'mode': config.mode, 'model': config.model,
             'modes': list(MODES), 'models': list(models)}
 

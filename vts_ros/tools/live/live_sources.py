@@ -37,7 +37,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Return what it is called on the page."""
+        """Return its name on the page."""
         ...
 
     def play(self, push: Push, restart: Callable[[], None], stop: threading.Event) -> None:
