@@ -177,7 +177,7 @@ def test_what_windows_cost_and_pruning_in_vain_are_told_once(
     for _ in range(2):
         pipeline.describe(frames[:3])
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ('WARNING', 'nothing is pruned: of 84 visual tokens a share of 0.999 is all of them')]
+        ('WARNING', 'nothing is pruned: a keep ratio of 0.999 keeps all 84 visual tokens')]
     caplog.clear()
     pipeline.set_keep_ratio(0.6)
     for frame in frames[:2]:

@@ -143,7 +143,7 @@ class Camera:
         self.health.incompatible = policy
         self._node.get_logger().warning(
             f'{self.health.topic}: a publisher does not offer the {policy} that this node asks '
-            f'for, so nothing comes of it: {self.publishers()}; change it with qos_overrides')
+            f'for, so it is not heard: {self.publishers()}; change it with qos_overrides')
 
     def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.health.received(message.header.frame_id, info['source_timestamp'])

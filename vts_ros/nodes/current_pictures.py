@@ -82,7 +82,7 @@ class CurrentPictures:
         return newest == described and newest[1] < max(self._broken.values(), default=0)
 
     def is_current(self, stamp_ns: int) -> bool:
-        """Return whether what was taken at this time may still stand."""
+        """Return whether an answer about a picture of this time may still stand."""
         limit_sec = self._max_age_sec()
         return not limit_sec or self._now_ns() - stamp_ns <= limit_sec * 1e9
 

@@ -191,8 +191,8 @@ class VtsNode(LifecycleNode):
         self.jobs.pipeline = pipeline
         if pipeline.guard is None:
             self.get_logger().warning(
-                f'{self.health.info["name"]} has no guard: it speaks of any picture, also of '
-                'those that are unlike all that it was trained on (docs/embedded_model.md)')
+                f'{self.health.info["name"]} has no guard: it answers about any picture, '
+                'also those unlike its training data (docs/embedded_model.md)')
         self.get_logger().info('loaded: ' + ', '.join(
             f'{name} {value}' for name, value in self.health.info.items()))
 

@@ -249,8 +249,8 @@ def load_guard(checkpoint: Path, *, is_needed: bool = False) -> Guard | None:
     path = checkpoint / FILE
     if not path.is_file():
         if is_needed:
-            raise GuardError(f'{path} is missing: without it this model would speak of pictures '
-                             'that it knows nothing of; restore the file from the repository')
+            raise GuardError(f'{path} is missing: without it this model would answer about any '
+                             'picture; restore the file from the repository')
         return None
     try:
         data = json.loads(path.read_text(encoding='utf-8'))

@@ -270,7 +270,7 @@ class SceneReport:
                 **{name: None if data.get(name) == data['stamp'] else data.get(name)
                    for name in ('asked_stamp', 'text_stamp')})
         except (KeyError, TypeError) as error:
-            raise ValueError(f'report lacks or garbles {error}') from error
+            raise ValueError(f'report has no valid {error}') from error
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is worth a line in the log about windows, each once: what they cost, pruning in vain."""
+"""Notes in the log about windows, each once: their cost, and pruning that does nothing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ALONE = 3
 
 class WindowNotes:
     """
-    Tells about windows.
+    Writes notes about windows.
 
     Parameters
     ----------
     kv_token_bytes
-        Keys and values of a token; 0 where nobody knows, as on a server.
+        Bytes of the keys and values of a token; 0 if not known, as on a server.
 
     """
 
@@ -31,7 +31,7 @@ class WindowNotes:
         self._alone = 0
 
     def look(self, window: PreparedWindow) -> None:
-        """Tell what is new about windows like this."""
+        """Log what was not yet logged about windows like this."""
         cameras = {entry.frame.camera: (entry.size, entry.features.grid)
                    for entry in window.entries}
         kept, total = len(window.selection.keep), sum(
@@ -41,13 +41,12 @@ class WindowNotes:
             self._told.add(kinds)
             LOG.info(self._cost(sorted(kinds), len(window.frames), kept, total))
         if window.plan.keep_ratio < 1.0 and kept == total:
-            self._once('all', f'nothing is pruned: of {total} visual tokens a share of '
-                              f'{window.plan.keep_ratio:g} is all of them')
+            self._once('all', 'nothing is pruned: a keep ratio of '
+                              f'{window.plan.keep_ratio:g} keeps all {total} visual tokens')
         self._alone = self._alone + 1 if len(window.frames) == 1 else 0
         if self._alone >= _ALONE and kept < total:
-            self._once('alone', 'windows have one frame, in which nothing is shown twice: what is '
-                                'pruned is lost; set sparsify.keep_ratio to 1.0 or buffer.frames '
-                                'above 1')
+            self._once('alone', 'windows have one frame, so no other frame shows what is '
+                                'pruned: set sparsify.keep_ratio to 1.0 or buffer.frames above 1')
 
     def _cost(self, kinds: list[tuple[tuple[int, int], tuple[int, int]]], frames: int, kept: int,
               total: int) -> str:

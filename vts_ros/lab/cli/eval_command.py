@@ -365,7 +365,7 @@ def eval_guard(
     start_sec = time.monotonic()
     guard = load_guard(model_path(model))
     if guard is None:
-        raise typer.BadParameter(f'{model} has no guard: it speaks of any picture')
+        raise typer.BadParameter(f'{model} has no guard: it answers about any picture')
     with progress_bar(as_json) as (console, progress):
         found = measure(guard, n, bag or (), pictures or (), progress)
     for name, part in (('rendered windows', found['rendered']), *found['drives'].items()):
