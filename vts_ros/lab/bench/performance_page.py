@@ -21,43 +21,47 @@ figures are in [performance.json](performance.json). Change the commands, not th
 
 ## What is compared
 
-A rendered drive goes by, one picture every 0.4 s; each window is one picture further than the one
-before. Every window is answered by each of
+The windows come from a rendered drive with a picture every 0.4 s; each window moves on by one
+picture. Every window is answered by each of these cases:
 
 | case | what it does |
 |---|---|
 | `dense` | stock transformers: image processor, chat template, `generate`; all tokens |
-| `dense_video` | the same with the frames as a video: two are one step, with the tokens of one |
+| `dense_video` | the same with the frames as a video: two frames share the tokens of one |
 | `window_0.6`, `window_0.4` | the pipeline keeps 60 or 40 % of the tokens, as in the paper |
 | `cached_0.4` | the same, and the features of a frame are computed once |
-| `causal_0.4` | the same, and the kept tokens of a frame are read into the KV cache once |
+| `causal_0.4` | the same, and the kept tokens of a frame are prefilled once |
 | `drafted_0.4` | the same, and the last 32 answers are drafts of the next |
-| `window_video_0.4`, `drafted_video_0.4` | as those without `video`, with `vlm.frames_as: video` |
+| `window_video_0.4`, `drafted_video_0.4` | as without `video`, but with `vlm.frames_as: video` |
 
-Those with `video` are measured with Qwen2-VL and Qwen2.5-VL; all scale pictures alike. **Stock**
-is the faster of `dense` and `dense_video`.
+The `video` cases are measured with Qwen2-VL and Qwen2.5-VL. All cases scale pictures alike.
+**Stock** is the faster of `dense` and `dense_video`.
 
-Stock cases and `window` ones keep nothing from earlier windows. Causal answers are about the
-pictures that were read: as many as the window has, and up to twice as many. The cases take turns
-at every window of one run. Ratios are those of one window to the same window, stock; the tables
-have their median and, in brackets, the least and the most, which also show what else the machine
-did meanwhile.
-Windows of the warm-up are not counted.
+- Stock and `window` cases keep nothing from earlier windows. A causal answer is about the pictures
+  that were prefilled: as many as the window has, or up to twice as many.
+- The cases take turns at every window of a run. A ratio compares a window with the same window,
+  stock; the tables have the median and, in brackets, the smallest and largest ratio, which also
+  show what else the machine did. Windows of the warm-up are not counted.
 
-*First token* is the time from the arrival of the newest picture to the first token of the answer:
-reading, looking at and encoding that picture are in it. *Risk said* is the time to the level of
-the risk, and its share of the whole answer, where the answer is in the form. *Per pass* is how
-many tokens of the answer one run of the language model gave. *KV* are keys and values at the end
-of the answer. *Peak* is the most that tensors take above the weights, in a first window and the
-next: on the CPU by the record of PyTorch's profiler of all that it allocates and frees, on a GPU
-by `torch.cuda.max_memory_allocated`. On a GPU the stages before `prefill` do not wait for it:
-what they have started may end in a later one.
+The columns:
 
-Models with random weights have the real shapes and so the real cost, and nothing to say. In every
-case they are held, token by token, to what the embedded model answers about the same pictures,
-with its tokenizer, cut at the number of tokens that is given. So all cases write the same, and a
-draft is accepted just as often as in the stream of answers of a model that does answer. Left to
-themselves, random weights repeat one token, and every draft would be right.
+- **first token**: time from the arrival of the newest picture to the first token of the answer,
+  with decoding and encoding of that picture;
+- **risk said**: time to the level of the risk and its share of the whole answer, if the answer is
+  in the form;
+- **per pass**: tokens of the answer per pass of the language model;
+- **KV**: keys and values at the end of the answer;
+- **peak**: most memory of tensors above the weights, over two windows: on a CPU from PyTorch's
+  profiler, on a GPU from `torch.cuda.max_memory_allocated`.
+
+On a GPU the stages before `prefill` do not wait for the device: their work may end in a later
+stage.
+
+Models with random weights have real shapes, and so the real cost, but nothing to say. In every
+case they are forced, token by token, to write the answers of the embedded model to the same
+pictures, with its tokenizer, cut at the given number of tokens. So all cases write the same text,
+and drafts are accepted as often as for a real model. Otherwise random weights repeat a single
+token, and every draft would be right.
 """
 
 
@@ -231,9 +235,9 @@ def _not_measured(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield ''
     if missing:
         yield (f'- {", ".join(missing)}: `python -m vts_ros.lab.bench.gpu_suite --report docs` '
-               'adds them on a machine with CUDA. Its budgets are made for 8 minutes; it has '
-               'only been run on a CPU, with a tiny model.')
-    yield '- Quality: it does not depend on the machine, and is in the README.'
+               'adds them on a machine with CUDA, in about 8 minutes. It was only run on a '
+               'CPU, with a tiny model.')
+    yield '- Quality, which does not depend on the machine: see [quality.md](quality.md).'
     yield '- Real checkpoints, quantised weights, batches of several windows, served models.'
     yield '- Memory that libraries below PyTorch take for themselves.'
     yield ''
