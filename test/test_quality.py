@@ -121,7 +121,7 @@ def test_a_page_says_where_it_is_behind(written: tuple[dict[str, Any], Path],
     against.update(best='random', ahead=-0.1, ahead_ci=[-0.15, -0.05], kept=0.9, kept_ci=[0.8, 1])
     text = page(result, methods(pipeline.sparsifier, NAMES),
                 Run('vts', date(2026, 11, 24), 'here', 1.0))
-    assert ('| 40% | Risk object right | `random` | -10.0 [-15.0, -5.0] | behind | '
+    assert ('| 40% | risk object | `random` | -10.0 [-15.0, -5.0] | behind | '
             '90.0 [80.0, 100.0] |') in text
 
 

@@ -31,6 +31,7 @@ DATA = 'quality.json'
 PAGE, METHODS_PLOT, ABLATIONS_PLOT = 'quality.md', 'quality_methods.png', 'quality_ablations.png'
 
 _METRICS = {'risk_accuracy': 'Risk level right', 'object_accuracy': 'Risk object right'}
+_OF = {'risk_accuracy': 'risk level', 'object_accuracy': 'risk object'}
 _PARTS = {'all': 'All windows', 'hard': 'Hard windows'}
 _ABLATIONS: dict[Group, str] = {
     'key': 'Key frame', 'share': 'Shares', 'score': 'Score', 'radius': 'Search radius'}
@@ -122,7 +123,7 @@ def _page(result: Mapping[str, Any], known: Sequence[Method], run: Run) -> Itera
     parts = {'all': result, 'hard': result['hard']}
     yield from head('Quality over the number of visual tokens', run, (
         ' Every method keeps exactly the same number of visual tokens\nof the same features and '
-        'gives them to the same model; nothing was trained for any of them but `vts`.'))
+        'gives them to the same model; only `vts` was trained.'))
     yield from _facts(result, run)
     if baselines:
         yield '\n## Methods\n'
@@ -132,25 +133,25 @@ def _page(result: Mapping[str, Any], known: Sequence[Method], run: Run) -> Itera
     if ablations:
         vts = [method for method in baselines if method.group == 'vts']
         yield '\n## Ablations of `vts`\n'
-        yield ('One thing is changed at a time: the key frame, the shares of key and newest frame '
-               'in the budget, the\nscore or the search radius.\n')
+        yield ('Each variant changes one thing: the key frame, the shares of key and newest frame '
+               'in the budget, the\nscore, or the search radius.\n')
         yield f'![Quality over budget, one line per variant]({ABLATIONS_PLOT})\n'
         yield from _tables(parts, [*vts, *ablations])
-    yield '\n## What each method keeps, and how it comes to exactly the budget\n'
+    yield '\n## What each method keeps, and how it meets the budget exactly\n'
     yield '| method | keeps | exactly the budget by | ms per window |\n|---|---|---|---|'
     for method in (*baselines, *ablations):
         took = result['select_ms'].get(method.name)
         yield (f'| `{method.name}` | {method.about} | {method.fit} | '
                f'{"" if took is None else f"{took:.2f}"} |')
-    yield ('\nBudgets are `round(share * all tokens)`. Nothing is merged or moved, what is kept '
-           'stays at its place.\nTimes are those of the choice alone, of `vts` without the '
-           'proposal network.')
+    yield ('\nBudgets are `round(share * all tokens)`. Nothing is merged; kept tokens keep their '
+           'positions.\nTimes are those of the selection alone, for `vts` without the proposal '
+           'network.')
 
 
 def _facts(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     rows, columns = result['grid']
     n, hard = result['n'], result['hard']['n']
-    ends = ('end after risk and object, which come first; the words were not judged'
+    ends = ('end after risk and object, which come first; the texts were not evaluated'
             if result['brief'] else 'are complete')
     error = 100.0 * 0.5 / math.sqrt(n)
     yield (f'- The first {n} rendered windows of the split `{result["split"]}`, risk levels '
@@ -161,12 +162,12 @@ def _facts(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield f'- {day_and_machine(run, with_time=True)}'
     yield (f'- The standard error of a share of {n} windows is up to {error:.1f} points'
            + (f', of {hard} up to {100.0 * 0.5 / math.sqrt(hard):.1f}' if hard else '')
-           + '. All methods saw\n  the same windows, so differences are surer than that.')
+           + '. All methods saw\n  the same windows, so differences have smaller errors.')
 
 
 def _tables(parts: Mapping[str, Mapping[str, Any]], known: Sequence[Method]) -> Iterator[str]:
-    yield ('Risk level right / risk object right, in percent; ± is the standard deviation over '
-           'seeds, bold the best\nof a column, a dash where a method cannot keep so few.')
+    yield ('Accuracy of risk level / risk object in percent; ± is the standard deviation over '
+           'seeds, bold the best of a\ncolumn, a dash where a method cannot keep so few.')
     for name, part in parts.items():
         budgets = _budgets(part, known)
         dense = ' / '.join(_percent(part['dense'][metric]) for metric in _METRICS)
@@ -185,18 +186,19 @@ def _goals(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield how much VTS keeps, and how it compares with the best baseline of each budget."""
     if not any(part.get('against') for part in parts.values()):
         return
-    yield '\n## What `vts` keeps, and against the best of the others\n'
-    yield ('Points ahead of the best baseline on the same windows, and the share kept of the '
-           'value with all tokens;\nin brackets the bootstrap interval of 95 % over windows. '
-           'First is where all of the interval is above 0,\nbehind where all of it is below.')
+    yield '\n## `vts` against the best of the others\n'
+    yield ('Points ahead of the best baseline on the same windows, and accuracy relative to that '
+           'with all tokens, in\npercent; in brackets the 95 % bootstrap interval over windows. '
+           'First: the whole interval is above 0;\nbehind: it is below.')
     for name, part in parts.items():
         if not part.get('against'):
             continue
         yield f'\n### {_PARTS[name]}\n'
-        yield '| tokens | | best baseline | points ahead | | kept |\n|---|---|---|---|---|---|'
+        yield ('| tokens | accuracy of | best baseline | points ahead | | of all tokens |\n'
+               '|---|---|---|---|---|---|')
         for share, metrics in part['against'].items():
             for metric, found in metrics.items():
-                yield (f'| {float(share):.0%} | {_METRICS[metric]} | '
+                yield (f'| {float(share):.0%} | {_OF[metric]} | '
                        f'{"-" if found["best"] is None else "`" + found["best"] + "`"} | '
                        f'{between(found["ahead"], found["ahead_ci"], "+.1f")} | '
                        f'{place(found["ahead_ci"])} | '

@@ -373,9 +373,9 @@ def page(result: Mapping[str, Any], run: Run) -> str:
 def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     rows, budgets = result['rows'], _budgets(result)
     main = next(iter(rows))
-    yield from head('What the proposal network learns from', run, (
+    yield from head('Proposal networks', run, (
         ' All rows keep the same number of tokens of the same features of\nthe same windows and '
-        'give them to the same language model; only what chooses differs.'))
+        'give them to the same language model; only the selection differs.'))
     yield (f'- The first {result["n"]} rendered windows of the split `{result["split"]}`, risk '
            f'levels balanced, none of them trained on;\n  {result["objects"]} have a risk '
            f'object. {result["grid"][0]} x {result["grid"][1]} tokens per frame.')
@@ -389,24 +389,24 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     budget_head = (f'| tokens kept | {" | ".join(f"{float(share):.0%}" for share in budgets)} |\n'
                    f'|---|{"---|" * len(budgets)}')
     dense = ' / '.join(f'{100.0 * result["dense"][name]:.1f}' for name in _ANSWERS)
-    yield ('\n## Answers\n\nThis is what counts: risk level right / risk object right, in '
-           f'percent. With all tokens {dense}.\n')
+    yield ('\n## Answers\n\nAccuracy of risk level / risk object, in percent. With all tokens '
+           f'{dense}.\n')
     yield budget_head
     for name, row in rows.items():
         cells = (' / '.join(f'{100.0 * row["budgets"][share][metric]:.1f}'
                             for metric in _ANSWERS) for share in budgets)
         yield f'| `{name}` | {" | ".join(cells)} |'
-    yield (f'\nPoints that `{main}` is ahead of the others on the same windows; ahead is where '
-           'all of the interval is\nabove 0, behind where all of it is below.\n')
-    yield f'| `{main}` against | tokens | risk level right | | risk object right | |'
+    yield (f'\nPoints that `{main}` is ahead of the others on the same windows. Ahead: the whole '
+           'interval is above 0;\nbehind: it is below.\n')
+    yield f'| `{main}` against | tokens | risk level | | risk object | |'
     yield '|---|---|---|---|---|---|'
     for name, ahead in result['ahead'].items():
         for share in budgets:
             cells = (f'{between(ahead[share][metric], ahead[share][f"{metric}_ci"], "+.1f")} | '
                      f'{_ahead(ahead[share][f"{metric}_ci"])}' for metric in _ANSWERS)
             yield f'| `{name}` | {float(share):.0%} | {" | ".join(cells)} |'
-    yield ('\n## Tokens of the risk object\n\nShare of them that is kept, in percent, over all '
-           'frames of the windows that have a risk object.\n')
+    yield ('\n## Tokens of the risk object\n\nShare of its tokens that is kept, in percent, over '
+           'all frames of the windows with a risk object.\n')
     yield budget_head
     for name, row in rows.items():
         cells = (between(row['budgets'][share]['object_recall'],
@@ -418,11 +418,10 @@ def _page(result: Mapping[str, Any], run: Run) -> Iterator[str]:
 def _key_page(result: Mapping[str, Any]) -> Iterator[str]:
     yield (f'\n## Key frames\n\nA key frame is good if the risk object covers at least '
            f'{HIT_SHARE:.0%} of the largest area in it that it covers in any\nframe of the '
-           'window; the best frame is so always. Networks take the frame with the highest mean '
-           'saliency, over\neverything that could matter; `oracle saliency` is what that gives '
-           'where the saliency is exactly what training on\nthe truth aims at: better training '
-           'leads there, not beyond. What another key frame is worth in answers is\nabove, in '
-           '`newest key frame` and `oracle key frame`.\n')
+           'window. Networks choose the frame with the highest mean saliency. `oracle saliency` '
+           'is the limit of\nbetter training: its saliency is exactly the training target. The '
+           'effect of another key frame on the\nanswers is above, in `newest key frame` and '
+           '`oracle key frame`.\n')
     yield '| key frame by | good | mean share of the largest area |\n|---|---|---|'
     for name, key in result['keys'].items():
         yield (f'| {_key_name(result, name)} | {between(key["good"], key["good_ci"], ".1f")} | '
