@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -287,6 +288,18 @@ def test_one_broken_picture_does_not_take_back_what_is_of_the_present(
     inside.set_parameters([Parameter('max_frame_age_sec', value=0.001)])
     assert not describe_now(inside).result()[0]
     assert risks[-1].status[0].level == DiagnosticStatus.STALE
+
+
+def test_pictures_of_another_time_are_a_warning(
+        inside: VtsNode, capfd: pytest.CaptureFixture[str]) -> None:
+    activate(inside)
+    an_hour_ago_ns = inside.get_clock().now().nanoseconds - 3600 * 10**9
+    show(inside, *[jpeg(picture(0))] * 5, stamp_ns=an_hour_ago_ns)
+    done, reason = describe_now(inside).result()
+    assert not done
+    assert 's old; for a recording set use_sim_time' in reason
+    told = capfd.readouterr().err
+    assert re.search(r'\[WARN\].* no answer: camera_front: pictures are \d{4}\.\d s old', told), told
 
 
 def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> None:

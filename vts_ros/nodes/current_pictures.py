@@ -17,6 +17,10 @@ class UnansweredError(Exception):
     """There is nothing to describe, or it is no longer of interest; the message says why."""
 
 
+class StaleError(UnansweredError):
+    """Pictures come, or came, but none shows the present."""
+
+
 class CurrentPictures:
     """
     Gives the window that is to be described now; may be used from two threads.
@@ -55,7 +59,7 @@ class CurrentPictures:
         Raises
         ------
         UnansweredError
-            If there is none.
+            If there is none; StaleError if no camera shows the present.
 
         """
         window = self.buffer.window(is_full)
@@ -67,7 +71,7 @@ class CurrentPictures:
         missing = {**self._too_old(window), **self.missing()}
         fresh = [frame for frame in window if frame.camera not in missing]
         if not fresh:
-            raise UnansweredError(list_reasons(missing))
+            raise StaleError(list_reasons(missing))
         return fresh
 
     def missing(self) -> dict[str, str]:

@@ -10,7 +10,12 @@ from typing import Any, TypeVar
 
 from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import Cameras
-from vts_ros.nodes.current_pictures import CurrentPictures, UnansweredError, UNDECODABLE
+from vts_ros.nodes.current_pictures import (
+    CurrentPictures,
+    StaleError,
+    UnansweredError,
+    UNDECODABLE,
+)
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_table import Parameters
@@ -168,7 +173,10 @@ class Jobs:
             return True, job(stop)
         except UnansweredError as reason:
             self._health.counters['unanswered'] += 1
-            if self._is_up():
+            if self._is_up() and isinstance(reason, StaleError):
+                # Most often a clock that is not set: without a warning nobody would look for it.
+                self._log.warning(f'no answer: {reason}', throttle_duration_sec=5.0)
+            elif self._is_up():
                 self._log.info(f'no answer: {reason}', throttle_duration_sec=5.0)
             return False, str(reason)
         except Exception as error:
