@@ -299,7 +299,8 @@ def test_pictures_of_another_time_are_a_warning(
     assert not done
     assert 's old; for a recording set use_sim_time' in reason
     told = capfd.readouterr().err
-    assert re.search(r'\[WARN\].* no answer: camera_front: pictures are \d{4}\.\d s old', told), told
+    assert re.search(
+        r'\[WARN\].* no answer: camera_front: pictures are \d{4}\.\d s old', told), told
 
 
 def test_what_is_left_of_a_window_must_be_of_the_present(inside: VtsNode) -> None:

@@ -87,13 +87,13 @@ def parameter_page() -> str:
         '[config/vts.yaml](../config/vts.yaml)', 'has the same with the defaults.', '',
         '- *live*: may change while the node runs (`ros2 param set`).',
         '- *configure*: read on configure, refused while the node is configured.',
-        '- *start*: given at start (command line, launch file, parameter file), refused '
+        '- *start*: read at start (command line, launch file, parameter file), refused '
         'afterwards.', '',
         'What decides where pictures and keys go (`vlm.backend`, `vlm.url`, '
         '`vlm.local_files_only`, `vlm.prompts`) is read', 'at start only: nobody on the network '
-        'can change it. Whole numbers are taken where a number is wanted, and a name',
-        'that does not exist is told with the nearest that does.', '',
-        'The option is that of `vts annotate` and has the same default and limits.', '',
+        'can change it. Integers are accepted where a float is wanted.',
+        'A name that does not exist causes a warning that suggests the nearest one.', '',
+        'Options are those of `vts annotate`, with the same defaults and limits.', '',
         '## vts_node', '', '| parameter | default | read | option | meaning |',
         '|---|---|---|---|---|', *rows, '',
         '`qos_overrides.TOPIC.subscription.reliability`, `.depth` and `.history` of every camera '

@@ -85,19 +85,19 @@ def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
 
 
 CAMERAS: tuple[Spec, ...] = (
-    Spec('cameras', [''], 'Namespaces of the cameras: `front` is subscribed at `front/image_raw` '
-         '(+ `/compressed`), the empty name at `image_raw`; all of them can be remapped'),
+    Spec('cameras', [''], 'Namespaces of the cameras: `front` subscribes to `front/image_raw` '
+         '(or `/compressed` below it), the empty name to `image_raw`; all can be remapped'),
     Spec('image_transport', 'auto', 'compressed: sensor_msgs/CompressedImage on '
          '`image_raw/compressed`; raw: sensor_msgs/Image on `image_raw`; auto: what is published, '
          'compressed first', choices=TRANSPORTS),
-    Spec('no_image_warn_sec', 5.0, 'Without a picture for so long, a warning names the topic, its '
-         'publishers and their QoS; 0 never warns', change='live', span=(0.0, 3600.0)),
+    Spec('no_image_warn_sec', 5.0, 'Time without a picture, after which a warning names the '
+         'topic, its publishers and their QoS; 0 never warns', change='live', span=(0.0, 3600.0)),
 )
 #: The parameters of the overlay node. It has no lifecycle: they are read once.
 OVERLAY_TABLE: tuple[Spec, ...] = (
     *(replace(spec, change='never') for spec in CAMERAS),
-    Spec('history_mb', 256, 'Memory for pictures that wait for the report about them, in MiB; '
-         'raw pictures need much', change='never', span=(1, 65536)),
+    Spec('history_mb', 256, 'Memory in MiB for pictures that wait for their report; raw '
+         'pictures need much', change='never', span=(1, 65536)),
 )
 
 

@@ -10,21 +10,21 @@ import sys
 VTS_NODE = """\
 usage: ros2 run vts_ros vts_node [--ros-args -p NAME:=VALUE ...]
 
-Watches camera topics and says what the scene is, what the risk is and why: ~/risk,
-~/scene_description, ~/report, ~/markers, and ~/answer to what is asked on ~/question.
+Watches camera topics and publishes what the scene is, what the risk is and why on ~/risk,
+~/scene_description, ~/report and ~/markers; answers questions of ~/question on ~/answer.
 
 Main parameters, with their defaults:
-  cameras              ['']       namespaces: front is heard at front/image_raw/compressed or
+  cameras              ['']       namespaces: front subscribes to front/image_raw/compressed or
                                   front/image_raw, the empty name at image_raw
   image_transport      auto       compressed, raw, or whatever is published
   vlm.model            embedded   a directory with a checkpoint, or a hub id in the local cache
   sparsify.keep_ratio  0.6        share of the visual tokens that the language model gets
   buffer.frames        5          frames of a window, buffer.interval_sec apart
-  max_frame_age_sec    3.0        older pictures say nothing of the present; 0 takes any
+  max_frame_age_sec    3.0        cameras with older pictures are left out; 0 accepts any
   max_answer_age_sec   10.0       no answer stays for longer without a new one
   autostart            true       false leaves configure and activate to a lifecycle manager
 
-All of them: docs/parameters.md and config/vts.yaml, or, of a node that runs,
+All of them: docs/parameters.md and config/vts.yaml, or, for a running node,
   ros2 param list /vts_node
   ros2 param describe /vts_node sparsify.keep_ratio
 
@@ -45,7 +45,7 @@ compressed, while somebody subscribes. It needs the same cameras as the node.
 Main parameters, with their defaults:
   cameras              ['']       namespaces, as those of vts_node
   image_transport      auto       compressed, raw, or whatever is published
-  history_mb           256        memory for pictures that wait for the report about them, in MiB
+  history_mb           256        memory in MiB for pictures that wait for their report
 
 All of them: docs/parameters.md and config/vts.yaml.
 

@@ -24,15 +24,15 @@ TABLE: tuple[Spec, ...] = (
     Spec('autostart', True, 'Configure and activate at start; false waits for a lifecycle manager',
          change='never'),
     *CAMERAS,
-    Spec('max_frame_age_sec', 3.0, 'Cameras whose newest picture is older, by its stamp or by '
-         'when it came, are left out; 0 takes any age', change='live', span=(0.0, 3600.0)),
+    Spec('max_frame_age_sec', 3.0, 'Cameras whose newest picture is older, by its stamp or '
+         'its arrival, are left out; 0 accepts any age', change='live', span=(0.0, 3600.0)),
     Spec('max_answer_age_sec', 10.0, 'Nothing stays on ~/risk, ~/markers and ~/scene_description '
-         'for longer without a new answer: the risk is then unknown', change='live',
+         'for longer without a new answer; then the risk is unknown', change='live',
          span=(0.5, 3600.0)),
-    Spec('no_answer_warn_sec', 30.0, 'Without an answer for so long although pictures arrive, the '
-         'diagnostics warn; 0 never warns', change='live', span=(0.0, 3600.0)),
+    Spec('no_answer_warn_sec', 30.0, 'Time without an answer, although pictures arrive, after '
+         'which the diagnostics warn; 0 never warns', change='live', span=(0.0, 3600.0)),
     *_settings('buffer'),
-    Spec('pipeline.lazy', False, 'Describe only while somebody subscribes to what is described',
+    Spec('pipeline.lazy', False, 'Describe only while somebody subscribes to descriptions',
          change='live'),
     Spec('pipeline.period_sec', 0.0, 'Shortest time between the starts of two descriptions; '
          '0 describes as often as the machine can', change='live', span=(0.0, 3600.0)),
@@ -45,7 +45,7 @@ TABLE: tuple[Spec, ...] = (
          '848x480, and end', change='never'),
     *_settings('vlm'),
     Spec('vlm.tell_vehicle', False, 'Tell the model the speed of the car and whether it turns, '
-         'from `twist`; the embedded model does not know such sentences', change='live'),
+         'from `twist`; the embedded model was not trained with that', change='live'),
     Spec('markers.frame_id', 'base_link', 'Frame of the text in RViz'),
 )
 #: Language and file, as :meth:`Prompts.load` takes them.

@@ -54,29 +54,30 @@ SETTINGS: tuple[Setting, ...] = (
     Setting('buffer.frames', 5, 'Frames of a window, per camera', span=(1, 32)),
     _of_pipeline('buffer.interval_sec', 'interval_sec', 'Spacing of the frames of a window',
                  span=(0.0, 60.0)),
-    Setting('buffer.max_skew_sec', 0.1, 'How far apart the frames of several cameras may be to be '
-         'taken as of one moment; at most half of buffer.interval_sec is used', span=(0.0, 10.0)),
-    _of_pipeline('pipeline.deadline_ms', 'deadline_ms', 'Time for a description: fewer visual '
-                 'tokens and shorter answers keep it, more tokens where risk is; 0 is without',
+    Setting('buffer.max_skew_sec', 0.1, 'Largest time difference between the frames of several '
+            'cameras in one set; at most half of buffer.interval_sec is used', span=(0.0, 10.0)),
+    _of_pipeline('pipeline.deadline_ms', 'deadline_ms', 'Time limit of a description, met with '
+                 'fewer visual tokens (more where there may be a risk) and shorter answers; 0 is '
+                 'no limit',
                  change='live', span=(0.0, 600_000.0)),
     _of_pipeline('pipeline.speak', 'speak', 'When the language model is asked. always: about '
-                 'every window; change: where the scene may have changed, otherwise the last '
-                 'answer is confirmed with a new stamp; risk: the same, and the answer ends after '
-                 'the risk where that is what it was', choices=SPEAK),
+                 'every window; change: when the scene may have changed, otherwise the last '
+                 'answer is confirmed with a new stamp; risk: as change, but an answer ends '
+                 'after the risk if that is unchanged', choices=SPEAK),
     _of_pipeline('pipeline.speak_every_sec', 'speak_every_sec', 'Unless pipeline.speak is always: '
-                 'nothing is confirmed for longer without the language model being asked',
+                 'longest time without asking the language model',
                  span=(0.0, 60.0)),
     _of_pipeline('sparsify.keep_ratio', 'keep_ratio', 'Share of the visual tokens that the '
                  'language model gets; 1 keeps all', change='live', span=(0.01, 1.0)),
-    _of_pipeline('sparsify.min_keep_ratio', 'min_keep_ratio', 'Share of the visual tokens that is '
-                 'kept whatever the deadline', span=(0.01, 1.0)),
-    _of_pipeline('sparsify.mode', 'mode', 'window: choose anew among all frames of every window; '
-                 'causal: choose once for every frame when it comes, and read it at once, so that '
-                 'an answer pays for question and answer only', choices=MODES),
-    _of_pipeline('sparsify.group_frames', 'group_frames', 'Causal mode: frames per camera that '
-                 'are compared with one key frame; an answer is about one to two times as many',
+    _of_pipeline('sparsify.min_keep_ratio', 'min_keep_ratio', 'Smallest share of the visual '
+                 'tokens to which a deadline may reduce them', span=(0.01, 1.0)),
+    _of_pipeline('sparsify.mode', 'mode', 'window: choose tokens anew in every window; causal: '
+                 'choose and prefill the tokens of a frame once, on arrival, so that an answer '
+                 'costs only its prompt and text', choices=MODES),
+    _of_pipeline('sparsify.group_frames', 'group_frames', 'Causal mode: frames per camera '
+                 'with one key frame; an answer is about one to two times as many',
                  span=(1, 64)),
-    _of_pipeline('engine.backend', 'engine_backend', 'What runs the proposal network',
+    _of_pipeline('engine.backend', 'engine_backend', 'Engine of the proposal network',
                  choices=('auto', *BACKEND_NAMES)),
     _of_pipeline('engine.precision', 'engine_precision', 'Precision of the proposal network; int8 '
                  'needs `vts compile --precision int8` once', choices=PRECISIONS),
@@ -89,27 +90,28 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('vlm.tokens_per_frame', 'tokens_per_frame', 'Most visual tokens of a frame '
                  'before pruning: larger pictures are scaled down for the language model, where '
                  'its family takes pictures of any size (Qwen); 0 leaves it to the image '
-                 'processor of the checkpoint. `vts models --explain` tells what it costs',
+                 'processor of the checkpoint. `vts models --explain` shows the cost',
                  span=(0, 16384)),
     _of_pipeline('vlm.frames_as', 'frames_as', 'images: every frame is a picture; video: two '
                  'frames are one step of a video and share the tokens of one, for the Qwen-VL '
                  'families; an even buffer.frames costs least', choices=FRAMES_AS),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
-    _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
-                 'are kept; question and answer come on top', span=(64, 1048576)),
-    _of_pipeline('vlm.draft', 'draft', 'Guess descriptions from the last ones, and have the model '
-                 'check many tokens at once: sooner, in float32 the same words'),
-    _of_pipeline('vlm.structured', 'structured', 'Hold descriptions to their form while they are '
-                 'written, so that any model gives a report that can be read; needs llguidance'),
+    _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens in the KV cache; '
+                 'question and answer come on top', span=(64, 1048576)),
+    _of_pipeline('vlm.draft', 'draft', 'Draft descriptions from the last ones, and verify many '
+                 'tokens in one pass: faster, and in float32 the same text'),
+    _of_pipeline('vlm.structured', 'structured', 'Allow only tokens that fit the form of a '
+                 'description, so that any model gives a report that can be parsed; needs '
+                 'llguidance'),
     _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '
                  'checkpoint, float32 where the processor has no half floats), float32, bfloat16, '
                  'float16'),
     _of_pipeline('vlm.attn_implementation', 'attn_implementation', 'Attention of the language '
-                 'model: auto, sdpa, eager, flash_attention_2, or what else transformers know'),
+                 'model: auto, sdpa, eager, flash_attention_2, or another of transformers'),
     _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: int8 (on a CPU), '
                  'or quantization_config of transformers as JSON; empty takes the checkpoint as '
-                 'it is; what it costs in quality was not measured'),
+                 'it is; the effect on quality was not measured'),
     _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint',
                  change='never'),
     _of_pipeline('vlm.backend', 'vlm_backend', 'Where the language model runs: transformers (in '
@@ -117,10 +119,10 @@ SETTINGS: tuple[Setting, ...] = (
                  choices=VLM_BACKENDS, change='never'),
     _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
                  'environment, OPENAI_API_KEY', change='never'),
-    _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Longest time for an answer of the server, '
-                 'retries included', span=(0.1, 600.0)),
-    _of_pipeline('vlm.retries', 'retries', 'How often a request is repeated when the server '
-                 'cannot be reached or has no room', span=(0, 10)),
+    _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Time limit for an answer of the server, '
+                 'including retries', span=(0.1, 600.0)),
+    _of_pipeline('vlm.retries', 'retries', 'Number of retries if the server cannot be reached '
+                 'or is busy', span=(0, 10)),
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
                  'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
