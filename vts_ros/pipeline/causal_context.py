@@ -1,14 +1,13 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The frames of causal mode: each is pruned, and read by the language model, once, when it comes.
+The context of causal mode: each frame is pruned and prefilled once, on arrival.
 
-As a video it is pairs of frames that are read, each when it is complete.
+With frames as a video, a pair of frames is prefilled when it is complete.
 
-What an answer is about is what was read: the newest groups of pictures, which reach back at least
-as far as one full group where the scene has not changed. When the oldest groups go, the others
-are read once more without them, so that what was read is at all times what one pass over these
-pictures would give.
+An answer is about the frames in the context: the newest groups of pictures, which reach back at
+least one full group unless the scene has changed. When the oldest groups are evicted, the others
+are prefilled again without them, so the KV cache always equals that of one pass over the frames.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from vts_ros.vlm.video_steps import video_steps
 
 
 class _Taken(NamedTuple):
-    """A step, and what the language model is shown of it."""
+    """A step, and its tokens that the language model gets."""
 
     entry: StepEntry
     choice: TokenChoice
@@ -47,19 +46,19 @@ def _taken(entry: StepEntry, choice: TokenChoice) -> _Taken:
 
 class CausalContext:
     """
-    What a language model has read of the drive so far.
+    The frames of the drive that are in the KV cache of a language model.
 
     Parameters
     ----------
     vlm
         The language model.
     reader
-        Reads for it.
+        Prefills for it.
     groups
-        Chooses the tokens.
+        Choose the tokens.
     max_tokens
-        Of all that is held, text between the pictures included. Question and answer come on top
-        while an answer is written; the next frame is read into their place.
+        Of the whole context, including the text between the pictures. Question and answer come
+        on top while an answer is written; the next frame takes their place.
 
     """
 
@@ -76,7 +75,7 @@ class CausalContext:
 
     @property
     def frames(self) -> list[Frame]:
-        """Return the frames that were read, in the order in which they came."""
+        """Return the prefilled frames, in the order in which they came."""
         return [frame for taken in self._taken for frame in taken.entry.frames]
 
     @property
@@ -86,12 +85,12 @@ class CausalContext:
 
     @property
     def all_frames(self) -> list[Frame]:
-        """Return the frames that were read or wait."""
+        """Return the frames that are prefilled or waiting."""
         return [*self.frames, *(frame for step in self.waiting for frame in step)]
 
     @property
     def entries(self) -> list[StepEntry]:
-        """Return the features of the steps that were read."""
+        """Return the features of the prefilled steps."""
         return [taken.entry for taken in self._taken]
 
     def clear(self) -> None:
@@ -104,10 +103,10 @@ class CausalContext:
 
     def unseen_of_window(self, window: Sequence[Frame]) -> list[Frame]:
         """
-        Return which frames of a window are to be read before a question about it.
+        Return the frames of a window that must be prefilled before a question about it.
 
-        A window that does not end with or after what was read, or has nothing in common with it,
-        is of another drive: all is forgotten, and all of the window is to be read.
+        A window that ends before the context, or has no frame in common with it, is of another
+        drive: the context is cleared, and the whole window must be prefilled.
 
         Raises
         ------
@@ -127,12 +126,12 @@ class CausalContext:
         return list(window)
 
     def unseen(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Return the frames that are newer than all of their camera that have come."""
+        """Return the frames that are newer than all earlier ones of their camera."""
         return [frame for frame in frames
                 if frame.stamp_ns > self._newest_ns.get(frame.camera, frame.stamp_ns - 1)]
 
     def arrive(self, frame: Frame, size: tuple[int, int]) -> list[Step]:
-        """Take a frame in; return the steps that are complete then, which are to be appended."""
+        """Add a frame; return the steps that it completes, which are to be appended."""
         steps = self._steps.take(frame, size)
         # What is complete has come when it is read: until then it can be tried again.
         if frame.camera in self._steps.waiting:

@@ -1,11 +1,11 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The gate: whether the scene has changed since the language model was asked, at little cost.
+The gate: has the scene changed since the language model was last asked? At little cost.
 
-It compares what the proposal network sees in the newest frames with what it saw when the model
-was last asked. All that depends on the statistics of that network is fitted by
-``vts eval drives --tune`` and lies beside it in one file; nothing here is a number of its own.
+It compares the output of the proposal network for the newest frames with that for the frames that
+the model was last asked about. Everything that depends on the statistics of that network is
+fitted by ``vts eval drives --tune`` and stored beside it; there is no hand-set number here.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Floats = NDArray[np.float64]
 
 FILE = 'gate.json'
 _SCHEMA = 1
-#: What a gate measures. The first three are changes of the picture: how much the saliency of the
-#: most salient place rose, how much that of any one place rose over what was near it before (both
-#: as log-odds), and how unlike the nearest earlier cells the cells are. Then the seconds since the
-#: model was asked, how unsure it was, and whether it said each level.
+#: Features of the gate. The first three are changes of the picture: the rise of the saliency of
+#: the most salient place, the largest rise at any place over its earlier surroundings (both as
+#: log-odds), and how different the cells are from the nearest earlier ones. Then the seconds since
+#: the model was asked, one minus its confidence, and whether it gave each level.
 CHANGES = ('peak_rise', 'place_rise', 'novelty')
 LEVELS = RISK_LEVELS[:-1]
 FEATURES = (*CHANGES, 'age_sec', 'doubt', *LEVELS)
@@ -48,16 +48,16 @@ _logger = logging.getLogger(__name__)
 
 class Moment(NamedTuple):
     """
-    What is cheap to know of a time.
+    A moment of the drive, as far as it is cheap to know.
 
     Attributes
     ----------
     proposals
         Of the newest frame of every camera, by its name.
     is_known
-        Whether the guard lets the pictures of the window pass; None without one.
+        Whether the guard accepts the pictures of the window; None without a guard.
     doing
-        What the car does, in the words of ``Vehicle.facts``.
+        The motion of the car, in the words of ``Vehicle.facts``.
     size
         Height and width of the newest picture; None where nobody looked.
 
@@ -71,7 +71,7 @@ class Moment(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What stands: when the model was asked, and what it said."""
+    """The last answer: when the model was asked, and what it said."""
 
     moment: Moment
     level: RiskLevel

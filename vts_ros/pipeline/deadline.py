@@ -1,16 +1,16 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which share of the visual tokens and how long an answer a window gets, to be answered in time.
+Share of visual tokens and length of the answer with which a window meets its deadline.
 
-The time of an answer is taken as what comes before the language model, reading so many tokens,
-and writing so many. What each of them costs is measured on the answers so far, and counted at a
-high quantile of them, so that the plan holds for slow ones, too. A margin grows with every answer
-that is late all the same and shrinks with the others, so that few are late in the long run (as in
-adaptive conformal inference, Gibbs and Candès, 2021, arXiv 2106.00170).
+The latency model has three parts: everything before the language model, prefill per token, and
+decoding per token. Each is measured on the last answers and taken at a high quantile, so that the
+plan also holds for slow answers. A margin grows with every answer that is late nevertheless and
+shrinks with the others, so that few are late in the long run (as in adaptive conformal inference,
+Gibbs and Candès, 2021, arXiv 2106.00170).
 
-Where all of it does not fit, tokens are dropped first, fewer where the proposal network sees a
-risk; then the answer is cut, never before risk and object; then tokens again, down to the floor.
+If the deadline is too short, first tokens are dropped, fewer where the proposal network sees a
+risk; then the answer is cut, never before risk and object; then more tokens, down to the minimum.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Of the costs so far; the plan sums up several of them, so it is late more seldom than that.
+#: Of the measured times; a plan adds several of them, so fewer answers are late than that.
 QUANTILE = 0.95
-#: So many answers are looked back on.
+#: Number of past answers that are used.
 MEMORY = 32
-#: Share of the answers that may be late; how fast the margin follows, and the widest it gets, both
-#: as shares of the deadline.
+#: Share of the answers that may be late; step and maximum of the margin, in shares of the limit.
 MAY_BE_LATE, FOLLOWS, WIDEST = 0.03, 0.05, 0.3
 
 
 class Plan(NamedTuple):
-    """What a window gets: share of its visual tokens, and longest answer in tokens."""
+    """Share of the visual tokens of a window, and longest answer in tokens."""
 
     keep_ratio: float
     max_new_tokens: int
@@ -40,20 +39,20 @@ class Plan(NamedTuple):
 @dataclass(frozen=True)
 class AnswerTiming:
     """
-    What an answer took.
+    The times of an answer.
 
     Attributes
     ----------
     visual_tokens, prompt_tokens
-        Read while the answer was waited for: those of the pictures, and all.
+        Tokens that were prefilled for the answer: those of the pictures, and all.
     written
         Tokens of the answer.
     facts
-        After how many of them risk and object were there.
+        Number of these until risk and object were complete.
     whole
-        Whether it came to its end, or to the longest that is wanted.
+        Whether it came to its end, or to the longest allowed answer.
     prefill_ms, decode_ms, total_ms
-        Until the first token, for the other ones, and from the beginning to the end.
+        Time to the first token, for the other tokens, and in all.
 
     """
 
@@ -69,20 +68,20 @@ class AnswerTiming:
 
 class LatencyModel(NamedTuple):
     """
-    What is expected, by the answers so far.
+    Expected times, by the last answers.
 
     Attributes
     ----------
     before_ms
-        All that is neither reading nor writing.
+        Everything but prefill and decoding.
     token_ms
-        Per token that is read.
+        Prefill, per token.
     step_ms
-        Per token that is written; reading takes one such step, too.
+        Decoding, per token; prefill includes one such step.
     text_tokens
         Of the prompt without the pictures.
     length, facts
-        Of an answer that nothing cuts, and of its beginning with risk and object.
+        Tokens of an uncut answer, and of its beginning with risk and object.
 
     """
 

@@ -93,10 +93,9 @@ class FrameBuffer:
     """
     Rolling window over one or several cameras; safe to use from two threads.
 
-    The window consists of sets at a fixed spacing, so that consecutive windows share all frames
-    but the new ones and whatever was computed for a frame is used again. A set is opened by
-    whatever camera comes first when the time has come, and holds of every camera the frame that
-    is nearest in time. So a camera that is lost holds up nothing: the others go on.
+    The window consists of sets at a fixed spacing, so consecutive windows share all frames but the
+    new ones, and features of frames are reused. A set is opened by the first camera after it is
+    due, and holds from every camera the frame nearest in time. So a lost camera delays nothing.
 
     Parameters
     ----------
@@ -105,28 +104,26 @@ class FrameBuffer:
     interval_sec
         Spacing of the frames of a window in seconds.
     max_skew_sec
-        How far the frames of a set may be from the one that opened it; at most half a spacing
-        is used.
+        Largest time difference to the frame that opened the set; at most half a spacing is used.
 
     Attributes
     ----------
     counters
-        How often a frame was ``admitted``, ``thinned`` (closer than the spacing),
-        ``duplicate``, ``late`` (older than the newest, and alone with that), ``unmatched`` (too
-        far from those of the other cameras), came after a ``gap``, or with a time that really
-        went ``back``.
+        Number of frames that were ``admitted``, ``thinned`` (between two sets), ``duplicate``,
+        ``late`` (a single frame older than the newest), ``unmatched`` (too far from the frames of
+        the other cameras), came after a ``gap``, or after time went ``back``.
     settled
-        How many sets were completed so far. When it has grown there is a new window.
+        Number of sets completed so far. When it grows there is a new window.
 
     """
 
     #: A frame counts as on time from this share of the spacing on: cameras jitter.
     TOLERANCE = 0.9
-    #: After silence of so many spacings, and so long, all starts anew: a window over the gap
-    #: would show a motion that never was.
+    #: After a silence of so many spacings, and so many seconds, the window starts empty: across
+    #: the gap it would show a motion that never was.
     GAP_FRAMES, GAP_SEC = 10, 5.0
-    #: After so many frames far behind the newest set, and none that goes on with it, that set is
-    #: taken for a remnant from before time went back.
+    #: After so many frames far behind the newest set, and none that continues it, that set is
+    #: considered a remnant from before time went back.
     STRAYS = 50
 
     def __init__(self, frames: int = 5, interval_sec: float = 0.4,

@@ -1,10 +1,10 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-When the language model is asked: always, or when the scene has changed; and what is said if not.
+When the language model is asked: always, or only when the scene has changed.
 
-What stands is said again with a new stamp where the gate is shut. An answer that is ``unknown``,
-that failed or was interrupted is never said again, and nothing is for longer than
+While the gate is closed the last answer is confirmed with a new stamp. An answer that is
+``unknown``, failed or was interrupted is never confirmed, and no answer for longer than
 ``speak_every_sec`` after the model was asked.
 """
 
@@ -35,7 +35,7 @@ def moment_of(looks: Sequence[FrameLook], is_known: bool | None,
 
 
 class Stands(NamedTuple):
-    """An answer that stands, and the moment that it was about."""
+    """The last answer, and the moment that it was about."""
 
     report: SceneReport
     moment: Moment
@@ -49,14 +49,14 @@ class Stands(NamedTuple):
 
 class Speaking:
     """
-    Remembers what stands, and decides whether to ask or to confirm it.
+    Keeps the last answer, and decides whether to ask the model or to confirm the answer.
 
     Parameters
     ----------
     every_sec
-        Nothing is confirmed for longer without the model being asked.
+        Longest time for which answers are confirmed without asking the model.
     gate
-        Says whether the scene has changed; None asks always.
+        Decides whether the scene has changed; None: the model is always asked.
     is_brief
         Whether an answer may end after the risk where that has not changed.
 
@@ -75,7 +75,7 @@ class Speaking:
         self.counters: Counter[str] = Counter()
 
     def why_ask(self, now: Moment) -> str:
-        """Return why the model is to be asked, ``''`` where what stands can be confirmed."""
+        """Return why the model is to be asked, ``''`` if the last answer can be confirmed."""
         stands = self._stands
         if self._gate is None:
             return 'no_gate'
@@ -90,10 +90,10 @@ class Speaking:
 
     def confirm(self, window: Window, now: Moment, latency_ms: dict[str, float]) -> SceneReport:
         """
-        Return what stands as a report about this window.
+        Return the last answer as a report about this window.
 
-        It has no box, as nobody has looked where the object is now, and kept no token, as the
-        model was given none.
+        It has no box, as the present place of the object is not known, and no kept tokens, as
+        the model got none.
         """
         assert self._stands is not None
         self.counters['confirmed'] += 1
@@ -127,7 +127,7 @@ class Speaking:
         return UntilRisk(stood, is_thought, stop)
 
     def note(self, report: SceneReport, now: Moment, until_risk: UntilRisk | None) -> SceneReport:
-        """Have an answer stand; return it, with the texts that stood where it ended early."""
+        """Keep an answer as the last; return it, with the previous texts if it ended early."""
         if until_risk is not None and until_risk.is_over:
             self.counters['risk_only'] += 1
             report = until_risk.completed(report)
