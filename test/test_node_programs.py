@@ -19,6 +19,7 @@ from bag_maker import COMPRESSED_TOPIC, drive
 from conftest import ROOT, Ros
 import yaml
 
+from vts_ros.nodes.parameter_files import unused_files
 from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Spec
 from vts_ros.nodes.program_help import HELP, own_arguments
 from vts_ros.nodes.vts_parameters import problem_of_address, TABLE
@@ -118,3 +119,29 @@ def test_inputs_of_a_drive_are_printed_and_nothing_is_played(tmp_path: Path) -> 
     refused = run('vts_replay', str(bag), '--show-inputs', '--image-transport', 'raw')
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(('names', 'node', 'is_used'), [
+    ('vts_node', '/vts_node', True), ('/vts_node', '/vts_node', True),
+    ('/**', '/car1/vts_node', True), ('/**/vts_node', '/vts_node', True),
+    ('/*/vts_node', '/car1/vts_node', True), ('car1: {vts_node', '/car1/vts_node', True),
+    ('vts', '/vts_node', False), ('vts_node', '/car1/vts_node', False),
+    ('/*/vts_node', '/vts_node', False), ('/car2/**', '/car1/vts_node', False)])
+def test_a_parameter_file_of_another_node_is_told(
+        tmp_path: Path, names: str, node: str, is_used: bool) -> None:
+    """ROS leaves it out without a word."""
+    file = tmp_path / 'my.yaml'
+    file.write_text(f'{names}: {{ros__parameters: {{a: 1}}}}' + '}' * names.count('{'))
+    warnings = unused_files(['--ros-args', '--params-file', str(file)], node)
+    assert len(warnings) == (not is_used)
+    for warning in warnings:
+        assert warning.startswith(f'{file} has nothing for {node}, only for /')
+        assert warning.endswith(f'; {node} or /** is expected')
+
+
+def test_the_node_warns_of_a_parameter_file_of_another_node(own_ros: Ros, tmp_path: Path) -> None:
+    file = tmp_path / 'my.yaml'
+    file.write_text('vts: {ros__parameters: {buffer: {frames: 3}}}')
+    process = own_ros.start('vts_ros.nodes.vts_node', '--ros-args', '-p', 'autostart:=false',
+                            '--params-file', str(file))
+    process.wait_for_output(f'{file} has nothing for /vts_node, only for /vts;')

@@ -37,6 +37,7 @@ from vts_ros.nodes.jobs import CONTROL, format_error, INTERRUPTED, Jobs
 from vts_ros.nodes.log_forwarding import forward_logs
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
+from vts_ros.nodes.parameter_files import unused_files
 from vts_ros.nodes.parameter_table import ParameterError
 from vts_ros.nodes.program_start import start_ros
 from vts_ros.nodes.qos import INPUT_QOS, OUTPUT_QOS
@@ -95,7 +96,8 @@ class VtsNode(LifecycleNode):
         forward_logs(self.get_logger())
         self._is_configured = False
         settings = self._settings = VtsParameters(self, lambda: self._is_configured)
-        for warning in settings.unknown_names():
+        for warning in (*settings.unknown_names(),
+                        *unused_files(sys.argv, self.get_fully_qualified_name())):
             self.get_logger().warning(warning)
         log, is_up, clock = self.get_logger(), self.context.ok, NodeClock(self)
         self.health, self.worker = PipelineHealth(), Worker()
