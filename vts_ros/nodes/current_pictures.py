@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which pictures show the present: the window without what is old, lost or broken."""
+"""The present window: without pictures that are old, lost or broken."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ UNDECODABLE = 'the newest pictures cannot be decoded'
 
 
 class UnansweredError(Exception):
-    """There is nothing to describe, or it is no longer of interest; the message says why."""
+    """There is nothing to describe, or nobody wants it any more; the message says why."""
 
 
 class StaleError(UnansweredError):
-    """Pictures come, or came, but none shows the present."""
+    """There are pictures, but none shows the present."""
 
 
 class CurrentPictures:
     """
-    Gives the window that is to be described now; may be used from two threads.
+    Returns the window to be described now; may be used from two threads.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class CurrentPictures:
         return {name: reason for name, reason in reasons.items() if reason}
 
     def is_described(self, newest: tuple[str, int], described: tuple[str, int] | None) -> bool:
-        """Return whether a window was described already: all after its newest is broken."""
+        """Return whether a window was described before, as all newer frames are broken."""
         return newest == described and newest[1] < max(self._broken.values(), default=0)
 
     def is_current(self, stamp_ns: int) -> bool:
@@ -91,7 +91,7 @@ class CurrentPictures:
         return not limit_sec or self._now_ns() - stamp_ns <= limit_sec * 1e9
 
     def drop(self, broken: BrokenFrame) -> None:
-        """Leave a frame that cannot be decoded out, and count it."""
+        """Leave out a frame that cannot be decoded, and count it."""
         frame = broken.frame
         self.buffer.discard(frame)
         self._broken[frame.camera] = max(frame.stamp_ns, self._broken.get(frame.camera, 0))

@@ -33,16 +33,16 @@ _HEIGHT, _WIDTH = 32, 48
 
 def find_converters(log: Callable[[str], object]) -> Mapping[str, Convert]:
     """
-    Return what converts a picture, by its encoding.
+    Return a converter for each encoding.
 
     Parameters
     ----------
     log
-        Is told once what is used, where cv_bridge is installed.
+        Called once with what is used, if cv_bridge is installed.
 
     Returns
     -------
-    Nothing where cv_bridge is not there, or does not pass its check.
+    An empty dictionary if cv_bridge is not installed or fails its check.
 
     """
     if find_spec('cv_bridge') is None:
@@ -56,7 +56,7 @@ def find_converters(log: Callable[[str], object]) -> Mapping[str, Convert]:
 
 
 def bridge_converter() -> Convert:
-    """Return what converts a picture in one of ENCODINGS to uint8 (height, width, 3), RGB."""
+    """Return a function that converts one of ENCODINGS to uint8 (height, width, 3), RGB."""
     from cv_bridge import CvBridge
 
     bridge = CvBridge()

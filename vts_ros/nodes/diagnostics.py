@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""How cameras and the GPU of the node are, and how that reads on ``/diagnostics``."""
+"""Health of the cameras and the GPU, as statuses of ``/diagnostics``."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class CameraHealth:
     given_name
         Name in reports; without one it follows from topic and frame_id, as offline.
     seconds
-        The clock for durations: steady, or that of a recording.
+        Clock for durations: steady, or that of a recording.
     time_goes_on
-        Whether that clock may still move; where it does not, durations are those of the machine.
+        Whether that clock may still advance; if not, durations are those of the machine.
     frame_id
         That of the last message.
     stamp_ns
@@ -80,7 +80,7 @@ class CameraHealth:
         self._arrived_at = float('-inf')
 
     def received(self, frame_id: str, published_ns: int = 0) -> None:
-        """Note that a message came; the first one settles the name if none is given."""
+        """Note the arrival of a message; the first one determines the name if none is given."""
         if not (self.arrivals or self.given_name):
             self.name = camera_name(self.topic, frame_id)
         self.frame_id = frame_id
@@ -103,7 +103,7 @@ class CameraHealth:
 
     def missing(self, now_ns: int, limit_sec: float) -> str:
         """
-        Return why nothing can be said about the present view of this camera, or ``''``.
+        Return why this camera does not show the present, or ``''``.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class CameraHealth:
             self.stamp_ns = stamp_ns
 
     def forget(self) -> None:
-        """Start anew after time went back: what came before is of another drive."""
+        """Forget everything after time went back: earlier pictures belong to another drive."""
         self.arrivals.clear()
         self.problem_at = float('-inf')
         self.stamp_ns = 0

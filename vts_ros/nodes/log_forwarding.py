@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The log of the package, which knows no ROS, in the log of a node."""
+"""Forwards the log of the package, which knows no ROS, to the log of a node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 
 class _Forward(logging.Handler):
-    """Says in the log of a node what is said in that of Python."""
+    """Passes log messages of Python on to the log of a node."""
 
     def __init__(self, node_logger: RcutilsLogger) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Forward(logging.Handler):
 
 
 def forward_logs(node_logger: RcutilsLogger) -> None:
-    """Say what the package logs, from information on, in the log of a node and nowhere else."""
+    """Forward log messages of the package (information and above) to a node, and nowhere else."""
     logger = logging.getLogger('vts_ros')
     logger.handlers = [_Forward(node_logger)]
     logger.setLevel(logging.INFO)

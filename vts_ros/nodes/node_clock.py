@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The time of a node: of the machine, or of a recording that is played."""
+"""The time of a node: that of the machine, or of a recording that is played."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rclpy.node import Node
 
 class NodeClock:
     """
-    Tells stamps and durations of a node by one clock.
+    One clock for the stamps and durations of a node.
 
-    With simulated time both stand still while that does: a recording that is paused does not make
-    a camera silent or an answer old.
+    Simulated time stops both when it stops: a paused recording makes no camera silent and no
+    answer old.
     """
 
     def __init__(self, node: Node) -> None:
@@ -27,11 +27,11 @@ class NodeClock:
 
     @property
     def is_waited_for(self) -> bool:
-        """Return whether the time is to come from ``/clock`` and has not come yet."""
+        """Return whether time comes from ``/clock``, and none has come yet."""
         return self.is_simulated and self.now_ns() == 0
 
     def goes_on(self) -> bool:
-        """Return whether time may come: of a recording that is paused, not of one that ended."""
+        """Return whether time may go on: it may if a recording is paused, not if it has ended."""
         return not self.is_simulated or self._node.count_publishers('/clock') > 0
 
     def now_ns(self) -> int:
@@ -39,5 +39,5 @@ class NodeClock:
         return int(self._node.get_clock().now().nanoseconds)
 
     def seconds(self) -> float:
-        """Return seconds of a clock that is right for durations: steady, or simulated."""
+        """Return the seconds of a clock for durations: steady, or simulated."""
         return self.now_ns() * 1e-9 if self.is_simulated else time.monotonic()

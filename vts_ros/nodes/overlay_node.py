@@ -1,9 +1,9 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-The overlay: reports and pictures in, pictures with the answer drawn over them out.
+The overlay: takes reports and pictures, publishes pictures with the answers drawn on them.
 
-A node of its own, so that the one that drives the models never draws.
+It is a node of its own, so that the node with the models never draws.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class History:
 
 
 class VtsOverlay(Node):
-    """Draws the newest report as soon as the one before is drawn."""
+    """Draws the newest report as soon as the previous one is drawn."""
 
     def __init__(self) -> None:
         super().__init__('vts_overlay')
@@ -101,7 +101,7 @@ class VtsOverlay(Node):
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
-        """Draw what is begun and nothing more."""
+        """Finish the current picture and end."""
         self._worker.shutdown(cancel_futures=True)
 
     def _on_frame(self, camera: Camera, frame: Frame) -> None:

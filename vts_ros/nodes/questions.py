@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Questions: each gets a number, a bounded place among those that wait, and one reply."""
+"""Questions: each gets a number, a place in a bounded queue, and exactly one reply."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_QUESTION_CHARS = 500
 
 class Asked:
     """
-    A question that was taken in.
+    A question that was accepted.
 
     Attributes
     ----------
@@ -49,11 +49,11 @@ class Asked:
 
     @property
     def is_cancelled(self) -> bool:
-        """Return whether nobody wants the answer any more."""
+        """Return whether the question was cancelled."""
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """Give it up, also while it is answered."""
+        """Cancel the question, also while it is answered."""
         self._cancelled.set()
         if self._job:
             self._job.cancel()
@@ -61,12 +61,12 @@ class Asked:
 
 class Questions:
     """
-    Has questions answered, in whatever state the node is.
+    Has questions answered, whatever the state of the node.
 
     Parameters
     ----------
     worker, jobs
-        Who answers, and how. Jobs of a node that is not active answer with that.
+        The thread and the job that answer; while the node is inactive the reply says so.
     outputs, health
         Where replies go, and where refusals are counted.
     log, is_up
@@ -83,7 +83,7 @@ class Questions:
 
     def ask(self, question: str, on_text: OnText | None = None) -> Asked:
         """
-        Take a question in; its one reply comes on ``~/answer`` under its number.
+        Accept a question; its reply comes on ``~/answer`` under its number.
 
         Parameters
         ----------

@@ -61,7 +61,7 @@ _ONLOOKERS = re.compile('overlay|^rviz|^rqt|^rosbag2|^_NODE_NAME_UNKNOWN_')
 
 @dataclass(frozen=True)
 class Pace:
-    """How time passes: the recording began at ``bag_ns`` when the steady clock said ``begin``."""
+    """Pace of the playback: the recording began at ``bag_ns`` when the clock showed ``begin``."""
 
     begin: float
     bag_ns: int
@@ -101,7 +101,7 @@ class Player(Node):
         """
         Wait until a node listens to the cameras; return whether one does.
 
-        One that only looks on, such as the overlay, is up seconds before one that loads models.
+        The overlay, which does not count, is up seconds before a node that loads models.
         """
         cameras = [self._publishers_of[topic].topic_name
                    for topic, connection in self._bag_topics.items()
@@ -139,7 +139,7 @@ class Player(Node):
             publisher.wait_for_all_acked(Duration(seconds=FLUSH_SEC))
 
     def rest(self) -> None:
-        """Let time go on a little, so that every picture is of the past when it is set back."""
+        """Let time pass a little, so that all pictures are in the past when time goes back."""
         if self._pace:
             self._wait_until(self._pace.now_ns() + round(REST_SEC * self._pace.rate * 1e9),
                              self._pace)
@@ -163,7 +163,7 @@ def replay_bag(path: str | Path, *, rate: float = 1.0, loop: bool = False, clock
                topic_prefix: str = '', wait_sec: float = 10.0, console: Console | None = None
                ) -> Counter[str]:
     """
-    Play pictures, calibration and truth of a bag, nothing else; header stamps stay as they are.
+    Play pictures, calibration and ground truth of a bag, nothing else, with their header stamps.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Hear what the node reports, as any other node would."""
+"""Subscribe to the reports of a node, as any other node would."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 class Listener(Node):
     """
-    Hands over the reports of a node.
+    Passes the reports of a node on.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class Listener(Node):
         self.create_subscription(String, f'/{reporter}/report', self._take, QOS)
 
     def watch(self, topic: str, on_picture: Callable[[int, bytes], None]) -> None:
-        """Hand over the compressed pictures of a topic as well, each with its stamp."""
+        """Also pass the compressed pictures of a topic on, each with its stamp."""
         def take(message: CompressedImage) -> None:
             on_picture(to_ns(message.header.stamp), message.data.tobytes())
 
         self.create_subscription(CompressedImage, topic, take, QOS)
 
     def listen(self, timeout_sec: float) -> None:
-        """Wait for what comes and hand it over."""
+        """Wait for messages and pass them on."""
         rclpy.spin_once(self, timeout_sec=timeout_sec)
 
     def _take(self, message: String) -> None:

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the node says in types of other packages: each of these topics where its package is."""
+"""Answers in types of other packages: each topic exists where its package is installed."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class TypedOutputs:
         return [publisher for _, publisher in self._topics]
 
     def publish(self, report: SceneReport, frame_id: str) -> None:
-        """Say an answer; frame_id is that of the camera with the newest picture."""
+        """Publish an answer; frame_id is that of the camera with the newest picture."""
         for topic, publisher in self._topics:
             publisher.publish(topic.told(report, frame_id))
 
     def retract(self, reason: str, now_ns: int) -> None:
-        """Take the answer that stands back."""
+        """Retract the latched answer."""
         for topic, publisher in self._topics:
             publisher.publish(topic.retracted(reason, now_ns))

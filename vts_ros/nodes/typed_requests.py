@@ -21,7 +21,7 @@ ASK, DESCRIBE = 'vts_interfaces/action/Ask', 'vts_interfaces/srv/Describe'
 
 
 class Described(NamedTuple):
-    """What became of a description that was asked for; the report is None without one."""
+    """The result of a requested description; the report is None if it failed."""
 
     success: bool
     message: str
@@ -30,7 +30,7 @@ class Described(NamedTuple):
 
 class TypedRequests:
     """
-    Serves them in the thread of the callbacks, which goes on while the worker is at it.
+    Serves them in the thread of the callbacks, which goes on while the worker is busy.
 
     Parameters
     ----------

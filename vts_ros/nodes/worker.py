@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The one thread that runs the pipeline, and what waits for it."""
+"""The only thread that runs the pipeline, and its queue of jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 from typing import Any, TypeVar
 
 T = TypeVar('T')
-#: Tells a job that nobody wants its result any longer.
+#: Returns whether the result of a job is no longer wanted.
 Stop = Callable[[], bool]
 NAME = 'pipeline'
 
@@ -27,10 +27,10 @@ class _Job:
 
 class Worker:
     """
-    Runs jobs one after the other in a thread of its own.
+    Runs jobs in turn, in its own thread.
 
-    Of jobs that are offered only one of a name waits: it looks at the newest window when its turn
-    comes, so a second one would say the same.
+    At most one offered job of each name waits: it takes the newest window when its turn comes, so
+    a second job would do the same.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class Worker:
 
     @property
     def running(self) -> str:
-        """Return the name of the job that runs, ``''`` without one."""
+        """Return the name of the running job, or ``''``."""
         job = self._running
         return job.name if job else ''
 
     def offer(self, name: str, run: Callable[[Stop], object]) -> bool:
-        """Have a job run in its turn; return False if one of this name waits, or all is ending."""
+        """Queue a job; return False if one of this name waits, or the worker is closing."""
         with self._changed:
             if not self._is_open or any(job.name == name for job in self._jobs):
                 return False
@@ -57,7 +57,7 @@ class Worker:
             return True
 
     def submit(self, name: str, run: Callable[[Stop], T]) -> Future[T]:
-        """Have a job run in its turn, after all that wait; return its result to come."""
+        """Queue a job in any case; return its future result."""
         job = _Job(name, run)
         with self._changed:
             if self._is_open:
@@ -68,7 +68,7 @@ class Worker:
         return job.result
 
     def cancel(self, *names: str) -> None:
-        """Drop the jobs of these names that wait, and tell the one that runs to end."""
+        """Drop the waiting jobs of these names, and ask the running one to end."""
         with self._changed:
             dropped = [job for job in self._jobs if job.name in names]
             for job in dropped:
@@ -80,7 +80,7 @@ class Worker:
             job.result.cancel()
 
     def close(self, timeout_sec: float) -> bool:
-        """End the thread, or leave it alone after a while; return whether it has ended."""
+        """End the thread, or abandon it after a while; return whether it has ended."""
         with self._changed:
             self._is_open = False
             if self._running:

@@ -46,14 +46,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Tokenizer(Protocol):
-    """What is needed of a tokenizer."""
+    """The part of a tokenizer that is needed here."""
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False) -> Any:
         """Return the text of tokens."""
 
 
 class Written(Protocol):
-    """What is needed of a generation."""
+    """The part of a generation that is needed here."""
 
     @property
     def text(self) -> str:
@@ -66,7 +66,7 @@ class Written(Protocol):
 
 class TokenLogProbabilities(LogitsProcessor):
     """
-    Notes, at every step of a greedy generation, the log-probability of the token it takes.
+    Records the log-probability of the chosen token at every step of a greedy generation.
 
     Nothing is kept of the other tokens, and nothing waits for the accelerator before the end.
     """
@@ -75,7 +75,7 @@ class TokenLogProbabilities(LogitsProcessor):
         self._steps: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Note the step; scores [batch, vocabulary] stay as they are."""
+        """Record a step; scores [batch, vocabulary] are not changed."""
         wide = scores.float()
         self._steps.append(wide.amax(dim=-1) - wide.logsumexp(dim=-1))
         return scores
@@ -129,7 +129,7 @@ def fact_log_probability(written: Written, log_probabilities: NDArray[np.floatin
 @dataclass(frozen=True)
 class PlattScaler:
     """
-    From the log-probability of the facts to the probability that they are right.
+    Maps the log-probability of the facts to the probability that they are right.
 
     A logistic function of the log-odds; a slope of 1 and an offset of 0 leave the probability of
     the model as it is.
@@ -189,7 +189,7 @@ def _log_odds(log_probability: NDArray[np.float64]) -> NDArray[np.float64]:
 @dataclass(frozen=True)
 class Calibration:
     """
-    What is known about when a model can be trusted.
+    Calibration of the confidence of a model.
 
     Attributes
     ----------

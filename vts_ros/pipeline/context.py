@@ -1,10 +1,10 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-How a window becomes the context of the language model: one way each, chosen once.
+From a window to the context of the language model: one reader per mode, chosen once.
 
-``WindowReader`` chooses tokens among all frames of a window and has it read whole (a server is
-sent pictures of what is kept); ``CausalReader`` prunes and reads a frame once, when it comes.
+``WindowReader`` chooses tokens among all frames of a window and prefills it from the start (a
+server gets crops); ``CausalReader`` prunes and prefills a frame once, on arrival.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vts_ros.vlm.video_steps import video_steps
 
 
 class Planner(Protocol):
-    """Says what a window gets."""
+    """Plans keep ratio and answer length of a window."""
 
     @property
     def most(self) -> Plan:
@@ -51,7 +51,7 @@ class PreparedWindow(NamedTuple):
     plan
         Keep ratio and longest answer.
     prefix
-        What was read of it already; None where nothing was.
+        The part that is in the KV cache already; None without one.
 
     """
 
@@ -91,7 +91,7 @@ class ContextReader(Protocol):
     """Makes a prompt about a window; not for two threads at a time."""
 
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
-        """Do what can be done about frames that have just come, before anybody asks."""
+        """Process new frames in advance, as far as possible without a question."""
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
              share: bool) -> PreparedWindow:
@@ -113,13 +113,13 @@ class ContextReader(Protocol):
         """
 
     def forget(self) -> None:
-        """Forget what the language model has read, not what was computed of frames."""
+        """Clear the context of the language model, but keep the features of frames."""
 
     def clear(self) -> None:
         """Forget all frames."""
 
     def find(self, key: tuple[str, int]) -> Frame | None:
-        """Return a frame that is still held, by camera and stamp."""
+        """Return a frame that is still cached, by camera and stamp."""
 
     def stats(self) -> dict[str, float]:
         """Return counters of the context, for :meth:`Pipeline.stats`."""
@@ -127,7 +127,7 @@ class ContextReader(Protocol):
 
 class WindowReader:
     """
-    Chooses among all frames of every window.
+    Chooses tokens among all frames of every window.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class WindowReader:
 
 class CausalReader:
     """
-    Prunes and reads a frame once, when it comes; an answer is about what was read.
+    Prunes and prefills a frame once, on arrival; an answer is about the prefilled frames.
 
     Of a video a step is read when both of its frames are there. A frame that still waits for its
     partner is read with every question, taken twice, and then forgotten.
@@ -236,13 +236,13 @@ class CausalReader:
         self._cache, self.context, self._prefix_reader = cache, context, prefix_reader
 
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
-        """Read what is new of a window."""
+        """Prefill the new frames of a window."""
         self._read_unseen(self.context.unseen(window), prompt, keep_ratio, watch)
         self._cache.shrink(len(window) + len(self.context.waiting))
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
              share: bool) -> PreparedWindow:
-        """Make a prompt about all that was read; see ContextReader."""
+        """Make a prompt about the whole context; see ContextReader."""
         context = self.context
         cameras = {frame.camera for frame in window}
         if any(frame.camera not in cameras for frame in context.all_frames):

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The risk, said while the rest of the answer is still being written."""
+"""The risk, known while the rest of the answer is still being written."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ OnFacts = Callable[[Answer], None]
 
 class EarlyRisk:
     """
-    Reads level and object off an answer that is being written.
+    Finds level and object in an answer that is being written.
 
     Parameters
     ----------
     read
         Reads an answer that is cut off.
     on_facts
-        Called once when the level is there and once when the object is there, too; with one call
-        where both come at once. An unknown level is nothing to tell anybody early.
+        Called when the level is known and again when the object is; once if both come together.
+        Not called for an unknown level.
     clock
         Seconds.
     is_thought
@@ -44,7 +44,7 @@ class EarlyRisk:
         self.known_sec: float | None = None
 
     def on_text(self, piece: str) -> bool:
-        """Take a piece of the answer; return whether further ones are of interest."""
+        """Take a piece of the answer; return whether more pieces are wanted."""
         self._text += piece
         found = begun(self._text, is_thought=self._is_thought)
         if found is None:

@@ -1,7 +1,7 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Whether a model may speak about pictures: only of the kind that it was trained on.
+The guard: a model may only answer about pictures of the kind that it was trained on.
 
 What a network says of other pictures is noise in the form of an answer, and it is as sure of it as
 of the truth. A checkpoint that is known to have seen little carries a guard, in ``guard.json``
@@ -69,10 +69,10 @@ class Guard(Protocol):
         """Return the distance of a window from the known pictures; up to 1 it is known."""
 
     def clean(self, rgb: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
-        """Return a picture as the networks are to see it."""
+        """Return the picture for the networks."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what :func:`load_guard` reads."""
+        """Return the dictionary that :func:`load_guard` reads."""
 
 
 def holds(guard: Guard, evidence: Sequence[Evidence]) -> bool:
@@ -82,7 +82,7 @@ def holds(guard: Guard, evidence: Sequence[Evidence]) -> bool:
 
 @dataclass(frozen=True)
 class SignatureGuard:
-    """Knows what the renderer has drawn, by its signature; see ``pipeline/signature.py``."""
+    """Knows rendered pictures by their signature; see ``pipeline/signature.py``."""
 
     known: str = 'pictures of the renderer alone'
 
@@ -91,15 +91,15 @@ class SignatureGuard:
         return np.array([signature.strength(rgb)])
 
     def distance(self, evidence: Sequence[Evidence]) -> float:
-        """Return by how much the least clear picture falls short, 2 where it has nothing."""
+        """Return how far the weakest signature of the window falls short; 2 without any."""
         return 2.0 - min(float(strength[0]) for strength in evidence) / SIGNATURE_LIMIT
 
     def clean(self, rgb: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
-        """Take the signature out again: it is for the guard, and costs the networks 2 points."""
+        """Remove the signature: it is for the guard, and costs the networks 2 points."""
         return signature.remove(rgb) if evidence[0] >= SIGNATURE_LIMIT else rgb
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what :func:`load_guard` reads."""
+        """Return the dictionary that :func:`load_guard` reads."""
         return {'kind': 'signature'}
 
 
@@ -188,7 +188,7 @@ class FittedGuard:
         return rgb
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what :func:`load_guard` reads."""
+        """Return the dictionary that :func:`load_guard` reads."""
         return {'kind': 'fitted', 'mean': _rounded(self.mean),
                 'precision': _rounded(self.precision), 'limit': self.limit}
 
@@ -238,7 +238,7 @@ def load_guard(checkpoint: Path, *, is_needed: bool = False) -> Guard | None:
     Parameters
     ----------
     is_needed
-        Whether the model must not be used without.
+        Whether the model must not be used without a guard.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What became of windows and answers, and how that reads as diagnostic statuses. No ROS."""
+"""Record of windows and answers, and its diagnostic statuses. No ROS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Part = tuple[bool, str, dict[str, object]]
 @dataclass
 class PipelineHealth:
     """
-    What came out of the worker.
+    The record of what the worker did.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class PipelineHealth:
     seconds: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        """Begin: answers are due from now on."""
+        """Start: answers are due from now on."""
         self.due()
 
     def start_anew(self) -> None:
@@ -93,7 +93,7 @@ class PipelineHealth:
         self.errors = {}
 
     def failed(self, error: Exception) -> str:
-        """Note that something could not be done, and in which part; return it as one text."""
+        """Note a failure and the part that failed; return it as text."""
         self.counters['failed'] += 1
         text = f'{type(error).__name__}: {error}'
         component = error.component if isinstance(error, VtsError) else 'pipeline'
@@ -114,13 +114,13 @@ class PipelineHealth:
         make
             Makes the messages.
         node
-            What their names begin with.
+            Prefix of their names.
         info
             What runs where; empty while no model is loaded.
         state
-            What the node does, where nothing is wrong.
+            State of the node, shown if nothing is wrong.
         warning
-            Why the answers of the whole are not as they should be.
+            What is wrong with the answers, or ``''``.
         job
             What the worker does, ``''`` where it waits.
 
@@ -178,7 +178,7 @@ class PipelineHealth:
 
 
 def is_unparsed(report: SceneReport) -> bool:
-    """Return whether an answer was not understood; one that was rejected is another matter."""
+    """Return whether an answer could not be parsed; a rejected one does not count."""
     return report.answer.risk == 'unknown' and report.in_distribution is not False
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The scene report: the one result type of the pipeline, and its JSON form."""
+"""The scene report: the result of the pipeline, and its JSON form."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class KeyFrame(FrameRef):
 @dataclass(frozen=True)
 class RiskObject:
     """
-    What the risk is about.
+    The object that the risk is about.
 
     The box is None where the model named no place, and both are where the window has several
     cameras and the model does not say in which of them it saw the object.
@@ -133,7 +133,7 @@ class SceneReport:
 
     @property
     def is_confirmed(self) -> bool:
-        """Return whether this is an earlier answer that was found to hold still."""
+        """Return whether this confirms an earlier answer, without asking the model."""
         return self.asked_stamp is not None
 
     @property
@@ -160,12 +160,12 @@ class SceneReport:
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Return the names of the cameras of the window, in the order of the alphabet."""
+        """Return the names of the cameras of the window, in alphabetical order."""
         return tuple(sorted({frame.camera for frame in self.frames}))
 
     @property
     def risk_object(self) -> RiskObject | None:
-        """Return the risk object, with its place where it is known in which camera that is."""
+        """Return the risk object, with its box if its camera is known."""
         if self.answer.label is None:
             return None
         camera = self.answer.camera if len(self.cameras) > 1 else self.cameras[0]
@@ -234,7 +234,7 @@ class SceneReport:
         Raises
         ------
         ValueError
-            If the schema is another one or a field is missing.
+            If it has another schema or a field is missing.
 
         """
         if data.get('schema') != SCHEMA_VERSION:
