@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The runtimes that there are, and the choice between them."""
+"""The available runtimes, and the choice between them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Engine(Protocol):
     @property
     def device(self) -> str:
         """
-        Return where its arrays lie: `cpu` for NumPy arrays, or a device such as `cuda:0`.
+        Return the device of its arrays: `cpu` for NumPy arrays, or one such as `cuda:0`.
 
         An engine on a device also takes PyTorch tensors there, and then returns such tensors.
         """

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Built engines on disk: what one was built from and for decides whether it may be used."""
+"""Built engines on disk, each with the facts that decide whether it may be used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether there is a GPU and what works on it, found out where a crash does no harm."""
+"""Whether there is a GPU and what works on it, tested in a process that may crash."""
 
 from __future__ import annotations
 

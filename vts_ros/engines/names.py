@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which engines and precisions there are, for those that load none; without PyTorch."""
+"""Names of engines and precisions, without importing any of them."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Sparsifier:
 
     @classmethod
     def load(cls, folder: Path) -> Sparsifier:
-        """Return one that runs ``frame.onnx`` and ``window.onnx`` of a folder."""
+        """Return a sparsifier with ``frame.onnx`` and ``window.onnx`` of a folder."""
         return cls(*(make_engine('onnxruntime', folder / f'{graph}.onnx')
                      for graph in ('frame', 'window')))
 
@@ -107,7 +107,7 @@ class Sparsifier:
     def variant(self, *, alpha: float | None = None, search_radius: int | None = None,
                 hysteresis: float | None = None,
                 shares: tuple[float, float] | None = None) -> Sparsifier:
-        """Return one with some other settings that runs the same graphs."""
+        """Return a sparsifier with other settings and the same graphs."""
         return Sparsifier(
             self._frame, self._window,
             alpha=float(self._alpha[0]) if alpha is None else alpha,

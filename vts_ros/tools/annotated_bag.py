@@ -35,7 +35,7 @@ class Answered(NamedTuple):
 
 
 class _TimedAnswer(NamedTuple):
-    """An answer, topic and frame_id of its newest frame, and when it is there."""
+    """An answer, topic and frame_id of its newest frame, and when it is published."""
 
     answer: Answered
     topic: str
@@ -50,9 +50,9 @@ class _TimedAnswer(NamedTuple):
 
 class _Worker:
     """
-    When answers are there: one is worked out at a time, and the newest window waits.
+    When answers are published: one is computed at a time, and only the newest window waits.
 
-    So it is in the car. A window that a newer one overtakes while it waits has no answer there.
+    As in the car: a window that a newer one replaces while it waits gets no answer.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class _Worker:
         self.overtaken = 0
 
     def add(self, answer: Answered, topic: str, frame_id: str, received_ns: int) -> None:
-        """Take a window when its newest frame is received."""
+        """Add a window when its newest frame is received."""
         new = _TimedAnswer(answer, topic, frame_id, received_ns)
         if self._busy is None:
             self._busy = new._replace(at_ns=received_ns + new.latency_ns)
@@ -70,7 +70,7 @@ class _Worker:
         self._waiting = new
 
     def ready(self, until_ns: float) -> Iterator[_TimedAnswer]:
-        """Yield what is there until then."""
+        """Yield the answers that are ready until then."""
         while self._busy and self._busy.at_ns <= until_ns:
             done, following = self._busy, self._waiting
             yield done
@@ -231,11 +231,11 @@ class _Speaker:
 
     @property
     def pictures(self) -> list[str]:
-        """Return the topics of the pictures that were spoken of."""
+        """Return the topics of the pictures with answers."""
         return sorted(self._shown)
 
     def say(self, ready: _TimedAnswer) -> None:
-        """Write what the nodes would have published."""
+        """Write the messages that the nodes would have published."""
         self._at_ns, frame_id = ready.at_ns, ready.frame_id
         self._shown.add(ready.topic)
         report = replace(ready.answer.report,

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The video of a drive: every answer as long as it was the newest."""
+"""The video of a drive, in which every answer stays while it is the newest."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Many answers side by side, and which of them are worth it."""
+"""Many answers side by side, and the choice of interesting ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def interesting(reports: Sequence[SceneReport], limit: int) -> list[int]:
 def contact_sheet(pictures: Sequence[Picture], reports: Sequence[SceneReport],
                   captions: Sequence[str], title: str, note: str = SHEET_NOTE) -> Picture:
     """
-    Put answers side by side, with all a stranger needs to read them.
+    Put answers side by side, with everything needed to read them.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Build engines ahead of the drive, for any GPU."""
+"""Build engines before the drive, for any GPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Compiled(NamedTuple):
     Attributes
     ----------
     key
-        What it is.
+        Its key in the cache.
     hit
         Whether it was there before.
     path

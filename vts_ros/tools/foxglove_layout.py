@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What Foxglove and Lichtblick show of the node, live or recorded: a layout to import."""
+"""A layout for Foxglove and Lichtblick: the node, live or recorded."""
 
 from __future__ import annotations
 

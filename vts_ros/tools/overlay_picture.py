@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One answer as a picture: what the model saw, what it dropped and what it said about it."""
+"""One answer as a picture: the newest frame, its kept tokens, the risk and the texts."""
 
 from __future__ import annotations
 

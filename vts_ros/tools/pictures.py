@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What pictures for people are made of: colours, a canvas, dimmed cells, and files of them."""
+"""Building blocks of pictures: colours, a canvas, dimmed cells, image files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kept_cells(report: SceneReport) -> list[NDArray[np.bool_]]:
     """
     Return which visual tokens were kept of each frame, as bool (rows, columns).
 
-    Two frames of a step of a video have their tokens in common: what is kept is kept of both.
+    The two frames of a video step share their tokens, and so what is kept.
     """
     # Of a window that the model was not asked about nothing was dropped either.
     kept = np.full(report.tokens_total, report.is_confirmed)
@@ -89,7 +89,7 @@ class Canvas:
 
     @classmethod
     def empty(cls, width: int, height: int, colour: Colour = BACKGROUND) -> Canvas:
-        """Return one of a single colour."""
+        """Return a canvas of a single colour."""
         return cls(Image.new('RGB', (width, height), colour))
 
     @property
@@ -153,7 +153,7 @@ def seconds(stamp_ns: int, start_ns: int) -> str:
 
 
 def advice(answer: Answer) -> str:
-    """Return the words for the action; none for a risk that is not known."""
+    """Return the text of the action; empty for an unknown risk."""
     if answer.risk == 'unknown' or not answer.action:
         return ''
     return f'advice: {answer.action}'

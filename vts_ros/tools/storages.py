@@ -82,7 +82,7 @@ class Storage(Protocol):
 
 @lru_cache(maxsize=256)
 def warn_once(text: str) -> None:
-    """Say in the log what is to be known about a recording, however often it is opened."""
+    """Log a warning about a recording once, however often it is opened."""
     LOG.warning('%s', text)
 
 
@@ -98,7 +98,7 @@ class _Part(NamedTuple):
 
 @dataclass
 class _Index:
-    """What is where in an MCAP file."""
+    """The index of an MCAP file."""
 
     parts: list[_Part] = field(default_factory=list)
     channels: dict[int, Channel] = field(default_factory=dict)
@@ -289,7 +289,7 @@ def unpack(source: Path, folder: Path) -> Path:
     Raises
     ------
     BagError
-        If that does not work.
+        If it cannot be unpacked.
 
     """
     target = folder / source.stem

@@ -1,10 +1,10 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What the page shows: the last minute of pictures and answers, and whoever looks at them.
+The state of the live page: the last minute of pictures and answers, and the open pages.
 
-Whoever answers puts pictures and events in, from any thread; each page takes out what is new. All
-of it is bounded, whatever comes in and however slow a page is.
+The answerer adds pictures and events, from any thread; each page takes what is new. Everything is
+bounded, whatever arrives and however slow a page is.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Event = dict[str, Any]
 
 
 class Answerer(Protocol):
-    """Who answers: a pipeline in this process, or a node of ROS."""
+    """The source of answers: a pipeline in this process, or a ROS node."""
 
     def ask(self, question: str) -> None:
-        """Answer a question about the present, by events of the hub."""
+        """Answer a question about the present; the answer goes to the hub as events."""
         ...
 
     def change(self, name: str, value: Any) -> None:
@@ -64,7 +64,7 @@ class ShownPicture:
     Attributes
     ----------
     at_sec
-        When it came, in the time of the hub.
+        Its arrival, in the time of the hub.
     data
         JPEG.
 
@@ -89,7 +89,7 @@ def shown_jpeg(frame: Frame) -> bytes:
 
 
 class Looker:
-    """A page that is open: what it has not seen yet."""
+    """An open page, and what it has not yet seen."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -100,13 +100,13 @@ class Looker:
         self.camera = ''
 
     def tell(self, event: Event) -> None:
-        """Take an event for the page."""
+        """Queue an event for the page."""
         with self._lock:
             self._events.append(event)
         self._wake()
 
     def show(self, picture: ShownPicture) -> None:
-        """Take a picture for the page; it replaces one that was not taken."""
+        """Offer a picture to the page; it replaces one that was not yet taken."""
         if picture.camera != self.camera:
             return
         with self._lock:
@@ -121,7 +121,7 @@ class Looker:
         return events
 
     def take_picture(self) -> ShownPicture | None:
-        """Return the newest picture, if there is one that was not taken."""
+        """Return the newest picture, if it was not yet taken."""
         with self._lock:
             picture, self._picture = self._picture, None
         return picture
@@ -165,7 +165,7 @@ class Hub:
         return len(self._lookers)
 
     def open(self, wake: Callable[[], None]) -> tuple[Looker, Event]:
-        """Let a page look on; return what it takes from, and all that it must know first."""
+        """Open a page; return its queue, and everything that it must know first."""
         with self._lock:
             looker = Looker(wake)
             self._lookers += (looker,)
@@ -177,18 +177,18 @@ class Hub:
                 'retracted': self._retracted_sec}
 
     def close(self, looker: Looker) -> None:
-        """Let a page go."""
+        """Close a page."""
         with self._lock:
             self._lookers = tuple(other for other in self._lookers if other is not looker)
 
     def tell(self, kind: str, **fields: Any) -> None:
-        """Tell all pages what has happened."""
+        """Send an event to all pages."""
         event = {'kind': kind, 'at': self.now_sec, **fields}
         for looker in self._lookers:
             looker.tell(event)
 
     def set_state(self, **changed: Any) -> None:
-        """Change what pages must know, and tell them."""
+        """Change the state of the hub, and send it to all pages."""
         with self._lock:
             self._state.update(changed)
         self.tell('state', state=changed)
@@ -225,7 +225,7 @@ class Hub:
             looker.show(picture)
 
     def report(self, report: SceneReport) -> None:
-        """Tell an answer, or its risk while it is still being written."""
+        """Send an answer, or its risk while it is still being written."""
         found = report.to_dict()
         with self._lock:
             for ref in found['frames']:
@@ -240,7 +240,7 @@ class Hub:
             looker.tell(event)
 
     def retract(self, reason: str) -> None:
-        """Tell that what was said no longer holds."""
+        """Send the retraction of the last answer."""
         with self._lock:
             self._retracted_sec = self.now_sec
         self.tell('retract', text=reason)

@@ -82,7 +82,7 @@ class HostCheck:
         self._names = {'localhost'} if self._is_local else {'localhost', name, f'{name}.local'}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on what may be, refuse the rest."""
+        """Pass allowed requests on, and refuse all others."""
         if scope['type'] not in ('http', 'websocket'):
             await self._app(scope, receive, send)
             return
@@ -226,7 +226,7 @@ class LiveServer:
 
     def _take(self, text: str, looker: Looker, news: asyncio.Event,
               may_show: asyncio.Event) -> None:
-        """Do what a page asks for; what is none of it is passed over."""
+        """Do what a page asks for; ignore anything else."""
         try:
             said = json.loads(text)
         except (ValueError, RecursionError):

@@ -49,7 +49,7 @@ class Source(Protocol):
         push
             Takes a picture.
         restart
-            Called where what follows does not go on from what was.
+            Called where the next pictures do not continue the previous ones.
         stop
             Ends it.
 
@@ -133,7 +133,7 @@ class WebCamera:
 
 class Stream:
     """
-    A camera in a network; one that is lost is looked for again.
+    A network camera; a lost connection is tried again.
 
     Raises
     ------
