@@ -508,7 +508,7 @@ def test_an_adapter_stays_with_its_model(tiny: str) -> None:
     try:
         for model in ('other', tiny):
             live.change('model', model)
-            page.wait_for('state', model=model)
+            page.wait_for('state', status=f'loading {model}, window mode')
     finally:
         live.close()
     assert loaded == [(tiny, 'mine'), ('other', ''), (tiny, 'mine')]
