@@ -1,10 +1,9 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""PEFT adapters: merged, they are what PEFT itself makes of the model; what does not fit is told."""
+"""PEFT adapters: merged, they are what PEFT makes of the model; what does not fit is told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -200,7 +199,7 @@ def test_an_adapter_costs_what_its_model_does(base: Path, lora: Path) -> None:
 
 
 def test_a_server_is_not_given_one(lora: Path) -> None:
-    with pytest.raises(VlmError, match='^a server merges adapters itself: set vlm.model to '):
+    with pytest.raises(VlmError, match=r'^a server merges adapters itself: '):
         Pipeline.load(PipelineConfig(vlm_backend='openai', adapter=str(lora)))
 
 
@@ -294,9 +293,8 @@ def test_an_adapter_cannot_have_a_module_imported(base: Path, own: Path) -> None
 
 
 @pytest.fixture
-def without_peft(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'peft', None)
-    yield
 
 
 @pytest.mark.usefixtures('without_peft')
