@@ -95,8 +95,8 @@ SETTINGS: tuple[Setting, ...] = (
                  'processor of the checkpoint. `vts models --explain` tells what it costs',
                  span=(0, 16384)),
     _of_pipeline('vlm.frames_as', 'frames_as', 'images: every frame is a picture; video: two '
-                 'frames are one step of a video and share the tokens of one, for the Qwen-VL '
-                 'families; an even buffer.frames costs least', choices=FRAMES_AS),
+                 'frames are one step of a video and share the tokens of one, for Qwen2-VL to '
+                 'Qwen3.5; an even buffer.frames costs least', choices=FRAMES_AS),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens whose keys and values '
