@@ -558,7 +558,7 @@ def test_a_camera_of_another_size_begins_anew_in_causal_mode(
     name for name in names() if name.values[0] not in VIDEO_FAMILIES])
 def test_families_without_steps_of_two_frames_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(VlmError, match=rf'^{name} is a {name} model, which does not make one step '
-                       'of two frames of a video; qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5 do: set'):
+                       'of two frames of a video; qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5 do: '):
         Vlm.load(make(name, tmp_path / name), device='cpu', frames_as='video')
 
 
