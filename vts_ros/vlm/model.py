@@ -299,7 +299,7 @@ class Vlm:
         prefix
             The beginning of this prompt with this keep list, read before.
         drafts
-            Answers that this one may be like: they make it faster, not another one.
+            Answers that this one may be like: they make it faster, and in float32 not another one.
         options
             Further options of the generation, see transformers.
 
