@@ -44,7 +44,6 @@ from vts_ros.tools.cli.command_line import app
 from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.drafts import Drafts
-from vts_ros.vlm.families import VIDEO_FAMILIES
 from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Prepared, Question
 from vts_ros.vlm.prompts import Prompts
@@ -56,7 +55,8 @@ INTERVAL_SEC = 0.4
 #: Of the largest logit: what floats of 32 bits lose on the way.
 EXACT = 1e-4
 LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
-FAMILIES = names('qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_5')
+QWEN = ('qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_5')
+FAMILIES = names(*QWEN)
 #: That have the processors of Qwen3-VL, and each step between marks of its own.
 TIMED = ('qwen3_vl', 'qwen3_5')
 #: Cameras and frames of each.
@@ -554,11 +554,10 @@ def test_a_camera_of_another_size_begins_anew_in_causal_mode(
             frame.stamp_ns for frame in stream[changes:]]
 
 
-@pytest.mark.parametrize('name', [
-    name for name in names() if name.values[0] not in VIDEO_FAMILIES])
+@pytest.mark.parametrize('name', [name for name in names() if name.values[0] not in QWEN])
 def test_families_without_steps_of_two_frames_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(VlmError, match=rf'^{name} is a {name} model, which does not make one step '
-                       'of two frames of a video; qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5 do: '):
+                       f'of two frames of a video; {", ".join(QWEN)} do: '):
         Vlm.load(make(name, tmp_path / name), device='cpu', frames_as='video')
 
 
