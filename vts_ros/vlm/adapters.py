@@ -111,22 +111,22 @@ def merge_adapter(network: Any, name: str, directory: Path) -> Any:
         merged = adapted.merge_and_unload(safe_merge=True)
     if hasattr(merged, 'peft_config'):
         del merged.peft_config
-    return merged.requires_grad_(False)
+    # PEFT holds all weights but its own; of a network that is loaded none is held.
+    return merged.requires_grad_(True)
 
 
 def _untie(network: Any, directory: Path) -> None:
     """Give embedding and head weights of their own where the adapter changes one of them."""
-    from safetensors import safe_open
+    from peft import load_peft_weights
 
     inner, outer = network.get_input_embeddings(), network.get_output_embeddings()
     if outer is None or inner.weight is not outer.weight:
         return
-    with safe_open(directory / _WEIGHTS, framework='pt') as file:
-        changed = file.keys()
+    changed = load_peft_weights(str(directory), device='cpu')
     if not any(part in key for key in changed for part in _SHARING):
         return
     # Merged into shared weights, what is meant for one would be done to the other.
-    outer.weight = nn.Parameter(outer.weight.detach().clone(), requires_grad=False)
+    outer.weight = nn.Parameter(outer.weight.detach().clone())
     for config in (network.config, network.config.get_text_config()):
         config.tie_word_embeddings = False
 
