@@ -76,7 +76,8 @@ def page(data: dict[str, Any]) -> str:
     if results:
         parts.append(f'![Speed of all cases]({report.SPEED_PLOT})\n\n'
                      f'![Where the time goes]({report.STAGES_PLOT})\n')
-        parts.append('\n'.join(_frames_as(results)))
+        if compared := '\n'.join(_frames_as(results)):
+            parts.append(compared)
         parts.append('\n'.join(_goals(results)))
     if data.get(report.GROWTH):
         parts.append('\n'.join(_growth(data[report.GROWTH])))
