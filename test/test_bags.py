@@ -362,7 +362,7 @@ def test_a_typed_report_says_which_pictures_share_a_grid() -> None:
                    steps=((0, 1), (2,)), grids=((2, 2), (1, 3)), grid=(1, 3), keep=(0, 5),
                    pruning='shortened')
     made = messages.scene(make_message, told, 'front')
-    found = typestore().deserialize_cdr(
+    found: Any = typestore().deserialize_cdr(
         serialise(made, messages.SCENE), messages.SCENE)
     assert [(list(step.frames), step.rows, step.columns) for step in found.steps] == [
         ([0, 1], 2, 2), ([2], 1, 3)]

@@ -37,9 +37,11 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         camera.msgtype == COMPRESSED_IMAGE for camera in camera_topics(bag))),
         key=lambda path: sum(file.stat().st_size for file in path.iterdir()))
     with AnyReader([recorded], default_typestore=TYPESTORE) as reader:
-        seen = [reader.deserialize(data, one.msgtype) for one, _, data in itertools.islice(
-            reader.messages([one for one in reader.connections
-                             if one.msgtype == COMPRESSED_IMAGE]), PICTURES + len(CAMERAS))]
+        pictures = reader.messages([connection for connection in reader.connections
+                                    if connection.msgtype == COMPRESSED_IMAGE])
+        seen: list[Any] = [reader.deserialize(data, connection.msgtype)
+                           for connection, _, data in itertools.islice(
+                               pictures, PICTURES + len(CAMERAS))]
     folder, found = tmp_path_factory.mktemp('drives'), {}
     for count in (1, 3):
         messages = []
