@@ -66,6 +66,8 @@ setup(
         'structured': ['llguidance'],
         'served': ['openai'],
         'quantized': ['accelerate'],
+        # vlm.adapter.
+        'adapters': ['peft'],
         # Builds engines on any machine and runs them on GeForce RTX and RTX PRO cards.
         'rtx': ['tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'],
         # Topics of H.264 and H.265.
@@ -98,6 +100,7 @@ setup(
             'llguidance',
             'mypy',
             'openai',
+            'peft',
             'playwright',
             'psutil',
             'pyarrow',

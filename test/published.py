@@ -347,8 +347,8 @@ PUBLISHED = {
 }
 
 #: Of the table in docs/models.md.
-HEAD = ('| family | checkpoint | tokens of a 1280x720 frame | with 256 at most | KV per token | '
-        'KV of a window | weights | at 4 bits | most, about |')
+HEAD = ('| family | checkpoint | KV per token | KV of a window | weights | at 4 bits | '
+        'most, about |')
 
 
 def table() -> list[str]:
@@ -358,13 +358,11 @@ def table() -> list[str]:
         for name, published in PUBLISHED.items():
             told = explain(str(published.save(Path(folder) / name)), [(1280, 720)],
                            PipelineConfig(device='cpu', dtype='bfloat16'))
-            camera, weights = told.cameras[0], told.weights
             lines.append('| ' + ' | '.join((
                 f'`{published.config["model_type"]}`', published.name.rpartition('/')[2],
-                f'{camera.full_tokens:,}',
-                f'{camera.tokens} ({camera.grid[0]} x {camera.grid[1]})',
-                *map(readable, (told.kv_token_bytes, told.kept_tokens * told.kv_token_bytes,
-                                weights['bfloat16'], weights['4 bits'], told.peak_bytes)))) + ' |')
+                *map(readable, (
+                    told.kv_token_bytes, told.kept_tokens * told.kv_token_bytes,
+                    told.weights['bfloat16'], told.weights['4 bits'], told.peak_bytes)))) + ' |')
     return lines
 
 

@@ -50,7 +50,7 @@ from vts_ros.tools.bags import (
     read_frames,
     TYPESTORE,
 )
-from vts_ros.tools.message_definitions import make_message, serialise
+from vts_ros.tools.message_definitions import make_message, serialise, typestore
 from vts_ros.vlm.answers import Answer
 
 
@@ -314,7 +314,7 @@ def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
 def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None:
     """Boxes, marks, numbers and health are there in standard types, defined in the file."""
     source, stamp = drive(tmp_path / 'bag', 2), times(2)[1]
-    told = replace(report(stamp), size=(96, 160), confidence=0.75)
+    told = replace(report(stamp), size=(96, 160), confidence=0.75, pruning='exact')
     write_annotated_bag(source, tmp_path / 'out', [answered(tmp_path, told)],
                         info={'engine': 'e', 'name': 'm'})
     # Read with definitions of the file alone.
@@ -349,8 +349,25 @@ def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None
     scene = found['scene'][2]
     assert (scene.risk, scene.objects[0].label, list(scene.keep)) == (3, 'car', [0, 2])
     assert (scene.total_ms, scene.width, scene.height) == (250.0, 160, 96)
+    assert [(list(step.frames), step.rows, step.columns) for step in scene.steps] == [([0], 2, 2)]
+    assert scene.pruning == 'exact'
     assert {status.name: status.level for status in found['/diagnostics'][2].status} == {
         f'vts_node: {part}': 0 for part in ('engine', 'sparsifier', 'vlm', 'pipeline')}
+
+
+def test_a_typed_report_says_which_pictures_share_a_grid() -> None:
+    """Pictures of two sizes, two of them as a step of a video: keep can be read with it alone."""
+    alone = report(START_NS)
+    told = replace(alone, frames=(*alone.frames * 2, FrameRef('side', START_NS)),
+                   steps=((0, 1), (2,)), grids=((2, 2), (1, 3)), grid=(1, 3), keep=(0, 5),
+                   pruning='shortened')
+    made = messages.scene(make_message, told, 'front')
+    found: Any = typestore().deserialize_cdr(
+        serialise(made, messages.SCENE), messages.SCENE)
+    assert [(list(step.frames), step.rows, step.columns) for step in found.steps] == [
+        ([0, 1], 2, 2), ([2], 1, 3)]
+    assert (found.tokens_total, list(found.keep), found.pruning) == (7, [0, 5], 'shortened')
+    assert messages.scene(make_message, alone, 'front').pruning == ''
 
 
 def test_an_annotated_bag_has_all_that_the_layouts_show(tmp_path: Path) -> None:

@@ -213,6 +213,27 @@ def test_a_page_is_added_to(result: dict[str, Any], tmp_path: Path) -> None:
     assert all(f'({name})' in text for name in (report.SPEED_PLOT, report.GROWTH_PLOT))
 
 
+def test_pictures_and_videos_are_compared_with_the_better_stock(result: dict[str, Any]) -> None:
+    text = page.page({report.WORKLOADS: {'one': result}})
+    rows = [line.split(' | ') for line in text.splitlines() if line.startswith(
+        ('| tiny, 3 frames | stock', '| tiny, 3 frames | pruned'))]
+    assert [row[1] for row in rows] == list(report.FRAMES_AS)
+    stock, = (row for row in rows if row[3] == '1')
+    assert report.FRAMES_AS[stock[1]] == result['stock']
+    assert float(stock[2]) == max(float(f'{result["cases"][name]["windows_per_s"]:.3g}')
+                                  for name in ('dense', 'dense_video'))
+    assert 'were not measured' not in text
+    assert all(f'{case} ({name})' in str(list(report.table(result).columns[0].cells))
+               for name, case in report.FRAMES_AS.items())
+    # Pages keep what was measured before there were videos.
+    old = {**result, 'workload': {**result['workload'], 'model': 'qwen2.5-0.5b'},
+           'cases': {name: figures for name, figures in result['cases'].items()
+                     if 'video' not in name}}
+    text = page.page({report.WORKLOADS: {'old': old}})
+    assert 'pictures or as a video' not in text
+    assert ': the frames as a video were not measured.' in text
+
+
 def test_goals_are_met_or_missed_by_the_ratios(result: dict[str, Any]) -> None:
     good = json.loads(json.dumps(result))
     ratios = good['ratio_to_stock']

@@ -492,6 +492,28 @@ def test_what_a_page_may_not_change(tiny: str, name: str, value: Any, reason: st
         live.change(name, value)
 
 
+def test_an_adapter_stays_with_its_model(tiny: str) -> None:
+    loaded: list[tuple[str, str]] = []
+
+    def load(config: PipelineConfig) -> Pipeline:
+        loaded.append((config.model, config.adapter))
+        pipeline = Pipeline.load(replace(config, model=tiny, adapter=''))
+        pipeline.config = config
+        return pipeline
+
+    hub, config = Hub({}), PipelineConfig(model=tiny, max_new_tokens=6, threads=1, adapter='mine')
+    page = Page(hub)
+    live = LivePipeline(hub, Frames([]), load(config), FrameBuffer(), models=['other'], load=load)
+    live.start()
+    try:
+        for model in ('other', tiny):
+            live.change('model', model)
+            page.wait_for('state', status=f'loading {model}, window mode')
+    finally:
+        live.close()
+    assert loaded == [(tiny, 'mine'), ('other', ''), (tiny, 'mine')]
+
+
 def test_a_model_that_cannot_be_loaded_leaves_the_one_before(tiny: str) -> None:
     loaded: list[str] = []
 

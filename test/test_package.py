@@ -50,7 +50,7 @@ IMPORTED_AS = {'json-repair': 'json_repair', 'opencv-python-headless': 'cv2', 'p
 #: Imported where it is there: engines and servers, each by an extra of its own, what these bring
 #: along, and what transformers brings.
 OPTIONAL = {'av', 'onnxruntime', 'openai', 'httpx', 'llguidance', 'rclpy', 'typer', 'rich',
-            'huggingface_hub', 'httpx2', 'rosbags'}
+            'huggingface_hub', 'httpx2', 'peft', 'rosbags'}
 ROS = re.compile(r'rclpy|cv_bridge|.*_(msgs|srvs|interfaces)|ament_.*')
 
 

@@ -35,7 +35,8 @@ from vts_ros.pipeline.cost import window_cost
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm
-from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.conventions import CONVENTIONS
+from vts_ros.vlm.families import FAMILIES, VIDEO_FAMILIES
 from vts_ros.vlm.kv_cache import bytes_of
 from vts_ros.vlm.loading import load_blueprint
 from vts_ros.vlm.prompts import Prompt, Prompts
@@ -269,6 +270,41 @@ def kv_bytes(vlm: Vlm, prepared: Prepared, keep: NDArray[np.int32]) -> int:
         position_ids=positions[0] if len(positions) == 1 else positions,
         use_cache=True).past_key_values
     return bytes_of(cache)
+
+
+#: What families are called in the docs.
+CALLED = {'qwen2_vl': 'Qwen2-VL', 'qwen2_5_vl': 'Qwen2.5-VL', 'qwen3_vl': 'Qwen3-VL',
+          'qwen3_5': 'Qwen3.5', 'internvl': 'InternVL', 'llava_onevision': 'LLaVA-OneVision',
+          'smolvlm': 'SmolVLM, SmolVLM2', 'idefics3': 'Idefics3', 'cosmos3_edge': 'Cosmos3-Edge',
+          'gemma3': 'Gemma 3', 'fast_vlm': 'FastVLM'}
+CAPTIONS = {'{age}s': '`-0.4s`', '<{time} seconds>': '`<1.2 seconds>` since the first picture',
+            'Frame{number}: ': '`Frame1: `, counted per camera'}
+BOXES = {1.0: '0 to 1', 1000.0: '0 to 1000',
+         None: 'pixels of the picture as its processor resizes it'}
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_the_docs_say_of_each_family_how_it_is_asked_and_what_it_costs(
+        name: str, tmp_path: Path) -> None:
+    page = (ROOT / 'docs' / 'models.md').read_text(encoding='utf-8')
+    row, = (line[2:-2].split(' | ') for line in page.splitlines()
+            if line.startswith(f'| {CALLED[name]} | `') and line.count(' | ') == 7)
+    convention = CONVENTIONS[name]
+    assert row[1:3] == [CAPTIONS[convention.caption], BOXES[convention.box.scale]]
+    key = f'"{convention.box.key}"'
+    fields = f'"label", {key}' if convention.box.label_first else f'{key}, "label"'
+    assert row[3] == f'`{{{fields}}}`'
+    assert row[4] == ('images, video' if name in VIDEO_FAMILIES else 'images')
+    assert row[7]
+    if name not in PUBLISHED:
+        assert row[6] == 'not known here'
+        return
+    parts = load_blueprint(PUBLISHED[name].save(tmp_path / name), device='cpu', dtype='bfloat16')
+    vlm = Vlm(name, *parts, tokens_per_frame=PipelineConfig.tokens_per_frame)
+    assert row[5] == vlm.pruning
+    rows, columns = vlm.token_grid(720, 1280)
+    full, default = KNOWN[name][0], f'{rows * columns} ({rows} x {columns})'
+    assert row[6] == (default if full == rows * columns else f'{full:,}; by default {default}')
 
 
 def test_the_table_in_the_docs_is_that_of_the_command() -> None:

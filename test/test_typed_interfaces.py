@@ -127,6 +127,9 @@ def test_what_is_published_is_what_the_report_says(car: Car, hazard: list[bytes]
     assert scene.description == report.answer.description
     assert (scene.width, scene.height) == (480, 270)
     assert list(scene.keep) == list(report.keep)
+    assert scene.pruning == report.pruning == 'exact'
+    assert [(list(step.frames), step.rows, step.columns) for step in scene.steps] == [
+        ([index], *report.grid) for index in range(len(report.frames))]
     assert (scene.objects[0].label, scene.objects[0].left) == (
         found.label, pytest.approx(left, abs=1e-6))
     assert {time.stage: time.ms for time in scene.latency} == pytest.approx(

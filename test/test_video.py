@@ -55,7 +55,10 @@ INTERVAL_SEC = 0.4
 #: Of the largest logit: what floats of 32 bits lose on the way.
 EXACT = 1e-4
 LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
-FAMILIES = names('qwen2_vl', 'qwen2_5_vl', 'qwen3_vl')
+QWEN = ('qwen2_vl', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_5')
+FAMILIES = names(*QWEN)
+#: That have the processors of Qwen3-VL, and each step between marks of its own.
+TIMED = ('qwen3_vl', 'qwen3_5')
 #: Cameras and frames of each.
 WINDOWS = [(1, 4), (1, 5), (2, 4), (2, 5)]
 
@@ -98,7 +101,7 @@ class Video(NamedTuple):
 
 def patchify(family: str) -> Any:
     """Return how the video processor of a family makes patches, from the installed file."""
-    module = 'qwen3_vl' if family == 'qwen3_vl' else 'qwen2_vl'
+    module = 'qwen3_vl' if family in TIMED else 'qwen2_vl'
     found = find_spec('transformers')
     assert found
     assert found.origin
@@ -129,7 +132,7 @@ def pixels_of(vlm: Vlm, frame: Frame) -> Tensor:
 def placeholder(vlm: Vlm, grid: Tensor, numbers: list[int]) -> str:
     """Return what the processor of the family writes for a video."""
     processors: dict[str, Any] = {'qwen2_vl': Qwen2VLProcessor, 'qwen3_vl': Qwen3VLProcessor,
-                                  'qwen2_5_vl': Qwen2_5_VLProcessor}
+                                  'qwen2_5_vl': Qwen2_5_VLProcessor, 'qwen3_5': Qwen3VLProcessor}
     made = processors[vlm.name]
     named = SimpleNamespace(
         video_token='<|video_pad|>', vision_start_token='<|vision_start|>',
@@ -146,6 +149,7 @@ class StockTransformers:
 
     def __init__(self, vlm: Vlm, videos: Sequence[Video]) -> None:
         self._model: Any = vlm.model
+        self._vlm = vlm
         cut = patchify(vlm.name)
         patches, grids = [], []
         content: list[Any] = []
@@ -193,7 +197,17 @@ class StockTransformers:
 
     @torch.inference_mode()
     def logits(self, dropped: Tensor, answer: Sequence[int] = ()) -> Tensor:
-        """Return all logits [S, V] with the dropped prompt tokens masked as keys."""
+        """
+        Return all logits [S, V] without the dropped prompt tokens.
+
+        Masked as keys; or, where that is not what is claimed, left out of the sequence.
+        """
+        if self._vlm.pruning == 'shortened':
+            found = torch.zeros(len(dropped) + len(answer), self._vlm.model.config.get_text_config(
+                ).vocab_size)
+            found[torch.cat([~dropped, torch.ones(len(answer)).bool()])] = self._shortened(
+                dropped, answer)
+            return found
         inputs = dict(self.inputs)
         written = torch.tensor([list(answer)], dtype=torch.int64)
         ids = inputs['input_ids'] = torch.cat([self.ids, written], 1)
@@ -208,6 +222,21 @@ class StockTransformers:
         mask = torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min)
         inputs['attention_mask'] = mask[None, None]
         return self._model(**inputs, use_cache=False).logits[0]
+
+    def _shortened(self, dropped: Tensor, answer: Sequence[int]) -> Tensor:
+        """Return the logits [S', V] of the model that is fed what is left of the embeddings."""
+        embed = self._model.get_input_embeddings()
+        embedded = embed(self.ids.masked_fill(self.is_video, 0))
+        embedded[self.is_video] = torch.cat(list(self._model.model.get_video_features(
+            self.inputs['pixel_values_videos'], self.grids, return_dict=True).pooler_output))
+        written = embed(torch.tensor([list(answer)], dtype=torch.int64))
+        embeds = torch.cat([embedded[:, ~dropped], written], 1)
+        positions = self.positions[:, ~dropped]
+        ahead = torch.arange(1, len(answer) + 1)
+        return self._model(
+            inputs_embeds=embeds, use_cache=False,
+            attention_mask=torch.ones(embeds.shape[:2], dtype=torch.int64),
+            position_ids=torch.cat([positions, positions[:, -1:] + ahead], 1)[:, None]).logits[0]
 
 
 def videos_of(window: Sequence[Frame]) -> list[Video]:
@@ -329,7 +358,7 @@ def test_what_is_read_pair_by_pair_is_the_video_of_transformers(
     videos = videos_read(context.frames, lone)
     seen: set[str] = set()
     for index, video in enumerate(videos):
-        if video.title in seen and vlm.name != 'qwen3_vl':
+        if video.title in seen and vlm.name not in TIMED:
             # Told where nothing else tells it: the mean of its frames.
             ago = float(np.mean([frame.stamp_ns for frame in video.frames])) * 1e-9
             videos[index] = video._replace(title=f'{video.title} {ago:.1f}s')
@@ -525,10 +554,14 @@ def test_a_camera_of_another_size_begins_anew_in_causal_mode(
             frame.stamp_ns for frame in stream[changes:]]
 
 
+@pytest.mark.parametrize('name', [name for name in names() if name.values[0] not in QWEN])
+def test_families_without_steps_of_two_frames_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(VlmError, match=rf'^{name} is a {name} model, which does not make one step '
+                       f'of two frames of a video; {", ".join(QWEN)} do: '):
+        Vlm.load(make(name, tmp_path / name), device='cpu', frames_as='video')
+
+
 def test_what_cannot_read_a_video_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VlmError, match='is a internvl model, which does not make one step of '
-                       'two frames of a video; qwen2_vl, qwen2_5_vl, qwen3_vl do: set vlm'):
-        Vlm.load(make('internvl', tmp_path / 'internvl'), device='cpu', frames_as='video')
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, 'the model does not make one step of two frames of a video'),
         ({'vlm_backend': 'openai'}, 'a server is sent pictures'),

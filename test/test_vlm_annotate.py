@@ -4,60 +4,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
-from bag_maker import real_bags
+from bag_maker import compressed, real_bags, write
 import pytest
+from rosbags.highlevel import AnyReader
 from typer.testing import CliRunner
 from vlm_maker import make, names
 
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
 from vts_ros.tools.annotate import ANSWERS, PAGE
+from vts_ros.tools.bags import camera_topics, COMPRESSED_IMAGE, TYPESTORE
 from vts_ros.tools.cli.command_line import app
+from vts_ros.vlm.families import VIDEO_FAMILIES
 
 pytestmark = pytest.mark.slow
 
+CAMERAS = ('front', 'left', 'right')
+#: Of a camera, at 10 Hz: some more than two windows of five need.
+PICTURES = 24
 
-@pytest.mark.parametrize('name', names())
-def test_annotate_takes_any_family(name: str, tmp_path: Path) -> None:
-    bag = min(real_bags(), key=lambda path: sum(
-        file.stat().st_size for file in path.iterdir() if file.suffix == '.mcap'))
-    out = tmp_path / 'out'
+
+@pytest.fixture(scope='module')
+def drives(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Return the beginning of a recorded drive, by the number of its cameras."""
+    recorded = min((bag for bag in real_bags() if all(
+        camera.msgtype == COMPRESSED_IMAGE for camera in camera_topics(bag))),
+        key=lambda path: sum(file.stat().st_size for file in path.iterdir()))
+    with AnyReader([recorded], default_typestore=TYPESTORE) as reader:
+        pictures = reader.messages([connection for connection in reader.connections
+                                    if connection.msgtype == COMPRESSED_IMAGE])
+        seen: list[Any] = [reader.deserialize(data, connection.msgtype)
+                           for connection, _, data in itertools.islice(
+                               pictures, PICTURES + len(CAMERAS))]
+    folder, found = tmp_path_factory.mktemp('drives'), {}
+    for count in (1, 3):
+        messages = []
+        # Cameras see what the first one does, a little later.
+        for number, camera in itertools.product(range(PICTURES), range(count)):
+            time = seen[number].header.stamp
+            stamp = time.sec * 10**9 + time.nanosec
+            messages.append((f'/{CAMERAS[camera]}/image_raw/compressed', COMPRESSED_IMAGE, stamp,
+                             compressed(stamp, seen[number + camera].data.tobytes())))
+        found[count] = write(folder / str(count), messages)
+    return found
+
+
+def annotate(bag: Path, out: Path, checkpoint: Path, *options: str) -> Sequence[SceneReport]:
+    """Return the reports of a run of the command."""
     done = CliRunner().invoke(app, [
-        'annotate', '--bag', str(bag), '--out', str(out), '--structured', '--every', '8',
-        '--vlm', str(make(name, tmp_path / name)), '--max-new-tokens', '24', '--threads', '1'])
+        'annotate', '--bag', str(bag), '--out', str(out), '--every', '4',
+        '--interval-sec', '0.2', '--vlm', str(checkpoint), '--threads', '1', *options])
     assert done.exit_code == 0, done.output
+    assert (out / PAGE).stat().st_size > 10_000
     reports = [SceneReport.from_dict(json.loads(line))
                for line in (out / ANSWERS).read_text(encoding='utf-8').splitlines()]
-    assert reports
+    assert len(reports) > 1
+    return reports
+
+
+@pytest.mark.parametrize('cameras', [1, 3])
+@pytest.mark.parametrize('mode', ['window', 'causal'])
+@pytest.mark.parametrize('name', names())
+def test_annotate_takes_any_family(
+        name: str, mode: str, cameras: int, drives: dict[int, Path], tmp_path: Path) -> None:
+    reports = annotate(drives[cameras], tmp_path / 'out', make(name, tmp_path / name),
+                       '--mode', mode, '--structured', '--max-new-tokens', '24')
     for report in reports:
         assert report.model == name
-        assert len(report.frames) == 5
-        assert len(report.keep) == token_budget(len(report.frames), report.grid, 0.6)
-    assert (out / PAGE).stat().st_size > 10_000
+        assert sorted(report.cameras) == sorted(CAMERAS[:cameras])
+        assert report.answer.risk != 'unknown' or report.answer.label is None
+        assert len(report.step_frames) == len(report.frames)
+        if mode == 'window':
+            assert len(report.frames) == 5 * cameras
+            assert len(report.keep) == token_budget(len(report.frames), report.grid, 0.6)
+        else:
+            assert len(report.frames) >= 5 * cameras
+            assert 0.4 < len(report.keep) / report.tokens_total < 0.8
 
 
-@pytest.mark.parametrize(('name', 'mode'), [
-    ('qwen2_vl', 'window'), ('qwen2_5_vl', 'causal'), ('qwen3_vl', 'window')])
-def test_annotate_takes_frames_as_a_video(name: str, mode: str, tmp_path: Path) -> None:
-    bag = min(real_bags(), key=lambda path: sum(
-        file.stat().st_size for file in path.iterdir() if file.suffix == '.mcap'))
-    out = tmp_path / 'out'
-    done = CliRunner().invoke(app, [
-        'annotate', '--bag', str(bag), '--out', str(out), '--every', '8', '--mode', mode,
-        '--frames-as', 'video', '--vlm', str(make(name, tmp_path / name)),
-        '--max-new-tokens', '8', '--threads', '1'])
-    assert done.exit_code == 0, done.output
-    reports = [SceneReport.from_dict(json.loads(line))
-               for line in (out / ANSWERS).read_text(encoding='utf-8').splitlines()]
-    assert reports
+@pytest.mark.parametrize('cameras', [1, 3])
+@pytest.mark.parametrize('mode', ['window', 'causal'])
+@pytest.mark.parametrize('name', names(*VIDEO_FAMILIES))
+def test_annotate_takes_frames_as_a_video(
+        name: str, mode: str, cameras: int, drives: dict[int, Path], tmp_path: Path) -> None:
+    reports = annotate(drives[cameras], tmp_path / 'out', make(name, tmp_path / name), '--mode',
+                       mode, '--frames-as', 'video', '--max-new-tokens', '8')
     for report in reports:
         rows, columns = report.grid
+        assert sorted(report.cameras) == sorted(CAMERAS[:cameras])
         assert sorted(place for step in report.steps for place in step) == list(
             range(len(report.frames)))
+        of_cameras: Any = [{report.frames[place].camera for place in step}
+                           for step in report.steps]
+        assert all(len(one) == 1 for one in of_cameras)
         assert report.tokens_total == len(report.steps) * rows * columns
-        assert len(report.steps) == (len(report.frames) + 1) // 2
+        if mode == 'window':
+            assert len(report.steps) == 3 * cameras
         assert 0 < len(report.keep) < report.tokens_total
-    assert (out / PAGE).stat().st_size > 10_000

@@ -44,6 +44,8 @@ class PipelineConfig:
         Prompt file of one's own; empty takes the one of the package.
     structured
         Whether descriptions are held to their form while they are written.
+    adapter
+        PEFT adapter that is merged into the weights of the model; empty is none.
     dtype, attn_implementation, local_files_only
         See ``Vlm.load``.
     quantization
@@ -89,6 +91,7 @@ class PipelineConfig:
     dtype: str = 'auto'
     attn_implementation: str = 'auto'
     quantization: str = ''
+    adapter: str = ''
     local_files_only: bool = True
     vlm_backend: str = 'transformers'
     url: str = 'http://localhost:8000/v1'

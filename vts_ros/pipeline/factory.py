@@ -72,10 +72,12 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     calibration = guard = taught = None
     if isinstance(language_model, Vlm):
         _set_threads(config.threads, language_model)
-        folder = Path(checkpoint(config.model))
-        calibration = Calibration.load(folder, model_path('proposal/frame.onnx'))
-        guard = load_guard(folder, is_needed=config.model == EMBEDDED)
-        taught = TaughtQuestions.load(folder)
+        # What was measured of a checkpoint, or taught to it, does not hold with an adapter.
+        if not config.adapter:
+            folder = Path(checkpoint(config.model))
+            calibration = Calibration.load(folder, model_path('proposal/frame.onnx'))
+            guard = load_guard(folder, is_needed=config.model == EMBEDDED)
+            taught = TaughtQuestions.load(folder)
         check_language(config.language, taught, language_model.name)
         if config.frames_as == 'video':
             # Its chat template may not know videos.
@@ -137,6 +139,9 @@ def _check_mode(config: PipelineConfig) -> None:
     if config.vlm_backend == 'openai' and config.frames_as == 'video':
         raise VlmError('a server is sent pictures: set vlm.frames_as to images, or vlm.backend to '
                        'transformers')
+    if config.vlm_backend == 'openai' and config.adapter:
+        raise VlmError('a server merges adapters itself: set vlm.model to the name that the '
+                       'adapter has there, and vlm.adapter to nothing')
     if config.vlm_backend == 'openai' and config.mode == 'causal':
         raise VlmError('causal mode needs the language model in this process: set vlm.backend to '
                        'transformers, or sparsify.mode to window')
@@ -157,6 +162,7 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
     return Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
                     attn_implementation=config.attn_implementation,
                     quantization=quantization_settings(config.quantization),
+                    adapter=config.adapter,
                     local_files_only=config.local_files_only,
                     tokens_per_frame=config.tokens_per_frame, frames_as=config.frames_as,
                     interval_sec=config.interval_sec)

@@ -188,7 +188,10 @@ def scene(make: Make, report: SceneReport, frame_id: str) -> Any:
             **dict(zip(('left', 'top', 'right', 'bottom'), map(float, box or ()))))],
         explanation=answer.explanation, action=answer.action,
         tokens_total=report.tokens_total, tokens_kept=len(report.keep), rows=rows,
-        columns=columns, keep=list(report.keep),
+        columns=columns, steps=[
+            make('vts_interfaces/msg/Step', frames=list(frames), rows=high, columns=wide)
+            for frames, (high, wide) in zip(report.step_frames, report.step_grids)],
+        keep=list(report.keep), pruning=report.pruning or '',
         latency=[make('vts_interfaces/msg/StageTime', stage=name, ms=float(ms))
                  for name, ms in report.latency_ms.items()],
         total_ms=float(report.latency_ms.get('total', nan)),

@@ -86,6 +86,9 @@ SETTINGS: tuple[Setting, ...] = (
                  span=(0, 256)),
     _of_pipeline('vlm.model', 'model', 'Checkpoint: a shipped name, a directory, or a hub id in '
                  'the local cache; on a server the name that it has there'),
+    _of_pipeline('vlm.adapter', 'adapter', 'PEFT adapter, such as LoRA, that is merged into the '
+                 'weights of vlm.model at loading: a directory, or a hub id in the local cache; '
+                 'needs peft. An adapter that names its model may also be vlm.model itself'),
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
     _of_pipeline('vlm.tokens_per_frame', 'tokens_per_frame', 'Most visual tokens of a frame '
                  'before pruning: larger pictures are scaled down for the language model, where '
@@ -93,8 +96,8 @@ SETTINGS: tuple[Setting, ...] = (
                  'processor of the checkpoint. `vts models --explain` shows the cost',
                  span=(0, 16384)),
     _of_pipeline('vlm.frames_as', 'frames_as', 'images: every frame is a picture; video: two '
-                 'frames are one step of a video and share the tokens of one, for the Qwen-VL '
-                 'families; an even buffer.frames costs least', choices=FRAMES_AS),
+                 'frames are one step of a video and share the tokens of one, for Qwen2-VL to '
+                 'Qwen3.5; an even buffer.frames costs least', choices=FRAMES_AS),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens in the KV cache; '

@@ -53,7 +53,7 @@ DEFINITIONS = {
         'foxglove_msgs/TextAnnotation[] texts',
 }
 #: Messages of ``vts_interfaces`` that recordings hold.
-OWN = ('FrameRef', 'RiskObject', 'StageTime', 'SceneReport')
+OWN = ('FrameRef', 'RiskObject', 'StageTime', 'Step', 'SceneReport')
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import snapshot_download
 import torch
 from transformers import (
     AutoConfig,
@@ -24,6 +23,8 @@ from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 
 from vts_ros.errors import VlmError
+from vts_ros.vlm.adapters import merge_adapter
+from vts_ros.vlm.checkpoint_folders import find_folders
 from vts_ros.vlm.compatibility import check_family
 from vts_ros.vlm.conventions import Convention, CONVENTIONS, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES, REFUSED
@@ -31,14 +32,6 @@ from vts_ros.vlm.int8_weights import INT8, to_int8
 from vts_ros.vlm.prunability import why_not
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
-#: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
-#: does not fail, it makes up another tokenizer.
-_FILES = ('config.json', 'tokenizer.json', 'tokenizer_config.json')
-#: Either says how pictures are prepared; newer releases of transformers write the second.
-_PROCESSORS = ('preprocessor_config.json', 'processor_config.json')
-_WEIGHTS = ('model.safetensors', 'model.safetensors.index.json')
-#: With this a file begins that Git LFS has not fetched.
-_LFS = b'version https://git-lfs.github.com/spec/'
 #: What is on the disk is all that is used, and none of it is run.
 _SAFE: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
 #: Quantised formats and the libraries that they are loaded with.
@@ -58,7 +51,7 @@ class Checkpoint(NamedTuple):
 
 def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',
                     attn_implementation: str = 'auto',
-                    quantization: Mapping[str, Any] | None = None,
+                    quantization: Mapping[str, Any] | None = None, adapter: str | Path = '',
                     local_files_only: bool = True) -> Checkpoint:
     """
     Load a checkpoint.
@@ -66,7 +59,8 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
     Parameters
     ----------
     model
-        Directory of a checkpoint, or its name on the Hugging Face hub.
+        Directory of a checkpoint, or its name on the Hugging Face hub; or those of an adapter that
+        says of which checkpoint it is.
     device
         Torch device; ``auto`` takes CUDA if it is there.
     dtype
@@ -78,6 +72,8 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         A ``quantization_config`` of transformers, with its ``quant_method``, to quantise the
         weights while they are loaded. A checkpoint that is quantised already has its own. The
         method ``int8`` is that of :mod:`vts_ros.vlm.int8_weights`.
+    adapter
+        PEFT adapter that is merged into the weights: its directory, or its name on the hub.
     local_files_only
         Whether a name is looked up in the local cache only, never downloaded.
 
@@ -90,13 +86,17 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
 
     """
     device = _checked(device, dtype)
-    directory = _directory(str(model), local_files_only)
+    directory, adapter_at = find_folders(str(model), str(adapter), local_files_only)
     with in_one_line(f'{model} cannot be loaded'), _quiet():
         config, parsed = _read_config(str(model), directory)
         tokenizer, images = _read_processors(str(model), directory)
         quantized_by = (quantization or config.get('quantization_config') or {}).get(
             'quant_method')
         is_int8 = quantized_by == INT8
+        if adapter_at and quantized_by and not is_int8:
+            raise VlmError(
+                f'{adapter or model} cannot be merged into quantised weights: merge it into whole '
+                'ones (PeftModel.merge_and_unload, then save_pretrained) and quantise these')
         if is_int8:
             quantization, quantized_by, dtype = None, None, 'float32'
         if dtype == 'auto' and device == 'cpu' and not quantized_by and not _has_half_floats():
@@ -123,6 +123,10 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         if missing:
             raise VlmError(f'{model} lacks weights, among them {min(missing)}')
         network = (network if quantized_by else network.to(device)).eval()
+        if adapter_at:
+            name = str(adapter or model)
+            with in_one_line(f'{name} cannot be merged'):
+                network = merge_adapter(network, name, adapter_at)
         _check_numbers(str(model), network)
         if is_int8:
             to_int8(network)
@@ -150,7 +154,7 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
 
     """
     device = _checked(device, dtype)
-    directory = _directory(str(model), local_files_only, with_weights=False)
+    directory, _ = find_folders(str(model), '', local_files_only, with_weights=False)
     with in_one_line(f'{model} cannot be explained'), _quiet():
         _, config = _read_config(str(model), directory)
         tokenizer, images = _read_processors(str(model), directory)
@@ -230,51 +234,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
-
-
-def _directory(model: str, local_files_only: bool, with_weights: bool = True) -> Path:
-    """Return where the files of a checkpoint are, and see that none is missing."""
-    directory = Path(model).expanduser()
-    if not directory.is_dir():
-        try:
-            directory = Path(snapshot_download(
-                model, local_files_only=local_files_only,
-                allow_patterns=['*.json', '*.jinja', '*.safetensors']))
-        except (OSError, ValueError) as error:
-            where = 'the local Hugging Face cache' if local_files_only else 'the Hugging Face hub'
-            raise VlmError(f'model {model!r} is neither a directory nor in {where}') from error
-    _check_files(model, directory, with_weights)
-    return directory
-
-
-def _check_files(model: str, directory: Path, with_weights: bool) -> None:
-    """See that nothing is missing, and say what the folder is instead where that can be told."""
-    if (directory / 'adapter_config.json').is_file() and not (directory / 'config.json').is_file():
-        raise VlmError(f'{model} is a PEFT adapter without its model: merge it first '
-                       '(PeftModel.merge_and_unload, then save_pretrained)')
-    if not (directory / 'config.json').is_file():
-        if any(directory.glob('*.gguf')):
-            raise VlmError(f'{model} holds GGUF files: serve them with llama.cpp and set '
-                           'vlm.backend to openai, or take the safetensors of the model')
-        below = sorted(path.parent for path in directory.glob('*/config.json'))
-        if below:
-            raise VlmError(f'{model} lacks config.json; the checkpoint is one folder deeper: '
-                           f'{below[0]}')
-    for name in _FILES:
-        if not (directory / name).is_file():
-            raise VlmError(f'{model} lacks {name}')
-    if not any((directory / name).is_file() for name in _PROCESSORS):
-        raise VlmError(f'{model} lacks {_PROCESSORS[0]}')
-    if with_weights and not any((directory / name).is_file() for name in _WEIGHTS):
-        if any(directory.glob('*.bin')):
-            raise VlmError(f'{model} has weights as .bin files, which can run code: save it anew '
-                           'with save_pretrained, which writes safetensors')
-        raise VlmError(f'{model} lacks {_WEIGHTS[0]}')
-    weights = directory.glob('*.safetensors') if with_weights else ()
-    for path in (*directory.glob('*.json'), *weights):
-        with path.open('rb') as file:
-            if file.read(len(_LFS)) == _LFS:
-                raise VlmError(f'{path} is a Git LFS pointer: run git lfs pull in {directory}')
 
 
 def _without_tied(network: Any, missing: set[str]) -> set[str]:

@@ -102,7 +102,8 @@ class Vlm:
 
     @classmethod
     def load(cls, model: str | Path, *, schema: Schema | None = None, tokens_per_frame: int = 0,
-             frames_as: str = 'images', interval_sec: float = 0.0, **options: Any) -> Vlm:
+             frames_as: str = 'images', interval_sec: float = 0.0, adapter: str | Path = '',
+             **options: Any) -> Vlm:
         """
         Load a checkpoint.
 
@@ -120,7 +121,7 @@ class Vlm:
             one step of a video, with the tokens of one picture; for VIDEO_FAMILIES.
         interval_sec
             Spacing of the frames of a video; 0 if not known.
-        options
+        adapter, options
             Those of :func:`vts_ros.vlm.loading.load_checkpoint`, which also says what is raised.
 
         Raises
@@ -129,8 +130,9 @@ class Vlm:
             If the family does not make steps of two frames.
 
         """
-        return cls(Path(model).name, *load_checkpoint(model, **options), schema, tokens_per_frame,
-                   frames_as, interval_sec)
+        name = ' + '.join(Path(part).name for part in (model, adapter) if part)
+        return cls(name, *load_checkpoint(model, adapter=adapter, **options), schema,
+                   tokens_per_frame, frames_as, interval_sec)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -297,7 +299,7 @@ class Vlm:
         prefix
             The beginning of this prompt with this keep list, read before.
         drafts
-            Answers that this one may be like: they make it faster, not another one.
+            Answers that this one may be like: they make it faster, and in float32 not another one.
         options
             Further options of the generation, see transformers.
 

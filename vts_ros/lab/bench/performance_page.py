@@ -35,7 +35,9 @@ picture. Every window is answered by each of these cases:
 | `window_video_0.4`, `drafted_video_0.4` | as without `video`, but with `vlm.frames_as: video` |
 
 The `video` cases are measured with Qwen2-VL and Qwen2.5-VL. All cases scale pictures alike.
-**Stock** is the faster of `dense` and `dense_video`.
+**Stock** is the faster of `dense` and `dense_video`. Where frames as pictures and as a video are
+compared, these two are *stock images* and *stock video*, and `window_0.4` and `window_video_0.4`
+are *pruned images* and *pruned video*.
 
 - Stock and `window` cases keep nothing from earlier windows. A causal answer is about the pictures
   that were prefilled: as many as the window has, or up to twice as many.
@@ -74,6 +76,8 @@ def page(data: dict[str, Any]) -> str:
     if results:
         parts.append(f'![Speed of all cases]({report.SPEED_PLOT})\n\n'
                      f'![Where the time goes]({report.STAGES_PLOT})\n')
+        if compared := '\n'.join(_frames_as(results)):
+            parts.append(compared)
         parts.append('\n'.join(_goals(results)))
     if data.get(report.GROWTH):
         parts.append('\n'.join(_growth(data[report.GROWTH])))
@@ -100,7 +104,9 @@ def _workload(result: dict[str, Any]) -> Iterator[str]:
     yield ''
     yield (f'{work["model"]} ({about}{cut}), pictures of {width}x{height} px, n = {work["n"]} '
            f'windows, seed {work["seed"]}, {result["date"]}, {result["machine"]}. '
-           f'Stock is `{result.get("stock", "dense")}`.')
+           f'Stock is `{result.get("stock", "dense")}`'
+           + (': the frames as a video were not measured.' if work['model'] in SHAPES
+              and 'dense_video' not in cases else '.'))
     yield ''
     yield ('| case | windows/s | to stock | first token | to stock | risk said | per pass | KV | '
            'peak | to stock |')
@@ -132,6 +138,28 @@ def _workload(result: dict[str, Any]) -> Iterator[str]:
     for name, figures in cases.items():
         cells = [_percentiles(figures['stages_ms'].get(stage)) for stage in stages]
         yield f'| `{name}` | {" | ".join(cells)} | {_percentiles(figures["total_ms"])} |'
+    yield ''
+
+
+def _frames_as(results: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield what frames as pictures and as a video cost, before pruning and after it."""
+    compared = [result for result in results if 'dense_video' in result['cases']]
+    if not compared:
+        return
+    yield '## Frames as pictures or as a video'
+    yield ''
+    yield ('The four ways that keep nothing of earlier windows, from the tables above. All ratios '
+           'are to the better of both stock ways.')
+    yield ''
+    yield '| workload | | windows/s | to stock | first token | to stock | KV | to stock |'
+    yield '|---|---|---|---|---|---|---|---|'
+    for result in compared:
+        for name, case in report.FRAMES_AS.items():
+            figures, ratios = result['cases'][case], result['ratio_to_stock'].get(case)
+            yield (f'| {name_of(result)} | {name} | {figures["windows_per_s"]:.3g} | '
+                   f'{_spread(ratios, "windows_per_s")} | {figures["ttft_ms"]:.0f} ms | '
+                   f'{_spread(ratios, "ttft_ms")} | {_mib(figures["kv_bytes"])} | '
+                   f'{_spread(ratios, "kv_bytes")} |')
     yield ''
 
 

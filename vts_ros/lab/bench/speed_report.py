@@ -47,6 +47,10 @@ GOALS = (
 METRICS = {'windows_per_s': 'windows/s', 'ttft_ms': 'time to first token',
             'peak_bytes_above_weights': 'peak memory', 'kv_bytes': 'keys and values'}
 
+#: What frames as pictures and as a video are called where they are compared, and their cases.
+FRAMES_AS = {'stock images': 'dense', 'stock video': 'dense_video', 'pruned images': 'window_0.4',
+             'pruned video': 'window_video_0.4'}
+
 
 def name_of(result: dict[str, Any]) -> str:
     """Return what tells a workload from others."""
@@ -83,7 +87,8 @@ def _row(result: dict[str, Any], case: str, figures: dict[str, Any]) -> Iterator
         return '' if case not in result['ratio_to_stock'] else \
             f'x {ratio(result, case, metric):.2f}'
 
-    yield case
+    called = [name for name, one in FRAMES_AS.items() if one == case]
+    yield f'{case} ({called[0]})' if called else case
     yield f'{figures["windows_per_s"]:.3g}'
     yield times('windows_per_s')
     yield f'{figures["ttft_ms"]:.0f} ms'

@@ -67,6 +67,8 @@ class LivePipeline:
         self._hub, self._source, self._buffer, self._load = hub, source, buffer, load
         self._pipeline: Pipeline | None = pipeline
         self._config = pipeline.config
+        # Of the first model alone.
+        self._adapter = pipeline.config.adapter
         self._models = list(dict.fromkeys([pipeline.config.model, *models]))
         self._counters: Counter[str] = Counter()
         self._numbers = count(1)
@@ -241,6 +243,7 @@ class LivePipeline:
     def _apply(self, changes: dict[str, Any]) -> None:
         before = self._config
         wanted = replace(before, **changes)
+        wanted = replace(wanted, adapter=self._adapter if wanted.model == self._models[0] else '')
         if self._pipeline is None or (wanted.mode, wanted.model) != (before.mode, before.model):
             self._reload(wanted, before)
         else:

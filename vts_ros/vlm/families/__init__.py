@@ -50,10 +50,12 @@ REFUSED: dict[str, str] = {
 }
 
 #: Those that make one grid of visual tokens of two frames of a video. Others read the frames of a
-#: video one by one, as pictures: it would cost them the same.
+#: video one by one: it would cost them what pictures cost (LLaVA-OneVision less, which shrinks
+#: their grids).
 VIDEO_FAMILIES: dict[str, Callable[
     [PreTrainedModel, PreTrainedTokenizerBase, float], VideoFamily]] = {
     'qwen2_vl': QwenVideo,
     'qwen2_5_vl': QwenVideo,
     'qwen3_vl': QwenTimedVideo,
+    'qwen3_5': QwenTimedVideo,
 }

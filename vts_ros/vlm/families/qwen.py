@@ -154,7 +154,7 @@ class QwenVideo(QwenVl):
 
 
 class QwenTimedVideo(QwenVideo):
-    """Qwen3-VL, which has each step between marks of its own, after its time as text."""
+    """Qwen3-VL and Qwen3.5: each step stands between marks of its own, after its time as text."""
 
     tells_time = True
 
