@@ -172,7 +172,8 @@ def bench_engines(
     with console.status('loading') as status:
         engines, missing = sparsifiers(threads, backend or ())
         pipeline = Pipeline.load(PipelineConfig(
-            model=model, engine_backend='onnxruntime', threads=threads)) if generating else None
+            model=model, engine_backend='onnxruntime', threads=threads,
+            engine_threads=threads)) if generating else None
         result = run(engines, pipeline, runs, height_width, rows_columns, status.update)
     for name, reason in missing.items():
         console.print(f'no {name}: {reason}', highlight=False, markup=False, soft_wrap=True)
