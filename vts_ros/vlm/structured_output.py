@@ -9,7 +9,9 @@ xgrammar takes seconds and outlines-core minutes to compile texts of bounded len
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bisect
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 import json
 from typing import Any
@@ -22,6 +24,9 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 from vts_ros.errors import VlmError
 
 Schema = Mapping[str, Any]
+
+#: How many tokens before a text may change how it is cut into tokens.
+_CONTEXT = 8
 
 #: The form is written in one line, with the spaces that models are trained on.
 _ONE_LINE = {'whitespace_flexible': False, 'item_separator': ', ', 'key_separator': ': '}
@@ -86,34 +91,93 @@ class Grammar:
             reason = ' '.join(problem.split())[:200]
             raise VlmError(f'the answer form cannot be enforced: {reason}')
 
-    def processor(self, answers: int) -> LogitsProcessor:
+    def processor(self, answers: int) -> HeldToForm:
         """Return what keeps so many answers of one generation in the form."""
         from llguidance import LLMatcher
 
-        return _Enforce([LLMatcher(self._tokenizer, self._grammar) for _ in range(answers)],
-                        self._end_ids)
+        return HeldToForm([LLMatcher(self._tokenizer, self._grammar) for _ in range(answers)],
+                          self._end_ids, self)
+
+    def tokens_of(self, text: bytes, after: Sequence[int]) -> list[int]:
+        """
+        Return the tokens of a text whatever follows it, up to where that depends on it.
+
+        Parameters
+        ----------
+        text
+            What comes next.
+        after
+            The tokens before it.
+
+        """
+        words = self._words
+        place = bisect.bisect_right(words, text)
+        if place < len(words) and words[place].startswith(text):
+            # A token that reaches further than what is certain may be written instead.
+            return []
+        tokens, _ = self._tokenizer.tokenize_partial(text, recent_tokens=list(after))
+        return list(tokens)
+
+    @cached_property
+    def _words(self) -> list[bytes]:
+        """Return the text of all tokens, sorted."""
+        return sorted(self._tokenizer.decode_bytes([token])
+                      for token in range(self._tokenizer.vocab_size))
 
 
-class _Enforce(LogitsProcessor):
+class HeldToForm(LogitsProcessor):
     """Rules out, for each answer, the tokens that do not continue the form."""
 
-    def __init__(self, matchers: list[Any], end_ids: list[int]) -> None:
+    def __init__(self, matchers: list[Any], end_ids: list[int], grammar: Grammar) -> None:
         self._matchers = matchers
         self._end_ids = end_ids
-        self._has_begun = False
+        self._grammar = grammar
+        # Where the answers begin, and how far they were read.
+        self._begin = self._end = -1
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores of the next tokens, minus infinity for those that are ruled out."""
+        self._read(input_ids)
         allowed = np.zeros(scores.shape, bool)
-        for row, (matcher, last) in enumerate(zip(self._matchers, input_ids[:, -1].tolist())):
-            if self._has_begun and not matcher.is_stopped():
-                matcher.consume_token(last)
-            if matcher.is_error():
-                raise VlmError(f'the answer left its form: {matcher.get_error()}')
+        for row, matcher in enumerate(self._matchers):
             if matcher.is_stopped():
                 # The form is complete and takes no more, not even an end.
                 allowed[row, self._end_ids] = True
             else:
                 bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
                 allowed[row] = np.unpackbits(bits, count=scores.shape[1], bitorder='little')
-        self._has_begun = True
         return scores.masked_fill(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
+
+    def certain(self, input_ids: Tensor) -> list[int]:
+        """
+        Return the tokens that come next whatever the model would rather write.
+
+        The text is certain. That it comes in these tokens is not: models may cut it otherwise,
+        though they do not as a rule.
+
+        Parameters
+        ----------
+        input_ids
+            Prompt and answer so far, int64 [1, S]; that of a single answer.
+
+        """
+        self._read(input_ids)
+        matcher, = self._matchers
+        if matcher.is_stopped():
+            return []
+        text = matcher.compute_ff_bytes()
+        written = input_ids[0, max(self._begin, self._end - _CONTEXT):].tolist()
+        return self._grammar.tokens_of(text, written) if text else []
+
+    def _read(self, input_ids: Tensor) -> None:
+        """Go on with what was written since."""
+        length = input_ids.shape[1]
+        if self._begin < 0:
+            self._begin = self._end = length
+        for matcher, row in zip(self._matchers, input_ids[:, self._end:].tolist()):
+            for token in row:
+                if not matcher.is_stopped():
+                    matcher.consume_token(token)
+            if matcher.is_error():
+                raise VlmError(f'the answer left its form: {matcher.get_error()}')
+        self._end = length
