@@ -93,8 +93,8 @@ def test_what_the_form_leaves_no_choice_about_takes_no_pass_of_its_own(
     """Token for token what ``generate`` of transformers writes in the form."""
     keep = np.arange(3, 20, dtype=np.int32)
     counted: list[int] = []
-    hook = vlm.model.register_forward_pre_hook(
-        lambda module, args, given: counted.append(given['input_ids'].shape[1]), with_kwargs=True)
+    hook = vlm.model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, args: counted.append(args[0].shape[1]))
     pieces: list[str] = []
     certain = TokenLogProbabilities()
     found, = vlm.generate_batch(windows[1:], [keep], 150, in_form=True, on_text=pieces.append,
@@ -115,17 +115,27 @@ def test_what_the_form_leaves_no_choice_about_takes_no_pass_of_its_own(
         assert passes < 0.7 * len(found.token_ids)
 
 
-def test_certain_tokens_are_those_that_a_tokenizer_makes_whatever_follows() -> None:
-    vlm = Vlm.load(model_path('embedded'), device='cpu')
-    grammar = Grammar(schema(), vlm.tokenizer, vlm._end_ids, len(vlm.tokenizer))
-    # It has tokens of whole strings, which reach over parts of the form that are certain.
-    assert grammar.tokens_of(b'", "object": ', []) == []
-    assert grammar.tokens_of(b', ', []) == []
-    text = 'A city street.'
-    tokens = vlm.tokenizer(text, add_special_tokens=False)['input_ids']
-    found = grammar.tokens_of(text.encode(), [])
-    assert 0 < len(found) <= len(tokens)
-    assert found == tokens[:len(found)]
+def certain(vlm: Vlm, answer: str) -> list[str]:
+    """Return what is certain before each token of an answer; it is what comes."""
+    form = Grammar(schema(), vlm.tokenizer, vlm._end_ids, len(vlm.tokenizer)).processor(1)
+    ids = vlm.tokenizer(answer, add_special_tokens=False)['input_ids']
+    found = []
+    for end in range(len(ids)):
+        tokens = form.certain(torch.tensor([[0, *ids[:end]]]))
+        assert ids[end:end + len(tokens)] == tokens
+        found.append(str(vlm.tokenizer.decode(tokens)))
+    return found
+
+
+@pytest.mark.parametrize('vlm', ['qwen3_vl'], indirect=True)
+def test_certain_is_what_a_tokenizer_makes_of_the_text_whatever_follows(vlm: Vlm) -> None:
+    answer = render(Answer('A road.', 'none', action='go'))
+    found = certain(vlm, answer)
+    assert found[0] == '{"risk": "'
+    assert any(text.startswith('", "object"') for text in found)
+    # Tokens of whole strings reach over what is certain, so nothing is.
+    embedded = Vlm.load(model_path('embedded'), device='cpu')
+    assert {*certain(embedded, answer)} == {''}
 
 
 def test_a_model_that_cuts_what_is_certain_otherwise_writes_it_so(

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from vts_ros.errors import VlmError
+from vts_ros.vlm.decode_step import DecodeStep
 from vts_ros.vlm.drafting import Drafting
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.kv_cache import growing_cache, Held, is_croppable
@@ -129,11 +130,13 @@ class Generator:
         progress, start_sec = _Progress(stop), time.perf_counter()
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
-        if ((drafts is not None or form is not None) and self._takes_back and len(prompts) == 1
-                and not options['do_sample']):
+        step = DecodeStep.of(self._model)
+        is_greedy = not options['do_sample'] and options.get('num_beams', 1) == 1
+        if (is_greedy and self._takes_back and len(prompts) == 1
+                and (drafts, form, step) != (None, None, None)):
             drafting = options['custom_generate'] = Drafting(
                 Drafts() if drafts is None else drafts, self._end_ids, options.get('streamer'),
-                None if form is None else form.certain)
+                None if form is None else form.certain, step)
         with out_of_memory_told(f'{self._name} cannot generate'), _given_back(prefix):
             output = self._model.generate(
                 **inputs, max_new_tokens=max_new_tokens, pad_token_id=self._inputs.pad_id,
@@ -154,8 +157,10 @@ class Generator:
                    ) -> dict[str, Any]:
         """Return the arguments of the model, without what a prefix has read already."""
         if prefix is None:
-            return self._inputs.batch([prompt.prune(keep) for prompt, keep
-                                       in zip(prompts, keeps, strict=True)])
+            return {**self._inputs.batch([prompt.prune(keep) for prompt, keep
+                                          in zip(prompts, keeps, strict=True)]),
+                    'past_key_values': growing_cache(
+                        self._model.config.get_text_config(decoder=True))}
         (prompt,), (keep,) = prompts, keeps
         rest = prompt.after(prefix, keep)
         visual = self._inputs.visual(rest.tokens, rest.deepstack) if len(rest.tokens) else {}

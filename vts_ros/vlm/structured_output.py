@@ -9,14 +9,13 @@ xgrammar takes seconds and outlines-core minutes to compile texts of bounded len
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping
 from importlib.util import find_spec
 import json
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
@@ -96,42 +95,18 @@ class Grammar:
         from llguidance import LLMatcher
 
         return HeldToForm([LLMatcher(self._tokenizer, self._grammar) for _ in range(answers)],
-                          self._end_ids, self)
-
-    def tokens_of(self, text: bytes, after: Sequence[int]) -> list[int]:
-        """
-        Return the tokens of a text whatever follows it, up to where that depends on it.
-
-        Parameters
-        ----------
-        text
-            What comes next.
-        after
-            The tokens before it.
-
-        """
-        words = self._words
-        place = bisect.bisect_right(words, text)
-        if place < len(words) and words[place].startswith(text):
-            # A token that reaches further than what is certain may be written instead.
-            return []
-        tokens, _ = self._tokenizer.tokenize_partial(text, recent_tokens=list(after))
-        return list(tokens)
-
-    @cached_property
-    def _words(self) -> list[bytes]:
-        """Return the text of all tokens, sorted."""
-        return sorted(self._tokenizer.decode_bytes([token])
-                      for token in range(self._tokenizer.vocab_size))
+                          self._tokenizer, self._end_ids)
 
 
 class HeldToForm(LogitsProcessor):
     """Rules out, for each answer, the tokens that do not continue the form."""
 
-    def __init__(self, matchers: list[Any], end_ids: list[int], grammar: Grammar) -> None:
+    def __init__(self, matchers: list[Any], tokenizer: Any, end_ids: list[int]) -> None:
         self._matchers = matchers
+        self._tokenizer = tokenizer
         self._end_ids = end_ids
-        self._grammar = grammar
+        # Packed bits of the tokens that may come next in each answer.
+        self._masks: dict[int, bytes] = {}
         # Where the answers begin, and how far they were read.
         self._begin = self._end = -1
 
@@ -144,8 +119,7 @@ class HeldToForm(LogitsProcessor):
                 # The form is complete and takes no more, not even an end.
                 allowed[row, self._end_ids] = True
             else:
-                bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
-                allowed[row] = np.unpackbits(bits, count=scores.shape[1], bitorder='little')
+                allowed[row] = self._allowed(row, scores.shape[1])
         return scores.masked_fill(torch.from_numpy(~allowed).to(scores.device), -torch.inf)
 
     def certain(self, input_ids: Tensor) -> list[int]:
@@ -166,8 +140,24 @@ class HeldToForm(LogitsProcessor):
         if matcher.is_stopped():
             return []
         text = matcher.compute_ff_bytes()
+        if not text or self._may_reach_over(text):
+            return []
         written = input_ids[0, max(self._begin, self._end - _CONTEXT):].tolist()
-        return self._grammar.tokens_of(text, written) if text else []
+        tokens, _ = self._tokenizer.tokenize_partial(text, recent_tokens=written)
+        return list(tokens)
+
+    def _may_reach_over(self, text: bytes) -> bool:
+        """Return whether a token may come next that is longer than the text that is certain."""
+        allowed = np.flatnonzero(self._allowed(0, self._tokenizer.vocab_size))
+        # All that are not longer are beginnings of the text.
+        return len(allowed) > len(text) or any(
+            len(self._tokenizer.decode_bytes([token])) > len(text) for token in allowed.tolist())
+
+    def _allowed(self, row: int, count: int) -> NDArray[np.bool_]:
+        if row not in self._masks:
+            self._masks[row] = self._matchers[row].compute_bitmask()
+        bits = np.frombuffer(self._masks[row], np.uint8)
+        return np.unpackbits(bits, count=count, bitorder='little').astype(bool)
 
     def _read(self, input_ids: Tensor) -> None:
         """Go on with what was written since."""
@@ -180,4 +170,6 @@ class HeldToForm(LogitsProcessor):
                     matcher.consume_token(token)
             if matcher.is_error():
                 raise VlmError(f'the answer left its form: {matcher.get_error()}')
+        if length > self._end:
+            self._masks.clear()
         self._end = length
