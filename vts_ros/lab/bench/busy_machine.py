@@ -99,9 +99,9 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the section in the docs."""
     spread = result['ratio']
     yield (f'{result["model"]}, windows of {result["frames"]} frames with the default settings, '
-           f'n = {result["n"]}, seed {result["seed"]}, {result["date"]}, {result["machine"]}; load '
-           f'before {result["load"]}. Each window is answered alone and beside {result["loops"]} '
-           'processes that do nothing but count.')
+           f'n = {result["n"]}, seed {result["seed"]}, {result["date"]}, {result["machine"]}; '
+           f'load before {result["load"]}. Each window is answered alone and beside '
+           f'{result["loops"]} processes that do nothing but count.')
     yield ''
     yield '| | p50 | p95 |'
     yield '|---|---|---|'
