@@ -31,7 +31,7 @@ def saved(picture: NDArray[np.uint8], kind: str = 'JPEG', **options: Any) -> byt
 
 @pytest.fixture(scope='module')
 def scene() -> list[NDArray[np.uint8]]:
-    return render(next(balanced_scenes('val', 1, first=2))).frames
+    return list(render(next(balanced_scenes('val', 1, first=2))).frames)
 
 
 def grown(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -44,7 +44,12 @@ def test_a_smaller_picture_is_the_mean_of_the_large_one(
         scene: list[NDArray[np.uint8]], factor: int, options: dict[str, Any]) -> None:
     data = saved(grown(scene[-1], 1283, 719), quality=95, **options)
     asked: list[tuple[int, int]] = []
-    found = decode_reduced(data, lambda *size: (asked.append(size), factor)[1])
+
+    def reduction(height: int, width: int) -> int:
+        asked.append((height, width))
+        return factor
+
+    found = decode_reduced(data, reduction)
     assert asked == [(719, 1283)]
     assert found.size == (719, 1283)
     height, width = found.rgb.shape[:2]

@@ -381,7 +381,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_threads_of_engine_and_language_model_are_their_own(
         threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen(**given: int) -> tuple[int, int]:
+    def chosen(**given: Any) -> tuple[int, int]:
         sparsifier: Any = Pipeline.load(PipelineConfig(**given)).sparsifier
         options = sparsifier._frame._session.get_session_options()
         return options.intra_op_num_threads, torch.get_num_threads()

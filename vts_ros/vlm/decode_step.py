@@ -25,13 +25,13 @@ class DecodeStep:
     Parameters
     ----------
     text
-        The text model, in float32.
+        The text model, a Qwen3VLTextModel in float32.
     head
         Makes logits of what it says.
 
     """
 
-    def __init__(self, text: Qwen3VLTextModel, head: Any) -> None:
+    def __init__(self, text: Any, head: Any) -> None:
         self._text, self._head = text, head
         self._eps = float(text.config.rms_norm_eps)
 

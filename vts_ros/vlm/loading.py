@@ -211,6 +211,8 @@ def _floats(dtype: str, device: str, config: PreTrainedConfig) -> torch.dtype | 
     if dtype != 'auto':
         return str(dtype)
     written = config.dtype or config.get_text_config().dtype or torch.float32
+    if isinstance(written, str):
+        written = getattr(torch, written)
     return native_floats(written) if device == 'cpu' else 'auto'
 
 
