@@ -96,7 +96,7 @@ class DecodeStep:
         seen = functional.scaled_dot_product_attention(
             queries.transpose(1, 2), all_keys, all_values, attn_mask=mask,
             enable_gqa=layer.num_key_value_groups > 1)
-        return layer.o_proj(seen.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return layer.o_proj(seen.transpose(1, 2).flatten(2))
 
     def _normed(self, states: Tensor, norm: Any) -> Tensor:
         return functional.rms_norm(states, states.shape[-1:], norm.weight, self._eps)
