@@ -290,4 +290,4 @@ def start_node(ros: Ros, model: str, *given: str) -> Process:
     """Start the node on one camera with a short spacing of frames."""
     return ros.start('vts_ros.nodes.vts_node', *parameters((
         f'vlm.model:={model}', 'cameras:=[camera/front]', 'max_frame_age_sec:=0.0',
-        'buffer.interval_sec:=0.2', 'engine.threads:=1', *given)))
+        'buffer.interval_sec:=0.2', 'engine.threads:=1', 'vlm.threads:=1', *given)))

@@ -42,7 +42,8 @@ def command(plan: Server, bag: Path, out: Path, **env: str) -> subprocess.Popen[
     """Start `vts annotate` with a language model on the server."""
     return subprocess.Popen(
         [sys.executable, '-m', 'vts_ros.tools.cli', 'annotate', '--bag', str(bag), '--out',
-         str(out), '--backend', 'openai', '--url', plan.url, '--threads', '1', '--retries', '0'],
+         str(out), '--backend', 'openai', '--url', plan.url, '--engine-threads', '1',
+         '--retries', '0'],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'OPENAI_API_KEY': 'x', **env})
 

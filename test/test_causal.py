@@ -63,9 +63,8 @@ def causal(loaded: Pipeline, **changes: Any) -> Pipeline:
 def passes(loaded: Pipeline) -> Iterator[list[int]]:
     """Tokens of every forward pass of the embedded model."""
     counted: list[int] = []
-    hook = loaded.vlm.model.register_forward_pre_hook(
-        lambda module, args, kwargs: counted.append(kwargs['input_ids'].shape[1]),
-        with_kwargs=True)
+    hook = loaded.vlm.model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, args: counted.append(args[0].shape[1]))
     yield counted
     hook.remove()
 

@@ -47,9 +47,8 @@ def passes(vlm: Vlm) -> Iterator[list[int]]:
 
 def forward_tokens(vlm: Vlm) -> Iterator[list[int]]:
     counted: list[int] = []
-    hook = vlm.model.register_forward_pre_hook(
-        lambda module, args, kwargs: counted.append(kwargs['input_ids'].shape[1]),
-        with_kwargs=True)
+    hook = vlm.model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, args: counted.append(args[0].shape[1]))
     yield counted
     hook.remove()
 

@@ -49,7 +49,7 @@ STRANGERS_WISHES = {'vlm.url': 'http://192.0.2.1/v1', 'vlm.backend': 'openai',
 def start_as_shipped(ros: Ros, model: str, *given: str) -> Process:
     """Start the node with the defaults of all that ages, and short answers."""
     return ros.start('vts_ros.nodes.vts_node', *parameters((
-        f'vlm.model:={model}', 'cameras:=[camera/front]', 'engine.threads:=1', *LOSSLESS,
+        f'vlm.model:={model}', 'cameras:=[camera/front]', 'vlm.threads:=1', *LOSSLESS,
         *given)))
 
 

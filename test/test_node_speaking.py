@@ -40,7 +40,7 @@ def car(own_ros: Ros, model: str, tmp_path: Path) -> Iterator[Car]:
     own_ros.env['VTS_MODELS_DIR'] = str(tmp_path)
     side = Car(own_ros.domain)
     own_ros.start('vts_ros.nodes.vts_node', *parameters((
-        f'vlm.model:={model_path(model)}', 'cameras:=[camera/front]', 'engine.threads:=1',
+        f'vlm.model:={model_path(model)}', 'cameras:=[camera/front]', 'vlm.threads:=1',
         'max_frame_age_sec:=0.0', 'max_answer_age_sec:=600.0', 'pipeline.speak:=change',
         f'pipeline.speak_every_sec:={EVERY_SEC}', *LOSSLESS)))
     side.wait_until_seen()

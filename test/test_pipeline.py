@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+import os
 from pathlib import Path
 import re
 import shutil
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from vts_ros.errors import PromptError
 from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import model_path, share_path
+from vts_ros.pipeline import factory
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
 from vts_ros.pipeline.report import SceneReport
@@ -364,3 +367,28 @@ def test_cameras_of_two_sizes_are_encoded_once_per_frame(
     for end in range(4, 17, 2):
         pipeline.select(drive[max(0, end - 10):end])
     assert len(encoded) == 16
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody but the pipeline chooses the threads of PyTorch."""
+    before = torch.get_num_threads()
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    torch.set_num_threads(before + 3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_of_engine_and_language_model_are_their_own(
+        threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(**given: Any) -> tuple[int, int]:
+        sparsifier: Any = Pipeline.load(PipelineConfig(**given)).sparsifier
+        options = sparsifier._frame._session.get_session_options()
+        return options.intra_op_num_threads, torch.get_num_threads()
+
+    # A small model is not helped by a second thread.
+    assert chosen(engine_threads=3) == (3, 1)
+    assert chosen(engine_threads=1, threads=2) == (1, 2)
+    monkeypatch.setattr(factory, 'SMALL_MODEL', 0)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: range(6))
+    assert chosen(engine_threads=1) == (1, 5)

@@ -173,7 +173,7 @@ def load(server: Server) -> Iterator[Callable[..., Pipeline]]:
 
     def make(**settings: Any) -> Pipeline:
         made.append(Pipeline.load(PipelineConfig(
-            **{'vlm_backend': 'openai', 'url': server.url, 'threads': 1, **settings})))
+            **{'vlm_backend': 'openai', 'url': server.url, 'engine_threads': 1, **settings})))
         return made[-1]
 
     yield make
@@ -409,7 +409,7 @@ import sys
 import numpy as np
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-pipeline = Pipeline.load(PipelineConfig(vlm_backend='openai', url=sys.argv[1], threads=1))
+pipeline = Pipeline.load(PipelineConfig(vlm_backend='openai', url=sys.argv[1], engine_threads=1))
 window = [Frame('front', stamp, np.zeros((90, 160, 3), np.uint8)) for stamp in range(3)]
 for _ in range(3):
     print(pipeline.describe(window).answer.risk)

@@ -24,6 +24,7 @@ from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.int8_weights import int8_bytes, to_int8
+from vts_ros.vlm.loading import load_blueprint
 
 
 @pytest.fixture(scope='module')
@@ -135,6 +136,30 @@ def test_floats_are_as_asked_for(checkpoint: Path, dtype: str) -> None:
     prepared, keep = ask(vlm)
     assert prepared.tokens.dtype == getattr(torch, dtype)
     assert vlm.logits(prepared, keep).dtype == getattr(torch, dtype)
+
+
+@pytest.mark.parametrize(('dtype', 'can', 'floats'), [
+    ('bfloat16', (), 'float32'),
+    ('bfloat16', ('avx512_f', 'avx512_bw', 'avx512_vl', 'avx512_dq'), 'float32'),
+    ('bfloat16', ('avx512_f', 'avx512_bf16'), 'bfloat16'),
+    ('float16', ('avx512_f', 'avx512_bf16', 'amx_bf16'), 'float32'),
+    ('float16', ('fp16_arith',), 'float16'),
+    ('float32', (), 'float32'),
+])
+def test_floats_that_the_processor_has_no_instructions_for_are_not_chosen(
+        checkpoint: Path, tmp_path: Path, dtype: str, can: tuple[str, ...], floats: str,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict.fromkeys(can, True))
+    folder = tmp_path / 'half'
+    Vlm.load(checkpoint, device='cpu', dtype=dtype).model.save_pretrained(folder)
+    for path in checkpoint.iterdir():
+        if not (folder / path.name).exists():
+            shutil.copy(path, folder)
+    assert json.loads((folder / 'config.json').read_text())['dtype'] == dtype
+    assert Vlm.load(folder, device='cpu').info['dtype'] == floats
+    assert load_blueprint(folder, device='cpu').network.dtype == getattr(torch, floats)
+    # What is asked for is done.
+    assert Vlm.load(folder, device='cpu', dtype=dtype).info['dtype'] == dtype
 
 
 def test_attention_is_as_asked_for_and_pruning_stays_exact(checkpoint: Path) -> None:

@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 import torch
+from transformers import LogitsProcessor
 from vlm_maker import make, names, OTHER, PROMPT
 
 from vts_ros.paths import model_path
+from vts_ros.pipeline.confidence import TokenLogProbabilities
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.answers import Answer, inspect, render, schema
-from vts_ros.vlm.structured_output import Grammar
+from vts_ros.vlm.kv_cache import growing_cache, is_croppable
+from vts_ros.vlm.structured_output import Grammar, HeldToForm
 
 #: The form with texts so short that models of single bytes come to its end soon.
 SHORT: dict[str, Any] = json.loads(
@@ -74,6 +77,77 @@ def test_an_answer_that_is_cut_off_still_has_its_level(
     assert len(cut.text) > end
     assert inspect(cut.text).problems[0] == 'repaired'
     assert inspect(cut.text).answer.risk == inspect(whole.text).answer.risk
+
+
+class Lively(LogitsProcessor):
+    """Prefers other tokens at every place; random models repeat one byte otherwise."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        drawn = torch.randn(scores.shape, generator=torch.Generator().manual_seed(
+            input_ids.shape[1]))
+        return scores + 3.0 * scores[scores.isfinite()].std().nan_to_num(0.0) * drawn
+
+
+def test_what_the_form_leaves_no_choice_about_takes_no_pass_of_its_own(
+        vlm: Vlm, windows: list[Prepared], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token for token what ``generate`` of transformers writes in the form."""
+    keep = np.arange(3, 20, dtype=np.int32)
+    counted: list[int] = []
+    hook = vlm.model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, args: counted.append(args[0].shape[1]))
+    pieces: list[str] = []
+    certain = TokenLogProbabilities()
+    found, = vlm.generate_batch(windows[1:], [keep], 150, in_form=True, on_text=pieces.append,
+                                logits_processor=[Lively(), certain])
+    passes = len(counted)
+    monkeypatch.setattr(vlm._generator, '_takes_back', False)
+    plain = TokenLogProbabilities()
+    expected, = vlm.generate_batch(windows[1:], [keep], 150, in_form=True,
+                                   logits_processor=[Lively(), plain])
+    hook.remove()
+    assert found.token_ids == expected.token_ids
+    np.testing.assert_allclose(certain.rows(), plain.rows(), atol=1e-3)
+    assert ''.join(pieces) == found.text
+    assert (found.drafted, found.accepted) == (0, 0)
+    assert len(counted) - passes == len(expected.token_ids)
+    if is_croppable(growing_cache(vlm.model.config.get_text_config(decoder=True))):
+        # Nearly half of the form is certain to a model of single bytes.
+        assert passes < 0.7 * len(found.token_ids)
+
+
+def certain(vlm: Vlm, answer: str) -> list[str]:
+    """Return what is certain before each token of an answer; it is what comes."""
+    form = Grammar(schema(), vlm.tokenizer, vlm._end_ids, len(vlm.tokenizer)).processor(1)
+    ids = vlm.tokenizer(answer, add_special_tokens=False)['input_ids']
+    found = []
+    for end in range(len(ids)):
+        tokens = form.certain(torch.tensor([[0, *ids[:end]]]))
+        assert ids[end:end + len(tokens)] == tokens
+        found.append(str(vlm.tokenizer.decode(tokens)))
+    return found
+
+
+@pytest.mark.parametrize('vlm', ['qwen3_vl'], indirect=True)
+def test_certain_is_what_a_tokenizer_makes_of_the_text_whatever_follows(vlm: Vlm) -> None:
+    answer = render(Answer('A road.', 'none', action='go'))
+    found = certain(vlm, answer)
+    assert found[0] == '{"risk": "'
+    assert any(text.startswith('", "object"') for text in found)
+    # Tokens of whole strings reach over what is certain, so nothing is.
+    embedded = Vlm.load(model_path('embedded'), device='cpu')
+    assert {*certain(embedded, answer)} == {''}
+
+
+def test_a_model_that_cuts_what_is_certain_otherwise_writes_it_so(
+        vlm: Vlm, windows: list[Prepared], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, = vlm.generate_batch(windows[:1], [None], 60, in_form=True,
+                                   logits_processor=[Lively()])
+    wrong = [int(vlm.tokenizer(text, add_special_tokens=False)['input_ids'][-1])
+             for text in ('x', 'y')]
+    monkeypatch.setattr(HeldToForm, 'certain', lambda self, ids: wrong)
+    found, = vlm.generate_batch(windows[:1], [None], 60, in_form=True,
+                                logits_processor=[Lively()])
+    assert found.token_ids == expected.token_ids
 
 
 def test_pieces_are_the_answer(vlm: Vlm, windows: list[Prepared]) -> None:

@@ -37,7 +37,8 @@ FAILURES, SETTINGS, LOCK = 'failures.parquet', 'fleet.json', '.lock'
 PARTIAL = '.partial-'
 _ROWS = 2**16
 #: Settings that answers do not depend on.
-_FREE = ('url', 'timeout_sec', 'retries', 'threads', 'device', 'local_files_only')
+_FREE = ('url', 'timeout_sec', 'retries', 'threads', 'engine_threads', 'device',
+         'local_files_only')
 
 _FRAME = pa.struct([('camera', pa.string()), ('stamp', pa.int64())])
 ANSWER_COLUMNS = pa.schema([

@@ -217,10 +217,12 @@ def _workers(folder: FleetFolder, settings: FleetSettings, options: ClusterOptio
             f'{count} workers with {options.cpus:g} processors and {gpus:g} GPUs each are more '
             f'than there is: {there.get("CPU", 0):g} processors, {there.get("GPU", 0):g} GPUs')
     # The same number of threads everywhere, or sums would be rounded differently.
-    threads = settings.config.threads or max(1, int(options.cpus))
+    config, share = settings.config, max(1, int(options.cpus))
     # Drafts go by what was answered before and by the clock, and with them the last bit of how
     # sure an answer is: results are to be the same whatever the number of workers.
-    settings = replace(settings, config=replace(settings.config, threads=threads, draft=False))
+    settings = replace(settings, config=replace(
+        config, threads=config.threads or share, engine_threads=config.engine_threads or share,
+        draft=False))
     worker: Any = ray.remote(FleetWorker).options(
         num_cpus=options.cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)
     workers = [worker.remote(folder.root, settings) for _ in range(max(1, count))]

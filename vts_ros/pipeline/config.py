@@ -48,6 +48,8 @@ class PipelineConfig:
         PEFT adapter that is merged into the weights of the model; empty is none.
     dtype, attn_implementation, local_files_only
         See ``Vlm.load``.
+    threads
+        Threads of the language model on the CPU; 0 chooses, see ``factory``.
     quantization
         Quantisation of the weights at loading: ``int8``, or JSON of a ``quantization_config``;
         empty takes the checkpoint as it is.
@@ -55,10 +57,8 @@ class PipelineConfig:
         One of VLM_BACKENDS.
     url, timeout_sec, retries
         Of the server, see ``ServedVlm``.
-    engine_backend, engine_precision
+    engine_backend, engine_precision, engine_threads
         What runs the proposal network and the window step, see :func:`make_engines`.
-    threads
-        Threads of the proposal engine and of PyTorch on the CPU; 0 chooses, see ``factory``.
     tokens_per_frame, frames_as, interval_sec
         See ``Vlm.load``.
     mode
@@ -92,6 +92,7 @@ class PipelineConfig:
     attn_implementation: str = 'auto'
     quantization: str = ''
     adapter: str = ''
+    threads: int = 0
     local_files_only: bool = True
     vlm_backend: str = 'transformers'
     url: str = 'http://localhost:8000/v1'
@@ -99,7 +100,7 @@ class PipelineConfig:
     retries: int = 2
     engine_backend: str = 'auto'
     engine_precision: Precision = 'fp32'
-    threads: int = 0
+    engine_threads: int = 0
     tokens_per_frame: int = 256
     frames_as: str = 'images'
     interval_sec: float = 0.4

@@ -63,7 +63,7 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     # What is wrong with it is told before anything large is loaded.
     Prompts.load(config.language, config.prompts)
     engines = make_engines(config.engine_backend,
-                           EngineOptions(config.threads, config.engine_precision))
+                           EngineOptions(config.engine_threads, config.engine_precision))
     sparsifier = Sparsifier(engines.frame, engines.window)
     language_model = _language_model(config)
     prompts = Prompts.load(config.language, config.prompts, language_model.convention)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
+from vts_ros.pipeline.compressed_images import Decoded, Reduction
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds
 from vts_ros.pipeline.steps import Step, steps_of
@@ -65,7 +66,7 @@ class FrameLook(NamedTuple):
     Attributes
     ----------
     size
-        Height and width of the picture that was looked at.
+        Height and width of the picture as it came; what is looked at may be smaller.
     evidence
         What the guard measured of the picture; None without one.
     picture
@@ -128,6 +129,8 @@ class FrameCache:
         pictures as a step has.
     step_frames
         Frames of a step.
+    reduction
+        How much smaller pictures may be decoded; None for all of them as they are.
 
     Attributes
     ----------
@@ -139,9 +142,9 @@ class FrameCache:
     """
 
     def __init__(self, sparsifier: Sparsifier, encode: Callable[..., Encoded],
-                 step_frames: int = 1) -> None:
+                 step_frames: int = 1, reduction: Reduction | None = None) -> None:
         self._sparsifier, self._encode = sparsifier, encode
-        self.step_frames = step_frames
+        self.step_frames, self._reduction = step_frames, reduction
         self._entries: OrderedDict[tuple[tuple[str, int], ...], StepEntry] = OrderedDict()
         # As pictures, those that nobody has asked the vision encoder about; as a video, all: the
         # partner of a frame in the next window is still to come.
@@ -196,7 +199,7 @@ class FrameCache:
 
     def _new_look(self, frame: Frame, watch: Stopwatch) -> FrameLook:
         with watch.stage('read'):
-            rgb = _read(frame)
+            rgb, size = self._read(frame)
         evidence = None
         if self.guard:
             with watch.stage('guard'):
@@ -205,7 +208,13 @@ class FrameCache:
         with watch.stage('propose'):
             proposal = self._sparsifier.propose(rgb)
         self.counters['frames_new'] += 1
-        return FrameLook(frame, (rgb.shape[0], rgb.shape[1]), proposal, evidence, rgb)
+        return FrameLook(frame, size, proposal, evidence, rgb)
+
+    def _read(self, frame: Frame) -> Decoded:
+        try:
+            return frame.reduced(self._reduction)
+        except FrameError as error:
+            raise BrokenFrame(frame, str(error)) from error
 
     def get_all(self, window: Window, watch: Stopwatch) -> list[StepEntry]:
         """
@@ -269,13 +278,6 @@ def _check_sizes(steps: Sequence[Step], entries: Sequence[StepEntry]) -> None:
     for step, entry in zip(steps, entries):
         if entry.size != sizes[step[0].camera]:
             raise BrokenFrame(step[-1], 'has another size than the frames after it')
-
-
-def _read(frame: Frame) -> Picture:
-    try:
-        return frame.rgb()
-    except FrameError as error:
-        raise BrokenFrame(frame, str(error)) from error
 
 
 def moments(frames: Sequence[Frame]) -> Iterator[list[Frame]]:

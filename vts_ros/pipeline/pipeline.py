@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 import time
 from typing import Any, TypeVar
 
@@ -39,6 +40,7 @@ from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
 from vts_ros.pipeline.window_notes import WindowNotes
 from vts_ros.pipeline.window_planner import WindowPlanner
 from vts_ros.sparsify import Selection, Sparsifier
+from vts_ros.sparsify.proposal_network import INPUT_SIZE as PROPOSAL_SIZE
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, schema
 from vts_ros.vlm.drafts import Drafts
@@ -120,7 +122,9 @@ class Pipeline:
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
-            sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames)
+            sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames,
+            partial(language_model.reduction, least=PROPOSAL_SIZE)
+            if isinstance(language_model, Vlm) else None)
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)

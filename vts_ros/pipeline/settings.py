@@ -81,8 +81,8 @@ SETTINGS: tuple[Setting, ...] = (
                  choices=('auto', *BACKEND_NAMES)),
     _of_pipeline('engine.precision', 'engine_precision', 'Precision of the proposal network; int8 '
                  'needs `vts compile --precision int8` once', choices=PRECISIONS),
-    _of_pipeline('engine.threads', 'threads', 'Threads on the CPU, of engines and language model; '
-                 '0 chooses: one for small models, else all cores but one',
+    _of_pipeline('engine.threads', 'engine_threads', 'Threads of the proposal network in ONNX '
+                 'Runtime on the CPU; 0 takes a thread per core, none of which waits busily',
                  span=(0, 256)),
     _of_pipeline('vlm.model', 'model', 'Checkpoint: a shipped name, a directory, or a hub id in '
                  'the local cache; on a server the name that it has there'),
@@ -108,13 +108,16 @@ SETTINGS: tuple[Setting, ...] = (
                  'description, so that any model gives a report that can be parsed; needs '
                  'llguidance'),
     _of_pipeline('vlm.dtype', 'dtype', 'Floats of the language model: auto (those of the '
-                 'checkpoint, float32 where the processor has no half floats), float32, bfloat16, '
+                 'checkpoint, float32 on a CPU without instructions for them), float32, bfloat16, '
                  'float16'),
     _of_pipeline('vlm.attn_implementation', 'attn_implementation', 'Attention of the language '
                  'model: auto, sdpa, eager, flash_attention_2, or another of transformers'),
     _of_pipeline('vlm.quantization', 'quantization', 'Quantise at loading: int8 (on a CPU), '
                  'or quantization_config of transformers as JSON; empty takes the checkpoint as '
-                 'it is; the effect on quality was not measured'),
+                 'it is; `vts eval quantized` measures what it costs in quality'),
+    _of_pipeline('vlm.threads', 'threads', 'Threads of the language model on the CPU, and of all '
+                 'that PyTorch runs there; 0 chooses: one for small models, otherwise all cores '
+                 'but one', span=(0, 256)),
     _of_pipeline('vlm.local_files_only', 'local_files_only', 'Never download a checkpoint',
                  change='never'),
     _of_pipeline('vlm.backend', 'vlm_backend', 'Where the language model runs: transformers (in '

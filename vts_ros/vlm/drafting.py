@@ -15,7 +15,7 @@ of the answer once, in order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 import time
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from vts_ros.vlm.decode_step import DecodeStep
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.kv_cache import crop
 
@@ -40,11 +41,17 @@ class Drafting:
         Tokens that end an answer.
     streamer
         Given every token as it comes.
+    certain
+        Called with prompt and answer so far, int64 [1, S]; returns tokens that nearly surely come
+        next, such as the form of an answer has them. The guess follows them.
+    step
+        Reads tokens in place of the model, where there are no pictures among them.
 
     Attributes
     ----------
     drafted, accepted
-        Tokens that were guessed, and how many of these are in the answer.
+        Tokens that were guessed, and how many of these are in the answer; not those that were
+        nearly sure.
     steps
         Forward passes of the model.
     cache
@@ -53,9 +60,12 @@ class Drafting:
     """
 
     def __init__(self, drafts: Drafts, ends: Collection[int],
-                 streamer: BaseStreamer | None = None) -> None:
+                 streamer: BaseStreamer | None = None,
+                 certain: Callable[[Tensor], list[int]] | None = None,
+                 step: DecodeStep | None = None) -> None:
         self._drafts = drafts
         self._ends = ends
+        self._certain, self._step = certain, step
         # transformers hand a streamer the prompt, but do not hand it on.
         self._streamer = streamer
         self.drafted = self.accepted = self.steps = 0
@@ -80,36 +90,43 @@ class Drafting:
         """
         cache, positions = inputs['past_key_values'], inputs['position_ids']
         self.cache = cache
-        visual = {name: value for name, value in inputs.items() if name == 'mm_encoder_outputs'}
+        visual = {name: value for name, value in inputs.items()
+                  if name == 'mm_encoder_outputs' and value}
         begin, ids, finished = input_ids.shape[1], input_ids, False
         while not finished:
             # One token more than is guessed is written.
             room = int(generation_config.max_length) - ids.shape[1] - 1
-            found = self._drafts.guess(ids[0, begin:].tolist(), room)
-            guess, started = found.tokens, time.perf_counter()
+            sure = [] if self._certain is None else self._certain(ids)[:max(room, 0)]
+            found = self._drafts.guess([*ids[0, begin:].tolist(), *sure], room - len(sure))
+            guess, started = [*sure, *found.tokens], time.perf_counter()
             trial = torch.cat([ids, ids.new_tensor([guess])], dim=1)
             ahead = torch.arange(1, trial.shape[1] - begin + 1, device=ids.device)
             known = cache.get_seq_length()
-            output = model(
-                input_ids=trial[:, known:],
-                position_ids=torch.cat([positions, positions[..., -1:] + ahead], -1)[..., known:],
-                attention_mask=torch.ones_like(trial), past_key_values=cache, use_cache=True,
-                logits_to_keep=len(guess) + 1, **visual)
+            new, keep = trial[:, known:], len(guess) + 1
+            places = torch.cat([positions, positions[..., -1:] + ahead], -1)[..., known:]
+            if self._step is not None and not visual:
+                logits = self._step(new, places, cache, keep)
+            else:
+                logits = model(
+                    input_ids=new, position_ids=places, attention_mask=torch.ones_like(trial),
+                    past_key_values=cache, use_cache=True, logits_to_keep=keep,
+                    **visual).logits[:, -keep:].float()
             visual = {}
-            logits = output.logits[:, -len(guess) - 1:].float()
             tokens = _accepted(trial, logits, guess, logits_processor, self._ends)
             ids = torch.cat([ids, ids.new_tensor([tokens])], dim=1)
             # The last token was not read yet.
             crop(cache, ids.shape[1] - 1)
             matched = len(tokens) - 1 + (len(tokens) <= len(guess)
                                          and tokens[-1] == guess[len(tokens) - 1])
-            self._drafts.note(found, matched)
+            guessed = matched - len(sure)
+            if guessed >= 0:
+                self._drafts.note(found, guessed)
             if self.steps:
                 # The first pass reads the prompt, too.
                 self._drafts.note_pass(len(guess) + 1, time.perf_counter() - started)
             self.steps += 1
-            self.drafted += len(guess)
-            self.accepted += matched
+            self.drafted += len(found.tokens)
+            self.accepted += max(guessed, 0)
             if self._streamer is not None:
                 self._streamer.put(ids[0, -len(tokens):].cpu())
             nothing: Any = None

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from vts_ros.errors import VlmError
+from vts_ros.vlm.decode_step import DecodeStep
 from vts_ros.vlm.drafting import Drafting
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.kv_cache import growing_cache, Held, is_croppable
@@ -30,7 +31,7 @@ from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
 from vts_ros.vlm.prompt_layout import Prefix, Prompted
-from vts_ros.vlm.structured_output import Grammar, Schema
+from vts_ros.vlm.structured_output import Grammar, HeldToForm, Schema
 
 #: Whatever a checkpoint's generation config says.
 _GREEDY = {'do_sample': False, 'temperature': None, 'top_p': None, 'top_k': None}
@@ -120,18 +121,22 @@ class Generator:
     ) -> list[Generation]:
         """Answer several prompts at once, see ``Vlm.generate_batch``."""
         options = {**_GREEDY, **options}
-        if in_form:
-            options['logits_processor'] = self._in_form(
-                len(prompts), options.get('logits_processor', ()))
+        form = self._form(len(prompts)) if in_form else None
+        if form is not None:
+            options['logits_processor'] = LogitsProcessorList(
+                [form, *(options.get('logits_processor') or ())])
         if on_text is not None:
             options['streamer'] = _Pieces(self._tokenizer, on_text)
         progress, start_sec = _Progress(stop), time.perf_counter()
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
-        if (drafts is not None and self._takes_back and len(prompts) == 1
-                and not options['do_sample']):
+        step = DecodeStep.of(self._model)
+        is_greedy = not options['do_sample'] and options.get('num_beams', 1) == 1
+        if (is_greedy and self._takes_back and len(prompts) == 1
+                and (drafts, form, step) != (None, None, None)):
             drafting = options['custom_generate'] = Drafting(
-                drafts, self._end_ids, options.get('streamer'))
+                Drafts() if drafts is None else drafts, self._end_ids, options.get('streamer'),
+                None if form is None else form.certain, step)
         with out_of_memory_told(f'{self._name} cannot generate'), _given_back(prefix):
             output = self._model.generate(
                 **inputs, max_new_tokens=max_new_tokens, pad_token_id=self._inputs.pad_id,
@@ -152,18 +157,20 @@ class Generator:
                    ) -> dict[str, Any]:
         """Return the arguments of the model, without what a prefix has read already."""
         if prefix is None:
-            return self._inputs.batch([prompt.prune(keep) for prompt, keep
-                                       in zip(prompts, keeps, strict=True)])
+            return {**self._inputs.batch([prompt.prune(keep) for prompt, keep
+                                          in zip(prompts, keeps, strict=True)]),
+                    'past_key_values': growing_cache(
+                        self._model.config.get_text_config(decoder=True))}
         (prompt,), (keep,) = prompts, keeps
         rest = prompt.after(prefix, keep)
         visual = self._inputs.visual(rest.tokens, rest.deepstack) if len(rest.tokens) else {}
         return {**self._inputs.padded([(rest.input_ids, rest.position_ids)]), **visual,
                 'past_key_values': prefix.cache}
 
-    def _in_form(self, answers: int, others: Sequence[Any]) -> LogitsProcessorList:
+    def _form(self, answers: int) -> HeldToForm:
         if self._grammar is None:
             raise VlmError(f'{self._name} was loaded without a form for its answers')
-        return LogitsProcessorList([self._grammar.processor(answers), *others])
+        return self._grammar.processor(answers)
 
     def _generation(self, written: list[int], prompt_tokens: int, visual_tokens: int,
                     latency_ms: dict[str, float]) -> Generation:

@@ -29,6 +29,7 @@ from vts_ros.vlm.compatibility import check_family
 from vts_ros.vlm.conventions import Convention, CONVENTIONS, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES, REFUSED
 from vts_ros.vlm.int8_weights import INT8, to_int8
+from vts_ros.vlm.native_floats import native_floats
 from vts_ros.vlm.prunability import why_not
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
@@ -65,7 +66,7 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         Torch device; ``auto`` takes CUDA if it is there.
     dtype
         Torch dtype; ``auto`` takes that of the checkpoint, and float32 on a processor that has no
-        instructions for half floats, on which they are several times slower.
+        instructions for it.
     attn_implementation
         Such as ``sdpa`` or ``flash_attention_2``; ``auto`` leaves the choice to transformers.
     quantization
@@ -99,9 +100,9 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
                 'ones (PeftModel.merge_and_unload, then save_pretrained) and quantise these')
         if is_int8:
             quantization, quantized_by, dtype = None, None, 'float32'
-        if dtype == 'auto' and device == 'cpu' and not quantized_by and not _has_half_floats():
-            dtype = 'float32'
-        options: dict[str, Any] = {'dtype': dtype, 'use_safetensors': True, **_SAFE}
+        options: dict[str, Any] = {
+            'dtype': dtype if quantized_by else _floats(dtype, device, parsed),
+            'use_safetensors': True, **_SAFE}
         if attn_implementation != 'auto':
             options['attn_implementation'] = attn_implementation
         if quantization:
@@ -158,11 +159,9 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
     with in_one_line(f'{model} cannot be explained'), _quiet():
         _, config = _read_config(str(model), directory)
         tokenizer, images = _read_processors(str(model), directory)
-        if dtype == 'auto':
-            is_slow = device == 'cpu' and not _has_half_floats()
-            floats = torch.float32 if is_slow else config.dtype or torch.float32
-        else:
-            floats = getattr(torch, dtype)
+        floats = _floats(dtype, device, config)
+        if floats == 'auto':
+            floats = config.dtype or torch.float32
         with torch.device('meta'):
             network = AutoModelForImageTextToText.from_config(config, dtype=floats).eval()
     return Checkpoint(network, tokenizer, images, _convention(config.model_type, directory))
@@ -211,8 +210,14 @@ def _read_processors(model: str, directory: Path) -> tuple[PreTrainedTokenizerBa
     return tokenizer, images
 
 
-def _has_half_floats() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _floats(dtype: str, device: str, config: PreTrainedConfig) -> torch.dtype | str:
+    """Return the floats of a network: as asked for, or those of its checkpoint if fast here."""
+    if dtype != 'auto':
+        return str(dtype)
+    written = config.dtype or config.get_text_config().dtype or torch.float32
+    if isinstance(written, str):
+        written = getattr(torch, written)
+    return native_floats(written) if device == 'cpu' else 'auto'
 
 
 @torch.inference_mode()

@@ -47,6 +47,9 @@ from vts_ros.vlm.prunability import pruning_of
 from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.structured_output import Schema
 
+#: Pictures are decoded so many times smaller for less than nothing.
+_REDUCTIONS = (8, 4, 2)
+
 
 class Vlm:
     """
@@ -188,6 +191,31 @@ class Vlm:
             blank = np.zeros((height, width, 3), np.uint8)
             self._grids[height, width] = self._family.grids(self.preprocess([blank]))[0]
         return self._grids[height, width]
+
+    def reduction(self, height: int, width: int, least: tuple[int, int] = (0, 0)) -> int:
+        """
+        Return by what a picture can be divided, so that the model still gets all that it sees.
+
+        Parameters
+        ----------
+        height, width
+            Of the picture in pixels.
+        least
+            Height and width that the picture must keep, whatever the model sees.
+
+        Returns
+        -------
+        8, 4, 2, or 1 where it is not that large.
+
+        """
+        grid = self.token_grid(height, width)
+        seen_width, seen_height = self._family.seen_size(grid)
+        for factor in _REDUCTIONS:
+            rows, columns = -(-height // factor), -(-width // factor)
+            if (rows >= max(seen_height, least[0]) and columns >= max(seen_width, least[1])
+                    and self.token_grid(rows, columns) == grid):
+                return factor
+        return 1
 
     def seen_size(self, features: FrameFeatures) -> Size:
         """Return width and height in pixels of an encoded picture, as the model got it."""

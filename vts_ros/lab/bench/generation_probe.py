@@ -45,7 +45,8 @@ class GenerationProbe:
         self._model, self._generate = model, model.generate
         model.generate = self
         self._hooks = [
-            model.get_decoder().register_forward_hook(self._count),
+            # Whatever reads tokens looks them up first.
+            model.get_input_embeddings().register_forward_hook(self._count),
             model.model.visual.register_forward_pre_hook(self._begin_encoding),
             model.model.visual.register_forward_hook(self._end_encoding)]
 

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from vts_ros.lab.bench import speed_report as report
+from vts_ros.lab.bench.busy_machine import rows as busy_rows
 from vts_ros.lab.bench.model_shapes import SHAPES
 from vts_ros.lab.bench.speed_report import Goal, GOALS, name_of, ratio
 
 _HEAD = """\
 # Performance
 
-Written by `vts bench`, `vts bench growth` and `vts bench deadline`, each with `--report docs`; the
-figures are in [performance.json](performance.json). Change the commands, not this page.
+Written by `vts bench`, `vts bench growth`, `vts bench deadline` and `vts bench busy`, each with
+`--report docs`; the figures are in [performance.json](performance.json). Change the commands, not
+this page.
 
 ## What is compared
 
@@ -83,6 +85,8 @@ def page(data: dict[str, Any]) -> str:
         parts.append('\n'.join(_growth(data[report.GROWTH])))
     if data.get(report.DEADLINE):
         parts.append('\n'.join(_deadline(data[report.DEADLINE])))
+    if data.get(report.BUSY):
+        parts.append('\n'.join(['## Beside other programs', '', *busy_rows(data[report.BUSY])]))
     parts.append('\n'.join(_not_measured(results)))
     return '\n'.join(parts)
 
@@ -298,7 +302,7 @@ def add(folder: Path, part: str, measured: Any) -> list[Path]:
     folder
         Where the page is.
     part
-        Key of the data: WORKLOADS, GROWTH or DEADLINE of ``vts_ros.lab.bench.speed_report``.
+        Key of the data: WORKLOADS, GROWTH, DEADLINE or BUSY of ``vts_ros.lab.bench.speed_report``.
     measured
         The result; of workloads a mapping by name, added to those that are there.
 

@@ -385,7 +385,8 @@ class Bench:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         config = PipelineConfig(model=workload.model, device=workload.device,
-                                threads=workload.threads)
+                                threads=workload.threads,
+                                engine_threads=workload.threads)
         is_random = workload.model in SHAPES
         self._writer = Pipeline.load(replace(config, model=EMBEDDED) if is_random else config)
         self.vlm = self._writer.vlm

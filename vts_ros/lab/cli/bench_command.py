@@ -46,6 +46,9 @@ def bench(
     quick: Annotated[bool, typer.Option(
         '--quick', help='Windows of 5 small pictures, short answers: less than 3 minutes on two '
                         'cores.')] = False,
+    choose: Annotated[bool, typer.Option(
+        '--choose', help='Measure instead which engine, floats and threads are fastest here for a '
+                         'checkpoint, and say what to set; nothing is changed.')] = False,
     seed: Annotated[int, typer.Option(help='Of the drive and of random weights.')] = 7,
     device: DeviceOption = 'auto',
     threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
@@ -63,6 +66,9 @@ def bench(
     ratios are those of one window of one run.
     """
     if context.invoked_subcommand is not None:
+        return
+    if choose:
+        _choose(model or ['embedded'], device, windows, seed, as_json)
         return
     from vts_ros.lab.bench import speed_report as shown
     from vts_ros.lab.bench.performance_page import add
@@ -83,6 +89,21 @@ def bench(
     written = shown.draw({shown.WORKLOADS: by_name}, plots) if plots else []
     written += add(report, shown.WORKLOADS, by_name) if report else []
     finish(console, written, result, as_json)
+
+
+def _choose(models: list[str], device: str, windows: int, seed: int, as_json: bool) -> None:
+    """Measure and say which settings are fastest."""
+    from vts_ros.lab.bench.best_settings import choose, lines
+    from vts_ros.lab.bench.model_shapes import SHAPES
+
+    model, *others = models
+    if others or model in SHAPES:
+        raise typer.BadParameter('--choose takes one model, embedded or a checkpoint')
+    with progress_bar(as_json) as (console, progress):
+        result = choose(model, device, windows, seed, progress=progress)
+    for line in lines(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    finish(console, [], result, as_json)
 
 
 @app.command('growth', epilog='Example: [bold]vts bench growth --report docs[/bold].')
@@ -134,6 +155,28 @@ def bench_deadline(
     finish(console, add(report, shown.DEADLINE, result) if report else [], result, as_json)
 
 
+@app.command('busy', epilog='Example: [bold]vts bench busy --report docs[/bold].')
+def bench_busy(
+    model: ModelOption = 'embedded',
+    windows: Annotated[int, typer.Option(min=1, help='Windows that count.')] = 20,
+    loops: Annotated[int, typer.Option(min=1, help='Processes that keep cores busy.')] = 2,
+    seed: Annotated[int, typer.Option(help='Of the drive.')] = 7,
+    device: DeviceOption = 'auto',
+    report: ReportOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what an answer takes while other programs want the processor, too."""
+    from vts_ros.lab.bench import speed_report as shown
+    from vts_ros.lab.bench.busy_machine import beside_loops, rows
+    from vts_ros.lab.bench.performance_page import add
+
+    with progress_bar(as_json) as (console, progress):
+        result = beside_loops(model, windows, loops, seed=seed, device=device, progress=progress)
+    for line in rows(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    finish(console, add(report, shown.BUSY, result) if report else [], result, as_json)
+
+
 def _lengths(text: str) -> list[int]:
     """Return the numbers in a list with commas, each once."""
     found = [part.strip() for part in text.split(',')]
@@ -172,7 +215,8 @@ def bench_engines(
     with console.status('loading') as status:
         engines, missing = sparsifiers(threads, backend or ())
         pipeline = Pipeline.load(PipelineConfig(
-            model=model, engine_backend='onnxruntime', threads=threads)) if generating else None
+            model=model, engine_backend='onnxruntime', threads=threads,
+            engine_threads=threads)) if generating else None
         result = run(engines, pipeline, runs, height_width, rows_columns, status.update)
     for name, reason in missing.items():
         console.print(f'no {name}: {reason}', highlight=False, markup=False, soft_wrap=True)

@@ -178,7 +178,7 @@ def _tallies(pipeline: Pipeline, task: _Task, n: int, workers: int,
 
             yield _tally(pipeline, task, entries, first, count, tell)
         return
-    config = replace(pipeline.config, threads=1)
+    config = replace(pipeline.config, threads=1, engine_threads=1)
     progress(0.0, f'{n} windows, {workers} processes')
     with ProcessPoolExecutor(workers, get_context('spawn'), _begin, (config, task)) as pool:
         futures = [pool.submit(_work, *windows) for windows in ranges]

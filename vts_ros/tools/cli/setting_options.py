@@ -15,7 +15,7 @@ from vts_ros.pipeline.settings import Setting
 
 #: Names of options that are not the last part of the name of the setting.
 _NAMES = {'engine.backend': ('--engine',), 'engine.precision': ('--engine-precision',),
-          'vlm.model': ('--model', '--vlm')}
+          'engine.threads': ('--engine-threads',), 'vlm.model': ('--model', '--vlm')}
 #: Under what the settings of a group stand in the help.
 _PANELS = {'buffer': 'Window', 'pipeline': 'Window', 'sparsify': 'Visual tokens',
            'engine': 'Proposal network', 'vlm': 'Language model'}
