@@ -37,19 +37,15 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vts_ros.errors import BagError
 from vts_ros.pipeline import report_messages as messages
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.report_messages import NUMBERS
 from vts_ros.tools import foxglove_layout as layout_file
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
-from vts_ros.tools.bags import (
-    Bag,
-    camera_topics,
-    COMPRESSED_IMAGE,
-    IMAGE,
-    node_inputs,
-    read_frames,
-    TYPESTORE,
-)
+from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.bag_types import TYPESTORE
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import camera_topics, node_inputs
 from vts_ros.tools.message_definitions import make_message, serialise
 from vts_ros.vlm.answers import Answer
 
@@ -163,7 +159,7 @@ def test_node_hears_the_cameras_of_one_kind(
     assert node_inputs(bag) == expected
     left_out = [topic for topic in topics if topic not in expected[2].values()]
     assert [record.getMessage().split(': ', 1)[1] for record in caplog.records] == [
-        f'the node hears the compressed pictures only, not {topic} (vts annotate takes both)'
+        f'the node hears the compressed pictures only, not {topic} (vts annotate takes all)'
         for topic in left_out]
 
 

@@ -23,7 +23,7 @@ from conftest import ROOT
 import pytest
 import yaml
 
-from vts_ros.tools.bags import COMPRESSED_IMAGE, IMAGE
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
 
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 

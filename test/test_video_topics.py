@@ -16,17 +16,13 @@ from video_maker import packets
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.video_packets import codec_of, is_key, PacketDecoder
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
-from vts_ros.tools.bags import (
-    Bag,
-    camera_topics,
-    COMPRESSED_IMAGE,
-    node_inputs,
-    read_frames,
-    read_frames_from,
-    TYPESTORE,
-)
+from vts_ros.tools.bag_frames import read_frames, read_frames_from
+from vts_ros.tools.bag_types import TYPESTORE
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import camera_topics, node_inputs
 
 FOXGLOVE = 'foxglove_msgs/msg/CompressedVideo'
 FFMPEG = 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
@@ -195,7 +191,11 @@ def test_the_annotated_bag_of_a_video_has_its_answers(tmp_path: Path) -> None:
     assert told.header.frame_id == 'camera_front'
 
 
-def test_the_node_is_not_promised_videos(tmp_path: Path) -> None:
-    bag = video_bag(tmp_path / 'bag', FOXGLOVE, packets(3))
-    with pytest.raises(BagError, match='has videos only; decode it first'):
-        node_inputs(bag)
+@pytest.mark.parametrize(('kind', 'name'), [(FOXGLOVE, 'foxglove'), (FFMPEG, 'ffmpeg')])
+def test_the_node_hears_a_video_under_the_name_of_its_transport(
+        tmp_path: Path, kind: str, name: str) -> None:
+    bag = video_bag(tmp_path / 'bag', kind, packets(3))
+    assert node_inputs(bag) == (
+        name, ['camera_front'], {f'camera_front/image_raw/{name}': TOPICS[kind]})
+    with pytest.raises(BagError, match='no camera pictures'):
+        node_inputs(bag, 'raw')

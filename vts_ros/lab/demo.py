@@ -37,7 +37,9 @@ from vts_ros.lab.scenes.scene_truth import Actor
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.report import FrameRef, SceneReport
 from vts_ros.tools.annotate import AnnotateError, Summary, write_outputs
-from vts_ros.tools.bags import Bag, node_inputs, NodeInputs, read_frames, until_damage
+from vts_ros.tools.bag_frames import read_frames, until_damage
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import node_inputs, NodeInputs
 from vts_ros.tools.cli.terminal import answer_head, answer_row, results
 from vts_ros.tools.pictures import seconds
 from vts_ros.vlm.answers import RISK_LEVELS, RiskLevel

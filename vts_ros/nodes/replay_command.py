@@ -41,7 +41,7 @@ def replay(
     Their calibration goes with them, and the truth of a rendered drive; no other topic does.
     """
     if show_inputs:
-        from vts_ros.tools.bags import node_inputs
+        from vts_ros.tools.camera_topics import node_inputs
 
         typer.echo(json.dumps(node_inputs(bag, image_transport)._asdict()))
         return

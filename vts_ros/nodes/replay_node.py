@@ -29,7 +29,8 @@ from vts_ros.errors import BagError
 from vts_ros.nodes.conversions import to_stamp
 from vts_ros.nodes.program_start import init_ros
 from vts_ros.nodes.replay_command import app
-from vts_ros.tools.bags import Bag, BagTopic, COMPRESSED_IMAGE, IMAGE
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
+from vts_ros.tools.bags import Bag, BagTopic
 from vts_ros.tools.cli.command_line import run
 
 STRING = 'std_msgs/msg/String'

@@ -26,7 +26,8 @@ from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
 from vts_ros.pipeline.report import FrameRef, SceneReport
 from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
 from vts_ros.tools.answer_video import AnswerVideo
-from vts_ros.tools.bags import count_broken, is_video_file, read_frames, REASON, until_damage
+from vts_ros.tools.bag_frames import count_broken, read_frames, REASON, until_damage
+from vts_ros.tools.bags import is_video_file
 from vts_ros.tools.contact_sheet import contact_sheet, interesting
 from vts_ros.tools.overlay_picture import overlay
 from vts_ros.tools.pictures import encode, Picture, seconds
@@ -69,7 +70,7 @@ COUNTER_TEXTS = {
     'truncated': 'files of the bag that were cut off (read as far as possible)',
     'damaged': 'places where the recording is damaged (what is there is left out)',
     'missing': 'files of the bag that are not there',
-    'not_understood': 'topics that are not of ROS 2 (left out)',
+    'not_understood': 'topics that are neither of ROS 2 nor pictures of Foxglove (left out)',
     'overtaken': 'answers that the node would not have given, as a newer window came first (left '
                  'out of the annotated bag)',
     'late': 'frames older than the one before (left out)',

@@ -17,9 +17,12 @@ from rosbags.typesys import TypesysError
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline import report_messages as messages
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, frame_id_of
 from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.report import FrameRef, SceneReport
-from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, frame_id_of, frame_ref, until_damage
+from vts_ros.tools.bag_frames import frame_ref, until_damage
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import image_topics
 from vts_ros.tools.foxglove_layout import FILE, foxglove_layout
 from vts_ros.tools.message_definitions import make_message, serialise, typestore
 
@@ -137,7 +140,7 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
     waiting: dict[FrameRef, deque[Answered]] = defaultdict(deque)
     for answer in answers:
         waiting[answer.report.frames[-1]].append(answer)
-    cameras = {camera.topic for camera in bag.image_topics()}
+    cameras = {camera.topic for camera in image_topics(bag)}
     worker = _Worker()
     written = 0
 
