@@ -17,7 +17,6 @@ from action_msgs.msg import GoalStatus
 from bag_maker import COMPRESSED_TOPIC, jpeg
 from car import Car, LOSSLESS, RELIABLE, start_node
 from conftest import Process, Ros
-from interface_builder import CannotBuildError, environment, prefix, use_here
 import layouts
 from lifecycle_msgs.msg import Transition
 from rclpy.action import ActionClient
@@ -40,22 +39,6 @@ from vts_ros.vlm.answers import RISK_LEVELS
 #: The first build takes minutes on a busy machine, and later ones none.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TAUGHT = 'Is it safe to drive on?'
-
-
-@pytest.fixture(scope='module')
-def built() -> dict[str, str]:
-    """Return the environment of a process that finds the packages; they are here as well."""
-    try:
-        place = prefix()
-    except CannotBuildError as reason:
-        # Where they must be there, as in continuous integration, that is no way out.
-        if 'VTS_REQUIRE_INTERFACES' in os.environ:
-            raise
-        pytest.skip(str(reason))
-    if place is None:
-        return {}
-    use_here(place)
-    return environment(place)
 
 
 @pytest.fixture(scope='module')

@@ -18,11 +18,12 @@ from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.video_packets import codec_of, is_key, PacketDecoder
-from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
+from vts_ros.tools.annotated_bag import write_annotated_bag
 from vts_ros.tools.bag_frames import read_frames, read_frames_from
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.bags import Bag
 from vts_ros.tools.camera_topics import camera_topics, node_inputs
+from vts_ros.tools.recorded_answers import Answered
 
 FOXGLOVE = 'foxglove_msgs/msg/CompressedVideo'
 FFMPEG = 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
@@ -124,6 +125,22 @@ def test_a_loss_that_is_known_waits_for_a_whole_picture() -> None:
         else:
             shown += [stamp for stamp, _ in decoder.decode(packet, number)]
     assert shown == [0, 1, 5, 6, 7, 8, 9, 10, 11]
+
+
+def test_what_nobody_needs_is_not_decoded() -> None:
+    """Pictures that none refers to are decoded where they are wanted; all others always are."""
+    # Every second picture lies between two that refer to each other, and is sent behind them.
+    data = packets(13, gap=12, bf='1', tune='', **{'x264-params': (
+        'keyint=12:min-keyint=12:scenecut=0:repeat-headers=1:bframes=1:b-adapt=0:b-pyramid=none:'
+        'weightp=0:rc-lookahead=0:sync-lookahead=0')})
+    shown = {}
+    for wanted in (True, False):
+        decoder = PacketDecoder('h264')
+        shown[wanted] = [stamp for number, packet in enumerate(data)
+                         for stamp, _ in decoder.decode(packet, number, is_wanted=wanted)]
+    # The decoder holds one back, as another might have to be shown before it.
+    assert sorted(shown[True]) == list(range(12))
+    assert shown[False] == [0, 1, 3, 5, 7, 9, 11]
 
 
 def test_damaged_packets_are_left_out(tmp_path: Path) -> None:

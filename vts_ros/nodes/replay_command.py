@@ -32,8 +32,9 @@ def replay(
     show_inputs: Annotated[bool, typer.Option(
         '--show-inputs', help='Play nothing; print as JSON with which parameters and remappings '
         'vts_node hears the drive.')] = False,
-    image_transport: Annotated[Literal['auto', 'compressed', 'raw'], typer.Option(
-        help='With --show-inputs: which pictures of the drive the node hears.')] = 'auto',
+    image_transport: Annotated[
+        Literal['auto', 'compressed', 'raw', 'foxglove', 'ffmpeg'], typer.Option(
+            help='With --show-inputs: which pictures of the drive the node hears.')] = 'auto',
 ) -> None:
     """
     Publish the pictures of a recorded drive on ROS topics, at its pace.

@@ -84,6 +84,10 @@ def is_key(data: bytes, codec: str) -> bool:
     return False
 
 
+class NoKeyFrameError(FrameError):
+    """A packet that cannot be decoded without ones that did not come."""
+
+
 class PacketDecoder:
     """
     Decodes the video of one camera.
@@ -114,19 +118,32 @@ class PacketDecoder:
         """Take note that a packet is missing before the next one."""
         self.waits = True
 
-    def decode(self, data: bytes, stamp_ns: int) -> Iterator[tuple[int, VideoPicture]]:
+    def decode(self, data: bytes, stamp_ns: int, is_wanted: bool = True
+               ) -> Iterator[tuple[int, VideoPicture]]:
         """
         Yield the pictures that a packet completes, with their stamps: usually its own.
 
+        Parameters
+        ----------
+        data
+            The packet, Annex B.
+        stamp_ns
+            When its picture was taken.
+        is_wanted
+            Whether that picture is of use; one that is not, and that no other needs, is not
+            decoded.
+
         Raises
         ------
+        NoKeyFrameError
+            If it is left out, as those before it are missing.
         FrameError
-            If it is left out, or cannot be decoded.
+            If it cannot be decoded.
 
         """
         if self.waits:
             if not is_key(data, self.codec):
-                raise FrameError('packet of a video without the ones before it')
+                raise NoKeyFrameError('packet of a video without the ones before it')
             if self._number:
                 self._context = self._new_context()
                 self._stamps.clear()
@@ -135,6 +152,7 @@ class PacketDecoder:
         self._number += 1
         packet.pts = packet.dts = self._number
         self._stamps[self._number] = stamp_ns
+        self._context.skip_frame = 'DEFAULT' if is_wanted else 'NONREF'
         try:
             pictures = self._context.decode(packet)
         except (FFmpegError, OSError) as error:

@@ -24,13 +24,14 @@ import numpy as np
 from vts_ros.errors import BagError, FrameError, VlmError
 from vts_ros.pipeline.frames import decode_image, Frame, FrameBuffer
 from vts_ros.pipeline.report import FrameRef, SceneReport
-from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
+from vts_ros.tools.annotated_bag import write_annotated_bag
 from vts_ros.tools.answer_video import AnswerVideo
 from vts_ros.tools.bag_frames import count_broken, read_frames, REASON, until_damage
 from vts_ros.tools.bags import is_video_file
 from vts_ros.tools.contact_sheet import contact_sheet, interesting
 from vts_ros.tools.overlay_picture import overlay
 from vts_ros.tools.pictures import encode, Picture, seconds
+from vts_ros.tools.recorded_answers import Answered
 from vts_ros.tools.report_page import report_page
 from vts_ros.tools.timeline import draw_timeline
 from vts_ros.tools.videos import read_video
@@ -73,6 +74,8 @@ COUNTER_TEXTS = {
     'not_understood': 'topics that are neither of ROS 2 nor pictures of Foxglove (left out)',
     'overtaken': 'answers that the node would not have given, as a newer window came first (left '
                  'out of the annotated bag)',
+    'retracted': 'times that the node would have taken its answer back, as none followed it for '
+                 '10 s (so it is in the annotated bag)',
     'late': 'frames older than the one before (left out)',
     'gap': 'times that no picture came for long (the window started anew)',
     'unmatched': 'frames too far in time from those of the other cameras (left out)',
