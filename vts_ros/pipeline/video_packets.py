@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.compressed_images import MAX_PIXELS
+from vts_ros.pipeline.h264_numbers import PictureNumbers, UNIT
 from vts_ros.rgb import check_rgb
 
 #: What messages call a codec, by what FFmpeg calls it; with the names of encoders.
 CODECS = {'h264': re.compile(r'h\.?264|x264|avc', re.IGNORECASE),
           'hevc': re.compile(r'h\.?265|x265|hevc', re.IGNORECASE)}
-#: Units of a stream begin behind this.
-_BEGIN = re.compile(rb'\x00\x00\x01(.)', re.DOTALL)
 #: Kinds of units that nothing before is needed for.
 _KEY_UNITS = {'h264': {5}, 'hevc': set(range(16, 22))}
 #: So many packets without any picture are a stream that waits for nothing.
@@ -77,7 +76,7 @@ def codec_of(name: str) -> str | None:
 
 def is_key(data: bytes, codec: str) -> bool:
     """Return whether a packet can be decoded without those before it."""
-    for match in _BEGIN.finditer(data):
+    for match in UNIT.finditer(data):
         unit = match[1][0]
         if (unit & 0x1f if codec == 'h264' else unit >> 1 & 0x3f) in _KEY_UNITS[codec]:
             return True
@@ -111,6 +110,7 @@ class PacketDecoder:
         self.codec = codec
         self.waits = True
         self._context = self._new_context()
+        self._numbers = PictureNumbers() if codec == 'h264' else None
         self._stamps: dict[int, int] = {}
         self._number = 0
 
@@ -141,6 +141,8 @@ class PacketDecoder:
             If it cannot be decoded.
 
         """
+        if self._numbers and self._numbers.lacks_one(data):
+            self.waits = True
         if self.waits:
             if not is_key(data, self.codec):
                 raise NoKeyFrameError('packet of a video without the ones before it')
