@@ -103,6 +103,12 @@ def environment(place: Path) -> dict[str, str]:
             for name, path in added.items()}
 
 
+def without(added: dict[str, str], path: str) -> str:
+    """Return a PYTHONPATH on which the interfaces are not."""
+    ours = added['PYTHONPATH'].split(os.pathsep)[0]
+    return os.pathsep.join(one for one in path.split(os.pathsep) if one != ours)
+
+
 def use_here(place: Path) -> None:
     """Make the interfaces importable in this process."""
     found = environment(place)

@@ -15,12 +15,14 @@ pytest.importorskip('rclpy')
 from bag_maker import START_NS, STEP_NS, times
 from car import Car, parameters
 from conftest import Ros
+from interface_builder import without
 from test_live import events
 from test_live_topics import open_page
 from test_video_topics import FFMPEG, FOXGLOVE, GAP, TOPICS, video_bag
 from video_maker import packets
 
-from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
+from vts_ros.nodes.video_decoding import Packet, PacketQueue
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, TRANSPORTS
 from vts_ros.tools.camera_topics import node_inputs
 
 #: The first build of the messages takes minutes on a busy machine.
@@ -101,3 +103,31 @@ def test_the_live_page_shows_the_topic_of_a_video(
     live.interrupt(signal.SIGINT)
     assert live.wait(60.0) == 0, live.output
     assert 'Traceback' not in live.output
+
+
+def test_packets_that_come_too_fast_make_room() -> None:
+    """All at once, as the next that can be decoded is a whole picture anyway."""
+    queue = PacketQueue(most=3)
+    packets = [Packet(bytes([number]), number, 'h264') for number in range(5)]
+    assert [queue.put(packet) for packet in packets] == [0, 0, 0, 3, 0]
+    assert queue.get() == packets[3]._replace(follows_loss=True)
+    assert queue.get() == packets[4]
+    queue.put(packets[0])
+    queue.close()
+    assert queue.get() is None
+
+
+@pytest.mark.parametrize(('kind', 'package'), [
+    ('ffmpeg', 'ffmpeg-image-transport-msgs'), ('foxglove', 'foxglove-msgs')])
+def test_what_is_missing_for_a_video_is_one_line(
+        own_ros: Ros, built: dict[str, str], kind: str, package: str) -> None:
+    """Of a transport that was asked for; `auto` goes on without."""
+    if not built:
+        pytest.skip('the packages are installed here')
+    own_ros.env['PYTHONPATH'] = without(built, own_ros.env.get('PYTHONPATH', ''))
+    process = own_ros.start('vts_ros.nodes.overlay_node', *parameters((
+        'cameras:=[front]', f'image_transport:={kind}')))
+    assert process.wait(300.0) == 1
+    assert process.output.strip().splitlines()[-1] == (
+        f'vts_overlay: image_transport is {kind}: {TRANSPORTS[kind].msgtype} needs apt install '
+        f'ros-$ROS_DISTRO-{package}')

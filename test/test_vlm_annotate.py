@@ -14,7 +14,7 @@ from vlm_maker import make, names
 
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
-from vts_ros.tools.annotate import ANSWERS, PAGE
+from vts_ros.tools.answer_files import ANSWERS, PAGE
 from vts_ros.tools.cli.command_line import app
 
 pytestmark = pytest.mark.slow

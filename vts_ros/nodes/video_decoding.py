@@ -41,7 +41,7 @@ class PacketQueue:
         self._most = most
         self._waiting: deque[Packet] = deque()
         self._condition = threading.Condition()
-        self._is_closed = False
+        self.is_closed = False
 
     def put(self, packet: Packet) -> int:
         """Add a packet; return how many made room for it, as decoding is too slow."""
@@ -57,14 +57,14 @@ class PacketQueue:
     def get(self) -> Packet | None:
         """Wait for the next packet; None when there is none any more."""
         with self._condition:
-            while not (self._waiting or self._is_closed):
+            while not (self._waiting or self.is_closed):
                 self._condition.wait()
-            return None if self._is_closed else self._waiting.popleft()
+            return None if self.is_closed else self._waiting.popleft()
 
     def close(self) -> None:
         """End what waits, and who waits."""
         with self._condition:
-            self._is_closed = True
+            self.is_closed = True
             self._condition.notify_all()
 
 
@@ -151,6 +151,8 @@ class VideoDecoding:
         return 'waiting' if isinstance(error, NoKeyFrameError) else 'broken'
 
     def _tell(self, tell: Callable[..., None], *what: object) -> None:
+        if self._queue.is_closed:
+            return
         self._done.append(lambda: tell(*what))
         self._guard.trigger()
 
