@@ -133,15 +133,39 @@ def test_after_a_lost_packet_no_picture_is_smeared(tmp_path: Path, stream: str) 
             np.testing.assert_array_equal(one.rgb(), whole[one.stamp_ns])
 
 
-def test_gaps_that_are_meant_are_none() -> None:
-    """A stream of several layers says that numbers may be missing; noise says nothing."""
-    data = packets(6, gap=GAP)
+def unit(kind: int, bits: str) -> bytes:
+    """Return a unit of H.264."""
+    bits += '1' + '0' * (-len(bits) % 8)
+    bits = bits[:len(bits) // 8 * 8]
+    return b'\x00\x00\x01' + bytes([kind]) + int(bits, 2).to_bytes(len(bits) // 8, 'big')
+
+
+@pytest.mark.parametrize('has_gaps', [False, True])
+def test_gaps_that_are_meant_are_none(has_gaps: bool) -> None:
+    """A stream of several layers says that numbers may be missing."""
+    # Baseline, numbers of four bits, and whether some are missing on purpose.
+    parameters = unit(0x67, f'{0x42001e:024b}' + '1' + '1' + '011' + '010' + f'{has_gaps:d}')
+
+    def picture_of(number: int, kind: int = 0x41) -> bytes:
+        return unit(kind, '1' + '1' + '1' + f'{number:04b}' + '0' * 16)
+
     numbers = PictureNumbers()
-    assert [numbers.lacks_one(data[number]) for number in (0, 1, 3, 4)] == [
-        False, False, True, False]
+    assert not numbers.lacks_one(parameters + picture_of(0, 0x65))
+    # The second field of a picture has its number; after 15 comes 0; one that none refers to
+    # (0x01) does not count on.
+    for number in (1, 1, 2, *range(3, 16), 0, 1):
+        assert not numbers.lacks_one(picture_of(number)), number
+    assert not numbers.lacks_one(picture_of(2, 0x01))
+    assert not numbers.lacks_one(picture_of(2))
+    assert numbers.lacks_one(picture_of(4)) != has_gaps
+
+
+def test_numbers_of_what_is_no_stream_are_not_missed() -> None:
     random = np.random.default_rng(0)
+    numbers = PictureNumbers()
     for _ in range(2000):
-        numbers.lacks_one(b'\x00\x00\x01' + random.choice([b'\x67', b'\x41']) + random.bytes(40))
+        numbers.lacks_one(b'\x00\x00\x01' + bytes([random.choice([0x67, 0x41, 0x65])])
+                          + random.bytes(int(random.integers(0, 40))))
 
 
 def test_a_loss_that_is_known_waits_for_a_whole_picture() -> None:
