@@ -478,13 +478,13 @@ def test_answers_are_put_where_the_node_would_have_given_them(tmp_path: Path) ->
 
 
 def test_an_answer_that_none_follows_is_taken_back(tmp_path: Path) -> None:
-    """On every topic, after as long as in the node; not where the recording has ended by then."""
-    source, stamps = drive(tmp_path / 'bag', 140), times(140)
+    """On every topic, after as long as in the node, whether another comes later or none."""
+    source, stamps = drive(tmp_path / 'bag', 200), times(200)
     told = [answered(tmp_path, report(stamps[i], 0.0)) for i in (0, 40, 60, 130)]
     counters: Counter[str] = Counter()
     assert write_annotated_bag(source, tmp_path / 'out', told, counters=counters) == 4
-    # 8 s and 4 s pass between the first three, then 14 s, and 1.8 s to the end.
-    assert counters['retracted'] == 1
+    # 8 s and 4 s pass between the first three, then 14 s, and 13.8 s to the end.
+    assert counters['retracted'] == 2
     after_ns = stamps[60] + 10 * 10**9
     found: dict[str, list[tuple[int, Any]]] = {}
     order = []
@@ -495,7 +495,8 @@ def test_an_answer_that_none_follows_is_taken_back(tmp_path: Path) -> None:
                 (at, reader.deserialize(data, one.msgtype)))
     assert order == sorted(order)
     topics = ('risk', 'scene_description', 'markers', 'detections', 'annotations', 'scene')
-    expected = [stamps[0], stamps[40], stamps[60], after_ns, stamps[130]]
+    expected = [stamps[0], stamps[40], stamps[60], after_ns, stamps[130],
+                stamps[130] + 10 * 10**9]
     assert {topic: [at for at, _ in found[topic]] for topic in topics} == dict.fromkeys(
         topics, expected)
     assert len(found['report']) == 4
@@ -506,6 +507,13 @@ def test_an_answer_that_none_follows_is_taken_back(tmp_path: Path) -> None:
     assert [marker.action for marker in markers.markers] == [3]
     assert len(detections.detections) == len(drawn.points) == len(drawn.texts) == 0
     assert (scene.risk, scene.explanation) == (4, 'no answer for 10.0 s')
+
+
+def test_the_last_answer_stands_where_the_recording_ends_before(tmp_path: Path) -> None:
+    source, counters = drive(tmp_path / 'bag', 40), Counter[str]()
+    write_annotated_bag(source, tmp_path / 'out', [answered(tmp_path, report(START_NS, 0.0))],
+                        counters=counters)
+    assert counters['retracted'] == 0
 
 
 def test_real_bags_are_read() -> None:

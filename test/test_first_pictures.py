@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from test_bags import report
 
-from vts_ros.lab.first_pictures import annotate, FAMILY, picture_of_bag, SEED
+from vts_ros.lab.first_pictures import annotate, FAMILY, FRAMES, picture_of_bag, SEED
 from vts_ros.lab.scenes.clips import make_scene, write_bag
 from vts_ros.pipeline import report_messages as messages
 from vts_ros.pipeline.report import RISK_COLOURS
@@ -55,7 +55,7 @@ def test_annotations_are_drawn_where_they_say() -> None:
 def test_a_bag_is_annotated_for_viewers_with_one_command(tmp_path: Path) -> None:
     """All that the layouts show is there, and the box stands in the picture that it is about."""
     bag, out = tmp_path / 'my_drive', tmp_path / 'out'
-    write_bag(bag, make_scene(SEED, FAMILY, frames=10), 480, 270)
+    write_bag(bag, make_scene(SEED, FAMILY, frames=FRAMES), 480, 270)
     annotate('--bag', bag, out)
     with Bag(out / ANNOTATED_BAG) as opened:
         there = {one.topic: one.msgtype for one in opened.connections if one.msgcount}

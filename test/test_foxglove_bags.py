@@ -37,7 +37,8 @@ from foxglove_schemas_protobuf.RawImage_pb2 import RawImage
 from mcap_protobuf.writer import Writer as ProtobufWriter
 
 TOPIC = '/camera/front'
-SCHEMAS = {COMPRESSED_IMAGE: CompressedImage, COMPRESSED_VIDEO: CompressedVideo, IMAGE: RawImage}
+SCHEMAS: dict[str, Any] = {
+    COMPRESSED_IMAGE: CompressedImage, COMPRESSED_VIDEO: CompressedVideo, IMAGE: RawImage}
 COUNT = 6
 
 
@@ -148,7 +149,8 @@ def test_the_annotated_bag_has_them_as_messages_of_ros(tmp_path: Path) -> None:
     told = [answered(tmp_path, report(START_NS + 3 * STEP_NS))]
     assert write_annotated_bag(file, tmp_path / 'out', told) == 1
     with AnyReader([tmp_path / 'out']) as reader:
-        found = [reader.deserialize(data, one.msgtype) for one, _, data in reader.messages()
-                 if one.topic == TOPIC]
+        found: list[Any] = [
+            reader.deserialize(data, one.msgtype) for one, _, data in reader.messages()
+            if one.topic == TOPIC]
     assert [one.data.tobytes() for one in found] == [jpeg(picture(n)) for n in range(COUNT)]
     assert found[3].header.frame_id == 'front_optical_frame'

@@ -31,7 +31,8 @@ from vts_ros.tools.pictures import encode, Picture
 from vts_ros.tools.videos import read_video
 from vts_ros.vlm.answers import RISK_LEVELS
 
-SEED, FAMILY, FRAMES = 3, 'pedestrian crossing', 20
+#: It ends with a hazard: the answer about the newest window is in every annotated bag.
+SEED, FAMILY, FRAMES = 4, 'pedestrian crossing', 10
 NODE = '/vts_node'
 #: Names in the docs.
 OF_VIDEO, OF_BAG = 'annotated_video.jpg', 'annotations.jpg'
@@ -99,7 +100,7 @@ def as_yaml(message: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a message as dictionaries, of rosbags or of rclpy."""
-    of_rclpy = getattr(value, 'get_fields_and_field_types', dict)()
+    of_rclpy: dict[str, str] = getattr(value, 'get_fields_and_field_types', dict)()
     fields = [name for name in getattr(value, '__dataclass_fields__', of_rclpy)
               if not name.startswith('__')]
     if fields:

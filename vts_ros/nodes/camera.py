@@ -106,8 +106,8 @@ class Camera:
                  converters: Mapping[str, Convert] = NO_CONVERTERS,
                  is_wanted: IsWanted = lambda camera, stamp_ns: True) -> None:
         given, namespace = namespace.removesuffix('/'), camera_namespace(namespace)
-        topics = {name: '/'.join(filter(None, (namespace, one.topic)))
-                  for name, one in TRANSPORTS.items()}
+        topics = {name: '/'.join(filter(None, (namespace, sent.topic)))
+                  for name, sent in TRANSPORTS.items()}
         # A topic that is named comes first, but image_raw, which stands for all transports.
         self._topics = list(dict.fromkeys(filter(None, (
             '' if given == topics['raw'] else given, *topics.values()))))
@@ -187,7 +187,7 @@ class Camera:
 
     def _published(self, topic: str) -> tuple[str, str] | None:
         """Return a topic with its type, None unless it is published and can be heard here."""
-        kinds = {one.topic_type for one in self._node.get_publishers_info_by_topic(
+        kinds = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(
             self._node.resolve_topic_name(topic))}
         msgtype = next((kind for kind in PICTURE_TYPES if kind in kinds), None)
         if msgtype is None:

@@ -126,7 +126,7 @@ def node_inputs(bag: str | Path, transport: str = 'auto') -> NodeInputs:
     # Not `auto`, which subscribes once somebody publishes: that is when the replay has begun, and
     # nobody could wait for the node before. Compressed pictures also arrive more surely.
     there = {camera.msgtype for camera in found}
-    name, used = next((name, one) for name, one in TRANSPORTS.items() if one.msgtype in there)
+    name, used = next((name, sent) for name, sent in TRANSPORTS.items() if sent.msgtype in there)
     topics = {camera_name(camera.topic): camera.topic for camera in found
               if camera.msgtype == used.msgtype}
     if left_out := [camera.topic for camera in found if camera.topic not in topics.values()]:
@@ -184,9 +184,10 @@ def require_cameras(bag: Bag, topics: Sequence[str] | None = None, msgtype: str 
 
 
 def _one_of_each(cameras: Sequence[CameraTopic]) -> dict[str, CameraTopic]:
-    """Return one topic of those that are of one camera by their names: raw, compressed, rectified.
+    """
+    Return the best topic of each camera by names: raw, compressed and rectified are one camera.
 
-    The one that is cheaper to read is taken; as it was recorded comes before rectified.
+    What is cheaper to read is better; as it was recorded comes before rectified.
     """
     best: dict[str, CameraTopic] = {}
     for camera in sorted(cameras, key=lambda camera: (
@@ -208,10 +209,11 @@ def _made_of_others(bag: Bag, cameras: Sequence[CameraTopic], frame_ids: Mapping
     infos = {camera.topic: _calibration(bag, camera.topic) for camera in cameras}
     for camera in cameras:
         frame_id, info = frame_ids.get(camera.topic, ''), infos[camera.topic]
-        origins = [one.topic for one in cameras
-                   if one != camera and frame_id and frame_ids.get(one.topic) == frame_id
-                   and infos[one.topic].topic and (
-                       not info.topic or infos[one.topic].has_distortion > info.has_distortion)]
+        origins = [
+            other.topic for other in cameras
+            if other != camera and frame_id and frame_ids.get(other.topic) == frame_id
+            and infos[other.topic].topic and (
+                not info.topic or infos[other.topic].has_distortion > info.has_distortion)]
         if origins:
             stamps = _stamps(bag, camera.topic)
             if any(stamps & _stamps(bag, origin) for origin in origins):
@@ -222,8 +224,8 @@ def _made_of_others(bag: Bag, cameras: Sequence[CameraTopic], frame_ids: Mapping
 def _calibration(bag: Bag, topic: str) -> _Calibration:
     """Return what the camera_info says that image_transport puts beside the topic of a picture."""
     beside = f'{_TRANSPORT.sub("", topic).rpartition("/")[0]}/camera_info'
-    if any(one.topic == beside and one.msgtype == CAMERA_INFO and one.msgcount
-           for one in bag.connections):
+    if any(found.topic == beside and found.msgtype == CAMERA_INFO and found.msgcount
+           for found in bag.connections):
         for message in _messages(bag, beside):
             return _Calibration(beside, bool(np.any(message.d)))
     return _Calibration()
