@@ -135,8 +135,8 @@ def test_an_integrator_reads_the_detections_by_their_name_alone(
     car.until(lambda: got)
     printed = yaml.safe_load(as_yaml(got[-1]))
     page = (ROOT / 'docs' / 'ros.md').read_text()
-    shown = yaml.safe_load(page.split(f'ros2 topic echo {topic}\n')[1].split('```')[0]
-                           .replace('\n    ', '\n'))
+    block = page.split(f'ros2 topic echo {topic}\n')[1].split('```yaml\n')[1].split('```')[0]
+    shown = yaml.safe_load(block)
     assert outline(printed) == outline(shown)
     assert printed['header']['frame_id'] == 'front_optical'
 
