@@ -45,8 +45,9 @@ demo: $(READY)  ## Describe a drive and write an annotated video; DEMO_BAG=<fold
 parameters: $(READY)  ## Write config/vts.yaml and docs/parameters.md from the table of parameters
 	@$(BIN)/python -m vts_ros.nodes.parameter_pages
 
-picture: $(READY)  ## Make docs/overlay.jpg again: the demo with the overlay node, and one of its pictures
+picture: $(READY)  ## Make pictures of the docs again: the overlay node in the demo, an annotated video and bag
 	@$(BIN)/python -m vts_ros.lab.demo --picture docs/overlay.jpg
+	@$(BIN)/python -m vts_ros.lab.first_pictures docs
 
 lint: style types  ## Check style and types
 

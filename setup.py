@@ -10,8 +10,8 @@ from setuptools import find_packages, setup
 PACKAGE = 'vts_ros'
 VIDEO = ['av']
 #: With what people try first on their own recordings: one extra, whatever they recorded.
-TOOLS = [*VIDEO, 'jinja2', 'matplotlib', 'mcap', 'rich', 'rosbags', 'rosbags-image', 'starlette',
-         'typer', 'uvicorn', 'websockets']
+TOOLS = [*VIDEO, 'jinja2', 'matplotlib', 'mcap', 'mcap-protobuf-support', 'rich', 'rosbags',
+         'rosbags-image', 'starlette', 'typer', 'uvicorn', 'websockets']
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -96,6 +96,7 @@ setup(
         'test': [
             'catkin-pkg',
             'colcon-common-extensions',
+            'foxglove-schemas-protobuf',
             'hypothesis',
             'llguidance',
             'mypy',

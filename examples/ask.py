@@ -6,7 +6,7 @@ from collections import deque
 import sys
 
 from vts_ros.pipeline import Pipeline
-from vts_ros.tools.bags import read_windows
+from vts_ros.tools.bag_frames import read_windows
 
 bag, question = sys.argv[1:]
 window = deque(read_windows(bag), maxlen=1).pop()

@@ -5,7 +5,7 @@
 import sys
 
 from vts_ros.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.bags import read_windows
+from vts_ros.tools.bag_frames import read_windows
 
 pipeline = Pipeline.load(PipelineConfig(keep_ratio=0.6))
 for window in read_windows(sys.argv[1]):

@@ -19,12 +19,14 @@ from launch.actions import (
 from launch_ros.actions import SetRemap
 
 SHARE = Path(get_package_share_directory('vts_ros'))
+#: What image_transport appends to the topic of a camera.
+TRANSPORTS = ('compressed', 'foxglove', 'ffmpeg')
 #: Arguments that are handed on as they are.
 HANDED_ON = {
     'model': 'Checkpoint; empty: as in params_file',
     'keep_ratio': 'Share of the visual tokens that is kept of all cameras together, 0 to 1; '
                   'empty: as in params_file',
-    'image_transport': 'auto, compressed or raw; empty: as in params_file',
+    'image_transport': 'auto, compressed, raw, foxglove or ffmpeg; empty: as in params_file',
     'language': 'Language of the answers; empty: as in params_file',
     'prompts': 'Prompt file of your own; empty: as in params_file',
     'namespace': 'Namespace of the nodes; empty: none',
@@ -57,10 +59,13 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     cameras = cameras_of(value['topics'])
     remaps = []
     for name, topic in cameras.items():
-        # `auto` looks for both; the driver may offer one of them only.
-        raw = topic.removesuffix('/compressed')
+        # `auto` looks for all of them; the driver may offer one of them only.
+        raw = topic
+        for transport in TRANSPORTS:
+            raw = raw.removesuffix(f'/{transport}')
         remaps += [SetRemap(f'{name}/image_raw', raw),
-                   SetRemap(f'{name}/image_raw/compressed', f'{raw}/compressed')]
+                   *(SetRemap(f'{name}/image_raw/{transport}', f'{raw}/{transport}')
+                     for transport in TRANSPORTS)]
     nodes = IncludeLaunchDescription(str(SHARE / 'launch' / 'vts.launch.py'), launch_arguments={
         'cameras': ','.join(cameras),
         **{name: value[name] for name in (
@@ -74,7 +79,7 @@ def generate_launch_description() -> LaunchDescription:
     """Return arguments and nodes."""
     return LaunchDescription([
         DeclareLaunchArgument('topics', description='Cameras as name=topic, separated by commas; '
-                              'raw or compressed is found out'),
+                              'raw, compressed or a video is found out'),
         *(DeclareLaunchArgument(name, default_value='', description=text)
           for name, text in HANDED_ON.items()),
         DeclareLaunchArgument('params_file', default_value=str(SHARE / 'config' / 'vts.yaml'),

@@ -15,7 +15,7 @@ CONFIG = Path(get_package_share_directory('vts_ros'), 'config')
 #: Arguments that set a parameter; where one is left empty, the parameter file decides.
 PARAMETERS = {
     'cameras': ('cameras', 'Namespaces of the cameras, separated by commas: front,rear'),
-    'image_transport': ('image_transport', 'auto, compressed or raw'),
+    'image_transport': ('image_transport', 'auto, compressed, raw, foxglove or ffmpeg'),
     'model': ('vlm.model', 'Checkpoint: shipped name, directory, or hub id in the local cache'),
     'keep_ratio': ('sparsify.keep_ratio', 'Share of the visual tokens that is kept, 0 to 1'),
     'language': ('vlm.language', 'Language of the answers'),

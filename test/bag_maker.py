@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from vts_ros.tools.bags import COMPRESSED_IMAGE, IMAGE, TYPESTORE
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
+from vts_ros.tools.bag_types import TYPESTORE
 
 COMPRESSED_TOPIC = '/camera/front/image_raw/compressed'
 RAW_TOPIC = '/camera/front/image_raw'

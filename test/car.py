@@ -29,8 +29,8 @@ from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from vts_ros.nodes.conversions import to_ns, to_stamp
-from vts_ros.pipeline.pipeline_health import HARDWARE_ID
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.pipeline.report_messages import HARDWARE_ID
 
 STEP_NS = 200_000_000
 #: Between the pictures of two tests.

@@ -162,6 +162,27 @@ def own_ros() -> Iterator[Ros]:
 
 
 @pytest.fixture(scope='session')
+def built() -> dict[str, str]:
+    """Return the environment of a process that finds the messages of others; they are here, too.
+
+    The first build takes minutes on a busy machine, and later ones none.
+    """
+    from interface_builder import CannotBuildError, environment, prefix, use_here
+
+    try:
+        place = prefix()
+    except CannotBuildError as reason:
+        # Where they must be there, as in continuous integration, that is no way out.
+        if 'VTS_REQUIRE_INTERFACES' in os.environ:
+            raise
+        pytest.skip(str(reason))
+    if place is None:
+        return {}
+    use_here(place)
+    return environment(place)
+
+
+@pytest.fixture(scope='session')
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the shipped checkpoint, or one of its kind that is not trained."""
     if (ROOT / 'models' / 'embedded').is_dir():

@@ -5,8 +5,8 @@ Builds vts_interfaces, and the messages of others that the node can publish, wit
 
 ``python test/interface_builder.py`` prints where they are. It takes a compiler, CMake, and some
 90 wheels in an environment of their own; both are made once, and kept below ``~/.cache``.
-vision_msgs and foxglove_msgs are not among the wheels: what is built has their names and the
-messages of ``vts_ros/tools/message_definitions.py``.
+vision_msgs, foxglove_msgs and ffmpeg_image_transport_msgs are not among the wheels: what is built
+has their names and the messages of ``vts_ros/tools/message_definitions.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vts_ros.tools.message_definitions import DEFINITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEELS = ROOT / 'test' / 'data' / 'rosidl_wheels.txt'
-PACKAGES = ('vision_msgs', 'foxglove_msgs', 'vts_interfaces')
+PACKAGES = ('vision_msgs', 'foxglove_msgs', 'ffmpeg_image_transport_msgs', 'vts_interfaces')
 LIMIT_SEC = 1500
 
 PACKAGE_XML = """<?xml version="1.0"?>
@@ -101,6 +101,12 @@ def environment(place: Path) -> dict[str, str]:
         'LD_LIBRARY_PATH': place / 'lib', 'AMENT_PREFIX_PATH': place}
     return {name: os.pathsep.join(filter(None, (str(path), os.environ.get(name, ''))))
             for name, path in added.items()}
+
+
+def without(added: dict[str, str], path: str) -> str:
+    """Return a PYTHONPATH on which the interfaces are not."""
+    ours = added['PYTHONPATH'].split(os.pathsep)[0]
+    return os.pathsep.join(one for one in path.split(os.pathsep) if one != ours)
 
 
 def use_here(place: Path) -> None:

@@ -13,7 +13,7 @@ from rosbags.interfaces import Nodetype
 import yaml
 
 from vts_ros.pipeline import report_messages as messages
-from vts_ros.tools.bags import COMPRESSED_IMAGE
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.tools.message_definitions import typestore
 
 #: Types of what panels show, by their kind; what has a path of fields may be of any type.

@@ -39,24 +39,27 @@ from video_maker import write_video
 from vts_ros.errors import BagError
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.frames import decode_image, Frame
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import FrameRef, KeyFrame, RISK_COLOURS, SceneReport
 from vts_ros.tools import overlay_picture, picture_fonts, pictures
-from vts_ros.tools.annotate import (
-    annotate,
+from vts_ros.tools.annotate import annotate
+from vts_ros.tools.answer_files import (
     ANNOTATED_BAG,
     AnnotateError,
     ANSWERS,
     PAGE,
-    Pair,
     SHEET,
     TIMELINE,
     VIDEO,
     write_outputs,
 )
 from vts_ros.tools.answer_video import VIDEO_FPS
-from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, read_frames, TYPESTORE
+from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.bag_types import TYPESTORE
+from vts_ros.tools.bags import Bag
 from vts_ros.tools.contact_sheet import contact_sheet, interesting
+from vts_ros.tools.described_frames import Pair
 from vts_ros.tools.overlay_picture import (
     BAND_HEIGHT,
     FOOTER_HEIGHT,

@@ -21,16 +21,11 @@ from test_annotate import answer, Page, pairs
 from test_served import load, Server, server  # noqa: F401
 
 from vts_ros.errors import VlmError
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.tools.annotate import (
-    annotate,
-    ANNOTATED_BAG,
-    AnnotateError,
-    ANSWERS,
-    PAGE,
-    write_outputs,
-)
-from vts_ros.tools.bags import COMPRESSED_IMAGE, IMAGE, TYPESTORE
+from vts_ros.tools.annotate import annotate
+from vts_ros.tools.answer_files import ANNOTATED_BAG, AnnotateError, ANSWERS, PAGE, write_outputs
+from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.cli.terminal import results
 
 pytestmark = pytest.mark.slow

@@ -37,20 +37,17 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vts_ros.errors import BagError
 from vts_ros.pipeline import report_messages as messages
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.report_messages import NUMBERS
 from vts_ros.tools import foxglove_layout as layout_file
-from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
-from vts_ros.tools.bags import (
-    Bag,
-    camera_topics,
-    COMPRESSED_IMAGE,
-    IMAGE,
-    node_inputs,
-    read_frames,
-    TYPESTORE,
-)
+from vts_ros.tools.annotated_bag import write_annotated_bag
+from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.bag_types import TYPESTORE
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import camera_topics, node_inputs
 from vts_ros.tools.message_definitions import make_message, serialise, typestore
+from vts_ros.tools.recorded_answers import Answered
 from vts_ros.vlm.answers import Answer
 
 
@@ -163,7 +160,7 @@ def test_node_hears_the_cameras_of_one_kind(
     assert node_inputs(bag) == expected
     left_out = [topic for topic in topics if topic not in expected[2].values()]
     assert [record.getMessage().split(': ', 1)[1] for record in caplog.records] == [
-        f'the node hears the compressed pictures only, not {topic} (vts annotate takes both)'
+        f'the node hears the compressed pictures only, not {topic} (vts annotate takes all)'
         for topic in left_out]
 
 
@@ -495,6 +492,45 @@ def test_answers_are_put_where_the_node_would_have_given_them(tmp_path: Path) ->
     after_ms = [900, 1200, 1300, 4000, 4010]
     assert found == [(START_NS + ms * 10**6, stamps[i])
                      for ms, i in zip(after_ms, (0, 4, 5, 10, 11), strict=True)]
+
+
+def test_an_answer_that_none_follows_is_taken_back(tmp_path: Path) -> None:
+    """On every topic, after as long as in the node, whether another comes later or none."""
+    source, stamps = drive(tmp_path / 'bag', 200), times(200)
+    told = [answered(tmp_path, report(stamps[i], 0.0)) for i in (0, 40, 60, 130)]
+    counters: Counter[str] = Counter()
+    assert write_annotated_bag(source, tmp_path / 'out', told, counters=counters) == 4
+    # 8 s and 4 s pass between the first three, then 14 s, and 13.8 s to the end.
+    assert counters['retracted'] == 2
+    after_ns = stamps[60] + 10 * 10**9
+    found: dict[str, list[tuple[int, Any]]] = {}
+    order = []
+    with AnyReader([tmp_path / 'out']) as reader:
+        for one, at, data in reader.messages():
+            order.append(at)
+            found.setdefault(one.topic.removeprefix('/vts_node/'), []).append(
+                (at, reader.deserialize(data, one.msgtype)))
+    assert order == sorted(order)
+    topics = ('risk', 'scene_description', 'markers', 'detections', 'annotations', 'scene')
+    expected = [stamps[0], stamps[40], stamps[60], after_ns, stamps[130],
+                stamps[130] + 10 * 10**9]
+    assert {topic: [at for at, _ in found[topic]] for topic in topics} == dict.fromkeys(
+        topics, expected)
+    assert len(found['report']) == 4
+    risk, text, markers, detections, drawn, scene = (found[topic][3][1] for topic in topics)
+    assert (risk.status[0].level, risk.status[0].message) == (3, 'no answer for 10.0 s')
+    assert risk.header.stamp.sec * 10**9 + risk.header.stamp.nanosec == after_ns
+    assert text.data == ''
+    assert [marker.action for marker in markers.markers] == [3]
+    assert len(detections.detections) == len(drawn.points) == len(drawn.texts) == 0
+    assert (scene.risk, scene.explanation) == (4, 'no answer for 10.0 s')
+
+
+def test_the_last_answer_stands_where_the_recording_ends_before(tmp_path: Path) -> None:
+    source, counters = drive(tmp_path / 'bag', 40), Counter[str]()
+    write_annotated_bag(source, tmp_path / 'out', [answered(tmp_path, report(START_NS, 0.0))],
+                        counters=counters)
+    assert counters['retracted'] == 0
 
 
 def test_real_bags_are_read() -> None:

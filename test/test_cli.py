@@ -19,7 +19,7 @@ from vts_ros import __version__
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
-from vts_ros.tools.annotate import ANSWERS, PAGE
+from vts_ros.tools.answer_files import ANSWERS, PAGE
 from vts_ros.tools.cli.command_line import run
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from test_engines import WITHOUT_GPU
 from vts_ros.engines import EngineError
 from vts_ros.engines.engine_cache import EngineCache
 from vts_ros.lab.evaluation.engine_precision import compare
-from vts_ros.tools.bags import read_windows
+from vts_ros.tools.bag_frames import read_windows
 
 # Each test starts processes, which import PyTorch.
 pytestmark = pytest.mark.slow

@@ -17,13 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vts_ros.errors import FrameError
-from vts_ros.nodes.conversions import (
-    make_message,
-    to_frame,
-    to_ns,
-    to_stamp,
-    to_unknown_risk,
-)
+from vts_ros.nodes.conversions import make_message, to_frame, to_ns, to_stamp
 from vts_ros.pipeline import report_messages
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.vlm.answers import Answer, RiskLevel, UNKNOWN_ACTION
@@ -120,7 +114,8 @@ def test_the_risk_names_every_camera_that_it_may_be_seen_by() -> None:
 
 
 def test_a_risk_that_no_longer_holds_is_stale_with_the_reason() -> None:
-    message = to_unknown_risk('no picture', 'vts_node: risk', 'vts_ros', STAMP_NS)
+    message = report_messages.unknown_risk(
+        make_message, 'no picture', 'vts_node: risk', STAMP_NS)
     status = message.status[0]
     assert (status.level, status.message) == (DiagnosticStatus.STALE, 'no picture')
     assert {value.key: value.value for value in status.values} == {

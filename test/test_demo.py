@@ -18,9 +18,10 @@ from vts_ros.lab.demo import _with_frames, find_hazards, Truth
 from vts_ros.lab.scenes.clips import make_scene, write_bag
 from vts_ros.lab.scenes.scene_truth import Actor
 from vts_ros.pipeline.frames import decode_image
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.report import FrameRef, KeyFrame, RISK_COLOURS, SceneReport
-from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, VIDEO
-from vts_ros.tools.bags import COMPRESSED_IMAGE, read_frames
+from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, VIDEO
+from vts_ros.tools.bag_frames import read_frames
 from vts_ros.vlm.answers import Answer
 
 pytest.importorskip('rclpy', reason='ROS 2 is not here')

@@ -17,8 +17,9 @@ import sys
 import time
 
 from conftest import ROOT
+import numpy as np
 import pytest
-from video_maker import write_video
+from video_maker import turn, write_video
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.timeout(2400),
@@ -53,8 +54,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a video as a camera in a car records it."""
-    return write_video(tmp_path_factory.mktemp('video') / 'my_dashcam.mp4', range(0, 4000, 100))
+    """Return a video as a phone records it: on its side, and not every picture in time."""
+    random = np.random.default_rng(0)
+    times_ms = [100 * number + int(random.integers(0, 40)) for number in range(40)]
+    return turn(write_video(tmp_path_factory.mktemp('video') / 'my_dashcam.mp4', times_ms), 1)
 
 
 def test_it_has_no_ros_and_no_engines(environment: Path) -> None:

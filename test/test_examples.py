@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 import pytest
 
 from vts_ros.lab.scenes.clips import balanced_scenes, write_bag
-from vts_ros.tools.bags import read_frames
+from vts_ros.tools.bag_frames import read_frames
 
 EXAMPLES = ROOT / 'examples'
 pytestmark = pytest.mark.slow

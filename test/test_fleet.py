@@ -41,9 +41,11 @@ from vts_ros.fleet.fleet_worker import FleetWorker, Job
 from vts_ros.fleet.sources import find_recordings, FleetError, Recording
 from vts_ros.fleet.stretches import WindowSettings
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.annotate import describe_frames
-from vts_ros.tools.bags import COMPRESSED_IMAGE, read_frames, TYPESTORE
+from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.bag_types import TYPESTORE
+from vts_ros.tools.described_frames import describe_frames
 
 ray = pytest.importorskip('ray')
 pytestmark = pytest.mark.slow

@@ -35,7 +35,7 @@ from vts_ros.fleet.signals import add_signals
 from vts_ros.fleet.sources import find_recordings, FleetError
 from vts_ros.pipeline.frames import decode_image, Frame
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
-from vts_ros.tools.bags import read_frames_from
+from vts_ros.tools.bag_frames import read_frames_from
 from vts_ros.vlm.answers import Answer, RiskLevel
 
 pytest.importorskip('duckdb')

@@ -31,10 +31,10 @@ from vts_ros.fleet.stretches import (
     WindowSettings,
 )
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
-from vts_ros.tools.annotate import Pair
-from vts_ros.tools.bags import COMPRESSED_IMAGE
+from vts_ros.tools.described_frames import Pair
 
 pytestmark = pytest.mark.slow
 

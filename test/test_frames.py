@@ -363,3 +363,32 @@ def test_a_window_is_told_once_when_it_is_complete() -> None:
     buffer = FrameBuffer(frames=2, interval_sec=0.4)
     told = [buffer.advance(_frame(tick / 10))[1] for tick in range(13)]
     assert [_stamps(window) for window in told if window] == [[0.0, 0.4], [0.4, 0.8], [0.8, 1.2]]
+
+
+def test_what_a_buffer_says_that_it_will_not_take_it_does_not_take() -> None:
+    """So pictures of a video can be left undecoded; in a steady stream most are."""
+    random = np.random.default_rng(0)
+    left_out = 0
+    for _ in range(200):
+        buffer = FrameBuffer(3, interval_sec=0.4, max_skew_sec=float(random.uniform(0, 0.2)))
+        seconds = 100.0
+        for _ in range(100):
+            # Steady, with jitter, and now and then a gap, a step back or the same again.
+            seconds += random.choice([0.05, 0.0, 30.0, -0.2, -40.0],
+                                     p=[0.9, 0.025, 0.025, 0.025, 0.025])
+            frame = _frame(seconds + float(random.uniform(-0.02, 0.02)))
+            may_take = buffer.may_take(frame.camera, frame.stamp_ns)
+            outcome = buffer.push(frame)
+            left_out += not may_take
+            assert may_take or outcome == 'thinned'
+    assert left_out > 200 * 100 * 0.5
+
+
+def test_with_several_cameras_any_frame_may_be_needed() -> None:
+    buffer = FrameBuffer(3, interval_sec=0.4)
+    for number in range(5):
+        buffer.push(_frame(0.05 * number))
+    assert not buffer.may_take('front', round(0.3 * SECOND))
+    assert buffer.may_take('rear', round(0.3 * SECOND))
+    buffer.push(_frame(0.3, 'rear'))
+    assert buffer.may_take('front', round(0.32 * SECOND))

@@ -28,7 +28,7 @@ from vts_ros.errors import BagError, FrameError, PromptError
 from vts_ros.pipeline.compressed_images import decode_image, MAX_PIXELS
 from vts_ros.pipeline.raw_images import raw_rgb
 from vts_ros.pipeline.report import SceneReport
-from vts_ros.tools.bags import read_frames
+from vts_ros.tools.bag_frames import read_frames
 from vts_ros.vlm.answers import parse
 from vts_ros.vlm.boxes import PictureSize
 from vts_ros.vlm.conventions import CONVENTIONS

@@ -23,7 +23,7 @@ from conftest import ROOT
 import pytest
 import yaml
 
-from vts_ros.tools.bags import COMPRESSED_IMAGE, IMAGE
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
 
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
@@ -267,9 +267,9 @@ def test_cameras_are_remapped_in_all_nodes() -> None:
                      topics='front=/cam0/image_raw,rear=/cam1/image/compressed')
     for process in started.values():
         assert process.remaps == {
-            'front/image_raw': '/cam0/image_raw',
-            'front/image_raw/compressed': '/cam0/image_raw/compressed',
-            'rear/image_raw': '/cam1/image', 'rear/image_raw/compressed': '/cam1/image/compressed'}
+            f'{name}/image_raw{transport}': f'{topic}{transport}'
+            for name, topic in (('front', '/cam0/image_raw'), ('rear', '/cam1/image'))
+            for transport in ('', '/compressed', '/foxglove', '/ffmpeg')}
 
 
 @pytest.mark.usefixtures('packages')

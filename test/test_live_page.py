@@ -25,7 +25,7 @@ from video_maker import write_video
 from vts_ros.lab.scenes.drive import make_drive
 from vts_ros.lab.scenes.ground_truth import window_truth
 from vts_ros.lab.scenes.renderer import Renderer
-from vts_ros.tools.bags import COMPRESSED_IMAGE
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.tools.live.live_hub import Hub
 
 sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')

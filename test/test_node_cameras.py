@@ -21,8 +21,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vts_ros.nodes.conversions import to_stamp
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.sparsify import token_budget
-from vts_ros.tools.bags import COMPRESSED_IMAGE
 
 pytestmark = pytest.mark.slow
 

@@ -50,9 +50,10 @@ from vts_ros.nodes.vehicle_state import VALID_SEC, VehicleState
 from vts_ros.nodes.vts_node import VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
-from vts_ros.tools.bags import COMPRESSED_IMAGE, TYPESTORE
+from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.vlm.answers import Answer
 from vts_ros.vlm.prompts import Vehicle
 

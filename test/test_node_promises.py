@@ -35,7 +35,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from vts_ros.lab.scenes.clips import make_scene, render
 from vts_ros.nodes.conversions import to_stamp
 from vts_ros.nodes.qos import LATCHED_QOS
-from vts_ros.pipeline.pipeline_health import HARDWARE_ID
+from vts_ros.pipeline.report_messages import HARDWARE_ID
 
 pytestmark = pytest.mark.slow
 

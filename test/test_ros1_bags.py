@@ -16,8 +16,12 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from test_bags import report
 
 from vts_ros.errors import BagError
-from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
-from vts_ros.tools.bags import Bag, camera_topics, COMPRESSED_IMAGE, IMAGE, read_frames
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
+from vts_ros.tools.annotated_bag import write_annotated_bag
+from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import camera_topics
+from vts_ros.tools.recorded_answers import Answered
 
 TYPES = get_typestore(Stores.ROS1_NOETIC)
 SPEED = 'car_msgs/msg/Speed'

@@ -46,7 +46,7 @@ from vts_ros.sparsify.proposal_network import (
 )
 from vts_ros.sparsify.token_grid import area_weights, neighbours
 from vts_ros.sparsify.window_step import WindowStep
-from vts_ros.tools.bags import read_frames
+from vts_ros.tools.bag_frames import read_frames
 
 GRIDS = [(8, 14), (4, 7), (15, 27), (5, 9), (1, 1), (3, 20)]
 #: Grids whose area weights float32 holds exactly, so that equal maps stay equal.

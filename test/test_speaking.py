@@ -37,7 +37,7 @@ from vts_ros.pipeline.report import SceneReport
 from vts_ros.pipeline.speaking import Speaking, Stands, UntilRisk
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.compiled_steps import FRAME
-from vts_ros.tools.bags import read_frames
+from vts_ros.tools.bag_frames import read_frames
 from vts_ros.vlm.answers import Answer, Box, RiskLevel
 from vts_ros.vlm.answers import render as write
 from vts_ros.vlm.prompts import Vehicle

@@ -16,33 +16,25 @@ from bag_maker import (
     compressed,
     COMPRESSED_TOPIC,
     drive,
-    header,
     jpeg,
     picture,
-    raw,
     START_NS,
     STEP_NS,
     times,
     write,
 )
-import cv2
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
-import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 import yaml
 import zstandard
 
 from vts_ros.errors import BagError
-from vts_ros.tools.bags import (
-    camera_topics,
-    COMPRESSED_IMAGE,
-    IMAGE,
-    node_inputs,
-    read_frames,
-    TYPESTORE,
-)
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
+from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.bag_types import TYPESTORE
+from vts_ros.tools.camera_topics import camera_topics
 from vts_ros.tools.storages import warn_once
 
 STRING = 'std_msgs/msg/String'
@@ -324,64 +316,6 @@ def test_a_compressed_mcap_is_read(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:4] + b'\xff' * 200)
     with pytest.raises(BagError, match='damaged zstd file'):
         read(file)
-
-
-def depth_image(stamp: int) -> tuple[str, str, int, bytes]:
-    """Return a depth map as PNG, under a name that does not tell."""
-    png = cv2.imencode('.png', np.full((96, 160), 900, np.uint16))[1].tobytes()
-    message = TYPESTORE.types[COMPRESSED_IMAGE](
-        header(stamp), '16UC1; png compressed ', np.frombuffer(png, np.uint8))
-    return ('/front/range/compressed', COMPRESSED_IMAGE, stamp,
-            bytes(TYPESTORE.serialize_cdr(message, COMPRESSED_IMAGE)))
-
-
-def test_only_colour_is_used_by_default(
-        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What a depth camera records beside its colour is named once, and read if it is asked for."""
-    grey, wide = picture(0)[..., 0], np.zeros((96, 320), np.uint8)
-    others = ('/camera/aligned_depth_to_color/image_raw', '/camera/depth/image_rect_raw',
-              '/camera/infra1/image_rect_raw', '/tof/image_raw', '/front/segmentation/infra',
-              '/camera_thermal/image_infra', '/net/front_mask/infra')
-    bag = write(tmp_path / 'bag', [message for i, stamp in enumerate(times(4)) for message in (
-        (COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, compressed(stamp, jpeg(picture(i)))),
-        depth_image(stamp),
-        *((topic, IMAGE, stamp, raw(stamp, grey, 'mono8') if 'infra' in topic
-           else raw(stamp, wide, '16UC1', width=160)) for topic in others))])
-    assert [camera.topic for camera in camera_topics(bag)] == [COMPRESSED_TOPIC]
-    assert node_inputs(bag).cameras == ['camera_front']
-    assert read(bag) == (list(range(4)), Counter())
-    told, = caplog.records
-    for topic in (*others, '/front/range/compressed'):
-        assert topic in told.getMessage()
-    assert len(list(read_frames(bag, topics=['/camera/infra1/image_rect_raw']))) == 4
-
-
-def test_depth_alone_is_told(tmp_path: Path) -> None:
-    bag = write(tmp_path / 'bag', [depth_image(START_NS)])
-    with pytest.raises(BagError, match=r'no pictures in colour, only /front/range/compressed'):
-        read(bag)
-
-
-@pytest.mark.parametrize('rectified', [
-    '/front/image_rect_color/compressed', '/front_rect/image_raw/compressed',
-    '/front/rectified/image/compressed', '/front_undistorted/compressed'])
-def test_raw_and_rectified_are_one_camera(
-        tmp_path: Path, caplog: pytest.LogCaptureFixture, rectified: str) -> None:
-    front = '/front/image_raw/compressed'
-    bag = write(tmp_path / 'bag', [
-        (topic, COMPRESSED_IMAGE, START_NS, compressed(START_NS, jpeg(picture(0))))
-        for topic in (rectified, front)])
-    assert [camera.topic for camera in camera_topics(bag)] == [front]
-    told, = caplog.records
-    assert f'one topic of each camera is used, not {rectified}' in told.getMessage()
-
-
-def test_topics_that_only_look_alike_are_several_cameras(tmp_path: Path) -> None:
-    topics = ['/cam/image_left', '/cam/image_right', '/side/left/image_raw',
-              '/side/right/image_rect']
-    bag = write(tmp_path / 'bag', [
-        (topic, IMAGE, START_NS, raw(START_NS, picture(0), 'rgb8')) for topic in topics])
-    assert [camera.topic for camera in camera_topics(bag)] == topics
 
 
 @pytest.mark.parametrize(('name', 'advice'), [

@@ -26,7 +26,7 @@ from vts_ros.lab.detectors import DetectorError
 from vts_ros.lab.evaluation.drawn_boxes import read_tracks
 from vts_ros.lab.recordings import every_window, frames_of, name_of
 from vts_ros.lab.teacher import LEAST, RoadUser, SURE, Teacher, without_own_car
-from vts_ros.tools.bags import COMPRESSED_IMAGE
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 
 DRAWN = Path(__file__).parent / 'data' / 'vehicles.json'
 CARS = (2, 2, 17)

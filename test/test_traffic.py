@@ -42,8 +42,8 @@ from vts_ros.lab.training import labelled_pictures
 from vts_ros.lab.training.proposal_training import Recipe
 from vts_ros.lab.training.teacher_training import road_pictures, split, TeachingError
 from vts_ros.paths import model_path
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.sparsify import Sparsifier
-from vts_ros.tools.bags import COMPRESSED_IMAGE
 from vts_ros.tools.cli.command_line import app
 
 #: Drawn by hand.

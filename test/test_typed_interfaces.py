@@ -6,18 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import isnan
-import os
 from typing import Any
 
 import pytest
+import yaml
 
 pytest.importorskip('rclpy')
 
 from action_msgs.msg import GoalStatus
 from bag_maker import COMPRESSED_TOPIC, jpeg
 from car import Car, LOSSLESS, RELIABLE, start_node
-from conftest import Process, Ros
-from interface_builder import CannotBuildError, environment, prefix, use_here
+from conftest import Process, ROOT, Ros
+from interface_builder import without
 import layouts
 from lifecycle_msgs.msg import Transition
 from rclpy.action import ActionClient
@@ -27,6 +27,7 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool
 
+from vts_ros.lab.first_pictures import as_yaml
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.nodes.conversions import message_type, to_ns
 from vts_ros.nodes.qos import LATCHED_QOS
@@ -40,22 +41,6 @@ from vts_ros.vlm.answers import RISK_LEVELS
 #: The first build takes minutes on a busy machine, and later ones none.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TAUGHT = 'Is it safe to drive on?'
-
-
-@pytest.fixture(scope='module')
-def built() -> dict[str, str]:
-    """Return the environment of a process that finds the packages; they are here as well."""
-    try:
-        place = prefix()
-    except CannotBuildError as reason:
-        # Where they must be there, as in continuous integration, that is no way out.
-        if 'VTS_REQUIRE_INTERFACES' in os.environ:
-            raise
-        pytest.skip(str(reason))
-    if place is None:
-        return {}
-    use_here(place)
-    return environment(place)
 
 
 @pytest.fixture(scope='module')
@@ -134,6 +119,36 @@ def test_what_is_published_is_what_the_report_says(car: Car, hazard: list[bytes]
         found.label, pytest.approx(left, abs=1e-6))
     assert {time.stage: time.ms for time in scene.latency} == pytest.approx(
         report.latency_ms, abs=0.01)
+
+
+def test_an_integrator_reads_the_detections_by_their_name_alone(
+        car: Car, hazard: list[bytes]) -> None:
+    """As `ros2 topic echo` does: type and QoS are those of the publisher, who joins late reads.
+
+    The docs show what that prints.
+    """
+    for data in hazard:
+        stamp = car.show(data, 'front_optical')
+    car.wait_for_report(stamp)
+    topic = '/vts_node/detections'
+    found, = car.node.get_publishers_info_by_topic(topic)
+    got = car.listen(message_type(found.topic_type), topic, QoSProfile(
+        depth=1, durability=found.qos_profile.durability,
+        reliability=found.qos_profile.reliability))
+    car.until(lambda: got)
+    printed = yaml.safe_load(as_yaml(got[-1]))
+    page = (ROOT / 'docs' / 'ros.md').read_text()
+    block = page.split(f'ros2 topic echo {topic}\n')[1].split('```yaml\n')[1].split('```')[0]
+    shown = yaml.safe_load(block)
+    assert outline(printed) == outline(shown)
+    assert printed['header']['frame_id'] == 'front_optical'
+
+
+def outline(value: Any) -> Any:
+    """Return the fields of what was printed, without what is in them."""
+    if isinstance(value, dict):
+        return {name: outline(one) for name, one in value.items()}
+    return [outline(one) for one in value[:1]] if isinstance(value, list) else None
 
 
 def test_what_is_taken_back_is_taken_back_in_every_type(car: Car, hazard: list[bytes]) -> None:
@@ -288,9 +303,7 @@ def test_without_the_packages_the_node_says_so_once(own_ros: Ros, model: str,
     """And does all else."""
     if not built:
         pytest.skip('the packages are installed here')
-    ours = built['PYTHONPATH'].split(os.pathsep)[0]
-    own_ros.env['PYTHONPATH'] = os.pathsep.join(
-        path for path in own_ros.env.get('PYTHONPATH', '').split(os.pathsep) if path != ours)
+    own_ros.env['PYTHONPATH'] = without(built, own_ros.env.get('PYTHONPATH', ''))
     process = start_node(own_ros, model, 'autostart:=false')
     process.wait_for_output('autostart is false')
     assert process.output.count('~/detections (vision_msgs), ~/annotations (foxglove_msgs), '

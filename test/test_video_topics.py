@@ -16,17 +16,15 @@ from video_maker import packets
 
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.h264_numbers import PictureNumbers
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.video_packets import codec_of, is_key, PacketDecoder
-from vts_ros.tools.annotated_bag import Answered, write_annotated_bag
-from vts_ros.tools.bags import (
-    Bag,
-    camera_topics,
-    COMPRESSED_IMAGE,
-    node_inputs,
-    read_frames,
-    read_frames_from,
-    TYPESTORE,
-)
+from vts_ros.tools.annotated_bag import write_annotated_bag
+from vts_ros.tools.bag_frames import read_frames, read_frames_from
+from vts_ros.tools.bag_types import TYPESTORE
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import camera_topics, node_inputs
+from vts_ros.tools.recorded_answers import Answered
 
 FOXGLOVE = 'foxglove_msgs/msg/CompressedVideo'
 FFMPEG = 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket'
@@ -102,17 +100,72 @@ def test_who_joins_late_waits_for_a_whole_picture(tmp_path: Path) -> None:
     assert_right(later, [10, 11, 12])
 
 
-@pytest.mark.parametrize('codec', ['libx264', 'libx265'])
-def test_after_a_lost_packet_no_picture_is_smeared(tmp_path: Path, codec: str) -> None:
-    """What follows is left out up to the next whole picture; what is shown is right."""
-    data = packets(20, codec, gap=GAP)
-    data[7] = b''
-    bag = video_bag(tmp_path / 'bag', FOXGLOVE, data, codec)
-    frames = list(read_frames(bag))
-    numbers = [(frame.stamp_ns - START_NS) // STEP_NS for frame in frames]
-    assert_right(frames, numbers)
-    assert set(numbers) >= {0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 19}
-    assert 7 not in numbers
+#: Streams whose parameters are written differently.
+STREAMS: dict[str, tuple[str, dict[str, str]]] = {
+    'h264': ('libx264', {}), 'baseline': ('libx264', {'profile': 'baseline'}),
+    'scaled': ('libx264', {'x264-params': f'keyint={GAP}:min-keyint={GAP}:scenecut=0:'
+                                          'repeat-headers=1:cqm=jvt'}),
+    'sliced': ('libx264', {'x264-params': f'keyint={GAP}:min-keyint={GAP}:scenecut=0:'
+                                          'repeat-headers=1:slices=3'}),
+    'hevc': ('libx265', {})}
+
+
+@pytest.mark.parametrize('stream', STREAMS)
+def test_after_a_lost_packet_no_picture_is_smeared(tmp_path: Path, stream: str) -> None:
+    """What follows is left out up to the next whole picture; what is shown is right, to the bit.
+
+    A recorder that drops a message tells nobody.
+    """
+    codec, options = STREAMS[stream]
+    data = packets(20, codec, gap=GAP, **options)
+    whole = {frame.stamp_ns: frame.rgb() for frame in read_frames(
+        video_bag(tmp_path / 'whole', FOXGLOVE, data, codec))}
+    assert len(whole) == 20
+    for lost in (1, 7, 14):
+        name = f'without_{lost}'
+        bag = video_bag(tmp_path / name, FOXGLOVE, [
+            b'' if number == lost else packet for number, packet in enumerate(data)], codec)
+        frames = list(read_frames(bag))
+        following = (lost // GAP + 1) * GAP
+        assert [(one.stamp_ns - START_NS) // STEP_NS for one in frames] == [
+            *range(lost), *range(following, 20)]
+        for one in frames:
+            np.testing.assert_array_equal(one.rgb(), whole[one.stamp_ns])
+
+
+def unit(kind: int, bits: str) -> bytes:
+    """Return a unit of H.264."""
+    bits += '1' + '0' * (-len(bits) % 8)
+    bits = bits[:len(bits) // 8 * 8]
+    return b'\x00\x00\x01' + bytes([kind]) + int(bits, 2).to_bytes(len(bits) // 8, 'big')
+
+
+@pytest.mark.parametrize('has_gaps', [False, True])
+def test_gaps_that_are_meant_are_none(has_gaps: bool) -> None:
+    """A stream of several layers says that numbers may be missing."""
+    # Baseline, numbers of four bits, and whether some are missing on purpose.
+    parameters = unit(0x67, f'{0x42001e:024b}' + '1' + '1' + '011' + '010' + f'{has_gaps:d}')
+
+    def picture_of(number: int, kind: int = 0x41) -> bytes:
+        return unit(kind, '1' + '1' + '1' + f'{number:04b}' + '0' * 16)
+
+    numbers = PictureNumbers()
+    assert not numbers.lacks_one(parameters + picture_of(0, 0x65))
+    # The second field of a picture has its number; after 15 comes 0; one that none refers to
+    # (0x01) does not count on.
+    for number in (1, 1, 2, *range(3, 16), 0, 1):
+        assert not numbers.lacks_one(picture_of(number)), number
+    assert not numbers.lacks_one(picture_of(2, 0x01))
+    assert not numbers.lacks_one(picture_of(2))
+    assert numbers.lacks_one(picture_of(4)) != has_gaps
+
+
+def test_numbers_of_what_is_no_stream_are_not_missed() -> None:
+    random = np.random.default_rng(0)
+    numbers = PictureNumbers()
+    for _ in range(2000):
+        numbers.lacks_one(b'\x00\x00\x01' + bytes([random.choice([0x67, 0x41, 0x65])])
+                          + random.bytes(int(random.integers(0, 40))))
 
 
 def test_a_loss_that_is_known_waits_for_a_whole_picture() -> None:
@@ -128,6 +181,22 @@ def test_a_loss_that_is_known_waits_for_a_whole_picture() -> None:
         else:
             shown += [stamp for stamp, _ in decoder.decode(packet, number)]
     assert shown == [0, 1, 5, 6, 7, 8, 9, 10, 11]
+
+
+def test_what_nobody_needs_is_not_decoded() -> None:
+    """Pictures that none refers to are decoded where they are wanted; all others always are."""
+    # Every second picture lies between two that refer to each other, and is sent behind them.
+    data = packets(13, gap=12, bf='1', tune='', **{'x264-params': (
+        'keyint=12:min-keyint=12:scenecut=0:repeat-headers=1:bframes=1:b-adapt=0:b-pyramid=none:'
+        'weightp=0:rc-lookahead=0:sync-lookahead=0')})
+    shown = {}
+    for wanted in (True, False):
+        decoder = PacketDecoder('h264')
+        shown[wanted] = [stamp for number, packet in enumerate(data)
+                         for stamp, _ in decoder.decode(packet, number, is_wanted=wanted)]
+    # The decoder holds one back, as another might have to be shown before it.
+    assert sorted(shown[True]) == list(range(12))
+    assert shown[False] == [0, 1, 3, 5, 7, 9, 11]
 
 
 def test_damaged_packets_are_left_out(tmp_path: Path) -> None:
@@ -195,7 +264,11 @@ def test_the_annotated_bag_of_a_video_has_its_answers(tmp_path: Path) -> None:
     assert told.header.frame_id == 'camera_front'
 
 
-def test_the_node_is_not_promised_videos(tmp_path: Path) -> None:
-    bag = video_bag(tmp_path / 'bag', FOXGLOVE, packets(3))
-    with pytest.raises(BagError, match='has videos only; decode it first'):
-        node_inputs(bag)
+@pytest.mark.parametrize(('kind', 'name'), [(FOXGLOVE, 'foxglove'), (FFMPEG, 'ffmpeg')])
+def test_the_node_hears_a_video_under_the_name_of_its_transport(
+        tmp_path: Path, kind: str, name: str) -> None:
+    bag = video_bag(tmp_path / 'bag', kind, packets(3))
+    assert node_inputs(bag) == (
+        name, ['camera_front'], {f'camera_front/image_raw/{name}': TOPICS[kind]})
+    with pytest.raises(BagError, match='no camera pictures'):
+        node_inputs(bag, 'raw')

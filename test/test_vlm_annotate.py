@@ -18,8 +18,9 @@ from vlm_maker import make, names
 
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
-from vts_ros.tools.annotate import ANSWERS, PAGE
-from vts_ros.tools.bags import camera_topics, COMPRESSED_IMAGE, TYPESTORE
+from vts_ros.tools.answer_files import ANSWERS, PAGE
+from vts_ros.tools.bag_types import COMPRESSED_IMAGE, TYPESTORE
+from vts_ros.tools.camera_topics import camera_topics
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.families import VIDEO_FAMILIES
 

@@ -41,11 +41,12 @@ def write_video(path: Path, times_ms: Sequence[int], codec: str = 'libx264',
 def packets(count: int, codec: str = 'libx264', gap: int = 5, **options: str) -> list[bytes]:
     """Return a packet per picture as cameras send them: no picture waits for a later one."""
     settings = {'tune': 'zerolatency', 'preset': 'veryfast', 'g': str(gap), 'crf': '12',
-                'bf': '0', **options}
+                'bf': '0'}
     if codec == 'libx265':
         settings['x265-params'] = f'keyint={gap}:bframes=0:repeat-headers=1:log-level=none'
     else:
         settings['x264-params'] = f'keyint={gap}:min-keyint={gap}:scenecut=0:repeat-headers=1'
+    settings = {name: value for name, value in {**settings, **options}.items() if value}
     context = av.CodecContext.create(codec, 'w')
     assert isinstance(context, av.VideoCodecContext)
     height, width = picture(0).shape[:2]

@@ -176,7 +176,7 @@ def _drift(fleet: Fleet, looks: _Looks) -> list[dict[str, Any]]:
 
 def _damaged(fleet: Fleet) -> list[tuple[str, int]]:
     """Return the failures of recordings, and their numbers."""
-    from vts_ros.tools.annotate import COUNTER_TEXTS
+    from vts_ros.tools.annotate_summary import COUNTER_TEXTS
 
     found: dict[str, int] = {}
     for _, counters in fleet.counters():

@@ -28,7 +28,7 @@ from vts_ros.fleet.stretches import (
 from vts_ros.pipeline.factory import load_pipeline
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.tools.annotate import Pair
+from vts_ros.tools.described_frames import Pair
 
 LONGEST_REASON = 300
 

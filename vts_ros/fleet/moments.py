@@ -26,7 +26,8 @@ from vts_ros.fleet.answer_tables import FleetFolder, report_of
 from vts_ros.fleet.sources import find_recordings, FleetError, Recording
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.report import RISK_COLOURS
-from vts_ros.tools.bags import Bag, read_frames_from, until_damage
+from vts_ros.tools.bag_frames import read_frames_from, until_damage
+from vts_ros.tools.bags import Bag
 from vts_ros.tools.pictures import encode, RISK_TITLES
 
 #: What a clip has before and behind the windows of its answers.

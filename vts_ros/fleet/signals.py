@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import pyarrow as pa
 
 from vts_ros.errors import FrameError
-from vts_ros.tools.bags import Bag, until_damage
+from vts_ros.tools.bag_frames import until_damage
+from vts_ros.tools.bags import Bag
 
 #: What is older says nothing about the moment of an answer.
 MAX_AGE_SEC = 2.0

@@ -28,8 +28,9 @@ from vts_ros.pipeline.features import BrokenFrame
 from vts_ros.pipeline.frames import Frame, FrameBuffer, Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
-from vts_ros.tools.annotate import describe_frames, Frames, Pair
-from vts_ros.tools.bags import Bag, read_frames_from, until_damage
+from vts_ros.tools.bag_frames import read_frames_from, until_damage
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.described_frames import describe_frames, Frames, Pair
 from vts_ros.vlm.answers import Answer
 
 #: A recording is cut if it is longer than so many stretches.

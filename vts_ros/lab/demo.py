@@ -36,8 +36,11 @@ from vts_ros.lab.scenes.drive import DEMO_HAZARDS, DEMO_SEED
 from vts_ros.lab.scenes.scene_truth import Actor
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.report import FrameRef, SceneReport
-from vts_ros.tools.annotate import AnnotateError, Summary, write_outputs
-from vts_ros.tools.bags import Bag, node_inputs, NodeInputs, read_frames, until_damage
+from vts_ros.tools.annotate_summary import Summary
+from vts_ros.tools.answer_files import AnnotateError, write_outputs
+from vts_ros.tools.bag_frames import read_frames, until_damage
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import node_inputs, NodeInputs
 from vts_ros.tools.cli.terminal import answer_head, answer_row, results
 from vts_ros.tools.pictures import seconds
 from vts_ros.vlm.answers import RISK_LEVELS, RiskLevel
@@ -105,7 +108,7 @@ def run(out: Path, own_bag: str | None, picture: Path | None = None) -> Summary:
     DemoError
         If ROS is missing, a process fails, or no picture or no answer arrives.
     BagError, AnnotateError
-        As from :func:`vts_ros.tools.annotate.write_outputs`.
+        As from :func:`vts_ros.tools.answer_files.write_outputs`.
 
     """
     if importlib.util.find_spec('rclpy') is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vts_ros.errors import BagError
 from vts_ros.pipeline.frames import Frame, FrameBuffer
-from vts_ros.tools.bags import read_frames, until_damage
+from vts_ros.tools.bag_frames import read_frames, until_damage
 
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 #: Pictures of a folder have no time: they count as so far apart. Stamps of zero are none.

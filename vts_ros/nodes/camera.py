@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import partial
+from importlib.util import find_spec
 from typing import Any, TYPE_CHECKING
 
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
@@ -14,29 +16,64 @@ from rclpy.qos import qos_policy_name_from_kind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from sensor_msgs.msg import CompressedImage, Image
 
-from vts_ros.errors import FrameError
-from vts_ros.nodes.conversions import NO_CONVERTERS, to_frame, to_ns
+from vts_ros.errors import FrameError, VtsError
+from vts_ros.nodes.conversions import message_type, NO_CONVERTERS, to_frame
 from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.node_clock import NodeClock
-from vts_ros.nodes.qos import INPUT_QOS
+from vts_ros.nodes.qos import INPUT_QOS, VIDEO_QOS
+from vts_ros.nodes.video_decoding import Packet, VideoDecoding
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.raw_images import Convert, is_video, new_decoder
+from vts_ros.pipeline.picture_messages import (
+    COMPRESSED_IMAGE,
+    format_of,
+    frame_id_of,
+    is_packet,
+    PICTURE_TYPES,
+    stamp_ns,
+    TRANSPORTS,
+    VIDEO_TYPES,
+)
+from vts_ros.pipeline.raw_images import Convert
 
 if TYPE_CHECKING:
-    from vts_ros.pipeline.video_packets import PacketDecoder
+    from vts_ros.pipeline.video_packets import VideoPicture
 
 #: Values of the parameter ``image_transport``.
-TRANSPORTS = ('auto', 'compressed', 'raw')
+CHOICES = ('auto', *TRANSPORTS)
 #: Clocks of two machines may differ by so much before a stamp counts as one of the future.
 FUTURE_SEC = 1.0
-IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+
+OnFrame = Callable[['Camera', Frame], None]
+#: Whether a picture of a camera, by its name, may be used that was taken at some time (ns).
+IsWanted = Callable[[str, int], bool]
+
+
+class CameraError(VtsError):
+    """A camera that this node cannot listen to."""
+
+    component = 'camera'
 
 
 def camera_namespace(text: str) -> str:
     """Return the namespace of a camera that may be given as one of its topics."""
-    return text.removesuffix('/').removesuffix('/compressed').removesuffix('image_raw').rstrip('/')
+    text = text.removesuffix('/')
+    for transport in TRANSPORTS:
+        text = text.removesuffix(f'image_raw/{transport}')
+    return text.removesuffix('/compressed').removesuffix('image_raw').rstrip('/')
+
+
+def problem_of(msgtype: str) -> str:
+    """Return why messages of a type cannot be heard here, or ``''``."""
+    package = msgtype.partition('/')[0]
+    try:
+        message_type(msgtype)
+    # A package that was built for another Python or ROS is not there either.
+    except Exception:
+        return f'apt install ros-$ROS_DISTRO-{package.replace("_", "-")}'
+    if msgtype in VIDEO_TYPES and not find_spec('av'):
+        return "pip install 'vts_ros[video]'"
+    return ''
 
 
 class Camera:
@@ -46,44 +83,63 @@ class Camera:
     Parameters
     ----------
     namespace
-        ``front`` for ``front/image_raw/compressed`` or ``front/image_raw``; relative, and both
-        can be remapped.
+        ``front`` for ``front/image_raw/compressed``, ``front/image_raw`` and what other
+        transports append; relative, and all can be remapped. With ``auto`` a topic of pictures
+        itself will do.
     transport
-        One of ``TRANSPORTS``; ``auto`` takes what is published, compressed pictures first.
+        One of ``CHOICES``; ``auto`` takes what is published, compressed pictures first.
     on_frame
         Called with every picture that can be used.
     converters
         See :func:`to_frame`.
+    is_wanted
+        Lets pictures of a video be left undecoded.
+
+    Raises
+    ------
+    CameraError
+        If the transport needs what is not installed.
 
     """
 
-    def __init__(self, node: Node, namespace: str, transport: str,
-                 on_frame: Callable[[Camera, Frame], None],
-                 converters: Mapping[str, Convert] = NO_CONVERTERS) -> None:
-        namespace = camera_namespace(namespace)
-        raw = '/'.join(filter(None, (namespace, 'image_raw')))
-        self._topics = {'compressed': f'{raw}/compressed', 'raw': raw}
+    def __init__(self, node: Node, namespace: str, transport: str, on_frame: OnFrame,
+                 converters: Mapping[str, Convert] = NO_CONVERTERS,
+                 is_wanted: IsWanted = lambda camera, stamp_ns: True) -> None:
+        given, namespace = namespace.removesuffix('/'), camera_namespace(namespace)
+        topics = {name: '/'.join(filter(None, (namespace, sent.topic)))
+                  for name, sent in TRANSPORTS.items()}
+        # A topic that is named comes first, but image_raw, which stands for all transports.
+        self._topics = list(dict.fromkeys(filter(None, (
+            '' if given == topics['raw'] else given, *topics.values()))))
         self._node = node
-        self._on_frame, self._converters = on_frame, converters
+        self._on_frame, self._converters, self._is_wanted = on_frame, converters, is_wanted
         self._subscription: Subscription | None = None
-        self._warned = self._saw_raw = False
-        self._decoder: PacketDecoder | None = None
+        self._msgtype = ''
+        self._warned = False
+        self._seen: str | None = None
+        self._decoding: VideoDecoding | None = None
         clock = NodeClock(node)
         self._number: int | None = None
         self.health = CameraHealth(
-            node.resolve_topic_name(self._topics['raw' if transport == 'raw' else 'compressed']),
+            node.resolve_topic_name(topics['compressed' if transport == 'auto' else transport]),
             namespace.strip('/').replace('/', '_'), clock.seconds, clock.goes_on)
         self._began = self.health.seconds()
         if transport == 'auto':
             self._find_out()
         else:
-            self._subscribe(transport)
+            msgtype = TRANSPORTS[transport].msgtype
+            if problem := problem_of(msgtype):
+                raise CameraError(f'image_transport is {transport}: {msgtype} needs {problem}')
+            self._subscribe(topics[transport], msgtype)
 
     def close(self) -> None:
         """Unsubscribe."""
         if self._subscription:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
+        if self._decoding:
+            self._decoding.close()
+            self._decoding = None
 
     def watch(self, warn_sec: float) -> None:
         """
@@ -111,7 +167,7 @@ class Camera:
         if not found:
             known = ', '.join(sorted(
                 name for name, kinds in self._node.get_topic_names_and_types()
-                if set(IMAGE_TYPES) & set(kinds) and self._node.count_publishers(name)))
+                if set(PICTURE_TYPES) & set(kinds) and self._node.count_publishers(name)))
             return f'nobody publishes it; pictures are published on: {known or "no topic"}'
         publishers = '; '.join(map(_describe_publisher, found))
         qos = self._subscription and self._subscription.qos_profile
@@ -119,21 +175,36 @@ class Camera:
             f'; this node asks for {_describe_qos(qos)}' if qos else '')
 
     def _find_out(self) -> None:
-        compressed, raw = (self._node.count_publishers(self._node.resolve_topic_name(topic))
-                           for topic in self._topics.values())
-        # A driver that offers both is not discovered at one moment: look twice before taking raw.
-        if compressed or (raw and self._saw_raw):
-            self._subscribe('compressed' if compressed else 'raw')
-        self._saw_raw = bool(raw)
+        found = next(filter(None, map(self._published, self._topics)), None)
+        if not found:
+            return
+        topic, msgtype = found
+        # A driver that offers several is not discovered at one moment: look twice before taking
+        # what is not the first choice.
+        if msgtype == COMPRESSED_IMAGE or topic in (self._seen, self._topics[0]):
+            self._subscribe(topic, msgtype)
+        self._seen = topic
 
-    def _subscribe(self, transport: str) -> None:
-        topic = self._topics[transport]
+    def _published(self, topic: str) -> tuple[str, str] | None:
+        """Return a topic with its type, None unless it is published and can be heard here."""
+        kinds = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(
+            self._node.resolve_topic_name(topic))}
+        msgtype = next((kind for kind in PICTURE_TYPES if kind in kinds), None)
+        if msgtype is None:
+            return None
+        if problem := problem_of(msgtype):
+            if self.health.unusable('refused', f'{msgtype} on {topic} needs {problem}', 0):
+                self._node.get_logger().warning(f'{self.health.problem} (said once)')
+            return None
+        return topic, msgtype
+
+    def _subscribe(self, topic: str, msgtype: str) -> None:
         # rclpy's annotation knows callbacks of one argument only; it looks at how many there are.
         on_image: Any = self._on_image
-        self.health.topic = self._node.resolve_topic_name(topic)
+        self.health.topic, self._msgtype = self._node.resolve_topic_name(topic), msgtype
         self._subscription = self._node.create_subscription(
-            Image if transport == 'raw' else CompressedImage, topic, on_image,
-            copy(INPUT_QOS),
+            message_type(msgtype), topic, on_image,
+            copy(VIDEO_QOS if msgtype in VIDEO_TYPES else INPUT_QOS),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
             qos_overriding_options=QoSOverridingOptions.with_default_policies())
         self._node.get_logger().info(f'camera {self.health.name}: {self.health.topic}')
@@ -145,35 +216,38 @@ class Camera:
             f'{self.health.topic}: a publisher does not offer the {policy} that this node asks '
             f'for, so it is not heard: {self.publishers()}; change it with qos_overrides')
 
-    def _on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
-        self.health.received(message.header.frame_id, info['source_timestamp'])
-        self._count_lost(info.get('publication_sequence_number'))
+    def _on_image(self, message: Any, info: Mapping[str, Any]) -> None:
+        self.health.received(frame_id_of(message), info['source_timestamp'])
+        is_complete = self._count_lost(info.get('publication_sequence_number'))
         now_ns = self._node.get_clock().now().nanoseconds
+        taken_ns = stamp_ns(message)
         try:
-            frames = self._frames(message, now_ns)
+            if is_packet(message, self._msgtype):
+                self._decode(Packet(message.data.tobytes(), taken_ns or now_ns,
+                                    format_of(message), not is_complete))
+            else:
+                self._offer(to_frame(message, self.health.name, now_ns, self._converters))
         except Exception as error:
             # Whatever it holds: an exception that leaves a callback would end the node.
             self.leave_out('refused', str(error) if isinstance(error, FrameError)
                            else f'{type(error).__name__}: {error}')
             return
-        self.health.counters['no_stamp'] += not to_ns(message.header.stamp)
-        for frame in frames:
-            self._offer(frame, now_ns)
+        self.health.counters['no_stamp'] += not taken_ns
 
-    def _frames(self, message: Image | CompressedImage, now_ns: int) -> list[Frame]:
-        """Return the pictures that a message completes: one, unless it is of a video."""
-        name = self.health.name
-        if isinstance(message, Image) or not is_video(message.format):
-            return [to_frame(message, name, now_ns, self._converters)]
-        # All packets are decoded, as each needs those before it; to RGB only where a window wants.
-        if self._decoder is None:
-            self._decoder = new_decoder(self.health.topic, message.format)
-        stamp_ns = to_ns(message.header.stamp) or now_ns
-        return [Frame(name, shown_ns, picture) for shown_ns, picture in
-                self._decoder.decode(message.data.tobytes(), stamp_ns)]
+    def _decode(self, packet: Packet) -> None:
+        """Have a packet decoded elsewhere: the callbacks of all cameras share one thread."""
+        if self._decoding is None:
+            self._decoding = VideoDecoding(
+                self._node, self.health.topic, self._on_picture, self.leave_out,
+                partial(self._is_wanted, self.health.name))
+        self._decoding.add(packet)
 
-    def _offer(self, frame: Frame, now_ns: int) -> None:
+    def _on_picture(self, taken_ns: int, picture: VideoPicture) -> None:
+        self._offer(Frame(self.health.name, taken_ns, picture))
+
+    def _offer(self, frame: Frame) -> None:
         """Hand a picture on, unless its time cannot be."""
+        now_ns = self._node.get_clock().now().nanoseconds
         ahead_sec = (frame.stamp_ns - now_ns) * 1e-9
         # Before the first /clock the time is zero, and nothing can be said.
         if now_ns and ahead_sec > FUTURE_SEC:
@@ -182,16 +256,21 @@ class Camera:
             return
         self._on_frame(self, frame)
 
-    def _count_lost(self, number: int | None) -> None:
-        """Count what was published since the last picture; not every middleware numbers."""
+    def _count_lost(self, number: int | None) -> bool:
+        """
+        Count what was published since the last picture; return whether that is nothing.
+
+        Not every middleware numbers what is published. A publisher that starts again numbers from
+        the beginning, and several number each for themselves.
+        """
         before, self._number = self._number, number
         missing = number - before - 1 if number and before else 0
-        # One that starts again numbers from the beginning, and several each for themselves.
-        if missing > 0 and self._decoder:
-            self._decoder.lost()
-        if missing > 0 and self._node.count_publishers(self.health.topic) == 1:
+        if missing <= 0:
+            return True
+        if self._node.count_publishers(self.health.topic) == 1:
             self.leave_out('lost', 'pictures are lost between their publisher and this node: see '
                            'docs/dds.md', missing)
+        return False
 
     def leave_out(self, kind: str, reason: str, count: int = 1) -> None:
         """Count pictures that cannot be used; the first of a row is logged."""
@@ -226,12 +305,12 @@ class Cameras:
         """Return the number of cameras; 0 while the node does not listen."""
         return len(self._cameras)
 
-    def open(self, namespaces: Sequence[str], transport: str,
-             on_frame: Callable[[Camera, Frame], None]) -> None:
+    def open(self, namespaces: Sequence[str], transport: str, on_frame: OnFrame,
+             is_wanted: IsWanted = lambda camera, stamp_ns: True) -> None:
         """Subscribe, see :class:`Camera`; after an error :meth:`close` ends what is subscribed."""
         for namespace in namespaces:
             self._cameras += (Camera(
-                self._node, namespace, transport, on_frame, self._converters),)
+                self._node, namespace, transport, on_frame, self._converters, is_wanted),)
 
     def close(self) -> None:
         """Unsubscribe all."""

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
@@ -21,8 +21,6 @@ from vts_ros.errors import FrameError
 from vts_ros.pipeline import report_messages
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.raw_images import Convert, RawImage
-from vts_ros.pipeline.report import RISK_STATUS_LEVELS
-from vts_ros.vlm.answers import UNKNOWN_ACTION
 
 NO_CONVERTERS: Mapping[str, Convert] = {}
 
@@ -79,13 +77,6 @@ def to_status(name: str, level: bytes, message: str, hardware_id: str,
     found: DiagnosticStatus = report_messages.status(
         make_message, name, level[0], message, hardware_id, values)
     return found
-
-
-def to_unknown_risk(reason: str, name: str, hardware_id: str, now_ns: int) -> DiagnosticArray:
-    """Return the message that replaces a risk that no longer holds."""
-    status = to_status(name, bytes([RISK_STATUS_LEVELS['unknown']]), reason, hardware_id,
-                       {'level': 'unknown', 'object': '', 'action': UNKNOWN_ACTION})
-    return DiagnosticArray(header=Header(stamp=to_stamp(now_ns)), status=[status])
 
 
 def make_message(msgtype: str, /, **fields: Any) -> Any:

@@ -12,8 +12,9 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vts_ros.nodes.conversions import to_status
-from vts_ros.pipeline.pipeline_health import HARDWARE_ID, percentile
+from vts_ros.pipeline.pipeline_health import percentile
 from vts_ros.pipeline.raw_images import camera_name
+from vts_ros.pipeline.report_messages import HARDWARE_ID
 
 #: Silence of a camera that is worth a warning where any age of pictures is accepted.
 SILENCE_SEC = 3.0
@@ -45,7 +46,8 @@ class CameraHealth:
     counters
         Messages ``received``, ``refused``, from the ``future`` and with ``no_stamp``, what the
         buffer did with the others, pictures that turned out ``broken`` when decoded, and those
-        ``lost`` on their way.
+        ``lost`` on their way. Packets of a video ``waiting`` for one that needs none before, and
+        ``overrun`` by others before they were decoded.
     problem
         Why the last picture that could not be used could not.
     problem_at
@@ -120,6 +122,8 @@ class CameraHealth:
             silent_sec = time.monotonic() - self._arrived_at
         if silent_sec > (limit_sec or SILENCE_SEC):
             return f'no picture for {silent_sec:.1f} s'
+        if limit_sec and not self.stamp_ns:
+            return 'no picture yet that can be used'
         age_sec = self.age_sec(now_ns)
         if limit_sec and age_sec > limit_sec:
             return (f'pictures are {age_sec:.1f} s old; for a recording set use_sim_time and '
@@ -145,7 +149,8 @@ class CameraHealth:
             level = DiagnosticStatus.ERROR
             message = f'incompatible QoS ({self.incompatible}): {publishers}'
         elif not self.arrivals:
-            level, message = DiagnosticStatus.WARN, f'{missing}: {publishers}'
+            reason = self.problem if self.has_problem() else publishers
+            level, message = DiagnosticStatus.WARN, f'{missing}: {reason}'
         elif self.has_problem():
             level, message = DiagnosticStatus.WARN, self.problem
         elif missing:

@@ -26,7 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from vts_ros.errors import VtsError
-from vts_ros.nodes.camera import Camera, camera_namespace, Cameras
+from vts_ros.nodes.camera import Camera, Cameras
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
 from vts_ros.pipeline.config import MODES
 from vts_ros.pipeline.frames import Frame
@@ -68,7 +68,7 @@ class LiveTopics(Node):
 
     def open(self) -> None:
         """Subscribe; the log says where nothing comes, and what there is instead."""
-        self.cameras.open(list(map(camera_namespace, self._wanted)), 'auto', self._take)
+        self.cameras.open(self._wanted, 'auto', self._take)
         self.create_timer(WATCH_SEC, lambda: self.cameras.watch(WATCH_SEC * 5))
 
     def play(self, push: Push, restart: Callable[[], None], stop: threading.Event) -> None:

@@ -19,11 +19,10 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float64, String
 from visualization_msgs.msg import MarkerArray
 
-from vts_ros.nodes.conversions import make_message, to_unknown_risk
+from vts_ros.nodes.conversions import make_message
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
 from vts_ros.nodes.typed_outputs import TypedOutputs
 from vts_ros.pipeline import report_messages
-from vts_ros.pipeline.pipeline_health import HARDWARE_ID
 from vts_ros.pipeline.report import SceneReport
 
 
@@ -104,8 +103,8 @@ class Outputs:
             if self._said_ns is None:
                 return
             self._said_ns = None
-            self._risk.publish(
-                to_unknown_risk(reason, self._risk_name, HARDWARE_ID, self._now_ns()))
+            self._risk.publish(report_messages.unknown_risk(
+                make_message, reason, self._risk_name, self._now_ns()))
             self._markers.publish(report_messages.no_markers(make_message))
             self._description.publish(String())
             self._typed.retract(reason, self._now_ns())

@@ -22,11 +22,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
-from vts_ros.errors import FrameError
+from vts_ros.errors import FrameError, VtsError
 from vts_ros.nodes.camera import Camera, Cameras
 from vts_ros.nodes.conversions import to_image, to_stamp
 from vts_ros.nodes.cv_bridge_images import find_converters
-from vts_ros.nodes.parameter_table import OVERLAY_TABLE, ParameterError, Parameters
+from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Parameters
 from vts_ros.nodes.program_start import start_ros
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
 from vts_ros.pipeline.frames import Frame
@@ -168,7 +168,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ParameterError, ParameterException) as error:
+    except (VtsError, ParameterException) as error:
         print(f'vts_overlay: {error}', file=sys.stderr)
         return 1
     finally:

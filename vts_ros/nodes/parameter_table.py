@@ -21,7 +21,7 @@ from rclpy.parameter import Parameter
 from rclpy.validate_namespace import validate_namespace
 
 from vts_ros.errors import VtsError
-from vts_ros.nodes.camera import camera_namespace, TRANSPORTS
+from vts_ros.nodes.camera import camera_namespace, CHOICES
 from vts_ros.pipeline.raw_images import camera_name
 from vts_ros.pipeline.settings import Setting
 
@@ -85,11 +85,14 @@ def _problem_of_cameras(cameras: Sequence[str]) -> str | None:
 
 
 CAMERAS: tuple[Spec, ...] = (
-    Spec('cameras', [''], 'Namespaces of the cameras: `front` subscribes to `front/image_raw` '
-         '(or `/compressed` below it), the empty name to `image_raw`; all can be remapped'),
+    Spec('cameras', [''], 'Namespaces of the cameras: `front` is subscribed at `front/image_raw` '
+         '(+ `/compressed` and the like), the empty name at `image_raw`; all of them can be '
+         'remapped. With `auto` also topics of pictures, such as `front/video`'),
     Spec('image_transport', 'auto', 'compressed: sensor_msgs/CompressedImage on '
-         '`image_raw/compressed`; raw: sensor_msgs/Image on `image_raw`; auto: what is published, '
-         'compressed first', choices=TRANSPORTS),
+         '`image_raw/compressed`; raw: sensor_msgs/Image on `image_raw`; foxglove: '
+         'foxglove_msgs/CompressedVideo on `image_raw/foxglove`; ffmpeg: '
+         'ffmpeg_image_transport_msgs/FFMPEGPacket on `image_raw/ffmpeg`; auto: what is '
+         'published, in the order compressed, raw, foxglove, ffmpeg', choices=CHOICES),
     Spec('no_image_warn_sec', 5.0, 'Time without a picture, after which a warning names the '
          'topic, its publishers and their QoS; 0 never warns', change='live', span=(0.0, 3600.0)),
 )

@@ -16,7 +16,7 @@ Watches camera topics and publishes what the scene is, what the risk is and why 
 Main parameters, with their defaults:
   cameras              ['']       namespaces: front subscribes to front/image_raw/compressed or
                                   front/image_raw, the empty name at image_raw
-  image_transport      auto       compressed, raw, or whatever is published
+  image_transport      auto       compressed, raw, foxglove, ffmpeg: or whatever is published
   vlm.model            embedded   a directory with a checkpoint, or a hub id in the local cache
   sparsify.keep_ratio  0.6        share of the visual tokens that the language model gets
   buffer.frames        5          frames of a window, buffer.interval_sec apart
@@ -44,7 +44,7 @@ compressed, while somebody subscribes. It needs the same cameras as the node.
 
 Main parameters, with their defaults:
   cameras              ['']       namespaces, as those of vts_node
-  image_transport      auto       compressed, raw, or whatever is published
+  image_transport      auto       compressed, raw, foxglove, ffmpeg: or whatever is published
   history_mb           256        memory in MiB for pictures that wait for their report
 
 All of them: docs/parameters.md and config/vts.yaml.

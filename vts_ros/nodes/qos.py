@@ -7,6 +7,9 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 #: Sensor data as in REP 2003: a picture that is late is of no use.
 INPUT_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
                        reliability=ReliabilityPolicy.BEST_EFFORT)
+#: A packet that is late is decoded all the same: those after it need it.
+VIDEO_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=30,
+                       reliability=ReliabilityPolicy.BEST_EFFORT)
 OUTPUT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 #: Who joins late gets the last answer at once.
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,

@@ -32,8 +32,9 @@ def replay(
     show_inputs: Annotated[bool, typer.Option(
         '--show-inputs', help='Play nothing; print as JSON with which parameters and remappings '
         'vts_node hears the drive.')] = False,
-    image_transport: Annotated[Literal['auto', 'compressed', 'raw'], typer.Option(
-        help='With --show-inputs: which pictures of the drive the node hears.')] = 'auto',
+    image_transport: Annotated[
+        Literal['auto', 'compressed', 'raw', 'foxglove', 'ffmpeg'], typer.Option(
+            help='With --show-inputs: which pictures of the drive the node hears.')] = 'auto',
 ) -> None:
     """
     Publish the pictures of a recorded drive on ROS topics, at its pace.
@@ -41,7 +42,7 @@ def replay(
     Their calibration goes with them, and the truth of a rendered drive; no other topic does.
     """
     if show_inputs:
-        from vts_ros.tools.bags import node_inputs
+        from vts_ros.tools.camera_topics import node_inputs
 
         typer.echo(json.dumps(node_inputs(bag, image_transport)._asdict()))
         return

@@ -22,24 +22,19 @@ from rclpy.utilities import remove_ros_args
 from rich.console import Console
 from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import String
 
 from vts_ros.errors import BagError
-from vts_ros.nodes.conversions import to_stamp
+from vts_ros.nodes.conversions import message_type, to_stamp
 from vts_ros.nodes.program_start import init_ros
 from vts_ros.nodes.replay_command import app
-from vts_ros.tools.bags import Bag, BagTopic, COMPRESSED_IMAGE, IMAGE
+from vts_ros.pipeline.picture_messages import PICTURE_TYPES
+from vts_ros.tools.bags import Bag, BagTopic
+from vts_ros.tools.camera_topics import CAMERA_INFO
 from vts_ros.tools.cli.command_line import run
 
 STRING = 'std_msgs/msg/String'
 #: What is played: pictures, their calibration, and what a rendered drive says of itself.
-TYPES = {
-    IMAGE: Image,
-    COMPRESSED_IMAGE: CompressedImage,
-    'sensor_msgs/msg/CameraInfo': CameraInfo,
-    STRING: String,
-}
+TYPES = (*PICTURE_TYPES, CAMERA_INFO, STRING)
 #: What a rendered drive says of itself. Another text may be a command to a car: it is not played.
 TRUTH_TOPIC = '/vts/truth'
 #: Answers in a bag would be mistaken for those of the nodes that listen, in whatever namespace.
@@ -78,12 +73,21 @@ class Player(Node):
     def __init__(self, bag: Bag, topic_prefix: str, clock: bool, played: Counter[str]) -> None:
         super().__init__('vts_replay')
         self._played = played
-        self._bag_topics = {
-            connection.topic: connection for connection in bag.connections
-            if connection.msgcount and _is_played(connection)}
-        self._publishers_of: dict[str, Publisher] = {
-            topic: self.create_publisher(TYPES[connection.msgtype], topic_prefix + topic, QOS)
-            for topic, connection in self._bag_topics.items()}
+        self._bag_topics: dict[str, BagTopic] = {}
+        self._publishers_of: dict[str, Publisher] = {}
+        for connection in bag.connections:
+            if not (connection.msgcount and _is_played(connection)):
+                continue
+            topic, msgtype = connection.topic, connection.msgtype
+            try:
+                kind = message_type(msgtype)
+            # A package that was built for another Python or ROS is not there either.
+            except Exception:
+                self.get_logger().warning(
+                    f'{topic} is not played: {msgtype.partition("/")[0]} is not installed')
+                continue
+            self._bag_topics[topic] = connection
+            self._publishers_of[topic] = self.create_publisher(kind, topic_prefix + topic, QOS)
         self._clock_publisher = self.create_publisher(Clock, '/clock', 10) if clock else None
         self._pace: Pace | None = None
 
@@ -105,7 +109,7 @@ class Player(Node):
         """
         cameras = [self._publishers_of[topic].topic_name
                    for topic, connection in self._bag_topics.items()
-                   if connection.msgtype in (IMAGE, COMPRESSED_IMAGE)]
+                   if connection.msgtype in PICTURE_TYPES]
         deadline = time.monotonic() + timeout_sec
         heard = 0
         while self.context.ok() and time.monotonic() < deadline:

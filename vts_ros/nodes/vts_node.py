@@ -151,7 +151,7 @@ class VtsNode(LifecycleNode):
             if self.jobs.pipeline is None:
                 self._load()
             self.cameras.open(self._settings['cameras'], self._settings['image_transport'],
-                              self.scheduler.on_frame)
+                              self.scheduler.on_frame, self.pictures.buffer.may_take)
             self.health.due()
         except Exception:
             self._stop('the node could not be activated')

@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 from vts_ros.errors import PromptError
 from vts_ros.nodes.parameter_table import CAMERAS, Parameters, Spec
 from vts_ros.pipeline.config import PipelineConfig
+from vts_ros.pipeline.report import MAX_ANSWER_AGE_SEC
 from vts_ros.pipeline.settings import pipeline_config, settings_of
 from vts_ros.vlm.prompts import Prompts
 
@@ -26,9 +27,9 @@ TABLE: tuple[Spec, ...] = (
     *CAMERAS,
     Spec('max_frame_age_sec', 3.0, 'Cameras whose newest picture is older, by its stamp or '
          'its arrival, are left out; 0 accepts any age', change='live', span=(0.0, 3600.0)),
-    Spec('max_answer_age_sec', 10.0, 'Nothing stays on ~/risk, ~/markers and ~/scene_description '
-         'for longer without a new answer; then the risk is unknown', change='live',
-         span=(0.5, 3600.0)),
+    Spec('max_answer_age_sec', MAX_ANSWER_AGE_SEC, 'Nothing stays on ~/risk, ~/markers and '
+         '~/scene_description for longer without a new answer; then the risk is unknown',
+         change='live', span=(0.5, 3600.0)),
     Spec('no_answer_warn_sec', 30.0, 'Time without an answer, although pictures arrive, after '
          'which the diagnostics warn; 0 never warns', change='live', span=(0.0, 3600.0)),
     *_settings('buffer'),

@@ -96,9 +96,13 @@ class _Set:
 
     def takes(self, frame: Frame) -> bool:
         """Return whether the frame is nearer than the one that it would replace."""
-        rival = self.frames.get(frame.camera)
+        return self.takes_at(frame.camera, frame.stamp_ns)
+
+    def takes_at(self, camera: str, stamp_ns: int) -> bool:
+        """Return the same of a frame that is not there yet."""
+        rival = self.frames.get(camera)
         return rival is None or (
-            not self.settled and self.distance(frame) < self.distance(rival))
+            not self.settled and abs(stamp_ns - self.stamp_ns) < self.distance(rival))
 
 
 class FrameBuffer:
@@ -146,6 +150,7 @@ class FrameBuffer:
         self.frames = frames
         self.interval_ns = round(interval_sec * 1e9)
         self.skew_ns = round(min(max_skew_sec, interval_sec / 2 or max_skew_sec) * 1e9)
+        self._early_ns = (1.0 - self.TOLERANCE) * self.interval_ns
         self.gap_ns = max(self.GAP_FRAMES * self.interval_ns, round(self.GAP_SEC * 1e9))
         self.counters: Counter[str] = Counter()
         self.settled = 0
@@ -169,6 +174,22 @@ class FrameBuffer:
         before = self.settled
         outcome = self.push(frame)
         return outcome, self.window() if self.settled != before else None
+
+    def may_take(self, camera: str, stamp_ns: int) -> bool:
+        """
+        Return whether a frame could become part of a set, before it is there.
+
+        False is certain. With several cameras it is always possible: what is too early for one
+        set may be what is nearest when another camera opens the next.
+        """
+        with self._lock:
+            if len({*self._newest, camera}) > 1 or not self._sets:
+                return True
+            if stamp_ns < self._sets[-1].stamp_ns or stamp_ns >= self._due_ns - self._early_ns:
+                return True
+            nearest = min(self._sets, key=lambda held: abs(stamp_ns - held.stamp_ns))
+            return (abs(stamp_ns - nearest.stamp_ns) <= self.skew_ns
+                    and nearest.takes_at(camera, stamp_ns))
 
     def push(self, frame: Frame) -> str:
         """
@@ -224,8 +245,7 @@ class FrameBuffer:
             self._filled = False
             self._open(frame)
             return 'gap'
-        early_ns = (1.0 - self.TOLERANCE) * self.interval_ns
-        if ahead_ns > 0 and frame.stamp_ns >= self._due_ns - early_ns:
+        if ahead_ns > 0 and frame.stamp_ns >= self._due_ns - self._early_ns:
             self._open(frame)
             return 'admitted'
         if ahead_ns < -self.gap_ns:

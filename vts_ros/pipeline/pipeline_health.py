@@ -14,9 +14,8 @@ import numpy as np
 
 from vts_ros.errors import VtsError
 from vts_ros.pipeline.report import SceneReport
-from vts_ros.pipeline.report_messages import Make, status
+from vts_ros.pipeline.report_messages import HARDWARE_ID, Make, status
 
-HARDWARE_ID = 'vts_ros'
 #: Levels of diagnostic_msgs/DiagnosticStatus.
 _OK, _WARN, _ERROR = 0, 1, 2
 

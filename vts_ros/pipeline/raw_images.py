@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 import re
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
 from vts_ros.rgb import check_rgb, check_size
-
-if TYPE_CHECKING:
-    from vts_ros.pipeline.video_packets import PacketDecoder
 
 #: What image_transport and drivers append to the name of a camera.
 _TRANSPORT = re.compile(r'(/(compressed|ffmpeg|foxglove|h26[45]|video))?$')
@@ -43,9 +40,6 @@ _CONVERSIONS: dict[str, tuple[int, int | None]] = {
 _PACKED_YUV = {'uyvy': cv2.COLOR_YUV2RGB_UYVY, 'yuyv': cv2.COLOR_YUV2RGB_YUY2}
 #: Full planes of luminance above half planes of colour.
 _PLANAR_YUV = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
-#: Formats of a CompressedImage that are packets of a video.
-_VIDEO = re.compile(r'h\.?26[45]|x26[45]|hevc|av1|vp[89]', re.IGNORECASE)
-DECODE = 'decode it first: ros2 run image_transport republish, and record what that publishes'
 
 
 class ImageMessage(Protocol):
@@ -194,32 +188,6 @@ class RawImage:
 
 #: Converts a picture to uint8 (height, width, 3), RGB.
 Convert = Callable[[RawImage], NDArray[np.uint8]]
-
-
-def is_video(name: str) -> bool:
-    """Return whether the format of a message is that of a video, and no picture by itself."""
-    return bool(_VIDEO.search(name))
-
-
-def new_decoder(topic: str, name: str) -> PacketDecoder:
-    """
-    Return what decodes the packets of a topic.
-
-    Raises
-    ------
-    FrameError
-        If the format is not known, or PyAV is not installed.
-
-    """
-    try:
-        from vts_ros.pipeline.video_packets import codec_of, PacketDecoder
-    except ModuleNotFoundError as error:
-        raise FrameError(f"{topic} is a video, which needs PyAV: pip install 'vts_ros[video]'"
-                         ) from error
-    codec = codec_of(name)
-    if codec is None:
-        raise FrameError(f'{topic} has packets of a video ({name}); {DECODE}')
-    return PacketDecoder(codec)
 
 
 def raw_rgb(message: ImageMessage) -> NDArray[np.uint8]:

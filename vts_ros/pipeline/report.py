@@ -13,6 +13,9 @@ from vts_ros.vlm.boxes import Box
 from vts_ros.vlm.pruning import Pruning
 
 SCHEMA_VERSION = 2
+#: No answer stands for longer without another: the default of the node, and what recordings and
+#: the live page keep to.
+MAX_ANSWER_AGE_SEC = 10.0
 
 #: RGB. After the palette of Okabe and Ito, which people with any colour vision can tell apart.
 RISK_COLOURS: dict[RiskLevel, tuple[int, int, int]] = {

@@ -14,7 +14,10 @@ import textwrap
 from typing import Any, Protocol
 
 from vts_ros.pipeline.report import RISK_COLOURS, RISK_STATUS_LEVELS, SceneReport
-from vts_ros.vlm.answers import RISK_LEVELS
+from vts_ros.vlm.answers import RISK_LEVELS, UNKNOWN_ACTION
+
+#: What a status is about that names no camera.
+HARDWARE_ID = 'vts_ros'
 
 DETECTIONS = 'vision_msgs/msg/Detection2DArray'
 ANNOTATIONS = 'foxglove_msgs/msg/ImageAnnotations'
@@ -76,6 +79,13 @@ def risk(make: Make, report: SceneReport, name: str, frame_id: str) -> Any:
     return make(RISK, header=header(make, report.stamp, frame_id), status=[status(
         make, name, RISK_STATUS_LEVELS[answer.risk], reason,
         ', '.join(report.cameras), report.risk_values)])
+
+
+def unknown_risk(make: Make, reason: str, name: str, time_ns: int) -> Any:
+    """Return what takes the place of a risk that no longer holds."""
+    return make(RISK, header=header(make, time_ns), status=[status(
+        make, name, RISK_STATUS_LEVELS['unknown'], reason, HARDWARE_ID,
+        {'level': 'unknown', 'object': '', 'action': UNKNOWN_ACTION})])
 
 
 def markers(make: Make, report: SceneReport, frame_id: str, lifetime_sec: float) -> Any:

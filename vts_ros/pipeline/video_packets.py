@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.compressed_images import MAX_PIXELS
+from vts_ros.pipeline.h264_numbers import PictureNumbers, UNIT
 from vts_ros.rgb import check_rgb
 
 #: What messages call a codec, by what FFmpeg calls it; with the names of encoders.
 CODECS = {'h264': re.compile(r'h\.?264|x264|avc', re.IGNORECASE),
           'hevc': re.compile(r'h\.?265|x265|hevc', re.IGNORECASE)}
-#: Units of a stream begin behind this.
-_BEGIN = re.compile(rb'\x00\x00\x01(.)', re.DOTALL)
 #: Kinds of units that nothing before is needed for.
 _KEY_UNITS = {'h264': {5}, 'hevc': set(range(16, 22))}
 #: So many packets without any picture are a stream that waits for nothing.
@@ -77,11 +76,15 @@ def codec_of(name: str) -> str | None:
 
 def is_key(data: bytes, codec: str) -> bool:
     """Return whether a packet can be decoded without those before it."""
-    for match in _BEGIN.finditer(data):
+    for match in UNIT.finditer(data):
         unit = match[1][0]
         if (unit & 0x1f if codec == 'h264' else unit >> 1 & 0x3f) in _KEY_UNITS[codec]:
             return True
     return False
+
+
+class NoKeyFrameError(FrameError):
+    """A packet that cannot be decoded without ones that did not come."""
 
 
 class PacketDecoder:
@@ -107,6 +110,7 @@ class PacketDecoder:
         self.codec = codec
         self.waits = True
         self._context = self._new_context()
+        self._numbers = PictureNumbers() if codec == 'h264' else None
         self._stamps: dict[int, int] = {}
         self._number = 0
 
@@ -114,19 +118,34 @@ class PacketDecoder:
         """Take note that a packet is missing before the next one."""
         self.waits = True
 
-    def decode(self, data: bytes, stamp_ns: int) -> Iterator[tuple[int, VideoPicture]]:
+    def decode(self, data: bytes, stamp_ns: int, is_wanted: bool = True
+               ) -> Iterator[tuple[int, VideoPicture]]:
         """
         Yield the pictures that a packet completes, with their stamps: usually its own.
 
+        Parameters
+        ----------
+        data
+            The packet, Annex B.
+        stamp_ns
+            When its picture was taken.
+        is_wanted
+            Whether that picture is of use; one that is not, and that no other needs, is not
+            decoded.
+
         Raises
         ------
+        NoKeyFrameError
+            If it is left out, as those before it are missing.
         FrameError
-            If it is left out, or cannot be decoded.
+            If it cannot be decoded.
 
         """
+        if self._numbers and self._numbers.lacks_one(data):
+            self.waits = True
         if self.waits:
             if not is_key(data, self.codec):
-                raise FrameError('packet of a video without the ones before it')
+                raise NoKeyFrameError('packet of a video without the ones before it')
             if self._number:
                 self._context = self._new_context()
                 self._stamps.clear()
@@ -135,6 +154,7 @@ class PacketDecoder:
         self._number += 1
         packet.pts = packet.dts = self._number
         self._stamps[self._number] = stamp_ns
+        self._context.skip_frame = 'DEFAULT' if is_wanted else 'NONREF'
         try:
             pictures = self._context.decode(packet)
         except (FFmpegError, OSError) as error:

@@ -5,47 +5,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 from rosbags.typesys import TypesysError
 
 from vts_ros.errors import BagError, FrameError
-from vts_ros.pipeline import report_messages as messages
-from vts_ros.pipeline.pipeline_health import PipelineHealth
-from vts_ros.pipeline.report import FrameRef, SceneReport
-from vts_ros.tools.bags import Bag, COMPRESSED_IMAGE, frame_id_of, frame_ref, until_damage
+from vts_ros.pipeline.picture_messages import frame_id_of
+from vts_ros.pipeline.report import FrameRef
+from vts_ros.tools.bag_frames import frame_ref, until_damage
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.camera_topics import image_topics
 from vts_ros.tools.foxglove_layout import FILE, foxglove_layout
-from vts_ros.tools.message_definitions import make_message, serialise, typestore
-
-#: Where text stands in RViz, and for how long: the defaults of the node.
-_MARKER_FRAME, _MARKER_SEC = 'base_link', 10.0
-
-
-class Answered(NamedTuple):
-    """A report, and the file of the picture that shows it (JPEG)."""
-
-    report: SceneReport
-    overlay: Path
-
-
-class _TimedAnswer(NamedTuple):
-    """An answer, topic and frame_id of its newest frame, and when it is published."""
-
-    answer: Answered
-    topic: str
-    frame_id: str
-    at_ns: int
-
-    @property
-    def latency_ns(self) -> int:
-        """Return the latency of the answer."""
-        return round(self.answer.report.latency_ms.get('total', 0.0) * 1e6)
+from vts_ros.tools.recorded_answers import Answered, Speaker, TimedAnswer
 
 
 class _Worker:
@@ -56,21 +30,21 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        self._busy: _TimedAnswer | None = None
-        self._waiting: _TimedAnswer | None = None
+        self._busy: TimedAnswer | None = None
+        self._waiting: TimedAnswer | None = None
         self.overtaken = 0
 
     def add(self, answer: Answered, topic: str, frame_id: str, received_ns: int) -> None:
-        """Add a window when its newest frame is received."""
-        new = _TimedAnswer(answer, topic, frame_id, received_ns)
+        """Take a window when its newest frame is received."""
+        new = TimedAnswer(answer, topic, frame_id, received_ns)
         if self._busy is None:
             self._busy = new._replace(at_ns=received_ns + new.latency_ns)
             return
         self.overtaken += self._waiting is not None
         self._waiting = new
 
-    def ready(self, until_ns: float) -> Iterator[_TimedAnswer]:
-        """Yield the answers that are ready until then."""
+    def ready(self, until_ns: float) -> Iterator[TimedAnswer]:
+        """Yield what is there until then."""
         while self._busy and self._busy.at_ns <= until_ns:
             done, following = self._busy, self._waiting
             yield done
@@ -87,8 +61,9 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
     Copy a bag and add the answers under the topics of the node and of the overlay.
 
     An answer is received when the node would have given it: the measured latency after its newest
-    frame was received, or after the answer before. One that a newer window overtakes is left out.
-    The definitions of all messages are in the file, and beside it is a layout for Foxglove.
+    frame was received, or after the answer before. One that a newer window overtakes is left out,
+    and one that none follows for ``MAX_ANSWER_AGE_SEC`` is taken back. The definitions of all
+    messages are in the file, and beside it is a layout for Foxglove.
 
     Parameters
     ----------
@@ -101,8 +76,8 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
     node, overlay
         Names of the nodes, which the topics of answers and of drawn pictures begin with.
     counters
-        Where to count the topics that were ``not_copied``, as nothing here knows their type, and
-        the answers that were ``overtaken``.
+        Where to count the topics that were ``not_copied``, as nothing here knows their type, the
+        answers that were ``overtaken``, and those that were ``retracted``.
     info
         What runs where, for diagnostics.
 
@@ -121,8 +96,8 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
         with Bag(source) as bag, Writer(target, version=9,
                                         storage_plugin=StoragePlugin.MCAP) as writer:
             copies = _copy_connections(bag, writer, (node, overlay), counters)
-            speaker = _Speaker(writer, copies, node, overlay, info or {})
-            written = _copy_with_answers(bag, writer, copies, speaker.say, answers, counters)
+            speaker = Speaker(writer, copies, node, overlay, info or {})
+            written = _copy_with_answers(bag, writer, copies, speaker, answers, counters)
         namespace = node.rpartition('/')[0]
         (Path(target) / FILE).write_text(foxglove_layout(namespace, speaker.pictures), 'utf-8')
         return written
@@ -131,24 +106,26 @@ def write_annotated_bag(source: str | Path, target: str | Path, answers: Iterabl
 
 
 def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
-                       say: Callable[[_TimedAnswer], None], answers: Iterable[Answered],
-                       counters: Counter[str]) -> int:
+                       speaker: Speaker, answers: Iterable[Answered], counters: Counter[str]
+                       ) -> int:
     # After the clock went back, a camera may have a second picture with the same stamp.
     waiting: dict[FrameRef, deque[Answered]] = defaultdict(deque)
     for answer in answers:
         waiting[answer.report.frames[-1]].append(answer)
-    cameras = {camera.topic for camera in bag.image_topics()}
+    cameras = {camera.topic for camera in image_topics(bag)}
     worker = _Worker()
     written = 0
 
     def write_due(until_ns: float) -> None:
         nonlocal written
         for ready in worker.ready(until_ns):
-            say(ready)
+            counters['retracted'] += speaker.retract_if_old(ready.at_ns)
+            speaker.say(ready)
             written += 1
 
     for connection, received_ns, data in until_damage(bag.messages(copies), Counter()):
         write_due(received_ns)
+        counters['retracted'] += speaker.retract_if_old(received_ns)
         writer.write(copies[connection.topic], received_ns, data)
         if connection.topic not in cameras:
             continue
@@ -177,88 +154,3 @@ def _copy_connections(bag: Bag, writer: Writer, nodes: Sequence[str], counters: 
         except (TypesysError, KeyError):
             counters['not_copied'] += 1
     return copies
-
-
-#: The drawn pictures, called as the overlay calls them: RViz draws no annotations.
-_PICTURE = 'image_annotated/compressed'
-_DIAGNOSTICS = '/diagnostics'
-_NUMBER, _STRING = 'std_msgs/msg/Float64', 'std_msgs/msg/String'
-#: What the node publishes under its name.
-_OUTPUTS = {
-    'report': _STRING,
-    'scene_description': _STRING,
-    'risk': messages.RISK,
-    'markers': messages.MARKERS,
-    'detections': messages.DETECTIONS,
-    'annotations': messages.ANNOTATIONS,
-    'scene': messages.SCENE,
-    **{f'debug/{name}': _NUMBER for name in messages.NUMBERS},
-}
-
-
-class _Speaker:
-    """
-    Puts an answer on the topics of the node and of the overlay.
-
-    Parameters
-    ----------
-    writer
-        Takes the messages.
-    copies
-        Connections of the topics that are copied.
-    node, overlay
-        Names of the nodes.
-    info
-        What runs where, for diagnostics.
-
-    """
-
-    def __init__(self, writer: Writer, copies: Mapping[str, Connection], node: str, overlay: str,
-                 info: Mapping[str, str]) -> None:
-        self._writer, self._node, self._info = writer, node.lstrip('/'), info
-        self._at_ns = 0
-        self._shown: set[str] = set()
-        self._health = PipelineHealth(seconds=lambda: 1e-9 * self._at_ns)
-        self._connections = {name: self._add(f'{node}/{name}', msgtype)
-                             for name, msgtype in _OUTPUTS.items()}
-        self._connections[_PICTURE] = self._add(f'{overlay}/{_PICTURE}', COMPRESSED_IMAGE)
-        shared = copies.get(_DIAGNOSTICS)
-        self._connections[_DIAGNOSTICS] = shared if shared and shared.msgtype == messages.RISK \
-            else self._add(_DIAGNOSTICS, messages.RISK)
-
-    def _add(self, topic: str, msgtype: str) -> Connection:
-        return self._writer.add_connection(topic, msgtype, typestore=typestore())
-
-    @property
-    def pictures(self) -> list[str]:
-        """Return the topics of the pictures with answers."""
-        return sorted(self._shown)
-
-    def say(self, ready: _TimedAnswer) -> None:
-        """Write the messages that the nodes would have published."""
-        self._at_ns, frame_id = ready.at_ns, ready.frame_id
-        self._shown.add(ready.topic)
-        report = replace(ready.answer.report,
-                         age_ms=1e-6 * (ready.at_ns - ready.answer.report.stamp))
-        self._health.described(report)
-        said = {
-            'report': make_message(_STRING, data=report.to_json()),
-            'scene_description': make_message(_STRING, data=report.answer.description),
-            'risk': messages.risk(make_message, report, f'{self._node}: risk', frame_id),
-            'markers': messages.markers(make_message, report, _MARKER_FRAME, _MARKER_SEC),
-            'detections': messages.detections(make_message, report, frame_id),
-            'annotations': messages.image_annotations(make_message, report),
-            'scene': messages.scene(make_message, report, frame_id),
-            **{f'debug/{name}': make_message(_NUMBER, data=number)
-               for name, number in messages.numbers(report).items()},
-            _PICTURE: make_message(
-                COMPRESSED_IMAGE, header=messages.header(make_message, report.stamp, frame_id),
-                format='jpeg', data=np.fromfile(ready.answer.overlay, np.uint8)),
-            _DIAGNOSTICS: make_message(
-                messages.RISK, header=messages.header(make_message, ready.at_ns),
-                status=self._health.statuses(
-                    make_message, self._node, self._info, 'of a recording')),
-        }
-        for name, message in said.items():
-            connection = self._connections[name]
-            self._writer.write(connection, ready.at_ns, serialise(message, connection.msgtype))

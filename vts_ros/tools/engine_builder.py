@@ -20,7 +20,8 @@ from vts_ros.errors import FrameError
 from vts_ros.paths import model_path
 from vts_ros.sparsify.compiled_steps import FRAME, window_graph
 from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
-from vts_ros.tools.bags import camera_topics, read_frames
+from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.camera_topics import camera_topics
 
 #: Pictures that INT8 is calibrated with.
 CALIBRATION_FRAMES = 64

@@ -8,6 +8,8 @@ Field names and types are copied, comments are not:
 
 - ``vision_msgs`` 4.1 (Apache-2.0), https://github.com/ros-perception/vision_msgs
 - ``foxglove_msgs`` 3.2 (MIT), https://github.com/foxglove/foxglove-sdk
+- ``ffmpeg_image_transport_msgs`` 1.2 (Apache-2.0),
+  https://github.com/ros-misc-utilities/ffmpeg_image_transport_msgs
 """
 
 from __future__ import annotations
@@ -21,8 +23,18 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
 from vts_ros.paths import share_path
+from vts_ros.pipeline.picture_messages import COMPRESSED_VIDEO, FFMPEG_PACKET
 
+#: Packets of a video: what cameras send, and older recordings do not define.
+VIDEO_DEFINITIONS = {
+    COMPRESSED_VIDEO:
+        'builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format',
+    FFMPEG_PACKET:
+        'std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n'
+        'uint8 flags\nbool is_bigendian\nuint8[] data',
+}
 DEFINITIONS = {
+    **VIDEO_DEFINITIONS,
     'vision_msgs/msg/Point2D': 'float64 x\nfloat64 y',
     'vision_msgs/msg/Pose2D': 'vision_msgs/Point2D position\nfloat64 theta',
     'vision_msgs/msg/BoundingBox2D':

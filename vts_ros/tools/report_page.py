@@ -14,7 +14,7 @@ from vts_ros.pipeline.report import RISK_COLOURS
 from vts_ros.tools.pictures import RISK_TITLES, seconds
 
 if TYPE_CHECKING:
-    from vts_ros.tools.annotate import Summary
+    from vts_ros.tools.annotate_summary import Summary
 
 
 def _data_uri(data: bytes, kind: str) -> str:

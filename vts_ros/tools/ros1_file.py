@@ -53,9 +53,10 @@ class Ros1File:
                            ) from error
         self._types = get_typestore(Stores.ROS2_JAZZY)
         self._connections = {connection.id: connection for connection in self._reader.connections}
-        self.topics = {id_: Topic(connection.topic, connection.msgtype, 'cdr', self._learn(
-            connection.msgtype, connection.msgdef.data), 'ros2msg', '', connection.msgcount)
-            for id_, connection in self._connections.items()}
+        self.topics = {id_: Topic(
+            connection.topic, connection.msgtype, 'cdr',
+            self._learn(connection.msgtype, connection.msgdef.data).encode(), 'ros2msg', '',
+            connection.msgcount) for id_, connection in self._connections.items()}
         self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
 
     def messages(self, wanted: Collection[int], since_ns: int = 0

@@ -201,14 +201,15 @@ class SqliteFile:
     def _read_topics(self, counts: Mapping[int, int]) -> dict[int, Topic]:
         columns = {row[1] for row in self._base.execute('PRAGMA table_info(topics)')}
         qos = 'offered_qos_profiles' if 'offered_qos_profiles' in columns else "''"
-        definitions: dict[str, tuple[str, str]] = {}
+        definitions: dict[str, tuple[bytes, str]] = {}
         # Bags of before ROS 2 Iron do not define their messages.
         with suppress(sqlite3.Error):
-            definitions = {name: (text, language) for name, text, language in self._base.execute(
-                'SELECT topic_type, encoded_message_definition, encoding '
-                'FROM message_definitions')}
+            definitions = {
+                name: (str(text).encode(), language) for name, text, language in
+                self._base.execute('SELECT topic_type, encoded_message_definition, encoding '
+                                   'FROM message_definitions')}
         return {
-            id_: Topic(name, msgtype, serialization, *definitions.get(msgtype, ('', '')), profiles,
-                       counts.get(id_, 0))
+            id_: Topic(name, msgtype, serialization, *definitions.get(msgtype, (b'', '')),
+                       profiles, counts.get(id_, 0))
             for id_, name, msgtype, serialization, profiles in self._base.execute(
                 f'SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id')}

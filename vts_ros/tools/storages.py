@@ -21,6 +21,7 @@ import logging
 from pathlib import Path
 import re
 import shutil
+from textwrap import shorten
 from typing import BinaryIO, NamedTuple, Protocol
 
 from mcap.opcode import Opcode
@@ -43,6 +44,7 @@ _CHUNK = re.compile(rb'\x06.{36}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd)', re.
 _CHUNK_FIELDS = 40
 #: What is looked through at a time for the next chunk behind damage.
 _BLOCK = 2**24
+LONGEST_REASON = 200
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Topic(NamedTuple):
     #: How messages are serialised: ``cdr`` is what ROS 2 has.
     serialization: str
     #: The definition of the message, and in which language; both may be empty.
-    definition: str
+    definition: bytes
     language: str
     qos: str
     messages: int
@@ -78,6 +80,11 @@ class Storage(Protocol):
     def close(self) -> None:
         """Close the file."""
         ...
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return what went wrong, shortened: readers quote what they could not read, in full."""
+    return shorten(str(error), LONGEST_REASON, placeholder=' ...') or type(error).__name__
 
 
 @lru_cache(maxsize=256)
@@ -168,7 +175,7 @@ class McapFile:
 
     def _topic(self, channel: Channel) -> Topic:
         schema = self._index.schemas.get(channel.schema_id)
-        definition = schema.data.decode('utf-8', 'replace') if schema else ''
+        definition = schema.data if schema else b''
         return Topic(channel.topic, schema.name if schema else '', channel.message_encoding,
                      definition, schema.encoding if schema else '',
                      channel.metadata.get('offered_qos_profiles', ''),

@@ -95,7 +95,7 @@ def _print_change(console: Console, precision: Literal['fp16', 'int8'], cache: E
     from itertools import chain
 
     from vts_ros.lab.evaluation.engine_precision import compare, rendered_windows
-    from vts_ros.tools.bags import read_windows
+    from vts_ros.tools.bag_frames import read_windows
 
     recorded = chain.from_iterable(read_windows(bag, frames) for bag in bags)
     with console.status('comparing keep lists with fp32'):

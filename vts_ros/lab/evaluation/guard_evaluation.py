@@ -25,7 +25,7 @@ from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.compressed_images import decode_image
 from vts_ros.pipeline.frames import FrameBuffer
 from vts_ros.pipeline.guard import Evidence, FittedGuard, Guard
-from vts_ros.tools.bags import read_frames, until_damage
+from vts_ros.tools.bag_frames import read_frames, until_damage
 
 PAGE = 'guard.md'
 #: The drives of the check are drawn and compressed as ``vts render`` does it.

@@ -29,7 +29,7 @@ from vts_ros.lab.scenes.clips import balanced_scenes, hazard_frame, is_clear
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.scene_truth import Clip
 from vts_ros.lab.scenes.world import HORIZON, Look, Scene
-from vts_ros.tools.bags import read_frames, until_damage
+from vts_ros.tools.bag_frames import read_frames, until_damage
 from vts_ros.vlm.answers import Box
 
 #: What cameras behind a windscreen often have; both in shares of the picture.

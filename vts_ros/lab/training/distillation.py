@@ -48,7 +48,7 @@ from vts_ros.sparsify.proposal_network import (
     SALIENCY_PARTS,
 )
 from vts_ros.sparsify.token_grid import area_weights
-from vts_ros.tools.bags import read_windows
+from vts_ros.tools.bag_frames import read_windows
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.answers import AFTER_RISK, parse
 from vts_ros.vlm.boxes import Box, PictureSize

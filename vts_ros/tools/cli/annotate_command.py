@@ -47,7 +47,7 @@ def annotate(
 
     from vts_ros.pipeline.frames import FrameBuffer
     from vts_ros.tools.annotate import annotate as run
-    from vts_ros.tools.bags import camera_topics
+    from vts_ros.tools.camera_topics import camera_topics
     from vts_ros.tools.videos import video_info
 
     if (bag is None) == (video is None):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from vts_ros.pipeline.report import SceneReport
-    from vts_ros.tools.annotate import Summary
+    from vts_ros.tools.annotate_summary import Summary
 
 
 @contextmanager
@@ -85,7 +85,8 @@ def _columns(*cells: Text | str) -> Table:
 
 def results(summary: Summary) -> str:
     """Return the summary of a run, as a few lines for the terminal."""
-    from vts_ros.tools.annotate import ANNOTATED_BAG, ANSWERS, counter_texts, PAGE, SHEET, VIDEO
+    from vts_ros.tools.annotate_summary import counter_texts
+    from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS, PAGE, SHEET, VIDEO
 
     risks = ', '.join(f'{count} {level}' for level, count in summary.risks.items() if count)
     kept, total = summary.tokens

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.report import SceneReport
+from vts_ros.pipeline.report import MAX_ANSWER_AGE_SEC, SceneReport
 from vts_ros.tools.pictures import encode, fit
 
 #: How far back the timeline goes.
@@ -33,8 +33,6 @@ MOST_BYTES = 2**26
 MOST_EVENTS = 400
 #: Larger pictures are scaled down for the page; files above that, too.
 WIDTH, HEIGHT, FILE_BYTES = 1280, 1280, 300_000
-#: As the node has it: nothing said stays longer.
-MAX_ANSWER_AGE_SEC = 10.0
 MAX_QUESTION_CHARS, MAX_QUESTIONS = 500, 8
 
 Event = dict[str, Any]

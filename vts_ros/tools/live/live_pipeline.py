@@ -18,7 +18,7 @@ from vts_ros.pipeline.config import MODES, PipelineConfig
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, without_broken
 from vts_ros.pipeline.report import SceneReport
-from vts_ros.tools.bags import count_broken
+from vts_ros.tools.bag_frames import count_broken
 from vts_ros.tools.live.live_hub import Hub, MAX_QUESTION_CHARS, MAX_QUESTIONS
 from vts_ros.tools.live.live_sources import Source
 from vts_ros.vlm.answers import Answer

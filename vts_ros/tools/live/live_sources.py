@@ -18,7 +18,8 @@ import numpy as np
 
 from vts_ros.errors import VideoError
 from vts_ros.pipeline.frames import Frame
-from vts_ros.tools.bags import camera_topics, read_frames_from, until_damage
+from vts_ros.tools.bag_frames import read_frames_from, until_damage
+from vts_ros.tools.camera_topics import camera_topics
 from vts_ros.tools.videos import read_video, shown, video_info
 
 #: Between two passes of a recording.

@@ -1,0 +1,74 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What people see first of a recording of theirs, and the pictures of it in the docs.
+
+With a video: ``test_empty_environment.py``. In other programs: ``test_typed_interfaces.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bag_maker import START_NS
+from conftest import ROOT
+import layouts
+import numpy as np
+import pytest
+from test_bags import report
+
+from vts_ros.lab.first_pictures import annotate, FAMILY, FRAMES, picture_of_bag, SEED
+from vts_ros.lab.scenes.clips import make_scene, write_bag
+from vts_ros.pipeline import report_messages as messages
+from vts_ros.pipeline.report import RISK_COLOURS
+from vts_ros.tools import foxglove_layout as layout_file
+from vts_ros.tools.annotation_drawing import draw_annotations
+from vts_ros.tools.answer_files import ANNOTATED_BAG
+from vts_ros.tools.bags import Bag
+from vts_ros.tools.message_definitions import make_message
+from vts_ros.tools.pictures import Picture
+from vts_ros.vlm.answers import RiskLevel
+
+
+def is_coloured(picture: Picture, x: float, y: float, level: RiskLevel) -> bool:
+    """Return whether a line in the colour of a risk goes through a place, to two pixels."""
+    column, row = max(round(x), 2), max(round(y), 2)
+    near = picture[row - 2:row + 3, column - 2:column + 3].astype(int)
+    return bool((np.abs(near - RISK_COLOURS[level]).max(axis=2) < 40).any())
+
+
+def test_annotations_are_drawn_where_they_say() -> None:
+    told = replace(report(START_NS), size=(96, 160))
+    blank = np.full((96, 160, 3), 90, np.uint8)
+    drawn = draw_annotations(blank, messages.image_annotations(make_message, told))
+    # Left, top, right and bottom are 0.1, 0.2, 0.3 and 0.4 of the picture; the label is above.
+    for x, y in ((16, 30), (48, 30), (32, 38)):
+        assert is_coloured(drawn, x, y, 'high')
+    assert not is_coloured(drawn, 32, 30, 'high')
+    np.testing.assert_array_equal(drawn[60:, 90:], blank[60:, 90:])
+    np.testing.assert_array_equal(blank, 90)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / 'models' / 'embedded').is_dir(),
+                    reason='the language model is not in this checkout')
+def test_a_bag_is_annotated_for_viewers_with_one_command(tmp_path: Path) -> None:
+    """All that the layouts show is there, and the box stands in the picture that it is about."""
+    bag, out = tmp_path / 'my_drive', tmp_path / 'out'
+    write_bag(bag, make_scene(SEED, FAMILY, frames=FRAMES), 480, 270)
+    annotate('--bag', bag, out)
+    with Bag(out / ANNOTATED_BAG) as opened:
+        there = {one.topic: one.msgtype for one in opened.connections if one.msgcount}
+    layouts.check(there, (out / ANNOTATED_BAG / layout_file.FILE).read_text())
+    told, picture, detected = picture_of_bag(out)
+    box = told.answer.box
+    assert box is not None
+    assert picture.shape == (270, 480, 3)
+    left, top, right, bottom = (
+        side * size for side, size in zip(box, (480, 270, 480, 270), strict=True))
+    for x, y in ((left, (top + bottom) / 2), (right, (top + bottom) / 2),
+                 ((left + right) / 2, bottom)):
+        assert is_coloured(picture, x, y, told.answer.risk)
+    one, = detected.detections
+    assert one.bbox.size_x == pytest.approx(right - left, abs=0.1)
