@@ -14,6 +14,7 @@ import typer
 from vts_ros.lab.cli.drives_command import app as drives
 from vts_ros.lab.cli.frames_command import app as frames
 from vts_ros.lab.cli.precision_command import app as precision
+from vts_ros.lab.cli.recordings_command import app as recordings
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import (
     BudgetsOption,
@@ -46,6 +47,7 @@ app = typer.Typer(no_args_is_help=True, help='Measure quality against a known tr
 app.add_typer(drives)
 app.add_typer(frames)
 app.add_typer(precision)
+app.add_typer(recordings)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '
