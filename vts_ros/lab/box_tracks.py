@@ -43,6 +43,11 @@ _LOST_SEC = 0.9
 _EDGE = 0.008
 #: Errors of the size of a box, in heights of the picture and in shares of the box.
 _ERROR, _RELATIVE_ERROR = 0.003, 0.02
+#: A speed counts from so many standard errors on.
+_SURE = 2.0
+#: Boxes that are so many standard errors off a line are of two road users, or of one that brakes;
+#: and for so long one has to be seen.
+_OFF_LINE, _SHORTEST_SEC = 3.0, 0.35
 #: A rider and the two-wheeler below: so much of the person, from side to side, is above it.
 _ASTRIDE = 0.5
 
@@ -67,6 +72,11 @@ class BoxTrack:
         for _, user in self.sightings:
             votes[user.kind] = votes.get(user.kind, 0.0) + user.confidence
         return max(votes, key=votes.__getitem__)
+
+    @property
+    def middle_sec(self) -> float:
+        """Return the mean time of its sightings."""
+        return sum(seconds for seconds, _ in self.sightings) / len(self.sightings)
 
     @property
     def is_present(self) -> bool:
@@ -168,8 +178,9 @@ class Moving(NamedTuple):
         Distance of its nearest side, and of its middle to the left of where the camera looks.
     speed_ahead, speed_across
         Their change, negative where it comes nearer, or moves to the right.
-    error_mps
-        Standard error of the first speed; infinite where there is one sighting alone.
+    error_ahead, error_across
+        Standard errors of the speeds; infinite where it was not seen for long enough, or where
+        its boxes do not lie on a line.
 
     """
 
@@ -177,7 +188,8 @@ class Moving(NamedTuple):
     across: float
     speed_ahead: float
     speed_across: float
-    error_mps: float
+    error_ahead: float = 0.0
+    error_across: float = 0.0
 
     def at(self, seconds: float) -> tuple[float, float]:
         """Return distance ahead and across at another time."""
@@ -187,11 +199,29 @@ class Moving(NamedTuple):
         """Return the same of something so much larger, which looks the same farther away."""
         return Moving(*(factor * value for value in self))
 
-    def on_bend(self, curvature: float) -> Moving:
-        """Return the same with what is across seen from a road that bends, 1/m, left positive."""
+    @property
+    def sure(self) -> Moving:
+        """Return the same without speeds that may as well be errors of the boxes."""
+        ahead = self.speed_ahead if abs(self.speed_ahead) > _SURE * self.error_ahead else 0.0
+        across = self.speed_across if abs(self.speed_across) > _SURE * self.error_across else 0.0
+        return self._replace(speed_ahead=ahead, speed_across=across)
+
+    def on_bend(self, curvature: float, seconds: float) -> Moving:
+        """
+        Return the same with what is across counted from a road that bends.
+
+        Parameters
+        ----------
+        curvature
+            1/m, left positive.
+        seconds
+            When the speeds are those, on average.
+
+        """
+        ahead, _ = self.at(seconds)
         return self._replace(
             across=self.across - 0.5 * curvature * self.ahead ** 2,
-            speed_across=self.speed_across - curvature * self.ahead * self.speed_ahead)
+            speed_across=self.speed_across - curvature * ahead * self.speed_ahead)
 
     @property
     def contact_sec(self) -> float:
@@ -219,14 +249,15 @@ def moving(track: BoxTrack, aspect: float, focal: float = FOCAL) -> Moving | Non
     times = np.array([seconds for seconds, _, _ in seen])
     scale = np.array([scale for _, _, scale in seen])
     error = _ERROR * aspect / usual.height + _RELATIVE_ERROR * scale
-    ahead, speed, error_mps = _line(times, focal / scale, focal * error / scale ** 2)
+    ahead, speed, error_ahead = _line(times, focal / scale, focal * error / scale ** 2)
     whole = [(when, _across(box, near, usual), near) for when, box, near in seen
              if box[0] > _EDGE and box[2] < 1.0 - _EDGE]
     if not whole:
-        return Moving(ahead, _across(*seen[-1][1:], usual), speed, 0.0, error_mps)
+        return Moving(ahead, _across(*seen[-1][1:], usual), speed, 0.0, error_ahead, np.inf)
     when, where, near = map(np.array, zip(*whole))
-    across, sideways, _ = _line(when, where, (_ERROR + _RELATIVE_ERROR * near) / near)
-    return Moving(ahead, across, speed, sideways, error_mps)
+    across, sideways, error_across = _line(
+        when, where, _ERROR / near + _RELATIVE_ERROR * (usual.width + np.abs(where)))
+    return Moving(ahead, across, speed, sideways, error_ahead, error_across)
 
 
 def _scale(box: Box, usual: Usual, aspect: float) -> float | None:
@@ -260,4 +291,6 @@ def _line(times: NDArray[np.float64], values: NDArray[np.float64],
     spread = float((weights * (times - middle) ** 2).sum())
     slope = float((weights * (times - middle) * values).sum() / spread)
     value = float(np.average(values, weights=weights)) - slope * middle
-    return value, slope, spread ** -0.5
+    apart = float(np.sqrt(np.mean(weights * (values - value - slope * times) ** 2)))
+    is_line = apart < _OFF_LINE and times[-1] - times[0] > _SHORTEST_SEC
+    return value, slope, spread ** -0.5 if is_line else np.inf

@@ -37,6 +37,10 @@ USUAL_MPS = 20.0
 #: A relative speed with a larger error says nothing about the risk of what is so near.
 _LARGEST_ERROR_MPS, _NEAR_M = 3.0, 40.0
 
+#: No vehicle that drives along the road moves sideways as fast: it is a bend, or two vehicles.
+_SLIDING_MPS = 2.5
+#: How far aside the camera may look, as a share of the distance: two thirds of a degree.
+_ASIDE = 0.012
 #: Slower than this the car stands, m/s.
 _DRIVING_MPS = 3.0
 #: Within this factor of the speed of the car things stand, and people and animals, which are of
@@ -58,7 +62,8 @@ class RoadTruth(NamedTuple):
     frames
         Truth of each frame.
     is_clear
-        Whether the level and the object stay the same if the limits of the rule are moved.
+        Whether the level and the object stay the same if the limits of the rule are moved, or if
+        the camera looks aside a little, and nothing near has just come into sight.
 
     """
 
@@ -133,7 +138,8 @@ def label(stamps_ns: Sequence[int], users: Mapping[int, Sequence[RoadUser]], asp
     seen = [_Seen(track, _standing(how, track.kind, ego_mps)) for track in tracks
             if track.is_present and (how := moving(track, aspect)) is not None]
     bend = _bend(seen)
-    seen = [item._replace(moving=item.moving.on_bend(bend)) for item in seen]
+    seen = [item._replace(moving=item.moving.on_bend(
+        bend, item.track.middle_sec).sure) for item in seen]
     movers = [_mover(number, item, ego_mps) for number, item in enumerate(seen)]
     verdict = risk_rule.assess(ego_mps, movers)
     frames = tuple(_frame(stamp, 1e-9 * (stamp - newest), seen, verdict.id, ego_mps)
@@ -142,15 +148,25 @@ def label(stamps_ns: Sequence[int], users: Mapping[int, Sequence[RoadUser]], asp
     place = None if verdict.id is None else risk_rule.place(
         movers[verdict.id].d, movers[verdict.id].half_d)
     name, moves = (actor.label, actor.motion) if actor else (None, None)
-    known = all(item.moving.error_mps < _LARGEST_ERROR_MPS or item.moving.ahead > _NEAR_M
-                for item in seen)
+    known = all(_is_known(item, mover) for item, mover in zip(seen, movers))
+    same = all(risk_rule.assess(ego_mps, [
+        mover._replace(d=mover.d + aside * mover.near) for mover in movers])[:2] == verdict[:2]
+        for aside in (-_ASIDE, _ASIDE))
     return RoadTruth(WindowTruth(
         family=RECORDED, seed=newest, risk=verdict.level, label=name,
         box=actor.box if actor else None, place=place, motion=moves,
         action=risk_rule.action(verdict.level, moves, name, ego_mps), ttc_sec=verdict.ttc_sec,
         light=None, weather=None, road=None, curve=None, lanes=None, ego_speed_mps=ego_mps,
         actors=frames[-1].actors), frames,
-        known and risk_rule.is_clear(ego_mps, movers, verdict))
+        known and same and risk_rule.is_clear(ego_mps, movers, verdict))
+
+
+def _is_known(item: _Seen, mover: risk_rule.Mover) -> bool:
+    """Return whether what is near moves as the boxes say, and as such a thing can move."""
+    is_vehicle = item.track.kind in ('car', 'heavy vehicle')
+    slides = is_vehicle and _SLIDING_MPS < abs(mover.vd) < abs(mover.vs)
+    return not slides and (item.moving.error_ahead < _LARGEST_ERROR_MPS
+                           or item.moving.ahead > _NEAR_M)
 
 
 def _standing(how: Moving, kind: Kind, ego_mps: float) -> Moving:
@@ -160,7 +176,7 @@ def _standing(how: Moving, kind: Kind, ego_mps: float) -> Moving:
     What comes nearer about as fast as the car drives stands, or walks, and is as far away as
     follows from that, whatever the usual size of its kind is.
     """
-    if ego_mps < _DRIVING_MPS or how.speed_ahead >= 0.0:
+    if ego_mps < _DRIVING_MPS or how.speed_ahead >= 0.0 or how.error_ahead == np.inf:
         return how
     factor = -ego_mps / how.speed_ahead
     spread = _SLOW_SPREAD if kind in _SLOW else _STANDING_SPREAD
@@ -173,9 +189,10 @@ def _bend(seen: Sequence[_Seen]) -> float:
 
     Where the car comes nearer to something in a bend, it seems to move sideways.
     """
-    found = [item.moving.speed_across / (item.moving.ahead * item.moving.speed_ahead)
+    found = [item.moving.speed_across / (item.moving.at(item.track.middle_sec)[0]
+                                         * item.moving.speed_ahead)
              for item in seen if item.moving.speed_ahead < -_DRIVING_MPS
-             and item.moving.ahead > _BEND_M]
+             and item.moving.ahead > _BEND_M and item.moving.error_across < np.inf]
     return float(np.median(found)) if len(found) >= _BEND_LEAST else 0.0
 
 

@@ -25,6 +25,8 @@ from vts_ros.tools.pictures import Picture
 
 #: Windows on a sheet, and the width at which boxes are drawn on their newest frames.
 _SHOWN, _WIDTH = 24, 920
+#: From this height on, in shares of the picture, there are words at a box.
+_SAID_FROM = 0.06
 _OTHERS = (230, 230, 230)
 
 
@@ -130,8 +132,10 @@ def _drawn(rgb: NDArray[np.uint8], truth: RoadTruth) -> Picture:
         left, top, right, bottom = (round(side * (_WIDTH, height)[axis % 2])
                                     for axis, side in enumerate(actor.box))
         cv2.rectangle(picture, (left, top), (right, bottom), colour, 3 if actor.is_risk else 2)
-        cv2.putText(picture, _about(actor, truth), (left, bottom + 22), cv2.FONT_HERSHEY_SIMPLEX,
-                    0.65, colour, 2, cv2.LINE_AA)
+        # Of what is far away the words would lie on each other.
+        if actor.is_risk or bottom - top > _SAID_FROM * height:
+            cv2.putText(picture, _about(actor, truth), (left, bottom + 22),
+                        cv2.FONT_HERSHEY_SIMPLEX, 0.65, colour, 2, cv2.LINE_AA)
     return picture
 
 

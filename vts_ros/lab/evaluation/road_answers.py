@@ -115,11 +115,9 @@ def measure(pipeline: Pipeline, recordings: Sequence[Path], find: Callable[[Path
             progress(number / len(recordings), f'{name}: road users')
             found = find(recording)
             progress((number + 0.5) / len(recordings), f'{name}: answers')
-            windows = road_windows(recording, found, ego_mps, most)
-            for chunk in iter(lambda: list(itertools.islice(windows, _BATCH)), []):
-                true.setdefault(name, []).extend(
-                    true_facts(window.truth.window) for window in chunk)
-                said.setdefault(name, []).extend(_answers(pipeline, chunk))
+            both = list(_answered(pipeline, road_windows(recording, found, ego_mps, most)))
+            if both:
+                true[name], said[name] = map(list, zip(*both))
     finally:
         pipeline.guard = guard
     if not true:
@@ -127,10 +125,14 @@ def measure(pipeline: Pipeline, recordings: Sequence[Path], find: Callable[[Path
     return {'model': pipeline.vlm.name, 'speed_mps': ego_mps, **summarize(true, said)}
 
 
-def _answers(pipeline: Pipeline, windows: Sequence[RoadWindow]) -> Iterator[Facts]:
-    for report in describe_batch(pipeline, [window.frames for window in windows]):
-        yield said_facts(report.answer)
-    pipeline.clear()
+def _answered(pipeline: Pipeline, windows: Iterator[RoadWindow]
+              ) -> Iterator[tuple[Facts, Facts]]:
+    """Yield what is true of windows and what is said of them."""
+    while chunk := list(itertools.islice(windows, _BATCH)):
+        reports = describe_batch(pipeline, [window.frames for window in chunk])
+        for window, report in zip(chunk, reports, strict=True):
+            yield true_facts(window.truth.window), said_facts(report.answer)
+        pipeline.clear()
 
 
 def summarize(true: dict[str, list[Facts]], said: dict[str, list[Facts]]) -> dict[str, Any]:

@@ -236,8 +236,9 @@ DESCRIPTIONS = (
     'the camera shows {around} {light} in {weather} on {a_road} that {curve}',
 )
 #: Where only the road users are known.
-PLAIN_DESCRIPTIONS = ('we see {around}', 'the camera shows {around}', 'around us there is {around}',
-                      'on the road there is {around}')
+PLAIN_DESCRIPTIONS = (
+    'we see {around}', 'the camera shows {around}', 'around us there is {around}',
+    'on the road there is {around}')
 EMPTY_AROUND = ('nothing clearly in sight', 'no one in clear view', 'no traffic in clear view')
 
 COUNT_WORDS = tuple(COUNT_PHRASES)
