@@ -45,9 +45,9 @@ _EDGE = 0.008
 _ERROR, _RELATIVE_ERROR = 0.003, 0.02
 #: A speed counts from so many standard errors on.
 _SURE = 2.0
-#: Boxes that are so many standard errors off a line are of two road users, or of one that brakes;
-#: and for so long one has to be seen.
-_OFF_LINE, _SHORTEST_SEC = 3.0, 0.35
+#: Boxes that are so many standard errors off a curve are of two road users; and for so long one
+#: has to be seen.
+_OFF, _SHORTEST_SEC = 3.0, 0.35
 #: A rider and the two-wheeler below: so much of the person, from side to side, is above it.
 _ASTRIDE = 0.5
 
@@ -180,7 +180,9 @@ class Moving(NamedTuple):
         Their change, negative where it comes nearer, or moves to the right.
     error_ahead, error_across
         Standard errors of the speeds; infinite where it was not seen for long enough, or where
-        its boxes do not lie on a line.
+        its boxes are on no curve.
+    faster
+        Change of the speed ahead, m/s2; 0 where a steady speed fits.
 
     """
 
@@ -190,6 +192,7 @@ class Moving(NamedTuple):
     speed_across: float
     error_ahead: float = 0.0
     error_across: float = 0.0
+    faster: float = 0.0
 
     def at(self, seconds: float) -> tuple[float, float]:
         """Return distance ahead and across at another time."""
@@ -199,12 +202,20 @@ class Moving(NamedTuple):
         """Return the same of something so much larger, which looks the same farther away."""
         return Moving(*(factor * value for value in self))
 
-    @property
-    def sure(self) -> Moving:
-        """Return the same without speeds that may as well be errors of the boxes."""
+    def sure(self, standing: float = 0.0) -> Moving:
+        """
+        Return the same without speeds that may as well be errors of the boxes.
+
+        Parameters
+        ----------
+        standing
+            Speed ahead of what was seen too shortly to tell.
+
+        """
         ahead = self.speed_ahead if abs(self.speed_ahead) > _SURE * self.error_ahead else 0.0
         across = self.speed_across if abs(self.speed_across) > _SURE * self.error_across else 0.0
-        return self._replace(speed_ahead=ahead, speed_across=across)
+        return self._replace(speed_ahead=standing if np.isinf(self.error_ahead) else ahead,
+                             speed_across=across)
 
     def on_bend(self, curvature: float, seconds: float) -> Moving:
         """
@@ -249,15 +260,16 @@ def moving(track: BoxTrack, aspect: float, focal: float = FOCAL) -> Moving | Non
     times = np.array([seconds for seconds, _, _ in seen])
     scale = np.array([scale for _, _, scale in seen])
     error = _ERROR * aspect / usual.height + _RELATIVE_ERROR * scale
-    ahead, speed, error_ahead = _line(times, focal / scale, focal * error / scale ** 2)
+    along = _fit(times, focal / scale, focal * error / scale ** 2)
     whole = [(when, _across(box, near, usual), near) for when, box, near in seen
              if box[0] > _EDGE and box[2] < 1.0 - _EDGE]
     if not whole:
-        return Moving(ahead, _across(*seen[-1][1:], usual), speed, 0.0, error_ahead, np.inf)
-    when, where, near = map(np.array, zip(*whole))
-    across, sideways, error_across = _line(
-        when, where, _ERROR / near + _RELATIVE_ERROR * (usual.width + np.abs(where)))
-    return Moving(ahead, across, speed, sideways, error_ahead, error_across)
+        side = _Fit(_across(*seen[-1][1:], usual), 0.0, np.inf, 0.0)
+    else:
+        when, where, near = map(np.array, zip(*whole))
+        side = _fit(when, where, _ERROR / near + _RELATIVE_ERROR * (usual.width + np.abs(where)))
+    return Moving(along.value, side.value, along.slope, side.slope, along.error, side.error,
+                  along.bend)
 
 
 def _scale(box: Box, usual: Usual, aspect: float) -> float | None:
@@ -281,16 +293,29 @@ def _across(box: Box, scale: float, usual: Usual) -> float:
     return left - half if left + right > 0.0 else right + half
 
 
-def _line(times: NDArray[np.float64], values: NDArray[np.float64],
-          errors: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return value at time 0, slope, and standard error of the slope of the best line."""
-    if len(times) < 2:
-        return float(values[-1]), 0.0, np.inf
-    weights = errors ** -2.0
-    middle = float(np.average(times, weights=weights))
-    spread = float((weights * (times - middle) ** 2).sum())
-    slope = float((weights * (times - middle) * values).sum() / spread)
-    value = float(np.average(values, weights=weights)) - slope * middle
-    apart = float(np.sqrt(np.mean(weights * (values - value - slope * times) ** 2)))
-    is_line = apart < _OFF_LINE and times[-1] - times[0] > _SHORTEST_SEC
-    return value, slope, spread ** -0.5 if is_line else np.inf
+class _Fit(NamedTuple):
+    """Value, slope, error of the slope, and change of the slope, all at time 0."""
+
+    value: float
+    slope: float
+    error: float
+    bend: float
+
+
+def _fit(times: NDArray[np.float64], values: NDArray[np.float64], errors: NDArray[np.float64]
+         ) -> _Fit:
+    """Return the best line, or the best parabola where that surely fits better."""
+    if len(times) < 2 or times[-1] - times[0] < _SHORTEST_SEC:
+        return _Fit(float(values[-1]), 0.0, np.inf, 0.0)
+    for degree in (2, 1):
+        if len(times) < degree + 2:
+            continue
+        # Rows in standard errors, so that the inverse of the squares is the covariance.
+        rows = times[:, None] ** np.arange(degree + 1) / errors[:, None]
+        found, *_ = np.linalg.lstsq(rows, values / errors, rcond=None)
+        off = float(np.sqrt(np.mean((rows @ found - values / errors) ** 2)))
+        spread = max(1.0, off) * np.sqrt(np.diag(np.linalg.inv(rows.T @ rows)))
+        if off < _OFF and (degree == 1 or abs(found[2]) > _SURE * spread[2]):
+            return _Fit(float(found[0]), float(found[1]), float(spread[1]),
+                        2.0 * float(found[2]) if degree == 2 else 0.0)
+    return _Fit(float(np.interp(0.0, times, values)), 0.0, np.inf, 0.0)

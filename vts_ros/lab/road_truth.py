@@ -39,6 +39,8 @@ _LARGEST_ERROR_MPS, _NEAR_M = 3.0, 40.0
 
 #: No vehicle that drives along the road moves sideways as fast: it is a bend, or two vehicles.
 _SLIDING_MPS = 2.5
+#: As the renderer has it: from this deceleration on something brakes, m/s2.
+_BRAKING = 0.5
 #: How far aside the camera may look, as a share of the distance: two thirds of a degree.
 _ASIDE = 0.012
 #: Slower than this the car stands, m/s.
@@ -87,10 +89,10 @@ class _Seen(NamedTuple):
         return 0.5 * USUAL[self.track.kind].width
 
     def state(self, seconds: float, ego_mps: float) -> State:
-        """Return it as the renderer would tell it; it is never known to brake."""
+        """Return it as the renderer would tell it."""
         ahead, across = self.moving.at(seconds)
         speed = ego_mps + self.moving.speed_ahead
-        return State(ahead, across, speed, self.moving.speed_across, 0.0, 0.0,
+        return State(ahead, across, speed, self.moving.speed_across, self.moving.faster, 0.0,
                      0.5 * USUAL[self.track.kind].length, self.half_width)
 
 
@@ -138,8 +140,9 @@ def label(stamps_ns: Sequence[int], users: Mapping[int, Sequence[RoadUser]], asp
     seen = [_Seen(track, _standing(how, track.kind, ego_mps)) for track in tracks
             if track.is_present and (how := moving(track, aspect)) is not None]
     bend = _bend(seen)
-    seen = [item._replace(moving=item.moving.on_bend(
-        bend, item.track.middle_sec).sure) for item in seen]
+    # What has just come into sight drives like us, or it is on foot and stands.
+    seen = [item._replace(moving=item.moving.on_bend(bend, item.track.middle_sec).sure(
+        -ego_mps if item.track.kind in _SLOW else 0.0)) for item in seen]
     movers = [_mover(number, item, ego_mps) for number, item in enumerate(seen)]
     verdict = risk_rule.assess(ego_mps, movers)
     frames = tuple(_frame(stamp, 1e-9 * (stamp - newest), seen, verdict.id, ego_mps)
@@ -200,7 +203,8 @@ def _mover(number: int, item: _Seen, ego_mps: float) -> risk_rule.Mover:
     how, usual = item.moving, USUAL[item.track.kind]
     near = how.ahead - CAMERA_SETBACK_M
     return risk_rule.Mover(number, item.label, near, near + usual.length, how.across,
-                           item.half_width, ego_mps + how.speed_ahead, how.speed_across)
+                           item.half_width, ego_mps + how.speed_ahead, how.speed_across,
+                           -how.faster if how.faster < -_BRAKING else 0.0)
 
 
 def _frame(stamp: int, seconds: float, seen: Sequence[_Seen], risk: int | None, ego_mps: float

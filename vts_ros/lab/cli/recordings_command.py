@@ -1,11 +1,11 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``eval recordings``."""
+"""The commands ``eval recordings`` and ``eval labels``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TYPE_CHECKING
+from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
@@ -75,3 +75,37 @@ def _cell(found: list[float | None] | None) -> str:
         return '-'
     mean, low, high = found
     return f'{mean:.2f}' if low is None else f'{mean:.2f} [{low:.2f}, {high:.2f}]'
+
+
+@app.command('labels', epilog='Example: [bold]vts eval labels --n 200 --noise 0.02[/bold]')
+def eval_labels(
+    split: Annotated[Literal['val', 'test'], typer.Option(
+        help='Which scenes; nothing is learned of them.')] = 'val',
+    n: Annotated[int, typer.Option('--n', min=1, help='Number of scenes.')] = 200,
+    noise: Annotated[float, typer.Option(
+        min=0.0, max=0.5, help='Error of each side of a box, in shares of the box (standard '
+                               'deviation).')] = 0.0,
+    speed: Annotated[float | None, typer.Option(
+        min=0.0, help='Speed in m/s that is taken for that of the car; by default the true one.',
+        show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Measure how good labels by boxes are, on rendered scenes of which the truth is known.
+
+    The true boxes stand for those of a teacher; what a teacher misses is not in this.
+    """
+    from rich.table import Table
+
+    from vts_ros.lab.evaluation.label_agreement import agreement
+
+    with progress_bar(as_json) as (console, progress):
+        done = iter(range(1, n + 1))
+        result = agreement(split, n, noise, speed, lambda scenes: progress(
+            next(done) / n, f'{n} scenes'))
+    table = Table('', *result['all'], title=f'Labels by boxes against the truth, {split}')
+    for part in ('all', 'clear', 'straight'):
+        table.add_row(part, *('-' if value is None else f'{value:g}'
+                              for value in result[part].values()))
+    console.print(table)
+    finish(console, [], result, as_json)

@@ -147,7 +147,7 @@ def summarize(true: dict[str, list[Facts]], said: dict[str, list[Facts]]) -> dic
         recordings[name] = {
             'n': len(windows), 'with_object': sum(label.object is not None for label in windows),
             'levels': dict(Counter(label.level for label in windows)),
-            'rows': {row: _shares([grade(*pair) for pair in zip(found, windows, strict=True)])
+            'rows': {row: shares([grade(*pair) for pair in zip(found, windows, strict=True)])
                      for row, found in answers.items()}}
     rows = {row: {metric: _mean([values['rows'][row][metric] for values in recordings.values()])
                   for metric in METRICS} for row in ('model', *constants)}
@@ -164,7 +164,8 @@ def _commonest(labels: Sequence[Facts]) -> Facts:
                  of([label.motion for label in there]), of([label.level for label in labels]))
 
 
-def _shares(grades: Sequence[Grades]) -> dict[str, float | None]:
+def shares(grades: Sequence[Grades]) -> dict[str, float | None]:
+    """Return the mean grade by metric, None where it applies to no window."""
     columns = ([value for value in column if value is not None] for column in zip(*grades))
     return {metric: round(float(np.mean(column)), 4) if column else None
             for metric, column in zip(METRICS, columns)}
