@@ -115,6 +115,11 @@ def test_what_the_edges_of_the_picture_cut_still_has_a_size() -> None:
     found = moving(track, ASPECT)
     assert found is not None
     assert found[:3] == pytest.approx(how[:3], abs=1e-6)
+    # So does that of one that is cut in all frames.
+    near = {seconds: user('car', 3.0, 0.0) for seconds in TIMES}
+    always = moving(link([(seconds, [found]) for seconds, found in near.items()])[0], ASPECT)
+    assert always is not None
+    assert always.ahead == pytest.approx(3.0)
     # Cut on all sides it has none.
     all_over = link([(0.0, [RoadUser('car', 0.9, (0.0, 0.0, 1.0, 1.0))])])[0]
     assert moving(all_over, ASPECT) is None
@@ -140,6 +145,27 @@ def test_boxes_are_linked_in_any_order_over_gaps_and_at_window_pace() -> None:
         for track in linked:
             original = next(one for one in tracks if track.sightings[-1].user is one[0.0])
             assert all(original[seconds] is found for seconds, found in track.sightings)
+
+
+def test_what_moves_fast_is_expected_where_it_will_be() -> None:
+    # Each box is beside the one before.
+    steps = {seconds: RoadUser('car', 0.9, (left, 0.5, left + 0.08, 0.6)) for seconds, left in zip(
+        TIMES[::4], (0.1, 0.15, 0.24, 0.33, 0.42))}
+    track, = link([(seconds, [found]) for seconds, found in steps.items()])
+    assert len(track.sightings) == 5
+
+
+def test_the_side_of_a_long_vehicle_does_not_move_its_middle() -> None:
+    # What is seen of a lorry on the left is its rear, and its side up to farther ahead.
+    for sign in (1.0, -1.0):
+        rear = user('heavy vehicle', 15.0, 4.0)
+        front = user('heavy vehicle', 23.0, 4.0)
+        box = (rear.box[0], rear.box[1], front.box[2], rear.box[3])
+        if sign < 0.0:
+            box = (1.0 - box[2], box[1], 1.0 - box[0], box[3])
+        found = moving(link([(0.0, [rear._replace(box=box)])])[0], ASPECT)
+        assert found is not None
+        assert found[:2] == pytest.approx((15.0, sign * 4.0))
 
 
 def test_a_track_is_of_its_surest_kind_and_persons_are_never_cars() -> None:

@@ -258,9 +258,9 @@ def moving(track: BoxTrack, aspect: float, focal: float = FOCAL) -> Moving | Non
     if not seen:
         return None
     times = np.array([seconds for seconds, _, _ in seen])
-    scale = np.array([scale for _, _, scale in seen])
-    error = _ERROR * aspect / usual.height + _RELATIVE_ERROR * scale
-    along = _fit(times, focal / scale, focal * error / scale ** 2)
+    scales = np.array([scale for _, _, scale in seen])
+    errors = _ERROR * aspect / usual.height + _RELATIVE_ERROR * scales
+    along = _fit(times, focal / scales, focal * errors / scales ** 2)
     whole = [(when, _across(box, near, usual), near) for when, box, near in seen
              if box[0] > _EDGE and box[2] < 1.0 - _EDGE]
     if not whole:

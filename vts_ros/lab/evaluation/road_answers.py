@@ -29,6 +29,7 @@ METRICS = ('object', 'place', 'motion', 'level', 'level within one step')
 #: Rows of the table beside the model.
 COMMONEST, CAR_AHEAD = 'most frequent label', 'car, ahead, same speed, low'
 _BATCH = 12
+_STEPS: dict[str | None, int] = {level: step for step, level in enumerate(TRUE_LEVELS)}
 
 
 class RoadError(VtsError, ValueError):
@@ -66,8 +67,7 @@ def grade(said: Facts, true: Facts) -> Grades:
     Of windows without a risk object, place and motion are None. Of an unknown answer all is wrong.
     """
     known = said.level is not None
-    apart = abs(TRUE_LEVELS.index(said.level) - TRUE_LEVELS.index(true.level)  # type: ignore
-                ) if known else len(TRUE_LEVELS)
+    apart = abs(_STEPS[said.level] - _STEPS[true.level]) if known else len(_STEPS)
     there = true.object is not None
     return (float(known and said.object == true.object),
             float(said.place == true.place) if there else None,
