@@ -58,7 +58,7 @@ def train_windows(
     tiles: TilesOption = False,
     speed: SpeedOption = 20.0,
 ) -> None:
-    """Render the windows to learn from, or take them from recordings; what is there stays."""
+    """Render the windows to learn from; what is there stays. Or take them from recordings."""
     from rich.progress import Progress
 
     from vts_ros.lab.training.shards import render_shards
