@@ -116,15 +116,15 @@ def sheet(windows: Sequence[RoadWindow], teacher: str) -> Picture:
     reports = [true_report(window.truth.window, window.frames[-1].stamp_ns) for window in windows]
     chosen = interesting(reports, _SHOWN)
     return contact_sheet(
-        [_drawn(windows[index].frames[-1].rgb(), windows[index].truth) for index in chosen],
+        [drawn(windows[index].frames[-1].rgb(), windows[index].truth) for index in chosen],
         [reports[index] for index in chosen], [windows[index].recording for index in chosen],
         'Labels of windows of recordings',
         f'By the boxes of {teacher} and the risk rule of the renderer: the risk object in its '
         'colour, others in white, with distance and seconds to contact.')
 
 
-def _drawn(rgb: NDArray[np.uint8], truth: RoadTruth) -> Picture:
-    """Return the newest frame with a box and what is known of it for each road user."""
+def drawn(rgb: NDArray[np.uint8], truth: RoadTruth) -> Picture:
+    """Return a frame with a box and what is known of it for each road user, 920 px wide."""
     height = round(rgb.shape[0] * _WIDTH / rgb.shape[1])
     picture = np.asarray(cv2.resize(rgb, (_WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8)
     for actor in sorted(truth.window.actors, key=lambda actor: actor.is_risk):
