@@ -15,6 +15,7 @@ from vts_ros.lab.cli.drives_command import app as drives
 from vts_ros.lab.cli.frames_command import app as frames
 from vts_ros.lab.cli.precision_command import app as precision
 from vts_ros.lab.cli.quantized_command import app as quantized
+from vts_ros.lab.cli.recordings_command import app as recordings
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.tools.cli.options import (
     BudgetsOption,
@@ -48,6 +49,7 @@ app.add_typer(drives)
 app.add_typer(frames)
 app.add_typer(precision)
 app.add_typer(quantized)
+app.add_typer(recordings)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '

@@ -5,13 +5,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TYPE_CHECKING
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from vts_ros.lab.scenes.scene_truth import WindowTruth
-    from vts_ros.pipeline.report import SceneReport
 
 app = typer.Typer()
 
@@ -42,21 +38,9 @@ def render(
     typer.echo(out)
 
 
-def _true_report(truth: WindowTruth, stamp_ns: int) -> SceneReport:
-    """Return the truth in the form of an answer that has seen everything."""
-    import numpy as np
-
-    from vts_ros.lab.scenes.sentences import answer
-    from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
-
-    return SceneReport(
-        stamp=stamp_ns, frames=(FrameRef(truth.family, stamp_ns),),
-        key_frame=KeyFrame(truth.family, stamp_ns, 0),
-        answer=answer(truth, np.random.default_rng(truth.seed)), keep=(0,), grid=(1, 1))
-
-
 def _render_sheet(out: Path, seed: int, count: int) -> None:
     from vts_ros.lab.scenes.clips import balanced_scenes, render
+    from vts_ros.lab.true_report import true_report
     from vts_ros.tools.contact_sheet import contact_sheet
     from vts_ros.tools.pictures import encode
 
@@ -64,7 +48,7 @@ def _render_sheet(out: Path, seed: int, count: int) -> None:
     for scene in balanced_scenes('train', count, first=seed):
         clip = render(scene, 480, 270)
         pictures.append(clip.frames[-1])
-        reports.append(_true_report(clip.window_truth(), 0))
+        reports.append(true_report(clip.window_truth(), 0))
     sheet = contact_sheet(
         pictures, reports, [report.frames[0].camera for report in reports], 'Rendered scenes',
         'The newest frame of each scene, with what is really the risk and why.')
@@ -75,13 +59,14 @@ def _render_film(out: Path, seed: int, family: str | None) -> None:
     from PIL import Image
 
     from vts_ros.lab.scenes.clips import make_scene, render
+    from vts_ros.lab.true_report import true_report
     from vts_ros.tools.overlay_picture import overlay
 
     clip = render(make_scene(seed, family, frames=20), 960, 540)
     films = []
     for index in range(4, len(clip.frames)):
         stamp_ns = clip.truths[index].stamp_ns
-        report = _true_report(clip.window_truth(index), stamp_ns)
+        report = true_report(clip.window_truth(index), stamp_ns)
         drawn = overlay(clip.frames[index], report, start_ns=clip.truths[0].stamp_ns)
         films.append(Image.fromarray(drawn).resize((640, 505)))
     films[0].save(out, save_all=True, append_images=films[1:], loop=0,

@@ -21,6 +21,8 @@ TeacherOption = Annotated[Path | None, typer.Option(
 TilesOption = Annotated[bool, typer.Option(
     '--tiles', help='With --teacher: look at three tiles of each picture, too, to find small road '
                     'users; takes four times as long.')]
+SpeedOption = Annotated[float, typer.Option(
+    min=0.0, help='With --teacher: speed of the car in m/s, which boxes do not tell.')]
 
 
 def show_teacher(console: Console, teacher: Teacher, recordings: list[Path], cache: Path

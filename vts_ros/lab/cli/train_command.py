@@ -10,7 +10,12 @@ from typing import Annotated, Literal, NamedTuple, TYPE_CHECKING
 
 import typer
 
-from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
+from vts_ros.lab.cli.teacher_options import (
+    show_teacher,
+    SpeedOption,
+    TeacherOption,
+    TilesOption,
+)
 from vts_ros.tools.cli.options import DeviceOption
 from vts_ros.tools.cli.terminal import coverage_table, rate_table
 
@@ -31,7 +36,9 @@ SeedOption = Annotated[int, typer.Option(help='For the weights and the order of 
 
 
 @app.command('windows', epilog='Example: [bold]vts train windows --n 20000[/bold], once, '
-                               'before the other two; about 9 GB.')
+                               'before the other two; about 9 GB. [bold]vts train windows '
+                               '--bag my_drive --teacher detector.onnx --speed 14[/bold] '
+                               'brings windows of a recording beside them.')
 def train_windows(
     n: Annotated[int, typer.Option('--n', min=1, help='Number of windows.')] = 20000,
     shards: ShardsOption = SHARDS,
@@ -43,19 +50,56 @@ def train_windows(
         min=0.0, help='With --over: how much of each recording to take, from its begin; what is '
                       'there already stays as it is.',
         show_default=False)] = None,
+    bag: Annotated[list[Path] | None, typer.Option(
+        help='Recording to take windows from, at most --n in all, each also mirrored; may be '
+             'given several times. Needs --teacher. They come beside the rendered ones.',
+        show_default=False)] = None,
+    teacher: TeacherOption = None,
+    tiles: TilesOption = False,
+    speed: SpeedOption = 20.0,
 ) -> None:
-    """Render the windows to learn from; what is there already stays."""
+    """Render the windows to learn from; what is there stays. Or take them from recordings."""
     from rich.progress import Progress
 
     from vts_ros.lab.training.shards import render_shards
 
     if over_sec is not None and not over:
         raise typer.BadParameter('--over-sec needs --over')
+    if bool(bag) != bool(teacher) or (bag and over):
+        raise typer.BadParameter('--bag needs --teacher, and these do not go with --over')
+    if bag and teacher:
+        _take_windows(bag, teacher, tiles, speed, n, shards)
+        return
 
     with Progress() as bar:
         task = bar.add_task(f'{n} windows', total=n)
         render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows),
                       over or (), math.inf if over_sec is None else over_sec)
+
+
+def _take_windows(bags: list[Path], path: Path, tiles: bool, speed: float, most: int,
+                  shards: Path) -> None:
+    """Label windows of recordings, write them, and draw some to be looked at."""
+    from vts_ros.lab.recordings import check_recordings, name_of
+    from vts_ros.lab.road_windows import sheet
+    from vts_ros.lab.teacher import CACHE, Teacher
+    from vts_ros.lab.training.road_shards import write_road_shard
+    from vts_ros.tools.cli.terminal import finish, progress_bar
+    from vts_ros.tools.pictures import encode
+
+    check_recordings(bags)
+    windows = []
+    with progress_bar(as_json=False) as (console, progress):
+        teacher = Teacher(path, tiles)
+        show_teacher(console, teacher, bags, CACHE)
+        for number, bag in enumerate(bags):
+            progress(number / len(bags), name_of(bag))
+            windows += write_road_shard(shards, bag, teacher.boxes_of(bag), speed,
+                                        -(-most // len(bags)))
+    shown = shards / 'windows.jpg'
+    shown.write_bytes(encode(sheet(windows, teacher.name)))
+    console.print(f'{len(windows)} windows, and as many mirrored; some of them, to be looked at:')
+    finish(console, [shown])
 
 
 @app.command('proposal', epilog='Example: [bold]vts train proposal[/bold] learns from the '

@@ -75,7 +75,7 @@ def _visible(box: Box, nearer: Sequence[Box]) -> float:
     return float(shown.mean())
 
 
-def motion(body: Body, state: State, ego_mps: float, emerged: bool) -> str:
+def motion(label: str, state: State, ego_mps: float, emerged: bool) -> str:
     """
     Return how an actor moves, one of ``types.MOTIONS``.
 
@@ -85,10 +85,10 @@ def motion(body: Body, state: State, ego_mps: float, emerged: bool) -> str:
         Whether something hid it a moment ago.
 
     """
-    if body.label in ('traffic light', 'barrier'):
+    if label in ('traffic light', 'barrier'):
         return 'stopped'
     if state.speed < 0.3:
-        return 'stopped' if body.label in VEHICLES else 'waiting'
+        return 'stopped' if label in VEHICLES else 'waiting'
     if abs(state.vd) > abs(state.vs):
         return 'emerging' if emerged else 'crossing'
     if state.vs < 0:
@@ -231,7 +231,7 @@ def frame_truth(scene: Scene, index: int, aspect: float = MODEL_ASPECT,
             id=body.id, label=body.label, box=_clip(box), visible=round(share, 3),
             distance_m=state.s - state.half_s - ego_s, lateral_m=state.d,
             speed_mps=state.speed,
-            motion=motion(body, state, ego_mps, body.label in risk.UNPREDICTABLE
+            motion=motion(body.label, state, ego_mps, body.label in risk.UNPREDICTABLE
                           and _emerged(scene, body, index, aspect, seconds)),
             is_risk=body.id == worst, detail=body.phase(t) or body.detail, parked=body.parked))
     return FrameTruth(round(t * 1e9), ego_mps, tuple(actors))

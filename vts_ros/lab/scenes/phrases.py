@@ -235,6 +235,10 @@ DESCRIPTIONS = (
     'we see {around} on {a_road} that {curve}, {light} in {weather}',
     'the camera shows {around} {light} in {weather} on {a_road} that {curve}',
 )
+#: Where only the road users are known.
+PLAIN_DESCRIPTIONS = (
+    'we see {around}', 'the camera shows {around}', 'around us there is {around}',
+    'on the road there is {around}')
 EMPTY_AROUND = ('nothing clearly in sight', 'no one in clear view', 'no traffic in clear view')
 
 COUNT_WORDS = tuple(COUNT_PHRASES)

@@ -105,7 +105,7 @@ def _signal(truth: WindowTruth) -> str | None:
 
 
 def _braking_ahead(truth: WindowTruth) -> str | None:
-    if truth.label not in VEHICLES or truth.place != 'ahead':
+    if truth.label not in VEHICLES or truth.place != 'ahead' or not truth.is_whole:
         return None
     return _yes_if(truth.motion == 'braking')
 

@@ -94,6 +94,8 @@ class WindowTruth:
         Risk object in the newest frame; None where the level is ``none``.
     ttc_sec
         Time to collision in seconds, None without a conflict within the horizon.
+    light, weather, road, curve, lanes
+        None where they are not known: of windows of recordings, see ``lab/road_truth.py``.
     actors
         Actors of the newest frame.
 
@@ -108,13 +110,18 @@ class WindowTruth:
     motion: str | None
     action: str
     ttc_sec: float | None
-    light: str
-    weather: str
-    road: str
-    curve: str
-    lanes: int
+    light: str | None
+    weather: str | None
+    road: str | None
+    curve: str | None
+    lanes: int | None
     ego_speed_mps: float
     actors: tuple[Actor, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether all is known, and not only what boxes of road users tell."""
+        return self.road is not None
 
 
 @dataclass(frozen=True, eq=False)

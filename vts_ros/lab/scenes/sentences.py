@@ -24,6 +24,7 @@ from vts_ros.lab.scenes.phrases import (
     NOTHING,
     OBJECT_PHRASES,
     PLACE_PHRASES,
+    PLAIN_DESCRIPTIONS,
     REASONS,
     WHY_CLEAR,
     with_article,
@@ -34,6 +35,8 @@ from vts_ros.vlm.answers import Answer
 
 DESCRIPTION_WORDS = (10, 22)
 EXPLANATION_WORDS = (8, 18)
+#: Of descriptions of windows of which only the road users are known.
+PLAIN_WORDS = (3, 30)
 #: A centre farther to the side than this is beside the ego corridor, whatever the width.
 BESIDE_M = 2.5
 #: A centre nearer than this is in the ego corridor, however narrow.
@@ -43,8 +46,10 @@ INSIDE_M = 0.8
 def answer(truth: WindowTruth, rng: np.random.Generator) -> Answer:
     """Write the answer that a perfect model would give about a window."""
     templates = CLEAR_EXPLANATIONS if truth.label is None else EXPLANATIONS
+    whole, plain = (DESCRIPTIONS, DESCRIPTION_WORDS), (PLAIN_DESCRIPTIONS, PLAIN_WORDS)
+    descriptions, words = whole if truth.is_whole else plain
     return Answer(
-        description=_sentence(DESCRIPTIONS, truth, rng, DESCRIPTION_WORDS),
+        description=_sentence(descriptions, truth, rng, words),
         risk=truth.risk,
         label=truth.label,
         box=_rounded(truth.box),
@@ -74,7 +79,9 @@ def _words(truth: WindowTruth, rng: np.random.Generator) -> dict[str, str]:
     words = {name: pick(rng, FACTS[name].get(value or '', NOTHING))
              for name, value in values.items()}
     words['a_road'] = with_article(words['road'])
-    words['lanes'] = pick(rng, LANES_PHRASES[LANE_WORDS[min(truth.lanes, len(LANE_WORDS)) - 1]])
+    if truth.lanes is not None:
+        words['lanes'] = pick(
+            rng, LANES_PHRASES[LANE_WORDS[min(truth.lanes, len(LANE_WORDS)) - 1]])
     words['around'] = _around(truth, rng)
     words['nothing'] = pick(rng, NOTHING)
     if truth.label is None:

@@ -49,7 +49,9 @@ def questions(truth: WindowTruth, rng: np.random.Generator, n: int = 5) -> list[
     """Ask n different kinds of questions about a window, fewer if it has no more to ask."""
     kinds = [name for name in KINDS
              if name not in PRESENCE and KINDS[name].value(truth) is not None]
-    kinds.append(_presence_kind(truth, rng))
+    # That something is not there is only known where all is known.
+    if truth.is_whole:
+        kinds.append(_presence_kind(truth, rng))
     return [_question(kinds[i], truth, rng)
             for i in rng.permutation(len(kinds))[:n]]
 

@@ -111,9 +111,12 @@ class SeeingHeads(nn.Module):
         losses = []
         for (name, values), logits in zip(
                 _SCENE.items(), said.split([len(values) for values in _SCENE.values()], -1)):
-            wanted = [values.index(getattr(window, name)) for window in windows]
-            losses.append(functional.cross_entropy(logits, torch.tensor(wanted)))
-        return torch.stack(losses).sum()
+            known = [index for index, window in enumerate(windows)
+                     if getattr(window, name) is not None]
+            wanted = [values.index(getattr(windows[index], name)) for index in known]
+            if known:
+                losses.append(functional.cross_entropy(logits[known], torch.tensor(wanted)))
+        return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
 class Outlook(NamedTuple):

@@ -28,8 +28,8 @@ from vts_ros.pipeline import signature
 CELL_PX = 16
 CELLS = HEIGHT // CELL_PX, WIDTH // CELL_PX
 SHARD_WINDOWS = 250
-#: In the names of shards that are drawn over recordings.
-_OVER = '-over'
+#: In the names of shards that are drawn over recordings, and that are recordings.
+_OVER, REAL = '-over', '-real'
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class Shards:
 
     @property
     def over(self) -> int:
-        """Return how many of the windows are drawn over recordings."""
+        """Return how many of the windows are recordings, or drawn over recordings."""
         return sum(len(truths) for path, truths in zip(self._paths, self._truths)
-                   if _OVER in path.name)
+                   if _is_over(path))
 
     def __getitem__(self, index: int) -> Sample:
         """Return a window with its pictures."""
@@ -106,7 +106,7 @@ class Shards:
         """Return the pictures of a window alone, without parsing its truth."""
         shard, row = self._index[index]
         frames = np.asarray(self._frames[shard][row])
-        if _OVER in self._paths[shard].name:
+        if _is_over(self._paths[shard]):
             return frames
         # As the models are shown them: the guard takes the signature out.
         return np.stack([signature.remove(frame) for frame in frames])
@@ -149,10 +149,20 @@ def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
             progress(SHARD_WINDOWS)
 
 
-def _sample(clip: Clip) -> Sample:
+def make_sample(frames: NDArray[np.uint8], truths: Sequence[FrameTruth], window: WindowTruth
+                ) -> Sample:
+    """Return a window to learn from: pictures, truth of each, and truth of the window."""
     cells = stack([cell_targets(truth, *CELLS, before)
-                   for truth, before in zip(clip.truths, (None, *clip.truths))])
-    return Sample(clip.frames, clip.truths, clip.window_truth(), stored(cells))
+                   for truth, before in zip(truths, (None, *truths))])
+    return Sample(frames, tuple(truths), window, stored(cells))
+
+
+def _sample(clip: Clip) -> Sample:
+    return make_sample(clip.frames, clip.truths, clip.window_truth())
+
+
+def _is_over(path: Path) -> bool:
+    return _OVER in path.name or REAL in path.name
 
 
 class _Job(NamedTuple):
@@ -175,6 +185,19 @@ def _render_shard(job: _Job) -> None:
     else:
         samples = [_sample(render_window(scene)) for scene in balanced_scenes(
             job.split, SHARD_WINDOWS, job.first, FRAMES)]
+    write_shard(path, samples)
+
+
+def write_shard(path: Path, samples: Sequence[Sample]) -> None:
+    """
+    Write windows; with ``REAL`` in the name of the file they are of recordings.
+
+    Parameters
+    ----------
+    path
+        Ends with ``.npy``; what else there is of the windows lies beside it.
+
+    """
     path.with_suffix('.jsonl').write_text(''.join(
         json.dumps([[asdict(truth) for truth in sample.truths], asdict(sample.window)]) + '\n'
         for sample in samples))

@@ -1,7 +1,7 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Train the embedded vision language model from scratch on rendered windows.
+Train the embedded vision language model on rendered windows, and on labelled real ones.
 
 Three stages, from cheap to dear. The vision encoder alone learns to see, from dense targets on
 single frames. With its features kept on disk, the first layers of the language model learn to
@@ -120,7 +120,7 @@ def train_vlm(shards: Path, out: Path, work: Path, steps: Steps | None = None, b
     Parameters
     ----------
     shards
-        Rendered windows of the training split.
+        Windows of the training split, rendered ones and those of recordings.
     out
         Folder of the checkpoint.
     work
