@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 import logging
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -145,7 +147,15 @@ def test_a_server_is_sent_what_is_kept_of_each_size() -> None:
     # All of the second frame, one cell of the first.
     content = prompt.messages(np.array([4, 6, 7, 8, 9], np.int32))[1]['content']
     assert [part['text'] for part in content if part['type'] == 'text'][:2] == [
-        prompt.prompt.part('first', (1 / 3, 0.5, 2 / 3, 1.0)), 'second']
+        'first', 'second']
+    small, whole = (cv2.imdecode(np.frombuffer(b64decode(
+        part['image_url']['url'].split(',')[1]), np.uint8), cv2.IMREAD_COLOR)
+        for part in content if part['type'] == 'image_url')
+    assert small is not None
+    assert whole is not None
+    # A sixth of the pixels.
+    assert small.shape == (37, 65, 3)
+    assert whole.shape == (90, 90, 3)
 
 
 def test_frames_are_held_for_a_window_and_one_set_more() -> None:

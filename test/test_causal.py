@@ -4,7 +4,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -469,13 +468,9 @@ def test_answers_reach_back_one_group_at_least(sparsifier: Sparsifier) -> None:
 # Who cannot do it says so
 
 
-def test_what_cannot_be_done_is_refused_at_load(tmp_path: Path) -> None:
-    for config, reason in (
-            (PipelineConfig(mode='causal', vlm_backend='openai'), 'in this process'),
-            (PipelineConfig(mode='backwards'), "no mode 'backwards', there are: window, causal")):
-        with pytest.raises(VlmError, match=reason) as caught:
-            Pipeline.load(config)
-        assert '\n' not in str(caught.value)
+def test_a_mode_that_there_is_not_is_refused_at_load() -> None:
+    with pytest.raises(VlmError, match="no mode 'backwards', there are: window, causal"):
+        Pipeline.load(PipelineConfig(mode='backwards'))
 
 
 def test_a_template_that_numbers_pictures_from_behind_is_refused(loaded: Pipeline) -> None:

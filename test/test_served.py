@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import itertools
+from itertools import pairwise
 import json
 from pathlib import Path
 import subprocess
@@ -18,8 +19,6 @@ import time
 from typing import Any
 
 import cv2
-from hypothesis import given
-from hypothesis import strategies as st
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -33,8 +32,8 @@ from vts_ros.sparsify import token_budget
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.answers import Answer, render, schema
 from vts_ros.vlm.boxes import BoxForm
-from vts_ros.vlm.prompts import Prompts, Vehicle
-from vts_ros.vlm.served import MAX_CROPS, Region, regions, ServedFrame, ServedVlm
+from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
+from vts_ros.vlm.served import ServedFrame, ServedPrompt, ServedVlm
 
 ANSWER = Answer('A road.', 'high', 'car', (0.4, 0.4, 0.6, 0.7), 'It brakes.', 'brake')
 HEIGHT, WIDTH = 360, 640
@@ -209,7 +208,7 @@ def content(chat: dict[str, Any]) -> list[str | NDArray[np.uint8]]:
     return found
 
 
-def test_the_key_frame_goes_whole_and_of_the_others_what_is_kept(
+def test_each_frame_is_as_large_as_what_is_kept_of_it(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
     report = load(keep_ratio=0.5).describe(frames, vehicle=Vehicle(speed_mps=10.0))
     assert report.answer == ANSWER
@@ -223,36 +222,81 @@ def test_the_key_frame_goes_whole_and_of_the_others_what_is_kept(
     assert chat['messages'][0]['content'] == prompts.description.system
     *parts, instruction = content(chat)
     assert instruction == f'The car drives at 36 km/h. {prompts.description.instruction}'
-    ages = ['-1.2s', '-0.8s', '-0.4s', '0.0s']
     kept = np.zeros(FRAMES * rows * columns, bool)
     kept[list(report.keep)] = True
-    shown = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
-    for caption, picture in zip(parts[::2], parts[1::2], strict=True):
-        assert isinstance(caption, str)
-        assert isinstance(picture, np.ndarray)
-        frame = ages.index(caption.rpartition(' of ')[2])
-        box = (0.0, 0.0, 1.0, 1.0)
-        if caption == ages[frame]:
-            assert frame == report.key_frame.index
-        else:
-            assert caption.startswith('part [')
-            left, top, right, bottom = json.loads(caption[5:caption.index(']') + 1])
-            box = (left, top, right, bottom)
-        # Captions are rounded to hundredths, so look for the nearest edges of cells.
-        x0, x1 = (round(round(side * columns) / columns * WIDTH) for side in box[::2])
-        y0, y1 = (round(round(side * rows) / rows * HEIGHT) for side in box[1::2])
-        assert picture.shape == (y1 - y0, x1 - x0, 3)
-        sent = frames[frame].rgb()[y0:y1, x0:x1]
-        assert np.abs(sent.astype(int) - picture).mean() < 12
-        shown[frame, y0:y1, x0:x1] = True
-    cells = kept.reshape(FRAMES, rows, columns)
-    for frame, row, column in itertools.product(range(FRAMES), range(rows), range(columns)):
-        if cells[frame, row, column]:
-            assert shown[frame, round((row + 0.5) / rows * HEIGHT),
-                         round((column + 0.5) / columns * WIDTH)]
-    assert 0.5 <= shown.mean() < 0.9
+    shares = kept.reshape(FRAMES, -1).mean(axis=1)
+    assert shares.min() < shares.max() < 1.0
+    assert parts[::2] == ['-1.2s', '-0.8s', '-0.4s', '0.0s']
+    pixels = 0
+    for frame, share, sent in zip(frames, shares, parts[1::2], strict=True):
+        assert isinstance(sent, np.ndarray)
+        assert sent.shape[0] / HEIGHT == pytest.approx(share ** 0.5, abs=0.01)
+        assert sent.shape[1] / WIDTH == pytest.approx(share ** 0.5, abs=0.01)
+        shown = cv2.resize(frame.rgb(), sent.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(shown.astype(int) - sent).mean() < 12
+        pixels += sent.shape[0] * sent.shape[1]
+    assert pixels / (FRAMES * HEIGHT * WIDTH) == pytest.approx(0.5, abs=0.02)
     assert {'read', 'propose', 'encode', 'select', 'prepare', 'prefill', 'decode', 'total'} <= set(
         report.latency_ms)
+
+
+def test_of_little_a_little_is_sent_and_of_nothing_nothing() -> None:
+    frame = ServedFrame(np.zeros((400, 800, 3), np.uint8), (8, 16))
+    assert frame.at(0.25).shape == (200, 400, 3)
+    assert frame.at(1 / 128).shape == (100, 200, 3)
+    assert ServedFrame(np.zeros((40, 80, 3), np.uint8), (1, 2)).at(0.1).shape == (32, 64, 3)
+    assert ServedFrame(np.zeros((8, 8, 3), np.uint8), (1, 1)).at(0.1).shape == (8, 8, 3)
+    prompt = ServedPrompt((frame, frame), ('first', 'second'), Prompt('', 'I'))
+    texts = [part['text'] for part in prompt.messages(
+        np.array([128], np.int32))[0]['content'] if part['type'] == 'text']
+    assert texts == ['second', 'I']
+
+
+def user_parts(chat: dict[str, Any]) -> list[Any]:
+    return list(chat['messages'][1]['content'])
+
+
+def test_in_causal_mode_a_prompt_goes_on_where_the_one_before_ended(
+        load: Callable[..., Pipeline], server: Server) -> None:
+    """A server that caches prefixes reads only what is new."""
+    rng = np.random.default_rng(3)
+    road = cv2.resize(rng.integers(0, 256, (9, 16, 3), np.uint8), (WIDTH, HEIGHT))
+    drive = [Frame('front', index * 400_000_000, np.asarray(
+        np.roll(road, 3 * index, axis=1), np.uint8))
+             for index in range(12)]
+    pipeline = load(mode='causal', group_frames=4, keep_ratio=0.5)
+    reports = []
+    for end in range(3, 13):
+        window = drive[max(0, end - 4):end]
+        pipeline.ingest(window)
+        reports.append(pipeline.describe(window))
+    assert [report.answer for report in reports] == [ANSWER] * 10
+    asked = [user_parts(chat) for chat in server.chats]
+    goes_on = [now[:len(before) - 1] == before[:-1] for before, now in pairwise(asked)]
+    # Of eight moments the older four are forgotten when the ninth comes, once.
+    assert goes_on.count(False) == 1
+    assert [len(report.frames) for report in reports] == [3, 4, 5, 6, 7, 8, 5, 6, 7, 8]
+    texts = [part['text'] for part in asked[5] if part['type'] == 'text']
+    assert texts[:-1] == [f'{0.4 * index:.1f}s' for index in range(8)]
+    first, *rest = (part.shape for part in content(server.chats[5]) if not isinstance(part, str))
+    assert all(picture[0] < first[0] for picture in rest[:3])
+    found = pipeline.stats()
+    assert (found['groups'], found['groups_full'], found['groups_evicted']) == (2, 2, 1)
+
+
+def test_in_causal_mode_another_drive_and_a_camera_that_is_gone_begin_anew(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    pipeline = load(mode='causal')
+    other = [replace(frame, camera='rear') for frame in frames]
+    both = sorted([*frames, *other], key=lambda frame: frame.stamp_ns)
+    assert len(pipeline.describe(both).frames) == 2 * FRAMES
+    assert len(pipeline.describe(frames).frames) == FRAMES
+    late = [replace(frame, stamp_ns=frame.stamp_ns + 10 ** 12) for frame in frames[:2]]
+    report = pipeline.describe(late)
+    assert [(frame.camera, frame.stamp) for frame in report.frames] == [
+        ('front', frame.stamp_ns) for frame in late]
+    assert pipeline.frames_of(report) == late
+    assert describe_batch(pipeline, [frames, late])[1].frames == report.frames
 
 
 def test_all_is_sent_whole_when_all_is_kept(
@@ -447,35 +491,3 @@ def test_frames_have_about_as_many_cells_whatever_their_size(
         grid: tuple[int, int]) -> None:
     found: Any = load().language_model.encode(np.zeros((*size, 3), np.uint8))
     assert (found.picture.shape[:2], found.grid) == (sent, grid)
-
-
-@given(st.integers(1, 9), st.integers(1, 16), st.integers(0, 2 ** 32 - 1), st.floats(0.0, 1.0))
-def test_few_regions_hold_every_kept_cell_and_none_could_be_merged_for_nothing(
-        rows: int, columns: int, seed: int, share: float) -> None:
-    kept = np.random.default_rng(seed).random((rows, columns)) < share
-    found = regions(kept)
-    assert len(found) <= MAX_CROPS
-    covered = np.zeros(kept.shape, bool)
-    for region in found:
-        covered[region.top:region.bottom, region.left:region.right] = True
-        assert kept[region.top:region.bottom, region.left:region.right].any()
-    assert covered[kept].all()
-    for region, other in itertools.combinations(found, 2):
-        assert region.union(other).area > region.area + other.area
-
-
-def test_regions_do_not_grow_without_need() -> None:
-    kept = np.zeros((6, 8), bool)
-    kept[0:2, 0:2] = kept[4:6, 6:8] = True
-    assert regions(kept) == [Region(0, 0, 2, 2), Region(6, 4, 8, 6)]
-    assert regions(kept, most=1) == [Region(0, 0, 8, 6)]
-
-
-def test_crops_of_neighbouring_regions_neither_overlap_nor_leave_a_gap() -> None:
-    picture = np.arange(101 * 77, dtype=np.uint8).reshape(101, 77)[..., None].repeat(3, 2)
-    frame = ServedFrame(picture, (3, 4))
-    widths = [frame.crop(Region(column, 0, column + 1, 3))[0].shape[1] for column in range(4)]
-    assert sum(widths) == 77
-    pixels, box = frame.crop(Region(0, 0, 4, 3))
-    assert np.array_equal(pixels, picture)
-    assert box == (0.0, 0.0, 1.0, 1.0)

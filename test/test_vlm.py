@@ -674,13 +674,6 @@ def test_a_prompt_file_may_keep_the_car_to_itself() -> None:
     assert some.about(Vehicle(10.0, turn_signal='left')).instruction == 'Left. I'
 
 
-def test_a_part_of_a_picture_says_where_it_is() -> None:
-    box = (0.125, 0.0, 0.5, 1.0)
-    assert PROMPT.part('-0.4s', box) == 'part [0.12, 0.00, 0.50, 1.00] of -0.4s'
-    thousand = Prompt('S', 'I', box=BoxForm(scale=1000.0))
-    assert thousand.part('0.0s', box) == '0.0s [125, 0, 500, 1000]'
-
-
 def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / 'prompts.yaml'
     path.write_text('fr:\n  system: S\n  caption: "{age}"\n  caption_cameras: "{camera}"\n'

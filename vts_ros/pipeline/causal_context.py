@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from vts_ros.pipeline.arrivals import Arrivals
 from vts_ros.pipeline.features import StepEntry
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.steps import Step, StepMaker
 from vts_ros.sparsify import Proposal, Selection
-from vts_ros.sparsify.frame_groups import FrameGroups, TokenChoice
+from vts_ros.sparsify.frame_groups import FrameGroups, joined, TokenChoice
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.prefix_reader import Part, Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Prefix, Prompted, Question
@@ -70,8 +69,7 @@ class CausalContext:
         self._max_tokens = max_tokens
         self._steps = StepMaker(vlm.step_frames)
         self._taken: list[_Taken] = []
-        # Stamp of the newest frame of each camera, whether it is still held or not.
-        self._newest_ns: dict[str, int] = {}
+        self._arrivals = Arrivals()
 
     @property
     def frames(self) -> list[Frame]:
@@ -99,14 +97,14 @@ class CausalContext:
         self._reader.forget()
         self._taken.clear()
         self._steps.waiting.clear()
-        self._newest_ns.clear()
+        self._arrivals.clear()
 
     def unseen_of_window(self, window: Sequence[Frame]) -> list[Frame]:
         """
         Return the frames of a window that must be prefilled before a question about it.
 
-        A window that ends before the context, or has no frame in common with it, is of another
-        drive: the context is cleared, and the whole window must be prefilled.
+        If it is of another drive, see :class:`Arrivals`, the context is cleared, and the whole
+        window must be prefilled.
 
         Raises
         ------
@@ -114,28 +112,22 @@ class CausalContext:
             If there is no frame.
 
         """
-        if not window:
-            raise ValueError('a window needs at least one frame')
-        held = {frame.key for frame in self.all_frames}
-        newest = max(held, key=lambda key: (key[1], key[0]), default=None)
-        new = self.unseen(window)
-        goes_on = bool(new) or window[-1].key == newest
-        if goes_on and not held.isdisjoint(frame.key for frame in window):
-            return new
+        unseen = self._arrivals.unseen_of_window(window, self.all_frames)
+        if unseen is not None:
+            return unseen
         self.clear()
         return list(window)
 
     def unseen(self, frames: Sequence[Frame]) -> list[Frame]:
         """Return the frames that are newer than all earlier ones of their camera."""
-        return [frame for frame in frames
-                if frame.stamp_ns > self._newest_ns.get(frame.camera, frame.stamp_ns - 1)]
+        return self._arrivals.unseen(frames)
 
     def arrive(self, frame: Frame, size: tuple[int, int]) -> list[Step]:
         """Add a frame; return the steps that it completes, which are to be appended."""
         steps = self._steps.take(frame, size)
         # What is complete has come when it is read: until then it can be tried again.
         if frame.camera in self._steps.waiting:
-            self._saw(frame)
+            self._arrivals.note(frame)
         return steps
 
     def append(self, moment: Sequence[StepEntry], prompt: Prompt, keep_ratio: float) -> None:
@@ -202,7 +194,8 @@ class CausalContext:
         choices = self.groups.look(*_by_camera(waiting), keep_ratio) if waiting else {}
         lone = [_taken(entry, choices[entry.frame.camera]) for entry in waiting]
         entries = [*self.entries, *waiting]
-        texts, selection = self._texts(entries, prompt), _selection([*self._taken, *lone])
+        texts = self._texts(entries, prompt)
+        selection = joined([taken.choice for taken in (*self._taken, *lone)])
         features: list[Any] = [entry.features for entry in entries]
         whole = partial(self._vlm.prepare, features, self._captions(entries, prompt), prompt)
         count = len(self._taken)
@@ -214,13 +207,13 @@ class CausalContext:
 
     def selection(self) -> Selection:
         """Return the tokens that are kept of the steps that were read."""
-        return _selection(self._taken)
+        return joined([taken.choice for taken in self._taken])
 
     def _add(self, moment: Sequence[StepEntry], keep_ratio: float) -> None:
         choices = self.groups.take(*_by_camera(moment), keep_ratio)
         self._taken += [_taken(entry, choices[entry.frame.camera]) for entry in moment]
         for entry in moment:
-            self._saw(entry.frame)
+            self._arrivals.note(entry.frame)
         self._trim()
 
     def _trim(self) -> None:
@@ -241,12 +234,7 @@ class CausalContext:
         self.clear()
         self._steps.waiting.update(waiting)
         for step in waiting.values():
-            self._saw(step[-1])
-
-    def _saw(self, frame: Frame) -> None:
-        """Note that a frame has come."""
-        self._newest_ns[frame.camera] = max(
-            frame.stamp_ns, self._newest_ns.get(frame.camera, frame.stamp_ns))
+            self._arrivals.note(step[-1])
 
     def _texts(self, entries: Sequence[StepEntry], prompt: Prompt) -> list[str]:
         """Return the text before each step, and after the last."""
@@ -267,16 +255,3 @@ def _by_camera(moment: Sequence[StepEntry]
     """Return proposals and grids of the steps of a moment."""
     return ({entry.frame.camera: entry.proposal for entry in moment},
             {entry.frame.camera: entry.features.grid for entry in moment})
-
-
-def _selection(taken: Sequence[_Taken]) -> Selection:
-    choices = [step.choice for step in taken]
-    begins = np.cumsum([0, *(len(choice.score) for choice in choices)])
-    keep = np.concatenate([choice.keep + begin for choice, begin in zip(choices, begins)])
-    scores = [choice.score for choice in choices]
-    is_even = len({len(score) for score in scores}) == 1
-    return Selection(
-        key=max(index for index, choice in enumerate(choices) if choice.is_key),
-        frame_scores=np.array([choice.saliency for choice in choices], np.float32),
-        keep=keep.astype(np.int32),
-        score=np.stack(scores) if is_even else np.concatenate(scores))

@@ -88,7 +88,18 @@ class PreparedWindow(NamedTuple):
 
 
 class ContextReader(Protocol):
-    """Makes a prompt about a window; not for two threads at a time."""
+    """
+    Makes a prompt about a window; not for two threads at a time.
+
+    Attributes
+    ----------
+    reads_on_arrival
+        Whether frames are pruned and read once, when they come: then prompts are about the frames
+        that were read, not about one window.
+
+    """
+
+    reads_on_arrival: bool
 
     def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
         """Process new frames in advance, as far as possible without a question."""
@@ -146,6 +157,8 @@ class WindowReader:
         Camera and stamp of the last key frame: all that is carried from window to window.
 
     """
+
+    reads_on_arrival = False
 
     def __init__(self, cache: FrameCache, sparsifier: Sparsifier, language_model: LanguageModel,
                  prefix_reader: PrefixReader | None) -> None:
@@ -231,6 +244,8 @@ class CausalReader:
 
     """
 
+    reads_on_arrival = True
+
     def __init__(self, cache: FrameCache, context: CausalContext,
                  prefix_reader: PrefixReader) -> None:
         self._cache, self.context, self._prefix_reader = cache, context, prefix_reader
@@ -290,8 +305,7 @@ class CausalReader:
             **_tokens(self._prefix_reader), 'groups': groups.count,
             'kv_frames': len(self.context.frames),
             'kv_tokens': self._prefix_reader.tokens, 'kv_bytes': self._prefix_reader.kv_bytes,
-            **{f'groups_{name}': groups.counters[name]
-               for name in ('first', 'full', 'key', 'scene', 'evicted')}}
+            **groups.counts}
 
 
 def _tokens(reader: PrefixReader | None) -> dict[str, float]:

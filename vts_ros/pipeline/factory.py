@@ -16,6 +16,7 @@ import torch
 from vts_ros.engines import EngineOptions
 from vts_ros.errors import VlmError
 from vts_ros.paths import checkpoint, model_path
+from vts_ros.pipeline.appended_reader import AppendedReader
 from vts_ros.pipeline.causal_context import CausalContext
 from vts_ros.pipeline.change_gate import ChangeGate
 from vts_ros.pipeline.confidence import Calibration
@@ -101,8 +102,11 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
         If it is not possible with the language model.
 
     """
+    compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * sparsifier.hysteresis)
     if not isinstance(language_model, Vlm):
-        return WindowReader(cache, sparsifier, language_model, None)
+        return WindowReader(cache, sparsifier, language_model, None) \
+            if config.mode == 'window' else AppendedReader(
+                cache, FrameGroups(compares, config.group_frames), language_model)
     prefix_reader = PrefixReader(language_model)
     if config.mode == 'window':
         return WindowReader(cache, sparsifier, language_model, prefix_reader)
@@ -111,7 +115,6 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
         raise VlmError(f'{language_model.name} cannot be used in causal mode: {why_not}')
     # A group is made of steps.
     moments = math.ceil(config.group_frames / language_model.step_frames)
-    compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * sparsifier.hysteresis)
     context = CausalContext(language_model, prefix_reader,
                             FrameGroups(compares, moments), config.kv_tokens)
     return CausalReader(cache, context, prefix_reader)
@@ -142,9 +145,6 @@ def _check_mode(config: PipelineConfig) -> None:
     if config.vlm_backend == 'openai' and config.adapter:
         raise VlmError('a server merges adapters itself: set vlm.model to the name that the '
                        'adapter has there, and vlm.adapter to nothing')
-    if config.vlm_backend == 'openai' and config.mode == 'causal':
-        raise VlmError('causal mode needs the language model in this process: set vlm.backend to '
-                       'transformers, or sparsify.mode to window')
 
 
 def _language_model(config: PipelineConfig) -> LanguageModel:

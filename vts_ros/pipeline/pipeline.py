@@ -22,12 +22,7 @@ from numpy.typing import NDArray
 from vts_ros.errors import PromptError, VlmError
 from vts_ros.pipeline.confidence import Calibration, TokenLogProbabilities
 from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
-from vts_ros.pipeline.context import (
-    CausalReader,
-    ContextReader,
-    PreparedWindow,
-    WindowReader,
-)
+from vts_ros.pipeline.context import ContextReader, PreparedWindow, WindowReader
 from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import Deadline, Plan
 from vts_ros.pipeline.early_risk import EarlyRisk, told_to_all
@@ -300,7 +295,7 @@ class Pipeline:
     def _look(self, window: Window, vehicle: Vehicle | None, watch: Stopwatch) -> Moment:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
         looks = self.cache.look_all(window, watch)
-        if isinstance(self.reader, CausalReader):
+        if self.reader.reads_on_arrival:
             self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch)
         return moment_of(looks, self.cache.knows([look.evidence for look in looks]), vehicle)
 
@@ -453,7 +448,7 @@ class Pipeline:
         """
         blank = np.zeros((*size, 3), np.uint8)
         # In causal mode a frame is looked at alone or beside its key frame.
-        for count in (frames,) if isinstance(self.reader, WindowReader) else (1, 2):
+        for count in (1, 2) if self.reader.reads_on_arrival else (frames,):
             self.select([Frame('blank', number, blank) for number in range(count)])
         self.clear()
 

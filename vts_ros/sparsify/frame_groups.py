@@ -14,7 +14,7 @@ scene is another one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 import math
 from typing import Literal, NamedTuple
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import SparsifierError
-from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.sparsify import Proposal, Selection, Sparsifier
 from vts_ros.sparsify.selection import token_budget
 
 #: Mean cosine of the embeddings of two frames in a row, cell by cell, below which they show other
@@ -132,6 +132,12 @@ class FrameGroups:
     def count(self) -> int:
         """Return the number of groups held."""
         return len(self._groups)
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """Return the counters by the names that diagnostics give them."""
+        return {f'groups_{name}': self.counters[name]
+                for name in ('first', 'full', 'key', 'scene', 'evicted')}
 
     def clear(self) -> None:
         """Forget all groups."""
@@ -261,6 +267,19 @@ class FrameGroups:
         budget = min(max(group_budget - (self.length - 1) * _FLOOR * fair, _FLOOR * fair), cells)
         alone = self._sparsifier.choose((proposal,), grid, max(1, round(budget)))
         return TokenChoice(alone.keep, alone.score[0], float(alone.frame_scores[0]), True)
+
+
+def joined(choices: Sequence[TokenChoice]) -> Selection:
+    """Return what is kept of frames as of one window; the newest key frame is its key frame."""
+    begins = np.cumsum([0, *(len(choice.score) for choice in choices)])
+    keep = np.concatenate([choice.keep + begin for choice, begin in zip(choices, begins)])
+    scores = [choice.score for choice in choices]
+    is_even = len({len(score) for score in scores}) == 1
+    return Selection(
+        key=max(index for index, choice in enumerate(choices) if choice.is_key),
+        frame_scores=np.array([choice.saliency for choice in choices], np.float32),
+        keep=keep.astype(np.int32),
+        score=np.stack(scores) if is_even else np.concatenate(scores))
 
 
 def similarity(first: Proposal, second: Proposal) -> float:

@@ -75,11 +75,6 @@ class BoxForm:
         """Return the least and the largest number as they are written, if they are known."""
         return ('0.00', '1.00') if self.scale == 1.0 else ('0', f'{self.scale or 0:.0f}')
 
-    def write(self, box: Sequence[float]) -> str:
-        """Return the sides of a box, 0 to 1, in the unit; in pixels, from 0 to 1."""
-        scale = self.scale or 1.0
-        return ', '.join(f'{side * scale:.{0 if scale > 1.0 else 2}f}' for side in box)
-
     def read(self, written: Any, picture: PictureSize | None = None) -> FoundBox:
         """
         Return a box as it was meant, as far as there is no doubt.

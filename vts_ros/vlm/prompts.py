@@ -105,9 +105,6 @@ class Prompt:
     caption_causal, caption_causal_cameras
         The same in causal mode, where a text has to be known when its picture comes: without
         ``{age}``.
-    caption_part
-        Text before a part of a picture, with the ``{caption}`` of the picture and the ``{box}``;
-        for models to which not all of it is sent.
     vehicle
         What is said of the car, by the keys of Vehicle.facts; ``{speed}`` is in km/h.
     instruction_cameras
@@ -123,7 +120,6 @@ class Prompt:
     box: BoxForm = ZERO_TO_ONE
     caption_causal: str = '{time}s'
     caption_causal_cameras: str = '{camera} {time}s'
-    caption_part: str = '{caption} [{box}]'
     vehicle: Mapping[str, str] = field(default_factory=dict, hash=False)
     instruction_cameras: str = ''
 
@@ -140,10 +136,6 @@ class Prompt:
         said = [self.vehicle[fact].format(speed=f'{speed:.0f}') for fact, speed in facts.items()
                 if fact in self.vehicle]
         return replace(self, instruction=' '.join([*said, self.instruction]))
-
-    def part(self, caption: str, box: Sequence[float]) -> str:
-        """Return the text before a part of a picture; the box from 0 to 1."""
-        return self.caption_part.format(caption=caption, box=self.box.write(box))
 
     def captions(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture; ages count from the newest frame."""
@@ -268,13 +260,11 @@ def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
         captions[f'{mode}_cameras'] = texts.get(
             f'{mode}_cameras', '{camera} {caption}').replace('{caption}', own)
     prompt = Prompt(system=system, instruction=instruction, instruction_cameras=several, box=box,
-                    caption_part=texts.get('caption_part', Prompt.caption_part),
                     vehicle=dict(texts.get('vehicle', {})), **captions)
     for template in (prompt.caption, prompt.caption_cameras):
         template.format(camera='', age='', time='', number=1)
     for template in (prompt.caption_causal, prompt.caption_causal_cameras):
         template.format(camera='', time='', number=1)
-    prompt.caption_part.format(caption='', box='')
     for text in prompt.vehicle.values():
         text.format(speed='')
     return prompt

@@ -6,5 +6,5 @@ from typing import Literal
 
 #: ``exact``: the answer is that to the whole prompt with these tokens masked. ``shortened``: it is
 #: that of the model of transformers to the shorter prompt, in which survivors keep their
-#: positions. ``crops``: a server got crops of pictures instead of tokens.
-Pruning = Literal['exact', 'shortened', 'crops']
+#: positions. ``scaled``: a server got smaller pictures instead of fewer tokens.
+Pruning = Literal['exact', 'shortened', 'scaled']

@@ -3,9 +3,9 @@
 """
 A vision language model in another process or box, behind the protocol of OpenAI.
 
-Such a server takes pictures, not visual tokens. So what is kept of a window is sent as pictures:
-frames of which everything is kept (the key frame, unless few cells are kept) whole, of the others
-the regions that are kept.
+Such a server takes pictures, not visual tokens, and makes as many tokens of a picture as it has
+pixels. So each frame is sent whole, but scaled down to the share of its cells that is kept, and
+frames of which nothing is kept are left out.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ from vts_ros.vlm.pruning import Pruning
 MAX_SIDE_PX = 1280
 #: About so many cells has a frame; what is kept is chosen by cell.
 CELLS = 128
-#: Smaller cells would make crops that models cannot read, and servers refuse.
+#: Smaller cells would say more about the grain of a picture than about what it shows.
 MIN_CELL_PX = 32
-#: More crops of a frame than this are merged: each costs the server an image of its own.
-MAX_CROPS = 6
+#: A frame of which little is kept is sent at a quarter of its sides: less shows nothing.
+LEAST_SCALE = 0.25
+#: Pictures with shorter sides are refused by servers.
+MIN_SIDE_PX = 32
 #: Windows of a batch that a server is asked about at a time.
 AT_ONCE = 4
 _JPEG_QUALITY = 90
@@ -58,68 +60,20 @@ _BUSY = (429, 503)
 T = TypeVar('T')
 
 
-class Region(NamedTuple):
-    """A rectangle of cells; right and bottom are exclusive."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def area(self) -> int:
-        """Return the number of cells."""
-        return (self.right - self.left) * (self.bottom - self.top)
-
-    def union(self, other: Region) -> Region:
-        """Return the smallest region around both."""
-        return Region(min(self.left, other.left), min(self.top, other.top),
-                      max(self.right, other.right), max(self.bottom, other.bottom))
-
-
-def regions(kept: NDArray[np.bool_], most: int = MAX_CROPS) -> list[Region]:
-    """
-    Return a few rectangles that hold all the cells that are kept.
-
-    Parameters
-    ----------
-    kept
-        Which cells are kept, bool [rows, columns].
-    most
-        Rectangles at most: those whose union adds least are merged, and all whose union adds
-        nothing. They may overlap where that sends less.
-
-    """
-    _, _, stats, _ = cv2.connectedComponentsWithStats(kept.astype(np.uint8), connectivity=8)
-    # The first is what is not kept.
-    found = [Region(left, top, left + width, top + height)
-             for left, top, width, height, _ in stats[1:].tolist()]
-    while len(found) > 1:
-        added, one, other = min(
-            (a.union(b).area - a.area - b.area, a, b)
-            for index, a in enumerate(found) for b in found[index + 1:])
-        if added > 0 and len(found) <= most:
-            break
-        found.remove(one)
-        found.remove(other)
-        found.append(one.union(other))
-    return sorted(found, key=lambda region: (region.top, region.left))
-
-
 class ServedFrame(NamedTuple):
     """An RGB picture uint8 [H, W, 3] as it is sent, and its cells."""
 
     picture: NDArray[np.uint8]
     grid: Grid
 
-    def crop(self, region: Region) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
-        """Return the pixels of a region, and where it is: left, top, right, bottom, 0 to 1."""
-        (height, width), (rows, columns) = self.picture.shape[:2], self.grid
-        box = (region.left / columns, region.top / rows, region.right / columns,
-               region.bottom / rows)
-        left, right = round(box[0] * width), round(box[2] * width)
-        top, bottom = round(box[1] * height), round(box[3] * height)
-        return self.picture[top:bottom, left:right], box
+    def at(self, share: float) -> NDArray[np.uint8]:
+        """Return the picture with about such a share of its pixels, above 0 to 1."""
+        height, width = self.picture.shape[:2]
+        least = MIN_SIDE_PX / min(height, width)
+        scale = min(1.0, max(share ** 0.5, LEAST_SCALE, least))
+        if scale == 1.0:
+            return self.picture
+        return _resized(self.picture, scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,13 +98,8 @@ class ServedPrompt:
         content: list[dict[str, Any]] = []
         for frame, caption, part in zip(
                 self.frames, self.captions, np.split(kept, ends), strict=True):
-            mask = part.reshape(frame.grid)
-            if mask.all():
-                content += [_text(caption), _picture(frame.picture)]
-                continue
-            for region in regions(mask):
-                pixels, box = frame.crop(region)
-                content += [_text(self.prompt.part(caption, box)), _picture(pixels)]
+            if part.any():
+                content += [_text(caption), _picture(frame.at(float(part.mean())))]
         system = [{'role': 'system', 'content': self.prompt.system}] if self.prompt.system else []
         return [*system, {'role': 'user', 'content': [*content, _text(self.prompt.instruction)]}]
 
@@ -200,7 +149,7 @@ class ServedVlm:
     """
 
     convention = PLAIN
-    pruning: Pruning = 'crops'
+    pruning: Pruning = 'scaled'
 
     def __init__(self, url: str, model: str = '', *, timeout_sec: float = 10.0, retries: int = 2,
                  schema: Mapping[str, Any] | None = None) -> None:
@@ -254,9 +203,8 @@ class ServedVlm:
         height, width = picture.shape[:2]
         scale = min(1.0, MAX_SIDE_PX / max(height, width))
         if scale < 1.0:
-            height, width = max(1, round(scale * height)), max(1, round(scale * width))
-            picture = np.asarray(
-                cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+            picture = _resized(picture, scale)
+            height, width = picture.shape[:2]
         cell_px = max(MIN_CELL_PX, (height * width / CELLS) ** 0.5)
         return ServedFrame(picture, (max(1, round(height / cell_px)),
                                      max(1, round(width / cell_px))))
@@ -406,6 +354,11 @@ def _count(prompt: ServedPrompt, keep: NDArray[np.int32] | None) -> int:
 
 def _text(text: str) -> dict[str, Any]:
     return {'type': 'text', 'text': text}
+
+
+def _resized(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    height, width = (max(1, round(scale * side)) for side in rgb.shape[:2])
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _picture(rgb: NDArray[np.uint8]) -> dict[str, Any]:

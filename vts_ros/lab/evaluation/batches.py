@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vts_ros.pipeline.context import CausalReader, PreparedWindow
+from vts_ros.pipeline.context import PreparedWindow
 from vts_ros.pipeline.deadline import Plan
 from vts_ros.pipeline.features import StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Window
@@ -42,7 +42,7 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
 
     """
     cars = vehicles or [None] * len(windows)
-    if isinstance(pipeline.reader, CausalReader):
+    if pipeline.reader.reads_on_arrival:
         return [pipeline.describe(window, None, vehicle)
                 for window, vehicle in zip(windows, cars, strict=True)]
     watch = Stopwatch(pipeline.clock)
@@ -64,7 +64,7 @@ def ask_batch(pipeline: Pipeline, windows: Sequence[Window], questions: Sequence
     A window may come several times in a row: its frames are looked at once, and read with each of
     its questions. Every question is put to the model, whatever the pictures are.
     """
-    if isinstance(pipeline.reader, CausalReader):
+    if pipeline.reader.reads_on_arrival:
         return [pipeline.ask(window, question)
                 for window, question in zip(windows, questions, strict=True)]
     watch = Stopwatch(pipeline.clock)
