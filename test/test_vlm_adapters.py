@@ -25,7 +25,7 @@ from vts_ros.paths import checkpoint
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.cost import explain
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.tools.annotate import ANSWERS
+from vts_ros.tools.answer_files import ANSWERS
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm, VlmError
 

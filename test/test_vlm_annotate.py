@@ -16,10 +16,11 @@ from rosbags.highlevel import AnyReader
 from typer.testing import CliRunner
 from vlm_maker import make, names
 
+from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
 from vts_ros.tools.answer_files import ANSWERS, PAGE
-from vts_ros.tools.bag_types import COMPRESSED_IMAGE, TYPESTORE
+from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.camera_topics import camera_topics
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.families import VIDEO_FAMILIES

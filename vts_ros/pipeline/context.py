@@ -4,7 +4,7 @@
 From a window to the context of the language model: one reader per mode, chosen once.
 
 ``WindowReader`` chooses tokens among all frames of a window and prefills it from the start (a
-server gets crops); ``CausalReader`` prunes and prefills a frame once, on arrival.
+server gets pictures); ``CausalReader`` prunes and prefills a frame once, on arrival.
 """
 
 from __future__ import annotations
