@@ -335,7 +335,7 @@ def test_a_pass_that_fails_leaves_what_was_read(
         loaded: Pipeline, frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, expected = causal(loaded), causal(loaded)
     pipeline.ingest(frames[:3])
-    inner = loaded.vlm.model.model.language_model.layers[3]
+    inner = loaded.vlm.model.model.language_model.layers[3].mlp.down_proj
     with monkeypatch.context() as patch:
         def fail(*args: Any, **options: Any) -> Any:
             raise torch.OutOfMemoryError('full')

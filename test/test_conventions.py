@@ -353,7 +353,7 @@ def allows(vlm: Vlm, form: BoxForm, text: str) -> bool:
     for token in [*vlm.tokenizer(text, add_special_tokens=False)['input_ids'], vlm._end_ids[0]]:
         if not processor(written, torch.zeros(1, len(vlm.tokenizer)))[0, token].isfinite():
             return False
-        written = torch.tensor([[token]])
+        written = torch.cat([written, torch.tensor([[token]])], dim=1)
     return True
 
 

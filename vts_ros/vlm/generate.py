@@ -131,8 +131,10 @@ class Generator:
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
         step = DecodeStep.of(self._model)
-        is_greedy = not options['do_sample'] and options.get('num_beams', 1) == 1
-        if (is_greedy and self._takes_back and len(prompts) == 1
+        # Strings that end an answer are left to transformers, which hand nobody their tokenizer on.
+        is_plain = not options['do_sample'] and options.get('num_beams', 1) == 1 \
+            and 'stop_strings' not in options
+        if (is_plain and self._takes_back and len(prompts) == 1
                 and (drafts, form, step) != (None, None, None)):
             drafting = options['custom_generate'] = Drafting(
                 Drafts() if drafts is None else drafts, self._end_ids, options.get('streamer'),
