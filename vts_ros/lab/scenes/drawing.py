@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.scenes.shapes import Sketch
-from vts_ros.lab.scenes.world import Floats, FOCAL, HORIZON, View
+from vts_ros.lab.scenes.world import Floats, FOCAL, HORIZON, Veil, View
 
 #: Fractional bits of the pixel coordinates that OpenCV gets.
 SHIFT = 4
@@ -149,3 +149,11 @@ def outlines(drawings: Sequence[Drawing], least: Sequence[float], width: int, he
     jobs.sort()
     for _, number, polygon in jobs:
         yield Outline(found[number][polygon], number, polygon)
+
+
+def veil_share(veil: Veil, width: int, height: int) -> NDArray[np.float32]:
+    """Return how much of each pixel a veil takes, 0 to 1, float32 [height, width]."""
+    u = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / width - np.float32(veil.u)
+    v = (np.arange(height, dtype=np.float32) + 0.5 - HORIZON * height) / width
+    r = np.hypot(u[None], v[:, None] - np.float32(veil.v)) / np.float32(veil.radius)
+    return np.asarray(np.clip(3.0 - 2.0 * r, 0.0, 1.0), np.float32)

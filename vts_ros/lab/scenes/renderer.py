@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.lab.scenes.drawing import draw, Drawing, outlines, SHIFT, to_pixels
+from vts_ros.lab.scenes.drawing import draw, Drawing, outlines, SHIFT, to_pixels, veil_share
 from vts_ros.lab.scenes.ground_truth import shot
 from vts_ros.lab.scenes.scenery import sketch_prop
 from vts_ros.lab.scenes.shapes import Colour
@@ -24,6 +24,7 @@ from vts_ros.lab.scenes.world import (
     Road,
     Scene,
     SIDEWALK_M,
+    Veil,
     View,
 )
 from vts_ros.pipeline.signature import sign
@@ -236,6 +237,9 @@ class Renderer:
         self._draw_skyline(image, view)
         self._draw_ground(image, view)
         self._draw_objects(image, view, index)
+        for veil in scene.veils:
+            if veil.start <= scene.times[index] <= veil.end:
+                image = self._under_veil(image, veil)
         if scene.look.weather == 'rain':
             self._draw_rain(image, rng)
         if self._bloom is not None:
@@ -401,6 +405,11 @@ class Renderer:
         fill = cv2.fillPoly
         for pixels, number, polygon in outlines(drawings, least, self.w, self.h):
             fill(image, [pixels], colours[number][polygon], self._line, SHIFT)
+
+    def _under_veil(self, image: Picture, veil: Veil) -> Picture:
+        share = veil_share(veil, self.w, self.h)[..., None]
+        mixed = image * (1.0 - share) + np.array(veil.colour, np.float32) * share
+        return np.rint(mixed).astype(np.uint8)
 
     def _draw_rain(self, image: Picture, rng: np.random.Generator) -> None:
         count = 70

@@ -1,0 +1,133 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a frame really shows of one thing: its pixels that nothing nearer, no veil covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.scenes.clips import CLEAR_PX, CLEAR_PX2, CLEAR_SHARE
+from vts_ros.lab.scenes.drawing import draw, outlines, SHIFT, veil_share
+from vts_ros.lab.scenes.ground_truth import MODEL_HEIGHT_PX, MODEL_WIDTH_PX, shot
+from vts_ros.lab.scenes.renderer import PROPS_M
+from vts_ros.lab.scenes.scenery import sketch_prop
+from vts_ros.lab.scenes.world import Body, Prop, Scene
+from vts_ros.vlm.answers import Box
+
+Mask = NDArray[np.bool_]
+#: Twice the model-size picture, the size at which the renderer draws that.
+WIDTH, HEIGHT = 2 * MODEL_WIDTH_PX, 2 * MODEL_HEIGHT_PX
+#: Kinds that stand on a pole, which tells nothing.
+_ON_A_POLE = frozenset(('traffic light', 'sign'))
+
+
+class Sight(NamedTuple):
+    """
+    What a frame shows of a thing.
+
+    Attributes
+    ----------
+    index
+        Of the frame.
+    box
+        Extent of the visible part, normalised.
+    share
+        Visible share of its pixels in the picture, 0 to 1.
+
+    """
+
+    index: int
+    box: Box
+    share: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Return whether anybody would see what it is, by the limits of all other windows."""
+        left, top, right, bottom = self.box
+        height = (bottom - top) * MODEL_HEIGHT_PX
+        return (self.share >= CLEAR_SHARE and height >= CLEAR_PX
+                and height * (right - left) * MODEL_WIDTH_PX >= CLEAR_PX2)
+
+    @property
+    def area(self) -> float:
+        """Return the visible extent as a share of the picture."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+def silhouette(scene: Scene, index: int, thing: Body | Prop, width: int = WIDTH,
+               height: int = HEIGHT, alone: bool = False) -> Mask:
+    """
+    Return the pixels that show a thing, bool [height, width].
+
+    Parameters
+    ----------
+    thing
+        A body (found by its id) or a piece of scenery of the scene.
+    alone
+        As if nothing else were there.
+
+    """
+    canvas = np.zeros((height, width), np.uint8)
+    for pixels, is_thing in _layers(scene, index, thing, width, height):
+        if is_thing or not alone:
+            cv2.fillPoly(canvas, [pixels], 255 if is_thing else 0, cv2.LINE_8, SHIFT)
+    shown = canvas > 0
+    t = float(scene.times[index])
+    for veil in () if alone else scene.veils:
+        if veil.start <= t <= veil.end:
+            shown &= veil_share(veil, width, height) < 1.0
+    return shown
+
+
+def _layers(scene: Scene, index: int, thing: Body | Prop, width: int, height: int
+            ) -> Iterator[tuple[NDArray[Any], bool]]:
+    """Yield polygons in the order of drawing, and whether they are of the thing."""
+    view = scene.view(index)
+    props = [prop for prop in scene.props
+             if prop.kind != 'junction' and 1.0 < _place(scene, prop) - view.s < PROPS_M]
+    taken = shot(scene, index)
+    drawings, least, owned = [], [], []
+    if props:
+        drawings.append(draw([sketch_prop(prop, scene.look.lamps) for prop in props], view))
+        least.append(0.9)
+        owned.append([prop is thing for prop in props])
+    if taken.drawing is not None:
+        drawings.append(taken.drawing)
+        least.append(0.3)
+        owned.append([isinstance(thing, Body) and body.id == thing.id for body in taken.bodies])
+    mine = []
+    for drawing, owns in zip(drawings, owned):
+        of_thing = np.repeat(owns, np.diff(drawing.figures))
+        if thing.kind in _ON_A_POLE:
+            of_thing[drawing.figures[:-1]] = False
+        mine.append(of_thing)
+    for pixels, number, polygon in outlines(drawings, least, width, height):
+        yield pixels, bool(mine[number][polygon])
+
+
+def _place(scene: Scene, prop: Prop) -> float:
+    return sketch_prop(prop, scene.look.lamps).s
+
+
+def sight(scene: Scene, index: int, thing: Body | Prop) -> Sight | None:
+    """Return what a frame shows of a thing, None where it shows nothing of it."""
+    shown = silhouette(scene, index, thing)
+    if not shown.any():
+        return None
+    rows, columns = shown.any(axis=1).nonzero()[0], shown.any(axis=0).nonzero()[0]
+    box = (columns[0] / WIDTH, rows[0] / HEIGHT, (columns[-1] + 1) / WIDTH, (rows[-1] + 1) / HEIGHT)
+    whole = silhouette(scene, index, thing, alone=True).sum()
+    left, top, right, bottom = (float(edge) for edge in box)
+    return Sight(index, (left, top, right, bottom), float(shown.sum() / max(whole, 1)))
+
+
+def is_hidden(scene: Scene, index: int, thing: Body | Prop) -> bool:
+    """Return whether a frame shows nothing of a thing, in a larger picture either."""
+    return not silhouette(scene, index, thing).any() and not silhouette(
+        scene, index, thing, 960, 540).any()
