@@ -273,7 +273,7 @@ def light_before_glare(stage: MemoryStage) -> Pasts:
 
 
 def animal_behind_bush(stage: MemoryStage) -> Pasts:
-    """Let an animal cross into the verge behind a bush, or run off."""
+    """Let an animal cross into the verge behind a bush, or turn and run off."""
     u, road, hidden = stage.uniform, stage.road, stage.hidden_sec
     near, speed = u(7.0, 14.0), u(2.5, 5.0)
     s, d = stage.s + near + u(1.0, 1.8), min(road.right - 1.2, -u(3.2, 3.9))
@@ -284,10 +284,13 @@ def animal_behind_bush(stage: MemoryStage) -> Pasts:
     left = road.left + u(1.0, 4.0)
     coming = (there - (left - d) / speed, s, left)
     animal = stage.actor('animal', path(stage.t, coming, (there, s, d)), facing=-math.pi / 2)
-    across = -(near + 4.0) * _EDGE - u(2.0, 5.0)
-    sec = (d - across) / speed
-    off = path(stage.t, coming, (there, s, d), (there + sec, s + u(0.0, 2.0), across), going=True)
-    return Past('behind the bush', (animal,)), Past('away on the right', (moved(animal, off),))
+    turn_d = u(-1.2, 1.5)
+    turn = there - (turn_d - d) / speed
+    across = (near + 4.0) * _EDGE + u(2.0, 4.0)
+    sec = (across - turn_d) / speed
+    off = path(stage.t, coming, (turn, s, turn_d), (turn + sec, s + u(0.0, 2.0), across),
+               going=True)
+    return Past('behind the bush', (animal,)), Past('away on the left', (moved(animal, off),))
 
 
 def sign_passed(stage: MemoryStage) -> Pasts:

@@ -21,6 +21,7 @@ from vts_ros.lab.scenes.clips import draw_look, draw_shake, no_crash, render, SP
 from vts_ros.lab.scenes.drawing import draw
 from vts_ros.lab.scenes.hazards import draw_road
 from vts_ros.lab.scenes.memory_families import MEMORY_FAMILIES, MemoryStage, Past
+from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, TRUE_LEVELS, WindowTruth
 from vts_ros.lab.scenes.scenery import sketch_prop
 from vts_ros.lab.scenes.silhouette import is_hidden, Sight, sight
@@ -33,7 +34,9 @@ LENGTHS = (8, 16, 32)
 INTERVAL_SEC = 0.4
 #: What tells is seen clearly in so many frames at least, and hidden for so long at least.
 LEAST_SIGHTS, LEAST_HIDDEN_SEC = 2, 0.8
-#: And for at most this share of the window, so that it can be seen before.
+#: In so many frames so many pixels of the model-size picture differ by so many grey levels.
+LEAST_DIFFERENT, DIFFERENT_PX, DIFFERENT_LEVELS = 2, 10, 24
+#: It is hidden for at most this share of the window, so that it can be seen before.
 _HIDDEN_SHARE = 0.6
 _ATTEMPTS = 20000
 #: Decides about nothing but these pairs: other windows of the same seed are as they were.
@@ -247,7 +250,7 @@ def _draw(rng: np.random.Generator, seed: int, family: str, frames: int) -> Memo
         return None
     common = _furnished(stage, common, pasts, pair)
     pair = _pair(common, pasts)
-    return pair if pair is not None and _is_sound(pair) else None
+    return pair if pair is not None and _is_sound(pair) and _differs(pair) else None
 
 
 def _tells(stage: MemoryStage, pasts: tuple[Past, Past]) -> bool:
@@ -295,6 +298,20 @@ def _is_sound(pair: MemoryPair) -> bool:
                for body in past.bodies for other in common.bodies):
             return False
     return levels[0] > levels[1]
+
+
+def _differs(pair: MemoryPair) -> bool:
+    """Return whether the pictures of the two pasts differ where it is seen clearly."""
+    size = truth.MODEL_WIDTH_PX, truth.MODEL_HEIGHT_PX
+    renderers = [Renderer(found.scene, *size) for found in pair]
+    found = 0
+    for index in sorted({seen.index for one in pair for seen in one.clear}, reverse=True):
+        first, second = (renderer.frame(index).astype(int) for renderer in renderers)
+        far = np.abs(first - second).max(axis=2) > DIFFERENT_LEVELS
+        found += int(far.sum()) >= DIFFERENT_PX
+        if found == LEAST_DIFFERENT:
+            return True
+    return False
 
 
 def _overlap(one: Body, other: Body, times: np.ndarray) -> bool:

@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.scenes.clips import CLEAR_PX, CLEAR_PX2, CLEAR_SHARE
 from vts_ros.lab.scenes.drawing import draw, outlines, SHIFT, veil_share
-from vts_ros.lab.scenes.ground_truth import MODEL_HEIGHT_PX, MODEL_WIDTH_PX, shot
+from vts_ros.lab.scenes.ground_truth import (
+    MODEL_ASPECT,
+    MODEL_HEIGHT_PX,
+    MODEL_WIDTH_PX,
+    shot,
+)
 from vts_ros.lab.scenes.renderer import PROPS_M
 from vts_ros.lab.scenes.scenery import sketch_prop
-from vts_ros.lab.scenes.world import Body, Prop, Scene
+from vts_ros.lab.scenes.shapes import sketch
+from vts_ros.lab.scenes.world import Body, HORIZON, Prop, Scene
 from vts_ros.vlm.answers import Box
 
 Mask = NDArray[np.bool_]
@@ -37,7 +43,7 @@ class Sight(NamedTuple):
     box
         Extent of the visible part, normalised.
     share
-        Visible share of its pixels in the picture, 0 to 1.
+        Visible share of it, 0 to 1: neither covered nor out of the picture.
 
     """
 
@@ -124,7 +130,21 @@ def sight(scene: Scene, index: int, thing: Body | Prop) -> Sight | None:
     box = (columns[0] / WIDTH, rows[0] / HEIGHT, (columns[-1] + 1) / WIDTH, (rows[-1] + 1) / HEIGHT)
     whole = silhouette(scene, index, thing, alone=True).sum()
     left, top, right, bottom = (float(edge) for edge in box)
-    return Sight(index, (left, top, right, bottom), float(shown.sum() / max(whole, 1)))
+    return Sight(index, (left, top, right, bottom),
+                 _inside(scene, index, thing) * float(shown.sum() / max(whole, 1)))
+
+
+def _inside(scene: Scene, index: int, thing: Body | Prop) -> float:
+    """Return which share of the extent of a thing is in the picture."""
+    view = scene.view(index)
+    if isinstance(thing, Body):
+        drawn = sketch(thing, float(scene.times[index]), view, dark=False)
+    else:
+        drawn = sketch_prop(thing, scene.look.lamps)
+    left, top, right, bottom = draw([drawn], view).bounds[0].tolist()
+    low, high = -HORIZON * MODEL_ASPECT, (1.0 - HORIZON) * MODEL_ASPECT
+    across = max(0.0, min(right, 0.5) - max(left, -0.5)) / max(right - left, 1e-9)
+    return across * max(0.0, min(bottom, high) - max(top, low)) / max(bottom - top, 1e-9)
 
 
 def is_hidden(scene: Scene, index: int, thing: Body | Prop) -> bool:
