@@ -9,9 +9,11 @@ kept tokens says what any model could still know.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, fields, replace
 import itertools
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import cv2
@@ -31,10 +33,10 @@ from vts_ros.lab.scenes.memory_windows import (
     MemoryTruth,
     render_memory,
 )
-from vts_ros.lab.scenes.past_questions import past_questions
+from vts_ros.lab.scenes.past_questions import past_questions, PastQuestion
 from vts_ros.lab.scenes.scene_truth import Clip, TRUE_LEVELS
 from vts_ros.lab.scenes.silhouette import Sight
-from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import token_budget, WindowFeatures
 
 #: What is compared by what it keeps: the key frames, and the two simplest rules.
@@ -42,8 +44,8 @@ KEPT_METHODS = ('vts', 'vts-key-newest', 'vts-key-oldest', 'vts-key-random', 'vt
                 'newest', 'random')
 #: What is kept counts from this share of the visible extent on.
 HELD_SHARE = 0.5
-#: Frames that are held at once.
-_FRAMES = 48
+#: Pairs that a worker looks at in one go.
+_PAIRS = 4
 #: Size of the newest frames that the nearest of another pair is looked for in.
 _SMALL = (28, 16)
 
@@ -61,8 +63,8 @@ class _Window(NamedTuple):
 
 def evaluate_memory(pipeline: Pipeline, split: str = 'test', n: int = 96,
                     lengths: Sequence[int] = (8,), budgets: Sequence[float] = (0.6, 0.4, 0.2),
-                    questions: bool = False, progress: Progress = lambda share, what: None
-                    ) -> dict[str, Any]:
+                    questions: bool = False, answered: int | None = None, workers: int = 1,
+                    progress: Progress = lambda share, what: None) -> dict[str, Any]:
     """
     Describe both windows of each pair, and look for what tells among the kept tokens.
 
@@ -78,6 +80,11 @@ def evaluate_memory(pipeline: Pipeline, split: str = 'test', n: int = 96,
         Keep ratios beside 1.0.
     questions
         Whether to ask free questions about the past, too.
+    answered
+        So many pairs of each length, the first ones, are shown to the language model; None for
+        all. What is kept is looked at in all.
+    workers
+        Processes, each with a model of its own.
 
     Returns
     -------
@@ -88,65 +95,117 @@ def evaluate_memory(pipeline: Pipeline, split: str = 'test', n: int = 96,
     ``vts`` is ahead of the others on the same pairs. Intervals are of 95 %, over pairs.
 
     """
-    found: dict[str, Any] = {}
-    for number, frames in enumerate(lengths):
-        def tell(share: float, what: str, number: int = number, frames: int = frames) -> None:
-            progress((number + share) / len(lengths), f'{frames} frames: {what}')
-
-        found[str(frames)] = _Length(pipeline, frames, budgets, questions).run(split, n, tell)
+    task = _Task(split, tuple(budgets), questions, n if answered is None else answered)
+    jobs = [(frames, first, min(_PAIRS, n - first))
+            for frames in lengths for first in range(0, n, _PAIRS)]
+    tallies = {frames: _Tally() for frames in lengths}
+    for done, (job, part) in enumerate(_parts(pipeline, task, jobs, workers), 1):
+        tallies[job[0]].add(part)
+        progress(done / len(jobs), f'{job[0]} frames, {job[1] + job[2]} of {n} pairs')
     return {'n': n, 'split': split, 'model': pipeline.vlm.name, 'budgets': list(budgets),
-            'lengths': found}
+            'lengths': {str(frames): _figures(tallies[frames], task.budgets)
+                        for frames in lengths}}
 
 
-class _Length:
-    """Collects what is found about windows of one length."""
+class _Task(NamedTuple):
+    """What is asked about every pair."""
 
-    def __init__(self, pipeline: Pipeline, frames: int, budgets: Sequence[float],
-                 questions: bool) -> None:
-        self.pipeline, self.frames, self.budgets = pipeline, frames, budgets
-        self.questions = questions
-        self.families: list[str] = []
-        self.small: list[NDArray[np.float32]] = []
-        self.equal: list[bool] = []
-        self.hidden: list[float] = []
-        #: By ratio: level said of hazard and twin, and the scores of both.
-        self.said: dict[float, list[tuple[str, str]]] = defaultdict(list)
-        self.scores: dict[float, list[tuple[Score, Score]]] = defaultdict(list)
-        self.asked: dict[float, list[Any]] = defaultdict(list)
-        self.kept: dict[tuple[float, str, str], list[float]] = defaultdict(list)
-        self.key: dict[str, list[float]] = defaultdict(list)
+    split: str
+    budgets: tuple[float, ...]
+    questions: bool
+    answered: int
+
+
+#: Frames of a window, first pair, number of pairs.
+_Job = tuple[int, int, int]
+
+
+@dataclass
+class _Tally:
+    """What was found about pairs of one length, in their order."""
+
+    families: list[str] = field(default_factory=list)
+    small: list[NDArray[np.float32]] = field(default_factory=list)
+    equal: list[bool] = field(default_factory=list)
+    hidden: list[float] = field(default_factory=list)
+    #: By ratio: level said of hazard and twin, and the scores of both.
+    said: dict[float, list[tuple[str, str]]] = field(default_factory=dict)
+    scores: dict[float, list[tuple[Score, Score]]] = field(default_factory=dict)
+    asked: dict[float, list[tuple[PastQuestion, str]]] = field(default_factory=dict)
+    kept: dict[tuple[float, str, str], list[float]] = field(default_factory=dict)
+    key: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, later: _Tally) -> None:
+        """Append the pairs of another one."""
+        for entry in fields(self):
+            mine, others = getattr(self, entry.name), getattr(later, entry.name)
+            if isinstance(mine, list):
+                mine += others
+                continue
+            for name, values in others.items():
+                mine.setdefault(name, []).extend(values)
+
+
+def _parts(pipeline: Pipeline, task: _Task, jobs: Sequence[_Job], workers: int
+           ) -> Iterator[tuple[_Job, _Tally]]:
+    """Yield what is found about some pairs at a time, in their order."""
+    if workers == 1:
+        looker = _Looker(pipeline, task)
+        yield from ((job, looker.look(*job)) for job in jobs)
+        return
+    config = replace(pipeline.config, threads=1)
+    with ProcessPoolExecutor(workers, get_context('spawn'), _begin, (config, task)) as pool:
+        yield from zip(jobs, pool.map(_work, jobs))
+
+
+_looker: _Looker | None = None
+
+
+def _begin(config: PipelineConfig, task: _Task) -> None:
+    global _looker
+    _looker = _Looker(Pipeline.load(config), task)
+
+
+def _work(job: _Job) -> _Tally:
+    assert _looker is not None
+    return _looker.look(*job)
+
+
+class _Looker:
+    """Looks at pairs with one model."""
+
+    def __init__(self, pipeline: Pipeline, task: _Task) -> None:
+        self.pipeline, self.task = pipeline, task
         self._methods: list[Method] = methods(pipeline.sparsifier, KEPT_METHODS)
 
-    def run(self, split: str, n: int, progress: Progress) -> dict[str, Any]:
-        """Look at all pairs."""
-        pairs = memory_pairs(split, n, 0, self.frames)
-        size = max(1, _FRAMES // (2 * self.frames))
-        before, done = self.pipeline.config.keep_ratio, 0
-        while chunk := list(itertools.islice(pairs, size)):
+    def look(self, frames: int, first: int, count: int) -> _Tally:
+        """Return what is found about some pairs."""
+        tally = _Tally()
+        before = self.pipeline.config.keep_ratio
+        for number, pair in enumerate(memory_pairs(self.task.split, count, first, frames), first):
             windows = [_Window(found, render_memory(found), memory_truth(found))
-                       for pair in chunk for found in pair]
-            self._answers(windows)
-            for first, second in zip(windows[::2], windows[1::2]):
-                self._look(first, second)
-            done += len(chunk)
-            progress(done / n, f'{done} of {n} pairs')
+                       for found in pair]
+            if number < self.task.answered:
+                self._answers(windows, tally)
+            self._look(*windows, tally)
         self.pipeline.set_keep_ratio(before)
-        return self._result()
+        return tally
 
-    def _look(self, hazard: _Window, twin: _Window) -> None:
-        self.families.append(hazard.truth.family)
+    def _look(self, hazard: _Window, twin: _Window, tally: _Tally) -> None:
+        tally.families.append(hazard.truth.family)
         newest = [window.clip.frames[-1] for window in (hazard, twin)]
-        self.equal.append(bool(np.array_equal(*newest)))
-        self.small += [cv2.resize(frame, _SMALL, interpolation=cv2.INTER_AREA).astype(np.float32)
-                       for frame in newest]
+        tally.equal.append(bool(np.array_equal(*newest)))
+        tally.small += [
+            cv2.resize(frame, _SMALL, interpolation=cv2.INTER_AREA).astype(np.float32)
+            for frame in newest]
         times = hazard.found.scene.times
-        self.hidden.append(float(times[-1]) - hazard.truth.seen_until_ns / 1e9)
-        both = [self._kept(window) for window in (hazard, twin)]
+        tally.hidden.append(float(times[-1]) - hazard.truth.seen_until_ns / 1e9)
+        both = [self._kept(window, tally) for window in (hazard, twin)]
         for name in both[0]:
             # A pair is told apart by what is seen in both of its windows.
-            self.kept[name].append(float(np.mean([one[name] for one in both])))
+            tally.kept.setdefault(name, []).append(float(np.mean([one[name] for one in both])))
 
-    def _kept(self, window: _Window) -> dict[tuple[float, str, str], float]:
+    def _kept(self, window: _Window, tally: _Tally) -> dict[tuple[float, str, str], float]:
         """Return what each method keeps of what tells, by budget, method and measure."""
         sparsifier, pictures = self.pipeline.sparsifier, window.clip.frames
         grid = self.pipeline.vlm.encode(pictures[-1]).grid
@@ -158,11 +217,11 @@ class _Length:
         sights = window.truth.sights
         key = sparsifier.select(evidence.proposals, grid, 1.0).key
         clear = {seen.index for seen in sights}
-        self.key['learned'].append(float(key in clear))
-        self.key['newest'].append(float(len(pictures) - 1 in clear))
-        self.key['random'].append(len(clear) / len(pictures))
+        for name, share in (('learned', float(key in clear)),
+                            ('random', len(clear) / len(pictures))):
+            tally.key.setdefault(name, []).append(share)
         found = {}
-        for ratio, method in itertools.product(self.budgets, self._methods):
+        for ratio, method in itertools.product(self.task.budgets, self._methods):
             budget = token_budget(len(pictures), grid, ratio)
             choices = [method.keep(evidence, budget, choice)
                        for choice in range(len(method.choices))]
@@ -174,82 +233,80 @@ class _Length:
                 for keep in choices if keep is not None]))
         return found
 
-    def _answers(self, windows: Sequence[_Window]) -> None:
+    def _answers(self, windows: Sequence[_Window], tally: _Tally) -> None:
         pipeline = self.pipeline
         shown = [frames_of(window.clip, f'scene {number}')
                  for number, window in enumerate(windows)]
         asked = [(frames, question) for frames, window in zip(shown, windows)
                  for question in (past_questions(
                      window.truth, window.clip.truths, np.random.default_rng(window.truth.seed))
-                     if self.questions else ())]
-        for ratio in (1.0, *self.budgets):
+                     if self.task.questions else ())]
+        for ratio in (1.0, *self.task.budgets):
             pipeline.set_keep_ratio(ratio)
             # What was read was chosen at another ratio.
             pipeline.reset_context()
             answers = [report.answer for report in describe_batch(
                 pipeline, shown, is_brief=True)]
             scores = [score(answer, window.truth) for answer, window in zip(answers, windows)]
-            self.said[ratio] += [(first.risk, second.risk) for first, second in zip(
-                answers[::2], answers[1::2])]
-            self.scores[ratio] += zip(scores[::2], scores[1::2])
+            hazard, twin = answers
+            tally.said.setdefault(ratio, []).append((hazard.risk, twin.risk))
+            tally.scores.setdefault(ratio, []).append((scores[0], scores[1]))
             if asked:
                 pictures, texts = zip(*asked)
-                self.asked[ratio] += zip(texts, ask_batch(
-                    pipeline, pictures, [question.text for question in texts]))
+                tally.asked.setdefault(ratio, []).extend(zip(texts, ask_batch(
+                    pipeline, pictures, [question.text for question in texts])))
         pipeline.clear()
 
-    # --- figures ---
 
-    def _result(self) -> dict[str, Any]:
-        bootstrap = Bootstrap(len(self.families))
-        mine = {(ratio, which): np.array(self.kept[ratio, 'vts', which])
-                for ratio in self.budgets for which in ('last', 'ever')}
-        kept: dict[str, Any] = {}
-        ahead: dict[str, Any] = {}
-        for ratio, name in itertools.product(self.budgets, KEPT_METHODS):
-            here, lead = {}, {}
-            for which in ('last', 'ever'):
-                values = np.array(self.kept[ratio, name, which])
-                here[which] = _mean(values)
-                here[f'{which}_ci'] = bootstrap.mean(values)
-                lead[which] = round(float((mine[ratio, which] - values).mean()), 4)
-                lead[f'{which}_ci'] = bootstrap.difference(mine[ratio, which], values)
-            kept.setdefault(f'{ratio:g}', {})[name] = here
-            if name != 'vts':
-                ahead.setdefault(f'{ratio:g}', {})[name] = lead
-        families = sorted(set(self.families))
-        chosen = {name: [family == name for family in self.families] for name in families}
-        return {
-            'newest_alone': {'equal': _mean(self.equal),
-                             'nearest': nearest_newest(np.stack(self.small))},
-            'hidden_sec': _mean(self.hidden),
-            'answers': {f'{ratio:g}': {
-                **self._metrics(ratio, [True] * len(self.families), bootstrap),
-                **({'questions': question_summary(self.asked[ratio])} if self.asked else {})}
-                for ratio in (1.0, *self.budgets)},
-            'families': {name: {
-                'n': sum(chosen[name]), **self._metrics(1.0, chosen[name], None),
-                'kept': {f'{ratio:g}': {
-                    method: _mean(itertools.compress(self.kept[ratio, method, 'last'],
-                                                     chosen[name])) for method in KEPT_METHODS}
-                    for ratio in self.budgets}} for name in families},
-            'key_frame': {name: _mean(values) for name, values in self.key.items()},
-            'kept': kept, 'ahead': ahead}
+def _figures(tally: _Tally, budgets: Sequence[float]) -> dict[str, Any]:
+    """Return shares, intervals and differences of all pairs of a length."""
+    bootstrap = Bootstrap(len(tally.families))
+    kept: dict[str, Any] = {}
+    ahead: dict[str, Any] = {}
+    for ratio, name in itertools.product(budgets, KEPT_METHODS):
+        here, lead = {}, {}
+        for which in ('last', 'ever'):
+            mine = np.array(tally.kept[ratio, 'vts', which])
+            values = np.array(tally.kept[ratio, name, which])
+            here[which] = _mean(values)
+            here[f'{which}_ci'] = bootstrap.mean(values)
+            lead[which] = round(float((mine - values).mean()), 4)
+            lead[f'{which}_ci'] = bootstrap.difference(mine, values)
+        kept.setdefault(f'{ratio:g}', {})[name] = here
+        if name != 'vts':
+            ahead.setdefault(f'{ratio:g}', {})[name] = lead
+    return {
+        'newest_alone': {'equal': _mean(tally.equal),
+                         'nearest': nearest_newest(np.stack(tally.small))},
+        'hidden_sec': _mean(tally.hidden), 'answered': len(tally.said.get(1.0, ())),
+        'answers': {f'{ratio:g}': {
+            **_metrics(tally, ratio),
+            **({'questions': question_summary(tally.asked[ratio])} if tally.asked else {})}
+            for ratio in tally.said},
+        'families': {name: _family(tally, name, budgets) for name in sorted(set(tally.families))},
+        'key_frame': {name: _mean(values) for name, values in tally.key.items()},
+        'kept': kept, 'ahead': ahead}
 
-    def _metrics(self, ratio: float, chosen: Sequence[bool], bootstrap: Bootstrap | None
-                 ) -> dict[str, Any]:
-        said = list(itertools.compress(self.said[ratio], chosen))
-        scores = list(itertools.compress(self.scores[ratio], chosen))
-        apart, swapped = ([float(_is_higher(*order)) for order in orders] for orders in (
-            said, [(twin, hazard) for hazard, twin in said]))
-        return {
-            'told_apart': _mean(apart),
-            **({'told_apart_ci': bootstrap.mean(np.array(apart))} if bootstrap else {}),
-            'wrong_way': _mean(swapped),
-            'hazard_level': _mean([hazard.risk for hazard, _ in scores]),
-            'twin_level': _mean([twin.risk for _, twin in scores]),
-            'hazard_object': _mean([hazard.object for hazard, _ in scores]),
-            'twin_object': _mean([twin.object for _, twin in scores])}
+
+def _family(tally: _Tally, name: str, budgets: Sequence[float]) -> dict[str, Any]:
+    chosen = [family == name for family in tally.families]
+    apart = itertools.compress(tally.said.get(1.0, ()), chosen)
+    return {'n': sum(chosen), 'told_apart': _mean(_is_higher(*said) for said in apart),
+            'kept': {f'{ratio:g}': {
+                method: _mean(itertools.compress(tally.kept[ratio, method, 'last'], chosen))
+                for method in KEPT_METHODS} for ratio in budgets}}
+
+
+def _metrics(tally: _Tally, ratio: float) -> dict[str, Any]:
+    said, scores = tally.said[ratio], tally.scores[ratio]
+    apart = np.array([float(_is_higher(hazard, twin)) for hazard, twin in said])
+    return {
+        'told_apart': _mean(apart), 'told_apart_ci': Bootstrap(len(said)).mean(apart),
+        'wrong_way': _mean(_is_higher(twin, hazard) for hazard, twin in said),
+        'hazard_level': _mean(hazard.risk for hazard, _ in scores),
+        'twin_level': _mean(twin.risk for _, twin in scores),
+        'hazard_object': _mean(hazard.object for hazard, _ in scores),
+        'twin_object': _mean(twin.object for _, twin in scores)}
 
 
 def is_held(keep: NDArray[np.int32], grid: tuple[int, int], seen: Sight) -> bool:
@@ -304,5 +361,6 @@ def _is_higher(first: str, second: str) -> bool:
     return first in levels and second in levels and levels.index(first) > levels.index(second)
 
 
-def _mean(values: Any) -> float:
-    return round(float(np.mean([float(value) for value in values])), 4)
+def _mean(values: Iterable[float]) -> float | None:
+    known = [float(value) for value in values]
+    return round(float(np.mean(known)), 4) if known else None

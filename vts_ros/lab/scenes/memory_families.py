@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 import math
 from typing import NamedTuple
 
@@ -70,7 +71,7 @@ def path(t: float, *places: Place, going: bool = False) -> tuple[Track, Track]:
     tracks = []
     for axis in (1, 2):
         knots = []
-        for here, there in zip(places, places[1:]):
+        for here, there in pairwise(places):
             speed = (there[axis] - here[axis]) / (there[0] - here[0])
             knots.append(Knot(t + here[0], here[axis], speed, 0.0))
         end = places[-1]
@@ -295,7 +296,7 @@ def animal_behind_bush(stage: MemoryStage) -> Pasts:
 
 def sign_passed(stage: MemoryStage) -> Pasts:
     """Pass the warning of a construction site that a lorry hides, or another sign."""
-    u, road, hidden = stage.uniform, stage.road, stage.hidden_sec
+    u, hidden = stage.uniform, stage.hidden_sec
     near = u(7.0, 11.0)
     lorry = stage.add('truck', near, u(-0.1, 0.1), stage.v, hazard=False)
     barrier = stage.actor('barrier', (

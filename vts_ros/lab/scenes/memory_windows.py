@@ -175,7 +175,7 @@ def memory_truth(found: MemoryScene, aspect: float = truth.MODEL_ASPECT) -> Memo
     common, past = found.common, found.past
     last = len(common.times) - 1
     t = float(common.times[last])
-    ego_s, ego_mps, _ = common.ego.at(t)
+    _, ego_mps, _ = common.ego.at(t)
     shown = truth.window_truth(common, last, aspect, last + 1)
     said = _verdict(common, past)
     body = next((body for body in past.bodies if body.id == said.id), None)
@@ -272,14 +272,27 @@ def _pair(common: Scene, pasts: tuple[Past, Past]) -> MemoryPair | None:
             return None
     found = []
     for scene, past in zip(scenes, pasts):
-        sights = tuple(sight(scene, index, past.thing) for index in range(last + 1))
-        seen = MemoryScene(scene, common, past, sights)
+        seen = MemoryScene(scene, common, past, _sights(scene, past))
         if (len(seen.clear) < LEAST_SIGHTS
                 or common.times[last] - common.times[seen.clear[-1].index]
                 < LEAST_HIDDEN_SEC - 0.5 * INTERVAL_SEC):
             return None
         found.append(seen)
     return MemoryPair(*found)
+
+
+def _sights(scene: Scene, past: Past) -> tuple[Sight | None, ...]:
+    """Return what each frame shows of what tells; nothing if it was not clear lately."""
+    last = len(scene.times) - 1
+    found: list[Sight | None] = [None] * (last + 1)
+    lately = max(0.0, MEMORY_FAMILIES[scene.family].longest_sec) + 1.0
+    for index in range(last, -1, -1):
+        found[index] = seen = sight(scene, index, past.thing)
+        if seen is not None and seen.is_clear:
+            lately = np.inf
+        elif scene.times[last] - scene.times[index] > lately:
+            return (None,) * (last + 1)
+    return tuple(found)
 
 
 def _is_sound(pair: MemoryPair) -> bool:
@@ -357,7 +370,7 @@ def _out_of_the_way(found: MemoryScene, seen: Sight, bodies: list[Body], props: 
             taken.bodies, taken.states, taken.drawing.bounds) if state.s < far and not free(edges)}
     stay = [prop for prop in props if prop.kind != 'junction']
     sketches = [sketch_prop(prop, scene.look.lamps) for prop in stay]
-    near = [index for index, item in enumerate(sketches) if 0.0 < item.s - view.s and item.s < far]
+    near = [index for index, item in enumerate(sketches) if view.s < item.s < far]
     gone: set[int] = set()
     if near:
         bounds = draw([sketches[index] for index in near], view).bounds

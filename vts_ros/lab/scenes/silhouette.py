@@ -28,6 +28,8 @@ from vts_ros.vlm.answers import Box
 Mask = NDArray[np.bool_]
 #: Twice the model-size picture, the size at which the renderer draws that.
 WIDTH, HEIGHT = 2 * MODEL_WIDTH_PX, 2 * MODEL_HEIGHT_PX
+#: Sizes in which a thing has to be hidden: the model's, a camera's, and twice that.
+_SIZES = ((WIDTH, HEIGHT), (480, 270), (960, 540))
 #: Kinds that stand on a pole, which tells nothing.
 _ON_A_POLE = frozenset(('traffic light', 'sign'))
 
@@ -79,10 +81,13 @@ def silhouette(scene: Scene, index: int, thing: Body | Prop, width: int = WIDTH,
         As if nothing else were there.
 
     """
+    # As the renderer does: where it does not average, edges are smooth, and what is behind the
+    # seam of two faces shines through.
+    line = cv2.LINE_8 if width == WIDTH else cv2.LINE_AA
     canvas = np.zeros((height, width), np.uint8)
     for pixels, is_thing in _layers(scene, index, thing, width, height):
         if is_thing or not alone:
-            cv2.fillPoly(canvas, [pixels], 255 if is_thing else 0, cv2.LINE_8, SHIFT)
+            cv2.fillPoly(canvas, [pixels], 255 if is_thing else 0, line, SHIFT)
     shown = canvas > 0
     t = float(scene.times[index])
     for veil in () if alone else scene.veils:
@@ -127,10 +132,10 @@ def sight(scene: Scene, index: int, thing: Body | Prop) -> Sight | None:
     if not shown.any():
         return None
     rows, columns = shown.any(axis=1).nonzero()[0], shown.any(axis=0).nonzero()[0]
-    box = (columns[0] / WIDTH, rows[0] / HEIGHT, (columns[-1] + 1) / WIDTH, (rows[-1] + 1) / HEIGHT)
     whole = silhouette(scene, index, thing, alone=True).sum()
-    left, top, right, bottom = (float(edge) for edge in box)
-    return Sight(index, (left, top, right, bottom),
+    box = (float(columns[0]) / WIDTH, float(rows[0]) / HEIGHT,
+           float(columns[-1] + 1) / WIDTH, float(rows[-1] + 1) / HEIGHT)
+    return Sight(index, box,
                  _inside(scene, index, thing) * float(shown.sum() / max(whole, 1)))
 
 
@@ -148,6 +153,5 @@ def _inside(scene: Scene, index: int, thing: Body | Prop) -> float:
 
 
 def is_hidden(scene: Scene, index: int, thing: Body | Prop) -> bool:
-    """Return whether a frame shows nothing of a thing, in a larger picture either."""
-    return not silhouette(scene, index, thing).any() and not silhouette(
-        scene, index, thing, 960, 540).any()
+    """Return whether a frame shows nothing of a thing, in larger pictures either."""
+    return not any(silhouette(scene, index, thing, *size).any() for size in _SIZES)
