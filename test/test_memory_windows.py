@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from vts_ros.lab.evaluation.memory_evaluation import is_held, nearest_newest
+from vts_ros.lab.evaluation.memory_evaluation import is_held, KEPT_METHODS, nearest_newest
 from vts_ros.lab.scenes.clips import CLEAR_PX, make_scene, render, SPLITS
 from vts_ros.lab.scenes.memory_families import MEMORY_FAMILIES
 from vts_ros.lab.scenes.memory_windows import (
@@ -26,6 +30,7 @@ from vts_ros.lab.scenes.past_questions import past_questions
 from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS
 from vts_ros.lab.scenes.silhouette import Sight, sight, silhouette
 from vts_ros.lab.scenes.world import Body, Veil
+from vts_ros.tools.cli.command_line import app
 
 SEEDS = SPLITS['train']
 #: Means of the newest frame of windows that are no memory windows, as they always were.
@@ -198,3 +203,41 @@ def test_equal_newest_frames_leave_chance_and_others_do_not() -> None:
     told = np.repeat(frames, 2, axis=0)
     told[::2] += 5.0
     assert nearest_newest(told) == 1.0
+
+
+@pytest.mark.slow
+def test_command_writes_a_page_and_tells_the_same(model: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [
+        'eval', 'scenes', '--memory', '--model', model, '--split', 'val', '--n', '2',
+        '--answered', '1', '--questions', '--budgets', '1,0.2', '--report', str(tmp_path),
+        '--json'])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.output.splitlines()[-1])
+    found = result['lengths']['8']
+    assert found['newest_alone'] == {'equal': 1.0, 'nearest': 0.5}
+    assert found['answered'] == 1
+    # Who keeps everything keeps what tells.
+    assert {method: kept['last'] for method, kept in found['kept']['1'].items()} == dict.fromkeys(
+        KEPT_METHODS, 1.0)
+    assert all(ahead['ever'] == 0.0 for ahead in found['ahead']['1'].values())
+    assert found['kept']['0.2']['newest']['last'] == 0.0
+    assert found['answers']['1']['questions']['n'] == 4
+    page = (tmp_path / 'memory.md').read_text()
+    assert '| 8 | 100.0% | 50.0% |' in page
+    assert '- 8 frames: against newest within noise at 100%' in page
+    picture = cv2.imread(str(tmp_path / 'memory.jpg'))
+    height, width = picture.shape[:2]
+    rows = picture[:height // 2, -width // 8:], picture[height // 2:, -width // 8:]
+    # JPEG aside, the newest frames are the same.
+    assert np.abs(rows[0].astype(int) - rows[1]).mean() < 3.0
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--memory', '--frames', '9'], 'is none of 8, 16, 32'),
+    (['--frames', '8'], 'are about --memory'),
+    (['--memory', '--methods', 'vts'], '--memory is not about --methods'),
+])
+def test_options_that_do_not_fit_are_refused(options: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ['eval', 'scenes', *options])
+    assert done.exit_code == 2
+    assert message in ' '.join(done.output.replace('│', ' ').split())

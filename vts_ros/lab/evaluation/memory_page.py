@@ -104,7 +104,8 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            'In percent of the windows,\n'
            f'**ever**: in some frame in which it is clearly seen, at least {HELD_SHARE:.0%} of '
            'its extent is on kept tokens; **last**: in the\nlast one of these. Hazard and twin '
-           'count equally.\n')
+           'count equally. The methods are those of [quality.md](quality.md);\n'
+           '`vts-key-oracle` takes the frame that really shows most of what tells.\n')
     for frames, found in result['lengths'].items():
         yield f'{frames} frames, ever / last:\n'
         yield '| method | ' + ' | '.join(f'{float(share):.0%}' for share in shares) + ' |'
