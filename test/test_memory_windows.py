@@ -97,11 +97,11 @@ def test_last_sight_is_clear_and_past(pairs: dict[str, MemoryPair]) -> None:
         assert len(truth.sights) >= LEAST_SIGHTS
         assert newest_ns - truth.seen_until_ns > 1e9 * (LEAST_HIDDEN_SEC - INTERVAL_SEC)
         assert truth.seen_until_ns == round(
-            float(found.scene.times[truth.sights[-1].index]) * 1e9)
+            float(found.scene.times[truth.sights[-1].frame]) * 1e9)
         assert truth.seen_box == truth.sights[-1].box
         assert 128 * (truth.seen_box[3] - truth.seen_box[1]) >= CLEAR_PX
         # Later frames do not show it clearly.
-        later = found.sights[truth.sights[-1].index + 1:]
+        later = found.sights[truth.sights[-1].frame + 1:]
         assert not any(seen is not None and seen.is_clear for seen in later)
 
 
@@ -121,7 +121,7 @@ def test_truth_of_a_frame_has_what_tells_where_its_pixels_show_it(
 
 def test_silhouette_is_where_the_rendered_frame_changes(pairs: dict[str, MemoryPair]) -> None:
     found = pairs['animal behind a bush'].hazard
-    index = found.clear[-1].index
+    index = found.clear[-1].frame
     bare = render(found.common)
     with_it = render(found.scene)
     changed = (bare.frames[index] != with_it.frames[index]).any(axis=2)
@@ -145,7 +145,7 @@ def test_veil_hides_what_is_under_it(pairs: dict[str, MemoryPair]) -> None:
     assert seen.is_clear
     over: Veil = found.scene.veils[0]
     assert over.start > 0.0
-    assert sight(found.scene, found.clear[-1].index, light) is not None
+    assert sight(found.scene, found.clear[-1].frame, light) is not None
 
 
 def test_pairs_are_reproducible_and_workers_take_disjoint_ranges() -> None:

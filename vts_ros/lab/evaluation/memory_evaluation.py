@@ -216,7 +216,7 @@ class _Looker:
             np.zeros((len(pictures), grid[0] * grid[1], 1), np.float32), grid, area)
         sights = window.truth.sights
         key = sparsifier.select(evidence.proposals, grid, 1.0).key
-        clear = {seen.index for seen in sights}
+        clear = {seen.frame for seen in sights}
         for name, share in (('learned', float(key in clear)),
                             ('random', len(clear) / len(pictures))):
             tally.key.setdefault(name, []).append(share)
@@ -241,7 +241,7 @@ class _Looker:
                  for question in (past_questions(
                      window.truth, window.clip.truths, np.random.default_rng(window.truth.seed))
                      if self.task.questions else ())]
-        for ratio in (1.0, *self.task.budgets):
+        for ratio in dict.fromkeys((1.0, *self.task.budgets)):
             pipeline.set_keep_ratio(ratio)
             # What was read was chosen at another ratio.
             pipeline.reset_context()
@@ -323,7 +323,7 @@ def is_held(keep: NDArray[np.int32], grid: tuple[int, int], seen: Sight) -> bool
     """
     rows, columns = grid
     shared, area = overlaps(seen.box, rows, columns)
-    here = keep[keep // (rows * columns) == seen.index] % (rows * columns)
+    here = keep[keep // (rows * columns) == seen.frame] % (rows * columns)
     return bool(shared.ravel()[here].sum() >= HELD_SHARE * area)
 
 

@@ -49,7 +49,7 @@ def draw_pair() -> NDArray[np.uint8]:
         height, width = frames[0].shape[:2]
         (left, top, right, bottom) = (round(edge * size) for edge, size in zip(
             seen.box, (width, height, width, height)))
-        cv2.rectangle(frames[seen.index], (left - 2, top - 2), (right + 1, bottom + 1),
+        cv2.rectangle(frames[seen.frame], (left - 2, top - 2), (right + 1, bottom + 1),
                       (255, 230, 0), 1)
         rows.append(np.concatenate(
             [np.pad(frame, ((2, 2), (2, 2), (0, 0)), constant_values=255) for frame in frames], 1))

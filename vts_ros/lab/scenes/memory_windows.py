@@ -99,7 +99,7 @@ class MemoryScene:
         """Return the clear sights that tell, oldest first."""
         times = self.scene.times
         return tuple(seen for seen in self.sights if seen is not None and seen.is_clear
-                     and times[seen.index] >= self.past.since)
+                     and times[seen.frame] >= self.past.since)
 
 
 class MemoryPair(NamedTuple):
@@ -191,7 +191,7 @@ def memory_truth(found: MemoryScene, aspect: float = truth.MODEL_ASPECT) -> Memo
     return MemoryTruth(
         **{entry.name: getattr(shown, entry.name) for entry in fields(WindowTruth)},
         way=past.way, thing=thing.label if isinstance(thing, Body) else thing.kind,
-        seen_until_ns=round(float(common.times[final.index]) * 1e9), seen_box=final.box,
+        seen_until_ns=round(float(common.times[final.frame]) * 1e9), seen_box=final.box,
         sights=found.clear)
 
 
@@ -268,13 +268,14 @@ def _pair(common: Scene, pasts: tuple[Past, Past]) -> MemoryPair | None:
               for past in pasts]
     last = len(common.times) - 1
     for scene, past in zip(scenes, pasts):
-        if not all(is_hidden(scene, last, thing) for thing in (*past.bodies, *past.props)):
+        things: tuple[Body | Prop, ...] = (*past.bodies, *past.props)
+        if not all(is_hidden(scene, last, thing) for thing in things):
             return None
     found = []
     for scene, past in zip(scenes, pasts):
         seen = MemoryScene(scene, common, past, _sights(scene, past))
         if (len(seen.clear) < LEAST_SIGHTS
-                or common.times[last] - common.times[seen.clear[-1].index]
+                or common.times[last] - common.times[seen.clear[-1].frame]
                 < LEAST_HIDDEN_SEC - 0.5 * INTERVAL_SEC):
             return None
         found.append(seen)
@@ -318,7 +319,7 @@ def _differs(pair: MemoryPair) -> bool:
     size = truth.MODEL_WIDTH_PX, truth.MODEL_HEIGHT_PX
     renderers = [Renderer(found.scene, *size) for found in pair]
     found = 0
-    for index in sorted({seen.index for one in pair for seen in one.clear}, reverse=True):
+    for index in sorted({seen.frame for one in pair for seen in one.clear}, reverse=True):
         first, second = (renderer.frame(index).astype(int) for renderer in renderers)
         far = np.abs(first - second).max(axis=2) > DIFFERENT_LEVELS
         found += int(far.sum()) >= DIFFERENT_PX
@@ -354,7 +355,7 @@ def _out_of_the_way(found: MemoryScene, seen: Sight, bodies: list[Body], props: 
                     ) -> tuple[list[Body], list[Prop]]:
     """Return the actors and scenery that stay behind or beside something that is seen."""
     scene, thing = found.scene, found.past.thing
-    t, view = float(scene.times[seen.index]), scene.view(seen.index)
+    t, view = float(scene.times[seen.frame]), scene.view(seen.frame)
     far = thing.state(t).s if isinstance(thing, Body) else thing.s
     left, top, right, bottom = seen.box
 
@@ -363,7 +364,7 @@ def _out_of_the_way(found: MemoryScene, seen: Sight, bodies: list[Body], props: 
                           + (0.5, HORIZON, 0.5, HORIZON)).tolist()
         return x1 < left or x0 > right or y1 < top or y0 > bottom
 
-    taken = truth.shot(replace(scene, bodies=tuple(bodies)), seen.index)
+    taken = truth.shot(replace(scene, bodies=tuple(bodies)), seen.frame)
     hiding: set[int] = set()
     if taken.drawing is not None:
         hiding = {body.id for body, state, edges in zip(

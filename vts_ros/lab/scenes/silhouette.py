@@ -40,8 +40,8 @@ class Sight(NamedTuple):
 
     Attributes
     ----------
-    index
-        Of the frame.
+    frame
+        Its index in the window.
     box
         Extent of the visible part, normalised.
     share
@@ -49,7 +49,7 @@ class Sight(NamedTuple):
 
     """
 
-    index: int
+    frame: int
     box: Box
     share: float
 
@@ -131,7 +131,7 @@ def sight(scene: Scene, index: int, thing: Body | Prop) -> Sight | None:
     shown = silhouette(scene, index, thing)
     if not shown.any():
         return None
-    rows, columns = shown.any(axis=1).nonzero()[0], shown.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     whole = silhouette(scene, index, thing, alone=True).sum()
     box = (float(columns[0]) / WIDTH, float(rows[0]) / HEIGHT,
            float(columns[-1] + 1) / WIDTH, float(rows[-1] + 1) / HEIGHT)
