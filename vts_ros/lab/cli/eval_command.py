@@ -13,6 +13,7 @@ import typer
 
 from vts_ros.lab.cli.drives_command import app as drives
 from vts_ros.lab.cli.frames_command import app as frames
+from vts_ros.lab.cli.memory_run import run_memory, window_lengths, write_memory_page
 from vts_ros.lab.cli.precision_command import app as precision
 from vts_ros.lab.cli.quantized_command import app as quantized
 from vts_ros.lab.cli.recordings_command import app as recordings
@@ -80,20 +81,31 @@ def eval_scenes(
         '--questions', help='Ask free questions about each window, too, and grade the answers by '
                             'the facts that they state.')] = False,
     workers: Annotated[int, typer.Option(
-        min=1, help='Processes for --methods, each with a model of its own; as many as cores '
-                    'where a small model runs on the CPU.')] = 1,
+        min=1, help='Processes for --methods or --memory, each with a model of its own; as many '
+                    'as cores where a small model runs on the CPU.')] = 1,
     report: Annotated[Path | None, typer.Option(
-        help='Folder in which to write a page about the methods, with plots.',
+        help='Folder in which to write a page about the methods, with plots, or about '
+             '--memory, with a picture.',
         show_default=False)] = None,
     over: Annotated[list[Path] | None, typer.Option(
         help='Recording of an empty, straight road over which to draw the hazards, too; may be '
              'given several times.', show_default=False)] = None,
+    memory: Annotated[bool, typer.Option(
+        '--memory', help='Show pairs of a hazard and its harmless twin with the same newest '
+                         'frame; --n counts pairs.')] = False,
+    frames: Annotated[str, typer.Option(
+        '--frames', help='Frames of a window for --memory: 8, 16 or 32, or several with commas.',
+        show_default=False)] = '',
+    answered: Annotated[int | None, typer.Option(
+        min=1, help='Show the first pairs only of --memory to the language model; what is kept '
+                    'of what tells is looked at in all.', show_default=False)] = None,
     mode: ModeOption = 'window',
     device: DeviceOption = 'auto',
     as_json: JsonOption = False,
 ) -> None:
     """Answer rendered windows with known truth, with all visual tokens and with fewer."""
     import json
+    import time
 
     from rich.console import Console
     from rich.progress import Progress
@@ -103,8 +115,14 @@ def eval_scenes(
 
     ratios = token_shares(budgets)
     names = _method_names(methods)
-    if not names and (brief or report or workers > 1):
-        raise typer.BadParameter('--brief, --report and --workers are about --methods')
+    lengths = window_lengths(frames or '8')
+    if memory and (names or over or mode == 'causal'):
+        raise typer.BadParameter('--memory is not about --methods, --over or --mode causal')
+    if (frames or answered) and not memory:
+        raise typer.BadParameter('--frames and --answered are about --memory')
+    if not names and (brief or ((report or workers > 1) and not memory)):
+        raise typer.BadParameter('--brief, --report and --workers are about --methods; --report '
+                                 'and --workers about --memory, too')
     if names and questions:
         raise typer.BadParameter('--questions are not asked about --methods')
     if names and mode == 'causal':
@@ -114,9 +132,16 @@ def eval_scenes(
     if over and questions:
         raise typer.BadParameter('--questions are not asked about --over')
     console = Console(stderr=as_json)
+    start_sec = time.monotonic()
     with console.status(f'loading {model}'):
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device, mode=mode))
-    if over:
+    if memory:
+        result = run_memory(pipeline, console, split, n, lengths, ratios, questions,
+                            answered, workers)
+        if report is not None:
+            finish(console, write_memory_page(
+                result, _this_run(pipeline.vlm.info['device'], start_sec), report))
+    elif over:
         with Progress(console=console) as bar:
             task = bar.add_task(f'{n} windows of {split}, twice', total=2 * n)
             result = evaluate_over(pipeline, over, split, n, ratios,

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 import math
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.scenes.shapes import Sketch
-from vts_ros.lab.scenes.world import Floats, FOCAL, View
+from vts_ros.lab.scenes.world import Floats, FOCAL, HORIZON, Veil, View
 
+#: Fractional bits of the pixel coordinates that OpenCV gets.
+SHIFT = 4
 _CAP = np.array([[math.cos(a), math.sin(a)] for a in np.radians([90, 150, 210, 270]).tolist()])
 
 
@@ -102,3 +105,55 @@ def draw(sketches: Sequence[Sketch], view: View) -> Drawing:
                    np.concatenate([item.colours for item in sketches]),
                    np.concatenate([item.glow for item in sketches]), figures, bounds,
                    x, -points[anchors:, 0] * x / FOCAL)
+
+
+def to_pixels(points: Floats, width: int, height: int) -> NDArray[np.int32]:
+    """Return picture coordinates as pixels with ``SHIFT`` fractional bits."""
+    scaled = points * (width * 2 ** SHIFT)
+    scaled[..., 0] += (0.5 * width - 0.5) * 2 ** SHIFT
+    scaled[..., 1] += (HORIZON * height - 0.5) * 2 ** SHIFT
+    # Beyond some screens away OpenCV would overflow; edges there are out of the picture.
+    return np.clip(np.rint(scaled), -2e6, 2e6).astype(np.int32)
+
+
+class Outline(NamedTuple):
+    """A polygon in pixels, and which of which drawing it is."""
+
+    pixels: NDArray[np.int32]
+    drawing: int
+    polygon: int
+
+
+def outlines(drawings: Sequence[Drawing], least: Sequence[float], width: int, height: int
+             ) -> Iterator[Outline]:
+    """
+    Yield the polygons of drawings that are in the picture, farthest first.
+
+    Parameters
+    ----------
+    least
+        Smallest extent of a polygon that is drawn, in pixels, of each drawing.
+
+    """
+    jobs: list[tuple[float, int, int]] = []
+    found: list[list[NDArray[np.int32]]] = []
+    for number, drawing in enumerate(drawings):
+        pixels = to_pixels(drawing.points, width, height)
+        found.append([pixels[a:b] for a, b in pairwise(drawing.starts.tolist())])
+        size = drawing.high - drawing.low
+        seen = ((drawing.low[:, 0] < 0.5) & (drawing.high[:, 0] > -0.5)
+                & (size.min(axis=1) > least[number] / width)).nonzero()[0]
+        far = np.repeat(drawing.x, np.diff(drawing.figures))[seen]
+        jobs += zip((-far).tolist(), [number] * len(seen), seen.tolist())
+    # Stable within a figure, as its polygons share their distance.
+    jobs.sort()
+    for _, number, polygon in jobs:
+        yield Outline(found[number][polygon], number, polygon)
+
+
+def veil_share(veil: Veil, width: int, height: int) -> NDArray[np.float32]:
+    """Return how much of each pixel a veil takes, 0 to 1, float32 [height, width]."""
+    u = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / width - np.float32(veil.u)
+    v = (np.arange(height, dtype=np.float32) + 0.5 - HORIZON * height) / width
+    r = np.hypot(u[None], v[:, None] - np.float32(veil.v)) / np.float32(veil.radius)
+    return np.asarray(np.clip(3.0 - 2.0 * r, 0.0, 1.0), np.float32)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 import math
 from typing import Any
 
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.lab.scenes.drawing import draw, Drawing
+from vts_ros.lab.scenes.drawing import draw, Drawing, outlines, SHIFT, to_pixels, veil_share
 from vts_ros.lab.scenes.ground_truth import shot
 from vts_ros.lab.scenes.scenery import sketch_prop
 from vts_ros.lab.scenes.shapes import Colour
@@ -25,6 +24,7 @@ from vts_ros.lab.scenes.world import (
     Road,
     Scene,
     SIDEWALK_M,
+    Veil,
     View,
 )
 from vts_ros.pipeline.signature import sign
@@ -34,7 +34,6 @@ Picture = NDArray[Any]
 
 #: Pictures narrower than this are drawn at twice the size and averaged down.
 FINE_WIDTH = 480
-_SHIFT = 4
 #: How far the camera may pitch, as share of the height.
 _MARGIN = 0.03
 #: Scenery is drawn up to here.
@@ -223,15 +222,11 @@ class Renderer:
     # --- drawing ---
 
     def _pixels(self, points: Floats) -> NDArray[np.int32]:
-        scaled = points * (self.w * 2 ** _SHIFT)
-        scaled[..., 0] += (0.5 * self.w - 0.5) * 2 ** _SHIFT
-        scaled[..., 1] += (self.horizon - 0.5) * 2 ** _SHIFT
-        # Beyond some screens away OpenCV would overflow; edges there are out of the picture.
-        return np.clip(np.rint(scaled), -2e6, 2e6).astype(np.int32)
+        return to_pixels(points, self.w, self.h)
 
     def _fill(self, image: Picture, points: NDArray[np.int32],
               colour: tuple[float, float, float]) -> None:
-        cv2.fillPoly(image, [points], colour, self._line, _SHIFT)
+        cv2.fillPoly(image, [points], colour, self._line, SHIFT)
 
     def frame(self, index: int) -> Picture:
         """Return one frame as uint8 (height, width, 3), RGB, with the signature."""
@@ -242,6 +237,9 @@ class Renderer:
         self._draw_skyline(image, view)
         self._draw_ground(image, view)
         self._draw_objects(image, view, index)
+        for veil in scene.veils:
+            if veil.start <= scene.times[index] <= veil.end:
+                image = self._under_veil(image, veil)
         if scene.look.weather == 'rain':
             self._draw_rain(image, rng)
         if self._bloom is not None:
@@ -315,7 +313,7 @@ class Renderer:
             return
         projected, _ = view.project(quads.reshape(-1, 3))
         pixels = self._pixels(projected).reshape(-1, 4, 2)
-        cv2.fillPoly(image, list(pixels), colour, self._line, _SHIFT)
+        cv2.fillPoly(image, list(pixels), colour, self._line, SHIFT)
 
     def _draw_dashes(self, image: Picture, view: View, reach: float) -> None:
         road = self.scene.road
@@ -402,25 +400,16 @@ class Renderer:
         actors = shot(self.scene, index).drawing
         if actors is not None:
             drawings.append(actors)
-        jobs: list[tuple[float, int, int]] = []
-        outlines: list[list[NDArray[np.int32]]] = []
-        colours: list[list[list[int]]] = []
-        for number, drawing in enumerate(drawings):
-            pixels = self._pixels(drawing.points)
-            starts = drawing.starts.tolist()
-            outlines.append([pixels[a:b] for a, b in pairwise(starts)])
-            colours.append(self.palette.lit(drawing))
-            size = drawing.high - drawing.low
-            least = (0.3 if drawing is actors else 0.9) / self.w
-            seen = ((drawing.low[:, 0] < 0.5) & (drawing.high[:, 0] > -0.5)
-                    & (size.min(axis=1) > least)).nonzero()[0]
-            far = np.repeat(drawing.x, np.diff(drawing.figures))[seen]
-            jobs += zip((-far).tolist(), [number] * len(seen), seen.tolist())
-        # Stable within a figure, as its polygons share their distance.
-        jobs.sort()
+        colours = [self.palette.lit(drawing) for drawing in drawings]
+        least = [0.3 if drawing is actors else 0.9 for drawing in drawings]
         fill = cv2.fillPoly
-        for _, number, polygon in jobs:
-            fill(image, [outlines[number][polygon]], colours[number][polygon], self._line, _SHIFT)
+        for pixels, number, polygon in outlines(drawings, least, self.w, self.h):
+            fill(image, [pixels], colours[number][polygon], self._line, SHIFT)
+
+    def _under_veil(self, image: Picture, veil: Veil) -> Picture:
+        share = veil_share(veil, self.w, self.h)[..., None]
+        mixed = image * (1.0 - share) + np.array(veil.colour, np.float32) * share
+        return np.rint(mixed).astype(np.uint8)
 
     def _draw_rain(self, image: Picture, rng: np.random.Generator) -> None:
         count = 70

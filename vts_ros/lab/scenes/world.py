@@ -305,6 +305,29 @@ class Look(NamedTuple):
         return self.light != 'day'
 
 
+class Veil(NamedTuple):
+    """
+    What takes a part of the picture for a while: low sun, or spray on the windscreen.
+
+    Attributes
+    ----------
+    start, end
+        Time span in s.
+    u, v, radius
+        Picture coordinates of its middle, and up to where it hides everything; it fades beyond.
+    colour
+        Of its middle.
+
+    """
+
+    start: float
+    end: float
+    u: float
+    v: float
+    radius: float
+    colour: tuple[int, int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """
@@ -322,6 +345,8 @@ class Scene:
         Time of each frame in s.
     shake
         (frames, 2) pitch and roll of the camera in rad.
+    veils
+        What takes a part of the picture for a while.
 
     """
 
@@ -337,6 +362,7 @@ class Scene:
     interval_sec: float
     shake: Floats
     families: tuple[tuple[float, str], ...] = ()
+    veils: tuple[Veil, ...] = ()
 
     def view(self, index: int) -> View:
         """Return the camera of a frame."""
