@@ -131,7 +131,7 @@ class Generator:
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
         step = DecodeStep.of(self._model)
-        # Strings that end an answer are left to transformers, which hand their tokenizer to nobody.
+        # Strings that end an answer need the tokenizer, which transformers hand to nobody.
         is_plain = not options['do_sample'] and options.get('num_beams', 1) == 1 \
             and 'stop_strings' not in options
         if (is_plain and self._takes_back and len(prompts) == 1
