@@ -226,6 +226,7 @@ def test_command_writes_a_page_and_tells_the_same(model: str, tmp_path: Path) ->
     assert '| 8 | 100.0% | 50.0% |' in page
     assert '- 8 frames: against newest within noise at 100%' in page
     picture = cv2.imread(str(tmp_path / 'memory.jpg'))
+    assert picture is not None
     height, width = picture.shape[:2]
     rows = picture[:height // 2, -width // 8:], picture[height // 2:, -width // 8:]
     # JPEG aside, the newest frames are the same.

@@ -187,7 +187,7 @@ class _Looker:
                        for found in pair]
             if number < self.task.answered:
                 self._answers(windows, tally)
-            self._look(*windows, tally)
+            self._look(windows[0], windows[1], tally)
         self.pipeline.set_keep_ratio(before)
         return tally
 
@@ -264,7 +264,8 @@ def _figures(tally: _Tally, budgets: Sequence[float]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     ahead: dict[str, Any] = {}
     for ratio, name in itertools.product(budgets, KEPT_METHODS):
-        here, lead = {}, {}
+        here: dict[str, Any] = {}
+        lead: dict[str, Any] = {}
         for which in ('last', 'ever'):
             mine = np.array(tally.kept[ratio, 'vts', which])
             values = np.array(tally.kept[ratio, name, which])

@@ -181,7 +181,7 @@ def memory_truth(found: MemoryScene, aspect: float = truth.MODEL_ASPECT) -> Memo
     body = next((body for body in past.bodies if body.id == said.id), None)
     if body is not None:
         state = body.state(t)
-        moves = truth.motion(body, state, ego_mps, emerged=False)
+        moves = truth.motion(body.label, state, ego_mps, emerged=False)
         where = 'ahead' if body.label == 'traffic light' else risk.place(state.d, state.half_d)
         shown = replace(
             shown, risk=said.level, label=body.label, box=None, place=where, motion=moves,
