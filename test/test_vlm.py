@@ -603,6 +603,16 @@ def test_a_closed_model_frees_its_weights(checkpoint: Path) -> None:
     assert weights() is None
 
 
+@pytest.mark.parametrize('model_type', [None, {'name': 'qwen3_vl'}])
+def test_a_configuration_without_its_kind_is_one_line(broken: Path, model_type: object) -> None:
+    path = broken / 'config.json'
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, 'model_type': model_type}))
+    with pytest.raises(VlmError, match='does not say what it is: it lacks model_type') as caught:
+        Vlm.load(broken)
+    assert '\n' not in str(caught.value)
+
+
 def test_a_device_that_is_not_there_is_one_line(checkpoint: Path) -> None:
     with pytest.raises(VlmError, match=r'cannot be loaded: .*abacus'):
         Vlm.load(checkpoint, device='abacus')

@@ -198,7 +198,7 @@ class _Writing:
         reports, name = summary.reports, self.source.stem
         chosen = interesting(reports, SHEET_ANSWERS)
         share = 'all' if len(chosen) == len(reports) else f'{len(chosen)} of'
-        title = f'{name}: {share} {len(reports)} answers'
+        title = f'{name}: {share} {len(reports)} ' + ('answer' if len(reports) == 1 else 'answers')
         newest = [decode_image((self.folder / f'{i}.newest.jpg').read_bytes()) for i in chosen]
         sheet = contact_sheet(
             newest, [reports[i] for i in chosen],

@@ -186,6 +186,8 @@ def _read_config(model: str, directory: Path) -> tuple[dict[str, Any], PreTraine
     """Return config.json as it is and as transformers read it, of a model that can be pruned."""
     written = json.loads((directory / 'config.json').read_bytes())
     model_type = written.get('model_type')
+    if not isinstance(model_type, str):
+        raise VlmError(f'config.json of {model} does not say what it is: it lacks model_type')
     if model_type in REFUSED:
         raise VlmError(f'{model} is a {model_type} model, which is not supported: '
                        f'{REFUSED[model_type]}')
