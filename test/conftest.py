@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 import os
 from pathlib import Path
 import signal
@@ -16,15 +15,18 @@ import tempfile
 import time
 
 from hypothesis import HealthCheck, settings
-from preloaded import Preloaded, Started
+from preloaded import preloaded, Started
 import pytest
 from ros_domains import own_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Workers take whole files: what takes minutes is begun first, so that none is left at the end.
 LONGEST = (
-    'test_node', 'test_fleet', 'test_node_promises', 'test_training', 'test_distill',
-    'test_node_cameras', 'test_bench', 'test_annotate_ends', 'test_compile', 'test_node_health')
+    'test_node_video', 'test_empty_environment', 'test_vlm_annotate', 'test_distill', 'test_node',
+    'test_fleet', 'test_guard', 'test_node_cameras', 'test_cli', 'test_compile', 'test_bench',
+    'test_traffic', 'test_node_promises', 'test_training', 'test_typed_interfaces', 'test_drives',
+    'test_annotate_ends', 'test_replay', 'test_annotate', 'test_speaking', 'test_causal',
+    'test_demo', 'test_examples', 'test_quality')
 #: How long a process has to end by itself at the end of a test.
 END_SEC = 30.0
 
@@ -49,12 +51,6 @@ _EVERY = {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1',
           'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
 
 
-@lru_cache(maxsize=1)
-def preloaded() -> Preloaded:
-    """Return the process from which others are forked; loads at the first call."""
-    return Preloaded({**os.environ, **_EVERY})
-
-
 class Process:
     """A Python module that runs as a process; its output goes to a file."""
 
@@ -62,8 +58,8 @@ class Process:
         with tempfile.NamedTemporaryFile(prefix='vts_test_', suffix='.log', delete=False) as log:
             self._log = Path(log.name)
             self._process: subprocess.Popen[bytes] | Started
-            if module.startswith('vts_ros.') and preloaded().fits(env):
-                self._process = preloaded().start(module, arguments, env, self._log)
+            if module.startswith('vts_ros.nodes.'):
+                self._process = preloaded(env).start(module, arguments, env, self._log)
             else:
                 self._process = subprocess.Popen(
                     [sys.executable, '-m', module, *arguments], env=dict(env), cwd=ROOT,

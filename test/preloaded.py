@@ -11,6 +11,7 @@ as `python -m` does: in an own session, with its own output, environment and exi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 import json
 import os
 from pathlib import Path
@@ -24,11 +25,18 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What takes the time. Not ONNX Runtime, which is to be told before it is imported that it sends
 #: nothing, and nothing of the package, whose modules are to begin at their beginning.
 LOADED = ('torch', 'transformers.modeling_utils')
-#: Variables that nothing of this reads: the others must be those with which it was loaded.
+#: Variables that nothing of this reads: the others must be there when it is loaded.
 _READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_')
 
-def _fixed(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if not name.startswith(_READ_LATER)}
+def preloaded(env: Mapping[str, str]) -> Preloaded:
+    """Return a process from which one with such an environment can be started."""
+    return _preloaded(frozenset((name, value) for name, value in env.items()
+                                if not name.startswith(_READ_LATER)))
+
+
+@lru_cache(maxsize=2)
+def _preloaded(env: frozenset[tuple[str, str]]) -> Preloaded:
+    return Preloaded(dict(env))
 
 
 class Preloaded:
@@ -38,19 +46,14 @@ class Preloaded:
     Parameters
     ----------
     env
-        Environment in which it loads; only what has the same can be started from it.
+        Environment in which it loads; of what it starts, only what is read later may differ.
 
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = _fixed(env)
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__))], env=dict(env), cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-
-    def fits(self, env: Mapping[str, str]) -> bool:
-        """Return whether a process with such an environment can be started from it."""
-        return _fixed(env) == self._env
 
     def start(self, module: str, arguments: list[str], env: Mapping[str, str],
               log: Path) -> Started:

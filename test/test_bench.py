@@ -227,6 +227,7 @@ def test_pictures_and_videos_are_compared_with_the_better_stock(result: dict[str
                for name, case in report.FRAMES_AS.items())
     # Pages keep what was measured before there were videos.
     old = {**result, 'workload': {**result['workload'], 'model': 'qwen2.5-0.5b'},
+           'stock': 'dense',
            'cases': {name: figures for name, figures in result['cases'].items()
                      if 'video' not in name}}
     text = page.page({report.WORKLOADS: {'old': old}})

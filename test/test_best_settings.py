@@ -18,6 +18,8 @@ from vts_ros.paths import share_path
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.settings import pipeline_config, SETTINGS
 
+pytestmark = pytest.mark.slow
+
 
 def row(answer: float, threads: int) -> dict[str, float]:
     return {'answer': answer, 'threads': threads}

@@ -9,11 +9,14 @@ from pathlib import Path
 import time
 
 import psutil
+import pytest
 from typer.testing import CliRunner
 
 from vts_ros.lab.bench.busy_machine import _busy, rows
 from vts_ros.lab.bench.speed_report import BUSY, DATA, PAGE
 from vts_ros.lab.cli.bench_command import app
+
+pytestmark = pytest.mark.slow
 
 
 def counting() -> list[psutil.Process]:

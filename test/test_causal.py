@@ -26,6 +26,8 @@ from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.kv_cache import GrowingLayer
 from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 
+pytestmark = pytest.mark.slow
+
 INTERVAL_NS = 400_000_000
 CELLS = 28
 #: Of logits and of keys and values, in float32.

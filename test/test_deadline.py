@@ -21,6 +21,8 @@ from vts_ros.vlm.conventions import PLAIN
 from vts_ros.vlm.prompts import Prompt, Prompts
 from vts_ros.vlm.pruning import Pruning
 
+pytestmark = pytest.mark.slow
+
 MOST = Plan(0.6, 100)
 TEXT, VISUAL = 50, 1000
 

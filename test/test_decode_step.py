@@ -20,6 +20,8 @@ from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.kv_cache import growing_cache
 from vts_ros.vlm.prompts import Prompts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module', params=['embedded', *names('qwen3_vl')])
 def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:

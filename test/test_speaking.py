@@ -42,6 +42,8 @@ from vts_ros.vlm.answers import Answer, Box, RiskLevel
 from vts_ros.vlm.answers import render as write
 from vts_ros.vlm.prompts import Vehicle
 
+pytestmark = pytest.mark.slow
+
 STEP_NS = 400_000_000
 EVERY_SEC = 5.0
 

@@ -28,6 +28,8 @@ from vts_ros.lab.recordings import every_window, frames_of, name_of
 from vts_ros.lab.teacher import LEAST, RoadUser, SURE, Teacher, without_own_car
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 
+pytestmark = pytest.mark.slow
+
 DRAWN = Path(__file__).parent / 'data' / 'vehicles.json'
 CARS = (2, 2, 17)
 

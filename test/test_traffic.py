@@ -46,6 +46,8 @@ from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.sparsify import Sparsifier
 from vts_ros.tools.cli.command_line import app
 
+pytestmark = pytest.mark.slow
+
 #: Drawn by hand.
 BOXES = Path(__file__).parent / 'data' / 'vehicles.json'
 GRID = (4, 7)

@@ -24,6 +24,8 @@ from vts_ros.vlm.answers import Answer, inspect, render, schema
 from vts_ros.vlm.kv_cache import growing_cache, is_croppable
 from vts_ros.vlm.structured_output import Grammar, HeldToForm
 
+pytestmark = pytest.mark.slow
+
 #: The form with texts so short that models of single bytes come to its end soon.
 SHORT: dict[str, Any] = json.loads(
     re.sub(r'("maxLength"): \d+', r'\1: 3', json.dumps(schema())))
