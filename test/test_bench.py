@@ -28,7 +28,7 @@ from vts_ros.lab.bench.workloads import Bench, CASES, drive_frames, ROOFLINE, wi
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm.answers import parse
-from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.drafts import Drafts, PassCost
 from vts_ros.vlm.video_steps import video_steps
 
 pytestmark = pytest.mark.slow
@@ -101,7 +101,10 @@ def test_keys_and_values_are_those_of_the_tokens(result: dict[str, Any]) -> None
     assert result['roofline']['kv_bytes'] < kv_bytes['window_0.4']
 
 
-def test_all_cases_say_what_they_are_told(result: dict[str, Any], bench: Bench) -> None:
+def test_all_cases_say_what_they_are_told(result: dict[str, Any], bench: Bench,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a machine that is busy with other things, guesses may be found too dear.
+    monkeypatch.setattr(PassCost, 'note', lambda cost, tokens, seconds: None)
     for case in result['cases'].values():
         assert case['answer_tokens'] == SMALL.answer_tokens
     assert result['cases']['dense']['tokens_per_pass'] == 1.0

@@ -421,19 +421,25 @@ def test_a_bad_picture_is_left_out_at_every_budget(pipeline: Pipeline) -> None:
 
 def test_peak_memory_counts_from_the_reset() -> None:
     memory = PeakMemory(torch.device('cpu'))
-    memory.reset()
-    before = memory.mebibytes()
-    if before is None:
-        pytest.skip('this system does not tell the peak memory')
-    block = np.ones(64 << 20, np.uint8)
-    after = memory.mebibytes()
-    assert after is not None
-    assert after - before > 60
-    del block
-    memory.reset()
-    again = memory.mebibytes()
-    assert again is not None
-    assert again < after - 40
+    grown, gone = 0.0, 0.0
+    # Meanwhile the system may take pages that nobody has used for long: then once more.
+    for _ in range(5):
+        memory.reset()
+        before = memory.mebibytes()
+        if before is None:
+            pytest.skip('this system does not tell the peak memory')
+        block = np.ones(64 << 20, np.uint8)
+        after = memory.mebibytes()
+        del block
+        memory.reset()
+        again = memory.mebibytes()
+        assert after is not None
+        assert again is not None
+        grown, gone = after - before, after - again
+        if grown > 60 and gone > 40:
+            break
+    assert grown > 60
+    assert gone > 40
 
 
 def test_fingerprints_tell_selections_apart() -> None:
