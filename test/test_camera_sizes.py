@@ -22,6 +22,8 @@ from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm.prompts import describe_prompt
 from vts_ros.vlm.served import ServedFrame, ServedPrompt
 
+pytestmark = pytest.mark.slow
+
 STEP_NS = 400_000_000
 #: Height and width of the pictures: on 4 x 7 and on 4 x 6 tokens of the embedded model.
 WIDE, TALL = (270, 480), (360, 480)

@@ -296,6 +296,7 @@ def test_object_and_box_are_of_the_camera_that_the_model_names(
         assert SceneReport.from_dict(report.to_dict()).risk_object == report.risk_object
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('asked', names('qwen3_vl'), indirect=True)
 def test_a_form_that_is_enforced_knows_the_cameras_of_the_window(
         asked: Pipeline, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.kv_cache import bytes_of
 from vts_ros.vlm.prompts import Prompts
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 4
 QWEN = names(*THREE_D)
 SIZE = (150, 90)

@@ -16,6 +16,8 @@ from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.answers import schema
 from vts_ros.vlm.drafts import ALIKE, ANSWERS, Drafts, PassCost
 
+pytestmark = pytest.mark.slow
+
 #: Random models repeat themselves; answers of different tokens prove more when compared.
 LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
 LENGTH = 40

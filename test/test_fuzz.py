@@ -34,6 +34,8 @@ from vts_ros.vlm.boxes import PictureSize
 from vts_ros.vlm.conventions import CONVENTIONS
 from vts_ros.vlm.prompts import Prompts
 
+pytestmark = pytest.mark.slow
+
 #: Damaged files are large and often refused: hypothesis need not complain.
 fuzz = settings(suppress_health_check=list(HealthCheck))
 

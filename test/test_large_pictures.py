@@ -22,6 +22,8 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Vlm
 
+pytestmark = pytest.mark.slow
+
 
 def saved(picture: NDArray[np.uint8], kind: str = 'JPEG', **options: Any) -> bytes:
     stream = io.BytesIO()

@@ -32,6 +32,8 @@ from vts_ros.lab.scenes.silhouette import Sight, sight, silhouette
 from vts_ros.lab.scenes.world import Body, Veil
 from vts_ros.tools.cli.command_line import app
 
+pytestmark = pytest.mark.slow
+
 SEEDS = SPLITS['train']
 #: Means of the newest frame of windows that are no memory windows, as they always were.
 BEFORE = {3: (121.335, 127.157, 133.698), 1_000_000_004: (170.181, 173.519, 162.329),

@@ -29,6 +29,8 @@ from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.prompts import describe_prompt, Prompt, Vehicle
 from vts_ros.vlm.taught_questions import FILE as TAUGHT
 
+pytestmark = pytest.mark.slow
+
 INTERVAL_NS = 400_000_000
 
 

@@ -460,6 +460,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_closes_nothing_ends_quietly(server: Server) -> None:
     done = subprocess.run([sys.executable, '-c', PROGRAM, server.url],
                           capture_output=True, text=True, timeout=600, check=True)

@@ -164,6 +164,7 @@ def test_network_is_small() -> None:
     assert sum(parameter.numel() for parameter in ProposalNet().parameters()) < 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('height', 'width'), [(1080, 1920), (480, 848), (37, 53), INPUT_SIZE,
                                                (16, 16), (721, 1283)])
 def test_frame_graph_agrees_with_torch(net: ProposalNet, frame_engine: OnnxRuntimeEngine,
@@ -435,6 +436,7 @@ def test_fixed_shapes_give_the_same(window_engine: OnnxRuntimeEngine, tmp_path: 
     assert fixed.metadata['grid'] == '4x7'
 
 
+@pytest.mark.slow
 def test_counting_gives_the_same_as_sorting(window_engine: OnnxRuntimeEngine,
                                             tmp_path: Path) -> None:
     export_window(tmp_path / 'counting.onnx', by_counting=True)
@@ -597,6 +599,7 @@ def test_make_engine_reads_the_export(exported: Path) -> None:
     assert found.embedding.shape == (48, *MAP_SIZE)
 
 
+@pytest.mark.slow
 def test_keep_lists_follow_what_changes_on_a_real_road() -> None:
     """Of the frames beside the key frame, those cells are kept that differ more from it."""
     sparsifier = Sparsifier()

@@ -29,6 +29,8 @@ from vts_ros.tools.answer_files import ANSWERS
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm, VlmError
 
+pytestmark = pytest.mark.slow
+
 peft = pytest.importorskip('peft', reason='adapters need peft')
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
