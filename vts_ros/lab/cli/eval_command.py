@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-import sys
 from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
@@ -17,7 +16,9 @@ from vts_ros.lab.cli.memory_run import run_memory, window_lengths, write_memory_
 from vts_ros.lab.cli.precision_command import app as precision
 from vts_ros.lab.cli.quantized_command import app as quantized
 from vts_ros.lab.cli.recordings_command import app as recordings
+from vts_ros.lab.cli.redundancy_command import app as redundancy
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
+from vts_ros.lab.cli.this_run import this_run
 from vts_ros.tools.cli.options import (
     BudgetsOption,
     DeviceOption,
@@ -41,7 +42,6 @@ from vts_ros.tools.cli.terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vts_ros.lab.evaluation.generated_page import Run
     from vts_ros.lab.teacher import Found
     from vts_ros.pipeline.pipeline import Pipeline
 
@@ -51,6 +51,7 @@ app.add_typer(frames)
 app.add_typer(precision)
 app.add_typer(quantized)
 app.add_typer(recordings)
+app.add_typer(redundancy)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '
@@ -140,7 +141,7 @@ def eval_scenes(
                             answered, workers)
         if report is not None:
             finish(console, write_memory_page(
-                result, _this_run(pipeline.vlm.info['device'], start_sec), report))
+                result, this_run(pipeline.vlm.info['device'], start_sec), report))
     elif over:
         with Progress(console=console) as bar:
             task = bar.add_task(f'{n} windows of {split}, twice', total=2 * n)
@@ -203,7 +204,7 @@ def _compare(pipeline: Pipeline, console: Console, names: list[str], split: str,
 
         finish(console, write_quality(
             result, methods(pipeline.sparsifier, names),
-            _this_run(pipeline.vlm.info['device'], start_sec), report))
+            this_run(pipeline.vlm.info['device'], start_sec), report))
     return result
 
 
@@ -361,7 +362,7 @@ def eval_calibrate(
         found = check(pipeline, test_n, lambda share, what: progress(0.5 + share / 2.0, what))
     files = [written]
     if report is not None:
-        files += write_page(found, _this_run(pipeline.vlm.info['device'], start_sec), report)
+        files += write_page(found, this_run(pipeline.vlm.info['device'], start_sec), report)
     console.print(f'expected calibration error {found["without"]["ece"]} before, '
                   f'{found["calibrated"]["ece"]} after', highlight=False)
     finish(console, files, found, as_json)
@@ -404,7 +405,7 @@ def eval_guard(
         console.print(f'accepted: {part["n"] - part["refused"]} of {part["n"]} {name}, the '
                       f'nearest at {part["nearest"]}', highlight=False, markup=False)
     written = [] if report is None else [
-        write_page(found, _this_run('cpu', start_sec), report)]
+        write_page(found, this_run('cpu', start_sec), report)]
     finish(console, written, found, as_json)
 
 
@@ -537,7 +538,7 @@ def _judge(networks: dict[str, Path], bags: list[Path], boxes: Path | None, teac
         console.print(sentence, highlight=False, markup=False)
     if empty:
         console.print(f'no road users in {", ".join(empty)}', highlight=False, markup=False)
-    written = page.write_recordings(result, measured, ways, judge, grid, _this_run(
+    written = page.write_recordings(result, measured, ways, judge, grid, this_run(
         'cpu', start_sec), report, has_picture) if report else []
     finish(console, written, result, as_json)
 
@@ -557,17 +558,5 @@ def _compare_networks(networks: dict[str, Path], model: str, split: str, n: int,
         result = compare_networks(pipeline, networks, split, n, ratios, progress)
     console.print(network_table(result))
     written = [] if report is None else write_networks(
-        result, _this_run(pipeline.vlm.info['device'], start_sec), report)
+        result, this_run(pipeline.vlm.info['device'], start_sec), report)
     finish(console, written, result, as_json)
-
-
-def _this_run(device: str, start_sec: float) -> Run:
-    """Return what a page says about how it was made: command, day, machine and time."""
-    from datetime import date
-    import shlex
-    import time
-
-    from vts_ros.lab.evaluation.generated_page import machine, Run
-
-    return Run(shlex.join(['vts', *sys.argv[1:]]), date.today(),
-               machine(device), time.monotonic() - start_sec)

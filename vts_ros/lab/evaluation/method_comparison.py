@@ -19,7 +19,9 @@ from vts_ros.lab.evaluation.answer_metrics import Score, score, summary
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.difficulty import is_hard, object_area
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
+from vts_ros.lab.evaluation.window_conditions import conditions_of
 from vts_ros.lab.rivals.registry import Method, METHOD_NAMES, methods
+from vts_ros.lab.rivals.worth_measure import WorthMeasure
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, WindowTruth
 from vts_ros.lab.scenes.world import Scene
@@ -80,12 +82,15 @@ class _Tally:
     scores: dict[EntryId, list[Score]] = field(default_factory=dict)
     select_sec: dict[str, list[float]] = field(default_factory=dict)
     grid: tuple[int, int] = (0, 0)
+    #: Group to value of each window.
+    conditions: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, later: _Tally) -> None:
         """Append the windows of another one."""
         self.hard += later.hard
         self.dense += later.dense
         self.grid = later.grid
+        self.conditions += later.conditions
         for entry, scores in later.scores.items():
             self.scores.setdefault(entry, []).extend(scores)
         for name, seconds in later.select_sec.items():
@@ -99,11 +104,13 @@ class _Task(NamedTuple):
     split: str
     budgets: tuple[float, ...]
     brief: bool
+    measure: WorthMeasure | None = None
 
 
 def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str = 'test',
             n: int = 500, budgets: Sequence[float] = (0.6, 0.4), brief: bool = False,
-            workers: int = 1, progress: Progress = lambda share, what: None) -> dict[str, Any]:
+            workers: int = 1, progress: Progress = lambda share, what: None,
+            groups: Sequence[str] = (), measure: WorthMeasure | None = None) -> dict[str, Any]:
     """
     Answer windows of a split with the tokens that each method keeps, and compare with the truth.
 
@@ -125,13 +132,18 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
     workers
         Processes, each with a model of its own. On a CPU, as many as cores are faster than one
         with as many threads where the model is small.
+    groups
+        Conditions by which the figures are given apart, see :func:`conditions_of`.
+    measure
+        What the method ``time-measure`` ranks by.
 
     Returns
     -------
     ``{'n', 'split', 'model', 'brief', 'grid', 'dense': metrics, 'methods': {name: {budget:
     metrics, or None where the method cannot meet it}}, 'against': {budget: {metric: rival}},
     'hard': {'n', 'dense', 'methods', 'against'}, 'slice': {'n', 'dense', 'methods'}, 'select_ms':
-    {name: mean time of a selection}}``. The slice is the first windows alone. Methods that
+    {name: mean time of a selection}}``, and with `groups`
+    ``'groups': {group: {value: as 'hard'}}``. The slice is the first windows alone. Methods that
     choose at random have the mean of several seeds, with ``risk_accuracy_sd`` and
     ``object_accuracy_sd``. ``*_ci`` are bootstrap intervals of 95 %. A rival is ``{'best',
     'ahead', 'ahead_ci', 'kept', 'kept_ci'}``: the best baseline, how far ``vts`` is ahead of it
@@ -143,7 +155,7 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         If a name is not known.
 
     """
-    task = _Task(tuple(names), split, tuple(dict.fromkeys(budgets)), brief)
+    task = _Task(tuple(names), split, tuple(dict.fromkeys(budgets)), brief, measure)
     entries = _entries(pipeline, task)
     tally = _Tally()
     for part in _tallies(pipeline, task, n, workers, progress):
@@ -153,14 +165,26 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         'n': n, 'split': split, 'model': pipeline.vlm.name, 'brief': brief,
         'grid': list(tally.grid), **_part(tally, entries, [True] * n, brief),
         'hard': {'n': sum(tally.hard), **_part(tally, entries, tally.hard, brief)},
+        **({'groups': {group: _group(tally, entries, group, brief) for group in groups}}
+           if groups else {}),
         'slice': {'n': min(n, SLICE_WINDOWS),
                   **_part(tally, entries, [i < SLICE_WINDOWS for i in range(n)], brief)},
         'select_ms': {name: round(1e3 * float(np.mean(seconds)), 3)
                       for name, seconds in tally.select_sec.items()}}
 
 
+def _group(tally: _Tally, entries: Sequence[Entry], group: str, brief: bool) -> dict[str, Any]:
+    """Return the figures of the windows of each value of a condition."""
+    values = [conditions[group] for conditions in tally.conditions]
+    parts = {}
+    for value in sorted(set(values)):
+        chosen = [other == value for other in values]
+        parts[value] = {'n': sum(chosen), **_part(tally, entries, chosen, brief)}
+    return parts
+
+
 def _entries(pipeline: Pipeline, task: _Task) -> list[Entry]:
-    wanted = methods(pipeline.sparsifier, task.names)
+    wanted = methods(pipeline.sparsifier, task.names, task.measure)
     return [Entry(method, choice, ratio) for ratio in task.budgets for method in wanted
             for choice in range(len(method.choices))]
 
@@ -221,7 +245,8 @@ def _tally(pipeline: Pipeline, task: _Task, entries: Sequence[Entry], first: int
     progress(0.0, 'frames and features')
     windows = [prepare_window(pipeline, scene)
                for scene in balanced_scenes(task.split, count, first)]
-    tally = _Tally(hard=[window.hard for window in windows], grid=windows[0].evidence.grid)
+    tally = _Tally(hard=[window.hard for window in windows], grid=windows[0].evidence.grid,
+                   conditions=[conditions_of(window.truth) for window in windows])
     for ratio in dict.fromkeys((1.0, *task.budgets)):
         now = [entry for entry in entries if entry.ratio == ratio]
         step = (ratio != 1.0) + sum(entry.ratio > ratio for entry in entries)

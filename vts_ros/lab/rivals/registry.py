@@ -12,13 +12,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.lab.rivals import baselines, published
+from vts_ros.lab.rivals import baselines, published, temporal
+from vts_ros.lab.rivals.ranking import ascending, ranked
+from vts_ros.lab.rivals.worth_measure import WorthMeasure
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.selection import WindowFeatures
 
 #: Features of a window and budget B in; ascending int32 [B] out, or None where B cannot be met.
 Choose = Callable[[WindowFeatures, int], NDArray[np.int32] | None]
-Group = Literal['baseline', 'vts', 'key', 'share', 'score', 'radius']
+Group = Literal['baseline', 'vts', 'key', 'share', 'score', 'radius', 'time']
 
 RANDOM_SEEDS = 5
 #: So large a hysteresis that no frame takes over from the key frame so far.
@@ -35,8 +37,8 @@ class Method:
     name
         As the command line and the results call it.
     group
-        What it is compared as: a baseline, VTS, or an ablation of its key frame, of the shares of
-        frames, of its score or of its search radius.
+        What it is compared as: a baseline, VTS, an ablation of its key frame, of the shares of
+        frames, of its score or of its search radius, or a score that looks at time.
     about
         What it keeps, in a few words, with the source.
     fit
@@ -165,10 +167,32 @@ _VARIANTS: dict[str, _Variant] = {
 
 METHOD_NAMES: tuple[str, ...] = (*(method.name for method in BASELINES), *_VARIANTS)
 
+_Score = Callable[[WindowFeatures], NDArray[np.float32]]
+#: Scores of :mod:`vts_ros.lab.rivals.temporal`: what each keeps are the tokens with the highest.
+_TEMPORAL: dict[str, tuple[str, Callable[[Sparsifier], _Score]]] = {
+    'time-motion': ('saliency and novelty after optical flow takes out the motion of the own car',
+                    lambda sparsifier: partial(temporal.own_motion, sparsifier)),
+    'time-volatility': ('what changes over the window, newer frames first, after ST-Prune '
+                        '(arXiv 2604.19145)', lambda sparsifier: temporal.volatility),
+    'time-uniqueness': ('what is farthest from any other token of the window, after LookWhen '
+                        '(arXiv 2605.06809)', lambda sparsifier: temporal.uniqueness),
+    'time-attention': ('what attention over the other frames explains worst',
+                       lambda sparsifier: temporal.attention),
+}
+MEASURE = 'time-measure'
+#: They rank by what changes; not among ``METHOD_NAMES``, because none is ahead of those.
+TEMPORAL_NAMES: tuple[str, ...] = tuple(_TEMPORAL)
 
-def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES) -> list[Method]:
+
+def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES,
+            measure: WorthMeasure | None = None) -> list[Method]:
     """
     Return methods by their names, VTS and its ablations with the graphs of a sparsifier.
+
+    Parameters
+    ----------
+    measure
+        What ``MEASURE`` ranks by; without it, there is no such method.
 
     Raises
     ------
@@ -176,12 +200,28 @@ def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES) -> list
         If a name is not known.
 
     """
-    known = {method.name: method for method in (*BASELINES, *vts_methods(sparsifier))}
+    known = {method.name: method for method in (
+        *BASELINES, *vts_methods(sparsifier), *_temporal_methods(sparsifier, measure))}
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         if name not in known:
-            raise ValueError(f'method {name!r} is none of {", ".join(METHOD_NAMES)}')
+            raise ValueError(f'method {name!r} is none of {", ".join(known)}')
     return [known[name] for name in wanted]
+
+
+def _temporal_methods(sparsifier: Sparsifier, measure: WorthMeasure | None) -> list[Method]:
+    found: dict[str, tuple[str, _Score]] = {
+        name: (about, make(sparsifier)) for name, (about, make) in _TEMPORAL.items()}
+    if measure is not None:
+        found[MEASURE] = ('a small network fitted to what hiding a token changes',
+                          partial(measure.scores, sparsifier))
+    return [Method(name, 'time', about, 'its ranking, cut', (partial(_highest, score),))
+            for name, (about, score) in found.items()]
+
+
+def _highest(score: _Score, evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
+    """Keep the tokens with the highest score of all frames together."""
+    return ascending(ranked(score(evidence))[:budget])
 
 
 def vts_methods(sparsifier: Sparsifier) -> list[Method]:

@@ -1,0 +1,306 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The page ``redundancy.md`` with its plots, maps and data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.evaluation.generated_page import (
+    between,
+    day_and_machine,
+    head,
+    new_figure,
+    plain_axis,
+    Run,
+    write_data,
+    write_text,
+)
+from vts_ros.lab.evaluation.redundancy import ABOUT, BINS
+from vts_ros.lab.evaluation.worth_windows import WorthWindow
+
+PAGE, PLOT, MAPS, DATA = ('redundancy.md', 'redundancy.png', 'redundancy.jpg', 'redundancy.json')
+#: Scores that nothing on a car can compute.
+_ORACLES = ('gradient', 'loss')
+_PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
+#: Of the dense accuracy, what the smallest budget must keep, and the metric.
+_ENOUGH, _METRIC = 0.99, 'risk_accuracy'
+#: Width of a frame in the maps, and how much of the picture shines through.
+_WIDTH, _SHINES = 224, 0.45
+_QUALITY = 88
+
+
+def write_redundancy(result: Mapping[str, Any], shown: Sequence[WorthWindow], run: Run,
+                     folder: Path) -> list[Path]:
+    """
+    Write page, plot, maps and data to a folder; returns what was written.
+
+    Parameters
+    ----------
+    result
+        Of :func:`vts_ros.lab.evaluation.redundancy.analyse`, with ``answers`` of a comparison.
+    shown
+        Windows of which maps are drawn.
+
+    """
+    page = write_text(folder / PAGE, _lines(result, shown, run))
+    _figure(result).savefig(folder / PLOT)
+    cv2.imwrite(str(folder / MAPS), draw_maps(shown)[:, :, ::-1],
+                (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
+    return [page, folder / PLOT, folder / MAPS, write_data(folder / DATA, result, run)]
+
+
+def draw_maps(shown: Sequence[WorthWindow]) -> NDArray[np.uint8]:
+    """
+    Return the frames of windows, and below each window what its tokens are worth.
+
+    Worth is drawn by rank within the window, so that half of the tokens are dark.
+    """
+    rows = []
+    for window in shown:
+        height = round(_WIDTH * window.evidence.frames.shape[1] / window.evidence.frames.shape[2])
+        frames = [cv2.resize(frame, (_WIDTH, height), interpolation=cv2.INTER_AREA)
+                  for frame in window.evidence.frames]
+        rows.append(_in_a_row(frames))
+        worth = window.worth.divergence
+        rank = np.argsort(np.argsort(worth, axis=None), axis=None).reshape(worth.shape)
+        heat = colormaps['inferno'](rank / max(rank.size - 1, 1))[..., :3]
+        rows.append(_in_a_row([_over(frame, cells.reshape(*window.evidence.grid, 3))
+                               for frame, cells in zip(frames, heat)]))
+    return np.concatenate(rows)
+
+
+def _over(frame: NDArray[np.uint8], cells: NDArray[np.float64]) -> NDArray[np.uint8]:
+    large = cv2.resize(cells, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(_SHINES * frame + (1 - _SHINES) * 255.0 * large, np.uint8)
+
+
+def _in_a_row(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.concatenate([np.pad(frame, ((2, 2), (2, 2), (0, 0)), constant_values=255)
+                           for frame in frames], axis=1)
+
+
+def _figure(result: Mapping[str, Any]) -> Figure:
+    figure = new_figure(12.0, 4.4)
+    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.25))
+    joint = np.array(result['joint']['test']['redundancy']['tokens'])
+    image = left.imshow(joint * BINS ** 2, origin='lower', cmap='viridis', vmin=0.0,
+                        extent=(0, 100, 0, 100), aspect='auto')
+    left.set_xlabel('redundancy: rank in the window, %')
+    left.set_ylabel('importance: rank in the window, %')
+    left.set_title('Tokens beside what chance gives', fontsize=10)
+    figure.colorbar(image, ax=left, label='times chance')
+    auc = result['auc']['test']
+    names = sorted(auc, key=lambda name: float(auc[name][0]))
+    centre = np.array([auc[name][0] for name in names])
+    edges = np.array([auc[name][1:] for name in names])
+    right.barh(names, centre - 0.5, left=0.5, color=[
+        '#999999' if name in _ORACLES else '#D55E00' if name == 'measure' else
+        '#000000' if name == 'cosine' else '#0072B2' for name in names])
+    right.errorbar(centre, names, xerr=(centre - edges[:, 0], edges[:, 1] - centre), fmt='none',
+                   ecolor='0.5', capsize=2)
+    plain_axis(right)
+    right.set_xlim(min(0.4, float(edges.min()) - 0.02), 1.0)
+    right.set_xlabel('AUC for the most important tenth (0.5 is chance)')
+    right.set_title('What finds the important tokens', fontsize=10)
+    return figure
+
+
+def _lines(result: Mapping[str, Any], shown: Sequence[WorthWindow], run: Run) -> Iterator[str]:
+    counts = result['n']
+    drives = {name: n for name, n in counts.items() if name not in ('val', 'test')}
+    rows, columns = result['grid']
+    yield from head('What a token is worth', run)
+    yield ('**Importance** of a token is what happens to the answer when this token alone is '
+           'hidden: the divergence\n(Kullback-Leibler, over the tokens of level, object and box) '
+           'of the answer with all tokens from that without it.\nHidden is dropped, which is '
+           'exactly masked ([method.md](method.md#what-is-exact)), so it is no estimate. '
+           '**Redundancy** is\nhow well other frames predict the token: the largest cosine of its '
+           'embedding with that of any other frame at\nthe same place, or where optical flow '
+           'carries it (*carried*).\n')
+    yield (f'- Model `{result["model"]}`, {result["frames"]} frames of {rows} x {columns} '
+           f'tokens. {counts.get("test", 0)} rendered windows of the split `test`'
+           + (f' and {sum(drives.values())} of {len(drives)} recordings' if drives else '')
+           + f';\n  the measure was fitted to {counts["val"]} of the split `val`, and to none of '
+           'the recordings.')
+    if drives:
+        yield ('- On recordings there is no truth, and the roads are not those that the model was '
+               'trained for:\n  importance there is for *its* answer, whatever that is worth.')
+    yield '- Brackets are bootstrap intervals of 95 % over windows.'
+    yield f'- {day_and_machine(run, with_time=True)}\n'
+    yield from _verdicts(result)
+    yield (f'\n![Joint histogram of importance and redundancy, and the AUC of every score]({PLOT})'
+           '\n')
+    yield from _auc_table(result)
+    yield from _joint_table(result)
+    yield from _ages_table(result)
+    yield from _maps(shown)
+    yield from _conditions_table(result)
+    if 'answers' in result:
+        yield from _answers(result['answers'])
+
+
+def _verdicts(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the figures say, in sentences made from them."""
+    correlation, auc = result['correlation']['test'], result['auc']['test']
+    whole = result['conditions']['all']['all']
+    yield '## In short\n'
+    yield (f'- A tenth of the tokens has {whole["top_share"]:.0%} of the importance of a window, '
+           f'the newest frame {whole["newest_share"]:.0%}.')
+    yield (f'- Redundancy says little about importance: rank correlation '
+           f'{correlation["redundancy"]:+.2f}, carried {correlation["carried"]:+.2f} '
+           f'(saliency {correlation["importance"]:+.2f}).')
+    best = max((name for name in auc if name not in (*_ORACLES, 'measure')),
+               key=lambda name: float(auc[name][0]))
+    yield (f'- The best score that is not fitted to importance is *{best}* (AUC '
+           f'{auc[best][0]:.2f}); the score that ships has {auc["cosine"][0]:.2f}, the fitted '
+           f'measure {auc["measure"][0]:.2f}.')
+    yield (f'- Hiding 2 x 2 tokens together costs {whole["patch_ratio"]:.1f} times what hiding '
+           'them one by one does: above 1,\n  neighbours stand in for each other; below, they '
+           'do not.')
+
+
+def _auc_table(result: Mapping[str, Any]) -> Iterator[str]:
+    parts = list(result['auc'])
+    yield '## Which score finds what matters\n'
+    yield ('AUC for the most important tenth of the tokens of a window; last, for the tenth that '
+           'the right answer misses\nmost. Below the line is what nothing can know before the '
+           'answer.\n')
+    yield f'| score | what it is | {" | ".join(_PARTS[part] for part in parts)} | right answer |'
+    yield '|---|---|' + '---|' * (len(parts) + 1)
+    auc = result['auc']
+    names = sorted((name for name in auc[parts[0]] if name not in _ORACLES),
+                   key=lambda name: -float(auc[parts[0]][name][0]))
+    for name in [*names, *(name for name in _ORACLES if name in auc[parts[0]])]:
+        cells = [_cell(auc[part].get(name)) for part in parts]
+        loss = _cell(result['loss_auc'].get('test', {}).get(name))
+        label = f'{name} (oracle)' if name in _ORACLES else name
+        yield f'| {label} | {ABOUT[name]} | {" | ".join(cells)} | {loss} |'
+
+
+def _cell(found: Sequence[float] | None) -> str:
+    if found is None:
+        return '-'
+    return f'{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]'
+
+
+def _joint_table(result: Mapping[str, Any]) -> Iterator[str]:
+    yield '\n## Importance by redundancy\n'
+    yield ('Share of the importance of a window, in percent, that lies in each tenth of its '
+           'tokens by redundancy, from the\nleast redundant to the most; chance is 10.\n')
+    yield '| | redundancy |' + ''.join(f' {tenth} |' for tenth in range(1, BINS + 1))
+    yield '|---|---|' + '---|' * BINS
+    for part, found in result['joint'].items():
+        for name, title in (('redundancy', 'same place'), ('carried', 'carried')):
+            yield (f'| {_PARTS[part]} | {title} |' + ''.join(
+                f' {100.0 * share:.0f} |' for share in found[name]['worth']))
+
+
+def _ages_table(result: Mapping[str, Any]) -> Iterator[str]:
+    frames = range(len(next(iter(result['ages'].values()))))
+    yield '\n## By age of the frame\n'
+    yield f'| | |{"".join(f" {age} |" for age in frames)}'
+    yield f'|---|---|{"---|" * len(frames)}'
+    titles = {'worth': 'share of importance, %', 'redundancy': 'redundancy, %',
+              'carried': 'carried, %'}
+    for part, ages in result['ages'].items():
+        for name, title in titles.items():
+            yield (f'| {_PARTS[part]} | {title} |' + ''.join(
+                f' {100.0 * age[name]:.0f} |' for age in ages))
+    yield '\nAge counts frames: 0 is the newest.'
+
+
+def _maps(shown: Sequence[WorthWindow]) -> Iterator[str]:
+    if not shown:
+        return
+    names = ', '.join('a rendered window' if window.source == 'test' else f'`{window.source}`'
+                      for window in shown)
+    yield '\n## Where it lies\n'
+    yield f'![Frames of windows with the worth of their tokens below]({MAPS})\n'
+    yield (f'From above: {names}; below each the importance of every token, by rank within the '
+           'window (bright: important).')
+
+
+def _conditions_table(result: Mapping[str, Any]) -> Iterator[str]:
+    yield '\n## By condition\n'
+    yield ('Rendered windows. *Top tenth* and *newest* are shares of the importance, *rank* and '
+           '*carried* the rank\ncorrelation of importance with redundancy, *effective rank* that '
+           'of the embeddings of a window.\n')
+    yield ('| | | n | top tenth | newest | rank | carried | effective rank | AUC measure | AUC '
+           'cosine | AUC importance |')
+    yield '|---|---|---|---|---|---|---|---|---|---|---|'
+    for group, values in result['conditions'].items():
+        for value, found in values.items():
+            yield (f'| {group} | {value} | {found["n"]} | {found["top_share"]:.0%} | '
+                   f'{found["newest_share"]:.0%} | {found["correlation"]:+.2f} | '
+                   f'{found["carried_correlation"]:+.2f} | {found["effective_rank"]:.0f} | '
+                   f'{found["auc_measure"]:.2f} | {found["auc_cosine"]:.2f} | '
+                   f'{found["auc_importance"]:.2f} |')
+
+
+def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what methods that look at time give at equal budgets, and the smallest budgets."""
+    shares = sorted(next(iter(answers['methods'].values())), key=float, reverse=True)
+    yield '\n## Answers at equal budget\n'
+    yield (f'{answers["n"]} rendered windows of the split `{answers["split"]}`, answers end after '
+           'the facts; right risk level / right risk\nobject in percent, with the interval of the '
+           f'level. With all tokens {_two(answers["dense"])}. `vts` ships; the others\nkeep the '
+           'tokens with the highest score of the whole window, as `vts-share-none` does.\n')
+    yield f'| method | {" | ".join(f"{float(share):.0%}" for share in shares)} |'
+    yield '|---|' + '---|' * len(shares)
+    for name, found in answers['methods'].items():
+        yield f'| `{name}` | {" | ".join(_level(found[share]) for share in shares)} |'
+    yield '\nRight risk level by condition, in percent, at the smallest two budgets:\n'
+    last = shares[-2:]
+    columns = [(group, value, part) for group, values in answers.get('groups', {}).items()
+               for value, part in values.items()]
+    yield '| method | ' + ' | '.join(
+        f'{value} (n={part["n"]})' for _, value, part in columns) + ' |'
+    yield '|---|' + '---|' * len(columns)
+    for name in answers['methods']:
+        yield f'| `{name}` | ' + ' | '.join(' / '.join(
+            _percent(part['methods'][name][share], _METRIC) for share in last)
+            for _, _, part in columns) + ' |'
+    yield from _enough(answers, shares, columns)
+
+
+def _enough(answers: Mapping[str, Any], shares: Sequence[str],
+            columns: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Iterator[str]:
+    yield '\n## The smallest budget that is enough\n'
+    yield (f'B99: the smallest of the budgets above at which `vts` keeps {_ENOUGH:.0%} of the '
+           'accuracy of the risk level with all\ntokens, and so at all larger ones; *all* if none '
+           'does.\n')
+    yield '| windows | n | with all tokens | B99 |'
+    yield '|---|---|---|---|'
+    for name, part in (('all', answers), *((value, part) for _, value, part in columns)):
+        enough = 'all'
+        for share in shares:
+            if part['methods']['vts'][share][_METRIC] < _ENOUGH * part['dense'][_METRIC]:
+                break
+            enough = f'{float(share):.0%}'
+        yield f'| {name} | {part["n"]} | {_percent(part["dense"], _METRIC)} | {enough} |'
+
+
+def _two(found: Mapping[str, Any]) -> str:
+    return f'{_percent(found, "risk_accuracy")} / {_percent(found, "object_accuracy")}'
+
+
+def _level(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return '-'
+    level = between(found['risk_accuracy'], found['risk_accuracy_ci'], '.1f')
+    return f'{level} / {_percent(found, "object_accuracy")}'
+
+
+def _percent(found: Mapping[str, Any] | None, metric: str) -> str:
+    return '-' if found is None else f'{100.0 * found[metric]:.1f}'
+
+
