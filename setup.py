@@ -122,6 +122,7 @@ setup(
         ],
         # The commands of vts; the extra is what they need.
         'vts_ros.commands': [
+            'advise = vts_ros.lab.cli.advise_command:app [lab]',
             'annotate = vts_ros.tools.cli.annotate_command:app [tools]',
             'bench = vts_ros.lab.cli.bench_command:app [lab]',
             'compile = vts_ros.lab.cli.compile_command:app [lab]',

@@ -24,8 +24,8 @@ from vts_ros.errors import VtsError
 
 GROUP = 'vts_ros.commands'
 #: In the order in which help shows them; others follow.
-_ORDER = ('annotate', 'live', 'replay', 'fleet', 'render', 'compile', 'models', 'eval', 'bench',
-          'train')
+_ORDER = ('annotate', 'live', 'replay', 'fleet', 'advise', 'render', 'compile', 'models', 'eval',
+          'bench', 'train')
 
 app = typer.Typer(
     name='vts', no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
