@@ -135,7 +135,7 @@ def _lines(result: Mapping[str, Any], shown: Sequence[WorthWindow], run: Run) ->
         yield ('- On recordings there is no truth, and the roads are not those that the model was '
                'trained for:\n  importance there is for *its* answer, whatever that is worth.')
     yield '- Brackets are bootstrap intervals of 95 % over windows.'
-    yield f'- {day_and_machine(run, with_time=True)}\n'
+    yield f'- {day_and_machine(run)}\n'
     yield from _verdicts(result)
     yield (f'\n![Joint histogram of importance and redundancy, and the AUC of every score]({PLOT})'
            '\n')
