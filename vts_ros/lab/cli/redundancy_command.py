@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+#: Windows of which maps are drawn.
+_SHOWN = 3
+
 
 @app.command('redundancy', epilog='Example: [bold]vts eval redundancy --n 72 --bag drive1 --bag '
                                   'drive2 --report docs[/bold]. About 15 seconds a window on one '
@@ -71,10 +74,11 @@ def eval_redundancy(
             for window in itertools.chain(
                     rendered(pipeline, 'val', n, out), rendered(pipeline, 'test', n, out),
                     *(recorded(pipeline, recording, per_bag, out) for recording in bags)):
-                # The last rendered one, and the first of each recording.
+                # The last rendered one, and the first of some recordings.
                 if window.source == 'test':
                     shown[:] = [window]
-                elif window.source not in ('val', *(one.source for one in shown)):
+                elif window.source not in ('val', *(other.source for other in shown)) \
+                        and len(shown) < _SHOWN:
                     shown.append(window)
                 yield window
 
@@ -86,7 +90,7 @@ def eval_redundancy(
                 pipeline, ['random', 'vts', 'vts-share-none', 'vts-score-importance',
                            *TEMPORAL_NAMES, MEASURE], 'test', answered, shares, True, workers,
                 lambda share, what: progress(0.5 + 0.5 * share, what),
-                ('sight', 'turning', 'family'), analysis.measure)
+                ('sight', 'turning'), analysis.measure)
     console.print(_table(result))
     written = []
     if report is not None:

@@ -24,11 +24,12 @@ TOP = 0.1
 #: Bins of redundancy and of importance in the joint histogram.
 BINS = 10
 #: Groups of the windows whose splits are told apart in a table.
-GROUPS = ('risk', 'light', 'weather', 'turning', 'speed', 'family')
+GROUPS = ('risk', 'light', 'weather', 'turning', 'speed')
 
 #: What each score is, by its name; the last two are for comparison and cannot be used on a car.
 ABOUT = {
-    'measure': 'fitted to the worth of tokens of the split `val`, from all scores below the line',
+    'measure': 'a small network on the token itself and what the proposal network sees there, '
+               'fitted to the importance of tokens of the split `val`',
     'cosine': 'the score that ships: half saliency, half novelty against the key frame',
     'importance': 'saliency of the proposal network alone',
     'novelty': 'unlike the key frame, alone',

@@ -30,6 +30,8 @@ from vts_ros.lab.evaluation.worth_windows import WorthWindow
 PAGE, PLOT, MAPS, DATA = ('redundancy.md', 'redundancy.png', 'redundancy.jpg', 'redundancy.json')
 #: Scores that nothing on a car can compute.
 _ORACLES = ('gradient', 'loss')
+#: Scores that look at nothing but change.
+_TIMED = ('own motion', 'residual motion', 'volatility', 'uniqueness', 'attention', 'change')
 _PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
 #: Of the dense accuracy, what the smallest budget must keep, and the metric.
 _ENOUGH, _METRIC = 0.99, 'risk_accuracy'
@@ -156,13 +158,15 @@ def _verdicts(result: Mapping[str, Any]) -> Iterator[str]:
     yield (f'- A tenth of the tokens has {whole["top_share"]:.0%} of the importance of a window, '
            f'the newest frame {whole["newest_share"]:.0%}.')
     yield (f'- Redundancy says little about importance: rank correlation '
-           f'{correlation["redundancy"]:+.2f}, carried {correlation["carried"]:+.2f} '
-           f'(saliency {correlation["importance"]:+.2f}).')
+           f'{correlation["redundancy"]:+.2f}, carried by optical\n  flow '
+           f'{correlation["carried"]:+.2f}; saliency says more: {correlation["importance"]:+.2f}.')
     best = max((name for name in auc if name not in (*_ORACLES, 'measure')),
                key=lambda name: float(auc[name][0]))
-    yield (f'- The best score that is not fitted to importance is *{best}* (AUC '
-           f'{auc[best][0]:.2f}); the score that ships has {auc["cosine"][0]:.2f}, the fitted '
-           f'measure {auc["measure"][0]:.2f}.')
+    timed = max(_TIMED, key=lambda name: float(auc[name][0]))
+    yield (f'- The best score that is not fitted to it is *{best}* (AUC {auc[best][0]:.2f}); the '
+           f'score that ships has\n  {auc["cosine"][0]:.2f}, the fitted measure '
+           f'{auc["measure"][0]:.2f}. The best of those that look at time alone is\n  *{timed}* '
+           f'({auc[timed][0]:.2f}).')
     yield (f'- Hiding 2 x 2 tokens together costs {whole["patch_ratio"]:.1f} times what hiding '
            'them one by one does: above 1,\n  neighbours stand in for each other; below, they '
            'do not.')
@@ -172,7 +176,7 @@ def _auc_table(result: Mapping[str, Any]) -> Iterator[str]:
     parts = list(result['auc'])
     yield '## Which score finds what matters\n'
     yield ('AUC for the most important tenth of the tokens of a window; last, for the tenth that '
-           'the right answer misses\nmost. Below the line is what nothing can know before the '
+           'the right answer misses\nmost. An oracle knows what nothing can know before the '
            'answer.\n')
     yield f'| score | what it is | {" | ".join(_PARTS[part] for part in parts)} | right answer |'
     yield '|---|---|' + '---|' * (len(parts) + 1)
@@ -225,7 +229,7 @@ def _maps(shown: Sequence[WorthWindow]) -> Iterator[str]:
                       for window in shown)
     yield '\n## Where it lies\n'
     yield f'![Frames of windows with the worth of their tokens below]({MAPS})\n'
-    yield (f'From above: {names}; below each the importance of every token, by rank within the '
+    yield (f'From above: {names};\nbelow each the importance of every token, by rank within the '
            'window (bright: important).')
 
 
