@@ -23,7 +23,7 @@ LIVELY: dict[str, Any] = {'no_repeat_ngram_size': 1}
 LENGTH = 40
 
 
-@pytest.fixture(scope='module', params=names('qwen2_5_vl', 'qwen3_vl', 'internvl'))
+@pytest.fixture(scope='module', params=names('qwen2_5_vl', 'qwen3_vl', 'internvl', 'molmo2'))
 def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Vlm:
     return Vlm.load(make(request.param, tmp_path_factory.mktemp('models') / request.param),
                     device='cpu')

@@ -36,6 +36,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
+from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
 from vlm_maker import (
     ANSWER,
@@ -147,12 +148,22 @@ def stock_placeholders(vlm: Vlm, pixels: Any) -> list[str]:
     else:
         named.image_token, named.fake_image_token = '<image>', '<fake_token_around_image>'
         named.global_image_token = named.global_image_tag = '<global-img>'
+    named.__dict__.update(MARKS)
     processors: dict[str, Any] = {
-        'internvl': InternVLProcessor, 'llava_onevision': LlavaOnevisionProcessor,
+        'internvl': InternVLProcessor, 'molmo2': Molmo2Processor, 'llava_onevision': LlavaOnevisionProcessor,
         'smolvlm': SmolVLMProcessor, 'idefics3': Idefics3Processor}
     # Not made, as most cannot be without torchvision: only their text is asked for.
     write = processors[vlm.name].replace_image_token
     return [write(named, pixels, index) for index in range(FRAMES)]
+
+
+#: Of the published Molmo2, as its processor_config.json has them.
+MARKS = {'image_use_col_tokens': True, 'use_single_crop_col_tokens': False,
+         'use_single_crop_start_token': True}
+#: Its tokens of pictures, which see each other.
+OF_PICTURES = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<im_end>')
+#: What a chat template writes for a picture, where that is not a visual token.
+WRITTEN = {'gemma3': '<start_of_image>', 'molmo2': '<|image|>'}
 
 
 class StockTransformers:
@@ -170,8 +181,10 @@ class StockTransformers:
         text = str(vlm.tokenizer.apply_chat_template(
             [system, {'role': 'user', 'content': content}], tokenize=False,  # type: ignore
             add_generation_prompt=True))
-        first, *others = text.split(
-            '<start_of_image>' if vlm.name == 'gemma3' else KINDS[vlm.name].image)
+        if vlm.name == 'molmo2':
+            # Its processor begins a prompt with the end token if there is no other for that.
+            text = '<|im_end|>' + text
+        first, *others = text.split(WRITTEN.get(vlm.name, KINDS[vlm.name].image))
         for placeholder, other in zip(stock_placeholders(vlm, pixels), others, strict=True):
             first += placeholder + other
         encoded = vlm.tokenizer(first, add_special_tokens=False, return_tensors='pt')
@@ -184,6 +197,9 @@ class StockTransformers:
             self.inputs['mm_token_type_ids'] = (self.ids == vlm.model.config.image_token_id).int()
         if vlm.name == 'gemma3':
             self.inputs['token_type_ids'] = (self.ids == vlm.model.config.image_token_id).long()
+        if vlm.name == 'molmo2':
+            ids: Any = vlm.tokenizer.convert_tokens_to_ids(list(OF_PICTURES))
+            self.inputs['mm_token_type_ids'] = torch.isin(self.ids, torch.tensor(ids)).long()
 
     @torch.inference_mode()
     def generate(self, tokens: int) -> tuple[list[int], Tensor]:
@@ -208,6 +224,9 @@ class StockTransformers:
         inputs = dict(self.inputs)
         inputs['position_ids'] = self.positions()
         seen = torch.ones(length, length).tril().bool()
+        if self._vlm.name == 'molmo2':
+            pictures = self.inputs['mm_token_type_ids'][0].bool()
+            seen |= pictures[:, None] & pictures
         seen[:, dropped] = False
         mask = torch.zeros(length, length).masked_fill(~seen, torch.finfo(torch.float32).min)
         inputs['attention_mask'] = mask[None, None]
@@ -407,6 +426,9 @@ def test_marks_of_the_model_are_never_dropped(vlm: Vlm, prepared: Prepared) -> N
         'internvl': ['<img>', '</img>'], 'llava_onevision': ['<image>'],
         'smolvlm': ['<fake_token_around_image>', '<global-img>', '<fake_token_around_image>'],
         'idefics3': ['<fake_token_around_image>'] * 2,
+        # Of the picture as a whole all tokens; of it in detail the end of each row, too.
+        'molmo2': ['<low_res_im_start>', *['<im_patch>'] * SIDE ** 2, '<im_end>', '<im_start>',
+                   *['<im_col>'] * vlm.token_grid(90, 150)[0], '<im_end>'],
         'qwen2_vl': ['<|vision_start|>', '<|vision_end|>'],
         'qwen2_5_vl': ['<|vision_start|>', '<|vision_end|>'],
         'qwen3_vl': ['<|vision_start|>', '<|vision_end|>']}[vlm.name]
@@ -483,6 +505,7 @@ def test_two_questions_on_one_prefix_are_two_fresh_runs(
             assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
 
 
+@pytest.mark.parametrize('vlm', names(*sorted({*FAMILIES} - {'molmo2'})), indirect=True)
 def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
         vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]]) -> None:
     features = [vlm.encode(picture) for picture in pictures]
@@ -514,6 +537,30 @@ def test_pictures_that_are_laid_out_one_by_one_are_those_of_the_whole_prompt(
     for kept in (keep[1:], None):
         with pytest.raises(VlmError, match='does not begin with what was read before'):
             vlm.generate(question, kept, 2, prefix=prefix)
+
+
+@pytest.mark.parametrize('vlm', ['molmo2'], indirect=True)
+def test_pictures_that_see_later_ones_are_read_again_when_another_follows(
+        vlm: Vlm, pictures: list[NDArray[np.uint8]]) -> None:
+    """What was read of two pictures is where the prompt of four begins, and still of no use."""
+    features = [vlm.encode(picture) for picture in pictures]
+    begun = vlm.prefix(vlm.prepare(features[:2], CAPTIONS[:2], PROMPT))
+    prepared = vlm.prepare(features, CAPTIONS, PROMPT)
+    assert begun.begins(prepared.prune(None))
+    prefix = vlm.prefix(prepared, None, begun)
+    assert begun.cache is not prefix.cache
+    assert vlm.prefix(prepared, None, prefix) is prefix
+    fresh, after = Notes(), Notes()
+    vlm.generate(prepared, None, 4, logits_processor=LogitsProcessorList([fresh]))
+    vlm.generate(prepared, None, 4, prefix=prefix, drafts=Drafts(),
+                 logits_processor=LogitsProcessorList([after]))
+    assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+    # The proof notices pictures that see earlier ones only.
+    inputs = vlm.batch([prepared], [None])
+    del inputs['mm_token_type_ids']
+    with torch.inference_mode():
+        causal = vlm.model(**inputs, use_cache=False).logits[0]
+    assert difference(causal, vlm.logits(prepared)) > 100 * EXACT
 
 
 @pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)

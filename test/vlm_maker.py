@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionImageProcessorPil,
+    Molmo2Config,
+    Molmo2ForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -53,6 +56,7 @@ from transformers.models.cosmos3_edge.image_processing_pil_cosmos3_edge import (
     Cosmos3EdgeImageProcessorPil,
 )
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
 
 from vts_ros.vlm.compatibility import LATER
 from vts_ros.vlm.prompts import Prompt
@@ -94,6 +98,18 @@ GEMMA = (
     "{%- endif -%}{%- endfor -%}{{ '<end_of_turn>\n' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}")
 
+#: Pictures before all texts, numbered if there are several; texts with a space between them.
+MOLMO = (
+    "{%- set count = namespace(value=0) -%}{%- for message in messages -%}"
+    "{%- for part in message['content'] -%}{%- if part['type'] == 'image' -%}"
+    "{%- set count.value = count.value + 1 -%}{%- endif -%}{%- endfor -%}{%- endfor -%}"
+    "{%- for number in range(count.value) -%}"
+    "{{ ('Image ' ~ (number + 1) if count.value > 1 else '') + '<|image|>' }}{%- endfor -%}"
+    "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{{ message['content'] | selectattr('type', 'equalto', 'text') | map(attribute='text')"
+    " | join(' ') }}{{ '<|im_end|>\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -112,6 +128,10 @@ class Kind:
         The configuration.
     named
         What the tokenizer calls its special tokens.
+    added
+        Tokens beyond the vocabulary, which no answer has.
+    processor
+        What its processor_config.json says.
 
     """
 
@@ -126,6 +146,8 @@ class Kind:
     text: dict[str, Any]
     named: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    added: list[str] = field(default_factory=list)
+    processor: dict[str, Any] = field(default_factory=dict)
 
 
 TEXT: dict[str, Any] = {
@@ -208,6 +230,22 @@ KINDS = {
          'vision_use_head': False},
         {**TEXT, 'model_type': 'qwen2'},
         options={'image_grid_pinpoints': [[60, 60], [60, 120], [120, 60], [120, 120]]}),
+    # As in the published ones, the patches of a crop cannot all be paired.
+    'molmo2': Kind(
+        Molmo2ForConditionalGeneration, Molmo2Config,
+        Molmo2ImageProcessor(size={'height': 56, 'width': 56}, patch_size=8, max_crops=6,
+                             overlap_margins=[1, 1]),
+        ['<|im_end|>', '<|im_start|>'], '<|im_end|>', '<im_patch>', MOLMO,
+        {**VISION, 'num_key_value_heads': 2, 'head_dim': 16, 'image_size': [56, 56],
+         'patch_size': 8}, TEXT,
+        options={'adapter_config': {
+            'vision_feature_layer': [1, 0], 'hidden_size': 32, 'num_attention_heads': 2,
+            'num_key_value_heads': 2, 'head_dim': 16, 'intermediate_size': 64,
+            'text_hidden_size': 48}},
+        added=['<im_start>', '<im_end>', '<im_patch>', '<im_col>', '<low_res_im_start>',
+               '<|image|>', '<im_low>', '<frame_start>', '<frame_end>', '<|video|>'],
+        processor={'processor_class': 'Molmo2Processor', 'image_use_col_tokens': True,
+                   'use_single_crop_col_tokens': False, 'use_single_crop_start_token': True}),
     'smolvlm': Kind(
         SmolVLMForConditionalGeneration, SmolVLMConfig, SmolVLMImageProcessorPil(**TILES),
         **{**IDEFICS, 'tokens': [*IDEFICS['tokens'], '<global-img>', '<row_1_col_1>']},
@@ -281,6 +319,8 @@ def make(name: str, directory: Path, **text: Any) -> Path:
         tokenizer_object=Tokenizer.from_str(bpe(tuple(kind.tokens))), eos_token=kind.end,
         pad_token=kind.tokens[0], chat_template=kind.template, padding_side='left',
         extra_special_tokens=kind.named or kind.tokens, clean_up_tokenization_spaces=False)
+    vocab_size = len(tokenizer)
+    tokenizer.add_tokens(kind.added, special_tokens=True)
     vocab = tokenizer.get_vocab()
     options = {**kind.options, 'image_token_id': vocab[kind.image]}
     if name == 'fast_vlm':
@@ -295,8 +335,15 @@ def make(name: str, directory: Path, **text: Any) -> Path:
         options.update({f'{part}_token_id': vocab[f'<|{part}|>']
                         for part in ('vision_start', 'vision_end')},
                        video_token_id=vocab['<|video_pad|>'])
+    if name == 'molmo2':
+        options = {**kind.options, 'image_patch_id': vocab['<im_patch>'], **{
+            f'{part}_token_id': vocab[token] for part, token in (
+                ('image_start', '<im_start>'), ('low_res_image_start', '<low_res_im_start>'),
+                ('image_end', '<im_end>'), ('frame_start', '<frame_start>'),
+                ('frame_end', '<frame_end>'))}}
+        text['additional_vocab_size'] = len(kind.added)
     config = kind.config(
-        text_config={**kind.text, 'vocab_size': len(tokenizer), 'pad_token_id': 0, **text},
+        text_config={**kind.text, 'vocab_size': vocab_size, 'pad_token_id': 0, **text},
         vision_config=kind.vision, tie_word_embeddings=False, **options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -305,6 +352,9 @@ def make(name: str, directory: Path, **text: Any) -> Path:
     model.generation_config.pad_token_id = 0
     for part in (model, tokenizer, kind.images):
         part.save_pretrained(directory)
+    if kind.processor:
+        (directory / 'processor_config.json').write_text(
+            json.dumps(kind.processor), encoding='utf-8')
     return directory
 
 

@@ -12,8 +12,8 @@ from vts_ros.errors import VlmError
 #: setup.py asks for the same.
 MINIMUM_TRANSFORMERS = '5.18.0'
 #: Families that came later to it, by ``model_type``. Before that, Idefics3 took another form, and
-#: SmolVLM counted image tokens in whole pictures only.
-LATER = {'idefics3': '5.20.1', 'smolvlm': '5.21.0'}
+#: SmolVLM counted image tokens in whole pictures only; Molmo2 was not there.
+LATER = {'idefics3': '5.20.1', 'molmo2': '5.20.1', 'smolvlm': '5.21.0'}
 
 
 def check_transformers(minimum: str = MINIMUM_TRANSFORMERS, what: str = 'vts_ros') -> None:

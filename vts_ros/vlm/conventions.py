@@ -67,6 +67,10 @@ CONVENTIONS: dict[str, Convention] = {
     # Frames of a video have no text. Boxes from 0 to 1 since LLaVA 1.5:
     # https://github.com/haotian-liu/LLaVA/issues/606
     'llava_onevision': PLAIN,
+    # Its chat template numbers the pictures and takes no system message. Points from 0 to 1000
+    # (olmo/preprocessing/point_formatter.py of https://github.com/allenai/molmo2); nothing is
+    # published of boxes.
+    'molmo2': Convention(box=BoxForm(scale=1000.0), has_system=False),
     # Tells frames in whole seconds (processing_smolvlm.py of transformers), which those of a
     # window share, so that they are told by age. Boxes: nothing is published.
     'smolvlm': PLAIN,

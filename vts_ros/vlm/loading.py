@@ -90,7 +90,7 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
     directory, adapter_at = find_folders(str(model), str(adapter), local_files_only)
     with in_one_line(f'{model} cannot be loaded'), _quiet():
         config, parsed = _read_config(str(model), directory)
-        tokenizer, images = _read_processors(str(model), directory)
+        tokenizer, images = _read_processors(str(model), directory, parsed.model_type)
         quantized_by = (quantization or config.get('quantization_config') or {}).get(
             'quant_method')
         is_int8 = quantized_by == INT8
@@ -158,7 +158,7 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
     directory, _ = find_folders(str(model), '', local_files_only, with_weights=False)
     with in_one_line(f'{model} cannot be explained'), _quiet():
         _, config = _read_config(str(model), directory)
-        tokenizer, images = _read_processors(str(model), directory)
+        tokenizer, images = _read_processors(str(model), directory, config.model_type)
         floats = _floats(dtype, device, config)
         if floats == 'auto':
             floats = config.dtype or torch.float32
@@ -201,10 +201,18 @@ def _read_config(model: str, directory: Path) -> tuple[dict[str, Any], PreTraine
     return written, config
 
 
-def _read_processors(model: str, directory: Path) -> tuple[PreTrainedTokenizerBase, Any]:
+def _read_processors(model: str, directory: Path, model_type: str
+                     ) -> tuple[PreTrainedTokenizerBase, Any]:
     """Return tokenizer, with its chat template, and image processor."""
     tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFE)
-    images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
+    images: Any
+    if model_type == 'molmo2':
+        # Here, as older transformers have none.
+        from vts_ros.vlm.families.molmo_pictures import MolmoPictures
+
+        images = MolmoPictures.load(directory, **_SAFE)
+    else:
+        images = AutoImageProcessor.from_pretrained(directory, backend='pil', **_SAFE)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = _processor_template(directory)
     if tokenizer.chat_template is None:

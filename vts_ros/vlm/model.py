@@ -84,7 +84,7 @@ class Vlm:
         self.tokens_per_frame = tokens_per_frame
         self.convention = convention or CONVENTIONS[model.config.model_type]
         self.frames_as = frames_as
-        self._family = _family(name, model, tokenizer, frames_as, interval_sec)
+        self._family = _family(name, model, tokenizer, images, frames_as, interval_sec)
         self._picture_options = {
             **self._family.picture_options,
             **(self._family.limited(images, tokens_per_frame) if tokens_per_frame else {})}
@@ -158,7 +158,7 @@ class Vlm:
     @property
     def pinned(self) -> int:
         """Return how many tokens of a picture stand beside its grid and are never dropped."""
-        return self._family.pinned
+        return self._family.pinned + self._family.whole
 
     @property
     def step_frames(self) -> int:
@@ -378,14 +378,14 @@ class Vlm:
             prefix=prefix, drafts=drafts, **options)
 
 
-def _family(name: str, model: Any, tokenizer: PreTrainedTokenizerBase, frames_as: str,
-            interval_sec: float) -> Family:
+def _family(name: str, model: Any, tokenizer: PreTrainedTokenizerBase, images: Any,
+            frames_as: str, interval_sec: float) -> Family:
     """Return how a model reads frames; raise VlmError if it cannot so."""
     model_type = model.config.model_type
     if frames_as == 'images':
-        return FAMILIES[model_type](model, tokenizer)
+        return FAMILIES[model_type](model, tokenizer, images)
     if model_type not in VIDEO_FAMILIES:
         raise VlmError(
             f'{name} is a {model_type} model, which does not make one step of two frames of a '
             f'video; {", ".join(VIDEO_FAMILIES)} do: set vlm.frames_as to images')
-    return VIDEO_FAMILIES[model_type](model, tokenizer, interval_sec)
+    return VIDEO_FAMILIES[model_type](model, tokenizer, images, interval_sec)

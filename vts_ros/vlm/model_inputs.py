@@ -41,6 +41,11 @@ class ModelInputs:
         pad = tokenizer.pad_token_id
         self.pad_id = end_id if pad is None else int(pad)
 
+    @property
+    def is_read_on(self) -> bool:
+        """Return whether pictures that were read stay as they are when others follow."""
+        return not self._family.reads_together
+
     def batch(self, prompts: Sequence[Pruned], answers: Sequence[str] | None = None
               ) -> dict[str, Any]:
         """Return the arguments for several pruned prompts with their pictures, see ``Vlm``."""
@@ -79,7 +84,7 @@ class ModelInputs:
 
     def told(self, input_ids: Tensor) -> Mapping[str, Tensor]:
         """Return what else the model is told of prompts [B, S], from their beginning on."""
-        return self._family.told(input_ids == self._model.config.image_token_id)
+        return self._family.told(input_ids)
 
     def visual(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> dict[str, Any]:
         """Return the argument of the model for features [I, D] of pictures."""

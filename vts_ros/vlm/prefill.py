@@ -66,7 +66,8 @@ class Prefill:
         length = prepared.layout.length_to_last_picture(kept)
         to_read = prompt._replace(input_ids=prompt.input_ids[:length],
                                   position_ids=prompt.position_ids[:, :length])
-        if begun is not None and not begun.begins(to_read):
+        if begun is not None and not (begun.begins(to_read) and (
+                begun.length == length or self._inputs.is_read_on)):
             begun.cache.reset()
             begun = None
         start, seen = (begun.length, begun.features) if begun is not None else (0, 0)

@@ -66,6 +66,8 @@ class Layout:
         alone (such as an image newline), which are never dropped.
     after
         Where what comes next goes on.
+    tail
+        How many tokens after its last slot belong to a picture.
 
     """
 
@@ -74,6 +76,7 @@ class Layout:
     visual_slots: Tensor
     image_slots: Tensor
     after: Place
+    tail: int = 0
 
     def survivors(self, keep: Tensor) -> Tensor:
         """Return which prompt tokens stay [S'] when these visual tokens [B] are kept."""
@@ -84,7 +87,7 @@ class Layout:
 
     def length_to_last_picture(self, kept: int) -> int:
         """Return the length of the prompt up to its last picture with so many visual tokens."""
-        return int(self.image_slots[-1]) + 1 - len(self.visual_slots) + kept
+        return int(self.image_slots[-1]) + 1 + self.tail - len(self.visual_slots) + kept
 
 
 class Pruned(NamedTuple):

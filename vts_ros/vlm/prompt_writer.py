@@ -9,6 +9,7 @@ Every visual token gets its place here, whether it is kept later or not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import itertools
 from typing import Any
 
 import torch
@@ -136,20 +137,22 @@ class PromptWriter:
             Where it goes on; the default is the beginning.
 
         """
-        cells = [rows * columns for rows, columns in grids]
-        pinned = self._family.pinned
-        text = ''.join(text + self._visual_token * count for text, count in zip(
-            texts, [*(count + pinned for count in cells), 0]))
+        family = self._family
+        pictures = [family.image_tokens(self._visual_token, grid) for grid in grids]
+        text = ''.join(itertools.chain.from_iterable(
+            itertools.zip_longest(texts, pictures, fillvalue='')))
         # A picture ends what the tokenizer takes together; of the one before only that is said.
         before = [self._visual_token] if place.position else []
         ids = torch.tensor(self._tokenizer(''.join([*before, text]), add_special_tokens=False)[
             'input_ids'], dtype=torch.int64)[len(before):]
         is_visual = ids == self._visual_id
         slots = is_visual.nonzero()[:, 0]
-        in_grid = torch.tensor([cell < count for count in cells for cell in range(count + pinned)],
-                               dtype=torch.bool)
+        in_grid = torch.tensor(
+            [is_cell for rows, columns in grids for is_cell in (
+                *[False] * family.whole, *[True] * (rows * columns), *[False] * family.pinned)],
+            dtype=torch.bool)
         positions, after = self._positions(ids, is_visual, texts, grids, place)
-        return Layout(ids, positions, slots[in_grid], slots, after)
+        return Layout(ids, positions, slots[in_grid], slots, after, family.tail)
 
     def _positions(self, ids: Tensor, is_visual: Tensor, texts: Sequence[str],
                    grids: Sequence[Grid], place: Place) -> tuple[Tensor, Place]:
@@ -197,6 +200,8 @@ class PromptWriter:
         with in_one_line(f'the chat template of {self._name} fails'):
             written = str(self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True))
+        if not written.startswith(self._family.opening):
+            written = self._family.opening + written
         for text in texts:
             if text.strip() not in written:
                 raise VlmError(f'the chat template of {self._name} leaves out {text[:40]!r}')

@@ -62,7 +62,7 @@ class Grammar:
     end_ids
         Tokens that end an answer.
     vocab_size
-        Logits per token; may be more than the tokenizer has tokens.
+        Logits per token; may be more or fewer than the tokenizer has tokens.
 
     Raises
     ------
@@ -80,7 +80,8 @@ class Grammar:
 
         try:
             fast: Any = tokenizer
-            self._tokenizer = from_tokenizer(fast, vocab_size, end_ids)
+            # Tokens of pictures may be beyond those that have logits.
+            self._tokenizer = from_tokenizer(fast, max(vocab_size, len(fast)), end_ids)
             self._grammar = _LARK.format(
                 schema=json.dumps({**schema, 'x-guidance': _ONE_LINE}))
             problem = LLMatcher.validate_grammar(self._grammar, self._tokenizer)

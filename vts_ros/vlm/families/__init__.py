@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,6 +15,7 @@ from vts_ros.vlm.families.gemma import Gemma3
 from vts_ros.vlm.families.idefics import Idefics
 from vts_ros.vlm.families.internvl import InternVl
 from vts_ros.vlm.families.llava import LlavaOnevision
+from vts_ros.vlm.families.molmo import Molmo
 from vts_ros.vlm.families.qwen import QwenTimedVideo, QwenVideo, QwenVl
 
 __all__ = [
@@ -28,13 +30,14 @@ __all__ = [
 ]
 
 #: Family of each ``model_type`` of a checkpoint's config.json.
-FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase], Family]] = {
+FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any], Family]] = {
     'cosmos3_edge': QwenVl,
     'fast_vlm': FastVlm,
     'gemma3': Gemma3,
     'idefics3': Idefics,
     'internvl': InternVl,
     'llava_onevision': LlavaOnevision,
+    'molmo2': Molmo,
     'smolvlm': Idefics,
     'qwen2_vl': QwenVl,
     'qwen2_5_vl': QwenVl,
@@ -44,8 +47,6 @@ FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase], Family]
 
 #: Families that transformers have and that are not supported, by ``model_type``, and why.
 REFUSED: dict[str, str] = {
-    'molmo2': 'its image processor needs torchvision, and all pictures of a prompt attend to each '
-              'other, so that none can be read before the next has come',
     'lfm2_vl': 'its image processor needs torchvision',
 }
 
@@ -53,7 +54,7 @@ REFUSED: dict[str, str] = {
 #: video one by one: it would cost them what pictures cost (LLaVA-OneVision less, which shrinks
 #: their grids).
 VIDEO_FAMILIES: dict[str, Callable[
-    [PreTrainedModel, PreTrainedTokenizerBase, float], VideoFamily]] = {
+    [PreTrainedModel, PreTrainedTokenizerBase, Any, float], VideoFamily]] = {
     'qwen2_vl': QwenVideo,
     'qwen2_5_vl': QwenVideo,
     'qwen3_vl': QwenTimedVideo,

@@ -39,6 +39,8 @@ class FrameFeatures(NamedTuple):
     pinned
         Rows [P, D] that stand after the tokens in the prompt and belong to no cell of the grid,
         such as an image newline: never dropped.
+    whole
+        The same before the tokens, such as a view of the whole picture beside one in detail.
 
     """
 
@@ -46,11 +48,13 @@ class FrameFeatures(NamedTuple):
     deepstack: tuple[Tensor, ...]
     grid: Grid
     pinned: Tensor | None = None
+    whole: Tensor | None = None
 
     @property
     def rows(self) -> Tensor:
-        """Return all that goes in the prompt [N + P, D]."""
-        return self.tokens if self.pinned is None else torch.cat([self.tokens, self.pinned])
+        """Return all that goes in the prompt [W + N + P, D]."""
+        parts = [rows for rows in (self.whole, self.tokens, self.pinned) if rows is not None]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class Family(Protocol):
@@ -61,22 +65,32 @@ class Family(Protocol):
     ----------
     picture_options
         Options of the image processor with which every picture becomes one grid.
-    pinned
-        How many image tokens stand after those of the grid, see FrameFeatures.
+    pinned, whole
+        How many image tokens stand after and before those of the grid, see FrameFeatures.
+    tail
+        How many tokens end a picture after its last image token, and are seen by the others.
+    opening
+        What a prompt begins with, where the chat template leaves it to the processor; else empty.
     placeholder
         What the chat template writes for a picture, where that is not an image token; else empty.
     modality
         How frames are handed over: each as an ``image``, or as steps of a ``video``.
     step_frames
         How many frames become one grid of visual tokens.
+    reads_together
+        Why pictures cannot be read before the last one is there; empty where they can.
 
     """
 
     picture_options: Mapping[str, Any]
     pinned: int
+    whole: int
+    tail: int
+    opening: str
     placeholder: str
     modality: Modality
     step_frames: int
+    reads_together: str
 
     def limited(self, images: Any, tokens: int) -> Mapping[str, Any]:
         """Return options of the image processor with which no picture has more tokens."""
@@ -93,14 +107,17 @@ class Family(Protocol):
     def frame(self, image_tokens: str) -> str:
         """Return what stands in the prompt for a picture, around its image tokens."""
 
+    def image_tokens(self, token: str, grid: Grid) -> str:
+        """Return the image tokens of a picture, and what stands between them."""
+
     def positions(self, input_ids: Tensor, visual: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return the positions [..., S] of a prompt [S]; ``visual`` marks its visual tokens."""
 
     def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
         """Return visual tokens in the form in which the model takes them over."""
 
-    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
-        """Return what else the model is told of prompts whose image tokens [B, S] these are."""
+    def told(self, input_ids: Tensor) -> Mapping[str, Tensor]:
+        """Return what else the model is told of prompts [B, S]."""
 
 
 class VideoFamily(Family, Protocol):
@@ -120,7 +137,30 @@ class VideoFamily(Family, Protocol):
         """Return what stands before and after the visual tokens of a step of a video."""
 
 
-class Flat:
+class Plain:
+    """What most families have in common: image tokens alone, each picture read as it comes."""
+
+    picture_options: Mapping[str, Any] = {}
+    pinned = whole = tail = 0
+    opening = placeholder = ''
+    modality: Modality = 'image'
+    step_frames = 1
+    reads_together = ''
+
+    def frame(self, image_tokens: str) -> str:
+        """Return the image tokens alone."""
+        return image_tokens
+
+    def image_tokens(self, token: str, grid: Grid) -> str:
+        """Return a token for each cell, and for what stands beside the grid."""
+        return token * (self.whole + grid[0] * grid[1] + self.pinned)
+
+    def told(self, input_ids: Tensor) -> Mapping[str, Tensor]:
+        """Return nothing: image tokens are found by their id."""
+        return {}
+
+
+class Flat(Plain):
     """
     Families whose tokens are numbered 0, 1, 2 and whose pictures all have the same square grid.
 
@@ -128,13 +168,8 @@ class Flat:
     ratio; so cell (row, column) of the grid is that part of the picture.
     """
 
-    picture_options: Mapping[str, Any] = {}
-    pinned = 0
-    placeholder = ''
-    modality: Modality = 'image'
-    step_frames = 1
-
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any) -> None:
         self._model: Any = model.model
         self._config = model.config
         self._tokenizer = tokenizer
@@ -149,10 +184,6 @@ class Flat:
         side_px = float(side_px if isinstance(side_px, int) else side_px[0])
         return side_px, side_px
 
-    def frame(self, image_tokens: str) -> str:
-        """Return the image tokens alone."""
-        return image_tokens
-
     def positions(self, input_ids: Tensor, visual: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return 0, 1, 2 as [1, S]."""
         return torch.arange(len(input_ids))[None]
@@ -162,10 +193,6 @@ class Flat:
         # Lists of pictures, as the models' own encoders return them whatever the annotations say.
         outputs: dict[str, Any] = {'pooler_output': [tokens]}
         return BaseModelOutputWithPooling(**outputs)
-
-    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
-        """Return nothing: image tokens are found by their id."""
-        return {}
 
     def _marker(self, name: str, default: str) -> str:
         """Return a special token by the name that the tokenizer of the checkpoint gives it."""

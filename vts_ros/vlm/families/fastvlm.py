@@ -28,8 +28,9 @@ class FastVlm(Flat):
     the sides of the road would be lost.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any) -> None:
+        super().__init__(model, tokenizer, images)
         self._side = math.isqrt(int(self._config.image_seq_length))
         side_px = self._side * _CELL_PX
         self.picture_options = {'size': {'height': side_px, 'width': side_px},

@@ -27,8 +27,9 @@ class Gemma3(Flat):
 
     picture_options: Mapping[str, Any] = {'do_pan_and_scan': False}
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any) -> None:
+        super().__init__(model, tokenizer, images)
         self.placeholder = self._marker('boi_token', '<start_of_image>')
 
     def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
@@ -52,6 +53,6 @@ class Gemma3(Flat):
         outputs: dict[str, Any] = {'pooler_output': tokens[None]}
         return BaseModelOutputWithPooling(**outputs)
 
-    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
+    def told(self, input_ids: Tensor) -> Mapping[str, Tensor]:
         """Return which tokens [B, S] attend to each other in both directions, by runs of 1."""
-        return {'token_type_ids': visual.long()}
+        return {'token_type_ids': (input_ids == self._config.image_token_id).long()}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,8 +27,9 @@ class LlavaOnevision(Flat):
 
     pinned = 1
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any) -> None:
+        super().__init__(model, tokenizer, images)
         self._side_px = int(self._config.vision_config.image_size)
         # One tile beside the base view, the least that the image processor makes; it is not used.
         self.picture_options = {

@@ -15,25 +15,21 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.boxes import Size
-from vts_ros.vlm.families.family import FrameFeatures, Grid, Modality, Span
+from vts_ros.vlm.families.family import FrameFeatures, Grid, Modality, Plain, Span
 
 _CHANNELS = 3
 
 
-class QwenVl:
+class QwenVl(Plain):
     """
     Frames as pictures: 3D positions; Qwen3-VL has deepstack features.
 
-    A frame is a picture of its own, one moment long, at its own aspect ratio: no tubelets.
+    A frame is a picture of its own, one moment long, at its own aspect ratio: no tubelets. The
+    chat template itself writes the marks around the image tokens.
     """
 
-    picture_options: Mapping[str, Any] = {}
-    pinned = 0
-    placeholder = ''
-    modality: Modality = 'image'
-    step_frames = 1
-
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any) -> None:
         self._model: Any = model.model
         vision = model.config.vision_config
         self._merge = int(vision.spatial_merge_size)
@@ -61,10 +57,6 @@ class QwenVl:
             pixels['pixel_values'], pixels['image_grid_thw'], return_dict=True),
             self.grids(pixels))
 
-    def frame(self, image_tokens: str) -> str:
-        """Return the image tokens alone: the chat template itself writes the marks around them."""
-        return image_tokens
-
     def positions(self, input_ids: Tensor, visual: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return time, height and width positions [3, S], as the installed transformers do."""
         return self._positions(input_ids, visual.int(), image_grid_thw=self._patches(spans))
@@ -88,10 +80,6 @@ class QwenVl:
         outputs['deepstack_features'] = [[level] for level in deepstack]
         return BaseModelOutputWithDeepstackFeatures(**outputs)
 
-    def told(self, visual: Tensor) -> Mapping[str, Tensor]:
-        """Return nothing: positions are given."""
-        return {}
-
 class QwenVideo(QwenVl):
     """
     Frames as a video: two frames that follow each other become one grid of visual tokens.
@@ -112,8 +100,8 @@ class QwenVideo(QwenVl):
     tells_time = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-                 interval_sec: float = 0.0) -> None:
-        super().__init__(model, tokenizer)
+                 images: Any, interval_sec: float = 0.0) -> None:
+        super().__init__(model, tokenizer, images)
         vision = model.config.vision_config
         if vision.temporal_patch_size != self.step_frames:
             raise VlmError('the model does not make one step of two frames of a video: set '
@@ -159,8 +147,8 @@ class QwenTimedVideo(QwenVideo):
     tells_time = True
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-                 interval_sec: float = 0.0) -> None:
-        super().__init__(model, tokenizer, interval_sec)
+                 images: Any, interval_sec: float = 0.0) -> None:
+        super().__init__(model, tokenizer, images, interval_sec)
         self._begin, self._end = (str(tokenizer.convert_ids_to_tokens(token)) for token in (
             model.config.vision_start_token_id, model.config.vision_end_token_id))
 
