@@ -139,6 +139,7 @@ class SlowModel:
     name, convention = 'slow', PLAIN
     pruning: Pruning = 'exact'
     token_ms, step_ms, encode_ms = 1.0, 10.0, 20.0
+    frames_as = 'images'
     step_frames = 1
 
     def __init__(self, clock: Clock, slowness: Callable[[], float]) -> None:

@@ -76,6 +76,8 @@ PICTURES_FIRST = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
     "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}"
     "{{ '<image>' }}{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'video') %}"
+    "{{ '<video>' }}{% endfor %}"
     "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}"
     "{{ '\n' + part['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
@@ -105,6 +107,9 @@ MOLMO = (
     "{%- set count.value = count.value + 1 -%}{%- endif -%}{%- endfor -%}{%- endfor -%}"
     "{%- for number in range(count.value) -%}"
     "{{ ('Image ' ~ (number + 1) if count.value > 1 else '') + '<|image|>' }}{%- endfor -%}"
+    "{%- for message in messages -%}"
+    "{%- for part in message['content'] | selectattr('type', 'equalto', 'video') -%}"
+    "{{ '<|video|>' }}{%- endfor -%}{%- endfor -%}"
     "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{{ message['content'] | selectattr('type', 'equalto', 'text') | map(attribute='text')"
     " | join(' ') }}{{ '<|im_end|>\n' }}{%- endfor -%}"
@@ -247,7 +252,9 @@ KINDS = {
         processor={'processor_class': 'Molmo2Processor', 'image_use_col_tokens': True,
                    'use_single_crop_col_tokens': False, 'use_single_crop_start_token': True}),
     'smolvlm': Kind(
-        SmolVLMForConditionalGeneration, SmolVLMConfig, SmolVLMImageProcessorPil(**TILES),
+        SmolVLMForConditionalGeneration, SmolVLMConfig,
+        SmolVLMImageProcessorPil(**TILES, video_sampling={
+            'fps': 1, 'max_frames': 64, 'video_size': {'longest_edge': 96}}),
         **{**IDEFICS, 'tokens': [*IDEFICS['tokens'], '<global-img>', '<row_1_col_1>']},
         named={'fake_image_token': '<fake_token_around_image>', 'image_token': '<image>',
                'global_image_token': '<global-img>'}),

@@ -1,23 +1,30 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Causal mode with a model behind a server: pictures are only added to the end of the prompt."""
+"""
+Causal mode where frames are pruned when they come, and read with every question.
+
+So with a model behind a server, which reads whole prompts; and with one in this process that
+cannot read a picture before the last one is there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vts_ros.pipeline.arrivals import Arrivals
 from vts_ros.pipeline.context import Planner, PreparedWindow
 from vts_ros.pipeline.features import FrameCache, moments, StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.sparsify.frame_groups import FrameGroups, joined, TokenChoice
-from vts_ros.vlm import LanguageModel
+from vts_ros.vlm import LanguageModel, Vlm, VlmError
+from vts_ros.vlm.prefix_reader import PrefixReader
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.video_steps import video_steps
 
 
 class _Taken(NamedTuple):
-    """A frame, and what the server is shown of it."""
+    """A frame, and what the language model is shown of it."""
 
     entry: StepEntry
     choice: TokenChoice
@@ -25,11 +32,12 @@ class _Taken(NamedTuple):
 
 class AppendedReader:
     """
-    Prunes a frame once, when it comes, and sends it the same way with every prompt that holds it.
+    Prunes a frame once, when it comes, and shows it the same way in every prompt that holds it.
 
     So each prompt begins as the one before did, up to its last picture, and a server that caches
     prefixes reads nothing but the new pictures and the question. When the oldest groups go, it
-    reads the others once more.
+    reads the others once more. A model in this process reads whole prompts; if several questions
+    are about the same frames, their pictures once.
 
     Parameters
     ----------
@@ -39,14 +47,19 @@ class AppendedReader:
         Chooses what is kept of a frame, and which frames are held.
     language_model
         Lays the prompt out.
+    max_tokens
+        Of the pictures and the text between them, with a model in this process.
 
     """
 
     reads_on_arrival = True
 
     def __init__(self, cache: FrameCache, groups: FrameGroups,
-                 language_model: LanguageModel) -> None:
+                 language_model: LanguageModel, max_tokens: int) -> None:
         self._cache, self._groups, self._language_model = cache, groups, language_model
+        self._max_tokens = max_tokens
+        self._prefix_reader = PrefixReader(language_model) \
+            if isinstance(language_model, Vlm) else None
         self._arrivals = Arrivals()
         self._taken: list[_Taken] = []
 
@@ -72,13 +85,50 @@ class AppendedReader:
             unseen = list(window)
         self._take(unseen, planner.most.keep_ratio, watch)
         self._cache.shrink(len(window))
-        entries = [taken.entry for taken in self._taken]
         with watch.stage('prepare'):
-            inputs = self._language_model.prepare(
-                [entry.features for entry in entries], prompt.captions_on_arrival(self._frames),
-                prompt)
-        return PreparedWindow(entries, joined([taken.choice for taken in self._taken]), inputs,
-                              planner(entries, 0))
+            prepared = self._prepared(prompt, planner)
+            while (length := self._length(prepared)) > self._max_tokens:
+                self._shorten(length, planner.most.keep_ratio, watch)
+                prepared = self._prepared(prompt, planner)
+        if self._prefix_reader is not None and share:
+            with watch.stage('prefill_pictures'):
+                return prepared._replace(prefix=self._prefix_reader.read(
+                    prepared.inputs, prepared.selection.keep))
+        if self._prefix_reader is not None:
+            self._prefix_reader.forget()
+        return prepared
+
+    def _prepared(self, prompt: Prompt, planner: Planner) -> PreparedWindow:
+        """Return a prompt about all frames that are held; as a video camera by camera."""
+        is_video = self._language_model.frames_as == 'video'
+        shown = sorted(self._taken, key=lambda taken: taken.entry.frame.camera) \
+            if is_video else self._taken
+        entries = [taken.entry for taken in shown]
+        captions: Any = video_steps([entry.frames for entry in entries]) \
+            if is_video else prompt.captions_on_arrival(self._frames)
+        inputs = self._language_model.prepare(
+            [entry.features for entry in entries], captions, prompt)
+        return PreparedWindow(entries, joined([taken.choice for taken in shown]), inputs,
+                              planner(entries, 0), is_video=is_video)
+
+    def _length(self, prepared: PreparedWindow) -> int:
+        """Return how many tokens a model in this process reads up to the last picture."""
+        if self._prefix_reader is None:
+            return 0
+        return int(prepared.inputs.layout.length_to_last_picture(len(prepared.selection.keep)))
+
+    def _shorten(self, length: int, keep_ratio: float, watch: Stopwatch) -> None:
+        """Forget the oldest group, or where there is one only all but the newest moment."""
+        if self._groups.evict():
+            self._trim()
+            return
+        newest = list(moments(self._frames))[-1]
+        if len(newest) == len(self._taken):
+            self.clear()
+            raise VlmError(f'a picture and its prompt have {length} tokens, more than '
+                           f'vlm.kv_tokens ({self._max_tokens}) allows')
+        self.clear()
+        self._take(newest, keep_ratio, watch)
 
     def _take(self, frames: Sequence[Frame], keep_ratio: float, watch: Stopwatch) -> None:
         for moment in moments(frames):
@@ -92,10 +142,14 @@ class AppendedReader:
             self._taken += [_Taken(entry, choices[camera]) for camera, entry in entries.items()]
             for frame in moment:
                 self._arrivals.note(frame)
-            del self._taken[:len(self._taken) - self._groups.frames]
+            self._trim()
+
+    def _trim(self) -> None:
+        """Forget the frames of groups that are gone."""
+        del self._taken[:len(self._taken) - self._groups.frames]
 
     def forget(self) -> None:
-        """Forget what the server was sent."""
+        """Forget what the language model was shown."""
         self.clear()
 
     def clear(self) -> None:
@@ -103,6 +157,8 @@ class AppendedReader:
         self._groups.clear()
         self._arrivals.clear()
         self._taken.clear()
+        if self._prefix_reader is not None:
+            self._prefix_reader.forget()
 
     def find(self, key: tuple[str, int]) -> Frame | None:
         """Return a frame that is still held."""

@@ -59,6 +59,11 @@ class CausalContext:
         Of the whole context, including the text between the pictures. Question and answer come
         on top while an answer is written; the next frame takes their place.
 
+    Attributes
+    ----------
+    is_video
+        Whether frames are shown as a video.
+
     """
 
     def __init__(self, vlm: Vlm, reader: PrefixReader, groups: FrameGroups,
@@ -67,6 +72,7 @@ class CausalContext:
         self._reader = reader
         self.groups = groups
         self._max_tokens = max_tokens
+        self.is_video = vlm.frames_as == 'video'
         self._steps = StepMaker(vlm.step_frames)
         self._taken: list[_Taken] = []
         self._arrivals = Arrivals()
@@ -223,7 +229,7 @@ class CausalContext:
     def _leave_other_sizes(self, coming: Sequence[StepEntry]) -> None:
         """Forget what was read where a camera has another size now: a video has one."""
         grids = {entry.frame.camera: entry.features.grid for entry in coming}
-        if self._vlm.step_frames > 1 and any(
+        if self.is_video and any(
                 entry.features.grid != grids.get(entry.frame.camera, entry.features.grid)
                 for entry in self.entries):
             self._forget_read()
@@ -241,7 +247,7 @@ class CausalContext:
         return self._vlm.texts(self._captions(entries, prompt), prompt)
 
     def _captions(self, entries: Sequence[StepEntry], prompt: Prompt) -> Captions:
-        if self._vlm.step_frames > 1:
+        if self.is_video:
             return video_steps([entry.frames for entry in entries])
         return prompt.captions_on_arrival([entry.frame for entry in entries])
 

@@ -52,6 +52,8 @@ class PreparedWindow(NamedTuple):
         Keep ratio and longest answer.
     prefix
         The part that is in the KV cache already; None without one.
+    is_video
+        Whether the steps are those of videos, camera by camera.
 
     """
 
@@ -60,15 +62,15 @@ class PreparedWindow(NamedTuple):
     inputs: Any
     plan: Plan
     prefix: Prefix | None = None
+    is_video: bool = False
 
     @property
     def frames(self) -> list[Frame]:
         """Return the frames that it is about, oldest first."""
         frames = [frame for entry in self.entries for frame in entry.frames]
         # As pictures they are in the order in which they are read.
-        is_video = any(len(entry.frames) > 1 for entry in self.entries)
         return sorted(frames, key=lambda frame: (frame.stamp_ns, frame.camera)) \
-            if is_video else frames
+            if self.is_video else frames
 
     @property
     def newest(self) -> StepEntry:
@@ -188,11 +190,12 @@ class WindowReader:
                 prefix = self._prefix_reader.read(inputs, selection.keep)
         elif self._prefix_reader is not None:
             self._prefix_reader.forget()
-        return PreparedWindow(entries, selection, inputs, plan, prefix)
+        return PreparedWindow(entries, selection, inputs, plan, prefix,
+                              self._language_model.frames_as == 'video')
 
     def _captions(self, entries: Sequence[StepEntry], prompt: Prompt) -> Captions:
         steps = [entry.frames for entry in entries]
-        if self._language_model.step_frames > 1:
+        if self._language_model.frames_as == 'video':
             return video_steps(steps)
         return prompt.captions([frame for frame, in steps])
 
@@ -271,7 +274,8 @@ class CausalReader:
             inputs, prefix, selection = context.read(prompt, waiting, planner.most.keep_ratio)
         # What was read when it came takes no time now.
         entries = [*context.entries, *waiting]
-        return PreparedWindow(entries, selection, inputs, planner(entries, 0), prefix)
+        return PreparedWindow(entries, selection, inputs, planner(entries, 0), prefix,
+                              context.is_video)
 
     def _read_unseen(self, frames: Sequence[Frame], prompt: Prompt, keep_ratio: float,
                      watch: Stopwatch) -> None:

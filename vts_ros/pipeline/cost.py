@@ -206,8 +206,8 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
     stamps = [_Stamped(f'camera_{index}', 400_000_000 * moment)
               for moment in range(frames) for index in range(len(cameras))]
     grids = {f'camera_{index}': camera.grid for index, camera in enumerate(cameras)}
-    if vlm.step_frames > 1:
-        steps = steps_of(stamps, vlm.step_frames)
+    if vlm.frames_as == 'video':
+        steps = steps_of(stamps, vlm.step_frames, is_video=True)
         layout = vlm.layout([grids[step[0].camera] for step in steps], video_steps(steps), prompt)
     else:
         layout = vlm.layout(

@@ -103,19 +103,19 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
 
     """
     compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * sparsifier.hysteresis)
-    if not isinstance(language_model, Vlm):
-        return WindowReader(cache, sparsifier, language_model, None) \
-            if config.mode == 'window' else AppendedReader(
-                cache, FrameGroups(compares, config.group_frames), language_model)
-    prefix_reader = PrefixReader(language_model)
+    vlm = language_model if isinstance(language_model, Vlm) else None
     if config.mode == 'window':
-        return WindowReader(cache, sparsifier, language_model, prefix_reader)
-    why_not = why_not_streamed(language_model, prompts.description)
+        return WindowReader(cache, sparsifier, language_model, vlm and PrefixReader(vlm))
+    if vlm is None or vlm.reads_together:
+        return AppendedReader(cache, FrameGroups(compares, config.group_frames), language_model,
+                              config.kv_tokens)
+    prefix_reader = PrefixReader(vlm)
+    why_not = why_not_streamed(vlm, prompts.description)
     if why_not is not None:
-        raise VlmError(f'{language_model.name} cannot be used in causal mode: {why_not}')
+        raise VlmError(f'{vlm.name} cannot be used in causal mode: {why_not}')
     # A group is made of steps.
-    moments = math.ceil(config.group_frames / language_model.step_frames)
-    context = CausalContext(language_model, prefix_reader,
+    moments = math.ceil(config.group_frames / vlm.step_frames)
+    context = CausalContext(vlm, prefix_reader,
                             FrameGroups(compares, moments), config.kv_tokens)
     return CausalReader(cache, context, prefix_reader)
 

@@ -131,6 +131,8 @@ class FrameCache:
         Frames of a step.
     reduction
         How much smaller pictures may be decoded; None for all of them as they are.
+    is_video
+        Whether the steps of a camera are one video; those of several frames always are.
 
     Attributes
     ----------
@@ -142,9 +144,11 @@ class FrameCache:
     """
 
     def __init__(self, sparsifier: Sparsifier, encode: Callable[..., Encoded],
-                 step_frames: int = 1, reduction: Reduction | None = None) -> None:
+                 step_frames: int = 1, reduction: Reduction | None = None,
+                 is_video: bool = False) -> None:
         self._sparsifier, self._encode = sparsifier, encode
         self.step_frames, self._reduction = step_frames, reduction
+        self._is_video = is_video or step_frames > 1
         self._entries: OrderedDict[tuple[tuple[str, int], ...], StepEntry] = OrderedDict()
         # As pictures, those that nobody has asked the vision encoder about; as a video, all: the
         # partner of a frame in the next window is still to come.
@@ -230,9 +234,9 @@ class FrameCache:
         """
         if not window:
             raise ValueError('a window needs at least one frame')
-        steps = steps_of(window, self.step_frames)
+        steps = steps_of(window, self.step_frames, self._is_video)
         entries = [self.get(step, watch) for step in steps]
-        if self.step_frames > 1:
+        if self._is_video:
             _check_sizes(steps, entries)
         self._shrink_to(window)
         return entries

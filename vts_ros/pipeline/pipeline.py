@@ -119,7 +119,7 @@ class Pipeline:
         self.cache = FrameCache(
             sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames,
             partial(language_model.reduction, least=PROPOSAL_SIZE)
-            if isinstance(language_model, Vlm) else None)
+            if isinstance(language_model, Vlm) else None, language_model.frames_as == 'video')
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)

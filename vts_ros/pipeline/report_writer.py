@@ -54,7 +54,8 @@ class ReportWriter:
             return False
         if self._is_thought is None:
             *_, end = self._language_model.texts(
-                [''] if self._language_model.step_frames == 1 else [VideoStep(0.0)], self._prompt)
+                [VideoStep(0.0)] if self._language_model.frames_as == 'video' else [''],
+                self._prompt)
             self._is_thought = end.rstrip().endswith(THOUGHT[0])
         return self._is_thought
 
@@ -83,7 +84,7 @@ class ReportWriter:
             answer=answer, keep=tuple(prepared.selection.keep.tolist()), grid=prepared.grids[-1],
             grids=tuple(prepared.grids) if len(set(prepared.grids)) > 1 else (),
             steps=places([entry.frames for entry in prepared.entries], frames)
-            if model.step_frames > 1 else (),
+            if prepared.is_video else (),
             latency_ms=latency_ms, model=model.name, pruning=model.pruning,
             engine=self._sparsifier.engine, in_distribution=is_known,
             size=prepared.entries[-1].size)

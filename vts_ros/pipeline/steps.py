@@ -3,7 +3,8 @@
 """
 Steps: the frames that become one grid of visual tokens.
 
-As pictures every frame is a step. As a video two frames of one camera that follow each other are.
+As pictures every frame is a step. As a video two frames of one camera that follow each other are,
+or with some families every frame, camera by camera.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ Step = tuple[Frame, ...]
 AnyFrame = TypeVar('AnyFrame', bound=Stamped)
 
 
-def steps_of(window: Sequence[AnyFrame], length: int) -> list[tuple[AnyFrame, ...]]:
+def steps_of(window: Sequence[AnyFrame], length: int, is_video: bool = False
+             ) -> list[tuple[AnyFrame, ...]]:
     """
     Return the steps of a window.
 
@@ -27,11 +29,13 @@ def steps_of(window: Sequence[AnyFrame], length: int) -> list[tuple[AnyFrame, ..
     window
         In the order of time.
     length
-        Frames of a step. Above 1 the steps come camera by camera, so that each is one video, and
-        of an odd number the last is a step of its own.
+        Frames of a step; of an odd number the last is a step of its own.
+    is_video
+        Whether the steps come camera by camera, so that each is one video. Steps of several
+        frames always do.
 
     """
-    if length == 1:
+    if length == 1 and not is_video:
         return [(frame,) for frame in window]
     cameras: dict[str, list[AnyFrame]] = {}
     for frame in window:

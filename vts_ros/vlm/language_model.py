@@ -60,9 +60,20 @@ class Encoded(Protocol):
 
 
 class LanguageModel(Protocol):
-    """A vision language model that takes a list of visual tokens to keep."""
+    """
+    A vision language model that takes a list of visual tokens to keep.
+
+    Attributes
+    ----------
+    name
+        Of the model.
+    frames_as
+        Whether frames are shown as ``images`` or as a ``video``.
+
+    """
 
     name: str
+    frames_as: str
 
     @property
     def pruning(self) -> Pruning:

@@ -89,7 +89,7 @@ class Vlm:
             **self._family.picture_options,
             **(self._family.limited(images, tokens_per_frame) if tokens_per_frame else {})}
         self._writer = PromptWriter(name, tokenizer, self._family, int(
-            model.config.image_token_id if self._family.modality == 'image'
+            model.config.image_token_id if self._family.handed_as == 'image'
             else model.config.video_token_id))
         self._end_ids = end_ids(model, tokenizer)
         self._inputs = ModelInputs(model, tokenizer, self._family, self._end_ids[0])
@@ -120,8 +120,8 @@ class Vlm:
             Pictures are scaled down to so many visual tokens, where the family of the model takes
             pictures of any size; 0 leaves it to the image processor of the checkpoint.
         frames_as
-            ``images``: each frame is a picture. ``video``: two frames that follow each other are
-            one step of a video, with the tokens of one picture; for VIDEO_FAMILIES.
+            ``images``: each frame is a picture. ``video``: frames are steps of a video, of
+            which some families make one of two frames; for VIDEO_FAMILIES.
         interval_sec
             Spacing of the frames of a video; 0 if not known.
         adapter, options
@@ -130,7 +130,7 @@ class Vlm:
         Raises
         ------
         VlmError
-            If the family does not make steps of two frames.
+            If frames cannot be shown to the family as a video.
 
         """
         name = ' + '.join(Path(part).name for part in (model, adapter) if part)
@@ -164,6 +164,11 @@ class Vlm:
     def step_frames(self) -> int:
         """Return how many frames become one grid of visual tokens."""
         return self._family.step_frames
+
+    @property
+    def reads_together(self) -> str:
+        """Return why pictures cannot be read before the last one is there; empty if they can."""
+        return self._family.reads_together
 
     def reading(self, frames_as: str, interval_sec: float) -> Vlm:
         """Return one of the same parts that reads frames otherwise, see :meth:`load`."""
@@ -386,6 +391,6 @@ def _family(name: str, model: Any, tokenizer: PreTrainedTokenizerBase, images: A
         return FAMILIES[model_type](model, tokenizer, images)
     if model_type not in VIDEO_FAMILIES:
         raise VlmError(
-            f'{name} is a {model_type} model, which does not make one step of two frames of a '
-            f'video; {", ".join(VIDEO_FAMILIES)} do: set vlm.frames_as to images')
+            f'{name} is a {model_type} model, to which frames cannot be shown as a video here; to '
+            f'{", ".join(VIDEO_FAMILIES)} they can: set vlm.frames_as to images')
     return VIDEO_FAMILIES[model_type](model, tokenizer, images, interval_sec)

@@ -89,7 +89,7 @@ class ModelInputs:
     def visual(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> dict[str, Any]:
         """Return the argument of the model for features [I, D] of pictures."""
         return {'mm_encoder_outputs': {
-            self._family.modality: self._family.encoder_outputs(tokens, deepstack)}}
+            self._family.handed_as: self._family.encoder_outputs(tokens, deepstack)}}
 
     def _answer_ids(self, answer: str) -> Tensor:
         ids = self._tokenizer(answer, add_special_tokens=False)['input_ids']

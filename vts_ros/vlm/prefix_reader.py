@@ -197,7 +197,7 @@ class PrefixReader:
 
 def why_not_streamed(vlm: Vlm, prompt: Prompt) -> str | None:
     """Return why pictures of a prompt cannot be read as they come, or None if they can."""
-    tried = _TRIED if vlm.step_frames == 1 else _TRIED_STEPS
+    tried = _TRIED_STEPS if vlm.frames_as == 'video' else _TRIED
     try:
         texts = [vlm.texts(tried[:count], prompt) for count in (1, 2, 3)]
     except VlmError as error:

@@ -68,6 +68,8 @@ class Layout:
         Where what comes next goes on.
     tail
         How many tokens after its last slot belong to a picture.
+    ends
+        Which steps end a picture or a video: these have their pinned features.
 
     """
 
@@ -77,6 +79,7 @@ class Layout:
     image_slots: Tensor
     after: Place
     tail: int = 0
+    ends: tuple[bool, ...] = ()
 
     def survivors(self, keep: Tensor) -> Tensor:
         """Return which prompt tokens stay [S'] when these visual tokens [B] are kept."""
@@ -120,8 +123,9 @@ class Prepared:
         if not features:
             return cls(layout, torch.empty(0), ())
         levels = zip(*(frame.deepstack for frame in features), strict=True)
-        return cls(layout, torch.cat([frame.rows for frame in features]),
-                   tuple(torch.cat(level) for level in levels))
+        rows = [frame.rows if is_end else frame.rows_within
+                for frame, is_end in zip(features, layout.ends, strict=True)]
+        return cls(layout, torch.cat(rows), tuple(torch.cat(level) for level in levels))
 
     def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> Pruned:
         """

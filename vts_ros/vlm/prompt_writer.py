@@ -75,7 +75,9 @@ class PromptWriter:
             raise VlmError('a prompt needs at least one frame')
         if len(grids) != len(captions):
             raise VlmError(f'{len(grids)} frames, {len(captions)} captions')
-        return self.lay_out(self.texts(captions, prompt), grids)
+        ends = [not (isinstance(later, VideoStep) and not later.begins)
+                for later in (*captions[1:], None)]
+        return self.lay_out(self.texts(captions, prompt), grids, ends=ends)
 
     def texts(self, captions: Captions, prompt: Prompt) -> list[str]:
         """
@@ -102,13 +104,20 @@ class PromptWriter:
         family: VideoFamily = self._family  # type: ignore[assignment]
         first, *others = self._written(
             [step.title(family.tells_time) for step in steps if step.begins], prompt)
-        after = iter(others)
+        begins = [index for index, step in enumerate(steps) if step.begins]
+        if family.is_alone and len(begins) > 1:
+            raise VlmError(f'{self._name} reads one video at a time, so that of one camera: set '
+                           'vlm.frames_as to images')
         texts = [first]
-        for index, step in enumerate(steps):
-            before, behind = family.around_step(step.time_sec)
-            texts[-1] += before
-            ends = index + 1 == len(steps) or steps[index + 1].begins
-            texts.append(behind + (next(after) if ends else ''))
+        for begin, end, after in zip(begins, [*begins[1:], len(steps)], others):
+            times = [step.time_sec for step in steps[begin:end]]
+            opened, closed = family.around_video(times)
+            texts[-1] += opened
+            for place, time_sec in enumerate(times):
+                before, behind = family.around_step(place, time_sec)
+                texts[-1] += before
+                texts.append(behind)
+            texts[-1] += closed + after
         return texts
 
     def _written(self, captions: Sequence[str], prompt: Prompt) -> list[str]:
@@ -122,8 +131,8 @@ class PromptWriter:
                            f'{"pictures" if self._family.modality == "image" else "videos"}')
         return texts
 
-    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = BEGINNING
-                ) -> Layout:
+    def lay_out(self, texts: Sequence[str], grids: Sequence[Grid], place: Place = BEGINNING,
+                ends: Sequence[bool] = ()) -> Layout:
         """
         Lay out a prompt, or a part of one that begins after a picture.
 
@@ -135,10 +144,15 @@ class PromptWriter:
             Rows and columns of visual tokens of each step.
         place
             Where it goes on; the default is the beginning.
+        ends
+            Which steps end a picture or a video; all if empty.
 
         """
         family = self._family
-        pictures = [family.image_tokens(self._visual_token, grid) for grid in grids]
+        ends = tuple(ends) or (True,) * len(grids)
+        pictures = [family.image_tokens(self._visual_token, grid)
+                    + self._visual_token * (family.pinned if is_end else 0)
+                    for grid, is_end in zip(grids, ends)]
         text = ''.join(itertools.chain.from_iterable(
             itertools.zip_longest(texts, pictures, fillvalue='')))
         # A picture ends what the tokenizer takes together; of the one before only that is said.
@@ -148,11 +162,11 @@ class PromptWriter:
         is_visual = ids == self._visual_id
         slots = is_visual.nonzero()[:, 0]
         in_grid = torch.tensor(
-            [is_cell for rows, columns in grids for is_cell in (
-                *[False] * family.whole, *[True] * (rows * columns), *[False] * family.pinned)],
-            dtype=torch.bool)
+            [is_cell for (rows, columns), is_end in zip(grids, ends) for is_cell in (
+                *[False] * family.whole, *[True] * (rows * columns),
+                *[False] * (family.pinned if is_end else 0))], dtype=torch.bool)
         positions, after = self._positions(ids, is_visual, texts, grids, place)
-        return Layout(ids, positions, slots[in_grid], slots, after, family.tail)
+        return Layout(ids, positions, slots[in_grid], slots, after, family.tail, ends)
 
     def _positions(self, ids: Tensor, is_visual: Tensor, texts: Sequence[str],
                    grids: Sequence[Grid], place: Place) -> tuple[Tensor, Place]:
@@ -199,7 +213,8 @@ class PromptWriter:
                 0, {'role': 'system', 'content': [{'type': 'text', 'text': prompt.system}]})
         with in_one_line(f'the chat template of {self._name} fails'):
             written = str(self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True))
+                messages, chat_template=self._family.chat_template, tokenize=False,
+                add_generation_prompt=True))
         if not written.startswith(self._family.opening):
             written = self._family.opening + written
         for text in texts:

@@ -195,6 +195,7 @@ class ServedVlm:
         self._finalizer()
 
     #: A server takes pictures.
+    frames_as = 'images'
     step_frames = 1
 
     def encode(self, *pictures: NDArray[np.uint8]) -> ServedFrame:

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vts_ros.vlm.families.family import Family, FrameFeatures, Grid, Span, VideoFamily
 from vts_ros.vlm.families.fastvlm import FastVlm
 from vts_ros.vlm.families.gemma import Gemma3
-from vts_ros.vlm.families.idefics import Idefics
+from vts_ros.vlm.families.idefics import Idefics, SmolVideo
 from vts_ros.vlm.families.internvl import InternVl
-from vts_ros.vlm.families.llava import LlavaOnevision
-from vts_ros.vlm.families.molmo import Molmo
+from vts_ros.vlm.families.llava import LlavaOnevision, LlavaVideo
+from vts_ros.vlm.families.molmo import Molmo, MolmoVideo
 from vts_ros.vlm.families.qwen import QwenTimedVideo, QwenVideo, QwenVl
 
 __all__ = [
@@ -50,11 +50,13 @@ REFUSED: dict[str, str] = {
     'lfm2_vl': 'its image processor needs torchvision',
 }
 
-#: Those that make one grid of visual tokens of two frames of a video. Others read the frames of a
-#: video one by one: it would cost them what pictures cost (LLaVA-OneVision less, which shrinks
-#: their grids).
+#: Those to which frames can be shown as a video. The Qwen families make one grid of visual tokens
+#: of two frames; the others read them one by one, with other words or fewer tokens than pictures.
 VIDEO_FAMILIES: dict[str, Callable[
     [PreTrainedModel, PreTrainedTokenizerBase, Any, float], VideoFamily]] = {
+    'llava_onevision': LlavaVideo,
+    'molmo2': MolmoVideo,
+    'smolvlm': SmolVideo,
     'qwen2_vl': QwenVideo,
     'qwen2_5_vl': QwenVideo,
     'qwen3_vl': QwenTimedVideo,

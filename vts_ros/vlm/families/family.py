@@ -38,7 +38,7 @@ class FrameFeatures(NamedTuple):
         Rows and columns, N = rows * columns.
     pinned
         Rows [P, D] that stand after the tokens in the prompt and belong to no cell of the grid,
-        such as an image newline: never dropped.
+        such as an image newline: never dropped. Of a video only the last step has them there.
     whole
         The same before the tokens, such as a view of the whole picture beside one in detail.
 
@@ -53,8 +53,13 @@ class FrameFeatures(NamedTuple):
     @property
     def rows(self) -> Tensor:
         """Return all that goes in the prompt [W + N + P, D]."""
-        parts = [rows for rows in (self.whole, self.tokens, self.pinned) if rows is not None]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        within = self.rows_within
+        return within if self.pinned is None else torch.cat([within, self.pinned])
+
+    @property
+    def rows_within(self) -> Tensor:
+        """Return the same of a step of a video that goes on [W + N, D]."""
+        return self.tokens if self.whole is None else torch.cat([self.whole, self.tokens])
 
 
 class Family(Protocol):
@@ -66,15 +71,20 @@ class Family(Protocol):
     picture_options
         Options of the image processor with which every picture becomes one grid.
     pinned, whole
-        How many image tokens stand after and before those of the grid, see FrameFeatures.
+        How many image tokens stand after and before those of the grid, see FrameFeatures. Of a
+        video the last step alone has pinned ones.
     tail
         How many tokens end a picture after its last image token, and are seen by the others.
+    chat_template
+        That of its processor, where it is not the one of the tokenizer; else None.
     opening
         What a prompt begins with, where the chat template leaves it to the processor; else empty.
     placeholder
         What the chat template writes for a picture, where that is not an image token; else empty.
     modality
-        How frames are handed over: each as an ``image``, or as steps of a ``video``.
+        How frames stand in the prompt: each as an ``image``, or as steps of a ``video``.
+    handed_as
+        As what their visual tokens are handed to the model.
     step_frames
         How many frames become one grid of visual tokens.
     reads_together
@@ -86,9 +96,11 @@ class Family(Protocol):
     pinned: int
     whole: int
     tail: int
+    chat_template: str | None
     opening: str
     placeholder: str
     modality: Modality
+    handed_as: Modality
     step_frames: int
     reads_together: str
 
@@ -108,7 +120,7 @@ class Family(Protocol):
         """Return what stands in the prompt for a picture, around its image tokens."""
 
     def image_tokens(self, token: str, grid: Grid) -> str:
-        """Return the image tokens of a picture, and what stands between them."""
+        """Return the image tokens of a picture but for those pinned, and what is between them."""
 
     def positions(self, input_ids: Tensor, visual: Tensor, spans: Sequence[Span]) -> Tensor:
         """Return the positions [..., S] of a prompt [S]; ``visual`` marks its visual tokens."""
@@ -128,12 +140,18 @@ class VideoFamily(Family, Protocol):
     ----------
     tells_time
         Whether the prompt says of each step when it was.
+    is_alone
+        Whether a prompt may have one video only.
 
     """
 
     tells_time: bool
+    is_alone: bool
 
-    def around_step(self, time_sec: float) -> tuple[str, str]:
+    def around_video(self, times_sec: Sequence[float]) -> tuple[str, str]:
+        """Return what stands before and after a video with steps at these times."""
+
+    def around_step(self, place: int, time_sec: float) -> tuple[str, str]:
         """Return what stands before and after the visual tokens of a step of a video."""
 
 
@@ -142,8 +160,10 @@ class Plain:
 
     picture_options: Mapping[str, Any] = {}
     pinned = whole = tail = 0
+    chat_template: str | None = None
     opening = placeholder = ''
     modality: Modality = 'image'
+    handed_as: Modality = 'image'
     step_frames = 1
     reads_together = ''
 
@@ -152,8 +172,8 @@ class Plain:
         return image_tokens
 
     def image_tokens(self, token: str, grid: Grid) -> str:
-        """Return a token for each cell, and for what stands beside the grid."""
-        return token * (self.whole + grid[0] * grid[1] + self.pinned)
+        """Return a token for each cell."""
+        return token * (grid[0] * grid[1])
 
     def told(self, input_ids: Tensor) -> Mapping[str, Tensor]:
         """Return nothing: image tokens are found by their id."""

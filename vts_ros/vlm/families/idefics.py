@@ -1,16 +1,25 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Idefics3 and SmolVLM (``idefics3``, ``smolvlm``)."""
+"""Idefics3 and SmolVLM (``idefics3``, ``smolvlm``), and the latter's frames of a video."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.smolvlm.processing_smolvlm import (
+    DEFAULT_CHAT_TEMPLATE,
+    DEFAULT_MEDIA_OUTTRO,
+    DEFAULT_VIDEO_INTRO,
+    FRAME_TIMESTAMP_MESSAGE,
+)
 
 from vts_ros.errors import VlmError
-from vts_ros.vlm.families.family import Flat, FrameFeatures, frames, Grid, square
+from vts_ros.vlm.families.family import Flat, FrameFeatures, frames, Grid, Modality, square
+from vts_ros.vlm.families.number_words import in_words
 
 
 class Idefics(Flat):
@@ -57,3 +66,46 @@ class Idefics(Flat):
         around = self._marker('fake_image_token', '<fake_token_around_image>')
         return (around + self._marker('global_image_token', '<global-img>') + image_tokens
                 + around)
+
+
+class SmolVideo(Idefics):
+    """
+    Frames of a video, as the processor of SmolVLM writes them: "Frame from 00:01:".
+
+    Each frame is a picture and read as such, scaled first to the size of videos that the
+    checkpoint names. How many there are and how long the video is stands before the first, so
+    what is read of pictures is of no use once another has come. Times are whole seconds since the
+    first frame of the prompt. The words, and a chat template that knows videos, are those of
+    transformers.
+    """
+
+    chat_template = DEFAULT_CHAT_TEMPLATE
+    placeholder = '<video>'
+    modality: Modality = 'video'
+    reads_together = 'the number of its frames stands before the first'
+    tells_time, is_alone = True, False
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any, interval_sec: float = 0.0) -> None:
+        super().__init__(model, tokenizer, images)
+        self.placeholder = self._marker('video_token', self.placeholder)
+        size = (getattr(images, 'video_sampling', None) or {}).get('video_size')
+        if size:
+            self.picture_options = {**self.picture_options, 'size': size}
+
+    def frame(self, image_tokens: str) -> str:
+        """Return the image tokens alone: marks stand around each step."""
+        return image_tokens
+
+    def around_video(self, times_sec: Sequence[float]) -> tuple[str, str]:
+        """Return what is said of a video, and the lines that end it."""
+        duration = str(timedelta(seconds=int(times_sec[-1])))
+        return DEFAULT_VIDEO_INTRO.format(
+            frame_count=in_words(len(times_sec)), video_duration=duration), DEFAULT_MEDIA_OUTTRO
+
+    def around_step(self, place: int, time_sec: float) -> tuple[str, str]:
+        """Return time and marks of a frame."""
+        minutes, seconds = divmod(int(time_sec), 60)
+        said = FRAME_TIMESTAMP_MESSAGE.format(timestamp=f'{minutes:02d}:{seconds:02d}')
+        before, after = super().frame('|').split('|')
+        return said + before, after

@@ -1,16 +1,17 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""LLaVA-OneVision (``llava_onevision``)."""
+"""LLaVA-OneVision (``llava_onevision``): frames as pictures or as a video."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
-from vts_ros.vlm.families.family import Flat, FrameFeatures, frames, Grid, square
+from vts_ros.vlm.families.family import Flat, FrameFeatures, frames, Grid, Modality, square
 
 
 class LlavaOnevision(Flat):
@@ -49,3 +50,44 @@ class LlavaOnevision(Flat):
         encoded = self._model.get_image_features(
             views, pixels['image_sizes'], batch_num_images=[len(views) + 1], return_dict=True)
         return frames(encoded.pooler_output, self.grids(pixels), self.pinned)
+
+
+class LlavaVideo(LlavaOnevision):
+    """
+    Frames of a video: the same view, its grid shrunk by half (14x14 tokens in the published ones).
+
+    One image newline follows the last frame of a video. The published chat template places all
+    videos before the texts.
+    """
+
+    modality: Modality = 'video'
+    handed_as: Modality = 'video'
+    reads_together = 'what ends its video stands after the last frame'
+    tells_time = is_alone = False
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any, interval_sec: float = 0.0) -> None:
+        super().__init__(model, tokenizer, images)
+
+    def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
+        """Return the grid of each frame."""
+        return [(-(-rows // 2), -(-columns // 2)) for rows, columns in super().grids(pixels)]
+
+    def encode(self, pixels: Mapping[str, Tensor]) -> list[FrameFeatures]:
+        """Encode frames, each as a video of its own, for it has no part in the others."""
+        encoded = self._model.get_video_features(
+            pixels['pixel_values'][:, :1], return_dict=True)
+        return frames(encoded.pooler_output, self.grids(pixels), self.pinned)
+
+    def around_video(self, times_sec: Sequence[float]) -> tuple[str, str]:
+        """Return what stands before and after a video: nothing."""
+        return '', ''
+
+    def around_step(self, place: int, time_sec: float) -> tuple[str, str]:
+        """Return what stands before and after the tokens of a frame: nothing."""
+        return '', ''
+
+    def encoder_outputs(self, tokens: Tensor, deepstack: Sequence[Tensor]) -> ModelOutput:
+        """Return the tokens as if they were those of one long video."""
+        outputs: dict[str, Any] = {'pooler_output': tokens[None]}
+        return BaseModelOutputWithPooling(**outputs)

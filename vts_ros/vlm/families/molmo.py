@@ -1,10 +1,10 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Molmo2 (``molmo2``): frames as pictures in two views."""
+"""Molmo2 (``molmo2``): frames as pictures in two views, or as a video."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vts_ros.vlm.boxes import Size
-from vts_ros.vlm.families.family import Flat, FrameFeatures, Grid
+from vts_ros.vlm.families.family import Flat, FrameFeatures, Grid, Modality
 
 #: Tokens that belong to pictures, as Molmo2Processor lists them.
 _OF_PICTURES = ('<im_patch>', '<im_col>', '<im_start>', '<low_res_im_start>', '<frame_start>',
@@ -68,7 +68,8 @@ class Molmo(Flat):
         encoded = self._model.get_image_features(
             pixels['pixel_values'].to(self._model.dtype), pixels['image_token_pooling'],
             pixels['image_grids'], return_dict=True)
-        return [FrameFeatures(rows[self.whole:], (), grid, whole=rows[:self.whole])
+        return [FrameFeatures(rows[self.whole:], (), grid,
+                              whole=rows[:self.whole] if self.whole else None)
                 for rows, grid in zip(encoded.pooler_output, self.grids(pixels), strict=True)]
 
     def image_tokens(self, token: str, grid: Grid) -> str:
@@ -83,6 +84,53 @@ class Molmo(Flat):
     def told(self, input_ids: Tensor) -> Mapping[str, Tensor]:
         """Return which tokens [B, S] are those of pictures, which see each other."""
         return {'mm_token_type_ids': torch.isin(input_ids, self._ids).long()}
+
+
+class MolmoVideo(Molmo):
+    """
+    Frames of a video: each as a whole, in few tokens (9x9 in the published ones), after its time.
+
+    All frames see each other here, too. A prompt has one video, as the processor of transformers
+    wants it.
+    """
+
+    picture_options: Mapping[str, Any] = {'as_video': True}
+    modality: Modality = 'video'
+    tells_time = is_alone = True
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 images: Any, interval_sec: float = 0.0) -> None:
+        super().__init__(model, tokenizer, images)
+        self.placeholder = self._marker('video_token', '<|video|>')
+        self.whole = 0
+        self.tail = 1 + self._marks.video_use_col_tokens
+        self._side_px = float(images.size['height'])
+
+    def limited(self, images: Any, tokens: int) -> Mapping[str, Any]:
+        """Return nothing: every frame has the same number of tokens."""
+        return {}
+
+    def grids(self, pixels: Mapping[str, Tensor]) -> list[Grid]:
+        """Return the grid of each frame."""
+        return [(rows, columns) for rows, columns, _, _ in pixels['image_grids'].tolist()]
+
+    def seen_size(self, grid: Grid) -> Size:
+        """Return width and height of the square."""
+        return self._side_px, self._side_px
+
+    def image_tokens(self, token: str, grid: Grid) -> str:
+        """Return the tokens of a frame; its marks stand around the step."""
+        return _rows(token, grid, self._marks.video_use_col_tokens)
+
+    def around_video(self, times_sec: Sequence[float]) -> tuple[str, str]:
+        """Return what stands before and after a video: nothing."""
+        return '', ''
+
+    def around_step(self, place: int, time_sec: float) -> tuple[str, str]:
+        """Return time and marks of a frame."""
+        start, end = ('<frame_start>', '<frame_end>') if self._marks.use_frame_special_tokens \
+            else ('<im_start>', '<im_end>')
+        return f'{" " if place else ""}{time_sec:.1f} {start}', end
 
 
 def _rows(token: str, grid: Grid, ends_rows: bool) -> str:

@@ -96,8 +96,9 @@ class QwenVideo(QwenVl):
     """
 
     modality: Modality = 'video'
+    handed_as: Modality = 'video'
     step_frames = 2
-    tells_time = False
+    tells_time = is_alone = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
                  images: Any, interval_sec: float = 0.0) -> None:
@@ -108,7 +109,11 @@ class QwenVideo(QwenVl):
                            'vlm.frames_as to images')
         self._step_sec = self.step_frames * interval_sec or 1.0
 
-    def around_step(self, time_sec: float) -> tuple[str, str]:
+    def around_video(self, times_sec: Sequence[float]) -> tuple[str, str]:
+        """Return what stands before and after a video: the chat template itself writes it."""
+        return '', ''
+
+    def around_step(self, place: int, time_sec: float) -> tuple[str, str]:
         """Return what stands before and after the visual tokens of a step: nothing."""
         return '', ''
 
@@ -152,7 +157,7 @@ class QwenTimedVideo(QwenVideo):
         self._begin, self._end = (str(tokenizer.convert_ids_to_tokens(token)) for token in (
             model.config.vision_start_token_id, model.config.vision_end_token_id))
 
-    def around_step(self, time_sec: float) -> tuple[str, str]:
+    def around_step(self, place: int, time_sec: float) -> tuple[str, str]:
         """Return what stands before and after the visual tokens of a step."""
         return f'<{time_sec:.1f} seconds>{self._begin}', self._end
 
