@@ -19,7 +19,7 @@ from typing import Any
 
 from tokenizers import decoders, models, pre_tokenizers, Tokenizer
 from transformers import PreTrainedTokenizerFast
-from vlm_maker import GEMMA, PICTURES_FIRST, UTTERANCES
+from vlm_maker import GEMMA, MOLMO, PICTURES_FIRST, UTTERANCES
 
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.cost import explain, readable
@@ -80,6 +80,8 @@ class Published:
         Its chat template, shortened.
     named
         What its tokenizer calls its special tokens.
+    processor
+        What its processor_config.json says.
 
     """
 
@@ -91,12 +93,14 @@ class Published:
     end: str
     template: str
     named: dict[str, str] = field(default_factory=dict)
+    processor: dict[str, Any] = field(default_factory=dict)
 
     def save(self, directory: Path) -> Path:
         """Write its files of settings, and a tokenizer; no weights."""
         directory.mkdir(parents=True, exist_ok=True)
         for file, content in (('config.json', self.config),
-                              ('preprocessor_config.json', self.images)):
+                              ('preprocessor_config.json', self.images),
+                              ('processor_config.json', self.processor)):
             (directory / file).write_text(json.dumps(content), encoding='utf-8')
         self.tokenizer().save_pretrained(directory)
         return directory
@@ -251,12 +255,50 @@ PUBLISHED = {
              'rope_theta': 273768.0, 'pad_token_id': 2},
          'vision_config': {**_SIGLIP, 'num_hidden_layers': 27, 'image_size': 384}},
         {'image_processor_type': 'SmolVLMImageProcessor', **_HALF,
-         'size': {'longest_edge': 1536}, 'max_image_size': {'longest_edge': 384}},
+         'size': {'longest_edge': 1536}, 'max_image_size': {'longest_edge': 384},
+         'video_sampling': {'fps': 1, 'max_frames': 64, 'video_size': {'longest_edge': 384}}},
         {'<|im_start|>': 1, '<|im_end|>': 2, '<global-img>': 49152,
          '<fake_token_around_image>': 49189, '<image>': 49190, '<end_of_utterance>': 49279},
         '<end_of_utterance>', UTTERANCES,
         {'fake_image_token': '<fake_token_around_image>', 'image_token': '<image>',
          'global_image_token': '<global-img>'}),
+    'molmo2': Published(
+        'allenai/Molmo2-4B',
+        'github.com/allenai/molmo2, olmo/model_configs.py (Qwen3-4B-Instruct, SigLIP 2), '
+        'olmo/hf_model/convert_molmo2_to_hf.py and launch_scripts/sft.py',
+        {'model_type': 'molmo2', 'image_start_token_id': 151936, 'image_end_token_id': 151937,
+         'image_patch_id': 151938, 'image_col_id': 151939,
+         'low_res_image_start_token_id': 151940, 'frame_start_token_id': 151943,
+         'frame_end_token_id': 151944, 'torch_dtype': 'bfloat16', 'tie_word_embeddings': False,
+         'text_config': {
+             'model_type': 'molmo2_text', 'hidden_size': 2560, 'intermediate_size': 9728,
+             'num_attention_heads': 32, 'num_hidden_layers': 36, 'num_key_value_heads': 8,
+             'head_dim': 128, 'vocab_size': 151936, 'additional_vocab_size': 128,
+             'qk_norm_type': 'qwen3', 'qkv_bias': False, 'norm_after': False,
+             'max_position_embeddings': 36864, 'rope_theta': 5e6, 'layer_norm_eps': 1e-6},
+         # It has 27 layers, of which the last two are not used and not there.
+         'vit_config': {'model_type': 'molmo2', 'hidden_size': 1152, 'intermediate_size': 4304,
+                        'num_hidden_layers': 27, 'num_attention_heads': 16,
+                        'num_key_value_heads': 16, 'head_dim': 72,
+                        'image_default_input_size': [378, 378], 'image_patch_size': 14,
+                        'image_num_pos': 729},
+         'adapter_config': {'model_type': 'molmo2', 'vit_layers': [-3, -9], 'hidden_size': 1152,
+                            'num_attention_heads': 16, 'num_key_value_heads': 16, 'head_dim': 72,
+                            'intermediate_size': 9728, 'text_hidden_size': 2560}},
+        {'image_processor_type': 'Molmo2ImageProcessor', **_HALF, 'max_crops': 8,
+         'overlap_margins': [4, 4], 'patch_size': 14, 'pooling_size': [2, 2],
+         'size': {'height': 378, 'width': 378}},
+        {'<|endoftext|>': 151643, '<|im_start|>': 151644, '<|im_end|>': 151645,
+         '<im_start>': 151936, '<im_end>': 151937, '<im_patch>': 151938, '<im_col>': 151939,
+         '<low_res_im_start>': 151940, '<|image|>': 151941, '<im_low>': 151942,
+         '<frame_start>': 151943, '<frame_end>': 151944, '<|video|>': 151945},
+        '<|im_end|>',
+        # It takes no system message.
+        "{%- if messages[0]['role'] != 'user' -%}"
+        "{{ raise_exception('Conversation roles must alternate') }}{%- endif -%}" + MOLMO,
+        processor={'processor_class': 'Molmo2Processor', 'image_use_col_tokens': True,
+                   'use_single_crop_col_tokens': False, 'use_single_crop_start_token': True,
+                   'video_use_col_tokens': False, 'use_frame_special_tokens': True}),
     'idefics3': Published(
         'HuggingFaceM4/Idefics3-8B-Llama3',
         'github.com/huggingface/transformers, models/idefics3, with the sizes of Llama-3.1-8B; '

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import pytest
 import torch
 from transformers.models.internvl.processing_internvl import InternVLProcessor
+from transformers.models.molmo2.image_processing_molmo2 import compute_crop_geometry
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from transformers.video_utils import VideoMetadata
 from vlm_maker import make, names
@@ -70,6 +71,7 @@ ASKED = {
 }
 ASKED.update(dict.fromkeys(('smolvlm', 'llava_onevision', 'fast_vlm', 'gemma3'),
                            ASKED['idefics3']), qwen3_5=ASKED['qwen3_vl'],
+             molmo2=(*ASKED['idefics3'][:2], *ASKED['qwen2_vl'][2:]),
              cosmos3_edge=(*ASKED['qwen3_vl'][:2], *ASKED['qwen2_vl'][2:]))
 #: Those that tell the time from the first picture of each camera on, or count.
 FROM_THE_FIRST = ('internvl', 'qwen3_vl', 'qwen3_5', 'cosmos3_edge')
@@ -108,10 +110,12 @@ def test_the_shipped_words_are_asked_as_the_family_knows_them(family: str) -> No
 
 
 def test_a_family_without_system_messages_is_told_before_the_instruction() -> None:
-    prompts = Prompts.load(convention=CONVENTIONS['idefics3'])
-    for prompt in (prompts.description, prompts.ask('Why?')):
-        assert prompt.system == ''
-        assert prompt.instruction.startswith('You watch the road for the driver of this car. Pict')
+    for family in ('idefics3', 'molmo2'):
+        prompts = Prompts.load(convention=CONVENTIONS[family])
+        for prompt in (prompts.description, prompts.ask('Why?')):
+            assert prompt.system == ''
+            assert prompt.instruction.startswith(
+                'You watch the road for the driver of this car. Pict')
 
 
 def test_times_are_told_as_the_processor_of_qwen3_vl_tells_those_of_a_video() -> None:
@@ -162,7 +166,8 @@ def test_of_several_cameras_the_model_is_asked_in_which_one_something_is(family:
         if language == 'en':
             assert f'{{"camera": "front / left / right", {found[1:]}, ' in several.instruction
             assert place + unit in several.instruction
-            assert several.instruction.startswith('You watch') == (family == 'idefics3')
+            assert several.instruction.startswith('You watch') == (
+                family in ('idefics3', 'molmo2'))
     # Models that were trained here know pictures of one camera.
     assert describe_prompt().seen_by(['front', 'left']) == describe_prompt()
 
@@ -253,6 +258,11 @@ def seen_size(pipeline: Pipeline, picture: NDArray[np.uint8]) -> tuple[int, int]
         _, rows, columns = pixels['image_grid_thw'][0].tolist()
         side_px = pipeline.vlm.model.config.vision_config.patch_size
         return side_px * columns, side_px * rows
+    if 'image_token_pooling' in pixels:
+        images: Any = pipeline.vlm.images
+        *_, height, width = compute_crop_geometry(
+            *picture.shape[:2], images.max_crops, images.overlap_margins, 56, 8)
+        return width, height
     return pixels['pixel_values'].shape[-1], pixels['pixel_values'].shape[-2]
 
 

@@ -24,6 +24,8 @@ from transformers.models.cosmos3_edge.processing_cosmos3_edge import Cosmos3Edge
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
+from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
+from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
@@ -59,6 +61,7 @@ KNOWN = {
     'cosmos3_edge': (880, 252, 2_435_616_496, 114_688),
     'llava_onevision': (729, 729, 8_030_807_584, 57_344),
     'smolvlm': (81, 81, 2_246_784_880, 196_608),
+    'molmo2': (966, 196, 4_850_869_200, 147_456),
     'idefics3': (169, 169, 8_462_086_384, 131_072),
 }
 PROCESSORS: dict[str, Any] = {
@@ -66,7 +69,7 @@ PROCESSORS: dict[str, Any] = {
     'internvl': InternVLProcessor, 'internvl3_5': InternVLProcessor,
     'qwen3_5': Qwen3VLProcessor, 'cosmos3_edge': Cosmos3EdgeProcessor,
     'llava_onevision': LlavaOnevisionProcessor,
-    'smolvlm': SmolVLMProcessor, 'idefics3': Idefics3Processor}
+    'molmo2': Molmo2Processor, 'smolvlm': SmolVLMProcessor, 'idefics3': Idefics3Processor}
 #: How people write a picture in a message.
 PICTURE_FORMS: dict[str, dict[str, Any]] = {
     'type alone': {'type': 'image'},
@@ -127,6 +130,10 @@ def stock_pixels(name: str, images: Any, frames: list[Frame], most: int) -> Any:
         squares = [images.resize(picture.transpose(2, 0, 1), side, resample=images.resample)
                    for picture in pictures]
         return images(images=[squares], input_data_format='channels_first', **options)
+    if name == 'molmo2':
+        # One crop is all that so few tokens allow.
+        return Molmo2ImageProcessor.__call__(
+            images, pictures, max_crops=1 if most else 8, **options)
     if name in ('smolvlm', 'idefics3'):
         return images(images=[pictures], return_row_col_info=True, do_image_splitting=False,
                       **options)
@@ -137,14 +144,15 @@ def stock_placeholders(name: str, tokenizer: Any, images: Any, pixels: Any) -> l
     """Return what the processor of the family writes for each picture."""
     published = PUBLISHED[name]
     named = SimpleNamespace(
-        image_processor=images, image_token=tokenizer.convert_ids_to_tokens(
-            published.config.get('image_token_id', published.config.get('image_token_index'))),
+        image_processor=images, image_token=tokenizer.convert_ids_to_tokens(next(
+            published.config[key] for key in ('image_token_id', 'image_token_index',
+                                              'image_patch_id') if key in published.config)),
         # As processor_config.json says of the published ones.
         image_seq_length=256, image_seq_len={'smolvlm': 81, 'idefics3': 169}.get(name),
         num_image_tokens=729, vision_feature_select_strategy='full',
         start_image_token='<img>', end_image_token='</img>',
         fake_image_token='<fake_token_around_image>', global_image_token='<global-img>',
-        global_image_tag='<global-img>')
+        global_image_tag='<global-img>', **published.processor)
     # Not made, as most cannot be without torchvision: only their text is asked for.
     if name == 'gemma3':
         # Its processor writes the same text for every picture, and makes it with itself.
@@ -169,7 +177,11 @@ def stock_ids(name: str, parts: Any, frames: list[Frame], pixels: Any,
                                                add_generation_prompt=True)
     placeholders = stock_placeholders(name, parts.tokenizer, parts.images, pixels)
     token = parts.tokenizer.convert_ids_to_tokens(parts.network.config.image_token_id)
-    first, *others = text.split('<start_of_image>' if name == 'gemma3' else token)
+    if name == 'molmo2':
+        # Its processor begins a prompt with the end token if there is no other for that.
+        text = '<|im_end|>' + text
+    first, *others = text.split(
+        {'gemma3': '<start_of_image>', 'molmo2': '<|image|>'}.get(name, token))
     first += ''.join(first + other for first, other in zip(placeholders, others, strict=True))
     ids: Tensor = parts.tokenizer(first, add_special_tokens=False, return_tensors='pt')[
         'input_ids'][0]
@@ -186,7 +198,7 @@ def stock_positions(name: str, parts: Any, ids: Tensor, pixels: Any) -> Tensor:
     return torch.as_tensor(positions)[:, 0]
 
 
-def features(vlm: Vlm) -> FrameFeatures:
+def features(name: str, vlm: Vlm) -> FrameFeatures:
     """Return what the vision encoder would say of a frame, without the numbers."""
     rows, columns = vlm.token_grid(720, 1280)
     width = vlm.model.config.get_text_config().hidden_size
@@ -195,8 +207,9 @@ def features(vlm: Vlm) -> FrameFeatures:
     def some(count: int) -> Tensor:
         return torch.empty(count, width, device='meta', dtype=torch.bfloat16)
 
+    beside = {'whole' if name == 'molmo2' else 'pinned': some(vlm.pinned) if vlm.pinned else None}
     return FrameFeatures(some(rows * columns), tuple(some(rows * columns) for _ in range(levels)),
-                         (rows, columns), some(vlm.pinned) if vlm.pinned else None)
+                         (rows, columns), **beside)
 
 
 def test_every_family_is_here() -> None:
@@ -217,7 +230,7 @@ def test_a_window_is_that_of_transformers(
     prompt = Prompts.load(convention=vlm.convention).description
     pixels = stock_pixels(name, parts.images, frames, most)
 
-    frame = features(vlm)
+    frame = features(name, vlm)
     assert len(frame.tokens) == (limited if most else whole)
     prepared = vlm.prepare([frame] * FRAMES, prompt.captions(frames), prompt)
     layout = prepared.layout
@@ -275,7 +288,8 @@ def kv_bytes(vlm: Vlm, prepared: Prepared, keep: NDArray[np.int32]) -> int:
 #: What families are called in the docs.
 CALLED = {'qwen2_vl': 'Qwen2-VL', 'qwen2_5_vl': 'Qwen2.5-VL', 'qwen3_vl': 'Qwen3-VL',
           'qwen3_5': 'Qwen3.5', 'internvl': 'InternVL', 'llava_onevision': 'LLaVA-OneVision',
-          'smolvlm': 'SmolVLM, SmolVLM2', 'idefics3': 'Idefics3', 'cosmos3_edge': 'Cosmos3-Edge',
+          'molmo2': 'Molmo2', 'smolvlm': 'SmolVLM, SmolVLM2', 'idefics3': 'Idefics3',
+          'cosmos3_edge': 'Cosmos3-Edge',
           'gemma3': 'Gemma 3', 'fast_vlm': 'FastVLM'}
 CAPTIONS = {'{age}s': '`-0.4s`', '<{time} seconds>': '`<1.2 seconds>` since the first picture',
             'Frame{number}: ': '`Frame1: `, counted per camera'}
@@ -290,7 +304,10 @@ def test_the_docs_say_of_each_family_how_it_is_asked_and_what_it_costs(
     row, = (line[2:-2].split(' | ') for line in page.splitlines()
             if line.startswith(f'| {CALLED[name]} | `') and line.count(' | ') == 7)
     convention = CONVENTIONS[name]
-    assert row[1:3] == [CAPTIONS[convention.caption], BOXES[convention.box.scale]]
+    # LLaVA-OneVision and Molmo2 have pictures before all texts; the latter says which is which.
+    caption = CAPTIONS[convention.caption] + (
+        ', after all pictures, which its chat template numbers' if name == 'molmo2' else '')
+    assert row[1:3] == [caption, BOXES[convention.box.scale]]
     key = f'"{convention.box.key}"'
     fields = f'"label", {key}' if convention.box.label_first else f'{key}, "label"'
     assert row[3] == f'`{{{fields}}}`'
@@ -305,6 +322,23 @@ def test_the_docs_say_of_each_family_how_it_is_asked_and_what_it_costs(
     rows, columns = vlm.token_grid(720, 1280)
     full, default = KNOWN[name][0], f'{rows * columns} ({rows} x {columns})'
     assert row[6] == (default if full == rows * columns else f'{full:,}; by default {default}')
+
+
+@pytest.mark.parametrize('name', ['llava_onevision', 'molmo2', 'smolvlm'])
+def test_the_docs_say_what_frames_of_a_video_cost(name: str, tmp_path: Path) -> None:
+    page = (ROOT / 'docs' / 'models.md').read_text(encoding='utf-8')
+    row, = (line[2:-2].split(' | ') for line in page.splitlines()
+            if line.startswith(f'| {CALLED[name]} | a frame'))
+    parts = load_blueprint(PUBLISHED[name].save(tmp_path / name), device='cpu', dtype='bfloat16')
+    counts = []
+    for frames_as in ('images', 'video'):
+        vlm = Vlm(name, *parts, tokens_per_frame=PipelineConfig.tokens_per_frame,
+                  frames_as=frames_as)
+        rows, columns = vlm.token_grid(720, 1280)
+        whole = vlm.pinned if name == 'molmo2' else 0
+        count = f'({rows * columns} + {whole})' if whole else f'{rows * columns}'
+        counts.append(f'5 x {count} = {5 * (rows * columns + whole):,}')
+    assert row[3] == ', '.join(counts)
 
 
 def test_the_table_in_the_docs_is_that_of_the_command() -> None:

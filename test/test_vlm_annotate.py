@@ -57,11 +57,16 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return found
 
 
-def annotate(bag: Path, out: Path, checkpoint: Path, *options: str) -> Sequence[SceneReport]:
-    """Return the reports of a run of the command."""
-    done = CliRunner().invoke(app, [
+def run(bag: Path, out: Path, checkpoint: Path, *options: str) -> Any:
+    """Run the command."""
+    return CliRunner().invoke(app, [
         'annotate', '--bag', str(bag), '--out', str(out), '--every', '4',
         '--interval-sec', '0.2', '--vlm', str(checkpoint), '--threads', '1', *options])
+
+
+def annotate(bag: Path, out: Path, checkpoint: Path, *options: str) -> Sequence[SceneReport]:
+    """Return the reports of a run of the command."""
+    done = run(bag, out, checkpoint, *options)
     assert done.exit_code == 0, done.output
     assert (out / PAGE).stat().st_size > 10_000
     reports = [SceneReport.from_dict(json.loads(line))
@@ -95,8 +100,14 @@ def test_annotate_takes_any_family(
 @pytest.mark.parametrize('name', names(*VIDEO_FAMILIES))
 def test_annotate_takes_frames_as_a_video(
         name: str, mode: str, cameras: int, drives: dict[int, Path], tmp_path: Path) -> None:
-    reports = annotate(drives[cameras], tmp_path / 'out', make(name, tmp_path / name), '--mode',
-                       mode, '--frames-as', 'video', '--max-new-tokens', '8')
+    checkpoint = make(name, tmp_path / name)
+    options = ('--mode', mode, '--frames-as', 'video', '--max-new-tokens', '8')
+    if name == 'molmo2' and cameras > 1:
+        done = run(drives[cameras], tmp_path / 'out', checkpoint, *options)
+        assert done.exit_code == 1
+        assert 'molmo2 reads one video at a time, so that of one camera' in done.output
+        return
+    reports = annotate(drives[cameras], tmp_path / 'out', checkpoint, *options)
     for report in reports:
         rows, columns = report.grid
         assert sorted(report.cameras) == sorted(CAMERAS[:cameras])
@@ -107,5 +118,5 @@ def test_annotate_takes_frames_as_a_video(
         assert all(len(one) == 1 for one in of_cameras)
         assert report.tokens_total == len(report.steps) * rows * columns
         if mode == 'window':
-            assert len(report.steps) == 3 * cameras
+            assert len(report.steps) == (3 if name.startswith('qwen') else 5) * cameras
         assert 0 < len(report.keep) < report.tokens_total

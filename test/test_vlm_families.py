@@ -150,7 +150,8 @@ def stock_placeholders(vlm: Vlm, pixels: Any) -> list[str]:
         named.global_image_token = named.global_image_tag = '<global-img>'
     named.__dict__.update(MARKS)
     processors: dict[str, Any] = {
-        'internvl': InternVLProcessor, 'molmo2': Molmo2Processor, 'llava_onevision': LlavaOnevisionProcessor,
+        'internvl': InternVLProcessor, 'molmo2': Molmo2Processor,
+        'llava_onevision': LlavaOnevisionProcessor,
         'smolvlm': SmolVLMProcessor, 'idefics3': Idefics3Processor}
     # Not made, as most cannot be without torchvision: only their text is asked for.
     write = processors[vlm.name].replace_image_token

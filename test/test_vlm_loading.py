@@ -48,10 +48,11 @@ def test_a_folder_saved_by_a_processor_in_pieces_is_the_same_model(
     """Saved as AutoProcessor does, sharded, without a generation config."""
     plain = Vlm.load(make(name, tmp_path / 'plain'), device='cpu')
     folder = Path(shutil.copytree(tmp_path / 'plain', tmp_path / 'folder'))
-    images = folder / 'preprocessor_config.json'
-    (folder / 'processor_config.json').write_text(json.dumps({
-        'image_processor': json.loads(images.read_text(encoding='utf-8')),
-        'processor_class': 'SomeProcessor'}), encoding='utf-8')
+    images, processor = folder / 'preprocessor_config.json', folder / 'processor_config.json'
+    said = json.loads(processor.read_text(encoding='utf-8')) if processor.exists() else {}
+    processor.write_text(json.dumps({
+        'processor_class': 'SomeProcessor', **said,
+        'image_processor': json.loads(images.read_text(encoding='utf-8'))}), encoding='utf-8')
     for path in (images, folder / 'model.safetensors'):
         path.unlink()
     plain.model.save_pretrained(folder, max_shard_size='40KB')

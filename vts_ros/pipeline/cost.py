@@ -200,7 +200,7 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
                 frames: int, device: str, memory_bytes: int | None = None,
                 quantization: Mapping[str, Any] | None = None) -> Cost:
     """Return the cost of windows with a model, loaded or not; see :func:`explain`."""
-    whole = Vlm(vlm.name, vlm.model, vlm.tokenizer, vlm.images)
+    whole = Vlm(vlm.name, vlm.model, vlm.tokenizer, vlm.images, frames_as=vlm.frames_as)
     cameras = tuple(_camera(vlm, whole, picture) for picture in sizes)
     prompt = Prompts.load(config.language, config.prompts, vlm.convention).description
     stamps = [_Stamped(f'camera_{index}', 400_000_000 * moment)
@@ -262,19 +262,19 @@ def readable(count: float) -> str:
 
 def _camera(vlm: Vlm, whole: Vlm, picture: tuple[int, int]) -> CameraCost:
     width, height = picture
-    pixels = vlm.preprocess([np.zeros((height, width, 3), np.uint8)])
     grid = vlm.token_grid(height, width)
     rows, columns = whole.token_grid(height, width)
-    if 'image_grid_thw' in pixels:
-        patch = int(vlm.model.config.vision_config.patch_size)
-        _, high, wide = pixels['image_grid_thw'][0].tolist()
-        used = (wide * patch, high * patch)
-    else:
-        used = (int(pixels['pixel_values'].shape[-1]), int(pixels['pixel_values'].shape[-2]))
-    return CameraCost(picture, used, grid, rows * columns)
+    used_width, used_height = vlm.size_of(grid)
+    return CameraCost(picture, (int(used_width), int(used_height)), grid, rows * columns)
 
 
 def _patches(vlm: Vlm, camera: CameraCost) -> int:
+    """Return how many patches of a picture the vision encoder looks at in a pass."""
+    width, height = camera.picture
+    pixels = vlm.preprocess([np.zeros((height, width, 3), np.uint8)])
+    if 'image_token_pooling' in pixels:
+        views, patches = pixels['pixel_values'].shape[:2]
+        return int(views * patches)
     patch = vlm.model.config.vision_config.patch_size
     high, wide = (patch, patch) if isinstance(patch, int) else patch
     return (camera.used[0] // wide) * (camera.used[1] // high)

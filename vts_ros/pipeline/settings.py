@@ -92,12 +92,13 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
     _of_pipeline('vlm.tokens_per_frame', 'tokens_per_frame', 'Most visual tokens of a frame '
                  'before pruning: larger pictures are scaled down for the language model, where '
-                 'its family takes pictures of any size (Qwen); 0 leaves it to the image '
+                 'its family takes pictures of any size (Qwen, Molmo2); 0 leaves it to the image '
                  'processor of the checkpoint. `vts models --explain` shows the cost',
                  span=(0, 16384)),
-    _of_pipeline('vlm.frames_as', 'frames_as', 'images: every frame is a picture; video: two '
-                 'frames are one step of a video and share the tokens of one, for Qwen2-VL to '
-                 'Qwen3.5; an even buffer.frames costs least', choices=FRAMES_AS),
+    _of_pipeline('vlm.frames_as', 'frames_as', 'images: every frame is a picture; video: '
+                 'frames are those of a video. With Qwen2-VL to Qwen3.5 two of them share the '
+                 'tokens of one, and an even buffer.frames costs least; also for '
+                 'LLaVA-OneVision, Molmo2 and SmolVLM', choices=FRAMES_AS),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens in the KV cache; '

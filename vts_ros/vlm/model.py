@@ -214,7 +214,7 @@ class Vlm:
 
         """
         grid = self.token_grid(height, width)
-        seen_width, seen_height = self._family.seen_size(grid)
+        seen_width, seen_height = self.size_of(grid)
         for factor in _REDUCTIONS:
             rows, columns = -(-height // factor), -(-width // factor)
             if (rows >= max(seen_height, least[0]) and columns >= max(seen_width, least[1])
@@ -224,7 +224,11 @@ class Vlm:
 
     def seen_size(self, features: FrameFeatures) -> Size:
         """Return width and height in pixels of an encoded picture, as the model got it."""
-        return self._family.seen_size(features.grid)
+        return self.size_of(features.grid)
+
+    def size_of(self, grid: Grid) -> Size:
+        """Return width and height in pixels of a picture with this grid, as the model gets it."""
+        return self._family.seen_size(grid)
 
     def encode_batch(self, pixels: BatchFeature) -> list[FrameFeatures]:
         """Encode preprocessed pictures, a video two at a time; gradients flow."""

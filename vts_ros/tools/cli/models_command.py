@@ -143,7 +143,8 @@ def cost_rows(cost: Cost) -> list[tuple[str, str]]:
         if cost.steps < cost.frames else ''
     rows += [
         ('window', f'{cost.frames * len(cost.cameras)} frames{steps}, {cost.visual_tokens} visual '
-                   f'tokens, {cost.kept_tokens} kept; {cost.text_tokens} tokens of text'),
+                   f'tokens, {cost.kept_tokens} kept; {cost.text_tokens} others, such as '
+                   'those of text'),
         ('keys and values', f'{readable(cost.kv_bytes)} ({readable(cost.kv_bytes_unpruned)} '
                             f'without pruning), {readable(cost.kv_token_bytes)} per token'),
         ('cached features', readable(cost.feature_bytes)),

@@ -45,7 +45,10 @@ class Molmo(Flat):
         self._marks = images.marks
         side = -(-(images.size['height'] // images.patch_size) // images.pooling_size[0])
         self._view: Grid = (side, side)
-        self._cell_px = [float(count * images.patch_size) for count in images.pooling_size]
+        self._patch_px = int(images.patch_size)
+        self._pooling = [int(count) for count in images.pooling_size]
+        self._overlap = sum(images.overlap_margins)
+        self._window = images.size['height'] // self._patch_px - self._overlap
         self.whole = side * side
         self.tail = 1 + self._marks.image_use_col_tokens
         known = tokenizer.get_vocab()
@@ -61,7 +64,11 @@ class Molmo(Flat):
 
     def seen_size(self, grid: Grid) -> Size:
         """Return width and height in pixels of a picture in detail."""
-        return self._cell_px[1] * grid[1], self._cell_px[0] * grid[0]
+        # Crops lie side by side but for what they overlap; the last cells may be cut in half.
+        rows, columns = (
+            (cells * pooled - self._overlap) // self._window * self._window + self._overlap
+            for cells, pooled in zip(grid, self._pooling))
+        return float(self._patch_px * columns), float(self._patch_px * rows)
 
     def encode(self, pixels: Mapping[str, Tensor]) -> list[FrameFeatures]:
         """Encode pictures; the vision encoder looks at each view and crop for itself."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import BatchFeature
+
 # Not from transformers itself, which hand it out with torchvision only.
 from transformers.models.molmo2.image_processing_molmo2 import (
     arange_for_pooling,

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
-_SMALL = ('zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen '
-          'fifteen sixteen seventeen eighteen nineteen').split()
-_TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'.split()
+_SMALL = [
+    'zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten',
+    'eleven', 'twelve', 'thirteen', 'fourteen', 'fifteen', 'sixteen', 'seventeen', 'eighteen',
+    'nineteen']
+_TENS = ['twenty', 'thirty', 'forty', 'fifty', 'sixty', 'seventy', 'eighty', 'ninety']
 
 
 def in_words(number: int) -> str:
