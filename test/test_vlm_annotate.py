@@ -104,8 +104,7 @@ def test_annotate_takes_frames_as_a_video(
     options = ('--mode', mode, '--frames-as', 'video', '--max-new-tokens', '8')
     if name == 'molmo2' and cameras > 1:
         done = run(drives[cameras], tmp_path / 'out', checkpoint, *options)
-        assert done.exit_code == 1
-        assert 'molmo2 reads one video at a time, so that of one camera' in done.output
+        assert 'molmo2 reads one video at a time, so that of one camera' in str(done.exception)
         return
     reports = annotate(drives[cameras], tmp_path / 'out', checkpoint, *options)
     for report in reports:
