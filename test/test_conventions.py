@@ -261,7 +261,7 @@ def seen_size(pipeline: Pipeline, picture: NDArray[np.uint8]) -> tuple[int, int]
     if 'image_token_pooling' in pixels:
         images: Any = pipeline.vlm.images
         *_, height, width = compute_crop_geometry(
-            *picture.shape[:2], images.max_crops, images.overlap_margins, 56, 8)
+            picture.shape[0], picture.shape[1], images.max_crops, images.overlap_margins, 56, 8)
         return width, height
     return pixels['pixel_values'].shape[-1], pixels['pixel_values'].shape[-2]
 

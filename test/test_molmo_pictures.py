@@ -28,9 +28,7 @@ CLOSE = 1.01 * 2 / 255
 
 @pytest.fixture(scope='module')
 def picture() -> NDArray[np.uint8]:
-    # Not noise, of which scaling without smoothing takes what rounding of places decides.
-    noise = np.random.default_rng(0).integers(0, 256, (18, 32, 3), np.uint8)
-    return np.asarray(cv2.resize(noise, (1280, 720), interpolation=cv2.INTER_CUBIC))
+    return np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
 
 
 def scaled(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:

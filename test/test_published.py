@@ -132,8 +132,8 @@ def stock_pixels(name: str, images: Any, frames: list[Frame], most: int) -> Any:
         return images(images=[squares], input_data_format='channels_first', **options)
     if name == 'molmo2':
         # One crop is all that so few tokens allow.
-        return Molmo2ImageProcessor.__call__(
-            images, pictures, max_crops=1 if most else 8, **options)
+        options['max_crops'] = 1 if most else 8
+        return Molmo2ImageProcessor.__call__(images, pictures, **options)
     if name in ('smolvlm', 'idefics3'):
         return images(images=[pictures], return_row_col_info=True, do_image_splitting=False,
                       **options)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import pytest
 import torch
 from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.image_utils import SizeDict
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
@@ -128,7 +129,7 @@ class StockTransformers:
         images: Any = vlm.images
         pixels = images(images=[[frame.rgb() for video in videos for frame in video.frames]],
                         size={'longest_edge': 96}, do_image_splitting=False, return_tensors='pt')
-        named = SimpleNamespace(
+        named: Any = SimpleNamespace(
             image_token='<image>', fake_image_token='<fake_token_around_image>',
             global_image_token='<global-img>', image_seq_len=16)
         return pixels, [processing_smolvlm.SmolVLMProcessor.replace_video_token(
@@ -138,7 +139,7 @@ class StockTransformers:
 
     def _molmo2(self, vlm: Vlm, videos: Sequence[Video]) -> tuple[Any, list[str]]:
         images: Any = vlm.images
-        backend = SimpleNamespace(
+        backend: Any = SimpleNamespace(
             resize=images.resize, rescale_and_normalize=images.rescale_and_normalize)
         backend._build_video_patches = partial(
             Molmo2VideoProcessor._build_video_patches, backend)
@@ -147,7 +148,7 @@ class StockTransformers:
                                    for frame in video.frames]) for video in videos],
             SizeDict(height=56, width=56), images.resample, True, 1 / 255, True,
             images.image_mean, images.image_std, 8, [3, 3], 'pt')
-        named = SimpleNamespace(video_use_col_tokens=False, use_frame_special_tokens=True)
+        named: Any = SimpleNamespace(video_use_col_tokens=False, use_frame_special_tokens=True)
         named.get_video_string = partial(Molmo2Processor.get_video_string, named)
         return pixels, [Molmo2Processor.replace_video_token(named, {
             **pixels, 'video_metadata': [SimpleNamespace(
@@ -162,7 +163,7 @@ class StockTransformers:
         views = images(images=[squares], input_data_format='channels_first',
                        return_tensors='pt')['pixel_values'][:, 0]
         pixels = views.unflatten(0, (len(videos), -1))
-        named = SimpleNamespace(num_image_tokens=16, video_token='<video>')
+        named: Any = SimpleNamespace(num_image_tokens=16, video_token='<video>')
         return {'pixel_values_videos': pixels}, [LlavaOnevisionProcessor.replace_video_token(
             named, {'pixel_values_videos': pixels}, index) for index in range(len(videos))]
 
@@ -250,6 +251,17 @@ def test_a_window_is_the_video_of_transformers(
 # Causal mode: pruned on arrival, read with every question
 
 
+class Notes(LogitsProcessor):
+    """Notes the logits of every token that is written."""
+
+    def __init__(self) -> None:
+        self.logits: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.logits.append(scores[0].clone())
+        return scores
+
+
 class Planned:
     """Plans the same for every window."""
 
@@ -290,9 +302,14 @@ def test_what_is_pruned_on_arrival_is_the_video_of_transformers(
     assert torch.equal(prepared.inputs.layout.input_ids, stock.ids[0])
     check_pruned(vlm, stock, prepared.inputs, prepared.selection.keep)
     shared = read(pipeline, stream, share=True)
-    answers = {vlm.generate(shared.inputs, shared.selection.keep, 6,
-                            prefix=shared.prefix).token_ids for _ in range(2)}
-    assert answers == {vlm.generate(prepared.inputs, prepared.selection.keep, 6).token_ids}
+    expected = Notes()
+    vlm.generate(prepared.inputs, prepared.selection.keep, 4,
+                 logits_processor=LogitsProcessorList([expected]))
+    for _ in range(2):
+        notes = Notes()
+        vlm.generate(shared.inputs, shared.selection.keep, 4, prefix=shared.prefix,
+                     logits_processor=LogitsProcessorList([notes]))
+        assert difference(torch.stack(notes.logits), torch.stack(expected.logits)) < EXACT
     again = read(pipeline, stream, share=True)
     assert again.prefix is shared.prefix
     report = pipeline.describe(stream)
@@ -377,7 +394,7 @@ def test_frames_of_a_video_are_to_internvl_what_its_pictures_are(tmp_path: Path)
     prompt = replace(PROMPT, caption=CONVENTIONS['internvl'].caption)
     window = frames_of(1, 4)
     texts = vlm.texts(prompt.captions(window), prompt)
-    named = SimpleNamespace(start_image_token='<img>', end_image_token='</img>',
+    named: Any = SimpleNamespace(start_image_token='<img>', end_image_token='</img>',
                             image_token='<IMG_CONTEXT>', image_seq_length=1)
     expected = InternVLProcessor.replace_video_token(
         named, {'pixel_values_videos': torch.empty(1, 4)}, 0)

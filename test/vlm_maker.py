@@ -177,6 +177,9 @@ IDEFICS: dict[str, Any] = {
     'end': '<end_of_utterance>', 'image': '<image>', 'template': UTTERANCES,
     'text': {**TEXT, 'model_type': 'llama'}, 'options': {'scale_factor': 2},
     'vision': {**VISION, 'image_size': 64, 'patch_size': 8}}
+#: Of frames of a video.
+SAMPLING: dict[str, Any] = {'video_sampling': {
+    'fps': 1, 'max_frames': 64, 'video_size': {'longest_edge': 96}}}
 TILES: dict[str, Any] = {'size': {'longest_edge': 128}, 'max_image_size': {'longest_edge': 64}}
 
 KINDS = {
@@ -253,8 +256,7 @@ KINDS = {
                    'use_single_crop_col_tokens': False, 'use_single_crop_start_token': True}),
     'smolvlm': Kind(
         SmolVLMForConditionalGeneration, SmolVLMConfig,
-        SmolVLMImageProcessorPil(**TILES, video_sampling={
-            'fps': 1, 'max_frames': 64, 'video_size': {'longest_edge': 96}}),
+        SmolVLMImageProcessorPil(**TILES, **SAMPLING),
         **{**IDEFICS, 'tokens': [*IDEFICS['tokens'], '<global-img>', '<row_1_col_1>']},
         named={'fake_image_token': '<fake_token_around_image>', 'image_token': '<image>',
                'global_image_token': '<global-img>'}),

@@ -105,7 +105,8 @@ def make_reader(config: PipelineConfig, cache: FrameCache, sparsifier: Sparsifie
     compares = sparsifier.variant(hysteresis=GROUP_HYSTERESIS_FACTOR * sparsifier.hysteresis)
     vlm = language_model if isinstance(language_model, Vlm) else None
     if config.mode == 'window':
-        return WindowReader(cache, sparsifier, language_model, vlm and PrefixReader(vlm))
+        return WindowReader(cache, sparsifier, language_model,
+                            None if vlm is None else PrefixReader(vlm))
     if vlm is None or vlm.reads_together:
         return AppendedReader(cache, FrameGroups(compares, config.group_frames), language_model,
                               config.kv_tokens)

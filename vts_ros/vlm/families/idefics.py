@@ -79,7 +79,7 @@ class SmolVideo(Idefics):
     transformers.
     """
 
-    chat_template = DEFAULT_CHAT_TEMPLATE
+    chat_template: str | None = DEFAULT_CHAT_TEMPLATE
     placeholder = '<video>'
     modality: Modality = 'video'
     reads_together = 'the number of its frames stands before the first'

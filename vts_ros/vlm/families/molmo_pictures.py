@@ -74,8 +74,10 @@ class MolmoPictures(Molmo2ImageProcessor):
         pictures.video_pooling = (int(rows), int(columns))
         return pictures
 
-    def __call__(self, images: Sequence[Any], *, as_video: bool = False, max_tokens: int = 0,
-                 **options: Any) -> BatchFeature:
+    # The options of transformers are a TypedDict, which no others can replace.
+    def __call__(  # type: ignore[override]
+            self, images: Sequence[Any], *, as_video: bool = False, max_tokens: int = 0,
+            **options: Any) -> BatchFeature:
         """
         Return pictures for the vision encoder.
 
@@ -91,10 +93,10 @@ class MolmoPictures(Molmo2ImageProcessor):
             Those of the image processor.
 
         """
-        parts = [self._frame(image, options) if as_video
-                 else super(MolmoPictures, self).__call__(
-                     images=[image], max_crops=self._crops(image, max_tokens, options), **options)
-                 for image in images]
+        in_detail: Any = super().__call__
+        parts = [self._frame(image, options) if as_video else in_detail(
+            images=[image], max_crops=self._crops(image, max_tokens, options), **options)
+            for image in images]
         pooling, begin = [], 0
         for part in parts:
             places = part['image_token_pooling']
@@ -134,16 +136,16 @@ class MolmoPictures(Molmo2ImageProcessor):
                 'image_token_pooling': pooling,
                 'image_grids': torch.tensor([[rows, columns, 0, 0]])}
 
-    def convert_to_rgb(self, image: Any, **options: Any) -> Any:
+    def convert_to_rgb(self, image: Any, *args: Any, **options: Any) -> Any:
         """Return pictures as they are: they are RGB."""
         return image
 
-    def resize(self, image: Tensor, size: Any, **options: Any) -> Tensor:
+    def resize(self, image: Any, size: Any, *args: Any, **options: Any) -> Any:
         """Scale pictures [..., C, H, W] of floats, without smoothing."""
         return functional.interpolate(image, (size.height, size.width), mode='bilinear',
                                       align_corners=False)
 
-    def normalize(self, image: Tensor, mean: Any, std: Any, **options: Any) -> Tensor:
+    def normalize(self, image: Any, mean: Any, std: Any, *args: Any, **options: Any) -> Any:
         """Return pictures [..., C, H, W] with mean and spread per channel taken out."""
         mean, std = (torch.as_tensor(value)[:, None, None] for value in (mean, std))
         return (image - mean) / std
