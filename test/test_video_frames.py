@@ -31,12 +31,14 @@ from transformers.models.smolvlm import processing_smolvlm
 from vlm_maker import make, names, PROMPT
 
 from vts_ros.pipeline.appended_reader import AppendedReader
+from vts_ros.pipeline.change_gate import Moment
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.context import PreparedWindow
 from vts_ros.pipeline.deadline import Plan
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.speaking import Speaking
 from vts_ros.pipeline.steps import steps_of
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm, VlmError
@@ -316,6 +318,11 @@ def test_what_is_pruned_on_arrival_is_the_video_of_transformers(
     assert report.stamp == stream[-1].stamp_ns
     assert [report.frames[place].camera for place, in report.steps] == sorted(
         frame.camera for frame in stream)
+    # An answer that is confirmed is about the same steps.
+    speaking, now = Speaking(5.0, None, is_brief=False), Moment(
+        report.stamp, {}, None, (), report.size)
+    speaking.note(replace(report, answer=replace(report.answer, risk='none')), now, None)
+    assert speaking.confirm(stream, now, {'total': 0.0}).steps == report.steps
 
 
 @pytest.fixture(scope='module')

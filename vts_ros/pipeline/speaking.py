@@ -100,7 +100,7 @@ class Speaking:
         last, newest = self._stands.report, window[-1]
         of_step = [last.frames[step[0]].camera for step in last.step_frames]
         grid_of = dict(zip(of_step, last.grids))
-        steps = steps_of(window, 2 if last.steps else 1)
+        steps = steps_of(window, max(map(len, last.steps), default=1), bool(last.steps))
         return replace(
             last, stamp=newest.stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
