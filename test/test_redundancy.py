@@ -17,6 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from vts_ros.errors import VlmError
+from vts_ros.lab.evaluation import token_worth
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
 from vts_ros.lab.evaluation.method_comparison import EvaluatedWindow, prepare_window
 from vts_ros.lab.evaluation.redundancy import (
@@ -37,7 +38,7 @@ from vts_ros.lab.evaluation.worth_windows import WorthWindow
 from vts_ros.lab.rivals import temporal
 from vts_ros.lab.rivals.motion import carried, grey, motion_between, residual_motion
 from vts_ros.lab.rivals.registry import methods, TEMPORAL_NAMES
-from vts_ros.lab.rivals.worth_measure import fit_measure, INPUTS
+from vts_ros.lab.rivals.worth_measure import fit_measure
 from vts_ros.lab.scenes.clips import make_scene
 from vts_ros.lab.training.distillation import log_likelihoods
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
@@ -239,7 +240,7 @@ def test_one_frame_alone_is_no_trouble(pipeline: Pipeline, window: EvaluatedWind
 
 def test_a_measure_learns_what_matters_and_nothing_of_the_scale() -> None:
     rng = np.random.default_rng(0)
-    known = [rng.normal(size=(2, 50, len(INPUTS))).astype(np.float32) * 7 + 3 for _ in range(44)]
+    known = [rng.normal(size=(2, 50, 14)).astype(np.float32) * 7 + 3 for _ in range(44)]
     tops = [is_top(part[..., 0] - part[..., 4]) for part in known]
     measure = fit_measure(known[:40], tops[:40])
     for part, top in zip(known[40:], tops[40:]):
@@ -280,7 +281,9 @@ def test_windows_to_fit_to_and_to_judge_by_are_needed(
 # --- the command ------------------------------------------------------------------------------
 
 @pytest.mark.slow
-def test_the_command_measures_goes_on_and_writes_the_page(tmp_path: Path) -> None:
+def test_the_command_measures_goes_on_and_writes_the_page(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_worth, '_ANSWER_TOKENS', 8)
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)

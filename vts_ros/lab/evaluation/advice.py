@@ -108,8 +108,8 @@ def _answers(pipeline: Pipeline, window: Sequence[Frame], path: Path) -> dict[st
         found = {key: (level, label) for key, (level, label) in json.loads(
             path.read_text(encoding='utf-8')).items()}
     if pipeline.guard and _GUARD not in found:
-        evidence = [pipeline.guard.evidence(frame.rgb()) for frame in window]
-        found[_GUARD] = ('known' if holds(pipeline.guard, evidence) else _REFUSED, '')
+        measured = [pipeline.guard.evidence(frame.rgb()) for frame in window]
+        found[_GUARD] = ('known' if holds(pipeline.guard, measured) else _REFUSED, '')
     ways = methods(pipeline.sparsifier, WAYS)
     for frames in FRAMES:
         missing = [asked for asked in _questions(frames) if asked.key not in found]
