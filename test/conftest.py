@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from hypothesis import HealthCheck, settings
-from preloaded import preloaded, Started
+from preloaded import EVERY, preloaded, Started
 import pytest
 from ros_domains import own_domain
 
@@ -46,11 +46,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-#: What every process that is started here has in its environment.
-_EVERY = {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1',
-          'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
-
-
 class Process:
     """A Python module that runs as a process; its output goes to a file."""
 
@@ -58,7 +53,8 @@ class Process:
         with tempfile.NamedTemporaryFile(prefix='vts_test_', suffix='.log', delete=False) as log:
             self._log = Path(log.name)
             self._process: subprocess.Popen[bytes] | Started
-            if module.startswith('vts_ros.nodes.'):
+            if module.startswith('vts_ros.'):
+                env = {**env, **EVERY}
                 self._process = preloaded(env).start(module, arguments, env, self._log)
             else:
                 self._process = subprocess.Popen(
@@ -114,7 +110,7 @@ class Ros:
 
     def __init__(self, domain: int) -> None:
         self.domain = domain
-        self.env = {**os.environ, 'ROS_DOMAIN_ID': str(domain), **_EVERY}
+        self.env = {**os.environ, 'ROS_DOMAIN_ID': str(domain), **EVERY}
         self._processes: list[Process] = []
         # The test itself is a participant of the domain as well.
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

@@ -3,21 +3,24 @@
 """
 Starts modules as processes that have torch and transformers loaded already.
 
-A node needs four seconds of a core to import them, and the tests start about a hundred. So one
-process imports them and does nothing else; each start is a fork of it, which then runs its module
-as `python -m` does: in an own session, with its own output, environment and exit.
+A node or a command needs four seconds of a core to import them, and the tests start more than a
+hundred. So one process imports them and does nothing else; each start is a fork of it, which then
+runs its module as `python -m` does: in an own session, with its own output, environment and exit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+import gc
 import json
 import os
 from pathlib import Path
 import runpy
+import signal
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 import time
 from typing import Any, IO
 
@@ -26,7 +29,37 @@ ROOT = Path(__file__).resolve().parents[1]
 #: nothing, and nothing of the package, whose modules are to begin at their beginning.
 LOADED = ('torch', 'transformers.modeling_utils')
 #: Variables that nothing of this reads: the others must be there when it is loaded.
-_READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_')
+_READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_', 'COLUMNS', 'NO_COLOR')
+#: What every process that is started here has in its environment.
+EVERY = {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1',
+         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+
+
+def run_module(module: str, *arguments: object, timeout_sec: float = 500.0, **variables: str
+               ) -> subprocess.CompletedProcess[str]:
+    """
+    Run a module to its end, as ``subprocess.run`` does with text.
+
+    Parameters
+    ----------
+    module, arguments
+        As after `python -m`.
+    variables
+        Added to the environment.
+
+    """
+    env = {**os.environ, **EVERY, **variables}
+    with TemporaryDirectory(prefix='vts_test_') as folder:
+        output, errors = Path(folder, 'output'), Path(folder, 'errors')
+        process = preloaded(env).start(module, list(map(str, arguments)), env, output, errors)
+        try:
+            code = process.wait(timeout_sec)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(
+            [module, *map(str, arguments)], code, output.read_text(), errors.read_text())
+
 
 def preloaded(env: Mapping[str, str]) -> Preloaded:
     """Return a process from which one with such an environment can be started."""
@@ -55,10 +88,11 @@ class Preloaded:
             [sys.executable, str(Path(__file__))], env=dict(env), cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
-    def start(self, module: str, arguments: list[str], env: Mapping[str, str],
-              log: Path) -> Started:
-        """Run a module; what it writes goes to the end of a file."""
-        return Started(self, self.ask('start', module, arguments, dict(env), str(log)))
+    def start(self, module: str, arguments: list[str], env: Mapping[str, str], log: Path,
+              errors: Path | None = None) -> Started:
+        """Run a module; what it writes goes to the end of a file, or of two."""
+        return Started(self, self.ask('start', module, arguments, dict(env), str(log),
+                                      str(errors or log)))
 
     def ask(self, *order: Any) -> Any:
         """Have it do something, and return what it says."""
@@ -114,12 +148,13 @@ def _serve(orders: IO[str], answers: IO[str]) -> tuple[str, list[str]]:
     sys.exit()
 
 
-def _begin(module: str, arguments: list[str], env: dict[str, str],
-           log: str) -> tuple[str, list[str]]:
+def _begin(module: str, arguments: list[str], env: dict[str, str], log: str,
+           errors: str) -> tuple[str, list[str]]:
     os.setsid()
-    output, nothing = os.open(log, os.O_WRONLY | os.O_APPEND), os.open(os.devnull, os.O_RDONLY)
-    for new, old in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(new, old)
+    for number, (path, flags) in enumerate((
+            (os.devnull, os.O_RDONLY), (log, os.O_WRONLY | os.O_APPEND | os.O_CREAT),
+            (errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT))):
+        os.dup2(os.open(path, flags), number)
     os.environ.clear()
     os.environ.update(env)
     return module, arguments
@@ -128,10 +163,14 @@ def _begin(module: str, arguments: list[str], env: dict[str, str],
 if __name__ == '__main__':
     for name in LOADED:
         __import__(name)
+    # What is there already stays where it is: a fork that looked through it would copy all of it.
+    gc.collect()
+    gc.freeze()
     # Copies: the first three files are those of what is started.
     chosen, rest = _serve(os.fdopen(os.dup(0)), os.fdopen(os.dup(1), 'w'))
     sys.stdin, sys.stdout, sys.stderr = (
-        os.fdopen(0), os.fdopen(1, 'w', buffering=1), os.fdopen(2, 'w', buffering=1))
+        os.fdopen(0), os.fdopen(1, 'w', buffering=1),
+        os.fdopen(2, 'w', buffering=1, errors='backslashreplace'))
     sys.path[0] = str(ROOT)
     sys.argv = [chosen, *rest]
     runpy.run_module(chosen, run_name='__main__', alter_sys=True)

@@ -7,14 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 import json
-import os
 from pathlib import Path
 import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
-from conftest import ROOT
+from preloaded import run_module
 import pytest
 import torch
 
@@ -255,14 +253,12 @@ def test_goals_are_met_or_missed_by_the_ratios(result: dict[str, Any]) -> None:
     assert text.count('of the time. Prompt and answer alone') == 2
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, check=False, capture_output=True,
-        text=True, timeout=800, env={**os.environ, 'OMP_NUM_THREADS': '1', 'COLUMNS': '160'})
+def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return run_module(module, *arguments, timeout_sec=800.0, COLUMNS='160')
 
 
 def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
-    done = run('-m', 'vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--json',
+    done = run('vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--json',
                '--plots', tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
@@ -273,7 +269,7 @@ def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
 
 
 def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
-    done = run('-m', 'vts_ros.lab.bench.gpu_suite', '--tiny', '--json', '--report', tmp_path)
+    done = run('vts_ros.lab.bench.gpu_suite', '--tiny', '--json', '--report', tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert list(result['suite']['cases']) == list(CASES)
@@ -303,13 +299,13 @@ def test_late_is_what_took_longer_than_the_deadline() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_the_suite_says_what_is_missing() -> None:
-    done = run('-m', 'vts_ros.lab.bench.gpu_suite')
+    done = run('vts_ros.lab.bench.gpu_suite')
     assert done.returncode == 1
     assert done.stderr.startswith('nothing to measure: PyTorch')
     assert '--tiny' in done.stderr
 
 
 def test_lengths_are_numbers() -> None:
-    done = run('-m', 'vts_ros.tools.cli', 'bench', '--frames', '5,x')
+    done = run('vts_ros.tools.cli', 'bench', '--frames', '5,x')
     assert done.returncode == 2
     assert "'5,x' is no list of numbers" in done.stderr

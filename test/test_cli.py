@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 import re
 import subprocess
 import sys
 
 from bag_maker import drive
+from preloaded import run_module
 import pytest
 import typer
 
@@ -29,10 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def vts(*arguments: object, timeout_sec: float = 500.0) -> subprocess.CompletedProcess[str]:
     """Run the command with a terminal of fixed width."""
-    return subprocess.run(
-        [sys.executable, '-m', 'vts_ros.tools.cli', *map(str, arguments)], check=False,
-        capture_output=True, text=True, timeout=timeout_sec,
-        env={**os.environ, 'COLUMNS': '120', 'NO_COLOR': '1', 'OMP_NUM_THREADS': '1'})
+    return run_module('vts_ros.tools.cli', *arguments, timeout_sec=timeout_sec, COLUMNS='120',
+                      NO_COLOR='1')
 
 
 def test_help_teaches_and_loads_nothing_heavy() -> None:

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-import subprocess
-import sys
 
 from bag_maker import drive
-from conftest import Process, ROOT, Ros
+from conftest import Process, Ros
+from preloaded import run_module
 import pytest
 from test_cli import vts
 from test_engines import WITHOUT_GPU
@@ -133,8 +132,7 @@ def test_node_refuses_what_is_none(ros: Ros, model: str, parameter: str, reason:
 
 @WITHOUT_GPU
 def test_gpu_script_says_that_there_is_nothing_to_measure() -> None:
-    done = subprocess.run([sys.executable, '-m', 'vts_ros.lab.bench.gpu_engines'], cwd=ROOT,
-                          check=False, capture_output=True, text=True, timeout=500)
+    done = run_module('vts_ros.lab.bench.gpu_engines')
     assert done.returncode == 1
     assert done.stderr.strip() == (
         'nothing to measure: no NVIDIA driver (libcuda.so.1 is not there)')

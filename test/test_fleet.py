@@ -21,6 +21,7 @@ from typing import Any
 from bag_maker import compressed, COMPRESSED_TOPIC, drive, header, jpeg, picture, START_NS, write
 from conftest import Process, ROOT
 import numpy as np
+from preloaded import run_module
 import psutil
 from pyarrow import parquet
 import pytest
@@ -229,9 +230,7 @@ def test_a_run_that_was_stopped_goes_on(
 
 
 def vts(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, '-m', 'vts_ros.tools.cli', 'fleet', *map(str, arguments)], check=False,
-        capture_output=True, text=True, timeout=500, env={**os.environ, 'NO_COLOR': '1'})
+    return run_module('vts_ros.tools.cli', 'fleet', *arguments, NO_COLOR='1')
 
 
 def test_the_command_is_stopped_with_ctrl_c_and_goes_on(
