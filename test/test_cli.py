@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 import re
 import subprocess
@@ -33,9 +34,17 @@ def vts(*arguments: object, timeout_sec: float = 500.0) -> subprocess.CompletedP
                       NO_COLOR='1')
 
 
+def vts_alone(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as it is started, for what is to load no models."""
+    return subprocess.run(
+        [sys.executable, '-m', 'vts_ros.tools.cli', *map(str, arguments)], check=False,
+        capture_output=True, text=True, timeout=500.0,
+        env={**os.environ, 'COLUMNS': '120', 'NO_COLOR': '1'})
+
+
 def test_help_teaches_and_loads_nothing_heavy() -> None:
     """Help names the commands and shows an example, without importing models or ROS."""
-    done = vts('--help')
+    done = vts_alone('--help')
     assert done.returncode == 0
     for command in ('annotate', 'replay', 'fleet', 'render', 'models', 'eval', 'train', 'compile',
                     'bench'):
@@ -54,14 +63,14 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
                                      'fleet report', 'fleet bench'])
 def test_every_command_has_an_example(command: str) -> None:
     """The help of a command ends with a line that can be copied."""
-    done = vts(*command.split(), '--help')
+    done = vts_alone(*command.split(), '--help')
     assert done.returncode == 0
     assert f'Example: vts {command}' in done.stdout
 
 
 def test_version() -> None:
     """The version is that of the package."""
-    assert vts('--version').stdout.strip() == f'vts_ros {__version__}'
+    assert vts_alone('--version').stdout.strip() == f'vts_ros {__version__}'
 
 
 @pytest.mark.parametrize(('arguments', 'reason'), [
@@ -71,7 +80,7 @@ def test_version() -> None:
 ])
 def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
     """What a user did wrong is said in one line on stderr, with exit code 1."""
-    done = vts(*arguments)
+    done = vts_alone(*arguments)
     assert done.returncode == 1
     line, = done.stderr.strip().splitlines()
     assert line.startswith('vts: ')
@@ -83,14 +92,20 @@ def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
     (('eval', 'scenes', '--budgets', '0.6,0'), '0 is not above 0'),
     (('eval', 'scenes', '--split', 'train'), "'train' is not one of"),
     (('eval', 'scenes', '--methods', 'vts', '--questions'), 'not asked about --methods'),
+    (('bench', '--frames', '5,x'), "'5,x' is no list of numbers"),
+    (('bench', 'growth', '--cameras', '0'), "'0' is no list of numbers"),
 ])
 def test_impossible_options_are_refused_before_anything_is_loaded(
-        arguments: tuple[object, ...], reason: str) -> None:
+        arguments: tuple[object, ...], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To keep nothing and to test on what was trained on are mistakes in the command."""
-    done = vts(*arguments)
+    monkeypatch.setenv('PYTHONPROFILEIMPORTTIME', '1')
+    done = vts_alone(*arguments)
     assert done.returncode == 2
     assert reason in done.stderr
     assert 'loading' not in done.stderr
+    imported = re.findall(r'^import time:.*\| +(\S+)$', done.stderr, re.MULTILINE)
+    assert 'typer' in imported
+    assert not {'torch', 'transformers', 'onnxruntime'} & set(imported)
 
 
 @pytest.mark.skipif(not (ROOT / 'models' / 'embedded').is_dir(),
@@ -115,7 +130,7 @@ def test_eval_ends_with_json() -> None:
 
 def test_debug_shows_the_traceback() -> None:
     """With --debug the place of the error is shown."""
-    done = vts('--debug', 'annotate', '--bag', '/nowhere')
+    done = vts_alone('--debug', 'annotate', '--bag', '/nowhere')
     assert done.returncode == 1
     assert 'Traceback' in done.stderr
 

@@ -160,7 +160,7 @@ def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets
         other[:, 1, 11] = 1.0
         use, truth = (matters, other) if targets == 'use' else (other, matters)
         examples.append(Example(frames, use, None, truth))
-    distill_module._train(examples, tmp_path / 'out', tmp_path, 25, 6, 0, targets)
+    distill_module._train(examples, tmp_path / 'out', tmp_path, 30, 2, 0, targets)
     before, after = Sparsifier(), Sparsifier.load(tmp_path / 'out')
     rgb = picture(4, 128, 224)
     old, new = before.propose(rgb), after.propose(rgb)
@@ -194,7 +194,7 @@ def test_distillation_from_the_command_line_resumes(
     bag = drive(tmp_path / 'bag', 30, broken=20)
     work = tmp_path / 'work'
     command = ['train', 'proposal', '--bag', str(bag), '--vlm', model, '--windows', '6',
-               '--passes', '4', '--steps', '2', '--work', str(work)]
+               '--passes', '4', '--steps', '1', '--work', str(work)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert f'VTS_MODELS_DIR={work / "models"}' in done.output.replace('\n', '')
@@ -232,7 +232,7 @@ def test_rendered_windows_are_distilled_and_compared_with_their_truth(
         model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / 'work'
     command = ['train', 'proposal', '--vlm', model, '--windows', '5', '--passes', '4', '--steps',
-               '2', '--work', str(work), '--anew']
+               '1', '--work', str(work), '--anew']
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     examples = [Example.load(path) for path in sorted((work / 'use').glob('*.npz'))]

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 import itertools
 import json
 from pathlib import Path
@@ -57,6 +58,13 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return found
 
 
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return where the checkpoint of a family is, which is made once."""
+    folder = tmp_path_factory.mktemp('checkpoints')
+    return cache(lambda name: make(name, folder / name))
+
+
 def run(bag: Path, out: Path, checkpoint: Path, *options: str) -> Any:
     """Run the command."""
     return CliRunner().invoke(app, [
@@ -79,8 +87,9 @@ def annotate(bag: Path, out: Path, checkpoint: Path, *options: str) -> Sequence[
 @pytest.mark.parametrize('mode', ['window', 'causal'])
 @pytest.mark.parametrize('name', names())
 def test_annotate_takes_any_family(
-        name: str, mode: str, cameras: int, drives: dict[int, Path], tmp_path: Path) -> None:
-    reports = annotate(drives[cameras], tmp_path / 'out', make(name, tmp_path / name),
+        name: str, mode: str, cameras: int, drives: dict[int, Path],
+        checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    reports = annotate(drives[cameras], tmp_path / 'out', checkpoint(name),
                        '--mode', mode, '--structured', '--max-new-tokens', '24')
     for report in reports:
         assert report.model == name
@@ -99,14 +108,14 @@ def test_annotate_takes_any_family(
 @pytest.mark.parametrize('mode', ['window', 'causal'])
 @pytest.mark.parametrize('name', names(*VIDEO_FAMILIES))
 def test_annotate_takes_frames_as_a_video(
-        name: str, mode: str, cameras: int, drives: dict[int, Path], tmp_path: Path) -> None:
-    checkpoint = make(name, tmp_path / name)
+        name: str, mode: str, cameras: int, drives: dict[int, Path],
+        checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     options = ('--mode', mode, '--frames-as', 'video', '--max-new-tokens', '8')
     if name == 'molmo2' and cameras > 1:
-        done = run(drives[cameras], tmp_path / 'out', checkpoint, *options)
+        done = run(drives[cameras], tmp_path / 'out', checkpoint(name), *options)
         assert 'molmo2 reads one video at a time, so that of one camera' in str(done.exception)
         return
-    reports = annotate(drives[cameras], tmp_path / 'out', checkpoint, *options)
+    reports = annotate(drives[cameras], tmp_path / 'out', checkpoint(name), *options)
     for report in reports:
         rows, columns = report.grid
         assert sorted(report.cameras) == sorted(CAMERAS[:cameras])

@@ -70,6 +70,9 @@ def bench(
     if choose:
         _choose(model or ['embedded'], device, windows, seed, as_json)
         return
+    # Before what takes seconds to import.
+    lengths = _lengths(frames)
+
     from vts_ros.lab.bench import speed_report as shown
     from vts_ros.lab.bench.performance_page import add
     from vts_ros.lab.bench.workloads import default_models, quick_workloads, suite, Workload
@@ -79,7 +82,7 @@ def bench(
     models = model or default_models(device)
     workloads = quick_workloads(common, models) if quick else [
         replace(common, model=model_name, frames=length)
-        for model_name in models for length in _lengths(frames)]
+        for model_name in models for length in lengths]
     with progress_bar(as_json) as (console, progress):
         result = suite(workloads, progress)
     results = [result, *result['more']]
@@ -120,6 +123,8 @@ def bench_growth(
     as_json: JsonOption = False,
 ) -> None:
     """Measure what an answer costs as windows grow, in stock transformers and here."""
+    lengths, counts = _lengths(frames), _lengths(cameras)
+
     from vts_ros.lab.bench import speed_report as shown
     from vts_ros.lab.bench.performance_page import add
     from vts_ros.lab.bench.window_growth import grow
@@ -127,7 +132,7 @@ def bench_growth(
 
     work = Workload(model=model, windows=windows, budget_sec=60.0, seed=seed, device=device)
     with progress_bar(as_json) as (console, progress):
-        result = grow(work, _lengths(frames), _lengths(cameras), progress)
+        result = grow(work, lengths, counts, progress)
     console.print(shown.growth_table(result))
     finish(console, add(report, shown.GROWTH, result) if report else [], result, as_json)
 

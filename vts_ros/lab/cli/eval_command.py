@@ -111,27 +111,29 @@ def eval_scenes(
     from rich.console import Console
     from rich.progress import Progress
 
-    from vts_ros.lab.evaluation.scene_evaluation import evaluate, evaluate_over, QUESTIONS
-    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-
     ratios = token_shares(budgets)
-    names = _method_names(methods)
     lengths = window_lengths(frames or '8')
-    if memory and (names or over or mode == 'causal'):
+    if memory and (methods or over or mode == 'causal'):
         raise typer.BadParameter('--memory is not about --methods, --over or --mode causal')
     if (frames or answered) and not memory:
         raise typer.BadParameter('--frames and --answered are about --memory')
-    if not names and (brief or ((report or workers > 1) and not memory)):
+    if not methods and (brief or ((report or workers > 1) and not memory)):
         raise typer.BadParameter('--brief, --report and --workers are about --methods; --report '
                                  'and --workers about --memory, too')
-    if names and questions:
+    if methods and questions:
         raise typer.BadParameter('--questions are not asked about --methods')
-    if names and mode == 'causal':
+    if methods and mode == 'causal':
         raise typer.BadParameter('--methods choose among the frames of a window: no --mode causal')
-    if names and over:
+    if methods and over:
         raise typer.BadParameter('--over is not about --methods')
     if over and questions:
         raise typer.BadParameter('--questions are not asked about --over')
+
+    # After what is wrong was said: these take seconds.
+    from vts_ros.lab.evaluation.scene_evaluation import evaluate, evaluate_over, QUESTIONS
+    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+
+    names = _method_names(methods)
     console = Console(stderr=as_json)
     start_sec = time.monotonic()
     with console.status(f'loading {model}'):

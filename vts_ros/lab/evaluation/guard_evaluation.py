@@ -88,7 +88,7 @@ def measure(guard: Guard, n: int, bags: Sequence[Path] = (), folders: Sequence[P
     for number, (name, windows) in enumerate(sources):
         progress(0.7 + 0.2 * number / len(sources), name)
         shown = list(windows)
-        real[name] = [_distance(guard, window) for window in shown]
+        real[name] = list(_distances(guard, shown))
         kept += [window[-1] for window in shown[::max(1, len(shown) // 12)]]
     progress(0.9, 'changed pictures')
     return {
@@ -130,6 +130,15 @@ def _distance(guard: Guard, pictures: Iterable[Picture]) -> float:
     return guard.distance([guard.evidence(picture) for picture in pictures])
 
 
+def _distances(guard: Guard, windows: Sequence[Sequence[Picture]]) -> Iterator[float]:
+    """Yield the distance of each window; a picture that is in several is looked at once."""
+    known: dict[int, Evidence] = {}
+    for window in windows:
+        known = {id(picture): known[id(picture)] if id(picture) in known
+                 else guard.evidence(picture) for picture in window}
+        yield guard.distance([known[id(picture)] for picture in window])
+
+
 def _sliding(guard: Guard, pictures: Sequence[Picture], step: int) -> list[float]:
     """Return the distance of each window of a drive, of pictures so many apart."""
     evidence: list[Evidence] = [guard.evidence(picture) for picture in pictures]
@@ -149,15 +158,18 @@ def _through_jpeg(rgb: Picture, quality: int) -> Picture:
 
 def _of_bag(bag: Path) -> Iterator[list[Picture]]:
     """Yield the pictures of each window of a recording, as the node would form them."""
-    buffer = FrameBuffer()
+    buffer, pictures = FrameBuffer(), dict[tuple[str, int], Picture]()
     for frame in until_damage(read_frames(bag), Counter()):
         _, window = buffer.advance(frame)
         if window is None:
             continue
         try:
-            yield [frame.rgb() for frame in window]
+            # Windows share frames: each is decoded once.
+            pictures = {frame.key: pictures[frame.key] if frame.key in pictures else frame.rgb()
+                        for frame in window}
         except FrameError:
             continue
+        yield list(pictures.values())
 
 
 def _of_folders(folders: Sequence[Path]) -> Iterator[tuple[str, list[Path]]]:
