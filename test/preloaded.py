@@ -43,7 +43,7 @@ def run_module(module: str, *arguments: object, timeout_sec: float = 500.0, **va
     Parameters
     ----------
     module, arguments
-        As after `python -m`.
+        As after `python -m`; or the path of a program that ends with ``.py``.
     variables
         Added to the environment.
 
@@ -171,6 +171,10 @@ if __name__ == '__main__':
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(0), os.fdopen(1, 'w', buffering=1),
         os.fdopen(2, 'w', buffering=1, errors='backslashreplace'))
-    sys.path[0] = str(ROOT)
     sys.argv = [chosen, *rest]
-    runpy.run_module(chosen, run_name='__main__', alter_sys=True)
+    if chosen.endswith('.py'):
+        sys.path[0] = str(Path(chosen).parent)
+        runpy.run_path(chosen, run_name='__main__')
+    else:
+        sys.path[0] = str(ROOT)
+        runpy.run_module(chosen, run_name='__main__', alter_sys=True)

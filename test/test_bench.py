@@ -52,7 +52,7 @@ def result(bench: Bench) -> dict[str, Any]:
 
 @pytest.fixture(scope='module')
 def embedded() -> Iterator[Bench]:
-    found = Bench(Workload(device='cpu', threads=2))
+    found = Bench(Workload(device='cpu', threads=1))
     yield found
     found.close()
 

@@ -15,6 +15,7 @@ from bag_maker import COMPRESSED_TOPIC, jpeg, picture
 from car import Car, LOSSLESS, start_node
 from conftest import ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray
+from preloaded import run_module
 import pytest
 
 from vts_ros.lab.scenes.clips import balanced_scenes, write_bag
@@ -33,8 +34,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(name: str, *arguments: object) -> str:
-    done = subprocess.run([sys.executable, EXAMPLES / name, *map(str, arguments)], check=False,
-                          capture_output=True, text=True, timeout=500, cwd=ROOT)
+    done = run_module(str(EXAMPLES / name), *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
