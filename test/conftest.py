@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+import gc
 import os
 from pathlib import Path
 import signal
@@ -39,6 +40,10 @@ settings.register_profile(
     'random', derandomize=False, deadline=None, max_examples=2000, print_blob=True,
     suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get('VTS_HYPOTHESIS', 'ci'))
+
+
+# All that is imported while tests are collected stays: to look for garbage in it takes seconds.
+gc.disable()
 
 
 # A run in the background of a shell ignores interrupts, and so would all that it starts.
@@ -183,6 +188,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp('models') / 'tiny'
     create_checkpoint(directory, ['a car ahead', 'brake'], vocab_size=600)
     return str(directory)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage in what comes from now on, and not in all that modules hold."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -161,9 +161,11 @@ def _begin(module: str, arguments: list[str], env: dict[str, str], log: str,
 
 
 if __name__ == '__main__':
+    gc.disable()
     for name in LOADED:
         __import__(name)
     # What is there already stays where it is: a fork that looked through it would copy all of it.
+    gc.enable()
     gc.collect()
     gc.freeze()
     # Copies: the first three files are those of what is started.
