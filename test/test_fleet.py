@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -319,8 +318,8 @@ def test_a_full_disk_is_told_and_leaves_nothing_half(tmp_path: Path) -> None:
         'resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n'
         'import os\n'
         'write_table(pa.table({"x": [os.urandom(40_000)]}), Path(sys.argv[1]))\n')
-    done = subprocess.run([sys.executable, '-c', program, tmp_path / 'answers' / 'x.parquet'],
-                          check=False, capture_output=True, text=True, timeout=500)
+    (tmp_path / 'fill.py').write_text(program)
+    done = run_module(str(tmp_path / 'fill.py'), tmp_path / 'answers' / 'x.parquet')
     assert 'StorageError: cannot write to ' in done.stderr
     assert not list((tmp_path / 'answers').iterdir())
 
