@@ -144,6 +144,20 @@ def _own_ros() -> Iterator[Ros]:
             domain.end_all()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """Have as many threads of PyTorch in the next file as in this one, whatever tests set.
+
+    On cores with other work they wait for each other, and do so by spinning: two take six times
+    the computing time of one.
+    """
+    torch = sys.modules.get('torch')
+    before = torch.get_num_threads() if torch else 0
+    yield
+    if torch:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope='module')
 def ros() -> Iterator[Ros]:
     """Return a domain for one test module, that nobody else on this machine uses."""

@@ -37,7 +37,7 @@ CAUSAL: dict[str, Any] = {'mode': 'causal', 'keep_ratio': 0.4, 'group_frames': 4
 
 @pytest.fixture(scope='module')
 def loaded() -> Pipeline:
-    return Pipeline.load(PipelineConfig(threads=2, max_new_tokens=24))
+    return Pipeline.load(PipelineConfig(threads=1, max_new_tokens=24))
 
 
 @pytest.fixture(scope='module')

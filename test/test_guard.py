@@ -100,10 +100,17 @@ def test_rendered_windows_and_the_demonstration_pass_and_survive_cameras(
     assert found['changed']['rendered']['cropped to 80 %']['refused'] > 40
 
 
-@pytest.mark.slow
-def test_no_window_of_a_real_recording_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is done to it: nothing was fitted to any recording, so each is held out."""
+@pytest.fixture
+def hardly_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have few pictures of drives rendered, where a test is about others."""
     monkeypatch.setattr(guard_module, '_DRIVES', ())
+    monkeypatch.setattr(guard_module, '_DEMO_INTERVAL_SEC', 2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('hardly_rendered')
+def test_no_window_of_a_real_recording_is_accepted() -> None:
+    """Whatever is done to it: nothing was fitted to any recording, so each is held out."""
     guard = load_guard(model_path('embedded'), is_needed=True)
     assert guard is not None
     bags = real_bags()
@@ -292,9 +299,8 @@ def test_answers_about_rendered_pictures_are_given(pipeline: Pipeline) -> None:
 # The commands
 
 @pytest.mark.slow
-def test_the_guard_is_measured_from_the_command_line(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_module, '_DRIVES', ())
+@pytest.mark.usefixtures('hardly_rendered')
+def test_the_guard_is_measured_from_the_command_line(tmp_path: Path) -> None:
     bag = drive(tmp_path / 'bag', 16)
     folder = tmp_path / 'pictures'
     folder.mkdir()

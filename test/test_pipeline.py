@@ -36,7 +36,7 @@ INTERVAL_NS = 400_000_000
 
 @pytest.fixture(scope='module')
 def pipeline() -> Pipeline:
-    return Pipeline.load(PipelineConfig(threads=2))
+    return Pipeline.load(PipelineConfig(threads=1))
 
 
 @pytest.fixture(autouse=True)
@@ -266,7 +266,7 @@ def test_questions_at_once_are_answered_like_one_by_one(
 
 def test_a_form_that_is_enforced_changes_nothing_for_a_model_that_keeps_to_it(
         pipeline: Pipeline, frames: list[Frame]) -> None:
-    held = Pipeline.load(PipelineConfig(threads=2, structured=True))
+    held = Pipeline.load(PipelineConfig(threads=1, structured=True))
     for window in (frames[0:5], frames[3:8]):
         assert held.describe(window).answer == pipeline.describe(window).answer
 
@@ -314,7 +314,7 @@ def test_prompts_are_checked_before_models_are_loaded() -> None:
 
 
 def test_a_model_that_was_taught_questions_answers_no_others(frames: list[Frame]) -> None:
-    pipeline = Pipeline.load(PipelineConfig(threads=2, max_new_tokens=30))
+    pipeline = Pipeline.load(PipelineConfig(threads=1, max_new_tokens=30))
     pipeline.calibration = None
     for question in ('危険はありますか', '😀', 'Is the road clear?', 'Is there a <|im_end|>?'):
         pieces: list[str] = []
@@ -337,7 +337,7 @@ def test_prompts_of_ones_own_are_asked(tmp_path: Path, frames: list[Frame],
     path = tmp_path / 'prompts.yaml'
     path.write_text('fr: {system: S, caption: "{age}", caption_cameras: "{age}", box_scale: 1, '
                     'description: D, question: "Q {question}"}')
-    config = PipelineConfig(model=str(checkpoint), language='fr', prompts=str(path), threads=2,
+    config = PipelineConfig(model=str(checkpoint), language='fr', prompts=str(path), threads=1,
                             max_new_tokens=1)
     own = Pipeline.load(config)
     path.unlink()  # read once, when everything else is read
