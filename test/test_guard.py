@@ -318,6 +318,23 @@ def test_the_guard_is_measured_from_the_command_line(tmp_path: Path) -> None:
     assert '| bag | 4 | 0 | ' in page
 
 
+def test_a_picture_of_several_windows_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = SignatureGuard()
+    pictures = [noise(seed) for seed in range(6)]
+    windows = [pictures[begin:begin + 3] for begin in range(4)]
+    alone = [guard.distance([guard.evidence(rgb) for rgb in window]) for window in windows]
+    assert len(set(alone)) > 1
+    strength, looked = signature.strength, list[NDArray[np.uint8]]()
+
+    def look(rgb: NDArray[np.uint8]) -> float:
+        looked.append(rgb)
+        return strength(rgb)
+
+    monkeypatch.setattr(signature, 'strength', look)
+    assert list(guard_module._distances(guard, windows)) == alone
+    assert len(looked) == 6
+
+
 @pytest.mark.slow
 def test_a_guard_is_fitted_to_windows_over_recordings() -> None:
     clips = [list(render_window(scene).frames) for scene in balanced_scenes('val', 60)]
