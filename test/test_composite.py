@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from vts_ros.lab.scenes.clips import make_scene, render
 from vts_ros.lab.scenes.composite import _cut, Backdrop, bare, render_over, scenes_over, SIZE
+from vts_ros.lab.scenes.model_picture import SHIPPED
 from vts_ros.lab.scenes.world import HORIZON
 from vts_ros.lab.training import shards as shards_module
 from vts_ros.lab.training.shards import render_shards, Shards
@@ -104,8 +105,8 @@ def test_the_begin_of_a_recording_is_enough(bag: Path) -> None:
 def test_shards_over_recordings_come_beside_the_others(
         bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, 'SHARD_WINDOWS', 4)
-    shards_module._render_shard(shards_module._Job(
-        tmp_path / 'train-over-0000.npy', 'train', 0, (bag,)))
+    shards_module.render_shard(shards_module.Job(
+        tmp_path / 'train-over-0000.npy', 'train', 0, 4, SHIPPED, (bag,)))
     shards = Shards(tmp_path)
     assert 1 <= len(shards) <= 4
     assert shards.over == len(shards)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 import weakref
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -21,12 +22,15 @@ from torch import nn
 from vts_ros.lab.evaluation.proposal_recall import NOTE
 from vts_ros.lab.scenes import sentences
 from vts_ros.lab.scenes.cells import overlaps, true_saliency
+from vts_ros.lab.scenes.clips import balanced_scenes
+from vts_ros.lab.scenes.model_picture import ModelPicture, PictureSizeError
+from vts_ros.lab.scenes.rendered_windows import render_window
 from vts_ros.lab.scenes.scene_truth import Actor, FrameTruth, LABELS, MOTIONS
 from vts_ros.lab.teacher import RoadUser
-from vts_ros.lab.training import labelled_pictures
+from vts_ros.lab.training import endless_windows, labelled_pictures, vlm_training, window_losses
 from vts_ros.lab.training import shards as shards_module
-from vts_ros.lab.training import vlm_training as vlm_module
 from vts_ros.lab.training.cell_targets import by_token, cell_targets, CellTargets
+from vts_ros.lab.training.endless_windows import EndlessWindows
 from vts_ros.lab.training.fast_forward import FastVision, patches, prepare_text, read
 from vts_ros.lab.training.frozen_features import Features
 from vts_ros.lab.training.labelled_pictures import (
@@ -39,9 +43,15 @@ from vts_ros.lab.training.labelled_pictures import (
 from vts_ros.lab.training.loop import fit, Losses, Schedule
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.lab.training.other_cameras import another_moment, another_view, Thing
-from vts_ros.lab.training.proposal_training import begin_with, Recipe, train_proposal
+from vts_ros.lab.training.proposal_training import (
+    begin_with,
+    learn_features,
+    Recipe,
+    train_proposal,
+)
 from vts_ros.lab.training.shards import render_shards, Shards
-from vts_ros.lab.training.vlm_training import Steps, train_vlm
+from vts_ros.lab.training.vlm_training import Course, Steps, train_vlm
+from vts_ros.pipeline import signature
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.proposal_network import load_net, ProposalNet
 from vts_ros.vlm import Vlm
@@ -56,10 +66,8 @@ def _actor(label: str, box: tuple[float, float, float, float], distance_m: float
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('shards')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, 'SHARD_WINDOWS', 8)
-        # In this process, so that the smaller shards hold there, too.
-        shards_module._render_shard(shards_module._Job(folder / 'train-0000.npy', 'train', 0))
+    shards_module.render_shard(shards_module.Job(
+        folder / 'train-0000.npy', 'train', 0, 8, ModelPicture()))
     return folder
 
 
@@ -124,6 +132,36 @@ def test_rendering_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.Mo
     render_shards(folder, 'train', 8, workers=1, progress=done.append)
     assert sum(done) == 8
     assert (folder / 'train-0000.npy').stat().st_mtime_ns == before
+
+
+def test_windows_of_another_size_are_refused(folder: Path) -> None:
+    with pytest.raises(PictureSizeError, match='--picture-size 224x128'):
+        render_shards(folder, 'train', 1, picture=ModelPicture.of('448x256'))
+
+
+@pytest.mark.slow
+def test_windows_come_without_end_and_only_once(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endless_windows, '_WINDOWS', 4)
+    picture = ModelPicture.of('448x256')
+    data = EndlessWindows(tmp_path, picture, 1)
+    order = data.order(2, 0)
+    steps = [order(step, 5) for step in range(5)]
+    first = min(steps[0] + steps[1])
+    assert sorted(index for step in steps[:4] for index in step) == [*range(first, first + 8)]
+    assert not {*steps[0]} & {*order(0, 4)}
+    try:
+        sample = data[steps[0][1]]
+        data.frames(steps[2][0])
+        folders = [tmp_path / str(first // 4 + number) for number in range(2)]
+        assert all(folder.exists() for folder in folders)
+        data.frames(steps[4][0])
+        assert [folder.exists() for folder in folders] == [False, True]
+    finally:
+        data.close()
+    assert sample.cells.label.shape == (5, 8, 14)
+    drawn = render_window(next(balanced_scenes('train', 1, steps[0][1])), picture=picture)
+    np.testing.assert_array_equal(sample.frames[2], signature.remove(drawn.frames[2]))
 
 
 def test_a_folder_without_shards_is_an_error(tmp_path: Path) -> None:
@@ -302,7 +340,7 @@ def test_the_proposal_network_trains_and_exports(trained: Path, tmp_path: Path,
         assert (trained / 'out' / f'{graph}.onnx').exists()
     assert json.loads((trained / 'out' / NOTE).read_text()) == {
         'rendered': 4, 'over': 4, 'steps': 2, 'batch': 4, 'learning_rate': 1e-3, 'seed': 0,
-        'roads': 2, 'backbone': ''}
+        'features': 0, 'roads': 2, 'backbone': ''}
     # What it was is where another run begins.
     monkeypatch.setattr(labelled_pictures, '_SHARD', 4)
     start = trained / 'out' / 'frame.onnx'
@@ -311,6 +349,21 @@ def test_the_proposal_network_trains_and_exports(trained: Path, tmp_path: Path,
     again, before = load_net(tmp_path / 'again' / 'frame.onnx'), load_net(start)
     frame = torch.randint(0, 256, (1, 90, 160, 3), dtype=torch.uint8)
     torch.testing.assert_close(again(frame), before(frame), atol=1e-5, rtol=0)
+
+
+def test_a_backbone_learns_to_say_what_that_of_a_file_says(tmp_path: Path, roads: RoadPictures
+                                                           ) -> None:
+    torch.manual_seed(2)
+    teacher, net = ProposalNet().eval(), ProposalNet()
+    torch.save(teacher.backbone.state_dict(), tmp_path / 'teacher.pt')
+    learn_features(net, tmp_path / 'teacher.pt', replace(RECIPE, features=8), [(1.0, roads)],
+                   tmp_path / 'features.pt', {})
+    frames = torch.from_numpy(np.stack([cv2.resize(
+        roads.draw(np.random.default_rng(number)).picture, (336, 192)) for number in range(2)]))
+    with torch.no_grad():
+        wanted, said, fresh = (one.train().features(frames) for one in (
+            teacher, net, ProposalNet()))
+    assert (said - wanted).square().mean() < 0.8 * (fresh - wanted).square().mean()
 
 
 def test_a_backbone_begins_with_the_weights_of_a_file(tmp_path: Path) -> None:
@@ -387,15 +440,15 @@ def test_another_moment_changes_the_light_and_leaves_what_is_there() -> None:
 
 
 def test_captions_are_those_of_either_mode() -> None:
-    assert vlm_module._captions(describe_prompt(), 3, False) == ('-0.8s', '-0.4s', '0.0s')
-    assert vlm_module._captions(describe_prompt(), 3, True) == ('0.0s', '0.4s', '0.8s')
+    assert window_losses._captions(describe_prompt(), 3, False) == ('-0.8s', '-0.4s', '0.0s')
+    assert window_losses._captions(describe_prompt(), 3, True) == ('0.0s', '0.4s', '0.8s')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2])
 def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, workers: int) -> None:
-    train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 2, 2, 1), batch=2,
-              workers=workers)
+    train_vlm(folder, tmp_path / 'out', tmp_path / 'work',
+              Course(Steps(1, 2, 2, 1), batch=2, workers=workers))
     vlm = Vlm.load(tmp_path / 'out')
     # 60 MB of float32, with room for the other weights.
     assert vlm.model.num_parameters() < 10_000_000
@@ -404,10 +457,26 @@ def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, worke
 
 
 @pytest.mark.slow
+def test_a_model_goes_on_at_another_size_with_windows_without_end(tmp_path: Path) -> None:
+    picture = ModelPicture.of('448x256', merge=2)
+    start = tmp_path / 'start'
+    create_checkpoint(start, ['a text'], vocab_size=600)
+    with pytest.raises(ValueError, match='--start'):
+        train_vlm(tmp_path / 'ahead', tmp_path / 'out', tmp_path / 'work', Course(renderers=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endless_windows, '_WINDOWS', 4)
+        patch.setattr(vlm_training, '_HEADS_STEPS', 1)
+        train_vlm(tmp_path / 'ahead', tmp_path / 'out', tmp_path / 'work', Course(
+            Steps(1, 1, 1, 1), batch=2, start=start, picture=picture, renderers=1))
+    assert Vlm.load(tmp_path / 'out').token_grid(256, 448) == (8, 14)
+
+
+@pytest.mark.slow
 def test_the_vision_encoder_rests_until_all_learns_together(tmp_path: Path,
                                                             folder: Path) -> None:
     def first_weights(together: int) -> torch.Tensor:
-        train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Steps(1, 1, 1, together), batch=2)
+        train_vlm(folder, tmp_path / 'out', tmp_path / 'work',
+                  Course(Steps(1, 1, 1, together), batch=2))
         visual = Vlm.load(tmp_path / 'out').model.model.visual
         return visual.patch_embed.proj.weight.detach()
 

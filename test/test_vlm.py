@@ -40,15 +40,17 @@ from transformers.generation.streamers import BaseStreamer
 from vlm_maker import shake
 
 from vts_ros.errors import PromptError
+from vts_ros.lab.scenes.model_picture import ModelPicture, PictureSizeError, SHIPPED
 from vts_ros.lab.training.new_checkpoint import (
     create_checkpoint,
     create_tokenizer,
     FORM_TOKENS,
     has_present_form,
+    is_for,
     NUMBER_TOKENS,
-    PATCH_PX,
     renew_form,
     renew_vision,
+    resize,
 )
 from vts_ros.paths import model_path, share_path
 from vts_ros.pipeline.frames import Frame
@@ -483,11 +485,47 @@ def test_the_embedded_size_is_as_promised(tmp_path: Path) -> None:
 def test_a_new_vision_encoder_leaves_the_language_model(checkpoint: Path, tmp_path: Path) -> None:
     renew_vision(checkpoint, tmp_path)
     old, new = (Vlm.load(path).model.model for path in (checkpoint, tmp_path))
-    assert new.visual.config.patch_size == PATCH_PX
+    assert new.visual.config.patch_size == SHIPPED.patch_px
     assert len(new.visual.blocks) != len(old.visual.blocks)
     kept = old.language_model.state_dict()
     for name, weight in new.language_model.state_dict().items():
         assert torch.equal(weight, kept[name]), name
+
+
+def test_larger_patches_see_in_a_picture_what_smaller_ones_saw_in_a_small_one(
+        tmp_path: Path) -> None:
+    create_checkpoint(tmp_path / 'small', ['a text'], vocab_size=600)
+    large = ModelPicture.of('448x256')
+    resize(tmp_path / 'small', tmp_path / 'large', large)
+    assert (large.patch_px, large.tokens, large.cells) == (16, (4, 7), (8, 14))
+    assert is_for(tmp_path / 'large', large)
+    assert not is_for(tmp_path / 'small', large)
+    picture = np.random.default_rng(4).integers(0, 256, (128, 224, 3), np.uint8)
+    seen = [Vlm.load(tmp_path / name).encode(shown) for name, shown in (
+        ('small', picture), ('large', picture.repeat(2, 0).repeat(2, 1)))]
+    assert seen[0].grid == seen[1].grid == (4, 7)
+    torch.testing.assert_close(seen[1].tokens, seen[0].tokens, atol=1e-5, rtol=1e-4)
+    with pytest.raises(PictureSizeError, match='cannot become'):
+        resize(tmp_path / 'large', tmp_path / 'back', SHIPPED)
+
+
+@pytest.mark.parametrize(('patch_px', 'merge'), [(16, 2), (8, 4)])
+def test_a_larger_picture_can_have_more_tokens(tmp_path: Path, patch_px: int, merge: int) -> None:
+    create_checkpoint(tmp_path / 'small', ['a text'], vocab_size=600)
+    picture = ModelPicture.of('448x256', patch_px, merge)
+    resize(tmp_path / 'small', tmp_path / 'large', picture)
+    small, large = (Vlm.load(tmp_path / name) for name in ('small', 'large'))
+    assert large.token_grid(256, 448) == picture.tokens == (8, 14)
+    assert picture.token_cells == 1
+    # What merges tokens is new only where they are of another number of patches.
+    first, second = (one.model.model.visual.merger.linear_fc2.weight for one in (small, large))
+    assert (first.shape == second.shape and torch.equal(first, second)) == (merge == 4)
+
+
+@pytest.mark.parametrize('size', ['448x250', '448', '0x0', '336x192', 'axb', '-224x-128'])
+def test_a_picture_size_is_a_multiple_of_the_least(size: str) -> None:
+    with pytest.raises(PictureSizeError, match='multiple of 224x128'):
+        ModelPicture.of(size)
 
 
 def test_a_checkpoint_of_another_form_gets_the_tokens_of_the_present_one(

@@ -171,12 +171,17 @@ class ProposalNet(nn.Module):
         settings = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
         self.place_head.bias = nn.Parameter(settings)
 
-    def raw(self, frames: Tensor) -> RawProposal:
-        """Return logits and embedding without the last, bounding step; input as ``forward``."""
+    def features(self, frames: Tensor) -> Tensor:
+        """Return what the backbone says of each cell, [B, 96, h, w]; input as ``forward``."""
         pixels = resample(frames).permute(0, 3, 1, 2)
         mean, deviation = (torch.tensor(values, device=pixels.device).reshape(1, 3, 1, 1)
                            for values in (_MEAN, _DEVIATION))
-        features = self.backbone((pixels - mean) / deviation)
+        features: Tensor = self.backbone((pixels - mean) / deviation)
+        return features
+
+    def raw(self, frames: Tensor) -> RawProposal:
+        """Return logits and embedding without the last, bounding step; input as ``forward``."""
+        features = self.features(frames)
         whole = features.mean(dim=(2, 3), keepdim=True)
         around = functional.relu(self.around(features))
         hidden = functional.relu(self.hidden(features + around) + self.whole(whole))

@@ -101,6 +101,9 @@ def eval_scenes(
         min=1, help='Show the first pairs only of --memory to the language model; what is kept '
                     'of what tells is looked at in all.', show_default=False)] = None,
     mode: ModeOption = 'window',
+    picture_size: Annotated[str, typer.Option(
+        help='Width and height at which the windows are drawn, a multiple of 224x128; only '
+             'without --methods, --over and --memory.')] = '224x128',
     device: DeviceOption = 'auto',
     as_json: JsonOption = False,
 ) -> None:
@@ -110,6 +113,8 @@ def eval_scenes(
 
     from rich.console import Console
     from rich.progress import Progress
+
+    from vts_ros.lab.scenes.model_picture import ModelPicture, SHIPPED
 
     ratios = token_shares(budgets)
     lengths = window_lengths(frames or '8')
@@ -128,6 +133,10 @@ def eval_scenes(
         raise typer.BadParameter('--over is not about --methods')
     if over and questions:
         raise typer.BadParameter('--questions are not asked about --over')
+    picture = ModelPicture.of(picture_size)
+    if picture != SHIPPED and (methods or over or memory):
+        raise typer.BadParameter('--methods, --over and --memory are at 224x128: no '
+                                 '--picture-size')
 
     # After what is wrong was said: these take seconds.
     from vts_ros.lab.evaluation.scene_evaluation import evaluate, evaluate_over, QUESTIONS
@@ -160,7 +169,7 @@ def eval_scenes(
             task = bar.add_task(f'{n} windows of {split}', total=n)
             result = evaluate(pipeline, split=split, n=n, budgets=ratios,
                               progress=lambda windows: bar.advance(task, windows),
-                              questions=QUESTIONS if questions else 0)
+                              questions=QUESTIONS if questions else 0, picture=picture)
         console.print(score_table(f'{result["model"]}: {n} windows of {split}', result))
     if as_json:
         typer.echo(json.dumps(result))
@@ -467,7 +476,7 @@ def eval_proposal(
     from rich.progress import Progress
 
     from vts_ros.lab.evaluation.proposal_recall import find_rate, rendered
-    from vts_ros.lab.scenes.rendered_windows import HEIGHT, WIDTH
+    from vts_ros.lab.scenes.model_picture import SHIPPED
     from vts_ros.paths import model_path
     from vts_ros.sparsify import Sparsifier
     from vts_ros.vlm import Vlm
@@ -486,7 +495,7 @@ def eval_proposal(
         return
     console = Console(stderr=as_json)
     sparsifier = Sparsifier.load(folder)
-    tokens = Vlm.load(model_path(model), device='cpu').token_grid(HEIGHT, WIDTH)
+    tokens = Vlm.load(model_path(model), device='cpu').token_grid(SHIPPED.height, SHIPPED.width)
     with Progress(console=console) as bar:
         task = bar.add_task(f'{n} windows of {split}', total=n)
         result = find_rate(

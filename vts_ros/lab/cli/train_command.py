@@ -22,6 +22,9 @@ from vts_ros.tools.cli.terminal import coverage_table, rate_table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vts_ros.lab.scenes.model_picture import ModelPicture
+    from vts_ros.lab.training.proposal_training import Recipe
+
 app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
 
 #: Where all training commands meet.
@@ -32,6 +35,9 @@ WINDOW_FRAMES = 5
 ShardsOption = Annotated[Path, typer.Option(help='Folder of the rendered windows.')]
 WorkOption = Annotated[Path, typer.Option(
     help='Folder of the checkpoints; the same folder goes on where the last run stopped.')]
+PictureOption = Annotated[str, typer.Option(
+    '--picture-size', help='Width and height of the pictures of the model: a multiple of '
+                           '224x128.')]
 SeedOption = Annotated[int, typer.Option(help='For the weights and the order of the data.')]
 
 
@@ -57,28 +63,31 @@ def train_windows(
     teacher: TeacherOption = None,
     tiles: TilesOption = False,
     speed: SpeedOption = 20.0,
+    picture_size: PictureOption = '224x128',
 ) -> None:
     """Render the windows to learn from; what is there stays. Or take them from recordings."""
     from rich.progress import Progress
 
+    from vts_ros.lab.scenes.model_picture import ModelPicture
     from vts_ros.lab.training.shards import render_shards
 
+    picture = ModelPicture.of(picture_size)
     if over_sec is not None and not over:
         raise typer.BadParameter('--over-sec needs --over')
     if bool(bag) != bool(teacher) or (bag and over):
         raise typer.BadParameter('--bag needs --teacher, and these do not go with --over')
     if bag and teacher:
-        _take_windows(bag, teacher, tiles, speed, n, shards)
+        _take_windows(bag, Teaching(teacher, tiles), speed, n, shards, picture)
         return
 
     with Progress() as bar:
         task = bar.add_task(f'{n} windows', total=n)
         render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows),
-                      over or (), math.inf if over_sec is None else over_sec)
+                      over or (), math.inf if over_sec is None else over_sec, picture)
 
 
-def _take_windows(bags: list[Path], path: Path, tiles: bool, speed: float, most: int,
-                  shards: Path) -> None:
+def _take_windows(bags: list[Path], teaching: Teaching, speed: float, most: int, shards: Path,
+                  picture: ModelPicture) -> None:
     """Label windows of recordings, write them, and draw some to be looked at."""
     from vts_ros.lab.recordings import check_recordings, name_of
     from vts_ros.lab.road_windows import sheet
@@ -90,12 +99,12 @@ def _take_windows(bags: list[Path], path: Path, tiles: bool, speed: float, most:
     check_recordings(bags)
     windows = []
     with progress_bar(as_json=False) as (console, progress):
-        teacher = Teacher(path, tiles)
+        teacher = Teacher(teaching.path, teaching.tiles)
         show_teacher(console, teacher, bags, CACHE)
         for number, bag in enumerate(bags):
             progress(number / len(bags), name_of(bag))
             windows += write_road_shard(shards, bag, teacher.boxes_of(bag), speed,
-                                        -(-most // len(bags)))
+                                        -(-most // len(bags)), picture)
     shown = shards / 'windows.jpg'
     shown.write_bytes(encode(sheet(windows, teacher.name)))
     console.print(f'{len(windows)} windows, and as many mirrored; some of them, to be looked at:')
@@ -134,6 +143,10 @@ def train_proposal(
     backbone: Annotated[Path | None, typer.Option(
         help='Weights of a MobileNetV2 to begin a new network with, as a PyTorch state dict; not '
              'with --vlm.', show_default=False)] = None,
+    features_steps: Annotated[int, typer.Option(
+        min=0, help='With --backbone: steps in which random weights first learn to say of the '
+                    'pictures what that network says, instead of beginning with its '
+                    'weights.')] = 0,
     device: DeviceOption = 'auto',
     out: Annotated[Path | None, typer.Option(
         help='Folder for the ONNX graphs; by default models/proposal, and with --bag or --vlm a '
@@ -145,11 +158,16 @@ def train_proposal(
     seed: SeedOption = 0,
 ) -> None:
     """Train the proposal network, which finds the key frame and what to keep."""
+    if features_steps and not backbone:
+        raise typer.BadParameter('--features-steps needs --backbone')
     if teacher:
+        from vts_ros.lab.training.proposal_training import Recipe
+
         if not bag or vlm or targets != 'use':
             raise typer.BadParameter('--teacher needs --bag, and is instead of --vlm')
         _learn_from_teacher(bag, Teaching(teacher, tiles, anew, backbone), out, work,
-                            WINDOW_FRAMES * windows, steps or 600, seed)
+                            WINDOW_FRAMES * windows,
+                            Recipe(steps=steps or 600, seed=seed, features=features_steps))
         return
     if not bag and not vlm:
         if targets != 'use' or anew:
@@ -157,7 +175,8 @@ def train_proposal(
         from vts_ros.lab.training.proposal_training import Recipe
         from vts_ros.lab.training.proposal_training import train_proposal as train
 
-        train(out or Path('models/proposal'), work, Recipe(steps=steps or 1500, seed=seed),
+        train(out or Path('models/proposal'), work,
+              Recipe(steps=steps or 1500, seed=seed, features=features_steps),
               backbone=backbone)
         return
     from rich.console import Console
@@ -180,26 +199,25 @@ class Teaching(NamedTuple):
 
     path: Path
     tiles: bool
-    anew: bool
-    backbone: Path | None
+    anew: bool = False
+    backbone: Path | None = None
 
 
 def _learn_from_teacher(bags: list[Path], teaching: Teaching, out: Path | None, work: Path,
-                        pictures: int, steps: int, seed: int) -> None:
+                        pictures: int, recipe: Recipe) -> None:
     """Learn what a detector finds in recordings, and show what is kept of those held out."""
     from rich.console import Console
 
     from vts_ros.lab.recordings import check_recordings
     from vts_ros.lab.teacher import Teacher
-    from vts_ros.lab.training.proposal_training import Recipe
     from vts_ros.lab.training.teacher_training import learn_from_teacher
 
     check_recordings(bags)
     target = out or work / 'models' / 'proposal'
     console, teacher = Console(), Teacher(teaching.path, teaching.tiles)
     show_teacher(console, teacher, bags, work.parent / 'boxes')
-    report = learn_from_teacher(bags, teacher, target, work, pictures,
-                                Recipe(steps=steps, seed=seed), teaching.anew, teaching.backbone)
+    report = learn_from_teacher(bags, teacher, target, work, pictures, recipe, teaching.anew,
+                                teaching.backbone)
     console.print(coverage_table(report['result']))
     _tell_where(console, target, None if out else work / 'models')
 
@@ -237,10 +255,25 @@ def train_vlm(
     rate: Annotated[float, typer.Option(
         min=0.01, max=1.0, help='Of the learning rates: less than 1 where --start knows much '
         'already.')] = 1.0,
+    picture_size: PictureOption = '224x128',
+    patch_px: Annotated[int, typer.Option(
+        min=0, help='Side of a patch of the vision encoder; 0 for 16 x 28 patches at every '
+                    'size.')] = 0,
+    merge: Annotated[int, typer.Option(
+        min=1, help='Side of a visual token in patches: 4 for 4 x 7 tokens of 16 x 28 '
+                    'patches, 2 for 8 x 14.')] = 4,
+    renderers: Annotated[int, typer.Option(
+        min=0, help='Processes that render windows without end while the model learns, which '
+                    'then sees none twice; with 0 it learns from those in --shards. Needs '
+                    '--start.')] = 0,
+    device: DeviceOption = 'cpu',
 ) -> None:
     """Train the embedded language model; needs the proposal network."""
-    from vts_ros.lab.training.vlm_training import Steps
+    from vts_ros.lab.scenes.model_picture import ModelPicture
+    from vts_ros.lab.training.vlm_training import Course, Steps
     from vts_ros.lab.training.vlm_training import train_vlm as train
 
     steps = Steps(seeing_steps, understanding_steps, answering_steps, together_steps)
-    train(shards, out, work, steps, batch, seed, workers, start, new_vision, rate)
+    train(shards, out, work, Course(steps, batch, seed, workers, start, new_vision, rate,
+                                    ModelPicture.of(picture_size, patch_px, merge), renderers,
+                                    device))

@@ -278,6 +278,9 @@ def _about_training(note: Mapping[str, Any]) -> str:
     if note['over']:
         parts.append(f'{note["over"]:,} with rendered actors over a real road')
     begin = f'; begun with `{note["backbone"]}`' if note['backbone'] else ''
+    if note.get('features'):
+        begin = (f'; in {note["features"]} steps before these it learned to say what '
+                 f'`{note["backbone"]}` says of them')
     return f'{", ".join(parts)}; {note["steps"]} steps of {note["batch"]}{begin}'
 
 

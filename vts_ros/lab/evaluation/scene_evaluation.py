@@ -18,6 +18,7 @@ from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.scenes import window_questions
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.composite import Backdrop, render_over, scenes_over
+from vts_ros.lab.scenes.model_picture import ModelPicture, SHIPPED
 from vts_ros.lab.scenes.scene_truth import Clip, WindowTruth
 from vts_ros.lab.scenes.window_questions import Question
 from vts_ros.lab.scenes.world import Scene
@@ -43,7 +44,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
              progress: Callable[[int], None] = lambda windows: None,
              questions: int = 0,
              clips: Iterable[tuple[Scene, Clip]] | None = None,
-             is_guarded: bool = True) -> dict[str, Any]:
+             is_guarded: bool = True, picture: ModelPicture = SHIPPED) -> dict[str, Any]:
     """
     Describe windows of a split at every token budget and compare with the truth.
 
@@ -66,6 +67,8 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
         What to show instead of these windows.
     is_guarded
         Whether the guard of the model applies: over recordings it would leave nothing to measure.
+    picture
+        Size at which the windows are drawn.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def evaluate(pipeline: Pipeline, split: str = 'test', n: int = 500,
     guard = pipeline.guard
     if not is_guarded:
         pipeline.guard = None
-    shown = iter(((scene, render(scene)) for scene in balanced_scenes(split, n))
+    shown = iter(((scene, render(scene, *picture[:2])) for scene in balanced_scenes(split, n))
                  if clips is None else clips)
     while chunk := list(itertools.islice(shown, _BATCH)):
         windows = [frames_of(clip, f'scene {scene.seed}') for scene, clip in chunk]

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.scenes.clips import render
 from vts_ros.lab.scenes.composite import render_over
+from vts_ros.lab.scenes.model_picture import ModelPicture, SHIPPED
 from vts_ros.lab.scenes.scene_truth import Clip
 from vts_ros.lab.scenes.world import Scene
 
-WIDTH, HEIGHT = 224, 128
 FRAMES = 5
 #: Share of the windows that are drawn larger and scaled down, as a camera picture is.
 _SCALED_SHARE = 0.35
-_CAMERA_SIZE = (480, 270)
 _JPEG_SHARE = 0.5
 
 
-def render_window(scene: Scene, behind: Sequence[NDArray[np.uint8]] | None = None) -> Clip:
+def render_window(scene: Scene, behind: Sequence[NDArray[np.uint8]] | None = None,
+                  picture: ModelPicture = SHIPPED) -> Clip:
     """
     Render a scene at model size, some by way of a larger or a compressed picture.
 
@@ -32,17 +32,19 @@ def render_window(scene: Scene, behind: Sequence[NDArray[np.uint8]] | None = Non
     ----------
     behind
         Pictures to draw it over, one per frame.
+    picture
+        Of the model.
 
     """
     rng = np.random.default_rng([scene.seed, 2])
     scaled = rng.random() < _SCALED_SHARE
-    size = _CAMERA_SIZE if scaled else (WIDTH, HEIGHT)
+    size = picture.camera if scaled else picture[:2]
     clip = render(scene, *size) if behind is None else render_over(scene, behind, *size)
     frames = clip.frames
     if rng.random() < _JPEG_SHARE:
         frames = np.stack([through_jpeg(frame, int(rng.integers(60, 96))) for frame in frames])
     if scaled:
-        frames = np.stack([cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        frames = np.stack([cv2.resize(frame, picture[:2], interpolation=cv2.INTER_AREA)
                            for frame in frames])
     return replace(clip, frames=frames)
 

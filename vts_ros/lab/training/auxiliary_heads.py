@@ -35,6 +35,8 @@ _SCENE = {'light': LIGHTS, 'weather': WEATHERS, 'road': ROADS, 'curve': CURVES,
           'lanes': (1, 2, 3, 4, 5, 6)}
 #: Most cells are background; that of an actor counts four times as much.
 _LABEL_WEIGHTS = torch.tensor([0.5] + [2.0] * len(LABELS))
+#: Cells of the risk object are fewer still.
+_RISK_WEIGHT = torch.tensor(4.0)
 
 
 class _Cells(nn.Module):
@@ -52,8 +54,8 @@ class _Cells(nn.Module):
         return dict(zip(self._sizes, read.split(list(self._sizes.values()), -1)))
 
 
-def _tensor(field: NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(field))
+def _tensor(field: NDArray[np.generic], like: Tensor) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(field)).to(like.device)
 
 
 class SeeingHeads(nn.Module):
@@ -81,29 +83,32 @@ class SeeingHeads(nn.Module):
 
         """
         said = self.cells(tokens.flatten(0, 1))
-        label = _tensor(targets.label)
+        label = _tensor(targets.label, tokens)
         there = label > 0
         wrong = functional.cross_entropy(said['label'].flatten(0, 1), label.flatten(),
-                                         weight=_LABEL_WEIGHTS, reduction='none')
+                                         weight=_LABEL_WEIGHTS.to(label.device),
+                                         reduction='none')
         # What an answer will be about weighs three times as much as what is by the way.
-        stakes = 1.0 + 2.0 * _tensor(targets.risk).flatten()
+        stakes = 1.0 + 2.0 * _tensor(targets.risk, tokens).flatten()
         losses = {
             'label': 2.0 * (stakes * wrong).mean(),
             'risk': 0.5 * functional.binary_cross_entropy_with_logits(
-                said['risk'][..., 0], _tensor(targets.risk), pos_weight=torch.tensor(4.0)),
+                said['risk'][..., 0], _tensor(targets.risk, tokens),
+                pos_weight=_RISK_WEIGHT.to(label.device)),
             'scene': 0.15 * self._scene_loss(tokens, windows)}
         if there.any():
             losses |= {
                 'box': 6.0 * functional.smooth_l1_loss(
-                    said['box'][there].sigmoid(), _tensor(targets.box)[there], beta=0.03),
+                    said['box'][there].sigmoid(), _tensor(targets.box, tokens)[there], beta=0.03),
                 # Half the logarithm, of the size of the others.
                 'distance': 1.5 * functional.smooth_l1_loss(
-                    said['distance'][there][:, 0], 0.5 * _tensor(targets.distance)[there],
+                    said['distance'][there][:, 0], 0.5 * _tensor(targets.distance, tokens)[there],
                     beta=0.1),
                 'lateral': functional.smooth_l1_loss(
-                    said['lateral'][there][:, 0], _tensor(targets.lateral)[there], beta=0.1),
+                    said['lateral'][there][:, 0], _tensor(targets.lateral, tokens)[there],
+                    beta=0.1),
                 'lamps': 0.5 * functional.binary_cross_entropy_with_logits(
-                    said['detail'][there], _tensor(targets.detail)[there])}
+                    said['detail'][there], _tensor(targets.detail, tokens)[there])}
         return losses
 
     def _scene_loss(self, tokens: Tensor, windows: list[WindowTruth]) -> Tensor:
@@ -115,8 +120,9 @@ class SeeingHeads(nn.Module):
                      if getattr(window, name) is not None]
             wanted = [values.index(getattr(windows[index], name)) for index in known]
             if known:
-                losses.append(functional.cross_entropy(logits[known], torch.tensor(wanted)))
-        return torch.stack(losses).sum() if losses else torch.zeros(())
+                losses.append(functional.cross_entropy(
+                    logits[known], torch.tensor(wanted, device=logits.device)))
+        return torch.stack(losses).sum() if losses else tokens.new_zeros(())
 
 
 class Outlook(NamedTuple):
@@ -169,21 +175,24 @@ class UnderstandingHeads(nn.Module):
 
         """
         said = self.cells(tokens)
-        label, approach = _tensor(targets.label), _tensor(targets.approach)
+        label, approach = _tensor(targets.label, tokens), _tensor(targets.approach, tokens)
         there, moved = label > 0, ~approach[..., 0].isnan()
         losses = {
             'kind': 0.5 * functional.cross_entropy(
-                said['label'].flatten(0, 1), label.flatten(), weight=_LABEL_WEIGHTS),
+                said['label'].flatten(0, 1), label.flatten(),
+                weight=_LABEL_WEIGHTS.to(label.device)),
             'where': functional.binary_cross_entropy_with_logits(
-                said['risk'][..., 0], _tensor(targets.risk), pos_weight=torch.tensor(4.0))}
+                said['risk'][..., 0], _tensor(targets.risk, tokens),
+                pos_weight=_RISK_WEIGHT.to(label.device))}
         if there.any():
             losses['range'] = functional.smooth_l1_loss(
-                said['distance'][there][:, 0], 0.5 * _tensor(targets.distance)[there], beta=0.1)
+                said['distance'][there][:, 0], 0.5 * _tensor(targets.distance, tokens)[there],
+                beta=0.1)
         if moved.any():
-            stakes = 1.0 + 3.0 * _tensor(targets.risk)[moved]
+            stakes = 1.0 + 3.0 * _tensor(targets.risk, tokens)[moved]
             losses |= {
                 'motion': (stakes * functional.cross_entropy(
-                    said['motion'][moved], _tensor(targets.motion)[moved],
+                    said['motion'][moved], _tensor(targets.motion, tokens)[moved],
                     reduction='none')).mean(),
                 'approach': 4.0 * (stakes[:, None] * functional.smooth_l1_loss(
                     said['approach'][moved], approach[moved], beta=0.1,
@@ -192,7 +201,7 @@ class UnderstandingHeads(nn.Module):
 
     def _outlook(self, tokens: Tensor, said: dict[str, Tensor], outlook: Outlook) -> Losses:
         losses = {}
-        level, ttc = _tensor(outlook.level), _tensor(outlook.ttc)
+        level, ttc = _tensor(outlook.level, tokens), _tensor(outlook.ttc, tokens)
         for name, some in (('newest', level >= 0), ('level', level > 0)):
             if some.any():
                 losses[name] = functional.cross_entropy(said['level'][some], level[some])
@@ -200,11 +209,12 @@ class UnderstandingHeads(nn.Module):
         if timed.any():
             losses['ttc'] = 2.0 * functional.smooth_l1_loss(
                 said['ttc'][timed][:, 0], ttc[timed], beta=0.1)
-        window = _tensor(outlook.window)
+        window = _tensor(outlook.window, tokens)
         newest = window >= 0
         if newest.any():
             said_mps = 10.0 + 10.0 * self.speed_head(self.cells.norm(tokens[newest].float()))[:, 0]
             # Each token says it for itself, so that it is known wherever it is needed.
             losses['speed'] = 0.2 * functional.smooth_l1_loss(
-                0.1 * said_mps, 0.1 * _tensor(outlook.speed_mps)[window[newest]], beta=0.1)
+                0.1 * said_mps, 0.1 * _tensor(outlook.speed_mps, tokens)[window[newest]],
+                beta=0.1)
         return losses

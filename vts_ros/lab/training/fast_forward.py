@@ -25,17 +25,18 @@ from transformers.vision_utils import (
 _ATTENTION = 'vts_training'
 
 
-def products_in_bfloat16() -> AbstractContextManager[Any]:
+def products_in_bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which matrix products run in bfloat16 if the processor has them."""
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return torch.autocast('cpu', torch.bfloat16)
+    if device.type != 'cpu' or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float) -> Tensor:
-    """Attend, in float32 if there will be gradients; [B, heads, S, w] to [B, S, heads, w]."""
-    kind = torch.float32 if torch.is_grad_enabled() else value.dtype
-    with torch.autocast('cpu', enabled=False):
+    """Attend; [B, heads, S, w] to [B, S, heads, w]."""
+    is_slow = value.device.type == 'cpu' and torch.is_grad_enabled()
+    kind = torch.float32 if is_slow else value.dtype
+    with torch.autocast(value.device.type, enabled=False):
         attended = functional.scaled_dot_product_attention(
             query.to(kind), key.to(kind), value.to(kind), is_causal=causal, scale=scale)
     return attended.transpose(1, 2)
@@ -71,15 +72,17 @@ class FastVision(nn.Module):
         rows, columns = height // self.patch, width // self.patch
         self.grid = rows // self.merge, columns // self.merge
         size = torch.tensor([[1, rows, columns]])
+        self.device = next(visual.parameters()).device
         corners, weights = get_vision_interpolation_indices_and_weights(
             size, num_grid_per_side=visual.num_grid_per_side, mode=visual.interpolation_mode,
             align_corners=visual.interpolation_align_corners, spatial_merge_size=self.merge,
             kwargs={})
         cos, sin = visual.rotary_pos_emb(
-            torch.zeros(1), get_vision_position_ids(size, self.merge, kwargs={}))
+            torch.zeros(1, device=self.device),
+            get_vision_position_ids(size, self.merge, kwargs={}).to(self.device))
         for name, value in (('corners', corners), ('weights', weights[:, :, None]),
                             ('cos', cos), ('sin', sin)):
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, value.to(self.device), persistent=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         """
@@ -88,7 +91,7 @@ class FastVision(nn.Module):
         Parameters
         ----------
         frames
-            uint8 [B, H, W, 3], RGB.
+            uint8 [B, H, W, 3], RGB; brought to the device of the encoder.
 
         Returns
         -------
@@ -98,7 +101,7 @@ class FastVision(nn.Module):
         visual, count = self.visual, len(frames)
         projection = visual.patch_embed.proj
         # The convolution has no overlap, and CPUs are faster at matrix products.
-        hidden = functional.linear(patches(frames, self.patch, self.merge),
+        hidden = functional.linear(patches(frames.to(self.device), self.patch, self.merge),
                                    projection.weight.flatten(1), projection.bias)
         hidden = hidden + (visual.pos_embed(self.corners) * self.weights).sum(1)
         deepstack: list[Tensor] = []

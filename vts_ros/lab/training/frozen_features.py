@@ -1,10 +1,10 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-What frozen networks say of the windows, computed when first asked for and then kept on disk.
+What frozen networks say of the windows.
 
-The language model is trained over many passes; the vision encoder and the proposal network
-would say the same each time.
+Where the language model is trained over many passes, they would say the same each time: it is
+computed when first asked for and then kept on disk. Of windows that are seen once, nothing is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,47 @@ import torch
 
 from vts_ros.lab.rivals.ranking import ascending, ranked
 from vts_ros.lab.training.fast_forward import FastVision, products_in_bfloat16
-from vts_ros.lab.training.shards import Shards
+from vts_ros.lab.training.shards import Shards, Windows
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import FrameFeatures
 
 #: Share of the tokens at which a window is scored; the scores hold for every other share.
 _RATIO = 0.6
+
+
+class WindowFeatures(Protocol):
+    """Features of windows, and the tokens that are kept of them."""
+
+    def windows(self, indices: Sequence[int]) -> list[list[FrameFeatures]]:
+        """Return the features of the frames of windows."""
+
+    def keep(self, index: int, budget: int) -> NDArray[np.int32]:
+        """Return the tokens that the sparsifier keeps of a window, ascending int32 [budget]."""
+
+
+class PassingFeatures:
+    """Features and keep lists of windows that come once; nothing is kept."""
+
+    def __init__(self, data: Windows, vision: FastVision, sparsifier: Sparsifier) -> None:
+        self._data, self._vision, self._sparsifier = data, vision, sparsifier
+
+    @torch.no_grad()
+    def windows(self, indices: Sequence[int]) -> list[list[FrameFeatures]]:
+        """Return the features of the frames of windows."""
+        pictures = [self._data.frames(index) for index in indices]
+        with products_in_bfloat16(self._vision.device):
+            tokens, deepstack = self._vision(torch.from_numpy(np.concatenate(pictures)))
+        # As others read them from disk.
+        frames = [FrameFeatures(rows.float(), tuple(level.float() for level in levels),
+                                self._vision.grid)
+                  for rows, *levels in zip(tokens, *deepstack)]
+        length = len(pictures[0])
+        return [frames[first:first + length] for first in range(0, len(frames), length)]
+
+    def keep(self, index: int, budget: int) -> NDArray[np.int32]:
+        """Return the tokens that the sparsifier keeps of a window, ascending int32 [budget]."""
+        proposals = [self._sparsifier.propose(frame) for frame in self._data.frames(index)]
+        return self._sparsifier.choose(proposals, self._vision.grid, budget).keep
 
 
 class Features:
@@ -79,9 +114,9 @@ class Features:
     @torch.no_grad()
     def _encode(self, indices: Sequence[int]) -> None:
         frames = np.concatenate([self._data.frames(index) for index in indices])
-        with products_in_bfloat16():
+        with products_in_bfloat16(self._vision.device):
             tokens, deepstack = self._vision(torch.from_numpy(frames))
-        levels = torch.stack([tokens, *deepstack], 1).float().numpy()
+        levels = torch.stack([tokens, *deepstack], 1).float().cpu().numpy()
         for index, window in zip(indices, np.split(levels, len(indices))):
             self._features[index] = window
             self._have[index] = 1

@@ -100,6 +100,11 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def ranks() -> int:
+    """Return how many processes learn together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
 def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule: Schedule,
         checkpoint: Path, title: str, about: Mapping[str, str | int | float] = MappingProxyType({})
         ) -> None:

@@ -23,6 +23,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
+from vts_ros.lab.scenes.model_picture import ModelPicture, PictureSizeError, SHIPPED
 from vts_ros.vlm.prompts import describe_prompt, question_prompt
 
 SPECIAL_TOKENS = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
@@ -51,14 +52,8 @@ CHAT_TEMPLATE = (
 #: numbers with their sign and unit (a caption is '-0.4s'), punctuation, white space.
 _WORDS = r'[^\s\p{L}\d]+\s+(?!\S)| ?\p{L}+| ?-?\d[\d.]*s?| ?[^\s\p{L}\d]+|\s+'
 
-#: A visual token is sixteen patches: 28 of them in a picture of 224x128 px. Patches are small
-#: because hazards are: to a patch of 16 px, a child of 10 px is one number among many.
-PATCH_PX = 8
-MERGE = 4
-#: Side of a visual token.
-TOKEN_PX = PATCH_PX * MERGE
-#: Least and most visual tokens of a picture.
-TOKENS_PER_FRAME = 24, 32
+#: Least and most visual tokens of a picture, as shares of those of one of the size of the model.
+_TOKEN_SHARES = 6 / 7, 8 / 7
 
 
 def create_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
@@ -111,7 +106,8 @@ def create_checkpoint(
     text_layers: int = 6,
     text_heads: int = 6,
     text_intermediate: int = 512,
-    tokens_per_frame: tuple[int, int] = TOKENS_PER_FRAME,
+    picture: ModelPicture = SHIPPED,
+    tokens_per_frame: tuple[int, int] | None = None,
     seed: int = 0,
     **vision: Any,
 ) -> Qwen3VLForConditionalGeneration:
@@ -126,9 +122,11 @@ def create_checkpoint(
         For the tokenizer, see create_tokenizer.
     text_hidden, text_layers, text_heads, text_intermediate
         Size of the language model.
+    picture
+        Size for which the model is made.
     tokens_per_frame
         Least and most visual tokens of a picture. Pictures are scaled, at their own aspect
-        ratio, to at most so many blocks of 32x32 px; 224x128 px (28 tokens) stays as it is.
+        ratio, to at most so many; by default those of the size of the model stay as they are.
     seed
         For the weights.
     vision
@@ -154,7 +152,7 @@ def create_checkpoint(
             'rope_parameters': {'rope_type': 'default', 'rope_theta': 10000.0,
                                 'mrope_interleaved': True,
                                 'mrope_section': _mrope_section(head_dim // 2)}},
-        vision_config=_vision_config(**{'out_hidden_size': text_hidden} | vision),
+        vision_config=_vision_config(picture, **{'out_hidden_size': text_hidden} | vision),
         image_token_id=token_id['<|image_pad|>'], video_token_id=token_id['<|video_pad|>'],
         vision_start_token_id=token_id['<|vision_start|>'],
         vision_end_token_id=token_id['<|vision_end|>'], tie_word_embeddings=True)
@@ -162,12 +160,13 @@ def create_checkpoint(
     model.generation_config = GenerationConfig(
         do_sample=False, pad_token_id=token_id['<|endoftext|>'],
         eos_token_id=[token_id['<|im_end|>'], token_id['<|endoftext|>']])
-    for part in (model, tokenizer, _images(tokens_per_frame)):
+    for part in (model, tokenizer, _images(picture, tokens_per_frame)):
         part.save_pretrained(directory)
     return model
 
 
-def renew_vision(start: str | Path, directory: str | Path, seed: int = 0) -> None:
+def renew_vision(start: str | Path, directory: str | Path, seed: int = 0,
+                 picture: ModelPicture = SHIPPED) -> None:
     """
     Save a checkpoint made here with a new vision encoder of the present shape, untrained.
 
@@ -179,17 +178,75 @@ def renew_vision(start: str | Path, directory: str | Path, seed: int = 0) -> Non
         Where the new one goes; made if it is not there.
     seed
         For the weights of the vision encoder.
+    picture
+        Size for which the model is made.
 
     """
     trained = Qwen3VLForConditionalGeneration.from_pretrained(start)
     config: Any = deepcopy(trained.config)
     config.vision_config = Qwen3VLConfig(vision_config=_vision_config(
-        out_hidden_size=config.text_config.hidden_size)).vision_config
+        picture, out_hidden_size=config.text_config.hidden_size)).vision_config
     model = _model(config, seed)
     model.model.language_model.load_state_dict(trained.model.language_model.state_dict())
     model.generation_config = trained.generation_config
-    for part in (model, PreTrainedTokenizerFast.from_pretrained(start), _images()):
+    for part in (model, PreTrainedTokenizerFast.from_pretrained(start), _images(picture)):
         part.save_pretrained(directory)
+
+
+def resize(start: str | Path, directory: str | Path, picture: ModelPicture, seed: int = 0
+           ) -> None:
+    """
+    Save a checkpoint made here for pictures of another size, or cut otherwise.
+
+    Larger patches say of a picture exactly what smaller ones say of the same picture scaled down
+    to fit them: every weight is spread over the pixels that one pixel has become. Where tokens
+    are of another number of patches, what merges them is new, to be learnt.
+
+    Parameters
+    ----------
+    start
+        Checkpoint that is taken over.
+    directory
+        Where the new one goes; made if it is not there.
+    picture
+        Size for which the new one is made.
+    seed
+        For what is new.
+
+    Raises
+    ------
+    PictureSizeError
+        If its patches are no whole times as large as those that are there.
+
+    """
+    trained = Qwen3VLForConditionalGeneration.from_pretrained(start)
+    config: Any = deepcopy(trained.config)
+    before = config.vision_config.patch_size, config.vision_config.spatial_merge_size
+    times = picture.patch_px // before[0]
+    if times * before[0] != picture.patch_px:
+        raise PictureSizeError(f'{start} has patches of {before[0]} px, which cannot become '
+                               f'patches of {picture.patch_px} px: choose others (--patch-px)')
+    config.vision_config.patch_size = picture.patch_px
+    config.vision_config.spatial_merge_size = picture.merge
+    state = trained.state_dict()
+    name = 'model.visual.patch_embed.proj.weight'
+    for axis in (-1, -2):
+        state[name] = state[name].repeat_interleave(times, axis) / times
+    if picture.merge != before[1]:
+        state = {key: value for key, value in state.items() if 'merger' not in key}
+    model = _model(config, seed)
+    model.load_state_dict(state, strict=False)
+    model.generation_config = trained.generation_config
+    for part in (model, PreTrainedTokenizerFast.from_pretrained(start), _images(picture)):
+        part.save_pretrained(directory)
+
+
+def is_for(checkpoint: str | Path, picture: ModelPicture) -> bool:
+    """Return whether a checkpoint made here is for pictures of this size, cut like this."""
+    images = Qwen2VLImageProcessorPil.from_pretrained(checkpoint)
+    wanted = _images(picture)
+    return all(getattr(images, name) == getattr(wanted, name)
+               for name in ('patch_size', 'merge_size', 'size'))
 
 
 def renew_form(start: str | Path, directory: str | Path) -> None:
@@ -229,9 +286,10 @@ def has_present_form(checkpoint: str | Path) -> bool:
     return set(FORM_TOKENS) <= {token['content'] for token in json.loads(text)['added_tokens']}
 
 
-def _vision_config(**changes: Any) -> dict[str, Any]:
+def _vision_config(picture: ModelPicture, **changes: Any) -> dict[str, Any]:
     return {'depth': 4, 'hidden_size': 96, 'num_heads': 3, 'intermediate_size': 288,
-            'patch_size': PATCH_PX, 'spatial_merge_size': MERGE, 'temporal_patch_size': 1,
+            'patch_size': picture.patch_px, 'spatial_merge_size': picture.merge,
+            'temporal_patch_size': 1,
             'num_position_embeddings': 28 ** 2, 'deepstack_visual_indexes': [1]} | changes
 
 
@@ -243,12 +301,15 @@ def _model(config: Qwen3VLConfig, seed: int) -> Qwen3VLForConditionalGeneration:
     return model
 
 
-def _images(tokens_per_frame: tuple[int, int] = TOKENS_PER_FRAME) -> Qwen2VLImageProcessorPil:
-    least, most = tokens_per_frame
+def _images(picture: ModelPicture, tokens_per_frame: tuple[int, int] | None = None
+            ) -> Qwen2VLImageProcessorPil:
+    rows, columns = picture.tokens
+    least, most = tokens_per_frame or [round(share * rows * columns) for share in _TOKEN_SHARES]
+    area = picture.token_px ** 2
     return Qwen2VLImageProcessorPil(
-        patch_size=PATCH_PX, merge_size=MERGE, temporal_patch_size=1,
+        patch_size=picture.patch_px, merge_size=picture.merge, temporal_patch_size=1,
         image_mean=[0.5] * 3, image_std=[0.5] * 3,
-        size={'shortest_edge': least * TOKEN_PX ** 2, 'longest_edge': most * TOKEN_PX ** 2})
+        size={'shortest_edge': least * area, 'longest_edge': most * area})
 
 
 @torch.no_grad()

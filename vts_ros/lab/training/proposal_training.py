@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
@@ -89,6 +89,9 @@ class Recipe:
         At its peak.
     seed
         For the weights and the order of the data.
+    features
+        Steps in which random weights first learn to say of the pictures what a given backbone
+        says, instead of beginning with its weights; 0 begins with them.
 
     """
 
@@ -98,6 +101,7 @@ class Recipe:
     batch: int = 16
     learning_rate: float = 1e-3
     seed: int = 0
+    features: int = 0
 
 
 def train_proposal(out: Path, work: Path, recipe: Recipe = Recipe(),
@@ -131,21 +135,23 @@ def train_proposal(out: Path, work: Path, recipe: Recipe = Recipe(),
     torch.manual_seed(recipe.seed)
     cv2.setNumThreads(1)
     net = load_net(start) if start else ProposalNet()
-    if backbone:
+    if backbone and not recipe.features:
         begin_with(net, backbone)
     net.train()
     heads = EmbeddingHeads()
     sources = _sources(work / 'pictures', recipe, roads)
+    about = {**asdict(recipe), 'roads': roads.fingerprint() if roads else '',
+             'backbone': fingerprint(backbone) if backbone else '',
+             'start': fingerprint(start) if start else ''}
+    if backbone and recipe.features:
+        learn_features(net, backbone, recipe, sources, work / 'features.pt', about)
 
     def losses(step: int) -> Losses:
         rng = np.random.default_rng([recipe.seed, step])
         return _losses(net, heads, [_draw(sources, rng) for _ in range(recipe.batch)], rng)
 
-    fit([net, heads], losses, Schedule(recipe.steps, recipe.learning_rate, min(
-        200, recipe.steps // 8)), work / 'proposal.pt', 'proposal network', {
-            **asdict(recipe), 'roads': roads.fingerprint() if roads else '',
-            'backbone': fingerprint(backbone) if backbone else '',
-            'start': fingerprint(start) if start else ''})
+    fit([net, heads], losses, _schedule(recipe.steps, recipe), work / 'proposal.pt',
+        'proposal network', about)
     export_frame(net.eval(), out / 'frame.onnx')
     export_window(out / 'window.onnx')
     export_window(out / 'window_by_counting.onnx', by_counting=True)
@@ -175,6 +181,42 @@ def begin_with(net: ProposalNet, path: Path) -> None:
 
 
 Source = RoadPictures | RenderedPictures
+
+
+def learn_features(net: ProposalNet, path: Path, recipe: Recipe,
+                   sources: Sequence[tuple[float, Source]], checkpoint: Path,
+                   about: Mapping[str, str | int | float]) -> None:
+    """
+    Teach a backbone to say of the pictures what one with the weights of a file says.
+
+    Parameters
+    ----------
+    path
+        See :func:`begin_with`.
+    sources
+        Where the pictures come from, each with its share.
+    checkpoint, about
+        See :func:`fit`.
+
+    """
+    teacher = ProposalNet().eval()
+    begin_with(teacher, path)
+
+    def losses(step: int) -> Losses:
+        rng = np.random.default_rng([recipe.seed, 1, step])
+        pictures = [_augmented(_draw(sources, rng), rng)[0] for _ in range(recipe.batch)]
+        frames = torch.from_numpy(np.stack(pictures))
+        with torch.no_grad():
+            wanted = teacher.features(frames)
+        # In shares of what each channel varies: what is rare for one is usual for another.
+        spread = wanted.std(dim=(0, 2, 3), keepdim=True) + 1e-3
+        return {'features': functional.mse_loss(net.features(frames) / spread, wanted / spread)}
+
+    fit([net.backbone], losses, _schedule(recipe.features, recipe), checkpoint, 'features', about)
+
+
+def _schedule(steps: int, recipe: Recipe) -> Schedule:
+    return Schedule(steps, recipe.learning_rate, min(200, steps // 8))
 
 
 def _sources(folder: Path, recipe: Recipe, roads: RoadPictures | None

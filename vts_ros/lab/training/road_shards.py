@@ -14,17 +14,17 @@ from vts_ros.errors import VtsError
 from vts_ros.lab.recordings import fingerprint, name_of
 from vts_ros.lab.road_truth import road_truth
 from vts_ros.lab.road_windows import road_windows, RoadWindow
-from vts_ros.lab.scenes.rendered_windows import HEIGHT, WIDTH
+from vts_ros.lab.scenes.model_picture import ModelPicture, SHIPPED
 from vts_ros.lab.teacher import Found
-from vts_ros.lab.training.shards import make_sample, REAL, Sample, write_shard
+from vts_ros.lab.training.shards import check_size, make_sample, REAL, Sample, write_shard
 
 
 class RoadShardError(VtsError, ValueError):
     """There is nothing to learn from; the message says why in one line."""
 
 
-def write_road_shard(folder: Path, recording: Path, found: Found, ego_mps: float, most: int
-                     ) -> list[RoadWindow]:
+def write_road_shard(folder: Path, recording: Path, found: Found, ego_mps: float, most: int,
+                     picture: ModelPicture = SHIPPED) -> list[RoadWindow]:
     """
     Write the windows of a recording whose labels are clear, and each of them mirrored.
 
@@ -40,6 +40,8 @@ def write_road_shard(folder: Path, recording: Path, found: Found, ego_mps: float
         Speed of the car.
     most
         Windows to take, at most, the mirrored ones not counted.
+    picture
+        Of the model.
 
     Returns
     -------
@@ -49,8 +51,11 @@ def write_road_shard(folder: Path, recording: Path, found: Found, ego_mps: float
     ------
     RoadShardError
         If no window has labels that are clear.
+    PictureSizeError
+        If windows of another size are there.
 
     """
+    check_size(folder, picture)
     windows = list(road_windows(recording, found, ego_mps, most))
     if not windows:
         raise RoadShardError(
@@ -60,23 +65,25 @@ def write_road_shard(folder: Path, recording: Path, found: Found, ego_mps: float
     path = folder / f'train{REAL}-{name}-{fingerprint(recording)[:8]}.npy'
     mirrored = _mirrored(found)
     samples = [sample for window in windows
-               for sample in (_sample(window), _mirror(window, mirrored, ego_mps))]
+               for sample in (_sample(window, picture),
+                              _mirror(window, mirrored, ego_mps, picture))]
     write_shard(path, samples)
     return windows
 
 
-def _sample(window: RoadWindow) -> Sample:
+def _sample(window: RoadWindow, picture: ModelPicture) -> Sample:
     frames = np.stack([np.asarray(cv2.resize(
-        frame.rgb(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+        frame.rgb(), picture[:2], interpolation=cv2.INTER_AREA), np.uint8)
         for frame in window.frames])
     return make_sample(frames, window.truth.frames, window.truth.window)
 
 
-def _mirror(window: RoadWindow, mirrored: Found, ego_mps: float) -> Sample:
+def _mirror(window: RoadWindow, mirrored: Found, ego_mps: float, picture: ModelPicture
+            ) -> Sample:
     """Return a window as it were with traffic on the other side."""
     aspect_of = window.frames[-1].rgb().shape
     truth = road_truth(window.frames, mirrored, aspect_of[0] / aspect_of[1], ego_mps)
-    sample = _sample(window._replace(truth=truth))
+    sample = _sample(window._replace(truth=truth), picture)
     return make_sample(np.ascontiguousarray(sample.frames[:, :, ::-1]), truth.frames,
                        truth.window)
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 import json
 import math
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -19,14 +20,13 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.composite import Backdrop, scenes_over
-from vts_ros.lab.scenes.rendered_windows import FRAMES, HEIGHT, render_window, WIDTH
+from vts_ros.lab.scenes.model_picture import ModelPicture, PictureSizeError, SHIPPED
+from vts_ros.lab.scenes.rendered_windows import FRAMES, render_window
 from vts_ros.lab.scenes.scene_truth import Actor, Clip, FrameTruth, WindowTruth
 from vts_ros.lab.training.cell_targets import cell_targets, CellTargets, stack, stored
+from vts_ros.lab.training.loop import rank, ranks
 from vts_ros.pipeline import signature
 
-#: Side, rows and columns of the cells that have targets.
-CELL_PX = 16
-CELLS = HEIGHT // CELL_PX, WIDTH // CELL_PX
 SHARD_WINDOWS = 250
 #: In the names of shards that are drawn over recordings, and that are recordings.
 _OVER, REAL = '-over', '-real'
@@ -46,7 +46,7 @@ class Sample:
     window
         Truth of the window.
     cells
-        Dense targets on the 16 px cells of the frames, fields (frames, rows, columns, ...), in
+        Dense targets on the cells of the frames, fields (frames, rows, columns, ...), in
         the types in which they are kept.
 
     """
@@ -55,6 +55,23 @@ class Sample:
     truths: tuple[FrameTruth, ...]
     window: WindowTruth
     cells: CellTargets
+
+
+#: Says from the number of a step and of a stage which windows are taken in this process.
+Order = Callable[[int, int], list[int]]
+
+
+class Windows(Protocol):
+    """Windows to learn from, by index."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a window with its pictures."""
+
+    def frames(self, index: int) -> NDArray[np.uint8]:
+        """Return the pictures of a window alone."""
+
+    def order(self, batch: int, seed: int) -> Order:
+        """Return which windows are taken, so many a step in each process."""
 
 
 class Shards:
@@ -112,9 +129,24 @@ class Shards:
         return np.stack([signature.remove(frame) for frame in frames])
 
 
+    def order(self, batch: int, seed: int) -> Order:
+        """Return one that takes all of them once, then all again in another order."""
+        @lru_cache(2)
+        def shuffled(stream: int, epoch: int) -> NDArray[np.int64]:
+            return np.random.default_rng([seed, 3, stream, epoch]).permutation(len(self))
+
+        def windows(step: int, stream: int) -> list[int]:
+            first = (step * ranks() + rank()) * batch
+            return [int(shuffled(stream, place // len(self))[place % len(self)])
+                    for place in range(first, first + batch)]
+
+        return windows
+
+
 def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
                   progress: Callable[[int], None] = lambda windows: None,
-                  over: Sequence[Path] = (), first_sec: float = math.inf) -> None:
+                  over: Sequence[Path] = (), first_sec: float = math.inf,
+                  picture: ModelPicture = SHIPPED) -> None:
     """
     Render windows of a split with balanced risk levels; what is there already stays.
 
@@ -134,25 +166,42 @@ def render_shards(folder: Path, split: str, windows: int, workers: int = 2,
         Recordings over which to draw the hazards, see ``vts_ros.lab.scenes.composite``.
     first_sec
         How much of each recording to take.
+    picture
+        Of the model.
+
+    Raises
+    ------
+    PictureSizeError
+        If windows of another size are there.
 
     """
+    check_size(folder, picture)
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-windows // SHARD_WINDOWS)
     name = f'{split}{_OVER}' if over else split
-    jobs = [_Job(folder / f'{name}-{number:04d}.npy', split, number * SHARD_WINDOWS, tuple(over),
-                 first_sec)
+    jobs = [Job(folder / f'{name}-{number:04d}.npy', split, number * SHARD_WINDOWS,
+                SHARD_WINDOWS, picture, tuple(over), first_sec)
             for number in range(count)]
     missing = [job for job in jobs if not job.path.exists()]
     progress(SHARD_WINDOWS * (count - len(missing)))
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        for _ in pool.map(_render_shard, missing):
+        for _ in pool.map(render_shard, missing):
             progress(SHARD_WINDOWS)
+
+
+def check_size(folder: Path, picture: ModelPicture) -> None:
+    """Raise PictureSizeError if the windows of a folder are of another size."""
+    for path in sorted(folder.glob('*.npy'))[:1]:
+        height, width = np.load(path, mmap_mode='r').shape[2:4]
+        if (width, height) != picture[:2]:
+            raise PictureSizeError(f'the windows in {folder} are of {width}x{height} px: take '
+                                   f'another folder, or --picture-size {width}x{height}')
 
 
 def make_sample(frames: NDArray[np.uint8], truths: Sequence[FrameTruth], window: WindowTruth
                 ) -> Sample:
     """Return a window to learn from: pictures, truth of each, and truth of the window."""
-    cells = stack([cell_targets(truth, *CELLS, before)
+    cells = stack([cell_targets(truth, *SHIPPED.cells, before)
                    for truth, before in zip(truths, (None, *truths))])
     return Sample(frames, tuple(truths), window, stored(cells))
 
@@ -165,26 +214,41 @@ def _is_over(path: Path) -> bool:
     return _OVER in path.name or REAL in path.name
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
+    """
+    A shard to be rendered.
+
+    Attributes
+    ----------
+    first, count
+        Of the windows of the split.
+    over, first_sec
+        See :func:`render_shards`.
+
+    """
+
     path: Path
     split: str
     first: int
+    count: int
+    picture: ModelPicture
     over: tuple[Path, ...] = ()
     first_sec: float = math.inf
 
 
-def _render_shard(job: _Job) -> None:
+def render_shard(job: Job) -> None:
+    """Render a shard and write it."""
     cv2.setNumThreads(1)
     path = job.path
     if job.over:
         backdrops = [Backdrop.load(bag, first_sec=job.first_sec) for bag in job.over]
-        samples = [_sample(render_window(scene, behind)) for scene, behind in scenes_over(
-            backdrops, job.split, SHARD_WINDOWS, job.first)]
+        samples = [_sample(render_window(scene, behind, job.picture))
+                   for scene, behind in scenes_over(backdrops, job.split, job.count, job.first)]
         if not samples:
             raise ValueError('what is taken of the recordings is too short for any scene')
     else:
-        samples = [_sample(render_window(scene)) for scene in balanced_scenes(
-            job.split, SHARD_WINDOWS, job.first, FRAMES)]
+        samples = [_sample(render_window(scene, picture=job.picture))
+                   for scene in balanced_scenes(job.split, job.count, job.first, FRAMES)]
     write_shard(path, samples)
 
 
