@@ -1,13 +1,19 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Run the benchmark on a machine with CUDA, within 8 minutes and without ROS.
+Measure, or train, on a machine with CUDA, within 8 minutes and without ROS.
 
 The shapes of Qwen2.5-VL-3B and -7B with random weights in bfloat16, and the embedded model:
 windows of 5 and 8 frames through every case of ``vts bench``, then how the time of an answer grows
 with the window, then a deadline. With --report the results are added to a page and its plots.
 
     python -m vts_ros.lab.bench.gpu_suite --report docs
+
+With --train it trains the embedded model instead: windows of 448x256 px are rendered on the other
+cores while it goes on from the shipped weights. The checkpoint and the state of the training are
+left in the folder, and the same command goes on from there.
+
+    python -m vts_ros.lab.bench.gpu_suite --train out/large
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ from vts_ros.lab.bench.model_shapes import TOKEN_PX
 from vts_ros.lab.bench.performance_page import add
 from vts_ros.lab.bench.window_growth import grow
 from vts_ros.lab.bench.workloads import suite, Workload
+from vts_ros.lab.training.gpu_course import train_on_gpu
 
 #: Pictures of 18 x 32 visual tokens: 896x504 px.
 SIZE = (32 * TOKEN_PX, 18 * TOKEN_PX)
@@ -72,12 +79,20 @@ def main(
         '--json', help='Print one JSON object on the last line.')] = False,
     tiny: Annotated[bool, typer.Option(
         '--tiny', help='The same on the CPU with a tiny model, to see that it runs.')] = False,
+    train: Annotated[Path | None, typer.Option(
+        help='Train instead, and leave checkpoint and state in this folder.',
+        show_default=False)] = None,
+    minutes: Annotated[float, typer.Option(
+        min=0.1, help='With --train: for how long.')] = 7.0,
 ) -> None:
-    """Measure on a GPU."""
+    """Measure or train on a GPU."""
     if not tiny and not torch.cuda.is_available():
         typer.echo(f'nothing to measure: PyTorch {torch.__version__} sees no CUDA device; '
                    '--tiny runs on the CPU', err=True)
         raise typer.Exit(1)
+    if train is not None:
+        train_on_gpu(train, minutes, tiny)
+        return
     console, start_sec = Console(stderr=True), time.perf_counter()
     with Progress(console=console) as bar:
         result = measure(tiny, bar)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+import math
 import os
 from pathlib import Path
 import tempfile
@@ -48,6 +49,8 @@ class Schedule:
         Peak, reached after ``warmup`` steps, then falling in a straight line to a thirtieth.
     checkpoint_sec
         Seconds between checkpoints.
+    seconds
+        How long at most; the learning rate falls with what is used up sooner, time or steps.
 
     """
 
@@ -57,12 +60,14 @@ class Schedule:
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     checkpoint_sec: float = 120.0
+    seconds: float = math.inf
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
+    def rate(self, step: int, spent_sec: float = 0.0) -> float:
+        """Return the learning rate of a step, after so many seconds."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        done = max((step - self.warmup) / max(1, self.steps - self.warmup),
+                   spent_sec / self.seconds)
         return self.learning_rate * (_LAST_RATE + (1.0 - _LAST_RATE) * (1.0 - min(done, 1.0)))
 
 
@@ -111,6 +116,8 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
     """
     Train until the schedule ends; go on where a checkpoint of the same file left off.
 
+    A run whose time was used up is gone on with for as long again.
+
     Parameters
     ----------
     modules
@@ -137,13 +144,15 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
     step = _resume(checkpoint, together, optimizers, about)
     console = Console(quiet=rank() > 0)
     means: dict[str, float] = {}
-    saved = time.monotonic()
+    saved = begin = time.monotonic()
     with _progress(console) as progress:
         task = progress.add_task(title, total=schedule.steps, completed=step, losses='')
-        while step < schedule.steps:
+        is_over = step >= schedule.steps
+        while not is_over:
+            spent_sec = time.monotonic() - begin
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
-                    group['lr'] = schedule.rate(step)
+                    group['lr'] = schedule.rate(step, spent_sec)
             parts = losses(step)
             torch.stack(list(parts.values())).sum().backward()
             _average_gradients(together)
@@ -157,7 +166,8 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
             shown = ' '.join(f'{name} {value:.3f}' for name, value in means.items())
             progress.update(task, completed=step, losses=shown)
             due = time.monotonic() - saved > schedule.checkpoint_sec
-            if rank() == 0 and (due or step == schedule.steps):
+            is_over = step >= schedule.steps or time.monotonic() - begin > schedule.seconds
+            if rank() == 0 and (due or is_over):
                 _save(checkpoint, together, optimizers, step, about)
                 console.print(f'{title}: step {step} of {schedule.steps}, {shown}',
                               highlight=False)

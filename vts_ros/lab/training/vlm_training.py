@@ -18,6 +18,7 @@ a pruned window fails on one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import math
 from pathlib import Path
 import shutil
 from typing import Any, NamedTuple
@@ -58,6 +59,8 @@ _WORTH_COMPILING = 100
 #: Steps in which the heads for the dense targets, which no checkpoint holds, catch up with a
 #: language model that goes on: without, they undo a part of it at first.
 _HEADS_STEPS = 200
+#: And how much of a limited time that may take, beside it.
+_HEADS_SHARE = 0.1
 
 
 class Steps(NamedTuple):
@@ -98,6 +101,8 @@ class Course:
         twice; 0 to learn from those of a folder.
     device
         ``cpu`` or ``cuda``; on the latter with one worker.
+    minutes
+        How long at most, each stage in proportion to its steps; with one worker.
 
     """
 
@@ -111,6 +116,12 @@ class Course:
     picture: ModelPicture = SHIPPED
     renderers: int = 0
     device: str = 'cpu'
+    minutes: float = math.inf
+
+    def schedule(self, steps: int, learning_rate: float) -> Schedule:
+        """Return that of a stage."""
+        share = steps / max(1, sum(self.steps))
+        return Schedule(steps, learning_rate, seconds=60.0 * self.minutes * share or math.inf)
 
 
 def train_vlm(shards: Path, out: Path, work: Path, course: Course = Course()) -> None:
@@ -130,7 +141,8 @@ def train_vlm(shards: Path, out: Path, work: Path, course: Course = Course()) ->
     Raises
     ------
     ValueError
-        If a new vision encoder, or windows without end, are asked for without a start.
+        If a new vision encoder, or windows without end, are asked for without a start, or
+        several workers on a GPU or for a limited time.
     PictureSizeError
         If the windows are of another size, or the start cannot be made for it.
 
@@ -139,6 +151,8 @@ def train_vlm(shards: Path, out: Path, work: Path, course: Course = Course()) ->
         what = 'a new vision encoder alone needs' if course.new_vision else \
             'windows without end need'
         raise ValueError(f'{what} a checkpoint to start from (--start)')
+    if course.workers > 1 and (course.device != 'cpu' or course.minutes < math.inf):
+        raise ValueError('a GPU, or a time limit, are for one worker (--workers 1)')
     if not course.renderers:
         check_size(shards, course.picture)
     in_processes(course.workers, _train, shards, _begin(shards, work, course), out, work, course)
@@ -179,18 +193,24 @@ def _train(shards: Path, start: Path, out: Path, work: Path, course: Course) -> 
 
 def _learn(data: Shards | EndlessWindows, start: Path, out: Path, work: Path, course: Course
            ) -> None:
-    steps, picture, rate = course.steps, course.picture, course.rate
+    steps, picture, rate, schedule = course.steps, course.picture, course.rate, course.schedule
     vlm = Vlm.load(start, device=course.device, dtype='float32')
     vlm.model.train()
     visual, language_model = vlm.model.model.visual, vlm.model.model.language_model
     vision = FastVision(visual, picture.height, picture.width)
+    heads_schedule = Schedule(_HEADS_STEPS, learning_rate=3e-3,
+                              seconds=60.0 * _HEADS_SHARE * course.minutes)
     width, cells = vlm.model.config.text_config.hidden_size, picture.token_cells ** 2
     seeing, understanding = (
         heads.to(vlm.model.device) for heads in (SeeingHeads(width, cells),
                                                  UnderstandingHeads(width, cells)))
-    see = Seeing(data, vision, seeing, picture, 3 * course.batch, course.seed)
-    fit([visual, seeing], see.losses, Schedule(steps.seeing, learning_rate=3e-3 * rate),
-        work / 'seeing.pt', 'seeing')
+    see = Seeing(data, vision, seeing, picture, course.batch, course.seed)
+    visual.requires_grad_(False)
+    if course.start is not None and steps.seeing:
+        fit([seeing], see.losses, heads_schedule, work / 'seeing_heads.pt', 'heads, seeing')
+    visual.requires_grad_(True)
+    fit([visual, seeing], see.losses, schedule(steps.seeing, 3e-3 * rate), work / 'seeing.pt',
+        'seeing')
     visual.requires_grad_(False)
     many = steps.understanding + steps.answering + steps.together
     # Only tried on the CPU.
@@ -202,18 +222,16 @@ def _learn(data: Shards | EndlessWindows, start: Path, out: Path, work: Path, co
                             course.seed)
     if course.start is not None:
         language_model.requires_grad_(False)
-        fit([understanding], windows.understand, Schedule(_HEADS_STEPS, learning_rate=3e-3),
-            work / 'heads.pt', 'heads')
+        fit([understanding], windows.understand, heads_schedule, work / 'heads.pt', 'heads')
         language_model.requires_grad_(True)
     layers = language_model.layers[:UNDERSTANDING_LAYER]
     fit([layers, understanding], windows.understand,
-        Schedule(steps.understanding, learning_rate=3e-3 * rate), work / 'understanding.pt',
-        'understanding')
+        schedule(steps.understanding, 3e-3 * rate), work / 'understanding.pt', 'understanding')
     fit([language_model, understanding], windows.answer,
-        Schedule(steps.answering, learning_rate=2e-3 * rate), work / 'answering.pt', 'answering')
+        schedule(steps.answering, 2e-3 * rate), work / 'answering.pt', 'answering')
     visual.requires_grad_(True)
     fit([visual, language_model, understanding], windows.together,
-        Schedule(steps.together, learning_rate=1e-3 * rate), work / 'together.pt', 'together')
+        schedule(steps.together, 1e-3 * rate), work / 'together.pt', 'together')
     if rank() == 0:
         _save(vlm, _guard(data), out)
 

@@ -24,13 +24,15 @@ from vts_ros.lab.training.fast_forward import FastVision, products_in_bfloat16, 
 from vts_ros.lab.training.frozen_features import WindowFeatures
 from vts_ros.lab.training.loop import Losses, rank
 from vts_ros.lab.training.new_checkpoint import FORM_TOKENS, NUMBER_TOKENS
-from vts_ros.lab.training.shards import Sample, Windows
+from vts_ros.lab.training.shards import Sample, Shards, Windows
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import token_budget
 from vts_ros.vlm import FrameFeatures, Layout, Prepared, Vlm
 from vts_ros.vlm.answers import render
 from vts_ros.vlm.prompts import describe_prompt, Prompt, question_prompt
 
+#: Frames that the vision encoder learns from in a step, for each window of the other stages.
+_FRAMES_OF_WINDOW = 3
 #: Share of the steps that ask questions, and how many in a row; the others ask for the
 #: description.
 _QUESTION_SHARE, _QUESTIONS = 0.25, 3
@@ -66,25 +68,33 @@ class Dialogue(NamedTuple):
 
 
 class Seeing:
-    """Losses of the vision encoder alone, on single frames."""
+    """
+    Losses of the vision encoder alone, on single frames.
+
+    Of windows that are kept, one frame each; of those that come once, all that a step takes.
+    """
 
     def __init__(self, data: Windows, vision: FastVision, heads: SeeingHeads,
                  picture: ModelPicture, batch: int, seed: int) -> None:
         self._data, self._vision, self._heads, self._seed = data, vision, heads, seed
         self._cells = picture.token_cells
-        self._order = data.order(batch, seed)
+        self._frames = 1 if isinstance(data, Shards) else _FRAMES_OF_WINDOW
+        self._order = data.order(_FRAMES_OF_WINDOW // self._frames * batch, seed)
 
     def losses(self, step: int) -> Losses:
         """Return the losses of a step."""
         rng = np.random.default_rng([self._seed, 0, step, rank()])
         samples = [self._data[index] for index in self._order(step, 0)]
-        picks = rng.integers([len(sample.truths) for sample in samples])
-        frames = np.stack([sample.frames[pick] for sample, pick in zip(samples, picks)])
+        # Each window several times: to render one takes longer than to learn from it.
+        rows = np.repeat(np.arange(len(samples)), self._frames)
+        picks = np.concatenate([rng.permutation(len(sample.truths))[:self._frames]
+                                for sample in samples])
+        frames = np.stack([samples[row].frames[pick] for row, pick in zip(rows, picks)])
         cells = _merge(by_token(loaded(_row(stack([sample.cells for sample in samples]),
-                                           np.arange(len(samples)), picks)), self._cells))
+                                           rows, picks)), self._cells))
         with products_in_bfloat16(self._vision.device):
             tokens, _ = self._vision(torch.from_numpy(frames))
-        return self._heads.losses(tokens, cells, [sample.window for sample in samples])
+        return self._heads.losses(tokens, cells, [samples[row].window for row in rows])
 
 
 class Understanding:
