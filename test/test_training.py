@@ -8,6 +8,7 @@ import copy
 from dataclasses import replace
 import json
 from pathlib import Path
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 import weakref
@@ -33,6 +34,7 @@ from vts_ros.lab.training.cell_targets import by_token, cell_targets, CellTarget
 from vts_ros.lab.training.endless_windows import EndlessWindows
 from vts_ros.lab.training.fast_forward import FastVision, patches, prepare_text, read
 from vts_ros.lab.training.frozen_features import Features
+from vts_ros.lab.training.gpu_course import train_on_gpu
 from vts_ros.lab.training.labelled_pictures import (
     KINDS,
     over_name,
@@ -159,6 +161,7 @@ def test_windows_come_without_end_and_only_once(tmp_path: Path,
         assert [folder.exists() for folder in folders] == [False, True]
     finally:
         data.close()
+    assert not list(tmp_path.iterdir())
     assert sample.cells.label.shape == (5, 8, 14)
     drawn = render_window(next(balanced_scenes('train', 1, steps[0][1])), picture=picture)
     np.testing.assert_array_equal(sample.frames[2], signature.remove(drawn.frames[2]))
@@ -351,19 +354,25 @@ def test_the_proposal_network_trains_and_exports(trained: Path, tmp_path: Path,
     torch.testing.assert_close(again(frame), before(frame), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_backbone_learns_to_say_what_that_of_a_file_says(tmp_path: Path, roads: RoadPictures
                                                            ) -> None:
     torch.manual_seed(2)
-    teacher, net = ProposalNet().eval(), ProposalNet()
-    torch.save(teacher.backbone.state_dict(), tmp_path / 'teacher.pt')
-    learn_features(net, tmp_path / 'teacher.pt', replace(RECIPE, features=8), [(1.0, roads)],
-                   tmp_path / 'features.pt', {})
+    teacher, net = ProposalNet(), ProposalNet()
     frames = torch.from_numpy(np.stack([cv2.resize(
         roads.draw(np.random.default_rng(number)).picture, (336, 192)) for number in range(2)]))
+    for module in teacher.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    # So that its channels vary, as those of a network that has learned.
+    wanted = teacher.train().features(frames).detach()
+    torch.save(teacher.backbone.state_dict(), tmp_path / 'teacher.pt')
+    learn_features(net, tmp_path / 'teacher.pt', replace(
+        RECIPE, features=6, batch=2, learning_rate=5e-3), [(1.0, roads)], tmp_path / 'some.pt', {})
     with torch.no_grad():
-        wanted, said, fresh = (one.train().features(frames) for one in (
-            teacher, net, ProposalNet()))
-    assert (said - wanted).square().mean() < 0.8 * (fresh - wanted).square().mean()
+        far, fresh = ((one.train().features(frames) - wanted).square().mean()
+                      for one in (net, ProposalNet()))
+    assert far < 0.9 * fresh
 
 
 def test_a_backbone_begins_with_the_weights_of_a_file(tmp_path: Path) -> None:
@@ -457,18 +466,45 @@ def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, worke
 
 
 @pytest.mark.slow
-def test_a_model_goes_on_at_another_size_with_windows_without_end(tmp_path: Path) -> None:
-    picture = ModelPicture.of('448x256', merge=2)
-    start = tmp_path / 'start'
-    create_checkpoint(start, ['a text'], vocab_size=600)
-    with pytest.raises(ValueError, match='--start'):
-        train_vlm(tmp_path / 'ahead', tmp_path / 'out', tmp_path / 'work', Course(renderers=1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(endless_windows, '_WINDOWS', 4)
-        patch.setattr(vlm_training, '_HEADS_STEPS', 1)
-        train_vlm(tmp_path / 'ahead', tmp_path / 'out', tmp_path / 'work', Course(
-            Steps(1, 1, 1, 1), batch=2, start=start, picture=picture, renderers=1))
-    assert Vlm.load(tmp_path / 'out').token_grid(256, 448) == (8, 14)
+def test_the_course_for_a_gpu_in_its_tiny_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                               ) -> None:
+    """It goes on at another size, with windows without end."""
+    monkeypatch.setattr(endless_windows, '_WINDOWS', 4)
+    monkeypatch.setattr(vlm_training, '_HEADS_STEPS', 1)
+    train_on_gpu(tmp_path, 5.0, tiny=True)
+    trained, begun = (Vlm.load(tmp_path / name) for name in ('embedded', 'tiny'))
+    assert trained.token_grid(256, 448) == (8, 14)
+    for part in ('visual', 'language_model'):
+        before, after = (getattr(vlm.model.model, part).state_dict() for vlm in (begun, trained))
+        assert any(not torch.equal(before[name], value) for name, value in after.items())
+    assert not list((tmp_path / 'ahead').iterdir())
+
+
+@pytest.mark.parametrize(('course', 'said'), [
+    (Course(renderers=1), 'windows without end need'),
+    (Course(new_vision=True), 'a new vision encoder alone needs'),
+    (Course(workers=2, minutes=1.0), '--workers 1'),
+    (Course(workers=2, device='cuda'), '--workers 1')])
+def test_a_course_that_cannot_be_is_refused(tmp_path: Path, course: Course, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        train_vlm(tmp_path, tmp_path / 'out', tmp_path / 'work', course)
+
+
+def test_a_run_ends_when_its_time_is_used_up(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 1)
+
+    def losses(step: int) -> Losses:
+        time.sleep(0.02)
+        return {'loss': layer(torch.ones(1, 2)).square().sum()}
+
+    schedule = Schedule(10_000, warmup=0, seconds=0.1)
+    fit([layer], losses, schedule, tmp_path / 'run.pt', 'a run')
+    steps = torch.load(tmp_path / 'run.pt', weights_only=True)['step']
+    assert 1 <= steps < 100
+    fit([layer], losses, schedule, tmp_path / 'run.pt', 'a run')
+    assert torch.load(tmp_path / 'run.pt', weights_only=True)['step'] > steps
+    assert schedule.rate(0) == schedule.learning_rate > schedule.rate(0, 0.05) > schedule.rate(
+        0, 0.1)
 
 
 @pytest.mark.slow

@@ -266,6 +266,9 @@ def train_vlm(
         min=0, help='Processes that render windows without end while the model learns, which '
                     'then sees none twice; with 0 it learns from those in --shards. Needs '
                     '--start.')] = 0,
+    minutes: Annotated[float | None, typer.Option(
+        min=0.1, help='How long at most, each stage in proportion to its steps; the same command '
+                      'goes on for as long again.', show_default=False)] = None,
     device: DeviceOption = 'cpu',
 ) -> None:
     """Train the embedded language model; needs the proposal network."""
@@ -276,4 +279,4 @@ def train_vlm(
     steps = Steps(seeing_steps, understanding_steps, answering_steps, together_steps)
     train(shards, out, work, Course(steps, batch, seed, workers, start, new_vision, rate,
                                     ModelPicture.of(picture_size, patch_px, merge), renderers,
-                                    device))
+                                    device, minutes or math.inf))

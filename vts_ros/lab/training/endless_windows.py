@@ -8,13 +8,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+import shutil
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.scenes.model_picture import ModelPicture
-from vts_ros.lab.training.loop import rank, ranks
 from vts_ros.lab.training.shards import Job, Order, render_shard, Sample, Shards
 
 #: Windows of a shard: short, so that the first is soon there.
@@ -40,7 +40,8 @@ class EndlessWindows:
     picture
         Of the model.
     workers
-        Processes that render. Of several processes that learn together only the first has them.
+        Processes that render; 0 for one that waits for what another has rendered: of several
+        that learn together only the first has them.
 
     """
 
@@ -48,7 +49,7 @@ class EndlessWindows:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._picture, self._workers = folder, picture, workers
         self._pool = ProcessPoolExecutor(workers, mp_context=get_context('spawn')) \
-            if rank() == 0 else None
+            if workers else None
         self._ahead: dict[int, Future[None]] = {}
         self._shard = lru_cache(2)(self._open)
 
@@ -65,17 +66,19 @@ class EndlessWindows:
         # Seeds of other runs begin elsewhere.
         begin = _FIRST + seed % 1000 * (_STAGE // 1000)
 
-        def windows(step: int, stream: int) -> list[int]:
-            first = begin + _STAGE * stream + (step * ranks() + rank()) * batch
+        def windows(turn: int, stream: int) -> list[int]:
+            first = begin + _STAGE * stream + turn * batch
             return [place // _WINDOWS * _WINDOWS + int(self._shuffled(place // _WINDOWS)[
                 place % _WINDOWS]) for place in range(first, first + batch)]
 
         return windows
 
     def close(self) -> None:
-        """End the processes that render."""
+        """End the processes that render, and remove what they have rendered."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+            for number in self._ahead:
+                shutil.rmtree(self._path(number).parent, ignore_errors=True)
 
     @staticmethod
     @lru_cache(4)
@@ -102,14 +105,8 @@ class EndlessWindows:
         # Of the one before, another process may still need some.
         for seen in [before for before in self._ahead if before < number - 1]:
             if self._ahead.pop(seen).done():
-                _remove(self._path(seen).parent)
+                shutil.rmtree(self._path(seen).parent)
         return Shards(path.parent)
 
     def _path(self, number: int) -> Path:
         return self._folder / str(number) / 'train.npy'
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()

@@ -35,7 +35,7 @@ def train_on_gpu(folder: Path, minutes: float, tiny: bool = False) -> None:
     minutes
         For everything but loading the first windows.
     tiny
-        On the CPU, two steps of each stage with random weights of the same shape.
+        On the CPU, a step of each stage with random weights of the same shape.
 
     """
     work = folder / 'work'
@@ -43,7 +43,7 @@ def train_on_gpu(folder: Path, minutes: float, tiny: bool = False) -> None:
         start = folder / 'tiny'
         create_checkpoint(start, ['a car ahead', 'brake'], vocab_size=600, depth=1,
                           deepstack_visual_indexes=[0])
-        course = Course(Steps(2, 2, 2, 2), batch=2, start=start, picture=PICTURE, renderers=1,
+        course = Course(Steps(1, 1, 1, 1), batch=2, start=start, picture=PICTURE, renderers=1,
                         minutes=minutes)
     else:
         renderers = max(1, len(os.sched_getaffinity(0)) - _OWN_CORES)

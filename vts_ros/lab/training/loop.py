@@ -145,6 +145,7 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
     console = Console(quiet=rank() > 0)
     means: dict[str, float] = {}
     saved = begin = time.monotonic()
+    first, begin_cpu = step, time.process_time()
     with _progress(console) as progress:
         task = progress.add_task(title, total=schedule.steps, completed=step, losses='')
         is_over = step >= schedule.steps
@@ -169,8 +170,9 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
             is_over = step >= schedule.steps or time.monotonic() - begin > schedule.seconds
             if rank() == 0 and (due or is_over):
                 _save(checkpoint, together, optimizers, step, about)
-                console.print(f'{title}: step {step} of {schedule.steps}, {shown}',
-                              highlight=False)
+                cpu_sec = (time.process_time() - begin_cpu) / (step - first)
+                console.print(f'{title}: step {step} of {schedule.steps}, {cpu_sec:.2f} s of '
+                              f'computing time each, {shown}', highlight=False)
                 saved = time.monotonic()
 
 

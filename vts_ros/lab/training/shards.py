@@ -24,7 +24,6 @@ from vts_ros.lab.scenes.model_picture import ModelPicture, PictureSizeError, SHI
 from vts_ros.lab.scenes.rendered_windows import FRAMES, render_window
 from vts_ros.lab.scenes.scene_truth import Actor, Clip, FrameTruth, WindowTruth
 from vts_ros.lab.training.cell_targets import cell_targets, CellTargets, stack, stored
-from vts_ros.lab.training.loop import rank, ranks
 from vts_ros.pipeline import signature
 
 SHARD_WINDOWS = 250
@@ -57,7 +56,9 @@ class Sample:
     cells: CellTargets
 
 
-#: Says from the number of a step and of a stage which windows are taken in this process.
+#: Says from the number of a turn and of a stage which windows are taken: of processes that learn
+#: together each has a turn in every step. This module does without PyTorch, which those that
+#: render would have to load.
 Order = Callable[[int, int], list[int]]
 
 
@@ -71,7 +72,7 @@ class Windows(Protocol):
         """Return the pictures of a window alone."""
 
     def order(self, batch: int, seed: int) -> Order:
-        """Return which windows are taken, so many a step in each process."""
+        """Return which windows are taken, so many in each turn."""
 
 
 class Shards:
@@ -135,10 +136,9 @@ class Shards:
         def shuffled(stream: int, epoch: int) -> NDArray[np.int64]:
             return np.random.default_rng([seed, 3, stream, epoch]).permutation(len(self))
 
-        def windows(step: int, stream: int) -> list[int]:
-            first = (step * ranks() + rank()) * batch
+        def windows(turn: int, stream: int) -> list[int]:
             return [int(shuffled(stream, place // len(self))[place % len(self)])
-                    for place in range(first, first + batch)]
+                    for place in range(turn * batch, (turn + 1) * batch)]
 
         return windows
 

@@ -184,7 +184,7 @@ def _train(shards: Path, start: Path, out: Path, work: Path, course: Course) -> 
     if not course.renderers:
         _learn(Shards(shards), start, out, work, course)
         return
-    data = EndlessWindows(shards, course.picture, course.renderers)
+    data = EndlessWindows(shards, course.picture, 0 if rank() else course.renderers)
     try:
         _learn(data, start, out, work, course)
     finally:

@@ -22,7 +22,7 @@ from vts_ros.lab.training.auxiliary_heads import Outlook, SeeingHeads, Understan
 from vts_ros.lab.training.cell_targets import by_token, CellTargets, loaded, stack
 from vts_ros.lab.training.fast_forward import FastVision, products_in_bfloat16, read
 from vts_ros.lab.training.frozen_features import WindowFeatures
-from vts_ros.lab.training.loop import Losses, rank
+from vts_ros.lab.training.loop import Losses, rank, ranks
 from vts_ros.lab.training.new_checkpoint import FORM_TOKENS, NUMBER_TOKENS
 from vts_ros.lab.training.shards import Sample, Shards, Windows
 from vts_ros.pipeline.frames import Frame
@@ -84,7 +84,7 @@ class Seeing:
     def losses(self, step: int) -> Losses:
         """Return the losses of a step."""
         rng = np.random.default_rng([self._seed, 0, step, rank()])
-        samples = [self._data[index] for index in self._order(step, 0)]
+        samples = [self._data[index] for index in self._order(_turn(step), 0)]
         # Each window several times: to render one takes longer than to learn from it.
         rows = np.repeat(np.arange(len(samples)), self._frames)
         picks = np.concatenate([rng.permutation(len(sample.truths))[:self._frames]
@@ -179,7 +179,7 @@ class Understanding:
 
     def _draw(self, step: int, stream: int, encode: _Encode) -> _Drawn:
         rng = np.random.default_rng([self._seed, stream, step, rank()])
-        indices = self._order(step, stream)
+        indices = self._order(_turn(step), stream)
         features = encode(indices)
         frames, grid = len(features[0]), features[0][0].grid
         total = frames * grid[0] * grid[1]
@@ -281,6 +281,11 @@ class _Weights:
             if header == 2 and token == line_break:
                 header, weight = 0, 1.0
         return weights
+
+
+def _turn(step: int) -> int:
+    """Return the number of the turn that this process has in a step."""
+    return step * ranks() + rank()
 
 
 def _description_dialogue(window: WindowTruth, rng: np.random.Generator) -> Dialogue:
