@@ -220,8 +220,8 @@ class Job(NamedTuple):
 
     Attributes
     ----------
-    first, count
-        Of the windows of the split.
+    first, windows
+        Number of the first window of the split, and how many.
     over, first_sec
         See :func:`render_shards`.
 
@@ -230,7 +230,7 @@ class Job(NamedTuple):
     path: Path
     split: str
     first: int
-    count: int
+    windows: int
     picture: ModelPicture
     over: tuple[Path, ...] = ()
     first_sec: float = math.inf
@@ -243,12 +243,12 @@ def render_shard(job: Job) -> None:
     if job.over:
         backdrops = [Backdrop.load(bag, first_sec=job.first_sec) for bag in job.over]
         samples = [_sample(render_window(scene, behind, job.picture))
-                   for scene, behind in scenes_over(backdrops, job.split, job.count, job.first)]
+                   for scene, behind in scenes_over(backdrops, job.split, job.windows, job.first)]
         if not samples:
             raise ValueError('what is taken of the recordings is too short for any scene')
     else:
         samples = [_sample(render_window(scene, picture=job.picture))
-                   for scene in balanced_scenes(job.split, job.count, job.first, FRAMES)]
+                   for scene in balanced_scenes(job.split, job.windows, job.first, FRAMES)]
     write_shard(path, samples)
 
 

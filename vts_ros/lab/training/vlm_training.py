@@ -201,9 +201,8 @@ def _learn(data: Shards | EndlessWindows, start: Path, out: Path, work: Path, co
     heads_schedule = Schedule(_HEADS_STEPS, learning_rate=3e-3,
                               seconds=60.0 * _HEADS_SHARE * course.minutes)
     width, cells = vlm.model.config.text_config.hidden_size, picture.token_cells ** 2
-    seeing, understanding = (
-        heads.to(vlm.model.device) for heads in (SeeingHeads(width, cells),
-                                                 UnderstandingHeads(width, cells)))
+    seeing = SeeingHeads(width, cells).to(vlm.model.device)
+    understanding = UnderstandingHeads(width, cells).to(vlm.model.device)
     see = Seeing(data, vision, seeing, picture, course.batch, course.seed)
     visual.requires_grad_(False)
     if course.start is not None and steps.seeing:
