@@ -471,7 +471,7 @@ def test_the_course_for_a_gpu_in_its_tiny_form(tmp_path: Path, monkeypatch: pyte
     """It goes on at another size, with windows without end."""
     monkeypatch.setattr(endless_windows, '_WINDOWS', 4)
     monkeypatch.setattr(vlm_training, '_HEADS_STEPS', 1)
-    train_on_gpu(tmp_path, 5.0, tiny=True)
+    train_on_gpu(tmp_path, 5.0, patch_px=8, tiny=True)
     trained, begun = (Vlm.load(tmp_path / name) for name in ('embedded', 'tiny'))
     assert trained.token_grid(256, 448) == (8, 14)
     for part in ('visual', 'language_model'):

@@ -84,6 +84,9 @@ def main(
         show_default=False)] = None,
     minutes: Annotated[float, typer.Option(
         min=0.1, help='With --train: for how long.')] = 7.0,
+    patch_px: Annotated[int, typer.Option(
+        min=0, help='With --train: side of a patch; 0 for 4 x 7 tokens per frame, 8 for '
+                    '8 x 14.')] = 0,
 ) -> None:
     """Measure or train on a GPU."""
     if not tiny and not torch.cuda.is_available():
@@ -91,7 +94,7 @@ def main(
                    '--tiny runs on the CPU', err=True)
         raise typer.Exit(1)
     if train is not None:
-        train_on_gpu(train, minutes, tiny)
+        train_on_gpu(train, minutes, patch_px, tiny)
         return
     console, start_sec = Console(stderr=True), time.perf_counter()
     with Progress(console=console) as bar:
