@@ -219,7 +219,7 @@ def _learn(data: Shards | EndlessWindows, start: Path, out: Path, work: Path, co
         data, Shards) else PassingFeatures(data, vision, Sparsifier())
     windows = Understanding(vlm, data, vision, features, understanding, picture, course.batch,
                             course.seed)
-    if course.start is not None:
+    if course.start is not None and many:
         language_model.requires_grad_(False)
         fit([understanding], windows.understand, heads_schedule, work / 'heads.pt', 'heads')
         language_model.requires_grad_(True)
