@@ -28,7 +28,7 @@ from vts_ros.vlm import FrameFeatures
 _RATIO = 0.6
 
 
-class WindowFeatures(Protocol):
+class TokenFeatures(Protocol):
     """Features of windows, and the tokens that are kept of them."""
 
     def windows(self, indices: Sequence[int]) -> list[list[FrameFeatures]]:

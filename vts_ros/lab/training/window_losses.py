@@ -21,7 +21,7 @@ from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS, WindowTruth
 from vts_ros.lab.training.auxiliary_heads import Outlook, SeeingHeads, UnderstandingHeads
 from vts_ros.lab.training.cell_targets import by_token, CellTargets, loaded, stack
 from vts_ros.lab.training.fast_forward import FastVision, products_in_bfloat16, read
-from vts_ros.lab.training.frozen_features import WindowFeatures
+from vts_ros.lab.training.frozen_features import TokenFeatures
 from vts_ros.lab.training.loop import Losses, rank, ranks
 from vts_ros.lab.training.new_checkpoint import FORM_TOKENS, NUMBER_TOKENS
 from vts_ros.lab.training.shards import Sample, Shards, Windows
@@ -100,7 +100,7 @@ class Seeing:
 class Understanding:
     """Losses of the language model on windows; what a step draws depends on its number only."""
 
-    def __init__(self, vlm: Vlm, data: Windows, vision: FastVision, features: WindowFeatures,
+    def __init__(self, vlm: Vlm, data: Windows, vision: FastVision, features: TokenFeatures,
                  heads: UnderstandingHeads, picture: ModelPicture, batch: int, seed: int
                  ) -> None:
         self._vlm, self._data, self._features, self._heads = vlm, data, features, heads
