@@ -65,6 +65,8 @@ setup(
         # vlm.structured; vlm.backend: openai; quantised checkpoints, beside the library of theirs.
         'structured': ['llguidance'],
         'served': ['openai'],
+        # In the environment of the server, for vlm.server_pruning: exact.
+        'vllm': ['vllm'],
         'quantized': ['accelerate'],
         # vlm.adapter.
         'adapters': ['peft'],
@@ -119,6 +121,10 @@ setup(
             'vts_node = vts_ros.nodes.executables:vts_node',
             'vts_overlay = vts_ros.nodes.executables:vts_overlay',
             'vts_replay = vts_ros.nodes.executables:vts_replay',
+        ],
+        # Called by vLLM in each of its processes.
+        'vllm.general_plugins': [
+            'vts_keep_lists = vts_ros.vllm_plugin.registration:register',
         ],
         # The commands of vts; the extra is what they need.
         'vts_ros.commands': [

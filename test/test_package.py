@@ -33,7 +33,7 @@ MARKER = 'share/ament_index/resource_index/packages/vts_ros'
 #: Parts of the package from the top down; a module imports its own part and lower ones. Those in
 #: one line stand side by side and do not know each other.
 LAYERS = (
-    ('lab',),
+    ('lab', 'vllm_plugin'),
     ('nodes', 'fleet'),
     ('tools',),
     ('pipeline',),
@@ -50,7 +50,7 @@ IMPORTED_AS = {'json-repair': 'json_repair', 'opencv-python-headless': 'cv2', 'p
 #: Imported where it is there: engines and servers, each by an extra of its own, what these bring
 #: along, and what transformers brings.
 OPTIONAL = {'av', 'onnxruntime', 'openai', 'httpx', 'llguidance', 'rclpy', 'typer', 'rich',
-            'huggingface_hub', 'httpx2', 'peft', 'rosbags'}
+            'huggingface_hub', 'httpx2', 'peft', 'rosbags', 'vllm'}
 ROS = re.compile(r'rclpy|cv_bridge|.*_(msgs|srvs|interfaces)|ament_.*')
 
 
@@ -154,6 +154,14 @@ def test_only_nodes_import_ros_and_imports_only_go_down() -> None:
                 wrong.append(f'{path}: {name}')
             if ROS.fullmatch(package) and importer != 'nodes':
                 wrong.append(f'{path}: {name}')
+    assert not wrong
+
+
+def test_the_plugin_of_vllm_stands_alone() -> None:
+    """It runs in the environment of a server, which has nothing that a car needs."""
+    wrong = [f'{path}: {name}' for path, part in modules().items() for name in imports(path)
+             if f'{name}.'.startswith('vllm.' if part != 'vllm_plugin' else 'vts_ros.')
+             and not name.startswith('vts_ros.vllm_plugin')]
     assert not wrong
 
 

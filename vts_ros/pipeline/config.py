@@ -10,6 +10,9 @@ from vts_ros.engines.names import Precision
 
 #: Where the language model runs: in this process, or behind a server with the OpenAI protocol.
 VLM_BACKENDS = ('transformers', 'openai')
+#: What a server is told of tokens to keep: smaller pictures, or the list itself, which vLLM takes
+#: with the plugin of this package.
+SERVER_PRUNING = ('scaled', 'exact')
 #: When tokens are chosen: anew for every window, or once for every frame when it comes.
 MODES = ('window', 'causal')
 #: How frames are handed over: each as a picture, or two as one step of a video.
@@ -57,6 +60,8 @@ class PipelineConfig:
         One of VLM_BACKENDS.
     url, timeout_sec, retries
         Of the server, see ``ServedVlm``.
+    server_pruning
+        One of SERVER_PRUNING: what a server is told of tokens to keep.
     engine_backend, engine_precision, engine_threads
         What runs the proposal network and the window step, see :func:`make_engines`.
     tokens_per_frame, frames_as, interval_sec
@@ -98,6 +103,7 @@ class PipelineConfig:
     url: str = 'http://localhost:8000/v1'
     timeout_sec: float = 10.0
     retries: int = 2
+    server_pruning: str = 'scaled'
     engine_backend: str = 'auto'
     engine_precision: Precision = 'fp32'
     engine_threads: int = 0

@@ -25,6 +25,7 @@ from vts_ros.pipeline.config import (
     FRAMES_AS,
     MODES,
     PipelineConfig,
+    SERVER_PRUNING,
     SPEAK,
     VLM_BACKENDS,
 )
@@ -140,6 +141,9 @@ def _check_mode(config: PipelineConfig) -> None:
     if config.frames_as not in FRAMES_AS:
         raise VlmError(f'frames cannot be {config.frames_as!r}, there are: '
                        f'{", ".join(FRAMES_AS)}')
+    if config.server_pruning not in SERVER_PRUNING:
+        raise VlmError(f'server_pruning cannot be {config.server_pruning!r}, there are: '
+                       f'{", ".join(SERVER_PRUNING)}')
     if config.vlm_backend == 'openai' and config.frames_as == 'video':
         raise VlmError('a server is sent pictures: set vlm.frames_as to images, or vlm.backend to '
                        'transformers')
@@ -153,9 +157,15 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
         if find_spec('openai') is None:
             raise VlmError('the backend openai needs its client: pip install openai')
         from vts_ros.vlm.served import ServedVlm
+        from vts_ros.vlm.served_keep_lists import KeepListServedVlm
 
-        return ServedVlm(config.url, '' if config.model == EMBEDDED else config.model,
-                         timeout_sec=config.timeout_sec, retries=config.retries)
+        name = '' if config.model == EMBEDDED else config.model
+        if config.server_pruning == 'exact':
+            return KeepListServedVlm(
+                config.url, name, timeout_sec=config.timeout_sec, retries=config.retries,
+                local_files_only=config.local_files_only,
+                tokens_per_frame=config.tokens_per_frame)
+        return ServedVlm(config.url, name, timeout_sec=config.timeout_sec, retries=config.retries)
     if config.vlm_backend not in VLM_BACKENDS:
         raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')
     if config.structured:

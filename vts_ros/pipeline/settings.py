@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from vts_ros.engines.names import BACKEND_NAMES, PRECISIONS
-from vts_ros.pipeline.config import FRAMES_AS, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
+from vts_ros.pipeline.config import (
+    FRAMES_AS,
+    MODES,
+    PipelineConfig,
+    SERVER_PRUNING,
+    SPEAK,
+    VLM_BACKENDS,
+)
 
 #: When a value may change: at any time, while the node is unconfigured, or never.
 Change = Literal['live', 'unconfigured', 'never']
@@ -130,6 +137,10 @@ SETTINGS: tuple[Setting, ...] = (
                  'including retries', span=(0.1, 600.0)),
     _of_pipeline('vlm.retries', 'retries', 'Number of retries if the server cannot be reached '
                  'or is busy', span=(0, 10)),
+    _of_pipeline('vlm.server_pruning', 'server_pruning', 'What a server is sent: pictures scaled '
+                 'down to what is kept (scaled), or the list of tokens to keep (exact), which '
+                 'vLLM takes with the plugin of this package, see docs/vllm.md',
+                 choices=SERVER_PRUNING, change='never'),
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
                  'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '

@@ -167,6 +167,29 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
     return Checkpoint(network, tokenizer, images, _convention(config.model_type, directory))
 
 
+def load_processor(model: str | Path, local_files_only: bool = True
+                   ) -> tuple[Any, Convention, str]:
+    """
+    Return the image processor of a checkpoint, how it is asked, and its ``model_type``.
+
+    Parameters
+    ----------
+    model, local_files_only
+        As for :func:`load_checkpoint`; its weights are not needed.
+
+    Raises
+    ------
+    VlmError
+        If it is not here, or cannot be pruned.
+
+    """
+    directory, _ = find_folders(str(model), '', local_files_only, with_weights=False)
+    _, config = _read_config(str(model), directory)
+    with in_one_line(f'{model} cannot be loaded'):
+        _, images = _read_processors(str(model), directory)
+    return images, _convention(config.model_type, directory), config.model_type
+
+
 def _convention(model_type: str, directory: Path) -> Convention:
     """Return how a checkpoint is asked."""
     # What is trained here is asked as it was trained, of whatever family its network is.

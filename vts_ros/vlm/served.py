@@ -99,9 +99,18 @@ class ServedPrompt:
         for frame, caption, part in zip(
                 self.frames, self.captions, np.split(kept, ends), strict=True):
             if part.any():
-                content += [_text(caption), _picture(frame.at(float(part.mean())))]
+                content += [text_part(caption), picture_part(frame.at(float(part.mean())))]
+        return self.chat(content)
+
+    def chat(self, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the chat with what is shown."""
         system = [{'role': 'system', 'content': self.prompt.system}] if self.prompt.system else []
-        return [*system, {'role': 'user', 'content': [*content, _text(self.prompt.instruction)]}]
+        return [*system, {'role': 'user', 'content': [
+            *content, text_part(self.prompt.instruction)]}]
+
+    def request(self, keep: NDArray[np.int32] | None) -> dict[str, Any]:
+        """Return what a request says about what is kept [B] of the window, all if None."""
+        return {'messages': self.messages(keep)}
 
 
 @dataclass
@@ -140,6 +149,8 @@ class ServedVlm:
         How it is told of pictures and boxes. A server does not say of which family a model is.
     pruning
         What it means that tokens are dropped.
+    root
+        Folder or name of the checkpoint, as the server calls it; its name where that is not told.
 
     Raises
     ------
@@ -171,14 +182,17 @@ class ServedVlm:
             raise
 
     def _choose(self, model: str) -> str:
-        async def served() -> list[str]:
-            return [one.id async for one in self._client.models.list()]
+        async def served() -> list[Any]:
+            return [one async for one in self._client.models.list()]
 
-        names = self._run(served()) or []
-        if not names or (model and model not in names):
+        models = {one.id: one for one in self._run(served()) or []}
+        if not models or (model and model not in models):
             raise VlmError(f'{self._place} does not serve {model or "any model"}; '
-                           f'it has: {", ".join(names) or "none"}')
-        return model or names[0]
+                           f'it has: {", ".join(models) or "none"}')
+        name = model or next(iter(models))
+        # Where the server has it from; said by vLLM alone.
+        self.root = str(getattr(models[name], 'root', None) or name)
+        return name
 
     @property
     def info(self) -> dict[str, Any]:
@@ -256,9 +270,10 @@ class ServedVlm:
             options['response_format'] = {'type': 'json_schema', 'json_schema': {
                 'name': 'report', 'strict': True, 'schema': self._schema}}
         start_sec = time.perf_counter()
-        chats = [one.messages(keep) for one, keep in zip(prepared, keeps, strict=True)]
-        replies = [_Reply() for _ in chats]
-        self._run(self._ask_all(chats, replies, options, on_text), stop)
+        requests = [{**one.request(keep), **options}
+                    for one, keep in zip(prepared, keeps, strict=True)]
+        replies = [_Reply() for _ in requests]
+        self._run(self._ask_all(requests, replies, on_text), stop)
         end_sec = time.perf_counter()
         first_sec = min((reply.first_sec for reply in replies if reply.first_sec is not None),
                         default=end_sec)
@@ -268,28 +283,27 @@ class ServedVlm:
                            dict(latency_ms))
                 for one, keep, reply in zip(prepared, keeps, replies)]
 
-    async def _ask_all(self, chats: Sequence[list[dict[str, Any]]], replies: Sequence[_Reply],
-                       options: Mapping[str, Any], on_text: OnText | None) -> None:
+    async def _ask_all(self, requests: Sequence[Mapping[str, Any]], replies: Sequence[_Reply],
+                       on_text: OnText | None) -> None:
         room = asyncio.Semaphore(AT_ONCE)
 
-        async def ask(messages: list[dict[str, Any]], reply: _Reply) -> None:
+        async def ask(request: Mapping[str, Any], reply: _Reply) -> None:
             async with room:
-                await self._ask(messages, reply, options, on_text)
+                await self._ask(request, reply, on_text)
 
-        tasks = [asyncio.ensure_future(work) for work in map(ask, chats, replies)]
+        tasks = [asyncio.ensure_future(work) for work in map(ask, requests, replies)]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _ask(self, messages: list[dict[str, Any]], reply: _Reply,
-                   options: Mapping[str, Any], on_text: OnText | None) -> None:
+    async def _ask(self, request: Mapping[str, Any], reply: _Reply, on_text: OnText | None
+                   ) -> None:
         # The types of the client want a class for every message.
         client: Any = self._client
         async with await client.chat.completions.create(
-                messages=messages, stream=True, stream_options={'include_usage': True},
-                **options) as stream:
+                stream=True, stream_options={'include_usage': True}, **request) as stream:
             async for chunk in stream:
                 if chunk.usage:
                     reply.prompt_tokens = chunk.usage.prompt_tokens
@@ -353,7 +367,8 @@ def _count(prompt: ServedPrompt, keep: NDArray[np.int32] | None) -> int:
     return prompt.cells if keep is None else len(keep)
 
 
-def _text(text: str) -> dict[str, Any]:
+def text_part(text: str) -> dict[str, Any]:
+    """Return a text as a part of a message."""
     return {'type': 'text', 'text': text}
 
 
@@ -362,12 +377,13 @@ def _resized(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _picture(rgb: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return an RGB picture as a part of a message."""
-    done, data = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]),
-                              [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+def picture_part(rgb: NDArray[np.uint8], suffix: str = '.jpg') -> dict[str, Any]:
+    """Return an RGB picture as a part of a message; ``.png`` loses nothing."""
+    kind, options = {'.jpg': ('jpeg', [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]),
+                     '.png': ('png', [])}[suffix]
+    done, data = cv2.imencode(suffix, np.ascontiguousarray(rgb[..., ::-1]), options)
     assert done
-    url = f'data:image/jpeg;base64,{b64encode(data.tobytes()).decode()}'
+    url = f'data:image/{kind};base64,{b64encode(data.tobytes()).decode()}'
     return {'type': 'image_url', 'image_url': {'url': url}}
 
 

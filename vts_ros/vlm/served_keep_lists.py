@@ -1,0 +1,120 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A model behind vLLM with the plugin of this package: it takes the list of visual tokens to keep.
+
+What is kept is chosen here, as for a model in this process, and the server drops the other tokens
+after its vision encoder. Pictures are sent as the image processor of the checkpoint scales them,
+without loss, so that the server sees what a model in this process would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.errors import VlmError
+from vts_ros.vlm.loading import load_processor
+from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.pruning import Pruning
+from vts_ros.vlm.served import picture_part, ServedFrame, ServedPrompt, ServedVlm, text_part
+
+#: Name of the keep lists in a request, see vts_ros/vllm_plugin/keep_lists.py.
+KEEP = 'vts_keep'
+#: Models that the plugin knows, by ``model_type``.
+FAMILIES = ('qwen2_5_vl', 'qwen3_vl')
+
+
+class KeepListPrompt(ServedPrompt):
+    """A window whose frames are all sent, each with the visual tokens to keep."""
+
+    def request(self, keep: NDArray[np.int32] | None) -> dict[str, Any]:
+        """Return what a request says about what is kept [B] of the window, all if None."""
+        content: list[dict[str, Any]] = []
+        for frame, caption in zip(self.frames, self.captions, strict=True):
+            content += [text_part(caption), picture_part(frame.picture, '.png')]
+        request: dict[str, Any] = {'messages': self.chat(content)}
+        if keep is not None:
+            request['extra_body'] = {'mm_processor_kwargs': {KEEP: [
+                {'grid': list(frame.grid), 'keep': kept.tolist()}
+                for frame, kept in zip(self.frames, self._by_frame(keep))]}}
+        return request
+
+    def _by_frame(self, keep: NDArray[np.int32]) -> list[NDArray[np.int32]]:
+        """Return the tokens to keep of each frame, counted from its first."""
+        starts = np.cumsum([0, *(math.prod(frame.grid) for frame in self.frames)])
+        bounds = np.searchsorted(keep, starts)
+        return [keep[begin:end] - start for begin, end, start in zip(bounds, bounds[1:], starts)]
+
+
+class KeepListServedVlm(ServedVlm):
+    """
+    The same as :class:`ServedVlm` with the pruning of a model in this process.
+
+    Parameters
+    ----------
+    url, model, options
+        As for :class:`ServedVlm`.
+    local_files_only
+        Whether the image processor is looked up in the local cache only, never downloaded.
+    tokens_per_frame
+        Pictures are scaled down to so many visual tokens; 0 leaves it to the image processor.
+
+    Raises
+    ------
+    VlmError
+        As :class:`ServedVlm` does; if the image processor of the checkpoint is not at hand, if
+        it is of another family, or if the server drops nothing.
+
+    """
+
+    pruning: Pruning = 'exact'
+
+    def __init__(self, url: str, model: str = '', *, local_files_only: bool = True,
+                 tokens_per_frame: int = 0, **options: Any) -> None:
+        super().__init__(url, model, **options)
+        try:
+            self._images, self.convention, family = load_processor(self.root, local_files_only)
+            if family not in FAMILIES:
+                raise VlmError(f'{self.name} is a {family} model; a server drops tokens of: '
+                               f'{", ".join(FAMILIES)}. Set vlm.server_pruning to scaled')
+            self._cell_px = self._images.patch_size * self._images.merge_size
+            self._size = self._images.size
+            if tokens_per_frame:
+                most = min(self._size.longest_edge, tokens_per_frame * self._cell_px ** 2)
+                self._size = type(self._size)(
+                    longest_edge=most, shortest_edge=min(self._size.shortest_edge, most))
+            self._check_server()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_server(self) -> None:
+        """See that the server drops what is not kept: without the plugin it says nothing."""
+        frame = self.encode(np.zeros((64, 64, 3), np.uint8))
+        prompt = self.prepare([frame], ['.'], Prompt('', '.'))
+        total = math.prod(frame.grid)
+        few, whole = (self.generate_batch([prompt], [np.arange(kept, dtype=np.int32)], 1)[0]
+                      for kept in (1, total))
+        if whole.prompt_tokens - few.prompt_tokens != total - 1:
+            raise VlmError(f'{self._place} drops no tokens: start it with the plugin of vts_ros '
+                           '(docs/vllm.md), or set vlm.server_pruning to scaled')
+
+    def encode(self, *pictures: NDArray[np.uint8]) -> ServedFrame:
+        """Scale one RGB picture uint8 [H, W, 3] as the image processor does."""
+        picture, = pictures
+        scaled = self._images.resize(
+            np.ascontiguousarray(picture.transpose(2, 0, 1)), self._size,
+            self._images.resample, factor=self._cell_px).transpose(1, 2, 0)
+        height, width = scaled.shape[:2]
+        return ServedFrame(scaled, (height // self._cell_px, width // self._cell_px))
+
+    def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],
+                prompt: Prompt) -> KeepListPrompt:
+        """Put frames, oldest first, in a prompt."""
+        return KeepListPrompt(tuple(features), tuple(captions), prompt)
+
