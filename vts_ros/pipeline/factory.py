@@ -72,6 +72,11 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     if config.structured:
         language_model.set_schema(schema(prompts.description.box))
     calibration = guard = taught = None
+    folder = getattr(language_model, 'folder', None)
+    if folder is not None:
+        # The files of a checkpoint that a server has are here, too.
+        guard, taught = load_guard(folder), TaughtQuestions.load(folder)
+        check_language(config.language, taught, language_model.name)
     if isinstance(language_model, Vlm):
         _set_threads(config.threads, language_model)
         # What was measured of a checkpoint, or taught to it, does not hold with an adapter.

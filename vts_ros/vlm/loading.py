@@ -167,10 +167,18 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
     return Checkpoint(network, tokenizer, images, _convention(config.model_type, directory))
 
 
-def load_processor(model: str | Path, local_files_only: bool = True
-                   ) -> tuple[Any, Convention, str]:
+class Processor(NamedTuple):
+    """The image processor of a checkpoint, how it is asked, its family and where its files are."""
+
+    images: Any
+    convention: Convention
+    model_type: str
+    folder: Path
+
+
+def load_processor(model: str | Path, local_files_only: bool = True) -> Processor:
     """
-    Return the image processor of a checkpoint, how it is asked, and its ``model_type``.
+    Return what is known of a checkpoint without its network.
 
     Parameters
     ----------
@@ -187,7 +195,8 @@ def load_processor(model: str | Path, local_files_only: bool = True
     _, config = _read_config(str(model), directory)
     with in_one_line(f'{model} cannot be loaded'):
         _, images = _read_processors(str(model), directory)
-    return images, _convention(config.model_type, directory), config.model_type
+    return Processor(images, _convention(config.model_type, directory), config.model_type,
+                     directory)
 
 
 def _convention(model_type: str, directory: Path) -> Convention:

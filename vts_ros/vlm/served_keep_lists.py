@@ -64,6 +64,11 @@ class KeepListServedVlm(ServedVlm):
     tokens_per_frame
         Pictures are scaled down to so many visual tokens; 0 leaves it to the image processor.
 
+    Attributes
+    ----------
+    folder
+        Where the files of the checkpoint are here.
+
     Raises
     ------
     VlmError
@@ -78,12 +83,14 @@ class KeepListServedVlm(ServedVlm):
                  tokens_per_frame: int = 0, **options: Any) -> None:
         super().__init__(url, model, **options)
         try:
-            self._images, self.convention, family = load_processor(self.root, local_files_only)
+            images, self.convention, family, self.folder = load_processor(
+                self.root, local_files_only)
             if family not in FAMILIES:
                 raise VlmError(f'{self.name} is a {family} model; a server drops tokens of: '
                                f'{", ".join(FAMILIES)}. Set vlm.server_pruning to scaled')
-            self._cell_px = self._images.patch_size * self._images.merge_size
-            self._size = self._images.size
+            self._images = images
+            self._cell_px = images.patch_size * images.merge_size
+            self._size = images.size
             if tokens_per_frame:
                 most = min(self._size.longest_edge, tokens_per_frame * self._cell_px ** 2)
                 self._size = type(self._size)(

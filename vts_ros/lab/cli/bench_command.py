@@ -182,6 +182,30 @@ def bench_busy(
     finish(console, add(report, shown.BUSY, result) if report else [], result, as_json)
 
 
+@app.command('peers', epilog='Example: [bold]vts bench peers --vllm '
+                             '/opt/vllm/bin/python[/bold], see docs/vllm.md.')
+def bench_peers(
+    vllm: Annotated[Path | None, typer.Option(
+        help='Python of an environment with vLLM; without, only what needs none is measured.',
+        exists=True, show_default=False)] = None,
+    n: Annotated[int, typer.Option('--n', min=1, help='Windows that count, at least.')] = 24,
+    seed: Annotated[int, typer.Option(help='Of the drive.')] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """
+    Measure the embedded model here, in stock transformers, and in vLLM with several prunings.
+
+    Starts three servers of vLLM, which need 2 GB of memory each.
+    """
+    from vts_ros.lab.bench.peers import measure, rows
+
+    with progress_bar(as_json) as (console, progress):
+        result = measure(vllm, n, seed, progress=progress)
+    for line in rows(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    finish(console, [], result, as_json)
+
+
 def _lengths(text: str) -> list[int]:
     """Return the numbers in a list with commas, each once."""
     found = [part.strip() for part in text.split(',')]

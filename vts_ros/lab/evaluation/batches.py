@@ -46,7 +46,7 @@ def describe_batch(pipeline: Pipeline, windows: Sequence[Window],
         return [pipeline.describe(window, None, vehicle)
                 for window, vehicle in zip(windows, cars, strict=True)]
     watch = Stopwatch(pipeline.clock)
-    prepared = [_prepare(pipeline, window, pipeline.description_prompt(window, vehicle), watch)
+    prepared = [prepare(pipeline, window, pipeline.description_prompt(window, vehicle), watch)
                 for window, vehicle in zip(windows, cars, strict=True)]
     brief: dict[str, Any] = {'stop_strings': [AFTER_RISK], 'tokenizer': pipeline.vlm.tokenizer} \
         if is_brief else {}
@@ -68,12 +68,13 @@ def ask_batch(pipeline: Pipeline, windows: Sequence[Window], questions: Sequence
         return [pipeline.ask(window, question)
                 for window, question in zip(windows, questions, strict=True)]
     watch = Stopwatch(pipeline.clock)
-    prepared = [_prepare(pipeline, window, pipeline.prompts.ask(question), watch)
+    prepared = [prepare(pipeline, window, pipeline.prompts.ask(question), watch)
                 for window, question in zip(windows, questions, strict=True)]
     generations, _ = pipeline.generate(prepared, watch)
     return [generation.text.strip() for generation in generations]
 
 
-def _prepare(pipeline: Pipeline, window: Window, prompt: Prompt, watch: Stopwatch
-             ) -> PreparedWindow:
+def prepare(pipeline: Pipeline, window: Window, prompt: Prompt, watch: Stopwatch
+            ) -> PreparedWindow:
+    """Make a prompt about a window, without a deadline."""
     return pipeline.reader.read(window, prompt, _NoLimit(pipeline), watch, share=False)
