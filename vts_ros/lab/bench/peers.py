@@ -10,7 +10,7 @@ of one run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import tempfile
@@ -144,6 +144,8 @@ def measure(python: Path | None, n: int, seed: int, device: str = 'cpu',
     """
     Have the same windows answered by all peers that start here.
 
+    An interrupt (Ctrl-C) ends it with the windows that all have answered.
+
     Parameters
     ----------
     python
@@ -167,24 +169,15 @@ def measure(python: Path | None, n: int, seed: int, device: str = 'cpu',
         shown = windows(n, seed)
         taken: dict[str, list[Taken]] = {name: [] for name in peers}
         truths: list[WindowTruth] = []
-        for index, one in enumerate(shown):
-            order = list(peers)
-            turn = index % len(order)
-            for name in order[turn:] + order[:turn]:
-                if name in missing:
-                    continue
-                progress(index / len(shown), f'window {index + 1} of {len(shown)}, {name}')
-                if one.is_first:
-                    peers[name].forget()
-                try:
-                    result = peers[name].take(one.window)
-                except VlmError as error:
-                    missing[name] = str(error)
-                    continue
+        # What was measured until it is interrupted is a result, too.
+        with suppress(KeyboardInterrupt):
+            for index, one in enumerate(shown):
+                progress(index / len(shown), f'window {index + 1} of {len(shown)}')
+                round_of = _round(peers, one, index, missing)
                 if one.counts:
-                    taken[name].append(result)
-            if one.counts:
-                truths.append(one.truth)
+                    truths.append(one.truth)
+                    for name, result in round_of.items():
+                        taken[name].append(result)
         there = {name: found for name, found in taken.items() if name not in missing}
         return {
             **measured_here('cpu' if device == 'auto' else device), 'model': EMBEDDED,
@@ -194,6 +187,23 @@ def measure(python: Path | None, n: int, seed: int, device: str = 'cpu',
                               for base in (STOCK, DENSE) if base in there}
                        for name, found in there.items()},
             'missing': missing}
+
+
+def _round(peers: dict[str, Peer], one: Shown, index: int, missing: dict[str, str]
+           ) -> dict[str, Taken]:
+    """Have a window answered by all; who fails is missing from then on."""
+    order, results = list(peers), {}
+    turn = index % len(order)
+    for name in order[turn:] + order[:turn]:
+        if name in missing:
+            continue
+        try:
+            if one.is_first:
+                peers[name].forget()
+            results[name] = peers[name].take(one.window)
+        except VlmError as error:
+            missing[name] = str(error)
+    return results
 
 
 def _peers(python: Path | None, device: str, missing: dict[str, str], opened: ExitStack,

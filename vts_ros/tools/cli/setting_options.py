@@ -19,7 +19,7 @@ _NAMES = {'engine.backend': ('--engine',), 'engine.precision': ('--engine-precis
 #: Under what the settings of a group stand in the help.
 _PANELS = {'buffer': 'Window', 'pipeline': 'Window', 'sparsify': 'Visual tokens',
            'engine': 'Proposal network', 'vlm': 'Language model'}
-_SERVED = {'vlm.backend', 'vlm.url', 'vlm.timeout_sec', 'vlm.retries'}
+_SERVED = {'vlm.backend', 'vlm.url', 'vlm.timeout_sec', 'vlm.retries', 'vlm.server_pruning'}
 
 
 def option_names(setting: Setting) -> tuple[str, ...]:
