@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -461,6 +462,17 @@ for _ in range(3):
 
 
 @pytest.mark.slow
+def test_it_can_be_closed_while_another_loop_runs(server: Server) -> None:
+    """The garbage collector asks nobody when it comes."""
+    vlm = ServedVlm(server.url)
+
+    async def close() -> None:
+        vlm.close()
+
+    asyncio.run(close())
+    assert vlm._loop.is_closed()
+
+
 def test_a_program_that_closes_nothing_ends_quietly(server: Server) -> None:
     done = subprocess.run([sys.executable, '-c', PROGRAM, server.url],
                           capture_output=True, text=True, timeout=600, check=True)

@@ -78,6 +78,12 @@ def behind(url: str, process: Pipeline, **settings: Any) -> Pipeline:
     return Pipeline.load(config)
 
 
+def beside(process: Pipeline, **settings: Any) -> Pipeline:
+    """Return the same pipeline with other settings, in this process."""
+    return Pipeline(process.sparsifier, process.language_model, process.prompts,
+                    replace(process.config, **settings), guard=process.guard)
+
+
 def running(url: str) -> float:
     """Return how many requests the server works on."""
     with urlopen(url.removesuffix('/v1') + '/metrics', timeout=60.0) as reply:
@@ -96,26 +102,23 @@ def becomes_idle(url: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize('keep_ratio', [0.6, 0.05])
+@pytest.mark.parametrize('keep_ratio', [0.6, 0.03])
 def test_with_keep_lists_the_server_says_word_for_word_what_the_process_says(
         url: str, process: Pipeline, windows: list[Window], keep_ratio: float) -> None:
     """Also where nothing is kept of some frames; prompts are read in parts."""
-    here = Pipeline(process.sparsifier, process.language_model, process.prompts,
-                    replace(process.config, keep_ratio=keep_ratio))
+    here = beside(process, keep_ratio=keep_ratio)
     found = agreement(here, behind(url, process, server_pruning='exact', keep_ratio=keep_ratio),
                       windows)
     assert found['n'] == found['kept'] == found['prompt_tokens'] == len(windows)
     assert found['words'] == len(windows), found['differing']
-    if keep_ratio == 0.05:
-        kept = here.select(windows[0]).keep
-        assert len(set(kept // 28)) < len(windows[0])
+    if keep_ratio == 0.03:
+        assert len(here.select(windows[0]).keep) < len(windows[0])
 
 
 def test_in_causal_mode_the_server_reads_the_beginning_of_a_prompt_once(
         url: str, process: Pipeline) -> None:
-    config = replace(process.config, mode='causal')
-    here = Pipeline(process.sparsifier, process.language_model, process.prompts, config)
-    found = agreement(here, behind(url, process, server_pruning='exact', mode='causal'),
+    found = agreement(beside(process, mode='causal'),
+                      behind(url, process, server_pruning='exact', mode='causal'),
                       drive_windows(4, seed=7))
     assert found['words'] == found['kept'] == found['prompt_tokens'] == 4, found['differing']
     assert found['cached'] > 0.25
@@ -123,9 +126,8 @@ def test_in_causal_mode_the_server_reads_the_beginning_of_a_prompt_once(
 
 def test_whole_pictures_are_answered_alike_but_for_what_jpeg_changes(
         url: str, process: Pipeline, windows: list[Window]) -> None:
-    here = Pipeline(process.sparsifier, process.language_model, process.prompts,
-                    replace(process.config, keep_ratio=1.0))
-    found = agreement(here, behind(url, process, keep_ratio=1.0), windows)
+    found = agreement(beside(process, keep_ratio=1.0), behind(url, process, keep_ratio=1.0),
+                      windows)
     assert found['risk'] >= len(windows) - 1
     assert found['prompt_tokens'] == len(windows)
 
@@ -152,7 +154,8 @@ def test_an_answer_that_nobody_wants_ends_on_the_server(
     report = pipeline.describe(windows[0], stop=lambda: bool(begun),
                                on_answer=lambda answer: begun.append(answer))
     assert begun
-    assert report.answer.action in ('', None)
+    assert report.answer == begun[-1], 'it was given up after a few words'
+    assert len(report.answer.description) < 30
     assert becomes_idle(url)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 import math
 import os
+import threading
 import time
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -352,6 +353,18 @@ class ServedVlm:
 
 
 def _close(loop: asyncio.AbstractEventLoop, client: AsyncOpenAI) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        _end(loop, client)
+        return
+    # The garbage collector may call this while another loop runs in this thread.
+    ending = threading.Thread(target=_end, args=(loop, client))
+    ending.start()
+    ending.join()
+
+
+def _end(loop: asyncio.AbstractEventLoop, client: AsyncOpenAI) -> None:
     async def end() -> None:
         await client.close()
         # Streams that nobody reads any more are closed by tasks of their own.
