@@ -11,7 +11,7 @@ when it comes, so chunks, batches and the cache of prefixes work as without keep
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +33,8 @@ from vts_ros.vllm_plugin.pruned_processors import (
     KeepListQwen25Processor,
 )
 
-if TYPE_CHECKING:
-    # For the type checker the mixin is a model; where it runs, what it is mixed with is.
-    _Model = Qwen3VLForConditionalGeneration
-else:
-    _Model = object
+#: What a mixin is mixed with: a model of vLLM.
+_Model: Any = object
 
 
 class KeepListModel(_Model):
@@ -79,11 +76,11 @@ class KeepListModel(_Model):
 @MULTIMODAL_REGISTRY.register_processor(
     KeepListQwen25Processor, info=Qwen2_5_VLProcessingInfo,
     dummy_inputs=Qwen2_5_VLDummyInputsBuilder)
-class KeepListQwen25VL(KeepListModel, Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]
+class KeepListQwen25VL(KeepListModel, Qwen2_5_VLForConditionalGeneration):
     """Qwen2.5-VL."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
     KeepListQwen3Processor, info=Qwen3VLProcessingInfo, dummy_inputs=Qwen3VLDummyInputsBuilder)
-class KeepListQwen3VL(KeepListModel, Qwen3VLForConditionalGeneration):  # type: ignore[misc]
+class KeepListQwen3VL(KeepListModel, Qwen3VLForConditionalGeneration):
     """Qwen3-VL."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import torch
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLMultiModalProcessor
@@ -22,11 +22,8 @@ from vllm.multimodal.processing import PromptReplacement, PromptUpdateDetails
 
 from vts_ros.vllm_plugin.keep_lists import KEEP, keep_lists
 
-if TYPE_CHECKING:
-    # For the type checker the mixin is a processor; where it runs, what it is mixed with is.
-    _Processor = Qwen3VLMultiModalProcessor
-else:
-    _Processor = object
+#: What a mixin is mixed with: a processor of vLLM.
+_Processor: Any = object
 
 
 class KeepListProcessor(_Processor):
@@ -89,11 +86,11 @@ class KeepListProcessor(_Processor):
             PromptReplacement('image', [begin, picture, end], left)]
 
 
-class KeepListQwen25Processor(KeepListProcessor, Qwen2_5_VLMultiModalProcessor):  # type: ignore[misc]
+class KeepListQwen25Processor(KeepListProcessor, Qwen2_5_VLMultiModalProcessor):
     """That of Qwen2.5-VL."""
 
 
-class KeepListQwen3Processor(KeepListProcessor, Qwen3VLMultiModalProcessor):  # type: ignore[misc]
+class KeepListQwen3Processor(KeepListProcessor, Qwen3VLMultiModalProcessor):
     """That of Qwen3-VL."""
 
 

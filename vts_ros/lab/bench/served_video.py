@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.served import picture_part, ServedFrame, ServedPrompt
-from vts_ros.vlm.served_keep_lists import KeepListServedVlm
+from vts_ros.vlm.served import picture_part, ServedFrame
+from vts_ros.vlm.served_keep_lists import KeepListPrompt, KeepListServedVlm
 
 _IMAGE = "{% if part['type'] == 'image' %}"
 _VIDEO = ("{% if part['type'] == 'video' %}{{ '<|vision_start|><|video_pad|><|vision_end|>' }}"
@@ -25,7 +25,7 @@ _SAME = ('do_convert_rgb', 'do_normalize', 'do_rescale', 'do_resize', 'image_mea
 _MOST_FRAMES = 64
 
 
-class VideoPrompt(ServedPrompt):
+class VideoPrompt(KeepListPrompt):
     """A window whose frames are sent as one video."""
 
     def request(self, keep: NDArray[np.int32] | None) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class VideoServedVlm(KeepListServedVlm):
         """Ask for nothing: the server needs no plugin."""
 
     def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],
-                prompt: Prompt) -> VideoPrompt:  # type: ignore[override]
+                prompt: Prompt) -> VideoPrompt:
         """Put frames, oldest first, in a prompt."""
         return VideoPrompt(tuple(features), tuple(captions), prompt)
 
