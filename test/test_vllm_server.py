@@ -23,6 +23,7 @@ from vts_ros.paths import checkpoint
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import VlmError
+from vts_ros.vlm.answers import Answer
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.served import ServedVlm
 from vts_ros.vlm.served_keep_lists import KeepListServedVlm
@@ -149,10 +150,10 @@ def test_a_late_answer_ends_and_so_does_the_work_of_the_server(
 
 def test_an_answer_that_nobody_wants_ends_on_the_server(
         url: str, process: Pipeline, windows: list[Window]) -> None:
-    begun = []
+    begun: list[Answer] = []
     pipeline = behind(url, process)
     report = pipeline.describe(windows[0], stop=lambda: bool(begun),
-                               on_answer=lambda answer: begun.append(answer))
+                               on_answer=begun.append)
     assert begun
     assert report.answer == begun[-1], 'it was given up after a few words'
     assert len(report.answer.description) < 30
