@@ -26,7 +26,6 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Modules are compiled when they are imported, and most of what is installed never is.
 setup: $(READY)  ## Create .venv with everything that is needed; done once
 
 $(READY): setup.py constraints.txt
@@ -36,7 +35,7 @@ $(READY): setup.py constraints.txt
 	@echo 'Setting up .venv with $(PYTHON), about two minutes ...'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@touch .venv/COLCON_IGNORE
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-c constraints.txt -e '.[cpu,fleet,ros,rtx,lab,test]'
 	@touch $@
 
