@@ -29,8 +29,9 @@ pytestmark = [
 #: For PyTorch above all.
 INSTALL_SEC = 1500.0
 #: Nothing of the environment that runs the tests.
-BARE = {name: value for name, value in os.environ.items()
-        if name not in ('PYTHONPATH', 'AMENT_PREFIX_PATH', 'LD_LIBRARY_PATH', 'VIRTUAL_ENV')}
+BARE = {name: value for name, value in os.environ.items() if name not in (
+    'PYTHONPATH', 'PYTHONDONTWRITEBYTECODE', 'AMENT_PREFIX_PATH', 'LD_LIBRARY_PATH',
+    'VIRTUAL_ENV')}
 
 
 @pytest.fixture(scope='module')

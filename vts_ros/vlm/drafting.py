@@ -91,8 +91,8 @@ class Drafting:
         cache, positions = inputs['past_key_values'], inputs['position_ids']
         self.cache = cache
         # What the first pass alone is told.
-        visual = {name: inputs[name] for name in ('mm_encoder_outputs', 'mm_token_type_ids')
-                  if inputs.get(name) is not None}
+        visual = {name: value for name in ('mm_encoder_outputs', 'mm_token_type_ids')
+                  if (value := inputs.get(name)) is not None and len(value)}
         begin, ids, finished = input_ids.shape[1], input_ids, False
         while not finished:
             # One token more than is guessed is written.

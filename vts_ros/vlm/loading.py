@@ -194,7 +194,7 @@ def load_processor(model: str | Path, local_files_only: bool = True) -> Processo
     directory, _ = find_folders(str(model), '', local_files_only, with_weights=False)
     _, config = _read_config(str(model), directory)
     with in_one_line(f'{model} cannot be loaded'):
-        _, images = _read_processors(str(model), directory)
+        _, images = _read_processors(str(model), directory, config.model_type)
     return Processor(images, _convention(config.model_type, directory), config.model_type,
                      directory)
 
