@@ -16,7 +16,7 @@ check test fuzz: export OMP_NUM_THREADS := 1
 
 # Processes that run tests, each whole files of them. More than cores, of which two are meant: many
 # tests wait for nodes that start.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile \
 	--no-loadscope-reorder --max-worker-restart=0
 

@@ -194,7 +194,7 @@ def _build(wheels: Path, target: Path) -> None:
     python = wheels / 'bin' / 'python'
     _run(python, '-m', 'colcon', 'build', '--merge-install', '--executor', 'sequential',
          '--cmake-args', f'-DPython3_EXECUTABLE={python}', '-DBUILD_TESTING=OFF',
-         f'-DCMAKE_INSTALL_RPATH={install / "lib"}', '-DCMAKE_BUILD_TYPE=Release',
+         f'-DCMAKE_INSTALL_RPATH={install / "lib"}', '-DCMAKE_BUILD_TYPE=None',
          cwd=target, env={
              'AMENT_PREFIX_PATH': str(wheels), 'CMAKE_PREFIX_PATH': str(wheels),
              'PATH': f'{wheels / "bin"}{os.pathsep}{os.environ["PATH"]}', 'PYTHONPATH': '',
