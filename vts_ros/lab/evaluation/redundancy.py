@@ -75,10 +75,10 @@ def analyse(sparsifier: Sparsifier, windows: Iterable[WorthWindow], seed: int = 
 
     Returns
     -------
-    The result is ``{'n': {source: windows}, 'top', 'auc': {part: {score: [mean, low, high]}},
-    'loss_auc', 'correlation': {part: {score: mean rank correlation with the worth}}, 'joint':
-    {part: {'cells', 'worth', 'carried_cells', 'carried_worth'}}, 'ages': ..., 'conditions':
-    {group: {value: ...}}, 'patch_ratio', 'effective_rank'}``; a part is ``test`` or
+    The result is ``{'n': {source: windows}, 'top', 'grid', 'frames', 'auc': {part: {score: [mean,
+    low, high]}}, 'loss_auc': likewise, 'correlation': {part: {score: mean rank correlation with
+    the worth}}, 'joint': {part: {'redundancy' or 'carried': {'tokens', 'worth'}}}, 'ages': {part:
+    [newest first]}, 'conditions': {group: {value: figures}}}``; a part is ``test`` or
     ``recordings``. Intervals are of 95 %, over windows.
 
     Raises

@@ -20,7 +20,7 @@ TokensPerFrameOption = Annotated[int, typer.Option(
     'pictures are scaled down where the model takes pictures of any size; 0: as its image '
     'processor says.')]
 FramesAsOption = Annotated[Literal['images', 'video'], typer.Option(
-    help='video: two frames are one step, with the tokens of one picture (Qwen).')]
+    help='video: frames are steps of a video; with Qwen two share the tokens of one picture.')]
 BudgetsOption = Annotated[str, typer.Option(
     help='Shares of the visual tokens to compare with all of them.')]
 JsonOption = Annotated[bool, typer.Option(
