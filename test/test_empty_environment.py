@@ -100,7 +100,7 @@ def test_a_video_is_shown_live(environment: Path, video: Path, tmp_path: Path) -
         connection.request('GET', '/')
         assert b'vts live' in connection.getresponse().read()
         live.send_signal(signal.SIGINT)
-        assert live.wait(60.0) == 0, log.read_text()
+        assert live.wait(300.0) == 0, log.read_text()
     finally:
         live.kill()
         live.wait()

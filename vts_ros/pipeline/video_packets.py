@@ -33,8 +33,10 @@ _KEY_UNITS = {'h264': {5}, 'hevc': set(range(16, 22))}
 #: So many packets without any picture are a stream that waits for nothing.
 _MOST_DELAY = 32
 
-# Damaged packets are told by their effect; FFmpeg would write a line for each.
-av.logging.set_level(av.logging.PANIC)
+# Damaged packets are told by their effect; FFmpeg would write a line for each. With any level PyAV
+# takes the lines itself, for which a thread of a decoder waits for Python, and one that closes the
+# decoder waits for that thread: both wait for ever.
+av.logging.set_level(None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,7 +100,8 @@ def read_video(source: str | Path, counters: Counter[str] | None = None) -> Iter
     source
         A file, or the address of a stream.
     counters
-        Where to count ``frames``, and places that are ``damaged``.
+        Where to count ``frames``, and places that are ``damaged``, as far as the decoder says so:
+        the readers of some containers (Matroska) jump over damage in silence.
 
     Raises
     ------
