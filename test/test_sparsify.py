@@ -34,6 +34,7 @@ from vts_ros.lab.training.onnx_export import (
     WINDOW_INPUTS,
     WINDOW_OUTPUTS,
 )
+from vts_ros.paths import model_path
 from vts_ros.sparsify import Proposal, Sparsifier, token_budget
 from vts_ros.sparsify.proposal_network import (
     _sample_positions,
@@ -441,6 +442,9 @@ def test_counting_gives_the_same_as_sorting(window_engine: OnnxRuntimeEngine,
                                             tmp_path: Path) -> None:
     export_window(tmp_path / 'counting.onnx', by_counting=True)
     counting = OnnxRuntimeEngine(tmp_path / 'counting.onnx', threads=1)
+    # What ships is what is made now.
+    assert onnx.load(tmp_path / 'counting.onnx').graph == onnx.load(
+        model_path('proposal/window_by_counting.onnx')).graph
     operators = Counter(node.op_type for node in onnx.load(tmp_path / 'counting.onnx').graph.node)
     assert not {'TopK', 'Loop', 'If'} & set(operators)
     random = np.random.default_rng(5)
@@ -495,6 +499,9 @@ def test_files_say_what_they_are(net: ProposalNet, exported: Path) -> None:
     assert frame['input_size'] == '192x336'
     assert frame['weights_sha256'] == weights_sha256(net) != weights_sha256(ProposalNet())
     assert OnnxRuntimeEngine(exported / 'window.onnx').metadata['search_radius'] == 'any'
+    # What ships is what is made now.
+    assert onnx.load(exported / 'window.onnx').graph == onnx.load(
+        model_path('proposal/window.onnx')).graph
 
 
 def test_files_do_not_tell_of_the_machine(exported: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+import shutil
 from typing import Any
 import warnings
 
@@ -17,6 +18,7 @@ from torch import nn, Tensor
 from torch.export import Dim
 
 import vts_ros
+from vts_ros.paths import model_path
 from vts_ros.sparsify.proposal_network import (
     EMBEDDING_CHANNELS,
     FRAME_INPUTS,
@@ -121,6 +123,21 @@ def export_window(path: Path, frames: int | None = None, grid: tuple[int, int] |
         raise ValueError('fixed shapes need frames, grid and search_radius')
     _export(WindowStep(by_counting).eval(), example, path, WINDOW_INPUTS, WINDOW_OUTPUTS, shapes,
             {'graph': 'window', 'order': 'counting' if by_counting else 'sorting', **metadata})
+
+
+def write_window_step(folder: Path) -> None:
+    """
+    Put the window step beside a trained network.
+
+    It has no weights, so that of the shipped network serves any; beside that itself it is made
+    anew.
+    """
+    shipped = model_path('proposal/window.onnx').parent
+    for name, by_counting in (('window.onnx', False), ('window_by_counting.onnx', True)):
+        if folder.resolve() != shipped.resolve() and (shipped / name).exists():
+            shutil.copyfile(shipped / name, folder / name)
+        else:
+            export_window(folder / name, by_counting=by_counting)
 
 
 def _stable_sort(values: Any, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
