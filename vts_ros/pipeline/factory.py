@@ -79,8 +79,11 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
         check_language(config.language, taught, language_model.name)
     if isinstance(language_model, Vlm):
         _set_threads(config.threads, language_model)
-        # What was measured of a checkpoint, or taught to it, does not hold with an adapter.
-        if not config.adapter:
+        # What was measured of a checkpoint, or taught to it, does not hold with an adapter, which
+        # may have a guard of its own.
+        if config.adapter:
+            guard = load_guard(Path(config.adapter))
+        else:
             folder = Path(checkpoint(config.model))
             calibration = Calibration.load(folder, model_path('proposal/frame.onnx'))
             guard = load_guard(folder, is_needed=config.model == EMBEDDED)

@@ -12,7 +12,7 @@ from typing import Any, get_args, Literal, NamedTuple
 
 import json_repair
 
-from vts_ros.vlm.boxes import Box, BoxForm, FoundBox, KEYS, PictureSize, ZERO_TO_ONE
+from vts_ros.vlm.boxes import Box, BoxForm, FoundBox, KEYS, PictureSize, Size, ZERO_TO_ONE
 
 RiskLevel = Literal['none', 'low', 'medium', 'high', 'unknown']
 RISK_LEVELS: tuple[RiskLevel, ...] = get_args(RiskLevel)
@@ -96,14 +96,28 @@ class Parsed(NamedTuple):
     problems: tuple[str, ...]
 
 
-def render(answer: Answer) -> str:
-    """Return the answer in the form that models are asked for and trained on, in one line."""
+def render(answer: Answer, form: BoxForm = ZERO_TO_ONE, seen: Size | None = None) -> str:
+    """
+    Return the answer in the form that models are asked for and trained on, in one line.
+
+    Parameters
+    ----------
+    answer
+        What is said. The camera of the object is written where there is one.
+    form
+        Of the box.
+    seen
+        Width and height in pixels of the picture that the box is in, as the model gets it; for
+        boxes in pixels.
+
+    """
     found = 'null'
     if answer.label is not None:
-        box = 'null'
-        if answer.box is not None:
-            box = f'[{", ".join(f"{value:.2f}" for value in answer.box)}]'
-        found = f'{{"label": {_quote(answer.label)}, "box": {box}}}'
+        label = f'"label": {_quote(answer.label)}'
+        box = 'null' if answer.box is None else form.write(answer.box, seen)
+        parts = [label, f'"{form.key}": {box}']
+        camera = [] if answer.camera is None else [f'"camera": {_quote(answer.camera)}']
+        found = f'{{{", ".join([*camera, *(parts if form.label_first else parts[::-1])])}}}'
     return (f'{{"risk": {_quote(answer.risk)}, "object": {found}, '
             f'"explanation": {_quote(answer.explanation)}, "action": {_quote(answer.action)}, '
             f'"description": {_quote(answer.description)}}}')

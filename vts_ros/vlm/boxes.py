@@ -75,6 +75,32 @@ class BoxForm:
         """Return the least and the largest number as they are written, if they are known."""
         return ('0.00', '1.00') if self.scale == 1.0 else ('0', f'{self.scale or 0:.0f}')
 
+    def write(self, box: Box, seen: Size | None = None) -> str:
+        """
+        Return a box as a model is to write it.
+
+        Parameters
+        ----------
+        box
+            From 0 to 1.
+        seen
+            Width and height in pixels of the picture as the model gets it; only for boxes in
+            pixels.
+
+        Raises
+        ------
+        ValueError
+            If that is needed and not given.
+
+        """
+        if self.scale == 1.0:
+            return f'[{", ".join(f"{value:.2f}" for value in box)}]'
+        if self.scale is None and seen is None:
+            raise ValueError('a box in pixels needs the size of the picture')
+        width, height = seen if self.scale is None and seen else (self.scale or 0.0,) * 2
+        sides = [value * full for value, full in zip(box, (width, height) * 2)]
+        return f'[{", ".join(f"{side:.0f}" for side in sides)}]'
+
     def read(self, written: Any, picture: PictureSize | None = None) -> FoundBox:
         """
         Return a box as it was meant, as far as there is no doubt.

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple, TYPE_CHECKING
 
 import typer
 
+from vts_ros.lab.cli.adapter_command import adapter_app
 from vts_ros.lab.cli.teacher_options import (
     show_teacher,
     SpeedOption,
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from vts_ros.lab.scenes.model_picture import ModelPicture
     from vts_ros.lab.training.proposal_training import Recipe
 
-app = typer.Typer(no_args_is_help=True, help='Train the shipped models from nothing.')
+app = typer.Typer(
+    no_args_is_help=True,
+    help='Train the shipped models from nothing, or fine-tune a checkpoint on your answers.')
+app.add_typer(adapter_app)
 
 #: Where all training commands meet.
 WORK = Path('out/train')

@@ -51,6 +51,9 @@ class Schedule:
         Seconds between checkpoints.
     seconds
         How long at most; the learning rate falls with what is used up sooner, time or steps.
+    muon
+        Whether matrices are learned by Muon, and not by AdamW like the rest: not where they are
+        too narrow for it, as those of adapters.
 
     """
 
@@ -61,6 +64,7 @@ class Schedule:
     clip_norm: float = 1.0
     checkpoint_sec: float = 120.0
     seconds: float = math.inf
+    muon: bool = True
 
     def rate(self, step: int, spent_sec: float = 0.0) -> float:
         """Return the learning rate of a step, after so many seconds."""
@@ -111,8 +115,9 @@ def ranks() -> int:
 
 
 def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule: Schedule,
-        checkpoint: Path, title: str, about: Mapping[str, str | int | float] = MappingProxyType({})
-        ) -> None:
+        checkpoint: Path, title: str,
+        about: Mapping[str, str | int | float] = MappingProxyType({}),
+        is_enough: Callable[[int], bool] = lambda step: False) -> None:
     """
     Train until the schedule ends; go on where a checkpoint of the same file left off.
 
@@ -132,6 +137,8 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
     about
         What else decides about the result: a run that began with something else is not gone on
         with.
+    is_enough
+        Asked after each step, with the number of steps done, whether to end here.
 
     Raises
     ------
@@ -167,7 +174,8 @@ def fit(modules: Sequence[nn.Module], losses: Callable[[int], Losses], schedule:
             shown = ' '.join(f'{name} {value:.3f}' for name, value in means.items())
             progress.update(task, completed=step, losses=shown)
             due = time.monotonic() - saved > schedule.checkpoint_sec
-            is_over = step >= schedule.steps or time.monotonic() - begin > schedule.seconds
+            is_over = (is_enough(step) or step >= schedule.steps
+                       or time.monotonic() - begin > schedule.seconds)
             if rank() == 0 and (due or is_over):
                 _save(checkpoint, together, optimizers, step, about)
                 cpu_sec = (time.process_time() - begin_cpu) / (step - first)
@@ -201,7 +209,7 @@ def _optimizers(modules: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
     """
     named = [(name, p) for name, p in modules.named_parameters() if p.requires_grad]
     inner = [p for name, p in named
-             if p.ndim == 2 and not any(part in name for part in _NOT_FOR_MUON)]
+             if schedule.muon and p.ndim == 2 and not any(part in name for part in _NOT_FOR_MUON)]
     taken = {id(p) for p in inner}
     rest = [p for _, p in named if id(p) not in taken]
     groups = [{'params': [p for p in rest if p.ndim > 1], 'weight_decay': schedule.weight_decay},

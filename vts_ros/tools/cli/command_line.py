@@ -4,8 +4,9 @@
 The command line ``vts``, made of registered commands.
 
 A command is an entry point of the group ``vts_ros.commands``: its name, and a Typer app with one
-command or a group of them. So `lab` and `nodes` add theirs without being imported here, and other
-packages can do the same. Everything heavy is imported inside the commands, so that help is fast.
+command or a group of them; ``fleet.distil`` is a command of the group ``fleet``. So `lab` and
+`nodes` add theirs without being imported here, and other packages can do the same. Everything heavy
+is imported inside the commands, so that help is fast.
 """
 
 from __future__ import annotations
@@ -56,20 +57,27 @@ def _commands() -> dict[str, EntryPoint]:
     # Of all distributions: in a checkout, what an older build has left behind may hide the newer.
     found = {point.name: point for distribution in distributions()
              for point in distribution.entry_points if point.group == GROUP}
+    # A group comes before what is added to it.
     known = [name for name in _ORDER if name in found]
     return {name: found[name] for name in [*known, *sorted(found.keys() - set(known))]}
 
 
 def _add_commands() -> None:
+    groups = {'': app}
     for name, point in _commands().items():
+        of, _, own = name.rpartition('.')
+        if of not in groups:
+            continue
         try:
             command: typer.Typer = point.load()
         except ImportError as error:
-            app.command(name, help=f'Not installed: {error}.')(_missing(point, error))
+            groups[of].command(own, help=f'Not installed: {error}.')(_missing(point, error))
             continue
         # A single command stands by itself, several are a group.
         is_single = len(command.registered_commands) == 1 and not command.registered_callback
-        app.add_typer(command, name=None if is_single else name)
+        if not is_single:
+            groups[name] = command
+        groups[of].add_typer(command, name=None if is_single else name)
 
 
 def _missing(point: EntryPoint, error: ImportError) -> Callable[[], None]:

@@ -1,0 +1,412 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Fine-tune a language model on answered windows: a LoRA adapter, whatever the checkpoint.
+
+The vision encoder stays as it is, so pictures are encoded once and kept on disk. Prompts are
+those of the product, and tokens are dropped as it drops them, at a keep ratio drawn anew for each
+window: the model learns to answer from what it will see. LoRA: Hu et al., 2021, arXiv 2106.09685.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+import hashlib
+import json
+import math
+from pathlib import Path
+import re
+import shutil
+from typing import Any, NamedTuple
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import nn, Tensor
+
+from vts_ros.errors import VlmError
+from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
+from vts_ros.lab.training.loop import fit, Losses, Schedule
+from vts_ros.pipeline.features import BrokenFrame, Stopwatch
+from vts_ros.pipeline.guard import Evidence, FittedGuard, save_guard, structure
+from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.vlm import Vlm
+from vts_ros.vlm.answers import render
+from vts_ros.vlm.families import FrameFeatures
+from vts_ros.vlm.prompts import Prompt
+
+#: Keep ratios that windows are learned at.
+_KEEP_RATIOS = (1.0, 0.6, 0.4, 0.2)
+#: The one at which it is said when to stop: that of the node.
+_KEEP_RATIO = 0.6
+#: Windows that say it, at most.
+_MOST_VALIDATION = 64
+#: So often without a better one, and it ends.
+_PATIENCE = 3
+_WARMUP_STEPS = 20
+#: Strength of an adapter: its rank times this, over its rank.
+_ALPHA = 2
+#: Share of the windows that say when to stop that the guard of an adapter leaves outside.
+_OUTSIDE = 0.005
+_BEST, _STATE, _HISTORY, _FRAMES = 'best', 'learning.pt', 'history.json', 'frames'
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class AdapterCourse:
+    """
+    How an adapter is trained.
+
+    Attributes
+    ----------
+    steps
+        Optimiser steps at most.
+    batch
+        Windows in each.
+    rank
+        Of the matrices that are added.
+    learning_rate
+        Peak.
+    every
+        Steps between two looks at the windows that say when to stop.
+    seed
+        For the weights, the order and the keep ratios.
+
+    """
+
+    steps: int = 300
+    batch: int = 8
+    rank: int = 16
+    learning_rate: float = 1e-3
+    every: int = 25
+    seed: int = 0
+
+
+class Shown(NamedTuple):
+    """Camera and stamp of a frame, as captions need them."""
+
+    camera: str
+    stamp_ns: int
+
+
+class Lesson(NamedTuple):
+    """A window as the model is shown it: its frames on disk, and what it is to answer."""
+
+    frames: tuple[Shown, ...]
+    files: tuple[Path, ...]
+    answer: str
+
+
+class LookedAt(NamedTuple):
+    """
+    What is kept of a frame.
+
+    Attributes
+    ----------
+    evidence
+        What a guard measures of it; None where none is wanted.
+
+    """
+
+    features: FrameFeatures
+    proposal: Proposal
+    evidence: Evidence | None = None
+
+
+class FrameStore:
+    """
+    Frames as the vision encoder and the proposal network see them, on disk.
+
+    Parameters
+    ----------
+    folder
+        Where; made if needed.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, recording: str, camera: str, stamp_ns: int) -> Path:
+        """Return where a frame is, or is to be."""
+        name = hashlib.sha256(f'{recording}|{camera}|{stamp_ns}'.encode()).hexdigest()[:24]
+        return self._folder / f'{name}.pt'
+
+    @staticmethod
+    def save(path: Path, looked_at: LookedAt) -> None:
+        """Write a frame; it is there whole or not at all."""
+        features, proposal, evidence = looked_at
+        partial = path.with_suffix('.part')
+        torch.save({
+            'evidence': None if evidence is None else torch.from_numpy(evidence),
+            'features': {name: value for name, value in features._asdict().items()
+                         if value is not None},
+            'proposal': {name: torch.from_numpy(np.ascontiguousarray(value)) if isinstance(
+                value, np.ndarray) else value for name, value in proposal._asdict().items()}},
+            partial)
+        partial.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> LookedAt:
+        """Read a frame."""
+        data = torch.load(path, weights_only=True)
+        return LookedAt(
+            FrameFeatures(**data['features']),
+            Proposal(**{name: value.numpy() if isinstance(value, Tensor) else value
+                        for name, value in data['proposal'].items()}),
+            None if data['evidence'] is None else data['evidence'].numpy())
+
+
+def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
+                  validation: Sequence[AnsweredWindow], out: Path, work: Path,
+                  course: AdapterCourse = AdapterCourse(),
+                  progress: Progress = lambda windows: None,
+                  begin: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """
+    Train an adapter for the language model of a pipeline and save it as PEFT does.
+
+    Parameters
+    ----------
+    pipeline
+        With the model to train, in this process. If it has a guard, the adapter gets one of its
+        own, by the statistics of the pictures. Not to be used afterwards.
+    train, validation
+        To learn from, and to say when to stop.
+    out
+        Folder of the adapter; replaced.
+    work
+        Folder for what was seen and for checkpoints; a run with the same folder, windows and
+        course goes on where the last one stopped.
+    progress
+        Called with the number of windows that were looked at since the last call.
+    begin
+        Called when all were, before the model begins to learn.
+
+    Returns
+    -------
+    ``{'train', 'validation': windows, 'trained': weights, 'history': [[step, loss], ...], 'best':
+    step}``.
+
+    Raises
+    ------
+    GuardError
+        If there are too few windows for the guard.
+    VlmError
+        If PEFT is not there, or the model cannot be trained like this.
+    AnswersError, BagError
+        If there are no pictures.
+    ValueError
+        If the folder is of another run.
+
+    """
+    vlm = pipeline.vlm
+    measures = None if pipeline.guard is None else structure
+    # What it sees is what it learns: the guard of the model may change pictures.
+    pipeline.guard = None
+    store = FrameStore(work / _FRAMES)
+    lessons = _look(pipeline, store, train, measures, progress)
+    checks = _look(pipeline, store, _spread(validation, _MOST_VALIDATION), measures, progress)
+    if not lessons or not checks:
+        raise VlmError('none of the recordings has the frames that the answers are about')
+    guard = measures and _guard(lessons, checks)
+    begin()
+    about: dict[str, str | int | float] = {
+        **asdict(course), 'model': vlm.name, 'lessons': _fingerprint(lessons)}
+    torch.manual_seed(course.seed)
+    adapted = _adapted(vlm, course)
+    school = _School(vlm, pipeline.sparsifier, pipeline.prompts.description, course)
+    history = _History(work, about)
+
+    def is_enough(step: int) -> bool:
+        if step % course.every and step < course.steps:
+            return False
+        if history.add(step, school.check(checks)):
+            _save(adapted, work / _BEST)
+        return history.is_over
+
+    weights = nn.ParameterList([weight for weight in vlm.model.parameters()
+                                if weight.requires_grad])
+    if not history.is_over:
+        fit([weights], lambda step: school.losses(lessons, step),
+            Schedule(course.steps, course.learning_rate, min(_WARMUP_STEPS, course.steps // 4),
+                     muon=False),
+            work / _STATE, 'adapter', about, is_enough)
+    if out.exists():
+        shutil.rmtree(out)
+    shutil.copytree(work / _BEST, out)
+    if guard:
+        save_guard(guard, out)
+    return {'train': len(lessons), 'validation': len(checks),
+            'trained': sum(weight.numel() for weight in weights),
+            'history': history.steps, 'best': history.best[0]}
+
+
+def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindow],
+          measures: Callable[[NDArray[np.uint8]], Evidence] | None, progress: Progress
+          ) -> list[Lesson]:
+    """Encode the frames that are not on disk yet; a window with a broken one is left out."""
+    lessons = []
+    watch = Stopwatch(pipeline.clock)
+    for window, frames in with_pictures(windows):
+        files = tuple(store.path(window.recording, *frame.key) for frame in frames)
+        seen = None
+        if not all(file.exists() for file in files):
+            try:
+                entries = pipeline.cache.get_all(frames, watch)
+            except BrokenFrame:
+                continue
+            for file, entry in zip(files, entries, strict=True):
+                if not file.exists():
+                    store.save(file, LookedAt(
+                        _on_cpu(entry.features), entry.proposal,
+                        None if measures is None else measures(entry.frame.rgb())))
+            seen = pipeline.vlm.seen_size(entries[-1].features)
+        seen = seen or pipeline.vlm.seen_size(store.load(files[-1]).features)
+        lessons.append(Lesson(
+            tuple(Shown(frame.camera, frame.stamp_ns) for frame in frames), files,
+            render(window.answer, pipeline.prompts.description.box, seen)))
+        progress(1)
+    return lessons
+
+
+def _guard(lessons: Sequence[Lesson], checks: Sequence[Lesson]) -> FittedGuard:
+    inside, limiting = (np.stack([
+        np.mean([FrameStore.load(file).evidence for file in lesson.files], axis=0, keepdims=True)
+        for lesson in some]) for some in (lessons, checks))
+    return FittedGuard.fit(inside, limiting, _OUTSIDE)
+
+
+def _on_cpu(features: FrameFeatures) -> FrameFeatures:
+    def moved(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.cpu()
+
+    return features._replace(
+        tokens=features.tokens.cpu(), deepstack=tuple(map(Tensor.cpu, features.deepstack)),
+        pinned=moved(features.pinned), whole=moved(features.whole))
+
+
+class _School:
+    """Shows a model lessons, as the product would show it their windows."""
+
+    def __init__(self, vlm: Vlm, sparsifier: Sparsifier, prompt: Prompt, course: AdapterCourse
+                 ) -> None:
+        self._vlm, self._sparsifier, self._course = vlm, sparsifier, course
+        self._prompt = prompt
+
+    def losses(self, lessons: Sequence[Lesson], step: int) -> Losses:
+        """Return the loss of a step, which follows from its number."""
+        batch = self._course.batch
+        epoch, place = divmod(step * batch, max(batch, len(lessons) // batch * batch))
+        order = np.random.default_rng([self._course.seed, 0, epoch]).permutation(len(lessons))
+        rng = np.random.default_rng([self._course.seed, 1, step])
+        chosen = [lessons[index] for index in order[place:place + batch]]
+        return {'answer': self._loss(chosen, rng.choice(_KEEP_RATIOS, len(chosen)))}
+
+    @torch.no_grad()
+    def check(self, lessons: Sequence[Lesson]) -> float:
+        """Return the mean loss of lessons."""
+        batch = self._course.batch
+        losses = [float(self._loss(some, [_KEEP_RATIO] * len(some))) * len(some)
+                  for some in (lessons[start:start + batch]
+                               for start in range(0, len(lessons), batch))]
+        return sum(losses) / len(lessons)
+
+    def _loss(self, lessons: Sequence[Lesson], keep_ratios: Iterable[float]) -> Tensor:
+        vlm = self._vlm
+        prepared, keeps = [], []
+        for lesson, keep_ratio in zip(lessons, keep_ratios, strict=True):
+            looked_at = [FrameStore.load(file) for file in lesson.files]
+            features = [frame.features for frame in looked_at]
+            prompt = self._prompt.seen_by(sorted({frame.camera for frame in lesson.frames}))
+            prepared.append(vlm.prepare(features, prompt.captions(lesson.frames), prompt))
+            keeps.append(self._sparsifier.select_each(
+                [frame.proposal for frame in looked_at], [frame.grid for frame in features],
+                float(keep_ratio)).keep)
+        inputs = vlm.batch(prepared, keeps, [lesson.answer for lesson in lessons])
+        loss: Tensor = vlm.model(**inputs, use_cache=False).loss
+        return loss
+
+
+class _History:
+    """Losses of the windows that say when to stop, kept on disk."""
+
+    def __init__(self, work: Path, about: Mapping[str, str | int | float]) -> None:
+        self._path, self._about = work / _HISTORY, dict(about)
+        self.steps: list[tuple[int, float]] = []
+        if self._path.exists():
+            data = json.loads(self._path.read_text(encoding='utf-8'))
+            if data['about'] == self._about:
+                self.steps = [(int(step), float(loss)) for step, loss in data['steps']]
+            else:
+                raise ValueError(f'{work} is of a run with another model, other answers or '
+                                 'settings: remove it, or take another --work')
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """Return the step with the least loss, and that."""
+        return min(self.steps, key=lambda step: step[1])
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether it was long since that was better."""
+        return bool(self.steps) and (
+            len(self.steps) - 1 - self.steps.index(self.best) >= _PATIENCE
+            or self.steps[-1][0] >= int(self._about['steps']))
+
+    def add(self, step: int, loss: float) -> bool:
+        """Note a loss; return whether it is the best so far."""
+        if not math.isfinite(loss):
+            raise VlmError('the loss is no number: take a smaller --learning-rate')
+        # Of a run that was killed between two checkpoints, later ones are known already.
+        self.steps = [*(known for known in self.steps if known[0] < step), (step, loss)]
+        partial = self._path.with_suffix('.part')
+        partial.write_text(json.dumps({'about': self._about, 'steps': self.steps}),
+                           encoding='utf-8')
+        partial.replace(self._path)
+        return self.best[0] == step
+
+
+def _adapted(vlm: Vlm, course: AdapterCourse) -> Any:
+    """Add trainable matrices to the linear layers of the language model; freeze all else."""
+    try:
+        from peft import get_peft_model, LoraConfig
+    except ImportError as error:
+        raise VlmError("adapters need peft: pip install 'vts_ros[adapters]'") from error
+    decoder = vlm.model.get_decoder()
+    inside = {id(module) for module in decoder.modules()}
+    names = [name for name, module in vlm.model.named_modules()
+             if isinstance(module, nn.Linear) and id(module) in inside]
+    if not names:
+        raise VlmError(f'{vlm.name} has no linear layers that an adapter can be added to')
+    decoder_name, = (name for name, module in vlm.model.named_modules() if module is decoder)
+    kinds = sorted({name.rpartition('.')[2] for name in names})
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return get_peft_model(vlm.model, LoraConfig(
+            r=course.rank, lora_alpha=_ALPHA * course.rank, lora_dropout=0.0,
+            target_modules=rf'(.*\.)?{re.escape(decoder_name)}\..*\.({"|".join(kinds)})'))
+
+
+def _save(adapted: Any, folder: Path) -> None:
+    partial = folder.with_name(f'{folder.name}.part')
+    shutil.rmtree(partial, ignore_errors=True)
+    adapted.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+
+
+def _spread(windows: Sequence[AnsweredWindow], most: int) -> list[AnsweredWindow]:
+    """Return at most so many windows, from all over."""
+    if len(windows) <= most:
+        return list(windows)
+    return [windows[int(index)] for index in np.linspace(0, len(windows) - 1, most)]
+
+
+def _fingerprint(lessons: Sequence[Lesson]) -> str:
+    text = repr([(lesson.frames, lesson.answer) for lesson in lessons])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
