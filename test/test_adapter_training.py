@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 import json
 from pathlib import Path
 import shutil
@@ -22,6 +23,7 @@ from vlm_maker import make
 from vts_ros.fleet.answer_tables import Answers, write_table
 from vts_ros.fleet.sources import find_recordings
 from vts_ros.lab.evaluation.learned_answers import compared, most_frequent
+from vts_ros.lab.training import adapter_training
 from vts_ros.lab.training.adapter_training import AdapterCourse, train_adapter
 from vts_ros.lab.training.answered_windows import (
     AnsweredWindow,
@@ -30,6 +32,7 @@ from vts_ros.lab.training.answered_windows import (
     split,
     with_pictures,
 )
+from vts_ros.lab.training.loop import Schedule
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS
@@ -43,8 +46,10 @@ pytestmark = pytest.mark.slow
 
 pytest.importorskip('peft', reason='adapters need peft')
 
-#: Nothing that a model here would say by itself.
-LESSON = Answer('A blue sky.', 'high', 'red box', (0.1, 0.2, 0.5, 0.6), 'It moves.', 'stop now')
+#: Nothing that a model here would say of these pictures by itself.
+LESSON = Answer('In daylight in fine weather, a motorway.', 'high', 'motorcycle',
+                (0.1, 0.2, 0.5, 0.6), 'A motorcycle in our lane is not as fast as we are.',
+                'slow down')
 COURSE = AdapterCourse(steps=4, batch=2, rank=4, every=2)
 
 
@@ -81,12 +86,15 @@ def test_answers_are_read_and_those_that_teach_nothing_left_out(tmp_path: Path) 
     lines = (folder / ANSWERS).read_text().splitlines()
     unknown = {**json.loads(lines[0]), 'risk': {'level': 'unknown'}}
     confirmed = {**json.loads(lines[1]), 'confirmed': True}
+    flat = json.loads(lines[2])
+    flat['object']['box'] = [0.2, 1.0, 0.7, 1.0]
     (folder / ANSWERS).write_text('\n'.join([json.dumps(unknown), json.dumps(confirmed), '',
-                                             *lines[2:]]))
+                                             json.dumps(flat), *lines[3:]]))
     counters: Counter[str] = Counter()
     found = read_answers(folder, counters)
     assert counters == {'unknown': 1, 'confirmed': 1}
-    assert [window.answer for window in found] == [LESSON] * (len(lines) - 2)
+    assert [window.answer for window in found] == [
+        replace(LESSON, box=None), *[LESSON] * (len(lines) - 3)]
     assert {len(window.frames) for window in found} == {5}
 
 
@@ -223,8 +231,6 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         tmp_path: Path, windows: list[AnsweredWindow], monkeypatch: pytest.MonkeyPatch) -> None:
     model = make('qwen2_5_vl', tmp_path / 'model')
     expected = learn(model, windows, tmp_path / 'whole')
-    from vts_ros.lab.training import adapter_training, loop
-
     class Stopped(Exception):
         pass
 
@@ -235,10 +241,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
             raise Stopped
         return losses(self, lessons, step)
 
-    monkeypatch.setattr(loop.Schedule, 'checkpoint_sec', 0.0, raising=False)
     monkeypatch.setattr(adapter_training._School, 'losses', stop)
-    monkeypatch.setattr(adapter_training, 'Schedule', lambda *a, **k: loop.Schedule(
-        *a, **k, checkpoint_sec=0.0))
+    monkeypatch.setattr(adapter_training, 'Schedule', partial(Schedule, checkpoint_sec=0.0))
     with pytest.raises(Stopped):
         learn(model, windows, tmp_path / 'broken')
     monkeypatch.undo()
@@ -262,10 +266,10 @@ def test_learning_ends_when_it_gains_nothing(tmp_path: Path, windows: list[Answe
              for window in windows[12:16]]
     learned = train_adapter(
         pipeline, windows[:12], other, tmp_path / 'adapter', tmp_path / 'work',
-        AdapterCourse(steps=400, batch=4, rank=8, learning_rate=0.03, every=2))
+        AdapterCourse(steps=400, batch=4, rank=8, learning_rate=0.1, every=1))
     last, best = learned['history'][-1][0], learned['best']
     assert last < 400
-    assert last - best == 6
+    assert last - best == 3
 
 
 @pytest.fixture(scope='module')
@@ -275,7 +279,7 @@ def learned(folders: list[Path], tmp_path_factory: pytest.TempPathFactory, model
     out = tmp_path_factory.mktemp('learned') / 'adapter'
     root = fleet(out.parent / 'fleet', [*folders, annotated(out.parent / 'third')])
     done = CliRunner().invoke(app, [
-        'fleet', 'distil', str(root), '--student', model, '--out', str(out), '--steps', '40',
+        'fleet', 'distil', str(root), '--student', model, '--out', str(out), '--steps', '25',
         '--batch', '4', '--learning-rate', '0.004', '--device', 'cpu', '--json'])
     assert done.exit_code == 0, done.output
     return out, json.loads(done.stdout.splitlines()[-1])
@@ -294,7 +298,10 @@ def test_a_small_model_learns_what_a_large_one_said(learned: tuple[Path, dict[st
 def test_the_pipeline_says_what_was_learned_about_such_pictures_only(
         learned: tuple[Path, dict[str, Any]], folders: list[Path], model: str) -> None:
     pipeline = Pipeline.load(PipelineConfig(model=model, adapter=str(learned[0]), device='cpu'))
-    *_, window = read_windows(folders[0] / ANNOTATED_BAG)
+    guard = pipeline.guard
+    assert guard is not None
+    window = min(read_windows(folders[0] / ANNOTATED_BAG), key=lambda window: guard.distance(
+        [guard.evidence(frame.rgb()) for frame in window]))
     report = pipeline.describe(window)
     assert (report.answer.risk, report.answer.label) == ('high', LESSON.label)
     assert report.in_distribution
@@ -311,7 +318,7 @@ def test_the_pipeline_says_what_was_learned_about_such_pictures_only(
 def test_metrics_are_those_of_the_answers() -> None:
     one, other = made_up('/bags/one', 2), made_up('/bags/other', 1)
     result = compared([
-        (one[0], LESSON), (one[1], replace(LESSON, risk='low', label='Red Box ', box=None)),
+        (one[0], LESSON), (one[1], replace(LESSON, risk='low', label='Motorcycle ', box=None)),
         (other[0], Answer())])
     assert (result['n'], result['recordings']) == (3, 2)
     # Recordings count alike, however long they are.

@@ -28,11 +28,12 @@ from torch import nn, Tensor
 
 from vts_ros.errors import VlmError
 from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
+from vts_ros.lab.training.frame_store import FrameStore, LookedAt
 from vts_ros.lab.training.loop import fit, Losses, Schedule
 from vts_ros.pipeline.features import BrokenFrame, Stopwatch
 from vts_ros.pipeline.guard import Evidence, FittedGuard, save_guard, structure
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.answers import render
 from vts_ros.vlm.families import FrameFeatures
@@ -99,67 +100,6 @@ class Lesson(NamedTuple):
     frames: tuple[Shown, ...]
     files: tuple[Path, ...]
     answer: str
-
-
-class LookedAt(NamedTuple):
-    """
-    What is kept of a frame.
-
-    Attributes
-    ----------
-    evidence
-        What a guard measures of it; None where none is wanted.
-
-    """
-
-    features: FrameFeatures
-    proposal: Proposal
-    evidence: Evidence | None = None
-
-
-class FrameStore:
-    """
-    Frames as the vision encoder and the proposal network see them, on disk.
-
-    Parameters
-    ----------
-    folder
-        Where; made if needed.
-
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def path(self, recording: str, camera: str, stamp_ns: int) -> Path:
-        """Return where a frame is, or is to be."""
-        name = hashlib.sha256(f'{recording}|{camera}|{stamp_ns}'.encode()).hexdigest()[:24]
-        return self._folder / f'{name}.pt'
-
-    @staticmethod
-    def save(path: Path, looked_at: LookedAt) -> None:
-        """Write a frame; it is there whole or not at all."""
-        features, proposal, evidence = looked_at
-        partial = path.with_suffix('.part')
-        torch.save({
-            'evidence': None if evidence is None else torch.from_numpy(evidence),
-            'features': {name: value for name, value in features._asdict().items()
-                         if value is not None},
-            'proposal': {name: torch.from_numpy(np.ascontiguousarray(value)) if isinstance(
-                value, np.ndarray) else value for name, value in proposal._asdict().items()}},
-            partial)
-        partial.replace(path)
-
-    @staticmethod
-    def load(path: Path) -> LookedAt:
-        """Read a frame."""
-        data = torch.load(path, weights_only=True)
-        return LookedAt(
-            FrameFeatures(**data['features']),
-            Proposal(**{name: value.numpy() if isinstance(value, Tensor) else value
-                        for name, value in data['proposal'].items()}),
-            None if data['evidence'] is None else data['evidence'].numpy())
 
 
 def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
@@ -254,7 +194,6 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
     watch = Stopwatch(pipeline.clock)
     for window, frames in with_pictures(windows):
         files = tuple(store.path(window.recording, *frame.key) for frame in frames)
-        seen = None
         if not all(file.exists() for file in files):
             try:
                 entries = pipeline.cache.get_all(frames, watch)
@@ -262,11 +201,11 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
                 continue
             for file, entry in zip(files, entries, strict=True):
                 if not file.exists():
+                    assert isinstance(entry.features, FrameFeatures)
                     store.save(file, LookedAt(
-                        _on_cpu(entry.features), entry.proposal,
+                        entry.features, entry.proposal,
                         None if measures is None else measures(entry.frame.rgb())))
-            seen = pipeline.vlm.seen_size(entries[-1].features)
-        seen = seen or pipeline.vlm.seen_size(store.load(files[-1]).features)
+        seen = pipeline.vlm.seen_size(store.load(files[-1]).features)
         lessons.append(Lesson(
             tuple(Shown(frame.camera, frame.stamp_ns) for frame in frames), files,
             render(window.answer, pipeline.prompts.description.box, seen)))
@@ -275,19 +214,12 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
 
 
 def _guard(lessons: Sequence[Lesson], checks: Sequence[Lesson]) -> FittedGuard:
-    inside, limiting = (np.stack([
-        np.mean([FrameStore.load(file).evidence for file in lesson.files], axis=0, keepdims=True)
-        for lesson in some]) for some in (lessons, checks))
+    """Return a guard that knows the pictures of lessons, with a limit that others set."""
+    # Of a window the mean counts, however many frames it has.
+    inside, limiting = (np.stack([np.mean([
+        np.asarray(FrameStore.load(file).evidence) for file in lesson.files],
+        axis=0, keepdims=True) for lesson in some]) for some in (lessons, checks))
     return FittedGuard.fit(inside, limiting, _OUTSIDE)
-
-
-def _on_cpu(features: FrameFeatures) -> FrameFeatures:
-    def moved(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.cpu()
-
-    return features._replace(
-        tokens=features.tokens.cpu(), deepstack=tuple(map(Tensor.cpu, features.deepstack)),
-        pinned=moved(features.pinned), whole=moved(features.whole))
 
 
 class _School:

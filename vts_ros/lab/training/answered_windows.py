@@ -244,9 +244,10 @@ def _window(recording: str, row: dict[str, Any]) -> AnsweredWindow:
     box = found.get('box')
     if box is not None:
         left, top, right, bottom = (float(side) for side in box)
-        if not (0.0 <= left < right <= 1.0 and 0.0 <= top < bottom <= 1.0):
+        if not (0.0 <= left <= right <= 1.0 and 0.0 <= top <= bottom <= 1.0):
             raise ValueError(f'box {box}: expected left, top, right, bottom from 0 to 1')
-        box = left, top, right, bottom
+        # Models write boxes without an area, too: these are of no use.
+        box = (left, top, right, bottom) if left < right and top < bottom else None
     several = len({frame.camera for frame in frames}) > 1
     return AnsweredWindow(recording, frames, Answer(
         str(row.get('description') or ''), level, found.get('label'), box,

@@ -5,8 +5,8 @@ The command line ``vts``, made of registered commands.
 
 A command is an entry point of the group ``vts_ros.commands``: its name, and a Typer app with one
 command or a group of them; ``fleet.distil`` is a command of the group ``fleet``. So `lab` and
-`nodes` add theirs without being imported here, and other packages can do the same. Everything heavy
-is imported inside the commands, so that help is fast.
+`nodes` add theirs without being imported here, and other packages can do the same. Everything
+heavy is imported inside the commands, so that help is fast.
 """
 
 from __future__ import annotations

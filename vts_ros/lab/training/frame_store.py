@@ -1,0 +1,83 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames as the models see them, on disk: what does not change while a language model learns."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vts_ros.pipeline.guard import Evidence
+from vts_ros.sparsify import Proposal
+from vts_ros.vlm.families import FrameFeatures
+
+
+class LookedAt(NamedTuple):
+    """
+    What is kept of a frame.
+
+    Attributes
+    ----------
+    evidence
+        What a guard measures of it; None where none is wanted.
+
+    """
+
+    features: FrameFeatures
+    proposal: Proposal
+    evidence: Evidence | None = None
+
+
+class FrameStore:
+    """
+    Frames as the vision encoder and the proposal network see them, on disk.
+
+    Parameters
+    ----------
+    folder
+        Where; made if needed.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, recording: str, camera: str, stamp_ns: int) -> Path:
+        """Return where a frame is, or is to be."""
+        name = hashlib.sha256(f'{recording}|{camera}|{stamp_ns}'.encode()).hexdigest()[:24]
+        return self._folder / f'{name}.pt'
+
+    @staticmethod
+    def save(path: Path, looked_at: LookedAt) -> None:
+        """Write a frame; it is there whole or not at all."""
+        features, proposal, evidence = looked_at
+        partial = path.with_suffix('.part')
+        torch.save({
+            'evidence': None if evidence is None else torch.from_numpy(evidence),
+            'features': {name: _on_cpu(value) for name, value in features._asdict().items()
+                         if value is not None},
+            'proposal': {name: _on_cpu(torch.as_tensor(value))
+                         for name, value in proposal._asdict().items()}},
+            partial)
+        partial.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> LookedAt:
+        """Read a frame."""
+        data = torch.load(path, weights_only=True)
+        return LookedAt(
+            FrameFeatures(**data['features']),
+            Proposal(**{name: value.numpy() for name, value in data['proposal'].items()}),
+            None if data['evidence'] is None else data['evidence'].numpy())
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.cpu()
+    return tuple(map(_on_cpu, value)) if isinstance(value, tuple) and any(
+        isinstance(one, Tensor) for one in value) else value
