@@ -257,19 +257,31 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         learn(model, windows, tmp_path / 'broken', replace(COURSE, rank=8))
 
 
-def test_learning_ends_when_it_gains_nothing(tmp_path: Path, windows: list[AnsweredWindow]
-                                             ) -> None:
+def test_learning_ends_when_it_gains_nothing(
+        tmp_path: Path, windows: list[AnsweredWindow], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is to be said of the windows that say when to stop is the opposite."""
     model = make('qwen2_5_vl', tmp_path / 'model')
     pipeline = Pipeline.load(PipelineConfig(model=str(model), device='cpu', draft=False))
     other = [window._replace(answer=Answer('x' * 40, 'none', None, None, 'y' * 40, 'z' * 40))
              for window in windows[12:16]]
+    kept: list[Path] = []
+    save = adapter_training._save
+
+    def saved(adapted: Any, folder: Path) -> None:
+        kept.append(folder)
+        save(adapted, folder)
+
+    monkeypatch.setattr(adapter_training, '_save', saved)
     learned = train_adapter(
         pipeline, windows[:12], other, tmp_path / 'adapter', tmp_path / 'work',
         AdapterCourse(steps=400, batch=4, rank=8, learning_rate=0.1, every=1))
     last, best = learned['history'][-1][0], learned['best']
     assert last < 400
     assert last - best == 3
+    losses = [loss for _, loss in learned['history']]
+    # Only what was better than all before is kept.
+    assert len(kept) == sum(loss < min(losses[:place], default=100.0)
+                            for place, loss in enumerate(losses)) < len(losses)
 
 
 @pytest.fixture(scope='module')
