@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from vts_ros.pipeline.arrivals import Arrivals
 from vts_ros.pipeline.context import Planner, PreparedWindow
-from vts_ros.pipeline.features import FrameCache, moments, StepEntry, Stopwatch
+from vts_ros.pipeline.events import Event
+from vts_ros.pipeline.features import entry_weight, FrameCache, moments, StepEntry, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.sparsify.frame_groups import FrameGroups, joined, TokenChoice
 from vts_ros.vlm import LanguageModel, Vlm, VlmError
@@ -67,13 +68,14 @@ class AppendedReader:
     def _frames(self) -> list[Frame]:
         return [taken.entry.frame for taken in self._taken]
 
-    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
+    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch,
+               events: Sequence[Event] = ()) -> None:
         """Take in what is new of a window."""
-        self._take(self._arrivals.unseen(window), keep_ratio, watch)
+        self._take(self._arrivals.unseen(window), keep_ratio, watch, events)
         self._cache.shrink(len(window))
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
-             share: bool) -> PreparedWindow:
+             share: bool, events: Sequence[Event] = ()) -> PreparedWindow:
         """Make a prompt about all frames that are held; see ContextReader."""
         cameras = {frame.camera for frame in window}
         if any(frame.camera not in cameras for frame in self._frames):
@@ -83,12 +85,12 @@ class AppendedReader:
         if unseen is None:
             self.clear()
             unseen = list(window)
-        self._take(unseen, planner.most.keep_ratio, watch)
+        self._take(unseen, planner.most.keep_ratio, watch, events)
         self._cache.shrink(len(window))
         with watch.stage('prepare'):
             prepared = self._prepared(prompt, planner)
             while (length := self._length(prepared)) > self._max_tokens:
-                self._shorten(length, planner.most.keep_ratio, watch)
+                self._shorten(length, planner.most.keep_ratio, watch, events)
                 prepared = self._prepared(prompt, planner)
         if self._prefix_reader is not None and share:
             with watch.stage('prefill_pictures'):
@@ -117,7 +119,8 @@ class AppendedReader:
             return 0
         return int(prepared.inputs.layout.length_to_last_picture(len(prepared.selection.keep)))
 
-    def _shorten(self, length: int, keep_ratio: float, watch: Stopwatch) -> None:
+    def _shorten(self, length: int, keep_ratio: float, watch: Stopwatch,
+                 events: Sequence[Event]) -> None:
         """Forget the oldest group, or where there is one only all but the newest moment."""
         if self._groups.evict():
             self._trim()
@@ -128,9 +131,10 @@ class AppendedReader:
             raise VlmError(f'a picture and its prompt have {length} tokens, more than '
                            f'vlm.kv_tokens ({self._max_tokens}) allows')
         self.clear()
-        self._take(newest, keep_ratio, watch)
+        self._take(newest, keep_ratio, watch, events)
 
-    def _take(self, frames: Sequence[Frame], keep_ratio: float, watch: Stopwatch) -> None:
+    def _take(self, frames: Sequence[Frame], keep_ratio: float, watch: Stopwatch,
+              events: Sequence[Event]) -> None:
         for moment in moments(frames):
             # All before any is taken in: one that is broken costs the others nothing.
             entries = {frame.camera: self._cache.get((frame,), watch) for frame in moment}
@@ -138,7 +142,7 @@ class AppendedReader:
                 choices = self._groups.take(
                     {camera: entry.proposal for camera, entry in entries.items()},
                     {camera: entry.features.grid for camera, entry in entries.items()},
-                    keep_ratio)
+                    keep_ratio, entry_weight(events, list(entries.values())))
             self._taken += [_Taken(entry, choices[camera]) for camera, entry in entries.items()]
             for frame in moment:
                 self._arrivals.note(frame)

@@ -136,7 +136,8 @@ class CausalContext:
             self._arrivals.note(frame)
         return steps
 
-    def append(self, moment: Sequence[StepEntry], prompt: Prompt, keep_ratio: float) -> None:
+    def append(self, moment: Sequence[StepEntry], prompt: Prompt, keep_ratio: float,
+               weight: float = 0.0) -> None:
         """
         Prune and read the steps of one moment, at most one per camera.
 
@@ -156,7 +157,7 @@ class CausalContext:
 
         """
         self._leave_other_sizes(moment)
-        self._add(moment, keep_ratio)
+        self._add(moment, keep_ratio, weight)
         while True:
             part = self._part(self._texts(self.entries, prompt))
             length = self._reader.tokens + part.length
@@ -167,15 +168,15 @@ class CausalContext:
             elif len(self._taken) > len(moment):
                 # The group itself is too long: what comes begins another one.
                 self._forget_read()
-                self._add(moment, keep_ratio)
+                self._add(moment, keep_ratio, weight)
             else:
                 self.clear()
                 raise VlmError(f'a picture and its prompt have {length} tokens, more than '
                                f'vlm.kv_tokens ({self._max_tokens}) allows')
         self._reader.read_on(part)
 
-    def read(self, prompt: Prompt, waiting: Sequence[StepEntry] = (), keep_ratio: float = 1.0
-             ) -> tuple[Prompted, Prefix | None, Selection]:
+    def read(self, prompt: Prompt, waiting: Sequence[StepEntry] = (), keep_ratio: float = 1.0,
+             weight: float = 0.0) -> tuple[Prompted, Prefix | None, Selection]:
         """
         Put a question about the frames that are held.
 
@@ -185,6 +186,8 @@ class CausalContext:
             Frames without a partner, which are read with the question, not for good.
         keep_ratio
             Share of their tokens to keep.
+        weight
+            How much their moment matters, 0 to 1.
 
         Returns
         -------
@@ -197,7 +200,7 @@ class CausalContext:
 
         """
         self._leave_other_sizes(waiting)
-        choices = self.groups.look(*_by_camera(waiting), keep_ratio) if waiting else {}
+        choices = self.groups.look(*_by_camera(waiting), keep_ratio, weight) if waiting else {}
         lone = [_taken(entry, choices[entry.frame.camera]) for entry in waiting]
         entries = [*self.entries, *waiting]
         texts = self._texts(entries, prompt)
@@ -215,8 +218,8 @@ class CausalContext:
         """Return the tokens that are kept of the steps that were read."""
         return joined([taken.choice for taken in self._taken])
 
-    def _add(self, moment: Sequence[StepEntry], keep_ratio: float) -> None:
-        choices = self.groups.take(*_by_camera(moment), keep_ratio)
+    def _add(self, moment: Sequence[StepEntry], keep_ratio: float, weight: float) -> None:
+        choices = self.groups.take(*_by_camera(moment), keep_ratio, weight)
         self._taken += [_taken(entry, choices[entry.frame.camera]) for entry in moment]
         for entry in moment:
             self._arrivals.note(entry.frame)

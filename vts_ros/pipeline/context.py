@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, Protocol
 
 from vts_ros.pipeline.causal_context import CausalContext
 from vts_ros.pipeline.deadline import Plan
-from vts_ros.pipeline.features import FrameCache, moments, StepEntry, Stopwatch
+from vts_ros.pipeline.events import Event
+from vts_ros.pipeline.features import (
+    entry_weight,
+    entry_weights,
+    FrameCache,
+    moments,
+    StepEntry,
+    Stopwatch,
+)
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.vlm import LanguageModel
@@ -54,6 +62,8 @@ class PreparedWindow(NamedTuple):
         The part that is in the KV cache already; None without one.
     is_video
         Whether the steps are those of videos, camera by camera.
+    events
+        What made some of the frames matter more, or was told.
 
     """
 
@@ -63,6 +73,7 @@ class PreparedWindow(NamedTuple):
     plan: Plan
     prefix: Prefix | None = None
     is_video: bool = False
+    events: tuple[Event, ...] = ()
 
     @property
     def frames(self) -> list[Frame]:
@@ -103,11 +114,12 @@ class ContextReader(Protocol):
 
     reads_on_arrival: bool
 
-    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
+    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch,
+               events: Sequence[Event] = ()) -> None:
         """Process new frames in advance, as far as possible without a question."""
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
-             share: bool) -> PreparedWindow:
+             share: bool, events: Sequence[Event] = ()) -> PreparedWindow:
         """
         Make a prompt about a window.
 
@@ -117,6 +129,8 @@ class ContextReader(Protocol):
             Says what the window gets.
         share
             Whether the next prompt is about the same window, so that its pictures are read once.
+        events
+            What makes some of the frames matter more.
 
         Raises
         ------
@@ -168,19 +182,20 @@ class WindowReader:
         self._language_model, self._prefix_reader = language_model, prefix_reader
         self.key: tuple[str, int] | None = None
 
-    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
+    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch,
+               events: Sequence[Event] = ()) -> None:
         """Compute the features of the frames."""
         if window:
             self._cache.get_all(window, watch)
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
-             share: bool) -> PreparedWindow:
+             share: bool, events: Sequence[Event] = ()) -> PreparedWindow:
         """Make a prompt about a window, see ContextReader."""
         entries = self._cache.get_all(window, watch)
         plan = planner(entries, sum(rows * columns for rows, columns in (
             entry.features.grid for entry in entries)))
         with watch.stage('select'):
-            selection = self.select(entries, plan.keep_ratio)
+            selection = self.select(entries, plan.keep_ratio, events)
         with watch.stage('prepare'):
             inputs = self._language_model.prepare(
                 [entry.features for entry in entries], self._captions(entries, prompt), prompt)
@@ -199,13 +214,14 @@ class WindowReader:
             return video_steps(steps)
         return prompt.captions([frame for frame, in steps])
 
-    def select(self, entries: Sequence[StepEntry], keep_ratio: float) -> Selection:
+    def select(self, entries: Sequence[StepEntry], keep_ratio: float,
+               events: Sequence[Event] = ()) -> Selection:
         """Choose key frame and tokens; the last key frame has an advantage."""
         previous = next((index for index, entry in enumerate(entries)
                          if self.key in [frame.key for frame in entry.frames]), None)
         selection = self._sparsifier.select_each(
             [entry.proposal for entry in entries], [entry.features.grid for entry in entries],
-            keep_ratio, previous)
+            keep_ratio, previous, entry_weights(events, entries) if events else None)
         key = entries[selection.key]
         self.key = key.frames[key.key_place].key
         return selection
@@ -253,13 +269,14 @@ class CausalReader:
                  prefix_reader: PrefixReader) -> None:
         self._cache, self.context, self._prefix_reader = cache, context, prefix_reader
 
-    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch) -> None:
+    def ingest(self, window: Window, prompt: Prompt, keep_ratio: float, watch: Stopwatch,
+               events: Sequence[Event] = ()) -> None:
         """Prefill the new frames of a window."""
-        self._read_unseen(self.context.unseen(window), prompt, keep_ratio, watch)
+        self._read_unseen(self.context.unseen(window), prompt, keep_ratio, watch, events)
         self._cache.shrink(len(window) + len(self.context.waiting))
 
     def read(self, window: Window, prompt: Prompt, planner: Planner, watch: Stopwatch, *,
-             share: bool) -> PreparedWindow:
+             share: bool, events: Sequence[Event] = ()) -> PreparedWindow:
         """Make a prompt about the whole context; see ContextReader."""
         context = self.context
         cameras = {frame.camera for frame in window}
@@ -267,18 +284,19 @@ class CausalReader:
             # A camera is gone: what it showed is no longer what an answer may speak of.
             context.clear()
         unseen = context.unseen_of_window(window)
-        self._read_unseen(unseen, prompt, planner.most.keep_ratio, watch)
+        self._read_unseen(unseen, prompt, planner.most.keep_ratio, watch, events)
         self._cache.shrink(len(window) + len(self.context.waiting))
         waiting = [self._cache.get(step, watch) for step in context.waiting]
         with watch.stage('prefill_pictures'):
-            inputs, prefix, selection = context.read(prompt, waiting, planner.most.keep_ratio)
+            inputs, prefix, selection = context.read(
+                prompt, waiting, planner.most.keep_ratio, entry_weight(events, waiting))
         # What was read when it came takes no time now.
         entries = [*context.entries, *waiting]
         return PreparedWindow(entries, selection, inputs, planner(entries, 0), prefix,
                               context.is_video)
 
     def _read_unseen(self, frames: Sequence[Frame], prompt: Prompt, keep_ratio: float,
-                     watch: Stopwatch) -> None:
+                     watch: Stopwatch, events: Sequence[Event]) -> None:
         for moment in moments(frames):
             entries: list[StepEntry] = []
             # All before any is taken in: one that is broken costs the others nothing.
@@ -288,7 +306,8 @@ class CausalReader:
                             for step in self.context.arrive(frame, size)]
             if entries:
                 with watch.stage('prefill_pictures'):
-                    self.context.append(entries, prompt, keep_ratio)
+                    self.context.append(
+                        entries, prompt, keep_ratio, entry_weight(events, entries))
 
     def forget(self) -> None:
         """Forget what was read."""

@@ -26,6 +26,7 @@ from vts_ros.pipeline.context import ContextReader, PreparedWindow, WindowReader
 from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import Deadline, Plan
 from vts_ros.pipeline.early_risk import EarlyRisk, told_to_all
+from vts_ros.pipeline.events import Event, EventLog
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, NOTHING_KNOWN
@@ -92,6 +93,8 @@ class Pipeline:
         The questions that the model knows; without, it is asked anything.
     speaking
         Decides whether the model is asked; without, it always is.
+    events
+        What other senses noticed; empty where there are none.
     drafts
         Answers that the next one may be like; None where none is drafted.
     engine_choice
@@ -114,6 +117,7 @@ class Pipeline:
         self.calibration = calibration
         self.taught = taught
         self.speaking: Speaking | None = None
+        self.events = EventLog()
         self.engine_choice = ''
         self.clock = time.perf_counter
         self.cache = FrameCache(
@@ -187,7 +191,8 @@ class Pipeline:
 
         """
         watch = Stopwatch(self.clock)
-        self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch)
+        self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch,
+                           self._events_of(window))
         return watch.total()
 
     def describe(self, window: Window, stop: Stop | None = None,
@@ -232,8 +237,10 @@ class Pipeline:
                 self.speaking.take(why), now, self.writer.begins_in_thought, stop)
         is_timed = self.config.deadline_ms > 0.0
         planner = self._planner(is_timed)
+        events = self._events_of(window)
         prepared = self.reader.read(
-            window, self.description_prompt(window, vehicle), planner, watch, share=False)
+            window, self.description_prompt(window, vehicle, events), planner, watch,
+            share=False, events=events)._replace(events=events)
         self._notes.look(prepared)
         options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
         early = self._early_risk(prepared, watch, stop, on_risk)
@@ -296,7 +303,8 @@ class Pipeline:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
         looks = self.cache.look_all(window, watch)
         if self.reader.reads_on_arrival:
-            self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch)
+            self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch,
+                               self._events_of(window))
         return moment_of(looks, self.cache.knows([look.evidence for look in looks]), vehicle)
 
     def ask(self, window: Window, question: str, stop: Stop | None = None,
@@ -322,9 +330,10 @@ class Pipeline:
             refusal = self.taught.refusal(question)
         if refusal is None:
             watch = Stopwatch(self.clock)
+            events = self._events_of(window)
             prepared = self.reader.read(
-                window, self.prompts.ask(question).about(vehicle), self._planner(False), watch,
-                share=True)
+                window, self.prompts.ask(question).about(vehicle).telling(events),
+                self._planner(False), watch, share=True, events=events)
             if self.knows(prepared) is False:
                 refusal = NOTHING_KNOWN
         if refusal is not None:
@@ -334,7 +343,11 @@ class Pipeline:
         (generation,), _ = self.generate([prepared], watch, stop, on_text=on_text)
         return generation.text.strip()
 
-    def description_prompt(self, window: Window, vehicle: Vehicle | None = None) -> Prompt:
+    def _events_of(self, window: Window) -> tuple[Event, ...]:
+        return self.events.near([frame.stamp_ns for frame in window])
+
+    def description_prompt(self, window: Window, vehicle: Vehicle | None = None,
+                           events: Sequence[Event] = ()) -> Prompt:
         """Return what is asked about a window; an enforced form is set to its cameras."""
         cameras = tuple(sorted({frame.camera for frame in window}))
         prompt = self.prompts.description
@@ -343,7 +356,7 @@ class Pipeline:
         if self.config.structured and named != self._cameras:
             self.language_model.set_schema(schema(prompt.box, named))
             self._cameras = named
-        return prompt.seen_by(cameras).about(vehicle)
+        return prompt.seen_by(cameras).about(vehicle).telling(events)
 
     def select(self, window: Window) -> Selection:
         """
@@ -354,7 +367,7 @@ class Pipeline:
         entries = self.cache.get_all(window, Stopwatch(self.clock))
         reader = self.reader if isinstance(self.reader, WindowReader) else WindowReader(
             self.cache, self.sparsifier, self.language_model, None)
-        return reader.select(entries, self.config.keep_ratio)
+        return reader.select(entries, self.config.keep_ratio, self._events_of(window))
 
     def generate(self, prepared: Sequence[PreparedWindow], watch: Stopwatch,
                  stop: Stop | None = None, *, is_report: bool = False, **options: Any
@@ -456,6 +469,7 @@ class Pipeline:
         """Forget all frames, for instance after time jumped back."""
         self.cache.clear()
         self.reader.clear()
+        self.events.clear()
         if self.drafts is not None:
             self.drafts.clear()
         if self.speaking is not None:

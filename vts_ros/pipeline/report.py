@@ -61,6 +61,31 @@ class RiskObject:
 
 
 @dataclass(frozen=True)
+class EventRef:
+    """
+    An event that other senses noticed, as a report names it.
+
+    Attributes
+    ----------
+    kind
+        Such as ``hard_braking``.
+    start, end
+        Nanoseconds of the clock of the pictures.
+    strength
+        How much its moment matters, 0 to 1; 0 if it moved no visual tokens.
+    told
+        Whether the language model was to be told.
+
+    """
+
+    kind: str
+    start: int
+    end: int
+    strength: float
+    told: bool
+
+
+@dataclass(frozen=True)
 class SceneReport:
     """
     Everything that is known about one window.
@@ -102,6 +127,8 @@ class SceneReport:
     rejected_output
         What the model wrote about pictures that are not: raw text, for whoever debugs, and
         nobody's answer. None otherwise.
+    events
+        What other senses noticed of these frames.
     asked_stamp
         Stamp of the newest frame that the language model was asked about, where it was not asked
         about this window; None where it was.
@@ -133,6 +160,7 @@ class SceneReport:
     grids: tuple[tuple[int, int], ...] = ()
     size: tuple[int, int] | None = None
     steps: tuple[tuple[int, ...], ...] = ()
+    events: tuple[EventRef, ...] = ()
 
     @property
     def is_confirmed(self) -> bool:
@@ -211,6 +239,7 @@ class SceneReport:
                        **({'steps': [list(step) for step in self.steps]} if self.steps else {}),
                        'answer': self.answer_tokens},
             'pruning': self.pruning,
+            'events': [asdict(event) for event in self.events],
             'latency_ms': {name: round(ms, 2) for name, ms in self.latency_ms.items()},
             'time_to_risk_ms': _rounded(self.time_to_risk_ms, 2),
             'partial': self.is_partial,
@@ -266,6 +295,7 @@ class SceneReport:
                 time_to_risk_ms=data.get('time_to_risk_ms'),
                 is_partial=data.get('partial', False),
                 pruning=data.get('pruning'),
+                events=tuple(EventRef(**event) for event in data.get('events', ())),
                 grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
                 size=picture and (picture['height'], picture['width']),
                 steps=tuple(tuple(step) for step in data['tokens'].get('steps', ())),

@@ -10,7 +10,7 @@ import logging
 from vts_ros.pipeline.context import PreparedWindow
 from vts_ros.pipeline.features import StepEntry
 from vts_ros.pipeline.guard import NOTHING_KNOWN, UNLIKE_TRAINING
-from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.report import EventRef, FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.steps import places
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, Vlm
@@ -87,7 +87,9 @@ class ReportWriter:
             if prepared.is_video else (),
             latency_ms=latency_ms, model=model.name, pruning=model.pruning,
             engine=self._sparsifier.engine, in_distribution=is_known,
-            size=prepared.entries[-1].size)
+            size=prepared.entries[-1].size,
+            events=tuple(EventRef(event.kind, event.start_ns, event.end_ns, event.strength,
+                                  event.is_told) for event in prepared.events))
 
     def final_report(self, prepared: PreparedWindow, generation: Generation,
                      is_known: bool | None, latency_ms: dict[str, float]) -> SceneReport:

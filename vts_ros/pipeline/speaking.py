@@ -105,7 +105,7 @@ class Speaking:
             last, stamp=newest.stamp_ns,
             frames=tuple(FrameRef(frame.camera, frame.stamp_ns) for frame in window),
             key_frame=KeyFrame(newest.camera, newest.stamp_ns, len(window) - 1),
-            answer=replace(last.answer, box=None), keep=(), answer_tokens=0,
+            answer=replace(last.answer, box=None), keep=(), answer_tokens=0, events=(),
             grids=tuple(grid_of.get(step[0].camera, last.grid) for step in steps if last.grids),
             steps=places(steps, window) if last.steps else (),
             latency_ms=latency_ms, time_to_risk_ms=latency_ms['total'],

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import SparsifierError
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
+from vts_ros.sparsify.frame_budgets import rho
 from vts_ros.sparsify.selection import token_budget
 
 #: Mean cosine of the embeddings of two frames in a row, cell by cell, below which they show other
@@ -74,6 +75,7 @@ class _CameraGroup:
     group_budget: float
     frames: int = 0
     kept: int = 0
+    rho_sum: float = 0.0
 
 
 @dataclass
@@ -145,8 +147,8 @@ class FrameGroups:
         self._overspent.clear()
 
     def take(self, moment: Mapping[str, Proposal],
-             grid: tuple[int, int] | Mapping[str, tuple[int, int]], keep_ratio: float
-             ) -> dict[str, TokenChoice]:
+             grid: tuple[int, int] | Mapping[str, tuple[int, int]], keep_ratio: float,
+             weight: float = 0.0) -> dict[str, TokenChoice]:
         """
         Choose the tokens of the frames of one moment, at most one per camera.
 
@@ -161,6 +163,9 @@ class FrameGroups:
             Rows and columns of visual tokens of a frame, by camera where they differ.
         keep_ratio
             Share of the tokens to keep, above 0 and up to 1.
+        weight
+            How much the moment matters, 0 to 1. One that matters more than those before it in its
+            group gets more, and the rest of the group has what is left.
 
         Raises
         ------
@@ -170,7 +175,7 @@ class FrameGroups:
         """
         grids = grid if isinstance(grid, Mapping) else dict.fromkeys(moment, grid)
         token_budget(len(moment), next(iter(grids.values()), (1, 1)), keep_ratio)
-        reason, choices = self._continue(moment, grids, keep_ratio)
+        reason, choices = self._continue(moment, grids, keep_ratio, weight)
         if reason is not None:
             self._begin(reason)
             choices = {}
@@ -183,6 +188,7 @@ class FrameGroups:
             held = group.cameras[camera]
             held.last = proposal
             held.frames += 1
+            held.rho_sum += _rho(weight)
             held.kept += len(choices[camera].keep)
             self._overspent[camera] = self._overspent.get(camera, 0.0) + (
                 len(choices[camera].keep) - keep_ratio * cells)
@@ -193,9 +199,9 @@ class FrameGroups:
         return {camera: choices[camera] for camera in moment}
 
     def look(self, moment: Mapping[str, Proposal], grids: Mapping[str, tuple[int, int]],
-             keep_ratio: float) -> dict[str, TokenChoice]:
+             keep_ratio: float, weight: float = 0.0) -> dict[str, TokenChoice]:
         """Choose as :meth:`take` would, without keeping the frames."""
-        _, choices = self._continue(moment, grids, keep_ratio)
+        _, choices = self._continue(moment, grids, keep_ratio, weight)
         return {
             camera: choices[camera] if camera in choices else self._key_choice(
                 proposal, grids[camera], keep_ratio,
@@ -211,7 +217,8 @@ class FrameGroups:
         return True
 
     def _continue(self, moment: Mapping[str, Proposal], grids: Mapping[str, tuple[int, int]],
-                  keep_ratio: float) -> tuple[Reason | None, dict[str, TokenChoice]]:
+                  keep_ratio: float, weight: float
+                  ) -> tuple[Reason | None, dict[str, TokenChoice]]:
         """Choose the tokens of frames that go on with the newest group, or say why they do not."""
         if not self._groups:
             return 'first', {}
@@ -230,8 +237,15 @@ class FrameGroups:
             held, grid = group.cameras[camera], grids[camera]
             cells = math.prod(grid)
             left = max(1, self.length - held.frames)
-            budget = min(max(round((held.group_budget - held.kept) / left),
-                             int(_FLOOR * keep_ratio * cells)), cells)
+            floor = int(_FLOOR * keep_ratio * cells)
+            fair = (held.group_budget - held.kept) / left
+            # Against those before it: those to come are not known. They keep their floor.
+            mattering = _rho(weight)
+            share = mattering * (held.frames + 1) / (held.rho_sum + mattering)
+            if share > 1.0:
+                most = held.group_budget - held.kept - (left - 1) * floor
+                fair = max(fair, min(share * fair, most))
+            budget = min(max(round(fair), floor), cells)
             # All of the key frame comes first, then what is best of the other.
             pair = self._sparsifier.choose(
                 (held.key, proposal), grid, cells + budget, previous_key=0)
@@ -267,6 +281,11 @@ class FrameGroups:
         budget = min(max(group_budget - (self.length - 1) * _FLOOR * fair, _FLOOR * fair), cells)
         alone = self._sparsifier.choose((proposal,), grid, max(1, round(budget)))
         return TokenChoice(alone.keep, alone.score[0], float(alone.frame_scores[0]), True)
+
+
+def _rho(weight: float) -> float:
+    """Return rho / rho_min of a moment that matters so much."""
+    return float(rho(np.array(weight)))
 
 
 def joined(choices: Sequence[TokenChoice]) -> Selection:

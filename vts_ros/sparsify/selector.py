@@ -18,6 +18,7 @@ from vts_ros.engines import Engine, make_engine
 from vts_ros.errors import SparsifierError
 from vts_ros.rgb import check_rgb
 from vts_ros.sparsify.compiled_steps import make_engines
+from vts_ros.sparsify.frame_budgets import moved
 from vts_ros.sparsify.selection import (
     Proposal,
     Selection,
@@ -31,6 +32,9 @@ from vts_ros.sparsify.token_grid import area_weights, neighbours
 #: key frame; share by which another frame must be more salient to become the key frame. No
 #: parameters of the node: docs/method.md has what other values were measured to give.
 ALPHA, SEARCH_RADIUS, HYSTERESIS = 0.5, 1, 0.05
+
+#: How much the moments of frames matter, float64 [T], 0 to 1; None where all matter alike.
+FrameWeights = NDArray[np.float64] | None
 
 
 class Sparsifier:
@@ -153,13 +157,14 @@ class Sparsifier:
             torch.cuda.synchronize(device)
 
     def select(self, proposals: Sequence[Proposal], grid: tuple[int, int], keep_ratio: float,
-               previous_key: int | None = None) -> Selection:
-        """Choose the tokens of a window; see ``TokenSelector``."""
+               previous_key: int | None = None, weights: FrameWeights = None) -> Selection:
+        """Choose the tokens of a window; see ``TokenSelector`` and :meth:`choose`."""
         return self.choose(proposals, grid, token_budget(
-            len(proposals), grid, keep_ratio, previous_key), previous_key)
+            len(proposals), grid, keep_ratio, previous_key), previous_key, weights)
 
     def select_each(self, proposals: Sequence[Proposal], grids: Sequence[tuple[int, int]],
-                    keep_ratio: float, previous_key: int | None = None) -> Selection:
+                    keep_ratio: float, previous_key: int | None = None,
+                    weights: FrameWeights = None) -> Selection:
         """
         Choose the tokens of a window whose cameras may have grids of their own.
 
@@ -170,7 +175,7 @@ class Sparsifier:
         ----------
         proposals, grids
             One per frame, oldest first.
-        keep_ratio, previous_key
+        keep_ratio, previous_key, weights
             As in :meth:`select`.
 
         Raises
@@ -183,7 +188,7 @@ class Sparsifier:
         for index, (proposal, grid) in enumerate(zip(proposals, grids, strict=True)):
             sizes.setdefault((grid, tuple(proposal.saliency.shape)), []).append(index)
         if len(sizes) < 2:
-            return self.select(proposals, grids[0], keep_ratio, previous_key)
+            return self.select(proposals, grids[0], keep_ratio, previous_key, weights)
         tokens = [rows * columns for rows, columns in grids]
         begins = np.cumsum([0, *tokens])
         budgets = shares_of(share_of(sum(tokens), keep_ratio),
@@ -194,7 +199,8 @@ class Sparsifier:
         keep, keys = [], []
         for ((grid, _), members), budget in zip(sizes.items(), budgets):
             chosen = self.choose([proposals[index] for index in members], grid, budget,
-                                 members.index(previous_key) if previous_key in members else None)
+                                 members.index(previous_key) if previous_key in members else None,
+                                 None if weights is None else weights[members])
             frame_scores[members] = chosen.frame_scores
             place, cell = np.divmod(chosen.keep, grid[0] * grid[1])
             keep.append(begins[np.array(members)[place]] + cell)
@@ -208,8 +214,31 @@ class Sparsifier:
                          np.concatenate(scores))
 
     def choose(self, proposals: Sequence[Proposal], grid: tuple[int, int], budget: int,
-               previous_key: int | None = None) -> Selection:
-        """Choose so many tokens of a window; otherwise as :meth:`select`."""
+               previous_key: int | None = None, weights: FrameWeights = None) -> Selection:
+        """
+        Choose so many tokens of a window; otherwise as :meth:`select`.
+
+        Parameters
+        ----------
+        weights
+            float64 [T], how much the moment of each frame matters, 0 to 1: more of the budget is
+            for those that matter more, see :mod:`vts_ros.sparsify.frame_budgets`. Where they are
+            alike, as without any, the window step alone decides.
+
+        """
+        selection = self._choose(proposals, grid, budget, previous_key, self._alpha)
+        if weights is None or len(weights) < 2 or np.ptp(weights) == 0.0:
+            return selection
+        key_reserve, newest_reserve = self.reserves(budget, grid[0] * grid[1])
+        reserves = [0] * len(proposals)
+        reserves[selection.key] = key_reserve
+        reserves[-1] = max(reserves[-1], newest_reserve)
+        # Without novelty the score of the same step is the saliency of the tokens.
+        salient = self._choose(proposals, grid, budget, previous_key, np.zeros(1, np.float32))
+        return moved(selection, salient.score, reserves, weights)
+
+    def _choose(self, proposals: Sequence[Proposal], grid: tuple[int, int], budget: int,
+                previous_key: int | None, alpha: NDArray[np.float32]) -> Selection:
         if len({proposal.embedding.shape for proposal in proposals}) > 1:
             raise SparsifierError('proposals of different shapes in one window')
         device = self._window.device
@@ -217,6 +246,7 @@ class Sparsifier:
             'saliency': stack_on_device([proposal.saliency for proposal in proposals], device),
             'embedding': stack_on_device([proposal.embedding for proposal in proposals], device),
             **self._settings(grid, proposals[0].saliency.shape),
+            'alpha': to_device(alpha, device),
             'budget': to_device(np.array([budget]), device),
             'reserves': to_device(np.array(self.reserves(budget, grid[0] * grid[1])), device),
             'previous_key': to_device(
@@ -232,7 +262,7 @@ class Sparsifier:
                 'row_weights': area_weights(grid[0], maps[0]),
                 'column_weights': area_weights(grid[1], maps[1]),
                 'neighbours': neighbours(*grid, self._radius),
-                'hysteresis': self._hysteresis, 'alpha': self._alpha}
+                'hysteresis': self._hysteresis}
             found = self._settings_of[grid, maps] = {
                 name: to_device(value, self._window.device) for name, value in values.items()}
         return found

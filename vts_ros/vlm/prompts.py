@@ -84,6 +84,26 @@ class Stamped(Protocol):
         """Return when it was taken, in nanoseconds."""
 
 
+class Noticed(Protocol):
+    """What a prompt needs to know of an event."""
+
+    @property
+    def kind(self) -> str:
+        """Return the key of its text."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it has taken."""
+
+    @property
+    def is_told(self) -> bool:
+        """Return whether it is said at all."""
+
+    @property
+    def sentence(self) -> str:
+        """Return what is said where there is no text of its kind."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """
@@ -107,6 +127,8 @@ class Prompt:
         ``{age}``.
     vehicle
         What is said of the car, by the keys of Vehicle.facts; ``{speed}`` is in km/h.
+    events
+        What is said of an event, by its kind; ``{seconds}`` is how long it has taken.
     instruction_cameras
         The instruction where there are several ``{cameras}``; empty where the model is not to
         say in which one something is.
@@ -122,6 +144,7 @@ class Prompt:
     caption_causal_cameras: str = '{camera} {time}s'
     vehicle: Mapping[str, str] = field(default_factory=dict, hash=False)
     instruction_cameras: str = ''
+    events: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def seen_by(self, cameras: Sequence[str]) -> Prompt:
         """Return the prompt about pictures of these cameras, by name."""
@@ -136,6 +159,15 @@ class Prompt:
         said = [self.vehicle[fact].format(speed=f'{speed:.0f}') for fact, speed in facts.items()
                 if fact in self.vehicle]
         return replace(self, instruction=' '.join([*said, self.instruction]))
+
+    def telling(self, events: Sequence[Noticed]) -> Prompt:
+        """Return the prompt with what other senses noticed before the instruction."""
+        said = [self.events[event.kind].format(seconds=f'{event.seconds:.0f}')
+                if event.kind in self.events else event.sentence
+                for event in events if event.is_told]
+        # In the order of time, each once, and in front of what the car does.
+        told = [text for text in dict.fromkeys(said) if text]
+        return replace(self, instruction=' '.join([*told, self.instruction])) if told else self
 
     def captions(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture; ages count from the newest frame."""
@@ -260,13 +292,16 @@ def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
         captions[f'{mode}_cameras'] = texts.get(
             f'{mode}_cameras', '{camera} {caption}').replace('{caption}', own)
     prompt = Prompt(system=system, instruction=instruction, instruction_cameras=several, box=box,
-                    vehicle=dict(texts.get('vehicle', {})), **captions)
+                    vehicle=dict(texts.get('vehicle', {})),
+                    events=dict(texts.get('events', {})), **captions)
     for template in (prompt.caption, prompt.caption_cameras):
         template.format(camera='', age='', time='', number=1)
     for template in (prompt.caption_causal, prompt.caption_causal_cameras):
         template.format(camera='', time='', number=1)
     for text in prompt.vehicle.values():
         text.format(speed='')
+    for text in prompt.events.values():
+        text.format(seconds='')
     return prompt
 
 
