@@ -165,7 +165,7 @@ class FrameGroups:
             Share of the tokens to keep, above 0 and up to 1.
         weight
             How much the moment matters, 0 to 1. One that matters more than those before it in its
-            group gets more, and the rest of the group has what is left.
+            group gets more, and the rest of the group has what is left. A key frame has its own.
 
         Raises
         ------
@@ -237,15 +237,12 @@ class FrameGroups:
             held, grid = group.cameras[camera], grids[camera]
             cells = math.prod(grid)
             left = max(1, self.length - held.frames)
-            floor = int(_FLOOR * keep_ratio * cells)
-            fair = (held.group_budget - held.kept) / left
-            # Against those before it: those to come are not known. They keep their floor.
-            mattering = _rho(weight)
-            share = mattering * (held.frames + 1) / (held.rho_sum + mattering)
-            if share > 1.0:
-                most = held.group_budget - held.kept - (left - 1) * floor
-                fair = max(fair, min(share * fair, most))
-            budget = min(max(round(fair), floor), cells)
+            # Those to come are not known: taken for the mean of this one and those before it.
+            rho_now = _rho(weight)
+            rho_to_come = (rho_now + held.rho_sum / held.frames) / 2
+            parts = 1 + (left - 1) * rho_to_come / rho_now
+            budget = min(max(round((held.group_budget - held.kept) / parts),
+                             int(_FLOOR * keep_ratio * cells)), cells)
             # All of the key frame comes first, then what is best of the other.
             pair = self._sparsifier.choose(
                 (held.key, proposal), grid, cells + budget, previous_key=0)
