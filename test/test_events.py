@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 import json
 import math
@@ -216,8 +215,8 @@ def frames() -> list[Frame]:
 
 
 @pytest.fixture(scope='module', params=['window', 'causal'])
-def pipeline(request: pytest.FixtureRequest) -> Iterator[Pipeline]:
-    yield Pipeline.load(PipelineConfig(
+def pipeline(request: pytest.FixtureRequest) -> Pipeline:
+    return Pipeline.load(PipelineConfig(
         threads=1, max_new_tokens=24, mode=request.param, keep_ratio=0.5, group_frames=4))
 
 

@@ -22,7 +22,6 @@ pytest.importorskip('rclpy')
 from bag_maker import compressed, COMPRESSED_TOPIC, drive, jpeg, picture, START_NS, write
 from conftest import ROOT, Ros
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import State
 import numpy as np
 import rclpy
@@ -46,7 +45,6 @@ from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.parameter_pages import FILE, PAGE, parameter_file, parameter_page
 from vts_ros.nodes.parameter_table import OVERLAY_TABLE, Spec
 from vts_ros.nodes.qos import INPUT_QOS
-from vts_ros.nodes.vehicle_state import VALID_SEC, VehicleState
 from vts_ros.nodes.vts_node import VtsNode
 from vts_ros.nodes.vts_parameters import TABLE
 from vts_ros.pipeline.frames import Frame
@@ -55,7 +53,6 @@ from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.vlm.answers import Answer
-from vts_ros.vlm.prompts import Vehicle
 
 ACTIVE = LifecycleState('active', State.PRIMARY_STATE_ACTIVE)
 
@@ -411,23 +408,6 @@ def test_cameras_are_those_that_are_open(inside: VtsNode) -> None:
     assert list(opened) == []
     assert not [subscription for subscription in inside.subscriptions
                 if 'image' in subscription.topic_name]
-
-
-def test_what_the_car_does_is_known_for_a_moment_and_where_it_is_wanted() -> None:
-    seconds, is_wanted = 10.0, True
-    vehicle = VehicleState(lambda: seconds, lambda: is_wanted)
-    assert vehicle.now() is None
-    twist = TwistStamped()
-    twist.twist.linear.x, twist.twist.angular.z = 12.5, -0.1
-    vehicle.update(twist)
-    assert vehicle.now() == Vehicle(speed_mps=12.5, yaw_rate_radps=-0.1)
-    is_wanted = False
-    assert vehicle.now() is None
-    is_wanted, seconds = True, 10.0 + VALID_SEC
-    assert vehicle.now() is None
-    # A clock that went back makes it no younger.
-    seconds = 9.0
-    assert vehicle.now() is None
 
 
 def test_errors_nobody_foresaw_are_logged_with_their_traceback() -> None:

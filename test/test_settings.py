@@ -32,7 +32,6 @@ ONLY_OF_THE_NODE = {
     'pipeline.period_sec': '--every, which does not depend on the machine',
     'engine.frame_size': 'the first picture is there at once',
     'engine.build_only': 'vts compile',
-    'vlm.tell_vehicle': 'motion is not read from recordings',
     'markers.frame_id': 'there is no RViz',
 }
 #: Why an option of `vts annotate` is no parameter of the node.

@@ -707,9 +707,10 @@ def test_what_the_car_does_is_said_before_the_instruction(
 
 def test_every_language_can_say_all_that_a_car_does() -> None:
     facts = {fact for vehicle in (
-        Vehicle(9.0, 1.0, 'left'), Vehicle(0.0, -1.0, 'right'), Vehicle(-1.0, None, 'hazard'))
+        Vehicle(9.0, 1.0, 'left'), Vehicle(0.0, -1.0, 'right', True, True),
+        Vehicle(-1.0, None, 'hazard', steering='left'), Vehicle(steering='right'))
         for fact in vehicle.facts()}
-    assert len(facts) == 8
+    assert len(facts) == 12
     for language in ('en', 'de'):
         assert set(describe_prompt(language).vehicle) == facts
     assert describe_prompt('de').about(Vehicle(10.0)).instruction.startswith(

@@ -71,6 +71,12 @@ class GateError(VtsError, ValueError):
     """A gate that cannot be used."""
 
 
+class SignalError(VtsError, ValueError):
+    """A signal of the car that cannot be used."""
+
+    component = 'signals'
+
+
 class BagError(VtsError):
     """A recording that cannot be read or written."""
 

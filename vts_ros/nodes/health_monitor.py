@@ -98,8 +98,8 @@ class HealthMonitor:
     def _statuses(self, missing: Mapping[str, str], now_ns: int) -> list[DiagnosticStatus]:
         # With its namespace: a car may have several, and all share the topic.
         name, info = self._node.get_fully_qualified_name().lstrip('/'), dict(self._health.info)
-        vehicle = self._vehicle.now()
-        if info and vehicle:
+        vehicle = self._vehicle.signals.vehicle()
+        if info and vehicle and vehicle.speed_mps is not None:
             info['vehicle_speed_mps'] = f'{vehicle.speed_mps:.1f}'
         statuses: list[DiagnosticStatus] = self._health.statuses(
             make_message, name, info, self._scheduler.state, self._warning(missing),
@@ -108,7 +108,7 @@ class HealthMonitor:
                                           '' if camera.health.arrivals else camera.publishers())
                      for camera in self._cameras]
         gpu = gpu_status(name, info.get('device', ''))
-        return [*statuses, gpu] if gpu else statuses
+        return [*statuses, *filter(None, (gpu, self._vehicle.status(name)))]
 
     def _warning(self, missing: Mapping[str, str]) -> str:
         """Return why there are no answers although there should be, or ``''``."""

@@ -20,6 +20,7 @@ from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_table import Parameters
 from vts_ros.nodes.worker import Stop
+from vts_ros.pipeline.events import EventLog
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
 from vts_ros.pipeline.pipeline_health import PipelineHealth
@@ -80,6 +81,12 @@ class Jobs:
         self._health, self._log, self._is_up = health, log, is_up
         self.pipeline: Pipeline | None = None
         self.newest_described: tuple[str, int] | None = None
+
+    @property
+    def events(self) -> EventLog | None:
+        """Return where other senses note what they notice; None without a pipeline."""
+        pipeline = self.pipeline
+        return None if pipeline is None else pipeline.events
 
     def read(self, stop: Stop) -> None:
         """Prefill new pictures although no answer is due."""

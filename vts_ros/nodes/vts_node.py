@@ -17,7 +17,6 @@ import signal
 import sys
 from typing import NoReturn
 
-from geometry_msgs.msg import TwistStamped
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import JumpThreshold
@@ -40,7 +39,7 @@ from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_files import unused_files
 from vts_ros.nodes.parameter_table import ParameterError
 from vts_ros.nodes.program_start import start_ros
-from vts_ros.nodes.qos import INPUT_QOS, OUTPUT_QOS
+from vts_ros.nodes.qos import OUTPUT_QOS
 from vts_ros.nodes.questions import Questions
 from vts_ros.nodes.scheduler import Scheduler
 from vts_ros.nodes.typed_requests import Described, TypedRequests
@@ -50,6 +49,7 @@ from vts_ros.nodes.worker import Worker
 from vts_ros.pipeline.frames import FrameBuffer
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.pipeline_health import PipelineHealth
+from vts_ros.pipeline.vehicle_signals import VehicleSignals
 from vts_ros.sparsify.compiled_steps import picture_size
 
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
@@ -105,9 +105,12 @@ class VtsNode(LifecycleNode):
         self.cameras = Cameras(self, find_converters(log.info))
         self.pictures = CurrentPictures(
             self.cameras, clock.now_ns, lambda: float(settings['max_frame_age_sec']))
-        self._vehicle = VehicleState(clock.seconds, lambda: bool(settings['vlm.tell_vehicle']))
+        signals = VehicleSignals(
+            clock.seconds, lambda: bool(settings['vlm.tell_vehicle']),
+            lambda: bool(settings['signals.evidence']), lambda: self.jobs.events)
         self.jobs = Jobs(settings, clock, self.pictures, self.outputs, self.cameras, self.health,
-                         self._vehicle.now, log, is_up)
+                         signals.vehicle, log, is_up)
+        self._vehicle = VehicleState(self, clock, signals)
         self.scheduler = Scheduler(settings, self.cameras, self.pictures, self.worker, self.jobs,
                                    self.outputs, self.health, log)
         self.questions = Questions(
@@ -126,7 +129,6 @@ class VtsNode(LifecycleNode):
                             callback_group=waits)
         self.create_service(SetBool, '~/enable', self._on_enable)
         self.create_subscription(String, '~/question', self._on_question, OUTPUT_QOS)
-        self.create_subscription(TwistStamped, 'twist', self._vehicle.update, INPUT_QOS)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1),
                           on_clock_change=False),
@@ -140,6 +142,7 @@ class VtsNode(LifecycleNode):
             settings['buffer.frames'], settings['buffer.interval_sec'],
             settings['buffer.max_skew_sec'])
         self._load()
+        self._vehicle.open(settings['signals.topics'])
         self.health.start_anew()
         self._is_configured = True
         return super().on_configure(state)
@@ -168,6 +171,7 @@ class VtsNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Make parameters that are read on configure changeable again."""
         self._free()
+        self._vehicle.close()
         self._is_configured = False
         return super().on_cleanup(state)
 

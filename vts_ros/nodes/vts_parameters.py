@@ -45,8 +45,7 @@ TABLE: tuple[Spec, ...] = (
     Spec('engine.build_only', False, 'Build the engines for engine.frame_size, or else for '
          '848x480, and end', change='never'),
     *_settings('vlm'),
-    Spec('vlm.tell_vehicle', False, 'Tell the model the speed of the car and whether it turns, '
-         'from `twist`; the embedded model was not trained with that', change='live'),
+    *_settings('signals'),
     Spec('markers.frame_id', 'base_link', 'Frame of the text in RViz'),
 )
 #: Language and file, as :meth:`Prompts.load` takes them.

@@ -141,6 +141,13 @@ SETTINGS: tuple[Setting, ...] = (
                  'down to what is kept (scaled), or the list of tokens to keep (exact), which '
                  'vLLM takes with the plugin of this package, see docs/vllm.md',
                  choices=SERVER_PRUNING, change='never'),
+    Setting('signals.topics', [''], 'What the car says of itself beside `twist` and `imu`, a line '
+            'per signal: name (speed, acceleration, yaw_rate, steering, brake, wipers or '
+            'turn_signal), topic, type, field, and options such as unit=km/h; see docs/senses.md'),
+    Setting('signals.evidence', False, 'Hard braking and sharp turns of the car move visual '
+            'tokens to the frames of their time, within the same budget', change='live'),
+    Setting('vlm.tell_vehicle', False, 'Tell the model what the car does, from `twist`, `imu` '
+            'and signals.topics; the embedded model was not trained with that', change='live'),
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
                  'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '

@@ -13,6 +13,7 @@ from vts_ros.pipeline.frames import FrameBuffer
 from vts_ros.tools.annotate_summary import Summary
 from vts_ros.tools.answer_files import Progress, write_outputs
 from vts_ros.tools.bag_frames import read_frames, until_damage
+from vts_ros.tools.bag_signals import BagSignals
 from vts_ros.tools.bags import is_video_file
 from vts_ros.tools.described_frames import describe_frames
 from vts_ros.tools.videos import read_video
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
              topics: Sequence[str] | None = None, every: int = 1,
-             buffer: FrameBuffer | None = None, progress: Progress | None = None) -> Summary:
+             buffer: FrameBuffer | None = None, progress: Progress | None = None,
+             signals: Sequence[str] = (), tell_vehicle: bool = False, evidence: bool = False
+             ) -> Summary:
     """
     Describe a recorded drive and write everything a person wants to look at.
 
@@ -43,6 +46,8 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
         The rolling window; by default that of the node.
     progress
         Called with every answer.
+    signals, tell_vehicle, evidence
+        The settings ``signals.topics``, ``vlm.tell_vehicle`` and ``signals.evidence``; of a bag.
 
     Raises
     ------
@@ -55,8 +60,17 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
     counters: Counter[str] = Counter()
     # Frames are cached by camera and stamp, and another drive may have the same stamps.
     pipeline.clear()
-    frames = read_video(source, counters) if is_video_file(source) else until_damage(
-        read_frames(source, topics, counters), counters)
-    pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters)
+    vehicle = None
+    if is_video_file(source):
+        frames = read_video(source, counters)
+    elif tell_vehicle or evidence:
+        car = BagSignals(source, signals, pipeline.events, is_told=tell_vehicle,
+                         is_evidence=evidence, counters=counters)
+        vehicle = car.signals.vehicle
+        frames = until_damage(car.frames(topics), counters)
+    else:
+        frames = until_damage(read_frames(source, topics, counters), counters)
+    pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters,
+                            vehicle=vehicle)
     return write_outputs(pairs, out, source=source, counters=counters, info=pipeline.info(),
                          progress=progress)

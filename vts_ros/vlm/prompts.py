@@ -47,12 +47,19 @@ class Vehicle:
         About its z axis, radians per second; positive to the left (REP 103).
     turn_signal
         Which one is on.
+    is_braking, has_wipers_on
+        Whether the brake is pressed, and whether the wipers wipe.
+    steering
+        To which side the steering wheel is turned; said where the yaw rate is not known.
 
     """
 
     speed_mps: float | None = None
     yaw_rate_radps: float | None = None
     turn_signal: TurnSignal | None = None
+    is_braking: bool | None = None
+    has_wipers_on: bool | None = None
+    steering: Literal['left', 'right'] | None = None
 
     def facts(self) -> dict[str, float]:
         """Return the keys of the texts that hold, each with the speed in km/h."""
@@ -63,8 +70,14 @@ class Vehicle:
             facts.append('standing' if is_standing else 'backwards' if speed < 0 else 'speed')
         if yaw_rate is not None and abs(yaw_rate) > _TURNING_RADPS:
             facts.append('turning_left' if yaw_rate > 0 else 'turning_right')
+        elif yaw_rate is None and self.steering is not None:
+            facts.append(f'steering_{self.steering}')
+        if self.is_braking:
+            facts.append('braking')
         if self.turn_signal not in (None, 'off'):
             facts.append(f'signal_{self.turn_signal}')
+        if self.has_wipers_on:
+            facts.append('wipers_on')
         return dict.fromkeys(facts, 3.6 * abs(speed or 0.0))
 
 

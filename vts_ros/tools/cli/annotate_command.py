@@ -85,7 +85,8 @@ def annotate(
         say(answer_row(report, start_ns[0]))
 
     summary = run(source, out, pipeline, topics=topic, every=every, progress=progress,
-                  buffer=FrameBuffer(*(
+                  signals=settings['signals.topics'], tell_vehicle=settings['vlm.tell_vehicle'],
+                  evidence=settings['signals.evidence'], buffer=FrameBuffer(*(
                       settings[f'buffer.{name}']
                       for name in ('frames', 'interval_sec', 'max_skew_sec'))))
     say(results(summary))

@@ -15,10 +15,12 @@ from vts_ros.pipeline.settings import Setting
 
 #: Names of options that are not the last part of the name of the setting.
 _NAMES = {'engine.backend': ('--engine',), 'engine.precision': ('--engine-precision',),
-          'engine.threads': ('--engine-threads',), 'vlm.model': ('--model', '--vlm')}
+          'engine.threads': ('--engine-threads',), 'vlm.model': ('--model', '--vlm'),
+          'signals.topics': ('--signal',)}
 #: Under what the settings of a group stand in the help.
 _PANELS = {'buffer': 'Window', 'pipeline': 'Window', 'sparsify': 'Visual tokens',
-           'engine': 'Proposal network', 'vlm': 'Language model'}
+           'engine': 'Proposal network', 'vlm': 'Language model',
+           'signals': 'What the car says of itself'}
 _SERVED = {'vlm.backend', 'vlm.url', 'vlm.timeout_sec', 'vlm.retries', 'vlm.server_pruning'}
 
 
@@ -73,4 +75,6 @@ def _option(setting: Setting) -> Parameter:
 
 
 def _kind(setting: Setting) -> Any:
+    if isinstance(setting.default, list):
+        return list[str]
     return Literal[setting.choices] if setting.choices else type(setting.default)
