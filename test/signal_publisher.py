@@ -3,12 +3,13 @@
 """
 A car that says something of itself: a process for tests, which publishes until it is ended.
 
-``python -m test.signal_publisher brake imu``: these topics, ten times a second, of a car that
+``python -m signal_publisher brake imu``: these topics, ten times a second, of a car that
 brakes hard.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 import sys
 
 from geometry_msgs.msg import TwistStamped
@@ -42,10 +43,8 @@ def main() -> None:
             publisher.publish(message)
 
     node.create_timer(0.1, publish)
-    try:
+    with suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
 
 
 if __name__ == '__main__':

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import os
+from pathlib import Path
 import time
 from typing import Any
 
@@ -52,6 +54,13 @@ def node(own_ros: Ros, car: Car, chat_server: Server) -> Process:  # noqa: F811
         'sparsify.keep_ratio:=0.3', f'signals.topics:={list(SIGNALS)}', *LOSSLESS)))
     car.wait_until_seen()
     return started
+
+
+def start_publisher(ros: Ros, *topics: str) -> Process:
+    """Start a process that publishes what a car that brakes hard says of itself."""
+    ros.env['PYTHONPATH'] = os.pathsep.join(
+        [str(Path(__file__).parent), ros.env.get('PYTHONPATH', '')])
+    return ros.start('signal_publisher', *topics)
 
 
 class Camera:
@@ -112,7 +121,7 @@ def test_signals_move_tokens_and_are_told_and_broken_ones_stop_nothing(
     assert 'Traceback' not in node.output
 
     # The car brakes: nothing is switched on, and nothing is different.
-    own_ros.start('test.signal_publisher', 'brake', 'imu', 'joy', 'twist')
+    start_publisher(own_ros, 'brake', 'imu', 'joy', 'twist')
     car.until(lambda: car.counter('signals', 'received') > 9, doing=camera)
     assert camera.until(is_full).events == ()
     assert 'brakes' not in camera.told()
@@ -142,7 +151,7 @@ def test_the_frames_of_a_braking_keep_more(
     camera = Camera(car, chat_server)
     with car.parameter('signals.evidence', True):
         plain = camera.until(is_full)
-        own_ros.start('test.signal_publisher', 'imu')
+        start_publisher(own_ros, 'imu')
         braking = camera.until(lambda report: is_full(report) and report.events and
                                report.frames[2].stamp < report.events[0].start)
     assert len(braking.keep) == len(plain.keep)
