@@ -84,6 +84,16 @@ def frame_weights(events: Iterable[Event], stamps_ns: Sequence[int]) -> NDArray[
     return weights
 
 
+def carried_on(weights: NDArray[np.float64], is_newest: Sequence[bool]) -> NDArray[np.float64]:
+    """
+    Return how much frames of a window matter, where the newest do as much as any before them.
+
+    What the model is asked about is the newest: what was noticed in the window must not take
+    tokens from there.
+    """
+    return np.where(is_newest, weights.max(initial=0.0), weights)
+
+
 class EventLog:
     """The events of the last minutes; safe to use from several threads."""
 

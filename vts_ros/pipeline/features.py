@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import FrameError
 from vts_ros.pipeline.compressed_images import Decoded, Reduction
-from vts_ros.pipeline.events import Event, frame_weights
+from vts_ros.pipeline.events import carried_on, Event, frame_weights
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, holds
 from vts_ros.pipeline.steps import Step, steps_of
@@ -115,14 +115,17 @@ class StepEntry(NamedTuple):
 
 
 def entry_weights(events: Sequence[Event], entries: Sequence[StepEntry]) -> NDArray[np.float64]:
-    """Return how much steps matter, float64 [T], 0 to 1: as their frame that does most."""
-    return np.array([frame_weights(events, [frame.stamp_ns for frame in entry.frames]).max()
-                     for entry in entries])
+    """Return how much the steps of a window matter, float64 [T], 0 to 1; see `carried_on`."""
+    newest = {entry.frame.camera: entry.frame.stamp_ns for entry in sorted(
+        entries, key=lambda entry: entry.frame.stamp_ns)}
+    return carried_on(np.array([entry_weight(events, [entry]) for entry in entries]),
+                      [newest[entry.frame.camera] == entry.frame.stamp_ns for entry in entries])
 
 
 def entry_weight(events: Sequence[Event], moment: Sequence[StepEntry]) -> float:
-    """Return how much a moment matters, 0 to 1: as its step that does most."""
-    return float(entry_weights(events, moment).max(initial=0.0))
+    """Return how much a moment matters, 0 to 1: as its frame that does most."""
+    stamps = [frame.stamp_ns for entry in moment for frame in entry.frames]
+    return float(frame_weights(events, stamps).max(initial=0.0))
 
 
 class FrameCache:

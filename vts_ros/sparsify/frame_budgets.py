@@ -4,11 +4,13 @@
 Move the token budget of a window to the frames of moments that matter.
 
 After the published form of an audio-guided budget, rho(t) = rho_max - (rho_max - rho_min) * s(t),
-in which rho is the share that is kept and s how little a moment matters. Here s(t) is how much it
-matters, so the sign is the other: rho(t) = rho_min + (rho_max - rho_min) * s(t). What the pictures
-alone give a frame is multiplied by rho(t), then all of it is scaled so that the total stays the
-same. So only the ratio of rho_max and rho_min counts, and what matters all the time changes
-nothing.
+in which s says how little a moment matters. Here s(t) is how much it matters, so the sign is the
+other, and rho_min is what the pictures alone give a frame, so that what they show counts on:
+
+    rho(t) = rho_pictures(t) + GAIN * rho_mean * (s(t) - min s)
+
+Then all of it is scaled, so that exactly as many tokens are kept. What matters all the time
+changes nothing, and a moment that matters gets more even if the pictures would give it nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +22,9 @@ from numpy.typing import NDArray
 
 from vts_ros.sparsify.selection import Selection
 
-#: rho_max / rho_min: how many times as much a moment gets that matters as one that does not.
-RATIO = 3.0
-
-
-def rho(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rho(t) / rho_min, 1 to RATIO, for how much moments matter, 0 to 1."""
-    return 1.0 + (RATIO - 1.0) * weights
+#: (rho_max - rho_min) / rho_mean: a moment that matters fully gets as much again as a frame has on
+#: average, before all is scaled. `vts eval signals` measures what others give.
+GAIN = 1.0
 
 
 def frame_budgets(counts: NDArray[np.int64], cells: int, weights: NDArray[np.float64]
@@ -44,9 +42,9 @@ def frame_budgets(counts: NDArray[np.int64], cells: int, weights: NDArray[np.flo
         float64 [T], how much each moment matters, 0 to 1.
 
     """
-    total, wanted = int(counts.sum()), counts * rho(weights)
-    exact = np.zeros(len(counts))
-    is_free = counts > 0
+    total = int(counts.sum())
+    wanted = counts + GAIN * total / len(counts) * (weights - weights.min())
+    exact, is_free = np.zeros(len(counts)), wanted > 0.0
     # What a full frame cannot take is shared by the others.
     while is_free.any():
         left = total - cells * int((exact == cells).sum())

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import SparsifierError
 from vts_ros.sparsify import Proposal, Selection, Sparsifier
-from vts_ros.sparsify.frame_budgets import rho
+from vts_ros.sparsify.frame_budgets import GAIN
 from vts_ros.sparsify.selection import token_budget
 
 #: Mean cosine of the embeddings of two frames in a row, cell by cell, below which they show other
@@ -281,8 +281,8 @@ class FrameGroups:
 
 
 def _rho(weight: float) -> float:
-    """Return rho / rho_min of a moment that matters so much."""
-    return float(rho(np.array(weight)))
+    """Return rho / rho_min of a moment that matters so much; all have the same of the pictures."""
+    return 1.0 + GAIN * weight
 
 
 def joined(choices: Sequence[TokenChoice]) -> Selection:

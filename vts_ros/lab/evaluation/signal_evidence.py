@@ -21,7 +21,7 @@ from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.scenes.clips import render
 from vts_ros.lab.scenes.drive import draw_drive
 from vts_ros.lab.scenes.world import Scene
-from vts_ros.pipeline.events import EventLog, frame_weights
+from vts_ros.pipeline.events import carried_on, EventLog, frame_weights
 from vts_ros.pipeline.vehicle_signals import VehicleSignals
 from vts_ros.sparsify import Proposal, Sparsifier
 
@@ -82,7 +82,8 @@ def drive_windows(seed: int, sparsifier: Sparsifier, grid: tuple[int, int]
         if not tokens.any():
             continue
         events = log.near(stamps[part])
-        weights = frame_weights(events, stamps[part])
+        weights = carried_on(frame_weights(events, stamps[part]),
+                             [stamp == stamps[end] for stamp in stamps[part]])
         windows.append(SignalWindow(
             tuple(proposals[part]), tokens, weights if weights.any() else None))
     return windows
