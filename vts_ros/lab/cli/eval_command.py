@@ -18,6 +18,7 @@ from vts_ros.lab.cli.quantized_command import app as quantized
 from vts_ros.lab.cli.recordings_command import app as recordings
 from vts_ros.lab.cli.redundancy_command import app as redundancy
 from vts_ros.lab.cli.server_command import app as server
+from vts_ros.lab.cli.signals_command import app as signals
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.lab.cli.this_run import this_run
 from vts_ros.tools.cli.options import (
@@ -54,6 +55,7 @@ app.add_typer(quantized)
 app.add_typer(recordings)
 app.add_typer(redundancy)
 app.add_typer(server)
+app.add_typer(signals)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '

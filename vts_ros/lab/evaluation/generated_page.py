@@ -79,6 +79,28 @@ def write_text(path: Path, lines: Iterable[str]) -> Path:
     return path
 
 
+def write_section(path: Path, name: str, lines: Iterable[str]) -> Path:
+    """
+    Write a section of a page of which the rest is written by hand.
+
+    It stands between ``<!-- name: made by the command below -->`` and ``<!-- end of name -->``.
+
+    Raises
+    ------
+    ValueError
+        If the page has no such place.
+
+    """
+    text = path.read_text(encoding='utf-8')
+    begin, end = f'<!-- {name}: made by the command below -->', f'<!-- end of {name} -->'
+    head, found, rest = text.partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not (found and found_end):
+        raise ValueError(f'{path} has no place for {name}, from {begin} to {end}')
+    path.write_text('\n'.join((head + begin, *lines, end + tail)), encoding='utf-8')
+    return path
+
+
 def write_data(path: Path, result: Mapping[str, Any], run: Run, **about: Any) -> Path:
     """Write what a page is made of, so that it can be checked and drawn again."""
     data = {'run': {**asdict(run), 'day': run.day.isoformat()}, **about, 'result': result}

@@ -10,13 +10,15 @@ counts is which tokens are kept, at the same budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.generated_page import between, day_and_machine, Run
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.scenes.clips import render
 from vts_ros.lab.scenes.drive import draw_drive
@@ -24,8 +26,13 @@ from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.events import carried_on, EventLog, frame_weights
 from vts_ros.pipeline.vehicle_signals import VehicleSignals
 from vts_ros.sparsify import Proposal, Sparsifier
+from vts_ros.sparsify.frame_budgets import GAIN
 
 FRAMES, INTERVAL_SEC = 5, 0.4
+#: Visual tokens of a frame of the embedded model.
+GRID = (4, 7)
+#: What of `frame_budgets.GAIN` is measured.
+GAINS = (0.5, 1.0, 2.0)
 #: How often the car says how fast it is, as often as many do.
 SIGNAL_HZ = 20.0
 #: Of what an accelerometer of a car adds by vibration, m/s2, of a wheel speed, m/s, and of a
@@ -56,8 +63,7 @@ class SignalWindow(NamedTuple):
     weights: NDArray[np.float64] | None
 
 
-def drive_windows(seed: int, sparsifier: Sparsifier, grid: tuple[int, int]
-                  ) -> list[SignalWindow]:
+def drive_windows(seed: int, sparsifier: Sparsifier) -> list[SignalWindow]:
     """Return the windows of a drive that have a risk object, in the order of time."""
     scene = draw_drive(seed, INTERVAL_SEC)
     clip = render(scene)
@@ -78,7 +84,7 @@ def drive_windows(seed: int, sparsifier: Sparsifier, grid: tuple[int, int]
         if end < FRAMES - 1:
             continue
         part = slice(end - FRAMES + 1, end + 1)
-        tokens = object_tokens(clip.truths[part], grid)
+        tokens = object_tokens(clip.truths[part], GRID)
         if not tokens.any():
             continue
         events = log.near(stamps[part])
@@ -103,48 +109,76 @@ def _signals(scene: Scene, seed: int) -> list[tuple[float, Mapping[str, float]]]
 
 
 def compare(drives: Iterable[Sequence[SignalWindow]], sparsifier: Sparsifier,
-            grid: tuple[int, int], budgets: Sequence[float],
-            progress: Callable[[], object] = lambda: None) -> dict[str, Any]:
+            budgets: Sequence[float], progress: Callable[[], object] = lambda: None
+            ) -> dict[str, Any]:
     """
     Return the share of the tokens of the risk object that are kept, with the signals and without.
 
     Returns
     -------
     ``drives``, ``windows`` with a risk object and ``noticed``, those at which there was an event;
-    per budget and place, over the windows with an event, ``with``, ``without``, their
-    ``difference`` and its ``interval`` (95 %, drives resampled); ``absent``: at how many windows
-    without an event the kept tokens differ at all, and ``tokens``, whether all keep as many.
+    ``absent``: at how many of the others the kept tokens differ in any bit; ``uneven``: at how
+    many windows not as many are kept; and per budget, gain and place, over the windows with an
+    event, ``with``, ``without``, their ``difference`` and its ``interval`` (95 %, drives
+    resampled).
 
     """
-    sums: dict[tuple[float, str], list[NDArray[np.float64]]] = {}
-    count = noticed = differ = uneven = total = 0
+    keys = [(budget, gain, place) for budget in budgets for gain in GAINS for place in PLACES]
+    sums: dict[tuple[float, float, str], list[NDArray[np.float64]]] = {key: [] for key in keys}
+    count = total = noticed = differ = uneven = 0
     for windows in drives:
-        count += 1
-        total += len(windows)
-        drive = {key: np.zeros(3) for key in (
-            (budget, place) for budget in budgets for place in PLACES)}
-        for window in windows:
-            noticed += window.weights is not None
-            for budget in budgets:
-                plain = sparsifier.select(window.proposals, grid, budget)
-                moved = sparsifier.select(window.proposals, grid, budget, weights=window.weights)
-                uneven += len(plain.keep) != len(moved.keep)
-                if window.weights is None:
-                    differ += plain.keep.tobytes() != moved.keep.tobytes()
-                    continue
+        count, total = count + 1, total + len(windows)
+        drive = {key: np.zeros(3) for key in keys}
+        for window, budget in itertools.product(windows, budgets):
+            plain = sparsifier.select(window.proposals, GRID, budget)
+            if window.weights is None:
+                found = sparsifier.select(window.proposals, GRID, budget, weights=np.zeros(FRAMES))
+                differ += plain.keep.tobytes() != found.keep.tobytes()
+                continue
+            noticed += budget == budgets[0]
+            for gain in GAINS:
+                # A budget is linear in gain and weight.
+                found = sparsifier.select(window.proposals, GRID, budget,
+                                          weights=window.weights * gain / GAIN)
+                uneven += len(plain.keep) != len(found.keep)
                 for place, frames in _places(plain.key).items():
                     tokens = window.object & frames[:, None]
                     if tokens.any():
-                        drive[budget, place] += (
-                            _recall(tokens, moved.keep), _recall(tokens, plain.keep), 1.0)
+                        drive[budget, gain, place] += (
+                            _recall(tokens, found.keep), _recall(tokens, plain.keep), 1.0)
         for key, values in drive.items():
-            sums.setdefault(key, []).append(values)
+            sums[key].append(values)
         progress()
     bootstrap = Bootstrap(count)
+    rows = {key: _row(np.array(sums[key]), bootstrap) for key in keys}
     return {'drives': count, 'windows': total, 'noticed': noticed, 'absent': differ,
-            'uneven': uneven, 'budgets': {
-                str(budget): {place: _row(np.array(sums[budget, place]), bootstrap)
-                              for place in PLACES} for budget in budgets}}
+            'uneven': uneven, 'budgets': {str(budget): {str(gain): {
+                place: rows[budget, gain, place] for place in PLACES} for gain in GAINS}
+                for budget in budgets}}
+
+
+def section(result: Mapping[str, Any], run: Run) -> Iterator[str]:
+    """Yield what a page says of a result."""
+    yield f'\n    {run.command}\n'
+    first, last = result['seeds']
+    yield (f'{result["drives"]} rendered drives of {result["split"]} (seeds {first} to {last}), '
+           f'{result["windows"]} windows with a risk object; at {result["noticed"]} of them the '
+           'car had braked hard or turned sharply. Share of the tokens of the risk object that '
+           'are kept, in percent, at these windows; difference in points, with the interval of '
+           '95 % over drives. ' + day_and_machine(run) + '\n')
+    yield '| budget | gain | frames | n | without | with | difference |'
+    yield '|---|---|---|---|---|---|---|'
+    for budget, gains in result['budgets'].items():
+        for gain, places in gains.items():
+            used = ' (used)' if float(gain) == GAIN else ''
+            for place, row in places.items():
+                if row['n']:
+                    yield (f'| {float(budget):.0%} | {gain}{used} | {place} | {row["n"]} | '
+                           f'{100 * row["without"]:.1f} | {100 * row["with"]:.1f} | '
+                           f'{between(row["difference"], row["interval"], "+.1f")} |')
+    calm = result['windows'] - result['noticed']
+    yield (f'\nAbsent: at the other {calm} windows the kept tokens differ at {result["absent"]}; '
+           f'with an event, the number of kept tokens differs at {result["uneven"]}.')
 
 
 def _places(key: int) -> dict[str, NDArray[np.bool_]]:
@@ -165,6 +199,7 @@ def _row(sums: NDArray[np.float64], bootstrap: Bootstrap) -> dict[str, Any]:
     with_, without, count = sums.sum(0)
     if not count:
         return {'n': 0}
-    return {'n': int(count), 'with': round(with_ / count, 4), 'without': round(without / count, 4),
-            'difference': round((with_ - without) / count, 4),
+    return {'n': int(count), 'with': round(float(with_ / count), 4),
+            'without': round(float(without / count), 4),
+            'difference': round(float((with_ - without) / count), 4),
             'interval': bootstrap.ratio(sums[:, 0] - sums[:, 1], sums[:, 2])}
