@@ -99,6 +99,10 @@ def test_the_log_replaces_what_goes_on_and_forgets_what_is_old() -> None:
     assert len(log.near([501 * SEC])) == MOST_EVENTS
     log.clear()
     assert log.near([501 * SEC]) == ()
+    # A stamp of another time costs what was there, not what comes.
+    log.add(Event('horn', 10 ** 9 * SEC, 10 ** 9 * SEC))
+    log.add(Event('siren', 502 * SEC, 502 * SEC))
+    assert [event.kind for event in log.near([502 * SEC])] == ['siren']
 
 
 def test_the_prompt_file_has_the_words() -> None:

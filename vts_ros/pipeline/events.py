@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 #: Frames this long before and after an event belong to it, too, the less the farther away they
 #: are: what made a car brake was there before it did.
 FADE_SEC = 0.8
-#: Events this much older than the newest are forgotten; no window reaches back so far.
+#: Events this much older than the last are forgotten; no window reaches back so far.
 MEMORY_SEC = 120.0
 #: So many are kept at most: a source that is broken must not fill the memory.
 MOST_EVENTS = 256
@@ -107,9 +107,9 @@ class EventLog:
             known = (event.kind, event.start_ns)
             kept = [other for other in self._events if (other.kind, other.start_ns) != known]
             kept.append(event)
-            newest_ns = max(other.end_ns for other in kept)
+            # By the last that came: one with a wrong stamp must not outdate all others for good.
             self._events = [other for other in kept
-                            if newest_ns - other.end_ns <= MEMORY_SEC * 1e9][-MOST_EVENTS:]
+                            if event.end_ns - other.end_ns <= MEMORY_SEC * 1e9][-MOST_EVENTS:]
 
     def near(self, stamps_ns: Sequence[int]) -> tuple[Event, ...]:
         """Return those that belong to any of these moments, oldest first."""
