@@ -107,7 +107,8 @@ def test_the_log_replaces_what_goes_on_and_forgets_what_is_old() -> None:
 
 def test_the_prompt_file_has_the_words() -> None:
     events = [Event('siren', 0, 2 * SEC, is_told=True, sentence='A siren is heard.'),
-              Event('horn', 0, SEC), Event('hard_braking', SEC, 2 * SEC, is_told=True),
+              Event('horn', 0, SEC, sentence='A horn.'),
+              Event('hard_braking', SEC, 2 * SEC, is_told=True),
               Event('unheard', 0, SEC, is_told=True)]
     for language, brakes in (('en', 'The car brakes hard.'), ('de', 'Das Auto bremst stark.')):
         prompt = Prompts.load(language).description

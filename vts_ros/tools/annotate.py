@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from vts_ros.tools.described_frames import describe_frames
 from vts_ros.tools.videos import read_video
 
 if TYPE_CHECKING:
+    from vts_ros.pipeline.frames import Window
     from vts_ros.pipeline.pipeline import Pipeline
+    from vts_ros.pipeline.report import SceneReport
 
 
 def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
@@ -60,17 +63,21 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
     counters: Counter[str] = Counter()
     # Frames are cached by camera and stamp, and another drive may have the same stamps.
     pipeline.clear()
-    vehicle = None
+    describe: Callable[[Window], SceneReport] | None = None
     if is_video_file(source):
         frames = read_video(source, counters)
     elif tell_vehicle or evidence:
         car = BagSignals(source, signals, pipeline.events, is_told=tell_vehicle,
                          is_evidence=evidence, counters=counters)
-        vehicle = car.signals.vehicle
+        describe = partial(_describe, pipeline, car)
         frames = until_damage(car.frames(topics), counters)
     else:
         frames = until_damage(read_frames(source, topics, counters), counters)
     pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters,
-                            vehicle=vehicle)
+                            describe=describe)
     return write_outputs(pairs, out, source=source, counters=counters, info=pipeline.info(),
                          progress=progress)
+
+
+def _describe(pipeline: Pipeline, car: BagSignals, window: Window) -> SceneReport:
+    return pipeline.describe(window, vehicle=car.signals.vehicle())

@@ -43,6 +43,11 @@ class _Wanted(NamedTuple):
     covariance: str = ''
 
 
+class _Said(NamedTuple):
+    wanted: Sequence[_Wanted]
+    message: Any
+
+
 class BagSignals:
     """
     Frames of a recording, with the signals of the car up to each.
@@ -71,26 +76,24 @@ class BagSignals:
 
     def frames(self, topics: Sequence[str] | None = None) -> Iterator[Frame]:
         """Yield the frames as ``read_frames`` does; what was received before each is known."""
-        frames = ((received_ns, 1, frame) for received_ns, frame in read_frames_from(
-            0, self._bag, topics, self._counters))
-        signals = ((received_ns, 0, (wanted, message))
-                   for received_ns, wanted, message in self._messages())
-        for received_ns, _, item in heapq.merge(signals, frames, key=lambda one: one[:2]):
+        frames = read_frames_from(0, self._bag, topics, self._counters)
+        # Of the same time the signal comes first.
+        for received_ns, item in heapq.merge(self._messages(), frames, key=lambda one: one[0]):
             self._now_ns = received_ns
             if isinstance(item, Frame):
                 yield item
-            else:
-                self._take(*item, received_ns)
+            elif isinstance(item, _Said):
+                self._take(item, received_ns)
 
-    def _messages(self) -> Iterator[tuple[int, Sequence[_Wanted], Any]]:
+    def _messages(self) -> Iterator[tuple[int, _Said]]:
         # What was wrong with the bag is counted where its pictures are read.
         with Bag(self._bag, Counter()) as opened:
             wanted = self._wanted(opened)
             for connection, received_ns, data in until_damage(
                     opened.messages(wanted), Counter()) if wanted else ():
                 try:
-                    yield received_ns, wanted[connection.topic], opened.deserialize(
-                        data, connection.msgtype)
+                    yield received_ns, _Said(wanted[connection.topic], opened.deserialize(
+                        data, connection.msgtype))
                 except FrameError as error:
                     self._counters['signals_unreadable'] += 1
                     LOG.warning('%s: %s', connection.topic, error)
@@ -121,8 +124,9 @@ class BagSignals:
             wanted.setdefault(signal.topic, []).append(_Wanted(signal, signal.topic, True))
         return wanted
 
-    def _take(self, wanted: Sequence[_Wanted], message: Any, received_ns: int) -> None:
-        for signal, source, is_of_map, covariance in wanted:
+    def _take(self, said: _Said, received_ns: int) -> None:
+        message = said.message
+        for signal, source, is_of_map, covariance in said.wanted:
             if covariance and getattr(message, covariance)[0] == -1.0:
                 continue
             try:

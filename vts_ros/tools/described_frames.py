@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 import logging
 from typing import Protocol, TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from vts_ros.pipeline.config import PipelineConfig
     from vts_ros.pipeline.features import BrokenFrame
     from vts_ros.pipeline.frames import Window
-    from vts_ros.vlm.prompts import Vehicle
 
 #: The frames of a report in its order, None where one is not recorded; the newest always is.
 Frames = Sequence[Frame | None]
@@ -36,7 +34,7 @@ class Describer(Protocol):
 
     config: PipelineConfig
 
-    def describe(self, window: Window, *, vehicle: Vehicle | None = None) -> SceneReport:
+    def describe(self, window: Window) -> SceneReport:
         """Say what the scene is; raise BrokenFrame if a frame cannot be decoded."""
         ...
 
@@ -56,7 +54,7 @@ class Describer(Protocol):
 def describe_frames(pipeline: Describer, frames: Iterable[Frame], *,
                     buffer: FrameBuffer | None = None, every: int = 1,
                     counters: Counter[str] | None = None,
-                    vehicle: Callable[[], Vehicle | None] | None = None
+                    describe: Callable[[Window], SceneReport] | None = None
                     ) -> Iterator[Pair]:
     """
     Ask the pipeline about a drive, frame by frame.
@@ -76,8 +74,9 @@ def describe_frames(pipeline: Describer, frames: Iterable[Frame], *,
         Ask at every so many-th full window.
     counters
         Where to count what happened to the frames.
-    vehicle
-        Returns what the car does, to be told to the model.
+    describe
+        What describes a window, where more is told of it than its pictures; otherwise the
+        pipeline alone.
 
     Yields
     ------
@@ -116,9 +115,7 @@ def describe_frames(pipeline: Describer, frames: Iterable[Frame], *,
                 without_broken(tuple(window), leave_out, pipeline.ingest)
             continue
         try:
-            describe = pipeline.describe if vehicle is None else partial(
-                pipeline.describe, vehicle=vehicle())
-            report = without_broken(tuple(window), leave_out, describe)
+            report = without_broken(tuple(window), leave_out, describe or pipeline.describe)
         except VlmError as error:
             failures += 1
             counters['unanswered'] += 1

@@ -98,7 +98,7 @@ def drive_windows(seed: int, sparsifier: Sparsifier) -> list[SignalWindow]:
 def _signals(scene: Scene, seed: int) -> list[tuple[float, Mapping[str, float]]]:
     """Return what the car says of itself over time, with the noise of its sensors."""
     rng = np.random.default_rng([seed, 7])
-    said = []
+    said: list[tuple[float, Mapping[str, float]]] = []
     for at_sec in np.arange(0.0, float(scene.times[-1]), 1.0 / SIGNAL_HZ).tolist():
         s, speed, acceleration = scene.ego.at(at_sec)
         true = {'speed': speed, 'acceleration': acceleration,
