@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bag_maker import compressed, COMPRESSED_TOPIC, header, jpeg, picture, START_NS, STEP_NS, write
+import numpy as np
 import pytest
 
 from vts_ros.errors import SignalError
@@ -392,3 +393,26 @@ def test_what_was_received_before_a_picture_is_known(tmp_path: Path) -> None:
     assert not any(events for _, events in known[:8])
     assert all(events for _, events in known[10:])
     assert counters['signals_unreadable'] == 2
+
+
+@pytest.mark.parametrize('is_known', [True, False])
+def test_an_imu_that_has_no_such_estimate_says_so(tmp_path: Path, *, is_known: bool) -> None:
+    covariance = np.zeros(9)
+    covariance[0] = 0.0 if is_known else -1.0
+    messages = []
+    for number in range(8):
+        stamp = START_NS + number * STEP_NS
+        messages += [
+            ('/sensors/imu', IMU, stamp, message(
+                IMU, header=header(stamp),
+                orientation=TYPESTORE.types['geometry_msgs/msg/Quaternion'](0.0, 0.0, 0.0, 1.0),
+                orientation_covariance=np.zeros(9), angular_velocity=vector(z=0.9),
+                angular_velocity_covariance=covariance, linear_acceleration=vector(-9.0, 9.81),
+                linear_acceleration_covariance=covariance)),
+            (COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, compressed(stamp, jpeg(picture(number))))]
+    log = EventLog()
+    car = BagSignals(write(tmp_path / 'bag', messages), [], log, is_told=False, is_evidence=True,
+                     counters=Counter())
+    assert len(list(car.frames())) == 8
+    assert {event.kind for event in log.near([START_NS, START_NS + 2 * SEC])} == (
+        {'hard_braking', 'sharp_turn'} if is_known else set())
