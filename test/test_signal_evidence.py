@@ -19,10 +19,13 @@ from vts_ros.lab.evaluation.signal_evidence import (
     drive_windows,
     FRAMES,
     GRID,
+    INTERVAL_SEC,
     section,
     SignalWindow,
 )
 from vts_ros.lab.scenes.clips import SPLITS
+from vts_ros.lab.scenes.drive import draw_drive
+from vts_ros.pipeline.events import FADE_SEC
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
 
@@ -43,7 +46,7 @@ def window(seed: int, frame: int, weights: list[float] | None) -> SignalWindow:
     tokens[frame] = True
     return SignalWindow(tuple(map(Proposal, rng.random((FRAMES, *MAP_SIZE), np.float32),
                                   embedding)),
-                        tokens, None if weights is None else np.array(weights))
+                        tokens, None if weights is None else np.array(weights), 0.0)
 
 
 def test_evidence_at_the_right_moment_helps_and_at_another_one_costs(
@@ -73,9 +76,11 @@ def test_a_rendered_drive_brakes_for_its_hazards(sparsifier: Sparsifier) -> None
         assert each.weights.shape == (FRAMES,)
         assert each.weights[-1] == each.weights.max() > 0.0
     assert all(each.object.any() and each.object.shape == (FRAMES, CELLS) for each in windows)
-    # What nobody had noticed yet is not known: without events up to it a window has none.
-    first = next(index for index, each in enumerate(windows) if each.weights is not None)
-    assert all(each.weights is None for each in windows[:first])
+    # What nobody had noticed yet is not known: the car brakes before the newest frame.
+    ego = draw_drive(SPLITS['val'][0], INTERVAL_SEC).ego
+    for each in noticed:
+        before = np.arange(each.at_sec - FRAMES * INTERVAL_SEC - FADE_SEC, each.at_sec, 0.05)
+        assert min(ego.at(at_sec)[2] for at_sec in before.tolist()) < -2.0
 
 
 def test_a_section_is_written_between_its_marks(tmp_path: Path, sparsifier: Sparsifier) -> None:

@@ -55,12 +55,15 @@ class SignalWindow(NamedTuple):
     weights
         float64 [T], how much its frames matter by the signals of the car; None where these
         noticed nothing.
+    at_sec
+        Time of the newest frame, from the beginning of the drive.
 
     """
 
     proposals: tuple[Proposal, ...]
     object: NDArray[np.bool_]
     weights: NDArray[np.float64] | None
+    at_sec: float
 
 
 def drive_windows(seed: int, sparsifier: Sparsifier) -> list[SignalWindow]:
@@ -91,7 +94,8 @@ def drive_windows(seed: int, sparsifier: Sparsifier) -> list[SignalWindow]:
         weights = carried_on(frame_weights(events, stamps[part]),
                              [stamp == stamps[end] for stamp in stamps[part]])
         windows.append(SignalWindow(
-            tuple(proposals[part]), tokens, weights if weights.any() else None))
+            tuple(proposals[part]), tokens, weights if weights.any() else None,
+            (stamps[end] - begin_ns) * 1e-9))
     return windows
 
 
