@@ -20,9 +20,9 @@ from vts_ros.vllm_plugin.registration import register
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.loading import load_processor
 from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.served import ServedFrame
 from vts_ros.vlm.served_keep_lists import KEEP as SENT
 from vts_ros.vlm.served_keep_lists import KeepListPrompt, KeepListServedVlm
+from vts_ros.vlm.served_prompt import ServedFrame
 
 GRID = (4, 7)
 PICTURE = np.random.default_rng(5).integers(0, 256, (360, 640, 3), np.uint8)

@@ -64,10 +64,12 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     _check_mode(config)
     # What is wrong with it is told before anything large is loaded.
     Prompts.load(config.language, config.prompts)
+    # A server may not be there yet, and then it is asked again and again.
+    served = _language_model(config) if config.vlm_backend == 'openai' else None
     engines = make_engines(config.engine_backend,
                            EngineOptions(config.engine_threads, config.engine_precision))
     sparsifier = Sparsifier(engines.frame, engines.window)
-    language_model = _language_model(config)
+    language_model = served or _language_model(config)
     prompts = Prompts.load(config.language, config.prompts, language_model.convention)
     if config.structured:
         language_model.set_schema(schema(prompts.description.box))

@@ -134,7 +134,8 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
                  'environment, OPENAI_API_KEY', change='never'),
     _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Time limit for an answer of the server, '
-                 'including retries', span=(0.1, 600.0)),
+                 'including retries; of one that is not complete then, what is there is taken',
+                 span=(0.1, 600.0)),
     _of_pipeline('vlm.retries', 'retries', 'Number of retries if the server cannot be reached '
                  'or is busy', span=(0, 10)),
     _of_pipeline('vlm.server_pruning', 'server_pruning', 'What a server is sent: pictures scaled '

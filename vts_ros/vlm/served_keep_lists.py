@@ -21,12 +21,15 @@ from vts_ros.errors import VlmError
 from vts_ros.vlm.loading import load_processor
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.pruning import Pruning
-from vts_ros.vlm.served import picture_part, ServedFrame, ServedPrompt, ServedVlm, text_part
+from vts_ros.vlm.served import ServedVlm
+from vts_ros.vlm.served_prompt import picture_part, ServedFrame, ServedPrompt, text_part
 
 #: Name of the keep lists in a request, see vts_ros/vllm_plugin/keep_lists.py.
 KEEP = 'vts_keep'
 #: Models that the plugin knows, by ``model_type``.
 FAMILIES = ('qwen2_5_vl', 'qwen3_vl')
+#: A server that was just started takes longer for its first answers than for any later ones.
+_CHECK_SEC = 60.0
 
 
 class KeepListPrompt(ServedPrompt):
@@ -105,11 +108,12 @@ class KeepListServedVlm(ServedVlm):
         frame = self.encode(np.zeros((64, 64, 3), np.uint8))
         prompt = self.prepare([frame], ['.'], Prompt('', '.'))
         total = math.prod(frame.grid)
-        few, whole = (self.generate_batch([prompt], [np.arange(kept, dtype=np.int32)], 1)[0]
-                      for kept in (1, total))
+        few, whole = (self.generate_batch(
+            [prompt], [np.arange(kept, dtype=np.int32)], 1, limit_sec=_CHECK_SEC)[0]
+            for kept in (1, total))
         if whole.prompt_tokens - few.prompt_tokens != total - 1:
-            raise VlmError(f'{self._place} drops no tokens: start it with the plugin of vts_ros '
-                           '(docs/vllm.md), or set vlm.server_pruning to scaled')
+            raise VlmError(f'{self._client.place} drops no tokens: start it with the plugin of '
+                           'vts_ros (docs/vllm.md), or set vlm.server_pruning to scaled')
 
     def encode(self, *pictures: NDArray[np.uint8]) -> ServedFrame:
         """Scale one RGB picture uint8 [H, W, 3] as the image processor does."""
