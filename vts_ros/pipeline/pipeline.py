@@ -116,10 +116,12 @@ class Pipeline:
         self.speaking: Speaking | None = None
         self.engine_choice = ''
         self.clock = time.perf_counter
+        # A server without keep lists does not say what its model sees of a picture.
+        reduction = getattr(language_model, 'reduction', None)
         self.cache = FrameCache(
             sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames,
-            partial(language_model.reduction, least=PROPOSAL_SIZE)
-            if isinstance(language_model, Vlm) else None, language_model.frames_as == 'video')
+            None if reduction is None else partial(reduction, least=PROPOSAL_SIZE),
+            language_model.frames_as == 'video')
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)

@@ -18,7 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import VlmError
+from vts_ros.vlm.boxes import Size
+from vts_ros.vlm.language_model import Grid
 from vts_ros.vlm.loading import load_processor
+from vts_ros.vlm.picture_reduction import picture_reduction
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.served import ServedVlm
@@ -92,6 +95,7 @@ class KeepListServedVlm(ServedVlm):
                 raise VlmError(f'{self.name} is a {family} model; a server drops tokens of: '
                                f'{", ".join(FAMILIES)}. Set vlm.server_pruning to scaled')
             self._images = images
+            self._grids: dict[tuple[int, int], Grid] = {}
             self._cell_px = images.patch_size * images.merge_size
             self._size = images.size
             if tokens_per_frame:
@@ -123,6 +127,20 @@ class KeepListServedVlm(ServedVlm):
             self._images.resample, factor=self._cell_px).transpose(1, 2, 0)
         height, width = scaled.shape[:2]
         return ServedFrame(scaled, (height // self._cell_px, width // self._cell_px))
+
+    def token_grid(self, height: int, width: int) -> Grid:
+        """Return rows and columns of visual tokens for pictures of this size in pixels."""
+        if (height, width) not in self._grids:
+            self._grids[height, width] = self.encode(np.zeros((height, width, 3), np.uint8)).grid
+        return self._grids[height, width]
+
+    def reduction(self, height: int, width: int, least: tuple[int, int] = (0, 0)) -> int:
+        """Return by what a picture can be divided, as a model in this process has it."""
+        return picture_reduction(self.token_grid, self._size_of, height, width, least)
+
+    def _size_of(self, grid: Grid) -> Size:
+        rows, columns = grid
+        return float(columns * self._cell_px), float(rows * self._cell_px)
 
     def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],
                 prompt: Prompt) -> KeepListPrompt:
