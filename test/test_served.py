@@ -276,6 +276,21 @@ def user_parts(chat: dict[str, Any]) -> list[Any]:
     return list(chat['messages'][1]['content'])
 
 
+def test_instructions_first_stand_before_the_pictures_of_every_prompt(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    pipeline = load(instructions='first', keep_ratio=1.0)
+    pipeline.describe(frames[:2], vehicle=Vehicle(speed_mps=10.0))
+    pipeline.describe(frames[:2])
+    pipeline.ask(frames[:2], 'What is ahead?')
+    asked = Prompts.load().description.instruction
+    ends = [['The car drives at 36 km/h.'], [],
+            [Prompts.load().ask('What is ahead?').instruction]]
+    for chat, end in zip(server.chats, ends, strict=True):
+        texts = [part for part in content(chat) if isinstance(part, str)]
+        assert texts == [asked, '-0.4s', '0.0s', *end]
+        assert isinstance(content(chat)[-1 - len(end)], np.ndarray)
+
+
 def test_in_causal_mode_a_prompt_goes_on_where_the_one_before_ended(
         load: Callable[..., Pipeline], server: Server) -> None:
     """A server that caches prefixes reads only what is new."""

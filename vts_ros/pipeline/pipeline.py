@@ -189,8 +189,12 @@ class Pipeline:
 
         """
         watch = Stopwatch(self.clock)
-        self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch)
+        self._ingest(window, watch)
         return watch.total()
+
+    def _ingest(self, window: Window, watch: Stopwatch) -> None:
+        prompt = self.prompts.description.seen_by(_cameras_of(window))
+        self.reader.ingest(window, prompt, self.config.keep_ratio, watch)
 
     def describe(self, window: Window, stop: Stop | None = None,
                  vehicle: Vehicle | None = None, *, insist: bool = False,
@@ -298,7 +302,7 @@ class Pipeline:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
         looks = self.cache.look_all(window, watch)
         if self.reader.reads_on_arrival:
-            self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch)
+            self._ingest(window, watch)
         return moment_of(looks, self.cache.knows([look.evidence for look in looks]), vehicle)
 
     def ask(self, window: Window, question: str, stop: Stop | None = None,
@@ -325,8 +329,8 @@ class Pipeline:
         if refusal is None:
             watch = Stopwatch(self.clock)
             prepared = self.reader.read(
-                window, self.prompts.ask(question).about(vehicle), self._planner(False), watch,
-                share=True)
+                window, self.prompts.ask(question).seen_by(_cameras_of(window)).about(vehicle),
+                self._planner(False), watch, share=True)
             if self.knows(prepared) is False:
                 refusal = NOTHING_KNOWN
         if refusal is not None:
@@ -338,10 +342,9 @@ class Pipeline:
 
     def description_prompt(self, window: Window, vehicle: Vehicle | None = None) -> Prompt:
         """Return what is asked about a window; an enforced form is set to its cameras."""
-        cameras = tuple(sorted({frame.camera for frame in window}))
-        prompt = self.prompts.description
+        cameras, prompt = _cameras_of(window), self.prompts.description
         # The form of one camera is there from the start, and names none.
-        named = cameras if len(cameras) > 1 and prompt.instruction_cameras else ()
+        named = cameras if len(cameras) > 1 and prompt.names_cameras else ()
         if self.config.structured and named != self._cameras:
             self.language_model.set_schema(schema(prompt.box, named))
             self._cameras = named
@@ -426,7 +429,8 @@ class Pipeline:
     def set_prompts(self, language: str, prompts: str) -> None:
         """Change what is asked, from the next window on; raises as :meth:`load` does."""
         if (language, prompts) != (self.config.language, self.config.prompts):
-            asked = Prompts.load(language, prompts, self.language_model.convention)
+            asked = Prompts.load(language, prompts, self.language_model.convention,
+                                 is_first=self.config.instructions == 'first')
             check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box))
@@ -526,3 +530,7 @@ def check_language(language: str, taught: TaughtQuestions | None, model: str) ->
     if taught is not None and language != 'en':
         raise PromptError(f'{model} was taught in English alone: set vlm.language to en, or '
                           'vlm.model to a checkpoint that knows other languages')
+
+
+def _cameras_of(window: Window) -> tuple[str, ...]:
+    return tuple(sorted({frame.camera for frame in window}))

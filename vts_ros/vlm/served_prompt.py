@@ -69,8 +69,9 @@ class ServedPrompt:
     def chat(self, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the chat with what is shown."""
         system = [{'role': 'system', 'content': self.prompt.system}] if self.prompt.system else []
-        return [*system, {'role': 'user', 'content': [
-            *content, text_part(self.prompt.instruction)]}]
+        before, after = ([text_part(text)] if text else [] for text in (
+            self.prompt.before, self.prompt.instruction))
+        return [*system, {'role': 'user', 'content': [*before, *content, *after]}]
 
     def request(self, keep: NDArray[np.int32] | None) -> dict[str, Any]:
         """Return what a request says about what is kept [B] of the window, all if None."""

@@ -17,7 +17,7 @@ from importlib.metadata import distributions, EntryPoint
 import inspect
 import sys
 from traceback import walk_tb
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,7 +85,8 @@ def _add_commands() -> None:
 def _unwrap_help(command: typer.Typer) -> None:
     """Join the lines of each paragraph of help: rich keeps their ends, and wraps them again."""
     callback = command.registered_callback
-    for info in (*command.registered_commands, *([callback] if callback else [])):
+    infos: list[Any] = [*command.registered_commands, *([callback] if callback else [])]
+    for info in infos:
         if info.callback is not None and (text := inspect.getdoc(info.callback)):
             info.help = '\n\n'.join(
                 ' '.join(paragraph.split()) for paragraph in text.split('\n\n'))
