@@ -384,7 +384,8 @@ class Pipeline:
             options['in_form'] = self.config.structured
         if certainty is not None:
             options['logits_processor'] = [certainty]
-        if prepared[0].prefix is not None:
+        # What several prompts of a batch have in common is read with each of them.
+        if len(prepared) == 1 and prepared[0].prefix is not None:
             options['prefix'] = prepared[0].prefix
         generations = self.language_model.generate_batch(
             [window.inputs for window in prepared], [window.selection.keep for window in prepared],
