@@ -585,13 +585,16 @@ def test_a_text_before_the_pictures_is_read_once_for_all_windows(
         prefix = reader.opening(window)
         lengths.append(prefix.length)
         assert FIRST.before in vlm.tokenizer.decode(prefix.read.input_ids)
-        fresh, after = Notes(), Notes()
+        fresh = Notes()
         expected = vlm.generate(window, keep, 8, **LIVELY,
                                 logits_processor=LogitsProcessorList([fresh]))
-        found = vlm.generate(window, keep, 8, prefix=prefix, **LIVELY,
-                             logits_processor=LogitsProcessorList([after]))
-        assert found == replace(expected, latency_ms=found.latency_ms)
-        assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+        # An answer leaves nothing behind: the second is as the first.
+        for _ in range(2):
+            after = Notes()
+            found = vlm.generate(window, keep, 8, prefix=prefix, **LIVELY,
+                                 logits_processor=LogitsProcessorList([after]))
+            assert found == replace(expected, latency_ms=found.latency_ms)
+            assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
         # A question about this window has its pictures read, too; the next window none of it.
         asked = vlm.prepare(features[number:] + features[:number], [first, *CAPTIONS[1:]],
                             replace(FIRST, instruction=OTHER.instruction))
