@@ -262,21 +262,43 @@ def prepare_window(pipeline: Pipeline, scene: Scene) -> EvaluatedWindow:
 
 def prepare_last(pipeline: Pipeline, clip: Clip, length: int = 5) -> EvaluatedWindow:
     """Compute all that methods and language model need of the last frames of a clip."""
-    pictures, truths = clip.frames[-length:], clip.truths[-length:]
+    return prepare_ends(pipeline, clip, [len(clip.frames)], length)[0]
+
+
+def prepare_ends(pipeline: Pipeline, clip: Clip, ends: Sequence[int], length: int = 5
+                 ) -> list[EvaluatedWindow]:
+    """
+    Compute the same of several windows of a clip; what they have in common once.
+
+    Parameters
+    ----------
+    ends
+        Of each window, the number of frames up to its newest one, at least `length`.
+    length
+        Frames of a window.
+
+    """
+    first, last = min(ends) - length, max(ends)
     vlm, prompt = pipeline.vlm, pipeline.prompts.description
-    features = [vlm.encode(picture) for picture in pictures]
-    grid = features[0].grid
-    height, width = pictures[-1].shape[:2]
-    evidence = WindowFeatures(
-        frames=pictures,
-        proposals=tuple(pipeline.sparsifier.propose(picture) for picture in pictures),
-        tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in features]),
-        grid=grid, object_area=object_area(truths))
-    captions = prompt.captions(frames_of(clip, 'front')[-length:])
-    prepared = vlm.prepare(features, captions, prompt)
-    return EvaluatedWindow(evidence, prepared, clip.window_truth(length=length),
-                           is_hard(truths, grid), truths,
-                           PictureSize(vlm.seen_size(features[-1]), (width, height)))
+    features = {place: vlm.encode(clip.frames[place]) for place in range(first, last)}
+    proposals = {place: pipeline.sparsifier.propose(clip.frames[place]) for place in features}
+    height, width = clip.frames.shape[1:3]
+    found = []
+    for end in ends:
+        places = range(end - length, end)
+        here = [features[place] for place in places]
+        truths = clip.truths[end - length:end]
+        evidence = WindowFeatures(
+            frames=clip.frames[end - length:end],
+            proposals=tuple(proposals[place] for place in places),
+            tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in here]),
+            grid=here[0].grid, object_area=object_area(truths))
+        captions = prompt.captions(frames_of(clip, 'front')[end - length:end])
+        found.append(EvaluatedWindow(
+            evidence, vlm.prepare(here, captions, prompt),
+            clip.window_truth(end - 1, length), is_hard(truths, here[0].grid), truths,
+            PictureSize(vlm.seen_size(here[-1]), (width, height))))
+    return found
 
 
 def _answer(pipeline: Pipeline, windows: Sequence[EvaluatedWindow], entries: Sequence[Entry],
