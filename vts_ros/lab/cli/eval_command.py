@@ -18,6 +18,7 @@ from vts_ros.lab.cli.precision_command import app as precision
 from vts_ros.lab.cli.quantized_command import app as quantized
 from vts_ros.lab.cli.recordings_command import app as recordings
 from vts_ros.lab.cli.redundancy_command import app as redundancy
+from vts_ros.lab.cli.scores_command import app as scores
 from vts_ros.lab.cli.server_command import app as server
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.lab.cli.this_run import this_run
@@ -55,6 +56,7 @@ app.add_typer(precision)
 app.add_typer(quantized)
 app.add_typer(recordings)
 app.add_typer(redundancy)
+app.add_typer(scores)
 app.add_typer(server)
 
 VlmOption = Annotated[str, typer.Option(

@@ -108,8 +108,9 @@ def _answer(pipeline: Pipeline, split: str, first: int, ratios: Sequence[float]
              for scene in balanced_scenes(split, _CHUNK, first, _FRAMES + 1)]
     before, now = ([pair[place] for pair in pairs] for place in (0, 1))
     last = _answers(pipeline, before, LAST_RATIO)
-    rows = [{'known': known(pipeline.sparsifier, window.evidence, said.risk), 'right': {}}
-            for window, said in zip(now, last)]
+    rows: list[dict[str, Any]] = [
+        {'known': known(pipeline.sparsifier, window.evidence, said.risk), 'right': {}}
+        for window, said in zip(now, last)]
     for ratio in ratios:
         for row, window, said in zip(rows, now, _answers(pipeline, now, ratio)):
             found = score(said, window.truth)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 import itertools
@@ -20,8 +20,7 @@ from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.difficulty import is_hard, object_area
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.evaluation.window_conditions import conditions_of
-from vts_ros.lab.rivals.registry import Method, METHOD_NAMES, methods
-from vts_ros.lab.rivals.worth_measure import WorthMeasure
+from vts_ros.lab.rivals.registry import Measure, Method, METHOD_NAMES, methods
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, WindowTruth
 from vts_ros.lab.scenes.world import Scene
@@ -104,13 +103,14 @@ class _Task(NamedTuple):
     split: str
     budgets: tuple[float, ...]
     brief: bool
-    measure: WorthMeasure | None = None
+    measures: Mapping[str, Measure] | None = None
 
 
 def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str = 'test',
             n: int = 500, budgets: Sequence[float] = (0.6, 0.4), brief: bool = False,
             workers: int = 1, progress: Progress = lambda share, what: None,
-            groups: Sequence[str] = (), measure: WorthMeasure | None = None) -> dict[str, Any]:
+            groups: Sequence[str] = (), measures: Mapping[str, Measure] | None = None
+            ) -> dict[str, Any]:
     """
     Answer windows of a split with the tokens that each method keeps, and compare with the truth.
 
@@ -134,8 +134,8 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         with as many threads where the model is small.
     groups
         Conditions by which the figures are given apart, see :func:`conditions_of`.
-    measure
-        What the method ``time-measure`` ranks by.
+    measures
+        What methods that were fitted rank by, by their names.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         If a name is not known.
 
     """
-    task = _Task(tuple(names), split, tuple(dict.fromkeys(budgets)), brief, measure)
+    task = _Task(tuple(names), split, tuple(dict.fromkeys(budgets)), brief, measures)
     entries = _entries(pipeline, task)
     tally = _Tally()
     for part in _tallies(pipeline, task, n, workers, progress):
@@ -184,7 +184,7 @@ def _group(tally: _Tally, entries: Sequence[Entry], group: str, brief: bool) -> 
 
 
 def _entries(pipeline: Pipeline, task: _Task) -> list[Entry]:
-    wanted = methods(pipeline.sparsifier, task.names, task.measure)
+    wanted = methods(pipeline.sparsifier, task.names, task.measures)
     return [Entry(method, choice, ratio) for ratio in task.budgets for method in wanted
             for choice in range(len(method.choices))]
 
