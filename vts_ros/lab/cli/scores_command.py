@@ -83,14 +83,12 @@ def eval_scores(
                 rendered(pipeline, 'test', judged, worth),
                 *(recorded(pipeline, recording, per_bag, worth) for recording in bags)))}
         names = [*_METHODS, *TEMPORAL_NAMES, *fits[0]]
-        compared = methods(pipeline.sparsifier, names, fits[0])
         # Measures that were fitted to other windows keep other tokens.
-        folder = out / f'fit{fit}'
         result['past'] = past_recall(
-            pipeline, compared, pairs, shares, 8, folder,
-            lambda share, what: progress(0.3 + 0.1 * share, what))
+            pipeline, methods(pipeline.sparsifier, names, fits[0]), pairs, shares, 8,
+            out / f'fit{fit}', lambda share, what: progress(0.3 + 0.1 * share, what))
         result['object'] = object_recall(
-            pipeline, compared, n, shares, folder,
+            pipeline, methods(pipeline.sparsifier, names[:-len(fits[0])]), n, shares, out,
             lambda share, what: progress(0.4 + 0.4 * share, what))
         if answered:
             result['answers'] = compare(

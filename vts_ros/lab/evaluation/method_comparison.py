@@ -262,7 +262,8 @@ def prepare_window(pipeline: Pipeline, scene: Scene) -> EvaluatedWindow:
 
 def prepare_last(pipeline: Pipeline, clip: Clip, length: int = 5) -> EvaluatedWindow:
     """Compute all that methods and language model need of the last frames of a clip."""
-    return prepare_ends(pipeline, clip, [len(clip.frames)], length)[0]
+    frames = len(clip.frames)
+    return prepare_ends(pipeline, clip, [frames], min(length, frames))[0]
 
 
 def prepare_ends(pipeline: Pipeline, clip: Clip, ends: Sequence[int], length: int = 5

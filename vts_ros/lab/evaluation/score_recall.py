@@ -82,7 +82,7 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
              'night or rain')
     return {'n': n, 'most_turning': round(max(row['turning'] for row in rows), 2),
             'parts': {name: _figures(parts[name], methods, budgets) for name in order
-                      if len(parts.get(name, ())) >= _LEAST}}
+                      if name == 'all' or len(parts.get(name, ())) >= _LEAST}}
 
 
 def _names(row: Row) -> Iterator[str]:
