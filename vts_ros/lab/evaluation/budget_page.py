@@ -38,10 +38,11 @@ def verdict(result: Mapping[str, Any]) -> str:
     for share, found in result['rules'][RULE].items():
         where.setdefault(place(found['level_ahead_ci']), []).append(f'{float(share):.0%}')
     words = {'first': 'ahead at', 'behind': 'behind at', 'within noise': 'within noise at'}
-    said = ', '.join(f'{words[name]} {" and ".join(shares)}' for name, shares in where.items())
+    said = '; '.join(f'{words[name]} {", ".join(shares)}' for name, shares in where.items())
     wins = 'first' in where and 'behind' not in where
-    return (f'a keep ratio for every window is {said} of the tokens on average: it '
-            + ('loses less.' if wins else 'does not lose less, and is no setting of the node.'))
+    return (f'a keep ratio for every window is {said} of the tokens on average, against one for '
+            'all.\n' + ('It loses less.' if wins else
+                        'It does not lose less, so it is no setting of the node.'))
 
 
 def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
