@@ -142,10 +142,13 @@ def _object_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequenc
     rows = []
     for scene in balanced_scenes('test', _SCENES, first):
         clip = render(scene)
+        found = conditions_of(clip.window_truth())
+        # Nothing is computed of a window without a risk object.
+        if found['risk'] == 'none':
+            continue
         evidence = evidence_of(pipeline, clip)
         tokens = object_tokens(clip.truths, evidence.grid)
         if tokens.any():
-            found = conditions_of(clip.window_truth())
             rows.append({'turning': turning_deg(scene), 'family': found['family'],
                          'sight': found['sight'],
                          'kept': _shares(evidence, tokens, methods, budgets)})
