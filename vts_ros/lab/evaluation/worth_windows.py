@@ -23,7 +23,8 @@ from vts_ros.sparsify import WindowFeatures
 from vts_ros.vlm import Prepared
 from vts_ros.vlm.answers import render
 
-#: The first window of the split ``train`` that measures are fitted to: no training went so far.
+#: The first window of the split ``train`` that measures are fitted to: far from those that
+#: trainings take.
 _FIRST_FITTED = 900_000_000
 
 
