@@ -20,7 +20,7 @@ from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.selection import share_of, shares_of
 from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm.prompts import describe_prompt
-from vts_ros.vlm.served import ServedFrame, ServedPrompt
+from vts_ros.vlm.served_prompt import ServedFrame, ServedPrompt
 
 pytestmark = pytest.mark.slow
 

@@ -25,6 +25,7 @@ from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.kv_cache import GrowingLayer
 from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
+from vts_ros.vlm.prompts import Prompts
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,10 @@ def frames() -> list[Frame]:
 
 def causal(loaded: Pipeline, **changes: Any) -> Pipeline:
     """Return a pipeline in causal mode that has seen nothing, with the same models."""
-    return Pipeline(loaded.sparsifier, loaded.language_model, loaded.prompts,
+    prompts = loaded.prompts
+    if changes.get('instructions') == 'first':
+        prompts = prompts.with_instructions_first()
+    return Pipeline(loaded.sparsifier, loaded.language_model, prompts,
                     replace(loaded.config, **{**CAUSAL, **changes}), loaded.calibration)
 
 
@@ -89,11 +93,13 @@ def stream(pipeline: Pipeline) -> Any:
 # What was read is what one pass over the same tokens gives
 
 
+@pytest.mark.parametrize('order', ['after', 'first'])
 @pytest.mark.parametrize('model', ['embedded', 'tiny'])
 def test_what_was_read_piece_by_piece_is_what_is_read_at_once(
-        model: str, loaded: Pipeline, frames: list[Frame],
+        model: str, order: str, loaded: Pipeline, frames: list[Frame],
         request: pytest.FixtureRequest) -> None:
-    pipeline = causal(loaded if model == 'embedded' else request.getfixturevalue('tiny'))
+    pipeline = causal(loaded if model == 'embedded' else request.getfixturevalue('tiny'),
+                      instructions=order)
     vlm = pipeline.vlm
     for index, frame in enumerate(frames):
         pipeline.ingest([frame])
@@ -249,6 +255,77 @@ def test_questions_share_the_pictures(loaded: Pipeline, frames: list[Frame], pas
     long = [count for count in passes if count > 1]
     assert sum(long[:-3]) == read
     assert all(count < 40 for count in long[-3:])
+
+
+def first_tokens(pipeline: Pipeline) -> int:
+    """Return how many tokens have what is asked of every window."""
+    text = pipeline.prompts.description.before
+    return len(pipeline.vlm.tokenizer(text, add_special_tokens=False)['input_ids'])
+
+
+@pytest.mark.parametrize('mode', ['window', 'causal'])
+def test_instructions_before_the_pictures_are_read_once(
+        loaded: Pipeline, frames: list[Frame], passes: list[int], mode: str) -> None:
+    pipelines = {order: causal(loaded, mode=mode, instructions=order, draft=False)
+                 for order in ('after', 'first')}
+    asked = first_tokens(pipelines['first'])
+    assert asked > 50
+    for end in range(5, 9):
+        read = {}
+        for order, pipeline in pipelines.items():
+            passes.clear()
+            pipeline.describe(frames[end - 5:end])
+            read[order] = sum(count for count in passes if count > 1)
+        # At the first window both read all there is; the system text is read once, too.
+        saved = 0 if end == 5 else asked
+        assert saved - 5 <= read['after'] - read['first'] <= saved + 30
+    assert pipelines['first'].stats()['tokens_reused'] > 3 * asked
+
+
+def test_a_window_after_the_same_instructions_is_answered_as_if_it_were_the_first(
+        loaded: Pipeline, frames: list[Frame]) -> None:
+    pipeline = causal(loaded, mode='window', instructions='first')
+    answers = []
+    for end in range(5, 10):
+        window = frames[end - 5:end]
+        expected = causal(loaded, mode='window', instructions='first').describe(window)
+        assert pipeline.describe(window).answer == expected.answer
+        answers.append(expected.answer)
+        question = 'What is the main hazard?'
+        assert pipeline.ask(window, question) == causal(
+            loaded, mode='window', instructions='first').ask(window, question)
+    batch = describe_batch(pipeline, [frames[end - 5:end] for end in range(5, 10)])
+    assert [report.answer for report in batch] == answers
+    # Other words before the pictures are read anew.
+    pipeline.set_prompts('de', '')
+    german = causal(loaded, mode='window', instructions='first')
+    german.set_prompts('de', '')
+    assert 'Bilder aus diesem Auto' in pipeline.prompts.description.before
+    assert pipeline.describe(frames[:5]).answer == german.describe(frames[:5]).answer
+
+
+def test_a_model_that_was_trained_on_the_other_order_is_refused() -> None:
+    with pytest.raises(VlmError, match=r'^embedded was trained with instructions after the pict'):
+        Pipeline.load(PipelineConfig(instructions='first'))
+    with pytest.raises(VlmError, match=r"^instructions cannot be 'last', there are: after, first"):
+        Pipeline.load(PipelineConfig(instructions='last'))
+
+
+def test_instructions_that_name_cameras_are_those_of_pictures_that_arrive(
+        tiny: Pipeline, frames: list[Frame]) -> None:
+    pipeline = Pipeline(
+        tiny.sparsifier, tiny.language_model, Prompts.load(is_first=True),
+        replace(tiny.config, **CAUSAL, instructions='first'))
+    both = [replace(frame, camera=camera) for frame in frames[:4] for camera in ('front', 'rear')]
+    for end in (2, 4, 6, 8):
+        pipeline.ingest(both[:end])
+        pipeline.describe(both[:end])
+        pipeline.ask(both[:end], 'What is ahead?')
+    prepared, _, _ = stream(pipeline).read(pipeline.description_prompt(both))
+    assert '"camera": "front / rear"' in pipeline.vlm.tokenizer.decode(prepared.layout.input_ids)
+    reader = pipeline.reader
+    assert isinstance(reader, CausalReader)
+    assert reader._prefix_reader.counters['began'] == 1
 
 
 def test_questions_at_once_are_asked_about_what_was_read(

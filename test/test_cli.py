@@ -59,13 +59,23 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize('command', ['annotate', 'replay', 'render', 'models', 'eval scenes',
                                      'compile', 'bench', 'bench engines', 'bench growth',
-                                     'bench deadline', 'fleet annotate', 'fleet find',
-                                     'fleet report', 'fleet bench'])
+                                     'bench deadline', 'bench instructions', 'fleet annotate',
+                                     'fleet find', 'fleet report', 'fleet bench'])
 def test_every_command_has_an_example(command: str) -> None:
     """The help of a command ends with a line that can be copied."""
     done = vts_alone(*command.split(), '--help')
     assert done.returncode == 0
     assert f'Example: vts {command}' in done.stdout
+
+
+def test_help_wraps_a_paragraph_where_the_terminal_ends() -> None:
+    """Not where the lines of the source end: on a wide terminal it is one line."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'vts_ros.tools.cli', 'bench', '--help'], check=True,
+        capture_output=True, text=True, timeout=500.0,
+        env={**os.environ, 'COLUMNS': '600', 'TERMINAL_WIDTH': '600', 'NO_COLOR': '1'})
+    line, = (line for line in done.stdout.splitlines() if 'Every window of a rendered' in line)
+    assert line.rstrip().endswith('those of one window of one run.')
 
 
 def test_version() -> None:

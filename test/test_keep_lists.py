@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -14,15 +15,18 @@ import pytest
 
 from vts_ros.lab.bench.vllm_server import KEEP_LISTS
 from vts_ros.paths import checkpoint
+from vts_ros.pipeline.features import Stopwatch
+from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.sparsify import Sparsifier
 from vts_ros.vllm_plugin.keep_lists import KEEP, keep_lists, KeepList, positions, PrunedPicture
 from vts_ros.vllm_plugin.registration import register
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.loading import load_processor
-from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.served import ServedFrame
+from vts_ros.vlm.prompts import Prompt, Prompts
 from vts_ros.vlm.served_keep_lists import KEEP as SENT
 from vts_ros.vlm.served_keep_lists import KeepListPrompt, KeepListServedVlm
+from vts_ros.vlm.served_prompt import ServedFrame
 
 GRID = (4, 7)
 PICTURE = np.random.default_rng(5).integers(0, 256, (360, 640, 3), np.uint8)
@@ -40,6 +44,7 @@ def client() -> KeepListServedVlm:
     found = object.__new__(KeepListServedVlm)
     images = load_processor(checkpoint('embedded')).images
     found._images, found._size = images, images.size
+    found._grids = {}
     found._cell_px = images.patch_size * images.merge_size
     return found
 
@@ -59,6 +64,27 @@ def test_pictures_are_sent_as_the_model_in_this_process_sees_them(
     assert sent.grid == GRID
     assert (ours['pixel_values'] == theirs['pixel_values']).all()
     assert client.seen_size(sent) == vlm.seen_size(vlm.encode(PICTURE))
+
+
+def test_pictures_are_decoded_at_the_size_of_the_model_in_this_process(
+        vlm: Vlm, client: KeepListServedVlm) -> None:
+    """A JPEG that is decoded smaller is another picture, of which other tokens may be kept."""
+    sizes = [(360, 640), (540, 960), (720, 1280), (2160, 3840), (128, 224), (90, 1000)]
+    for least in ((0, 0), (256, 448)):
+        found = [client.reduction(*size, least) for size in sizes]
+        assert found == [vlm.reduction(*size, least) for size in sizes]
+    assert client.reduction(720, 1280) == 4
+    jpeg = cv2.imencode('.jpg', cv2.resize(PICTURE, (1920, 1080)))[1].tobytes()
+    window = [Frame('front', 0, jpeg)]
+    sparsifier, prompts = Sparsifier(), Prompts.load()
+    kept, pixels = [], []
+    for model in (vlm, client):
+        pipeline = Pipeline(sparsifier, model, prompts, PipelineConfig())
+        kept.append(pipeline.select(window).keep.tolist())
+        entry, = pipeline.cache.get_all(window, Stopwatch(pipeline.clock))
+        pixels.append(entry.proposal.saliency)
+    assert kept[0] == kept[1]
+    assert (pixels[0] == pixels[1]).all()
 
 
 def test_a_request_has_the_list_of_each_picture_and_all_pictures() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import itertools
@@ -25,16 +27,18 @@ from numpy.typing import NDArray
 import pytest
 import yaml
 
+from vts_ros.errors import ServerNotReady
 from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.paths import share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import token_budget
-from vts_ros.vlm import VlmError
+from vts_ros.vlm import chat_client, VlmError
 from vts_ros.vlm.answers import Answer, render, schema
 from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
-from vts_ros.vlm.served import ServedFrame, ServedPrompt, ServedVlm
+from vts_ros.vlm.served import ServedVlm
+from vts_ros.vlm.served_prompt import ServedFrame, ServedPrompt
 
 ANSWER = Answer('A road.', 'high', 'car', (0.4, 0.4, 0.6, 0.7), 'It brakes.', 'brake')
 HEIGHT, WIDTH = 360, 640
@@ -64,6 +68,8 @@ class Server:
         Whether the connection is cut in the middle of an answer.
     chats
         All requests for an answer, as they came.
+    list_after_sec, list_refusals
+        Before it lists its models, and statuses instead of that, as ``refusals``.
     left
         Set when a client went away in the middle of an answer.
 
@@ -78,6 +84,8 @@ class Server:
     endless: bool = False
     cut: bool = False
     chats: list[dict[str, Any]] = field(default_factory=list)
+    list_after_sec: float = 0.0
+    list_refusals: list[int] = field(default_factory=list)
     left: threading.Event = field(default_factory=threading.Event)
     url: str = ''
 
@@ -92,6 +100,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        time.sleep(self.plan.list_after_sec)
+        if self.plan.list_refusals:
+            self._send(self.plan.list_refusals.pop(0), {'error': {'message': 'Loading model'}})
+            return
         self._send(200, {'object': 'list', 'data': [
             {'id': name, 'object': 'model', 'created': 0, 'owned_by': 'test'}
             for name in ('first', 'second')]})
@@ -150,10 +162,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextmanager
+def serving(port: int = 0) -> Iterator[Server]:
+    """Serve on a port, or on any that is free."""
     plan = Server()
-    http = ThreadingHTTPServer(('127.0.0.1', 0), type('Planned', (Handler,), {'plan': plan}))
+    http = ThreadingHTTPServer(('127.0.0.1', port), type('Planned', (Handler,), {'plan': plan}))
     http.daemon_threads = True
     thread = threading.Thread(target=http.serve_forever, kwargs={'poll_interval': 0.02})
     thread.start()
@@ -164,6 +177,12 @@ def server() -> Iterator[Server]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as plan:
+        yield plan
 
 
 @pytest.fixture
@@ -255,6 +274,21 @@ def test_of_little_a_little_is_sent_and_of_nothing_nothing() -> None:
 
 def user_parts(chat: dict[str, Any]) -> list[Any]:
     return list(chat['messages'][1]['content'])
+
+
+def test_instructions_first_stand_before_the_pictures_of_every_prompt(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    pipeline = load(instructions='first', keep_ratio=1.0)
+    pipeline.describe(frames[:2], vehicle=Vehicle(speed_mps=10.0))
+    pipeline.describe(frames[:2])
+    pipeline.ask(frames[:2], 'What is ahead?')
+    asked = Prompts.load().description.instruction
+    ends = [['The car drives at 36 km/h.'], [],
+            [Prompts.load().ask('What is ahead?').instruction]]
+    for chat, end in zip(server.chats, ends, strict=True):
+        texts = [part for part in content(chat) if isinstance(part, str)]
+        assert texts == [asked, '-0.4s', '0.0s', *end]
+        assert isinstance(content(chat)[-1 - len(end)], np.ndarray)
 
 
 def test_in_causal_mode_a_prompt_goes_on_where_the_one_before_ended(
@@ -383,16 +417,49 @@ def test_stopping_before_the_first_piece_leaves_the_risk_unknown(
     assert report.answer.risk == 'unknown'
 
 
-def test_an_answer_that_takes_too_long_is_given_up(
+def test_an_answer_that_does_not_begin_in_time_is_given_up(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
     pipeline = load(timeout_sec=3.0)
-    server.endless, server.pause_sec = True, 0.01
+    server.pause_sec = 4.0
     with pytest.raises(VlmError, match=r'^http://127\S+/v1 did not answer within 3 s$'):
         pipeline.describe(frames[:2])
     assert server.left.wait(500.0)
     # The next window is answered as if nothing had been.
-    server.endless = False
+    server.pause_sec = 0.0
     assert pipeline.describe(frames[:2]).answer == ANSWER
+
+
+def test_of_an_answer_that_is_late_what_was_said_in_time_is_taken(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame],
+        caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = load(timeout_sec=3.0)
+    server.held_at = '"explanation": "'
+    report = pipeline.describe(frames[:2])
+    assert report.answer == replace(ANSWER, explanation='', action='', description='')
+    assert 'did not answer within 3 s; what it had said by then is taken' in caplog.text
+    server.go_on.set()
+    assert pipeline.describe(frames[:2]).answer == ANSWER
+
+
+def test_of_clients_that_overload_a_server_each_gets_what_was_said_in_time(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    server.endless, server.pause_sec = True, 0.05
+    pipelines = [load(timeout_sec=3.0) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        reports = list(pool.map(lambda pipeline: pipeline.describe(frames[:2]), pipelines))
+    assert [report.answer.risk for report in reports] == ['high'] * 6
+
+
+def test_in_a_batch_an_answer_that_has_not_begun_is_not_taken_for_one(
+        load: Callable[..., Pipeline], server: Server, frames: list[Frame]) -> None:
+    def slow_for_one_picture(chat: dict[str, Any]) -> str:
+        if sum(not isinstance(part, str) for part in content(chat)) == 1:
+            time.sleep(5.0)
+        return render(ANSWER)
+
+    server.text, server.held_at = slow_for_one_picture, '"explanation": "'
+    with pytest.raises(VlmError, match='did not answer within 3 s'):
+        describe_batch(load(timeout_sec=3.0, keep_ratio=1.0), [frames[:1], frames[:2]])
 
 
 def test_a_server_without_room_is_asked_again_when_it_says(
@@ -444,8 +511,32 @@ def test_a_model_is_chosen_by_name(load: Callable[..., Pipeline], server: Server
 
 
 def test_a_server_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(VlmError, match=r'^no connection to http://127\.0\.0\.1:9/v1: .+$'):
+    with pytest.raises(ServerNotReady,
+                       match=r'^no connection to http://127\.0\.0\.1:9/v1: .+$'):
         ServedVlm('http://127.0.0.1:9/v1', retries=0)
+
+
+def test_a_server_that_is_loading_is_told_from_one_that_refuses(
+        server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.list_refusals = [503]
+    with pytest.raises(ServerNotReady, match=r'is busy: .*Loading model'):
+        ServedVlm(server.url, retries=0)
+    server.list_refusals = [401]
+    with pytest.raises(VlmError, match=r'refuses the request: .*401') as refused:
+        ServedVlm(server.url, retries=0)
+    assert not isinstance(refused.value, ServerNotReady)
+    # The connection is taken, and nothing comes: so vLLM while it loads.
+    monkeypatch.setattr(chat_client, 'CONTACT_SEC', 0.5)
+    server.list_after_sec = 2.0
+    with pytest.raises(ServerNotReady, match=r'within 0\.5 s: it may still be loading$'):
+        ServedVlm(server.url, retries=0)
+
+
+def test_the_time_for_an_answer_does_not_bound_the_first_contact(server: Server) -> None:
+    server.list_after_sec = 1.5
+    vlm = ServedVlm(server.url, timeout_sec=0.5)
+    assert vlm.name == 'first'
+    vlm.close()
 
 
 #: A program that asks and ends, as commands do: it closes nothing.
@@ -470,7 +561,7 @@ def test_it_can_be_closed_while_another_loop_runs(server: Server) -> None:
         vlm.close()
 
     asyncio.run(close())
-    assert vlm._loop.is_closed()
+    assert vlm._client.is_closed
 
 
 def test_a_program_that_closes_nothing_ends_quietly(server: Server) -> None:

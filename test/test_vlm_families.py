@@ -38,6 +38,7 @@ from transformers.models.internvl.processing_internvl import InternVLProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
 from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
+import vlm_maker
 from vlm_maker import (
     ANSWER,
     KINDS,
@@ -50,6 +51,7 @@ from vlm_maker import (
     THREE_D,
 )
 
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
 from vts_ros.vlm.decode_step import DecodeStep
@@ -57,6 +59,7 @@ from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.families import FAMILIES, REFUSED
 from vts_ros.vlm.prefix_reader import Picture, PrefixReader
 from vts_ros.vlm.prompt_layout import Question
+from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.prunability import pruning_of, why_inexact, why_not
 
 pytestmark = pytest.mark.slow
@@ -562,6 +565,58 @@ def test_pictures_that_see_later_ones_are_read_again_when_another_follows(
     with torch.inference_mode():
         causal = vlm.model(**inputs, use_cache=False).logits[0]
     assert difference(causal, vlm.logits(prepared)) > 100 * EXACT
+
+
+#: Families whose chat templates place all pictures before all texts.
+PICTURES_FIRST = [name for name, kind in KINDS.items()
+                  if kind.template in (vlm_maker.PICTURES_FIRST, vlm_maker.MOLMO)]
+FIRST = Prompt('You watch the road.', '', before='What is the risk here?')
+
+
+@pytest.mark.parametrize('vlm', names(*sorted({*FAMILIES} - {*PICTURES_FIRST})), indirect=True)
+def test_a_text_before_the_pictures_is_read_once_for_all_windows(
+        vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]]) -> None:
+    features = [vlm.encode(picture) for picture in pictures]
+    reader = PrefixReader(vlm)
+    lengths = []
+    for number, first in enumerate(('-1.2s', '-1.3s', '-1.2s', '-2.0s')):
+        window = vlm.prepare(features[number:] + features[:number], [first, *CAPTIONS[1:]], FIRST)
+        keep = keep_list('none' if number == 3 else f'random {number + 1}', prepared)
+        prefix = reader.opening(window)
+        lengths.append(prefix.length)
+        assert FIRST.before in vlm.tokenizer.decode(prefix.read.input_ids)
+        fresh = Notes()
+        expected = vlm.generate(window, keep, 8, **LIVELY,
+                                logits_processor=LogitsProcessorList([fresh]))
+        # An answer leaves nothing behind: the second is as the first.
+        for _ in range(2):
+            after = Notes()
+            found = vlm.generate(window, keep, 8, prefix=prefix, **LIVELY,
+                                 logits_processor=LogitsProcessorList([after]))
+            assert found == replace(expected, latency_ms=found.latency_ms)
+            assert difference(torch.stack(after.logits), torch.stack(fresh.logits)) < EXACT
+        # A question about this window has its pictures read, too; the next window none of it.
+        asked = vlm.prepare(features[number:] + features[:number], [first, *CAPTIONS[1:]],
+                            replace(FIRST, instruction=OTHER.instruction))
+        whole = reader.read(asked, keep)
+        assert vlm.generate(asked, keep, 6, prefix=whole).token_ids == vlm.generate(
+            asked, keep, 6).token_ids
+    # The caption of the first picture is not held for long.
+    assert lengths[0] > lengths[1] >= lengths[3]
+    if vlm.name not in SHORTENED and vlm.name != 'gemma3':
+        assert reader.counters['began'] == 1
+    # The proof notices another text at the same place.
+    other = vlm.prepare(features, CAPTIONS, replace(FIRST, before='What is the time now ?'))
+    with pytest.raises(VlmError, match='does not begin with what was read before'):
+        vlm.generate(other, None, 2, prefix=reader.opening(window))
+
+
+@pytest.mark.parametrize('name', names(*PICTURES_FIRST))
+def test_a_template_that_places_pictures_before_texts_has_no_instructions_first(
+        name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    load(name, tmp_path_factory)
+    with pytest.raises(VlmError, match=r'places all pictures before the texts: set vlm\.instr'):
+        Pipeline.load(PipelineConfig(model=str(DIRECTORIES[name]), instructions='first'))
 
 
 @pytest.mark.parametrize('vlm', names(*SHORTENED), indirect=True)

@@ -49,6 +49,10 @@ class VlmError(VtsError, RuntimeError):
     component = 'vlm'
 
 
+class ServerNotReady(VlmError):
+    """A server that cannot be reached or does not answer yet: it may come."""
+
+
 class PromptError(VtsError, ValueError):
     """A prompt file that cannot be used."""
 

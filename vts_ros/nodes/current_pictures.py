@@ -21,6 +21,10 @@ class StaleError(UnansweredError):
     """There are pictures, but none shows the present."""
 
 
+class WaitingError(UnansweredError):
+    """There is no language model yet, which the log has said."""
+
+
 class CurrentPictures:
     """
     Returns the window to be described now; may be used from two threads.

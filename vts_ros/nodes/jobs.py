@@ -15,6 +15,7 @@ from vts_ros.nodes.current_pictures import (
     StaleError,
     UnansweredError,
     UNDECODABLE,
+    WaitingError,
 )
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
@@ -66,7 +67,9 @@ class Jobs:
     Attributes
     ----------
     pipeline
-        None while the node is not configured.
+        None while the node is not configured, or its server is not there.
+    waits_for
+        What must come before there is a pipeline; empty where nothing need.
     newest_described
         Camera and stamp of the newest picture that was described.
 
@@ -80,6 +83,7 @@ class Jobs:
         self._outputs, self._cameras, self._vehicle = outputs, cameras, vehicle
         self._health, self._log, self._is_up = health, log, is_up
         self.pipeline: Pipeline | None = None
+        self.waits_for = ''
         self.newest_described: tuple[str, int] | None = None
 
     @property
@@ -151,6 +155,8 @@ class Jobs:
     def _run_on_newest(self, is_full: bool, run: Run[T], stop: Stop) -> T:
         """Run the pipeline on the newest window, without the frames that turn out broken."""
         pipeline, settings = self.pipeline, self._settings
+        if self.waits_for and self._cameras:
+            raise WaitingError(self.waits_for)
         if pipeline is None or not self._cameras:
             raise UnansweredError('the node is not active')
         if self._clock.is_waited_for:
@@ -183,7 +189,7 @@ class Jobs:
             if self._is_up() and isinstance(reason, StaleError):
                 # Most often a clock that is not set: without a warning nobody would look for it.
                 self._log.warning(f'no answer: {reason}', throttle_duration_sec=5.0)
-            elif self._is_up():
+            elif self._is_up() and not isinstance(reason, WaitingError):
                 self._log.info(f'no answer: {reason}', throttle_duration_sec=5.0)
             return False, str(reason)
         except Exception as error:

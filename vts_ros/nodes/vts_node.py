@@ -34,6 +34,7 @@ from vts_ros.nodes.cv_bridge_images import find_converters
 from vts_ros.nodes.health_monitor import HealthMonitor
 from vts_ros.nodes.jobs import CONTROL, format_error, INTERRUPTED, Jobs
 from vts_ros.nodes.log_forwarding import forward_logs
+from vts_ros.nodes.model_loading import ModelLoading
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_files import unused_files
@@ -47,10 +48,8 @@ from vts_ros.nodes.vehicle_state import VehicleState
 from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.nodes.worker import Worker
 from vts_ros.pipeline.frames import FrameBuffer
-from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.vehicle_signals import VehicleSignals
-from vts_ros.sparsify.compiled_steps import picture_size
 
 Transition = Callable[['VtsNode', LifecycleState], TransitionCallbackReturn]
 
@@ -75,15 +74,16 @@ class VtsNode(LifecycleNode):
     """
     Lifecycle node around the pipeline.
 
-    On configure the models are loaded, which finds out what is wrong with them. On activate the
+    On configure the models are loaded, which finds out what is wrong with them; a server that is
+    not there yet is waited for. On activate the
     cameras are subscribed; on deactivate the memory of the models is free for others.
 
     Attributes
     ----------
     cameras, pictures
         The cameras it subscribes to, and their present window.
-    worker, jobs, scheduler
-        The thread of the models, its jobs, and when they run.
+    worker, jobs, models, scheduler
+        The thread of the models, its jobs, the models that these need, and when they run.
     outputs, questions
         Its publishers, and the questions it is asked.
     health, monitor
@@ -111,6 +111,7 @@ class VtsNode(LifecycleNode):
         self.jobs = Jobs(settings, clock, self.pictures, self.outputs, self.cameras, self.health,
                          signals.vehicle, log, is_up)
         self._vehicle = VehicleState(self, clock, signals)
+        self.models = ModelLoading(self, settings, self.worker, self.jobs, self.health)
         self.scheduler = Scheduler(settings, self.cameras, self.pictures, self.worker, self.jobs,
                                    self.outputs, self.health, log)
         self.questions = Questions(
@@ -141,9 +142,9 @@ class VtsNode(LifecycleNode):
         self.pictures.buffer = FrameBuffer(
             settings['buffer.frames'], settings['buffer.interval_sec'],
             settings['buffer.max_skew_sec'])
-        self._load()
-        self._vehicle.open(settings['signals.topics'])
         self.health.start_anew()
+        self.models.load(may_wait=not self.builds_only)
+        self._vehicle.open(settings['signals.topics'])
         self._is_configured = True
         return super().on_configure(state)
 
@@ -151,8 +152,8 @@ class VtsNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras."""
         try:
-            if self.jobs.pipeline is None:
-                self._load()
+            if self.jobs.pipeline is None and not self.models.is_waiting:
+                self.models.load(may_wait=True)
             self.cameras.open(self._settings['cameras'], self._settings['image_transport'],
                               self.scheduler.on_frame, self.pictures.buffer.may_take)
             self.health.due()
@@ -170,7 +171,7 @@ class VtsNode(LifecycleNode):
     @log_exceptions
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Make parameters that are read on configure changeable again."""
-        self._free()
+        self.models.free()
         self._vehicle.close()
         self._is_configured = False
         return super().on_cleanup(state)
@@ -181,39 +182,12 @@ class VtsNode(LifecycleNode):
         self._stop('the node was shut down')
         return super().on_shutdown(state)
 
-    def _load(self) -> None:
-        settings = self._settings
-        size = picture_size(settings['engine.frame_size'])
-        # A configuration that failed must not leave a second model beside the next one.
-        self._free()
-        pipeline = Pipeline.load(settings.pipeline_config())
-        try:
-            if settings['engine.frame_size'] or self.builds_only:
-                pipeline.warm_up(size, settings['buffer.frames'] * len(settings['cameras']))
-            self.health.info = pipeline.info()
-        except Exception:
-            pipeline.close()
-            raise
-        self.jobs.pipeline = pipeline
-        if pipeline.guard is None:
-            self.get_logger().warning(
-                f'{self.health.info["name"]} has no guard: it answers about any picture, '
-                'also those unlike its training data (docs/embedded_model.md)')
-        self.get_logger().info('loaded: ' + ', '.join(
-            f'{name} {value}' for name, value in self.health.info.items()))
-
     def _stop(self, reason: str) -> None:
         self.scheduler.interrupt(reason)
         self.cameras.close()
         self.worker.submit(CONTROL, lambda stop: self.pictures.buffer.clear()).result()
         self.worker.submit(CONTROL, lambda stop: self.jobs.clear(None)).result()
-        self._free()
-
-    def _free(self) -> None:
-        pipeline, self.jobs.pipeline = self.jobs.pipeline, None
-        if pipeline:
-            self.worker.submit(CONTROL, lambda stop: pipeline.close()).result()
-        self.health.unloaded()
+        self.models.free()
 
     @property
     def builds_only(self) -> bool:

@@ -96,6 +96,9 @@ class AppendedReader:
             with watch.stage('prefill_pictures'):
                 return prepared._replace(prefix=self._prefix_reader.read(
                     prepared.inputs, prepared.selection.keep))
+        if self._prefix_reader is not None and prompt.before:
+            with watch.stage('prefill_instructions'):
+                return prepared._replace(prefix=self._prefix_reader.opening(prepared.inputs))
         if self._prefix_reader is not None:
             self._prefix_reader.forget()
         return prepared

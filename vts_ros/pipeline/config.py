@@ -20,6 +20,8 @@ FRAMES_AS = ('images', 'video')
 #: When the language model is asked: for every window; where the scene has changed; the same, and
 #: then only about the risk unless that has changed.
 SPEAK = ('always', 'change', 'risk')
+#: Where a prompt says what is asked of every window: after the pictures, or before them.
+INSTRUCTIONS = ('after', 'first')
 #: The default model; a server has none of this name, and is then asked for its first.
 EMBEDDED = 'embedded'
 
@@ -45,6 +47,8 @@ class PipelineConfig:
         Language of prompt and answer.
     prompts
         Prompt file of one's own; empty takes the one of the package.
+    instructions
+        One of INSTRUCTIONS.
     structured
         Whether descriptions are held to their form while they are written.
     adapter
@@ -90,6 +94,7 @@ class PipelineConfig:
     min_keep_ratio: float = 0.2
     language: str = 'en'
     prompts: str = ''
+    instructions: str = 'after'
     max_new_tokens: int = 160
     structured: bool = False
     device: str = 'auto'

@@ -203,6 +203,9 @@ class WindowReader:
         if self._prefix_reader is not None and share:
             with watch.stage('prefill_pictures'):
                 prefix = self._prefix_reader.read(inputs, selection.keep)
+        elif self._prefix_reader is not None and prompt.before:
+            with watch.stage('prefill_instructions'):
+                prefix = self._prefix_reader.opening(inputs)
         elif self._prefix_reader is not None:
             self._prefix_reader.forget()
         return PreparedWindow(entries, selection, inputs, plan, prefix,

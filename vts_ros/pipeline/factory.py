@@ -23,6 +23,7 @@ from vts_ros.pipeline.confidence import Calibration
 from vts_ros.pipeline.config import (
     EMBEDDED,
     FRAMES_AS,
+    INSTRUCTIONS,
     MODES,
     PipelineConfig,
     SERVER_PRUNING,
@@ -39,6 +40,7 @@ from vts_ros.sparsify.compiled_steps import FRAME, make_engines
 from vts_ros.sparsify.frame_groups import FrameGroups, GROUP_HYSTERESIS_FACTOR
 from vts_ros.vlm import LanguageModel, Vlm
 from vts_ros.vlm.answers import schema
+from vts_ros.vlm.conventions import TRAINED_HERE
 from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
@@ -64,11 +66,18 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     _check_mode(config)
     # What is wrong with it is told before anything large is loaded.
     Prompts.load(config.language, config.prompts)
+    # A server may not be there yet, and then it is asked again and again.
+    served = _language_model(config) if config.vlm_backend == 'openai' else None
     engines = make_engines(config.engine_backend,
                            EngineOptions(config.engine_threads, config.engine_precision))
     sparsifier = Sparsifier(engines.frame, engines.window)
-    language_model = _language_model(config)
-    prompts = Prompts.load(config.language, config.prompts, language_model.convention)
+    language_model = served or _language_model(config)
+    is_first = config.instructions == 'first'
+    if is_first and language_model.convention == TRAINED_HERE:
+        raise VlmError(f'{language_model.name} was trained with instructions after the pictures, '
+                       'and says nothing of use otherwise: set vlm.instructions to after')
+    prompts = Prompts.load(config.language, config.prompts, language_model.convention,
+                           is_first=is_first)
     if config.structured:
         language_model.set_schema(schema(prompts.description.box))
     calibration = guard = taught = None
@@ -85,10 +94,13 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
             guard = load_guard(Path(config.adapter))
         else:
             folder = Path(checkpoint(config.model))
-            calibration = Calibration.load(folder, model_path('proposal/frame.onnx'))
+            calibration = None if is_first else Calibration.load(
+                folder, model_path('proposal/frame.onnx'))
             guard = load_guard(folder, is_needed=config.model == EMBEDDED)
             taught = TaughtQuestions.load(folder)
         check_language(config.language, taught, language_model.name)
+        if is_first:
+            _check_places(language_model, prompts)
         if config.frames_as == 'video':
             # Its chat template may not know videos.
             language_model.texts([VideoStep(0.0)], prompts.description)
@@ -149,6 +161,9 @@ def _check_mode(config: PipelineConfig) -> None:
     if config.frames_as not in FRAMES_AS:
         raise VlmError(f'frames cannot be {config.frames_as!r}, there are: '
                        f'{", ".join(FRAMES_AS)}')
+    if config.instructions not in INSTRUCTIONS:
+        raise VlmError(f'instructions cannot be {config.instructions!r}, there are: '
+                       f'{", ".join(INSTRUCTIONS)}')
     if config.server_pruning not in SERVER_PRUNING:
         raise VlmError(f'server_pruning cannot be {config.server_pruning!r}, there are: '
                        f'{", ".join(SERVER_PRUNING)}')
@@ -158,6 +173,14 @@ def _check_mode(config: PipelineConfig) -> None:
     if config.vlm_backend == 'openai' and config.adapter:
         raise VlmError('a server merges adapters itself: set vlm.model to the name that the '
                        'adapter has there, and vlm.adapter to nothing')
+
+
+def _check_places(vlm: Vlm, prompts: Prompts) -> None:
+    """See that the chat template can place a text before the pictures."""
+    caption: Any = VideoStep(0.0) if vlm.frames_as == 'video' else '0.0s'
+    if prompts.description.before not in vlm.texts([caption], prompts.description)[0]:
+        raise VlmError(f'the chat template of {vlm.name} places all pictures before the texts: '
+                       'set vlm.instructions to after')
 
 
 def _language_model(config: PipelineConfig) -> LanguageModel:

@@ -120,10 +120,12 @@ class Pipeline:
         self.events = EventLog()
         self.engine_choice = ''
         self.clock = time.perf_counter
+        # A server without keep lists does not say what its model sees of a picture.
+        reduction = getattr(language_model, 'reduction', None)
         self.cache = FrameCache(
             sparsifier, lambda *rgb: self.language_model.encode(*rgb), language_model.step_frames,
-            partial(language_model.reduction, least=PROPOSAL_SIZE)
-            if isinstance(language_model, Vlm) else None, language_model.frames_as == 'video')
+            None if reduction is None else partial(reduction, least=PROPOSAL_SIZE),
+            language_model.frames_as == 'video')
         self.cache.guard = guard
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
@@ -191,9 +193,13 @@ class Pipeline:
 
         """
         watch = Stopwatch(self.clock)
-        self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch,
-                           self._events_of(window))
+        self._ingest(window, watch)
         return watch.total()
+
+    def _ingest(self, window: Window, watch: Stopwatch) -> None:
+        prompt = self.prompts.description.seen_by(_cameras_of(window))
+        self.reader.ingest(window, prompt, self.config.keep_ratio, watch,
+                           self._events_of(window))
 
     def describe(self, window: Window, stop: Stop | None = None,
                  vehicle: Vehicle | None = None, *, insist: bool = False,
@@ -303,8 +309,7 @@ class Pipeline:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
         looks = self.cache.look_all(window, watch)
         if self.reader.reads_on_arrival:
-            self.reader.ingest(window, self.prompts.description, self.config.keep_ratio, watch,
-                               self._events_of(window))
+            self._ingest(window, watch)
         return moment_of(looks, self.cache.knows([look.evidence for look in looks]), vehicle)
 
     def ask(self, window: Window, question: str, stop: Stop | None = None,
@@ -332,7 +337,8 @@ class Pipeline:
             watch = Stopwatch(self.clock)
             events = self._events_of(window)
             prepared = self.reader.read(
-                window, self.prompts.ask(question).about(vehicle).telling(events),
+                window, self.prompts.ask(question).seen_by(_cameras_of(window)).about(
+                    vehicle).telling(events),
                 self._planner(False), watch, share=True, events=events)
             if self.knows(prepared) is False:
                 refusal = NOTHING_KNOWN
@@ -349,10 +355,9 @@ class Pipeline:
     def description_prompt(self, window: Window, vehicle: Vehicle | None = None,
                            events: Sequence[Event] = ()) -> Prompt:
         """Return what is asked about a window; an enforced form is set to its cameras."""
-        cameras = tuple(sorted({frame.camera for frame in window}))
-        prompt = self.prompts.description
+        cameras, prompt = _cameras_of(window), self.prompts.description
         # The form of one camera is there from the start, and names none.
-        named = cameras if len(cameras) > 1 and prompt.instruction_cameras else ()
+        named = cameras if len(cameras) > 1 and prompt.names_cameras else ()
         if self.config.structured and named != self._cameras:
             self.language_model.set_schema(schema(prompt.box, named))
             self._cameras = named
@@ -392,7 +397,8 @@ class Pipeline:
             options['in_form'] = self.config.structured
         if certainty is not None:
             options['logits_processor'] = [certainty]
-        if prepared[0].prefix is not None:
+        # What several prompts of a batch have in common is read with each of them.
+        if len(prepared) == 1 and prepared[0].prefix is not None:
             options['prefix'] = prepared[0].prefix
         generations = self.language_model.generate_batch(
             [window.inputs for window in prepared], [window.selection.keep for window in prepared],
@@ -437,7 +443,8 @@ class Pipeline:
     def set_prompts(self, language: str, prompts: str) -> None:
         """Change what is asked, from the next window on; raises as :meth:`load` does."""
         if (language, prompts) != (self.config.language, self.config.prompts):
-            asked = Prompts.load(language, prompts, self.language_model.convention)
+            asked = Prompts.load(language, prompts, self.language_model.convention,
+                                 is_first=self.config.instructions == 'first')
             check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
                 self.language_model.set_schema(schema(asked.description.box))
@@ -538,3 +545,7 @@ def check_language(language: str, taught: TaughtQuestions | None, model: str) ->
     if taught is not None and language != 'en':
         raise PromptError(f'{model} was taught in English alone: set vlm.language to en, or '
                           'vlm.model to a checkpoint that knows other languages')
+
+
+def _cameras_of(window: Window) -> tuple[str, ...]:
+    return tuple(sorted({frame.camera for frame in window}))

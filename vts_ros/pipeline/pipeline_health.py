@@ -94,10 +94,17 @@ class PipelineHealth:
     def failed(self, error: Exception) -> str:
         """Note a failure and the part that failed; return it as text."""
         self.counters['failed'] += 1
-        text = f'{type(error).__name__}: {error}'
-        component = error.component if isinstance(error, VtsError) else 'pipeline'
-        self.errors = {'pipeline': text, component: text}
-        return text
+        self.errors = _by_part(error)
+        return self.errors['pipeline']
+
+    def waits(self, error: Exception) -> None:
+        """Note why there is no language model yet: no answer fails of that."""
+        self.errors = _by_part(error)
+
+    def contacted(self) -> None:
+        """Note that there is a language model, and that answers are due from now on."""
+        self.errors = {}
+        self.due()
 
     def due(self) -> None:
         """Note that answers are due from now on."""
@@ -174,6 +181,13 @@ class PipelineHealth:
             **{name: self.counters[name] for name in
                ('described', 'confirmed', 'skipped', 'unanswered', 'failed', 'questions_refused')},
             **self._stats_of('deadline', 'speak')}
+
+
+def _by_part(error: Exception) -> dict[str, str]:
+    """Return what is wrong with the whole, and with the part that an error names."""
+    text = f'{type(error).__name__}: {error}'
+    component = error.component if isinstance(error, VtsError) else 'pipeline'
+    return {'pipeline': text, component: text}
 
 
 def is_unparsed(report: SceneReport) -> bool:

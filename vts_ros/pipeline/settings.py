@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from vts_ros.engines.names import BACKEND_NAMES, PRECISIONS
 from vts_ros.pipeline.config import (
     FRAMES_AS,
+    INSTRUCTIONS,
     MODES,
     PipelineConfig,
     SERVER_PRUNING,
@@ -106,6 +107,10 @@ SETTINGS: tuple[Setting, ...] = (
                  'frames are those of a video. With Qwen2-VL to Qwen3.5 two of them share the '
                  'tokens of one, and an even buffer.frames costs least; also for '
                  'LLaVA-OneVision, Molmo2 and SmolVLM', choices=FRAMES_AS),
+    _of_pipeline('vlm.instructions', 'instructions', 'Where the prompt says what is asked of '
+                 'every window. after: behind the pictures, as most models are trained; first: '
+                 'before them, where it is read once, so that the first token comes sooner. Try '
+                 'what your model says then', choices=INSTRUCTIONS),
     _of_pipeline('vlm.max_new_tokens', 'max_new_tokens', 'Longest answer in tokens',
                  span=(1, 4096)),
     _of_pipeline('vlm.kv_tokens', 'kv_tokens', 'Causal mode: most tokens in the KV cache; '
@@ -134,7 +139,8 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('vlm.url', 'url', 'Server of the backend openai; its key is read from the '
                  'environment, OPENAI_API_KEY', change='never'),
     _of_pipeline('vlm.timeout_sec', 'timeout_sec', 'Time limit for an answer of the server, '
-                 'including retries', span=(0.1, 600.0)),
+                 'including retries; of one that is not complete then, what is there is taken',
+                 span=(0.1, 600.0)),
     _of_pipeline('vlm.retries', 'retries', 'Number of retries if the server cannot be reached '
                  'or is busy', span=(0, 10)),
     _of_pipeline('vlm.server_pruning', 'server_pruning', 'What a server is sent: pictures scaled '

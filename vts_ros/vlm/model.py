@@ -31,6 +31,7 @@ from vts_ros.vlm.int8_weights import int8_bytes
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import load_checkpoint, out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
+from vts_ros.vlm.picture_reduction import picture_reduction
 from vts_ros.vlm.prefill import Prefill
 from vts_ros.vlm.prompt_layout import (
     BEGINNING,
@@ -46,9 +47,6 @@ from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.prunability import pruning_of
 from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.structured_output import Schema
-
-#: Pictures are decoded so many times smaller for less than nothing.
-_REDUCTIONS = (8, 4, 2)
 
 
 class Vlm:
@@ -198,29 +196,8 @@ class Vlm:
         return self._grids[height, width]
 
     def reduction(self, height: int, width: int, least: tuple[int, int] = (0, 0)) -> int:
-        """
-        Return by what a picture can be divided, so that the model still gets all that it sees.
-
-        Parameters
-        ----------
-        height, width
-            Of the picture in pixels.
-        least
-            Height and width that the picture must keep, whatever the model sees.
-
-        Returns
-        -------
-        8, 4, 2, or 1 where it is not that large.
-
-        """
-        grid = self.token_grid(height, width)
-        seen_width, seen_height = self.size_of(grid)
-        for factor in _REDUCTIONS:
-            rows, columns = -(-height // factor), -(-width // factor)
-            if (rows >= max(seen_height, least[0]) and columns >= max(seen_width, least[1])
-                    and self.token_grid(rows, columns) == grid):
-                return factor
-        return 1
+        """Return by what a picture can be divided, see :func:`picture_reduction`."""
+        return picture_reduction(self.token_grid, self.size_of, height, width, least)
 
     def seen_size(self, features: FrameFeatures) -> Size:
         """Return width and height in pixels of an encoded picture, as the model got it."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import FrameFeatures
+from vts_ros.vlm.kv_cache import is_croppable
 from vts_ros.vlm.model import Vlm
 from vts_ros.vlm.prompt_layout import BEGINNING, Place, Prefix, Prepared, Pruned
 from vts_ros.vlm.prompts import Prompt
@@ -21,6 +22,8 @@ from vts_ros.vlm.video_steps import VideoStep
 
 #: Any captions do to see how a chat template places pictures.
 _TRIED = ('0.0s', '0.4s', '0.8s')
+#: What is held of an opening is of use if later prompts begin with so large a part of it.
+_LEAST_SHARED = 0.5
 _TRIED_STEPS = (VideoStep(0.2), VideoStep(1.0, begins=False), VideoStep(1.8, begins=False))
 
 
@@ -103,6 +106,33 @@ class PrefixReader:
         held = self.tokens
         self._placed.clear()
         return self._note(self._vlm.prefix(prepared, keep, self._prefix), held)
+
+    def opening(self, prepared: Prepared) -> Prefix:
+        """
+        Return the text before the pictures of a prompt, as far as prompts have it in common.
+
+        It is read once; what later prompts do not share with it, such as the caption of their
+        first picture, is cut off.
+
+        Raises
+        ------
+        VlmError
+            If memory runs out.
+
+        """
+        opening, prefix = prepared.opening, self._prefix
+        held = self.tokens
+        self._placed.clear()
+        shared = _shared(prefix, opening) if prefix is not None and held else 0
+        if prefix is None or shared < _LEAST_SHARED * len(opening.input_ids):
+            self.forget()
+            return self._note(self._vlm.read(opening), 0)
+        if shared < held and not is_croppable(prefix.cache):
+            self.forget()
+            return self._note(self._vlm.read(opening._replace(
+                input_ids=opening.input_ids[:shared],
+                position_ids=opening.position_ids[:, :shared])), 0)
+        return self._note(prefix.cut(shared) if shared < held else prefix, shared)
 
     def part(self, texts: Sequence[str], pictures: Sequence[Picture]) -> Part:
         """
@@ -193,6 +223,14 @@ class PrefixReader:
     def kv_bytes(self) -> int:
         """Return the size of the keys and values that are held."""
         return self._prefix.kv_bytes if self._prefix else 0
+
+
+def _shared(prefix: Prefix, opening: Pruned) -> int:
+    """Return with how many tokens of text both begin, at the same positions."""
+    count = min(prefix.length, len(opening.input_ids))
+    same = (prefix.read.input_ids[:count] == opening.input_ids[:count]) & (
+        prefix.read.position_ids[:, :count] == opening.position_ids[:, :count]).all(dim=0)
+    return count if same.all() else int(same.int().argmin())
 
 
 def why_not_streamed(vlm: Vlm, prompt: Prompt) -> str | None:

@@ -21,7 +21,7 @@ from transformers import Cache
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.families import FrameFeatures, Grid
-from vts_ros.vlm.kv_cache import bytes_of
+from vts_ros.vlm.kv_cache import bytes_of, crop
 
 
 class Place(NamedTuple):
@@ -129,18 +129,27 @@ class Prepared:
 
     def after(self, prefix: Prefix, keep: NDArray[np.int32] | None) -> Pruned:
         """
-        Return the pruned prompt without the features of its pictures, which were read.
+        Return the pruned prompt with the features of its pictures that were not read.
 
         Raises
         ------
         VlmError
-            If it does not begin with what was read, or has other pictures.
+            If it does not begin with what was read, or has other pictures than were read.
 
         """
         prompt = self.prune(keep)
-        if not prefix.begins(prompt) or prefix.features < len(prompt.tokens):
+        if not prefix.begins(prompt) or 0 < prefix.features < len(prompt.tokens):
             raise VlmError('the prompt does not begin with what was read before')
-        return prompt._replace(tokens=prompt.tokens[:0], deepstack=())
+        seen = prefix.features
+        return prompt._replace(tokens=prompt.tokens[seen:],
+                               deepstack=tuple(level[seen:] for level in prompt.deepstack))
+
+    @property
+    def opening(self) -> Pruned:
+        """Return the text before the first picture, whatever is kept."""
+        length = int(self.layout.image_slots[0])
+        return Pruned(self.layout.input_ids[:length], self.layout.position_ids[:, :length],
+                      self.tokens[:0], tuple(level[:0] for level in self.deepstack))
 
 
 class Read(NamedTuple):
@@ -183,7 +192,18 @@ class Prefix:
         return (self.is_whole
                 and torch.equal(self.read.input_ids, prompt.input_ids[:self.length])
                 and torch.equal(self.read.position_ids, prompt.position_ids[:, :self.length])
-                and torch.equal(torch.cat(self.read.tokens), prompt.tokens[:self.features]))
+                and (not self.features or torch.equal(
+                    torch.cat(self.read.tokens), prompt.tokens[:self.features])))
+
+    def cut(self, length: int) -> Prefix:
+        """
+        Return the first so many tokens, which are all text; this cannot be used any more.
+
+        Only where nothing but keys and values is held, see ``is_croppable``.
+        """
+        crop(self.cache, length)
+        return Prefix(Read(self.read.input_ids[:length], self.read.position_ids[:, :length], ()),
+                      self.cache)
 
     @property
     def features(self) -> int:

@@ -198,14 +198,15 @@ class PromptWriter:
 
     def _text(self, captions: Sequence[str], prompt: Prompt) -> str:
         """Return the prompt as the chat template writes it, a token for each picture or video."""
-        texts = [prompt.system, *captions, prompt.instruction]
+        texts = [prompt.system, prompt.before, *captions, prompt.instruction]
         self._refuse_special_tokens(texts)
-        content: list[dict[str, str]] = []
+        content = [{'type': 'text', 'text': f'{prompt.before}\n'}] if prompt.before else []
         for caption in captions:
             if caption or self._family.modality == 'image':
                 content.append({'type': 'text', 'text': caption})
             content.append({'type': self._family.modality})
-        content.append({'type': 'text', 'text': prompt.instruction})
+        if prompt.instruction or not prompt.before:
+            content.append({'type': 'text', 'text': prompt.instruction})
         # The system text as a list of parts, too: some templates write nothing of a plain string.
         messages: list[dict[str, Any]] = [{'role': 'user', 'content': content}]
         if prompt.system:

@@ -127,7 +127,7 @@ class Prompt:
     system
         Who the model is; empty for none, or that of its chat template.
     instruction
-        What is asked, placed after the pictures.
+        What is asked, placed after the pictures; may be empty if there is a text before them.
     caption
         Text before each picture, with ``{age}`` in seconds, ``{time}`` in seconds since the first
         picture of the prompt, or ``{number}`` of the picture among those of its camera.
@@ -145,6 +145,8 @@ class Prompt:
     instruction_cameras
         The instruction where there are several ``{cameras}``; empty where the model is not to
         say in which one something is.
+    before, before_cameras
+        What is asked of every window, placed before the pictures; usually nothing is.
 
     """
 
@@ -158,20 +160,30 @@ class Prompt:
     vehicle: Mapping[str, str] = field(default_factory=dict, hash=False)
     instruction_cameras: str = ''
     events: Mapping[str, str] = field(default_factory=dict, hash=False)
+    before: str = ''
+    before_cameras: str = ''
+
+    @property
+    def names_cameras(self) -> bool:
+        """Return whether the model is to say in which camera something is."""
+        return bool(self.instruction_cameras or self.before_cameras)
 
     def seen_by(self, cameras: Sequence[str]) -> Prompt:
         """Return the prompt about pictures of these cameras, by name."""
-        if len(cameras) < 2 or not self.instruction_cameras:
+        if len(cameras) < 2:
             return self
-        return replace(self, instruction=self.instruction_cameras.replace(
-            '{cameras}', ' / '.join(cameras)))
+        names = ' / '.join(cameras)
+        return replace(
+            self, instruction=self.instruction_cameras.replace('{cameras}', names)
+            or self.instruction,
+            before=self.before_cameras.replace('{cameras}', names) or self.before)
 
     def about(self, vehicle: Vehicle | None) -> Prompt:
         """Return the prompt with what the car does before the instruction, as far as known."""
         facts = vehicle.facts() if vehicle else {}
         said = [self.vehicle[fact].format(speed=f'{speed:.0f}') for fact, speed in facts.items()
                 if fact in self.vehicle]
-        return replace(self, instruction=' '.join([*said, self.instruction]))
+        return replace(self, instruction=' '.join([*said, self.instruction]).strip())
 
     def telling(self, events: Sequence[Noticed]) -> Prompt:
         """Return the prompt with what other senses noticed before the instruction."""
@@ -180,7 +192,8 @@ class Prompt:
                 for event in events if event.is_told]
         # In the order of time, each once, and in front of what the car does.
         told = [text for text in dict.fromkeys(said) if text]
-        return replace(self, instruction=' '.join([*told, self.instruction])) if told else self
+        return replace(self, instruction=' '.join([*told, self.instruction]).strip()) \
+            if told else self
 
     def captions(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture; ages count from the newest frame."""
@@ -216,7 +229,7 @@ class Prompts:
 
     @classmethod
     def load(cls, language: str = 'en', path: str | Path | None = None,
-             convention: Convention = PLAIN) -> Prompts:
+             convention: Convention = PLAIN, *, is_first: bool = False) -> Prompts:
         """
         Read the prompts of a language.
 
@@ -228,6 +241,9 @@ class Prompts:
             Prompt file; the one of the package if not given or empty.
         convention
             Of the family that is asked.
+        is_first
+            Whether what is asked of every window stands before the pictures, see
+            :meth:`with_instructions_first`.
 
         Raises
         ------
@@ -245,10 +261,24 @@ class Prompts:
         try:
             if '{question}' not in texts['question']:
                 raise ValueError("'question', which has no {question}")
-            return cls(_prompt('description', texts, convention),
-                       _prompt('question', texts, convention))
+            prompts = cls(_prompt('description', texts, convention),
+                          _prompt('question', texts, convention))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise PromptError(f'prompt {language!r} in {path} lacks or garbles {error}') from error
+        return prompts.with_instructions_first() if is_first else prompts
+
+    def with_instructions_first(self) -> Prompts:
+        """
+        Return the prompts with what does not change before the pictures, to be read once.
+
+        Questions follow the pictures; what is asked of a description stands before these, too, so
+        that prompts of both kinds begin alike.
+        """
+        first, several = self.description.instruction, self.description.instruction_cameras
+        return Prompts(
+            replace(self.description, before=first, before_cameras=several, instruction='',
+                    instruction_cameras=''),
+            replace(self.question, before=first, before_cameras=several))
 
     def ask(self, question: str) -> Prompt:
         """Return the prompt that puts this question, in one line."""

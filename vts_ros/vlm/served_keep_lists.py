@@ -18,15 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import VlmError
+from vts_ros.vlm.boxes import Size
+from vts_ros.vlm.language_model import Grid
 from vts_ros.vlm.loading import load_processor
+from vts_ros.vlm.picture_reduction import picture_reduction
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.pruning import Pruning
-from vts_ros.vlm.served import picture_part, ServedFrame, ServedPrompt, ServedVlm, text_part
+from vts_ros.vlm.served import ServedVlm
+from vts_ros.vlm.served_prompt import picture_part, ServedFrame, ServedPrompt, text_part
 
 #: Name of the keep lists in a request, see vts_ros/vllm_plugin/keep_lists.py.
 KEEP = 'vts_keep'
 #: Models that the plugin knows, by ``model_type``.
 FAMILIES = ('qwen2_5_vl', 'qwen3_vl')
+#: A server that was just started takes longer for its first answers than for any later ones.
+_CHECK_SEC = 60.0
 
 
 class KeepListPrompt(ServedPrompt):
@@ -89,6 +95,7 @@ class KeepListServedVlm(ServedVlm):
                 raise VlmError(f'{self.name} is a {family} model; a server drops tokens of: '
                                f'{", ".join(FAMILIES)}. Set vlm.server_pruning to scaled')
             self._images = images
+            self._grids: dict[tuple[int, int], Grid] = {}
             self._cell_px = images.patch_size * images.merge_size
             self._size = images.size
             if tokens_per_frame:
@@ -105,11 +112,12 @@ class KeepListServedVlm(ServedVlm):
         frame = self.encode(np.zeros((64, 64, 3), np.uint8))
         prompt = self.prepare([frame], ['.'], Prompt('', '.'))
         total = math.prod(frame.grid)
-        few, whole = (self.generate_batch([prompt], [np.arange(kept, dtype=np.int32)], 1)[0]
-                      for kept in (1, total))
+        few, whole = (self.generate_batch(
+            [prompt], [np.arange(kept, dtype=np.int32)], 1, limit_sec=_CHECK_SEC)[0]
+            for kept in (1, total))
         if whole.prompt_tokens - few.prompt_tokens != total - 1:
-            raise VlmError(f'{self._place} drops no tokens: start it with the plugin of vts_ros '
-                           '(docs/vllm.md), or set vlm.server_pruning to scaled')
+            raise VlmError(f'{self._client.place} drops no tokens: start it with the plugin of '
+                           'vts_ros (docs/vllm.md), or set vlm.server_pruning to scaled')
 
     def encode(self, *pictures: NDArray[np.uint8]) -> ServedFrame:
         """Scale one RGB picture uint8 [H, W, 3] as the image processor does."""
@@ -119,6 +127,20 @@ class KeepListServedVlm(ServedVlm):
             self._images.resample, factor=self._cell_px).transpose(1, 2, 0)
         height, width = scaled.shape[:2]
         return ServedFrame(scaled, (height // self._cell_px, width // self._cell_px))
+
+    def token_grid(self, height: int, width: int) -> Grid:
+        """Return rows and columns of visual tokens for pictures of this size in pixels."""
+        if (height, width) not in self._grids:
+            self._grids[height, width] = self.encode(np.zeros((height, width, 3), np.uint8)).grid
+        return self._grids[height, width]
+
+    def reduction(self, height: int, width: int, least: tuple[int, int] = (0, 0)) -> int:
+        """Return by what a picture can be divided, as a model in this process has it."""
+        return picture_reduction(self.token_grid, self._size_of, height, width, least)
+
+    def _size_of(self, grid: Grid) -> Size:
+        rows, columns = grid
+        return float(columns * self._cell_px), float(rows * self._cell_px)
 
     def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],
                 prompt: Prompt) -> KeepListPrompt:

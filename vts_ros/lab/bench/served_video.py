@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.served import picture_part, ServedFrame
 from vts_ros.vlm.served_keep_lists import KeepListPrompt, KeepListServedVlm
+from vts_ros.vlm.served_prompt import picture_part, ServedFrame
 
 _IMAGE = "{% if part['type'] == 'image' %}"
 _VIDEO = ("{% if part['type'] == 'video' %}{{ '<|vision_start|><|video_pad|><|vision_end|>' }}"

@@ -30,7 +30,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import EMBEDDED, Pipeline, PipelineConfig
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.answers import render
-from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.prompts import Prompt, Prompts
 
 Progress = Callable[[float, str], None]
 
@@ -62,7 +62,7 @@ class Variant:
         Share of visual tokens that is kept.
     is_cached
         Whether what was computed for earlier windows may be used.
-    mode, draft, frames_as
+    mode, draft, frames_as, instructions
         See ``PipelineConfig``.
 
     """
@@ -72,6 +72,7 @@ class Variant:
     mode: str = 'window'
     draft: bool = False
     frames_as: str = 'images'
+    instructions: str = 'after'
 
 
 VARIANTS = {
@@ -404,28 +405,42 @@ class Bench:
 
     def cases(self, names: Sequence[str]) -> dict[str, Case]:
         """Return new cases, which remember nothing."""
-        work, config, prompts = self.workload, self._writer.config, self._writer.prompts
-        longest = work.answer_tokens if self._is_told else config.max_new_tokens
         found: dict[str, Case] = {}
         for name in names:
-            way = VARIANTS.get(name)
-            if way is None:
-                stock = StockVideo if name == DENSE_VIDEO else StockTransformers
-                found[name] = stock(self.vlm, prompts.description, self.tape, longest,
-                                    with_pictures=name != ROOFLINE)
+            if name in VARIANTS:
+                found[name] = self.way(VARIANTS[name])
                 continue
-            settings = replace(
-                config, keep_ratio=way.keep_ratio, mode=way.mode, draft=way.draft,
-                max_new_tokens=longest, group_frames=work.frames, kv_tokens=KV_TOKENS,
-                frames_as=way.frames_as)
-            vlm = self._videos if way.frames_as == 'video' else self.vlm
-            assert vlm is not None
-            pipeline = Pipeline(self._writer.sparsifier, vlm, prompts, settings)
-            found[name] = PipelineCase(pipeline, way, self.tape)
+            stock = StockVideo if name == DENSE_VIDEO else StockTransformers
+            found[name] = stock(self.vlm, self.prompts.description, self.tape, self._longest,
+                                with_pictures=name != ROOFLINE)
         return found
 
-    def _scripts(self, windows: Sequence[Sequence[Frame]], progress: Progress
-                 ) -> list[list[int]]:
+    @property
+    def prompts(self) -> Prompts:
+        """Return what is asked."""
+        return self._writer.prompts
+
+    @property
+    def _longest(self) -> int:
+        """Return the longest answer in tokens."""
+        return self.workload.answer_tokens if self._is_told else \
+            self._writer.config.max_new_tokens
+
+    def way(self, way: Variant) -> PipelineCase:
+        """Return a way through the pipeline that remembers nothing yet."""
+        settings = replace(
+            self._writer.config, keep_ratio=way.keep_ratio, mode=way.mode, draft=way.draft,
+            max_new_tokens=self._longest, group_frames=self.workload.frames, kv_tokens=KV_TOKENS,
+            frames_as=way.frames_as, instructions=way.instructions)
+        vlm = self._videos if way.frames_as == 'video' else self.vlm
+        assert vlm is not None
+        prompts = self.prompts.with_instructions_first() \
+            if way.instructions == 'first' else self.prompts
+        return PipelineCase(Pipeline(self._writer.sparsifier, vlm, prompts, settings), way,
+                            self.tape)
+
+    def scripts(self, windows: Sequence[Sequence[Frame]], progress: Progress
+                ) -> list[list[int]]:
         """Return what the model is held to say, nothing where it says what it likes."""
         if not self._is_told:
             return [[] for _ in windows]
@@ -448,7 +463,7 @@ class Bench:
         instants = drive_frames(before + work.frames + work.windows + WARM_UP - 1,
                                 work.picture_size, work.seed, work.cameras)
         windows = windows_of(instants[before:], work.frames)
-        scripts = self._scripts(windows, progress)
+        scripts = self.scripts(windows, progress)
         cases, found = self.cases(names), {name: Measured() for name in names}
         for index, (name, case) in enumerate(cases.items()):
             progress(index / len(cases), f'memory and warm-up, {name}')

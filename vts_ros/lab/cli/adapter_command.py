@@ -27,7 +27,8 @@ StepsOption = Annotated[int, typer.Option(
     min=1, help='Optimiser steps at most; it ends sooner when validation no longer gains.')]
 BatchOption = Annotated[int, typer.Option(min=1, help='Windows per step.')]
 RankOption = Annotated[int, typer.Option(min=1, help='Of the matrices that are added.')]
-RateOption = Annotated[float, typer.Option(min=1e-6, help='Peak of the learning rate.')]
+RateOption = Annotated[float, typer.Option(
+    min=0.0, help='Peak of the learning rate; 0 chooses by the size of the model.')]
 SeedOption = Annotated[int, typer.Option(help='For weights, order and keep ratios.')]
 TokensOption = Annotated[int, typer.Option(
     min=0, help='Most visual tokens of a frame, as vlm.tokens_per_frame.')]
@@ -47,7 +48,7 @@ def train_adapter(
     steps: StepsOption = 300,
     batch: BatchOption = 8,
     rank: RankOption = 16,
-    learning_rate: RateOption = 1e-3,
+    learning_rate: RateOption = 0.0,
     tokens_per_frame: TokensOption = 256,
     device: DeviceOption = 'auto',
     seed: SeedOption = 0,
@@ -80,7 +81,7 @@ def distil(
     steps: StepsOption = 300,
     batch: BatchOption = 8,
     rank: RankOption = 16,
-    learning_rate: RateOption = 1e-3,
+    learning_rate: RateOption = 0.0,
     tokens_per_frame: TokensOption = 256,
     device: DeviceOption = 'auto',
     seed: SeedOption = 0,

@@ -182,6 +182,29 @@ def bench_busy(
     finish(console, add(report, shown.BUSY, result) if report else [], result, as_json)
 
 
+@app.command('instructions', epilog='Example: [bold]vts bench instructions --frames 8[/bold].')
+def bench_instructions(
+    model: Annotated[str, typer.Option(help='Model, as for vts bench.')] = 'qwen2.5-0.5b',
+    frames: Annotated[int, typer.Option(min=1, help='Length of the windows.')] = 8,
+    windows: Annotated[int, typer.Option(min=2, help='Windows that count.')] = 12,
+    seed: Annotated[int, typer.Option(help='Of the drive and of random weights.')] = 7,
+    device: DeviceOption = 'auto',
+    threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what vlm.instructions gives: what is asked before the pictures, read once."""
+    from vts_ros.lab.bench.instruction_order import compare_orders, rows
+    from vts_ros.lab.bench.workloads import Workload
+
+    with progress_bar(as_json) as (console, progress):
+        result = compare_orders(Workload(
+            model=model, frames=frames, windows=windows, seed=seed, device=device,
+            threads=threads, is_told=True), progress=progress)
+    for line in rows(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    finish(console, [], result, as_json)
+
+
 @app.command('peers', epilog='Example: [bold]vts bench peers --vllm '
                              '/opt/vllm/bin/python[/bold], see docs/vllm.md.')
 def bench_peers(

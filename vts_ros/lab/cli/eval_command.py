@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
+from vts_ros.lab.cli.budget_command import app as budget
 from vts_ros.lab.cli.drives_command import app as drives
 from vts_ros.lab.cli.frames_command import app as frames
 from vts_ros.lab.cli.memory_run import run_memory, window_lengths, write_memory_page
@@ -17,6 +18,7 @@ from vts_ros.lab.cli.precision_command import app as precision
 from vts_ros.lab.cli.quantized_command import app as quantized
 from vts_ros.lab.cli.recordings_command import app as recordings
 from vts_ros.lab.cli.redundancy_command import app as redundancy
+from vts_ros.lab.cli.scores_command import app as scores
 from vts_ros.lab.cli.server_command import app as server
 from vts_ros.lab.cli.signals_command import app as signals
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
@@ -48,12 +50,14 @@ if TYPE_CHECKING:
     from vts_ros.pipeline.pipeline import Pipeline
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
+app.add_typer(budget)
 app.add_typer(drives)
 app.add_typer(frames)
 app.add_typer(precision)
 app.add_typer(quantized)
 app.add_typer(recordings)
 app.add_typer(redundancy)
+app.add_typer(scores)
 app.add_typer(server)
 app.add_typer(signals)
 

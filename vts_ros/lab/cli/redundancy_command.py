@@ -90,7 +90,7 @@ def eval_redundancy(
                 pipeline, ['random', 'vts', 'vts-share-none', 'vts-score-importance',
                            *TEMPORAL_NAMES, MEASURE], 'test', answered, shares, True, workers,
                 lambda share, what: progress(0.5 + 0.5 * share, what),
-                ('sight', 'turning'), analysis.measure)
+                ('sight', 'turning'), {MEASURE: analysis.measure})
     console.print(_table(result))
     written = []
     if report is not None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 import itertools
@@ -20,8 +20,7 @@ from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.difficulty import is_hard, object_area
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.evaluation.window_conditions import conditions_of
-from vts_ros.lab.rivals.registry import Method, METHOD_NAMES, methods
-from vts_ros.lab.rivals.worth_measure import WorthMeasure
+from vts_ros.lab.rivals.registry import Measure, Method, METHOD_NAMES, methods
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, WindowTruth
 from vts_ros.lab.scenes.world import Scene
@@ -104,13 +103,14 @@ class _Task(NamedTuple):
     split: str
     budgets: tuple[float, ...]
     brief: bool
-    measure: WorthMeasure | None = None
+    measures: Mapping[str, Measure] | None = None
 
 
 def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str = 'test',
             n: int = 500, budgets: Sequence[float] = (0.6, 0.4), brief: bool = False,
             workers: int = 1, progress: Progress = lambda share, what: None,
-            groups: Sequence[str] = (), measure: WorthMeasure | None = None) -> dict[str, Any]:
+            groups: Sequence[str] = (), measures: Mapping[str, Measure] | None = None
+            ) -> dict[str, Any]:
     """
     Answer windows of a split with the tokens that each method keeps, and compare with the truth.
 
@@ -134,8 +134,8 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         with as many threads where the model is small.
     groups
         Conditions by which the figures are given apart, see :func:`conditions_of`.
-    measure
-        What the method ``time-measure`` ranks by.
+    measures
+        What methods that were fitted rank by, by their names.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def compare(pipeline: Pipeline, names: Sequence[str] = METHOD_NAMES, split: str 
         If a name is not known.
 
     """
-    task = _Task(tuple(names), split, tuple(dict.fromkeys(budgets)), brief, measure)
+    task = _Task(tuple(names), split, tuple(dict.fromkeys(budgets)), brief, measures)
     entries = _entries(pipeline, task)
     tally = _Tally()
     for part in _tallies(pipeline, task, n, workers, progress):
@@ -184,7 +184,7 @@ def _group(tally: _Tally, entries: Sequence[Entry], group: str, brief: bool) -> 
 
 
 def _entries(pipeline: Pipeline, task: _Task) -> list[Entry]:
-    wanted = methods(pipeline.sparsifier, task.names, task.measure)
+    wanted = methods(pipeline.sparsifier, task.names, task.measures)
     return [Entry(method, choice, ratio) for ratio in task.budgets for method in wanted
             for choice in range(len(method.choices))]
 
@@ -262,21 +262,44 @@ def prepare_window(pipeline: Pipeline, scene: Scene) -> EvaluatedWindow:
 
 def prepare_last(pipeline: Pipeline, clip: Clip, length: int = 5) -> EvaluatedWindow:
     """Compute all that methods and language model need of the last frames of a clip."""
-    pictures, truths = clip.frames[-length:], clip.truths[-length:]
+    frames = len(clip.frames)
+    return prepare_ends(pipeline, clip, [frames], min(length, frames))[0]
+
+
+def prepare_ends(pipeline: Pipeline, clip: Clip, ends: Sequence[int], length: int = 5
+                 ) -> list[EvaluatedWindow]:
+    """
+    Compute the same of several windows of a clip; what they have in common once.
+
+    Parameters
+    ----------
+    ends
+        Of each window, the number of frames up to its newest one, at least `length`.
+    length
+        Frames of a window.
+
+    """
+    first, last = min(ends) - length, max(ends)
     vlm, prompt = pipeline.vlm, pipeline.prompts.description
-    features = [vlm.encode(picture) for picture in pictures]
-    grid = features[0].grid
-    height, width = pictures[-1].shape[:2]
-    evidence = WindowFeatures(
-        frames=pictures,
-        proposals=tuple(pipeline.sparsifier.propose(picture) for picture in pictures),
-        tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in features]),
-        grid=grid, object_area=object_area(truths))
-    captions = prompt.captions(frames_of(clip, 'front')[-length:])
-    prepared = vlm.prepare(features, captions, prompt)
-    return EvaluatedWindow(evidence, prepared, clip.window_truth(length=length),
-                           is_hard(truths, grid), truths,
-                           PictureSize(vlm.seen_size(features[-1]), (width, height)))
+    features = {place: vlm.encode(clip.frames[place]) for place in range(first, last)}
+    proposals = {place: pipeline.sparsifier.propose(clip.frames[place]) for place in features}
+    height, width = clip.frames.shape[1:3]
+    found = []
+    for end in ends:
+        places = range(end - length, end)
+        here = [features[place] for place in places]
+        truths = clip.truths[end - length:end]
+        evidence = WindowFeatures(
+            frames=clip.frames[end - length:end],
+            proposals=tuple(proposals[place] for place in places),
+            tokens=np.stack([frame.tokens.float().cpu().numpy() for frame in here]),
+            grid=here[0].grid, object_area=object_area(truths))
+        captions = prompt.captions(frames_of(clip, 'front')[end - length:end])
+        found.append(EvaluatedWindow(
+            evidence, vlm.prepare(here, captions, prompt),
+            clip.window_truth(end - 1, length), is_hard(truths, here[0].grid), truths,
+            PictureSize(vlm.seen_size(here[-1]), (width, height))))
+    return found
 
 
 def _answer(pipeline: Pipeline, windows: Sequence[EvaluatedWindow], entries: Sequence[Entry],

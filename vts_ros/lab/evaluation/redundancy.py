@@ -190,14 +190,14 @@ def _areas(part: Sequence[_Found], target: str) -> dict[str, list[float]]:
             continue
         values = []
         for window in part:
-            values.append(_area(window.scores[name], window.worth if target == 'divergence'
+            values.append(area_of(window.scores[name], window.worth if target == 'divergence'
                                 else window.scores[target]))
         areas = np.array(values, np.float64)
         found[name] = [round(float(areas.mean()), 4), *bootstrap.mean(areas)]
     return found
 
 
-def _area(score: NDArray[np.float32], worth: NDArray[np.float32]) -> float:
+def area_of(score: NDArray[np.float32], worth: NDArray[np.float32]) -> float:
     """Return the area under the curve of a score for the important tenth of a window."""
     top = is_top(worth).ravel().astype(np.float64)
     return area_under_curve(score.ravel(), top, 1.0 - top) or 0.0
@@ -282,7 +282,7 @@ def _figures(part: Sequence[_Found]) -> dict[str, float]:
                                      for window in part),
         'patch_ratio': _mean(window.patch_ratio for window in part),
         'effective_rank': _mean(window.rank for window in part),
-        **{f'auc_{name}': _mean(_area(window.scores[name], window.worth) for window in part)
+        **{f'auc_{name}': _mean(area_of(window.scores[name], window.worth) for window in part)
            for name in ('measure', 'cosine', 'importance')}}
 
 

@@ -74,14 +74,8 @@ def worth_of_tokens(vlm: Vlm, prepared: Prepared, frames: int, grid: tuple[int, 
         If the model writes nothing, so that nothing can change.
 
     """
-    total = frames * grid[0] * grid[1]
-    written = brief(vlm.generate(prepared, max_new_tokens=_ANSWER_TOKENS,
-                                 stop_strings=[AFTER_RISK], tokenizer=vlm.tokenizer).text)
-    if not len(answer_ids(vlm, written)):
-        raise VlmError(f'{vlm.name} writes nothing about a window: no token is worth anything')
-    everything = np.arange(total, dtype=np.int32)
-    dense = _answer_logits(vlm, prepared, [everything], written)[0]
-    alone = [np.delete(everything, place) for place in everything]
+    written, dense = _dense_answer(vlm, prepared)
+    everything, alone = _each_alone(frames, grid)
     patches = [np.delete(everything, cells) for cells in patch_cells(frames, grid)]
     loss = None
     if right is not None:
@@ -93,6 +87,39 @@ def worth_of_tokens(vlm: Vlm, prepared: Prepared, frames: int, grid: tuple[int, 
         _divergences(vlm, prepared, patches, written, dense).reshape(
             frames, grid[0] - PATCH + 1, grid[1] - PATCH + 1),
         loss, gradient_of_tokens(vlm, prepared, written).reshape(frames, -1))
+
+
+def divergence_of_tokens(vlm: Vlm, prepared: Prepared, frames: int, grid: tuple[int, int]
+                         ) -> NDArray[np.float32]:
+    """
+    Return the ``divergence`` of :class:`Worth` alone, in a third of the time.
+
+    Raises
+    ------
+    VlmError
+        If the model writes nothing.
+
+    """
+    written, dense = _dense_answer(vlm, prepared)
+    _, alone = _each_alone(frames, grid)
+    return _divergences(vlm, prepared, alone, written, dense).reshape(frames, -1)
+
+
+def _dense_answer(vlm: Vlm, prepared: Prepared) -> tuple[str, Tensor]:
+    """Return what the model writes with all tokens up to its facts, and its logits [S, V]."""
+    written = brief(vlm.generate(prepared, max_new_tokens=_ANSWER_TOKENS,
+                                 stop_strings=[AFTER_RISK], tokenizer=vlm.tokenizer).text)
+    if not len(answer_ids(vlm, written)):
+        raise VlmError(f'{vlm.name} writes nothing about a window: no token is worth anything')
+    with torch.inference_mode():
+        return written, _answer_logits(vlm, prepared, [None], written)[0]
+
+
+def _each_alone(frames: int, grid: tuple[int, int]
+                ) -> tuple[NDArray[np.int32], list[NDArray[np.int32]]]:
+    """Return all tokens of a window, and for each of them all others."""
+    everything = np.arange(frames * grid[0] * grid[1], dtype=np.int32)
+    return everything, [np.delete(everything, place) for place in everything]
 
 
 def brief(answer: str) -> str:

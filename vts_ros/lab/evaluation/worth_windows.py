@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.method_comparison import prepare_window
-from vts_ros.lab.evaluation.token_worth import Worth, worth_of_tokens
+from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, Worth, worth_of_tokens
 from vts_ros.lab.evaluation.window_conditions import conditions_of
 from vts_ros.lab.recordings import every_window, name_of
 from vts_ros.lab.scenes.clips import balanced_scenes
@@ -21,6 +22,10 @@ from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import WindowFeatures
 from vts_ros.vlm import Prepared
 from vts_ros.vlm.answers import render
+
+#: The first window of the split ``train`` that measures are fitted to: far from those that
+#: trainings take.
+_FIRST_FITTED = 900_000_000
 
 
 class WorthWindow(NamedTuple):
@@ -42,6 +47,21 @@ class WorthWindow(NamedTuple):
     conditions: dict[str, str]
 
 
+class FitWindow(NamedTuple):
+    """
+    A window that measures are fitted to.
+
+    Attributes
+    ----------
+    divergence
+        float32 [T, N], see :class:`vts_ros.lab.evaluation.token_worth.Worth`.
+
+    """
+
+    evidence: WindowFeatures
+    divergence: NDArray[np.float32]
+
+
 class _Job(NamedTuple):
     """A window that is still without the worth of its tokens."""
 
@@ -51,6 +71,21 @@ class _Job(NamedTuple):
     prepared: Prepared
     right: str | None
     conditions: dict[str, str]
+
+
+def to_fit(pipeline: Pipeline, n: int, folder: Path) -> Iterator[FitWindow]:
+    """Yield rendered windows of the split ``train`` that no model was trained on."""
+    for number, scene in enumerate(balanced_scenes('train', n, _FIRST_FITTED)):
+        window = prepare_window(pipeline, scene)
+        path = folder / f'train-{number:04d}.npz'
+        if path.exists():
+            with np.load(path) as found:
+                divergence = found['divergence']
+        else:
+            divergence = divergence_of_tokens(
+                pipeline.vlm, window.prepared, len(window.evidence.frames), window.evidence.grid)
+            _write(path, divergence=divergence)
+        yield FitWindow(window.evidence, divergence)
 
 
 def rendered(pipeline: Pipeline, split: str, n: int, folder: Path) -> Iterator[WorthWindow]:
@@ -99,12 +134,16 @@ def _measured(pipeline: Pipeline, folder: Path, job: _Job) -> WorthWindow:
     if worth is None:
         worth = worth_of_tokens(pipeline.vlm, job.prepared, len(job.evidence.frames),
                                 job.evidence.grid, job.right)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix('.part.npz')
-        np.savez(partial, **{name: value for name, value in worth._asdict().items()
-                             if value is not None})
-        partial.replace(path)
+        _write(path, **{name: value for name, value in worth._asdict().items()
+                        if value is not None})
     return WorthWindow(job.source, job.evidence, worth, job.conditions)
+
+
+def _write(path: Path, **arrays: NDArray[np.float32]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.part.npz')
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)
 
 
 def _read(path: Path) -> Worth | None:

@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.rivals import baselines, published, temporal
 from vts_ros.lab.rivals.ranking import ascending, ranked
-from vts_ros.lab.rivals.worth_measure import WorthMeasure
 from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.selection import WindowFeatures
 
@@ -179,20 +178,32 @@ _TEMPORAL: dict[str, tuple[str, Callable[[Sparsifier], _Score]]] = {
     'time-attention': ('what attention over the other frames explains worst',
                        lambda sparsifier: temporal.attention),
 }
-MEASURE = 'time-measure'
+MEASURE, RECURRENT, MEMORYLESS = 'time-measure', 'time-recurrent', 'time-memoryless'
+#: Measures that are fitted to the worth of tokens.
+_FITTED = {
+    MEASURE: 'a small network fitted to what hiding a token changes',
+    RECURRENT: 'a ConvGRU over the cells of the proposal network, fitted to the same',
+    MEMORYLESS: 'the same network with its state emptied before every frame'}
 #: They rank by what changes; not among ``METHOD_NAMES``, because none is ahead of those.
 TEMPORAL_NAMES: tuple[str, ...] = tuple(_TEMPORAL)
 
 
+class Measure(Protocol):
+    """A score that was fitted."""
+
+    def scores(self, sparsifier: Sparsifier, evidence: WindowFeatures) -> NDArray[np.float32]:
+        """Return float32 [T, N], higher for a token that is more worth keeping."""
+
+
 def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES,
-            measure: WorthMeasure | None = None) -> list[Method]:
+            measures: Mapping[str, Measure] | None = None) -> list[Method]:
     """
     Return methods by their names, VTS and its ablations with the graphs of a sparsifier.
 
     Parameters
     ----------
-    measure
-        What ``MEASURE`` ranks by; without it, there is no such method.
+    measures
+        What ``MEASURE`` and its like rank by; without them, there are no such methods.
 
     Raises
     ------
@@ -201,7 +212,7 @@ def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES,
 
     """
     known = {method.name: method for method in (
-        *BASELINES, *vts_methods(sparsifier), *_temporal_methods(sparsifier, measure))}
+        *BASELINES, *vts_methods(sparsifier), *_temporal_methods(sparsifier, measures or {}))}
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         if name not in known:
@@ -209,19 +220,26 @@ def methods(sparsifier: Sparsifier, names: Iterable[str] = METHOD_NAMES,
     return [known[name] for name in wanted]
 
 
-def _temporal_methods(sparsifier: Sparsifier, measure: WorthMeasure | None) -> list[Method]:
+def _temporal_methods(sparsifier: Sparsifier, measures: Mapping[str, Measure]) -> list[Method]:
     found: dict[str, tuple[str, _Score]] = {
-        name: (about, make(sparsifier)) for name, (about, make) in _TEMPORAL.items()}
-    if measure is not None:
-        found[MEASURE] = ('a small network fitted to what hiding a token changes',
-                          partial(measure.scores, sparsifier))
-    return [Method(name, 'time', about, 'its ranking, cut', (partial(_highest, score),))
+        **{name: (about, make(sparsifier)) for name, (about, make) in _TEMPORAL.items()},
+        **{name: (_FITTED[name], partial(measure.scores, sparsifier))
+           for name, measure in measures.items()}}
+    return [Method(name, 'time', about, 'its ranking, cut', (_Highest(score),))
             for name, (about, score) in found.items()]
 
 
-def _highest(score: _Score, evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
-    """Keep the tokens with the highest score of all frames together."""
-    return ascending(ranked(score(evidence))[:budget])
+class _Highest:
+    """Keeps the tokens with the highest score of all frames; remembers the last window's order."""
+
+    def __init__(self, score: _Score) -> None:
+        self._score = score
+        self._last: tuple[WindowFeatures, NDArray[np.int64]] | None = None
+
+    def __call__(self, evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
+        if self._last is None or self._last[0] is not evidence:
+            self._last = evidence, ranked(self._score(evidence))
+        return ascending(self._last[1][:budget])
 
 
 def vts_methods(sparsifier: Sparsifier) -> list[Method]:

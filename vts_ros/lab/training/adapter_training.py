@@ -11,7 +11,7 @@ window: the model learns to answer from what it will see. LoRA: Hu et al., 2021,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 import hashlib
 import json
 import math
@@ -30,6 +30,7 @@ from vts_ros.errors import VlmError
 from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
 from vts_ros.lab.training.frame_store import FrameStore, LookedAt
 from vts_ros.lab.training.loop import fit, Losses, Schedule
+from vts_ros.pipeline.factory import SMALL_MODEL
 from vts_ros.pipeline.features import BrokenFrame, Stopwatch
 from vts_ros.pipeline.guard import Evidence, FittedGuard, save_guard, structure
 from vts_ros.pipeline.pipeline import Pipeline
@@ -50,6 +51,9 @@ _PATIENCE = 3
 _WARMUP_STEPS = 20
 #: Strength of an adapter: its rank times this, over its rank.
 _ALPHA = 2
+#: Peaks of the learning rate of models that are small, from trials with the embedded one, and of
+#: others: QLoRA (Dettmers et al., 2023, arXiv 2305.14314).
+_SMALL_RATE, _RATE = 4e-3, 2e-4
 #: Share of the windows that say when to stop that the guard of an adapter leaves outside.
 _OUTSIDE = 0.005
 _BEST, _STATE, _HISTORY, _FRAMES = 'best', 'learning.pt', 'history.json', 'frames'
@@ -71,7 +75,7 @@ class AdapterCourse:
     rank
         Of the matrices that are added.
     learning_rate
-        Peak.
+        Peak; 0 chooses by the size of the model.
     every
         Steps between two looks at the windows that say when to stop.
     seed
@@ -82,7 +86,7 @@ class AdapterCourse:
     steps: int = 300
     batch: int = 8
     rank: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.0
     every: int = 25
     seed: int = 0
 
@@ -155,6 +159,9 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
         raise VlmError('none of the recordings has the frames that the answers are about')
     guard = measures and _guard(lessons, checks)
     begin()
+    if not course.learning_rate:
+        is_small = vlm.model.num_parameters() < SMALL_MODEL
+        course = replace(course, learning_rate=_SMALL_RATE if is_small else _RATE)
     about: dict[str, str | int | float] = {
         **asdict(course), 'model': vlm.name, 'lessons': _fingerprint(lessons)}
     torch.manual_seed(course.seed)

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dis import opname
 from importlib.metadata import distributions, EntryPoint
+import inspect
 import sys
 from traceback import walk_tb
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,11 +74,25 @@ def _add_commands() -> None:
         except ImportError as error:
             groups[of].command(own, help=f'Not installed: {error}.')(_missing(point, error))
             continue
+        _unwrap_help(command)
         # A single command stands by itself, several are a group.
         is_single = len(command.registered_commands) == 1 and not command.registered_callback
         if not is_single:
             groups[name] = command
         groups[of].add_typer(command, name=None if is_single else name)
+
+
+def _unwrap_help(command: typer.Typer) -> None:
+    """Join the lines of each paragraph of help: rich keeps their ends, and wraps them again."""
+    callback = command.registered_callback
+    infos: list[Any] = [*command.registered_commands, *([callback] if callback else [])]
+    for info in infos:
+        if info.callback is not None and (text := inspect.getdoc(info.callback)):
+            info.help = '\n\n'.join(
+                ' '.join(paragraph.split()) for paragraph in text.split('\n\n'))
+    for group in command.registered_groups:
+        if group.typer_instance is not None:
+            _unwrap_help(group.typer_instance)
 
 
 def _missing(point: EntryPoint, error: ImportError) -> Callable[[], None]:

@@ -1,0 +1,212 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Scores with a memory and without, what each score keeps, and the page about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vts_ros.lab.evaluation import score_recall, token_worth
+from vts_ros.lab.evaluation.box_coverage import area_under_curve
+from vts_ros.lab.evaluation.proposal_recall import object_tokens
+from vts_ros.lab.evaluation.score_recall import (
+    evidence_of,
+    object_recall,
+    past_recall,
+    turning_deg,
+)
+from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, worth_of_tokens
+from vts_ros.lab.evaluation.worth_windows import to_fit
+from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
+from vts_ros.lab.rivals.registry import methods
+from vts_ros.lab.scenes.clips import balanced_scenes, make_scene, render
+from vts_ros.lab.training.new_checkpoint import create_checkpoint
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.sparsify import Proposal, Sparsifier, token_budget, WindowFeatures
+from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
+from vts_ros.tools.cli.command_line import app
+
+GRID = (4, 7)
+
+
+@pytest.fixture(scope='module')
+def pipeline() -> Iterator[Pipeline]:
+    loaded = Pipeline.load(PipelineConfig())
+    yield loaded
+    loaded.close()
+
+
+def remembered_window(seed: int) -> tuple[WindowFeatures, NDArray[np.bool_]]:
+    """Return a window whose important tokens are where something was one frame earlier."""
+    rng = np.random.default_rng(seed)
+    saliency = np.full((4, *MAP_SIZE), 0.5, np.float32)
+    embedding = rng.normal(size=(4, EMBEDDING_CHANNELS, *MAP_SIZE)).astype(np.float32)
+    top = np.zeros((4, 28), bool)
+    marks: list[NDArray[np.bool_]] = []
+    for frame in range(4):
+        place = rng.choice(28, 3, replace=False)
+        mark = np.zeros(28, bool)
+        mark[place] = True
+        cells = mark.reshape(GRID).repeat(3, 0).repeat(3, 1)
+        embedding[frame, 0] = np.where(cells, 6.0, 0.0)
+        if frame >= 1:
+            top[frame] = marks[frame - 1]
+        marks.append(mark)
+    embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+    return WindowFeatures(
+        np.zeros((4, 32, 56, 3), np.uint8),
+        tuple(Proposal(*maps) for maps in zip(saliency, embedding)),
+        rng.normal(size=(4, 28, 8)).astype(np.float32), GRID), top
+
+
+def area(measure: RecurrentMeasure, sparsifier: Sparsifier, window: WindowFeatures,
+         top: NDArray[np.bool_]) -> float:
+    score = measure.scores(sparsifier, window)[1:].ravel()
+    found = area_under_curve(score, 1.0 * top[1:].ravel(), 1.0 - top[1:].ravel())
+    assert found is not None
+    return found
+
+
+def test_a_memory_finds_what_was_there_before_and_the_control_cannot(
+        pipeline: Pipeline) -> None:
+    windows, tops = zip(*map(remembered_window, range(60)))
+    held = [remembered_window(seed) for seed in range(100, 110)]
+    found = {}
+    for remembers in (True, False):
+        measure = fit_recurrent(pipeline.sparsifier, windows, tops, remembers)
+        found[remembers] = float(np.mean([
+            area(measure, pipeline.sparsifier, *window) for window in held]))
+    assert found[True] > 0.8
+    assert 0.35 < found[False] < 0.65
+
+
+def test_a_recurrent_measure_is_small_and_sees_no_later_frame() -> None:
+    torch.manual_seed(0)
+    measure = RecurrentMeasure(torch.zeros(9), torch.ones(9)).eval()
+    assert sum(part.numel() for part in measure.parameters()) < 50_000
+    cells, known = torch.rand(1, 4, EMBEDDING_CHANNELS + 1, *MAP_SIZE), torch.rand(1, 4, 28, 9)
+    whole = measure(cells, known, GRID)
+    part = measure(cells[:, :2], known[:, :2], GRID)
+    torch.testing.assert_close(whole[:, :2], part)
+    changed = cells.clone()
+    changed[:, 0] = 0.0
+    assert (measure(changed, known, GRID)[:, 3] != whole[:, 3]).any()
+    measure.remembers = False
+    forgetful = measure(cells, known, GRID)
+    torch.testing.assert_close(measure(changed, known, GRID)[:, 1:], forgetful[:, 1:])
+
+
+def test_cells_are_embedding_and_saliency() -> None:
+    window, _ = remembered_window(0)
+    cells = cells_of(window)
+    assert cells.shape == (4, EMBEDDING_CHANNELS + 1, *MAP_SIZE)
+    assert (cells[2, :-1].numpy() == window.proposals[2].embedding).all()
+    assert (cells[2, -1].numpy() == window.proposals[2].saliency).all()
+
+
+def test_the_worth_to_fit_to_is_that_of_judged_windows(
+        pipeline: Pipeline, tmp_path: Path) -> None:
+    window, = to_fit(pipeline, 1, tmp_path)
+    again, = to_fit(pipeline, 1, tmp_path)
+    assert (window.divergence == again.divergence).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['train-0000.npz']
+    assert window.divergence.shape == (5, 28)
+    scene = next(balanced_scenes('train', 1, 900_000_000))
+    assert (window.evidence.frames == render(scene).frames).all()
+
+
+def test_the_divergence_alone_is_that_of_the_worth(pipeline: Pipeline) -> None:
+    from vts_ros.lab.evaluation.method_comparison import prepare_window
+
+    window = prepare_window(pipeline, make_scene(1_000_000_001, 'lead braking', 1))
+    worth = worth_of_tokens(pipeline.vlm, window.prepared, 1, GRID)
+    np.testing.assert_allclose(
+        divergence_of_tokens(pipeline.vlm, window.prepared, 1, GRID), worth.divergence,
+        rtol=1e-4, atol=1e-6)
+
+
+def test_recall_is_the_share_of_the_tokens_of_the_risk_object(
+        pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_recall, '_SCENES', 4)
+    wanted = methods(pipeline.sparsifier, ['vts', 'newest'])
+    found = object_recall(pipeline, wanted, 3, (0.4, 0.2), tmp_path)
+    assert found['n'] == found['parts']['all']['n'] == 3
+    shares = []
+    for scene in balanced_scenes('test', 4):
+        clip = render(scene)
+        tokens = object_tokens(clip.truths, GRID)
+        if tokens.any():
+            keep = wanted[1].keep(evidence_of(pipeline, clip), token_budget(5, GRID, 0.2))
+            assert keep is not None
+            # The newest frame is the last fifth of the window.
+            assert keep.tolist() == list(range(112, 140))
+            shares.append(tokens[4].sum() / tokens.sum())
+    cell = found['parts']['all']['methods']['newest']['0.2']
+    assert cell['mean'] == pytest.approx(np.mean(shares), abs=1e-4)
+    first = found['parts']['all']['methods']['vts']['0.2']
+    assert cell['ahead'] == pytest.approx(cell['mean'] - first['mean'], abs=2e-4)
+    assert first['ahead'] == 0.0
+    # What was found is not looked for again, unless something is missing.
+    monkeypatch.setattr(score_recall, 'evidence_of', None)
+    assert object_recall(pipeline, wanted, 3, (0.2,), tmp_path)['n'] == 3
+    with pytest.raises(TypeError):
+        object_recall(pipeline, wanted, 3, (0.1,), tmp_path)
+
+
+def test_of_the_past_counts_where_it_was_seen_last(
+        pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_recall, '_PAIRS', 2)
+    wanted = methods(pipeline.sparsifier, ['vts', 'newest'])
+    cells = past_recall(pipeline, wanted, 2, (1.0, 0.1), 8, tmp_path)['parts']['all']['methods']
+    assert cells['vts']['1']['mean'] == cells['newest']['1']['mean'] == 1.0
+    # It is hidden in the newest frame, which is all that a tenth of 8 frames holds.
+    assert cells['newest']['0.1']['mean'] == 0.0
+
+
+def test_turning_is_curvature_times_speed() -> None:
+    rates = [turning_deg(scene) for scene in balanced_scenes('test', 12)]
+    assert min(rates) >= 0.0
+    assert max(rates) > 0.5
+    for scene in balanced_scenes('test', 12):
+        if turning_deg(scene) > 0.5:
+            s, speed, _ = scene.ego.at(float(scene.times[-1]))
+            # How the heading changes over a metre, by differences.
+            change = scene.road.heading(s + 1.0) - scene.road.heading(s - 1.0)
+            assert turning_deg(scene) >= abs(np.degrees(change / 2.0 * speed)) - 0.3
+
+
+@pytest.mark.slow
+def test_the_command_compares_and_writes_the_page(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_worth, '_ANSWER_TOKENS', 8)
+    monkeypatch.setattr(score_recall, '_SCENES', 4)
+    monkeypatch.setattr(score_recall, '_PAIRS', 2)
+    model = tmp_path / 'tiny'
+    create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
+                      text_layers=2, text_heads=2, text_intermediate=96)
+    line = ['eval', 'scores', '--model', str(model), '--n', '20', '--pairs', '2', '--fit', '2',
+            '--judged', '2', '--answered', '2', '--budgets', '0.2,0.1',
+            '--out', str(tmp_path / 'out'), '--worth', str(tmp_path / 'worth'),
+            '--report', str(tmp_path / 'docs'), '--json']
+    found = CliRunner().invoke(app, line)
+    assert found.exit_code == 0, found.output
+    assert sorted(path.name for path in (tmp_path / 'worth').iterdir()) == [
+        f'{split}-000{number}.npz' for split in ('test', 'train') for number in (0, 1)]
+    result = json.loads(found.stdout.splitlines()[-1])
+    page = (tmp_path / 'docs' / 'scores.md').read_text(encoding='utf-8')
+    auc = result['areas']['test']['auc']
+    assert f'`time-recurrent` has an AUC of {auc["time-recurrent"]["mean"]:.3f}' in page
+    cell = result['object']['parts']['all']['methods']['random']['0.1']
+    row = next(line for line in page.splitlines() if line.startswith('| `random` |'))
+    assert float(row.split('|')[3].split()[0]) == pytest.approx(100 * cell['mean'], abs=0.06)
+    assert set(result['answers']['methods']) == {
+        'vts', 'vts-share-none', 'vts-score-importance', 'time-measure', 'time-recurrent',
+        'time-memoryless'}

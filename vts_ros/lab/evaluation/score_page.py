@@ -1,0 +1,161 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The page ``scores.md``: what each score keeps, with a memory and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vts_ros.lab.evaluation.fitted_measures import IMPORTANCE
+from vts_ros.lab.evaluation.generated_page import (
+    between,
+    day_and_machine,
+    head,
+    place,
+    Run,
+    write_data,
+    write_text,
+)
+from vts_ros.lab.evaluation.score_recall import FIRST, STRAIGHT_DEG, TURNING_DEG
+from vts_ros.lab.rivals.registry import MEASURE, MEMORYLESS, RECURRENT
+
+PAGE, DATA = 'scores.md', 'scores.json'
+_PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
+_WORDS = {'first': 'ahead', 'behind': 'behind', 'within noise': 'within noise'}
+
+
+def write_scores(result: Mapping[str, Any], run: Run, folder: Path) -> list[Path]:
+    """Write page and data to a folder; returns what was written."""
+    return [write_text(folder / PAGE, _lines(result, run)),
+            write_data(folder / DATA, result, run)]
+
+
+def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
+    seen, past = result['object'], result['past']
+    yield from head('What scores keep', run)
+    yield ('What each score keeps of the risk object, and of what only the past shows. No '
+           'language model is needed for that,\nso it is known of many windows. Beside it, a '
+           'score with a memory. The methods are those of\n[redundancy.md](redundancy.md) and '
+           '[quality.md](quality.md); three are fitted to what hiding a token changes:\n')
+    yield f'- `{MEASURE}` looks at each token and what the proposal network sees there;'
+    yield (f'- `{RECURRENT}` is a ConvGRU over the cells of the proposal network, whose state '
+           'goes from frame to frame, and is\n  not moved with the picture;')
+    yield (f'- `{MEMORYLESS}` is the same network, trained in the same way, with its state '
+           'emptied before every frame: what it\n  lacks is what the memory gives.\n')
+    yield (f'- Model `{result["model"]}`. Fitted to {result["fit"]} rendered windows of the '
+           'split `train`, on which no model was trained;\n  what is kept and answered is with '
+           f'seed 0, areas are the mean of {result["seeds"]} seeds.\n'
+           '- Brackets are bootstrap intervals of 95 % over windows or pairs (seed 0), paired '
+           'where two are compared.\n'
+           '- There are no rendered windows of three cameras: the renderer has one, which looks '
+           'ahead.\n'
+           f'- {day_and_machine(run)}\n')
+    yield '## In short\n'
+    yield from (f'- {sentence}' for sentence in verdicts(result))
+    yield from _areas(result['areas'])
+    if 'answers' in result:
+        yield from _answers(result['answers'])
+    yield '\n## The risk object\n'
+    yield (f'Share of its tokens that is kept, in percent, of {seen["n"]} rendered windows of the '
+           f'split `test` that have one.\n`{FIRST}` ships; in the lower table, how far others are '
+           'ahead of it on the same windows, in points.\n')
+    yield from _kept(seen['parts']['all'])
+    yield '\n### By condition\n'
+    yield (f'Ahead of `{FIRST}` at 10 and 5 % of the tokens, in points. Straight: below '
+           f'{STRAIGHT_DEG:g} deg/s in all frames; turning: at least\nthat. The fastest turns at '
+           f'{seen["most_turning"]:.1f} deg/s'
+           + ('' if any(str(TURNING_DEG) in name or 'over' in name for name in seen['parts'])
+              else f': too few windows turn at over {TURNING_DEG:g} deg/s to show them apart')
+           + '.\n')
+    yield from _by_condition(seen['parts'])
+    yield '\n## What only the past shows\n'
+    yield (f'{past["n"]} pairs of {past["frames"]} frames of [memory.md](memory.md), split '
+           '`test`: share of the extent of what tells that lies on\nkept tokens, in the last '
+           'frame that clearly shows it; in percent, hazard and twin count equally.\n')
+    yield from _kept(past['parts']['all'])
+
+
+def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the figures say, in sentences made from them."""
+    auc = result['areas']['test']['auc']
+    for other in (MEMORYLESS, MEASURE):
+        found = auc[other]
+        low, high = found['ahead_ci']
+        yield (f'`{RECURRENT}` has an AUC of {auc[RECURRENT]["mean"]:.3f} for the tokens that '
+               f'matter, `{other}` {found["mean"]:.3f}:\n  {found["ahead"]:+.3f} [{low:+.3f}, '
+               f'{high:+.3f}], {_WORDS[place(found["ahead_ci"])]}.')
+    for title, part in (('the risk object', result['object']['parts']['all']),
+                        ('what only the past shows', result['past']['parts']['all'])):
+        better = [f'`{name}` at ' + ' and '.join(shares) for name, shares in (
+            (name, [f'{float(share):.0%}' for share, cell in cells.items()
+                    if place(cell['ahead_ci']) == 'first'])
+            for name, cells in part['methods'].items() if name != FIRST) if shares]
+        yield (f'Of {title}, more is kept than by `{FIRST}` by '
+               + (', '.join(better) if better else 'none') + '.')
+
+
+def _areas(areas: Mapping[str, Any]) -> Iterator[str]:
+    yield '\n## With a memory and without\n'
+    yield ('AUC for the most important tenth of the tokens of a window; in brackets behind it, '
+           f'how far `{RECURRENT}` is ahead.\n')
+    yield '| | n | ' + ' | '.join(f'`{name}`' for name in (
+        RECURRENT, MEMORYLESS, MEASURE, IMPORTANCE)) + ' |'
+    yield '|---' * 6 + '|'
+    for part, found in areas.items():
+        cells = []
+        for name in (RECURRENT, MEMORYLESS, MEASURE, IMPORTANCE):
+            one = found['auc'][name]
+            cells.append(f'{one["mean"]:.3f}' + ('' if name == RECURRENT else (
+                f' ({one["ahead"]:+.3f} [{one["ahead_ci"][0]:+.3f}, {one["ahead_ci"][1]:+.3f}])')))
+        yield f'| {_PARTS[part]} | {found["n"]} | {" | ".join(cells)} |'
+
+
+def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
+    shares = list(next(iter(answers['methods'].values())))
+    dense = answers['dense']
+    yield '\n### Answers at equal budget\n'
+    yield (f'{answers["n"]} rendered windows of the split `{answers["split"]}`, answers end after '
+           'the facts; right risk level with its interval /\nright risk object, in percent. With '
+           f'all tokens {100 * dense["risk_accuracy"]:.1f} / '
+           f'{100 * dense["object_accuracy"]:.1f}.\n')
+    yield '| method | ' + ' | '.join(f'{float(share):.0%}' for share in shares) + ' |'
+    yield '|---' * (1 + len(shares)) + '|'
+    for name, found in answers['methods'].items():
+        yield f'| `{name}` | ' + ' | '.join(
+            f'{between(found[share]["risk_accuracy"], found[share]["risk_accuracy_ci"], ".1f")} / '
+            f'{100 * found[share]["object_accuracy"]:.1f}' for share in shares) + ' |'
+
+
+def _kept(part: Mapping[str, Any]) -> Iterator[str]:
+    shares = list(part['methods'][FIRST])
+    columns = ' | '.join(f'{float(share):.0%}' for share in shares)
+    yield f'| kept | {columns} |'
+    yield '|---' * (1 + len(shares)) + '|'
+    for name, cells in part['methods'].items():
+        yield f'| `{name}` | ' + ' | '.join(
+            between(cells[share]['mean'], cells[share]['ci'], '.1f') for share in shares) + ' |'
+    yield f'\n| ahead | {columns} |'
+    yield '|---' * (1 + len(shares)) + '|'
+    for name, cells in part['methods'].items():
+        if name != FIRST:
+            yield f'| `{name}` | ' + ' | '.join(
+                between(cells[share]['ahead'], cells[share]['ahead_ci'], '+.1f')
+                for share in shares) + ' |'
+
+
+def _by_condition(parts: Mapping[str, Any]) -> Iterator[str]:
+    yield '| method | ' + ' | '.join(
+        f'{name} (n={part["n"]})' for name, part in parts.items()) + ' |'
+    yield '|---' * (1 + len(parts)) + '|'
+    last = list(parts['all']['methods'][FIRST])[-2:]
+    yield f'| `{FIRST}` itself | ' + ' | '.join(' / '.join(
+        f'{100 * part["methods"][FIRST][share]["mean"]:.1f}' for share in last)
+        for part in parts.values()) + ' |'
+    for name in parts['all']['methods']:
+        if name != FIRST:
+            yield f'| `{name}` | ' + ' | '.join(' / '.join(
+                between(part['methods'][name][share]['ahead'],
+                        part['methods'][name][share]['ahead_ci'], '+.1f') for share in last)
+                for part in parts.values()) + ' |'

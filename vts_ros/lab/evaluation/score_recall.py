@@ -1,0 +1,230 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What each score keeps of what matters: the risk object, and what only the past shows.
+
+No language model is needed for this, so that many windows can be looked at. What was found is
+kept on disk, some windows in a file, so that the same call goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.proposal_recall import object_tokens
+from vts_ros.lab.evaluation.window_conditions import conditions_of
+from vts_ros.lab.rivals.registry import Method
+from vts_ros.lab.scenes.cells import overlaps
+from vts_ros.lab.scenes.clips import balanced_scenes, render
+from vts_ros.lab.scenes.memory_windows import (
+    memory_pairs,
+    memory_truth,
+    MemoryScene,
+    render_memory,
+)
+from vts_ros.lab.scenes.scene_truth import Clip
+from vts_ros.lab.scenes.world import Scene
+from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.sparsify import token_budget, WindowFeatures
+
+#: What all others are compared with.
+FIRST = 'vts'
+#: Scenes and pairs of a file.
+_SCENES, _PAIRS = 32, 8
+#: Limits of the turning rate, in degrees per second.
+STRAIGHT_DEG, TURNING_DEG = 1.0, 10.0
+#: Windows of fewer are not shown apart.
+_LEAST = 20
+
+Progress = Callable[[float, str], None]
+#: Of a window: conditions, and share that each method keeps at each budget.
+Row = dict[str, Any]
+
+
+def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets: Sequence[float],
+                  folder: Path, progress: Progress = lambda share, what: None) -> dict[str, Any]:
+    """
+    Return which share of the tokens of the risk object each method keeps.
+
+    Parameters
+    ----------
+    n
+        Rendered windows of the split ``test`` that have a risk object.
+
+    Returns
+    -------
+    ``{'n', 'most_turning', 'parts': {condition: figures}}``, see :func:`_figures`; the fastest
+    turning in degrees per second.
+
+    """
+    rows: list[Row] = []
+    for first in itertools.count(0, _SCENES):
+        if len(rows) >= n:
+            break
+        rows += _kept(folder / f'object-{first:05d}.json', methods, budgets,
+                      lambda first=first: _object_rows(  # type: ignore[misc]
+                          pipeline, methods, budgets, first))
+        progress(min(1.0, len(rows) / n), f'{min(len(rows), n)} of {n} risk objects')
+    rows = rows[:n]
+    parts: dict[str, list[Row]] = {'all': rows}
+    for row in rows:
+        for name in _names(row):
+            parts.setdefault(name, []).append(row)
+    order = ('all', 'straight', 'turning', f'turning over {TURNING_DEG:g} deg/s', 'cut-in',
+             'night or rain')
+    return {'n': n, 'most_turning': round(max(row['turning'] for row in rows), 2),
+            'parts': {name: _figures(parts[name], methods, budgets) for name in order
+                      if name == 'all' or len(parts.get(name, ())) >= _LEAST}}
+
+
+def _names(row: Row) -> Iterator[str]:
+    yield 'straight' if row['turning'] < STRAIGHT_DEG else 'turning'
+    if row['turning'] > TURNING_DEG:
+        yield f'turning over {TURNING_DEG:g} deg/s'
+    if row['family'] == 'cut-in':
+        yield 'cut-in'
+    if row['sight'] == 'night or rain':
+        yield 'night or rain'
+
+
+def past_recall(pipeline: Pipeline, methods: Sequence[Method], pairs: int,
+                budgets: Sequence[float], frames: int, folder: Path,
+                progress: Progress = lambda share, what: None) -> dict[str, Any]:
+    """
+    Return which share of what tells each method keeps where it is clearly seen last.
+
+    By its extent in that frame. Windows that need the past, of the split ``test``: a row is the
+    mean of hazard and twin.
+
+    Returns
+    -------
+    ``{'n', 'frames', 'parts': {'all': figures}}``.
+
+    """
+    rows: list[Row] = []
+    for first in range(0, pairs, _PAIRS):
+        rows += _kept(folder / f'past{frames}-{first:05d}.json', methods, budgets,
+                      lambda first=first: _past_rows(  # type: ignore[misc]
+                          pipeline, methods, budgets, first, frames))
+        progress(min(1.0, len(rows) / pairs), f'{min(len(rows), pairs)} of {pairs} pairs')
+    rows = rows[:pairs]
+    return {'n': pairs, 'frames': frames, 'parts': {'all': _figures(rows, methods, budgets)}}
+
+
+def _kept(path: Path, methods: Sequence[Method], budgets: Sequence[float],
+          make: Callable[[], list[Row]]) -> list[Row]:
+    """Return the rows of a file, or make and write them if methods or budgets are missing."""
+    wanted = {method.name for method in methods}
+    if path.exists():
+        rows: list[Row] = json.loads(path.read_text(encoding='utf-8'))
+        if all(wanted <= set(row['kept']) and all(
+                {f'{ratio:g}' for ratio in budgets} <= set(row['kept'][name])
+                for name in wanted) for row in rows):
+            return rows
+    rows = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.part')
+    partial.write_text(json.dumps(rows), encoding='utf-8')
+    partial.replace(path)
+    return rows
+
+
+def _object_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float],
+                 first: int) -> list[Row]:
+    rows = []
+    for scene in balanced_scenes('test', _SCENES, first):
+        clip = render(scene)
+        found = conditions_of(clip.window_truth())
+        # Nothing is computed of a window without a risk object.
+        if found['risk'] == 'none':
+            continue
+        evidence = evidence_of(pipeline, clip)
+        tokens = object_tokens(clip.truths, evidence.grid)
+        if tokens.any():
+            rows.append({'turning': turning_deg(scene), 'family': found['family'],
+                         'sight': found['sight'],
+                         'kept': _shares(evidence, tokens, methods, budgets)})
+    return rows
+
+
+def _past_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float],
+               first: int, frames: int) -> list[Row]:
+    rows = []
+    for pair in memory_pairs('test', _PAIRS, first, frames):
+        both = [_past(pipeline, methods, budgets, found) for found in pair]
+        rows.append({'kept': {name: {ratio: float(np.mean([one[name][ratio] for one in both]))
+                                     for ratio in both[0][name]} for name in both[0]}})
+    return rows
+
+
+def _past(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float],
+          found: MemoryScene) -> dict[str, dict[str, float]]:
+    evidence = evidence_of(pipeline, render_memory(found))
+    last = memory_truth(found).sights[-1]
+    extent = np.zeros((len(evidence.frames), evidence.grid[0] * evidence.grid[1]))
+    extent[last.frame] = overlaps(last.box, *evidence.grid)[0].ravel()
+    return _shares(evidence, extent, methods, budgets)
+
+
+def evidence_of(pipeline: Pipeline, clip: Clip) -> WindowFeatures:
+    """Compute all that scores need of all frames of a clip."""
+    features = [pipeline.vlm.encode(picture) for picture in clip.frames]
+    return WindowFeatures(
+        clip.frames, tuple(map(pipeline.sparsifier.propose, clip.frames)),
+        np.stack([step.tokens.float().cpu().numpy() for step in features]), features[0].grid)
+
+
+def _shares(evidence: WindowFeatures, wanted: NDArray[np.generic], methods: Sequence[Method],
+            budgets: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Return which share of what is wanted [T, N] each method keeps, mean over its choices."""
+    found: dict[str, dict[str, float]] = {}
+    for method, ratio in itertools.product(methods, budgets):
+        budget = token_budget(len(wanted), evidence.grid, ratio)
+        shares = []
+        for choice in range(len(method.choices)):
+            keep = method.keep(evidence, budget, choice)
+            assert keep is not None
+            shares.append(float(wanted.ravel()[keep].sum() / wanted.sum()))
+        found.setdefault(method.name, {})[f'{ratio:g}'] = round(float(np.mean(shares)), 5)
+    return found
+
+
+def turning_deg(scene: Scene) -> float:
+    """Return how fast the ego vehicle turns at most in a scene, in degrees per second."""
+    rates = []
+    for time_sec in scene.times.tolist():
+        s, speed_mps, _ = scene.ego.at(time_sec)
+        rates.append(abs(np.degrees(scene.road.curvature(s) * speed_mps)))
+    return round(float(max(rates)), 3)
+
+
+def _figures(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[float]
+             ) -> dict[str, Any]:
+    """
+    Return the means of some windows.
+
+    Returns
+    -------
+    ``{'n', 'methods': {name: {budget: {'mean', 'ci', 'ahead', 'ahead_ci'}}}}``; ahead of ``FIRST``
+    on the same windows, intervals of 95 %.
+
+    """
+    bootstrap = Bootstrap(len(rows))
+    found: dict[str, Any] = {}
+    for method, ratio in itertools.product(methods, budgets):
+        share = f'{ratio:g}'
+        values, first = (np.array([row['kept'][name][share] for row in rows], np.float64)
+                         for name in (method.name, FIRST))
+        found.setdefault(method.name, {})[share] = {
+            'mean': round(float(values.mean()), 4), 'ci': bootstrap.mean(values),
+            'ahead': round(float((values - first).mean()), 4),
+            'ahead_ci': bootstrap.difference(values, first)}
+    return {'n': len(rows), 'methods': found}
