@@ -5,8 +5,8 @@ Builds vts_interfaces, and the messages of others that the node can publish, wit
 
 ``python test/interface_builder.py`` prints where they are. It takes a compiler, CMake, and some
 90 wheels in an environment of their own; both are made once, and kept below ``~/.cache``.
-vision_msgs, foxglove_msgs and ffmpeg_image_transport_msgs are not among the wheels: what is built
-has their names and the messages of ``vts_ros/tools/message_definitions.py``.
+vision_msgs, foxglove_msgs, ffmpeg_image_transport_msgs and audio_common_msgs are not among the
+wheels: what is built has their names and the messages of ``vts_ros/tools/message_definitions.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from vts_ros.tools.message_definitions import DEFINITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEELS = ROOT / 'test' / 'data' / 'rosidl_wheels.txt'
-PACKAGES = ('vision_msgs', 'foxglove_msgs', 'ffmpeg_image_transport_msgs', 'vts_interfaces')
+PACKAGES = ('vision_msgs', 'foxglove_msgs', 'ffmpeg_image_transport_msgs', 'audio_common_msgs',
+            'vts_interfaces')
 LIMIT_SEC = 1500
 
 PACKAGE_XML = """<?xml version="1.0"?>

@@ -109,9 +109,13 @@ def test_a_command_that_is_wrong_is_noticed() -> None:
 
 
 def _check_launch(words: list[str]) -> None:
-    package, file, *arguments = words
-    assert package == 'vts_ros'
-    actions = run_path(str(ROOT / 'launch' / file))['generate_launch_description']().actions
+    if words[0].endswith('.launch.py'):
+        path, arguments = ROOT / words[0], words[1:]
+    else:
+        package, file, *arguments = words
+        assert package == 'vts_ros'
+        path = ROOT / 'launch' / file
+    actions = run_path(str(path))['generate_launch_description']().actions
     declared = {action.name for action in actions if isinstance(action, DeclareLaunchArgument)}
     for argument in arguments:
         name, separator, value = argument.partition(':=')

@@ -41,7 +41,7 @@ def run(name: str, *arguments: object) -> str:
 
 def test_examples_are_short() -> None:
     programs = sorted(EXAMPLES.glob('*.py'))
-    assert len(programs) == 5
+    assert len(programs) == 6
     assert all(len(path.read_text().splitlines()) <= 30 for path in programs)
 
 

@@ -213,10 +213,10 @@ def packages(player: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     return installed
 
 
-def launch(name: str, **arguments: str) -> dict[str, Started]:
+def launch(name: str, folder: str = 'launch', **arguments: str) -> dict[str, Started]:
     """Return what a launch file starts, by executable."""
     context = LaunchContext({})
-    file = str(ROOT / 'launch' / f'{name}.launch.py')
+    file = str(ROOT / folder / f'{name}.launch.py')
     IncludeLaunchDescription(file, launch_arguments=arguments.items()).visit(context)
     return {process.executable: process for process in context.started}
 
@@ -270,6 +270,16 @@ def test_cameras_are_remapped_in_all_nodes() -> None:
             f'{name}/image_raw{transport}': f'{topic}{transport}'
             for name, topic in (('front', '/cam0/image_raw'), ('rear', '/cam1/image'))
             for transport in ('', '/compressed', '/foxglove', '/ffmpeg')}
+
+
+@pytest.mark.usefixtures('packages')
+def test_what_a_speech_to_text_node_says_is_a_question() -> None:
+    started = launch('ask_by_voice', 'examples', package='hears', executable='speech_to_text')
+    assert set(started) == {'speech_to_text', 'vts_node'}
+    assert started['speech_to_text'].given['remappings'] == [('text', '/vts_node/question')]
+    assert started['vts_node'].parameters == {}
+    with pytest.raises(RuntimeError, match='missing argument package'):
+        launch('ask_by_voice', 'examples')
 
 
 @pytest.mark.usefixtures('packages')

@@ -37,13 +37,14 @@ LAYERS = (
     ('nodes', 'fleet'),
     ('tools',),
     ('pipeline',),
-    ('sparsify', 'vlm'),
+    ('sparsify', 'vlm', 'sound'),
     ('engines',),
     ('paths', 'rgb'),
     ('errors',),
 )
 #: What a car needs; the other parts come with extras.
-OF_THE_CAR = ('nodes', 'pipeline', 'sparsify', 'vlm', 'engines', 'paths', 'rgb', 'errors')
+OF_THE_CAR = ('nodes', 'pipeline', 'sparsify', 'vlm', 'sound', 'engines', 'paths', 'rgb',
+              'errors')
 #: Names under which distributions are imported, where they are others.
 IMPORTED_AS = {'json-repair': 'json_repair', 'opencv-python-headless': 'cv2', 'pillow': 'PIL',
                'pyyaml': 'yaml', 'rosbags-image': 'rosbags'}

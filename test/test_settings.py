@@ -32,6 +32,8 @@ ONLY_OF_THE_NODE = {
     'pipeline.period_sec': '--every, which does not depend on the machine',
     'engine.frame_size': 'the first picture is there at once',
     'engine.build_only': 'vts compile',
+    'audio.listen': '--audio',
+    'audio.sample_rate': 'files say it',
     'markers.frame_id': 'there is no RViz',
 }
 #: Why an option of `vts annotate` is no parameter of the node.
@@ -40,6 +42,7 @@ ONLY_OF_RECORDINGS = {
     'video': 'what is described instead',
     'out': 'where the files go',
     'topic': 'the node has its cameras, and topics are remapped',
+    'audio': 'what is heard; the node has a topic, and audio.listen',
     'every': 'the node describes as often as it can, or pipeline.period_sec',
 }
 

@@ -85,6 +85,12 @@ class BagError(VtsError):
     """A recording that cannot be read or written."""
 
 
+class SoundError(VtsError, ValueError):
+    """Sound that cannot be heard: a file, a format, a network."""
+
+    component = 'sound'
+
+
 class VideoError(VtsError):
     """A video that cannot be read."""
 

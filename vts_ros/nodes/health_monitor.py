@@ -17,6 +17,7 @@ from vts_ros.nodes.conversions import make_message, to_stamp
 from vts_ros.nodes.current_pictures import CurrentPictures, list_reasons
 from vts_ros.nodes.diagnostics import gpu_status
 from vts_ros.nodes.jobs import format_error
+from vts_ros.nodes.microphone import Microphone
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
 from vts_ros.nodes.parameter_table import Parameters
@@ -41,7 +42,7 @@ class HealthMonitor:
         Gets the publisher of ``/diagnostics`` and the timer.
     settings, clock
         Its parameters by name, and its time.
-    cameras, pictures, scheduler, worker, vehicle, health
+    cameras, pictures, scheduler, worker, vehicle, microphone, health
         The parts that are watched.
     outputs
         Retract answers that no longer hold.
@@ -50,11 +51,12 @@ class HealthMonitor:
 
     def __init__(self, node: Node, settings: Parameters, clock: NodeClock, cameras: Cameras,
                  pictures: CurrentPictures, scheduler: Scheduler, worker: Worker,
-                 vehicle: VehicleState, health: PipelineHealth, outputs: Outputs) -> None:
+                 vehicle: VehicleState, microphone: Microphone, health: PipelineHealth,
+                 outputs: Outputs) -> None:
         self._node, self._settings, self._clock = node, settings, clock
         self._cameras, self._pictures, self._scheduler = cameras, pictures, scheduler
         self._worker, self._vehicle, self._health = worker, vehicle, health
-        self._outputs = outputs
+        self._outputs, self._microphone = outputs, microphone
         self._clock_came_at = time.monotonic()
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', OUTPUT_QOS)
         # A steady timer: with use_sim_time, node timers stand still until /clock ticks.
@@ -67,6 +69,7 @@ class HealthMonitor:
             self._take_back(missing)
             self._watch_clock()
             self._cameras.watch(self._settings['no_image_warn_sec'])
+            self._microphone.watch()
             now_ns = self._clock.now_ns()
             self._publisher.publish(DiagnosticArray(
                 header=Header(stamp=to_stamp(now_ns)), status=self._statuses(missing, now_ns)))
@@ -107,8 +110,9 @@ class HealthMonitor:
         statuses += [camera.health.status(name, now_ns, self._settings['max_frame_age_sec'],
                                           '' if camera.health.arrivals else camera.publishers())
                      for camera in self._cameras]
-        gpu = gpu_status(name, info.get('device', ''))
-        return [*statuses, *filter(None, (gpu, self._vehicle.status(name)))]
+        others = (gpu_status(name, info.get('device', '')), self._vehicle.status(name),
+                  self._microphone.status(name))
+        return [*statuses, *filter(None, others)]
 
     def _warning(self, missing: Mapping[str, str]) -> str:
         """Return why there are no answers although there should be, or ``''``."""

@@ -34,6 +34,7 @@ from vts_ros.nodes.cv_bridge_images import find_converters
 from vts_ros.nodes.health_monitor import HealthMonitor
 from vts_ros.nodes.jobs import CONTROL, format_error, INTERRUPTED, Jobs
 from vts_ros.nodes.log_forwarding import forward_logs
+from vts_ros.nodes.microphone import Microphone
 from vts_ros.nodes.model_loading import ModelLoading
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.outputs import Outputs
@@ -47,6 +48,7 @@ from vts_ros.nodes.typed_requests import Described, TypedRequests
 from vts_ros.nodes.vehicle_state import VehicleState
 from vts_ros.nodes.vts_parameters import VtsParameters
 from vts_ros.nodes.worker import Worker
+from vts_ros.pipeline.events import Event
 from vts_ros.pipeline.frames import FrameBuffer
 from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.vehicle_signals import VehicleSignals
@@ -80,8 +82,8 @@ class VtsNode(LifecycleNode):
 
     Attributes
     ----------
-    cameras, pictures
-        The cameras it subscribes to, and their present window.
+    cameras, pictures, microphone
+        The cameras it subscribes to, their present window, and what hears.
     worker, jobs, models, scheduler
         The thread of the models, its jobs, the models that these need, and when they run.
     outputs, questions
@@ -114,11 +116,12 @@ class VtsNode(LifecycleNode):
         self.models = ModelLoading(self, settings, self.worker, self.jobs, self.health)
         self.scheduler = Scheduler(settings, self.cameras, self.pictures, self.worker, self.jobs,
                                    self.outputs, self.health, log)
+        self.microphone = Microphone(self, settings, self._note, clock.now_ns)
         self.questions = Questions(
             self.worker, self.jobs, self.outputs, self.health, log, is_up)
         self.monitor = HealthMonitor(
             self, settings, clock, self.cameras, self.pictures, self.scheduler, self.worker,
-            self._vehicle, self.health, self.outputs)
+            self._vehicle, self.microphone, self.health, self.outputs)
         self._requests = TypedRequests(
             self, self.questions, self._describe, self.cameras.frame_id)
         self._listen()
@@ -156,6 +159,7 @@ class VtsNode(LifecycleNode):
                 self.models.load(may_wait=True)
             self.cameras.open(self._settings['cameras'], self._settings['image_transport'],
                               self.scheduler.on_frame, self.pictures.buffer.may_take)
+            self.microphone.open()
             self.health.due()
         except Exception:
             self._stop('the node could not be activated')
@@ -185,6 +189,7 @@ class VtsNode(LifecycleNode):
     def _stop(self, reason: str) -> None:
         self.scheduler.interrupt(reason)
         self.cameras.close()
+        self.microphone.close()
         self.worker.submit(CONTROL, lambda stop: self.pictures.buffer.clear()).result()
         self.worker.submit(CONTROL, lambda stop: self.jobs.clear(None)).result()
         self.models.free()
@@ -207,6 +212,11 @@ class VtsNode(LifecycleNode):
     def close(self) -> None:
         """End the worker, or leave it alone after a while."""
         self.worker.close(CLOSE_TIMEOUT_SEC)
+
+    def _note(self, event: Event) -> None:
+        events = self.jobs.events
+        if events is not None:
+            events.add(event)
 
     def _on_question(self, message: String) -> None:
         self.questions.ask(message.data)

@@ -46,6 +46,11 @@ TABLE: tuple[Spec, ...] = (
          '848x480, and end', change='never'),
     *_settings('vlm'),
     *_settings('signals'),
+    Spec('audio.listen', False, 'Listen to `audio`: sirens, horns, screeching tyres, crashes and '
+         'bells of level crossings, see docs/senses.md'),
+    Spec('audio.sample_rate', 16000, 'Samples per second of messages that do not say it, while '
+         'there is no `audio_info`', span=(8000, 192000)),
+    *_settings('audio'),
     Spec('markers.frame_id', 'base_link', 'Frame of the text in RViz'),
 )
 #: Language and file, as :meth:`Prompts.load` takes them.

@@ -158,6 +158,10 @@ SETTINGS: tuple[Setting, ...] = (
                  'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
                  'config/prompts.yaml of the package', change='never'),
+    Setting('audio.budget', True, 'Give more of the visual tokens to the frames of a moment in '
+            'which a warning sound is heard', change='live'),
+    Setting('audio.tell', True, 'Tell the language model what is heard; the embedded model was '
+            'not trained with that', change='live'),
 )
 
 

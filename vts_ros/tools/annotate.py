@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vts_ros.pipeline.frames import FrameBuffer
+from vts_ros.pipeline.sound_sense import new_listener
 from vts_ros.tools.annotate_summary import Summary
 from vts_ros.tools.answer_files import Progress, write_outputs
+from vts_ros.tools.audio_tracks import sounds_of, with_sound
 from vts_ros.tools.bag_frames import read_frames, until_damage
 from vts_ros.tools.bag_signals import BagSignals
 from vts_ros.tools.bags import is_video_file
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
              topics: Sequence[str] | None = None, every: int = 1,
              buffer: FrameBuffer | None = None, progress: Progress | None = None,
-             signals: Sequence[str] = (), tell_vehicle: bool = False, evidence: bool = False
-             ) -> Summary:
+             signals: Sequence[str] = (), tell_vehicle: bool = False, evidence: bool = False,
+             audio: str = '', moves_tokens: bool = True, is_told: bool = True) -> Summary:
     """
     Describe a recorded drive and write everything a person wants to look at.
 
@@ -51,11 +53,15 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
         Called with every answer.
     signals, tell_vehicle, evidence
         The settings ``signals.topics``, ``vlm.tell_vehicle`` and ``signals.evidence``; of a bag.
+    audio
+        What is heard, see :func:`sounds_of`; empty is nothing.
+    moves_tokens, is_told
+        What becomes of that, see :func:`event_of`.
 
     Raises
     ------
-    BagError, VideoError
-        If the recording cannot be read or has no camera.
+    BagError, VideoError, SoundError
+        If the recording cannot be read or has no camera, or the sound is not there.
     AnnotateError
         If there is no answer, or the results cannot be written.
 
@@ -73,6 +79,9 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
         frames = until_damage(car.frames(topics), counters)
     else:
         frames = until_damage(read_frames(source, topics, counters), counters)
+    if audio:
+        frames = with_sound(frames, sounds_of(Path(source), audio, counters), new_listener(
+            pipeline.events.add, lambda: moves_tokens, lambda: is_told))
     pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters,
                             describe=describe)
     return write_outputs(pairs, out, source=source, counters=counters, info=pipeline.info(),

@@ -15,14 +15,14 @@ from rosbags.typesys import (
 )
 from rosbags.typesys.store import Typestore
 
-from vts_ros.tools.message_definitions import VIDEO_DEFINITIONS
+from vts_ros.tools.message_definitions import SOUND_DEFINITIONS, VIDEO_DEFINITIONS
 from vts_ros.tools.storages import one_line, Topic, warn_once
 
 #: Languages in which ROS 2 defines messages; empty: not at all.
 LANGUAGES = ('ros2msg', 'ros2idl', 'omgidl', '')
 #: Bags that do not define their messages are read with these.
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
-for _name, _definition in VIDEO_DEFINITIONS.items():
+for _name, _definition in {**VIDEO_DEFINITIONS, **SOUND_DEFINITIONS}.items():
     TYPESTORE.register(get_types_from_msg(_definition, _name))
 
 

@@ -10,6 +10,7 @@ Field names and types are copied, comments are not:
 - ``foxglove_msgs`` 3.2 (MIT), https://github.com/foxglove/foxglove-sdk
 - ``ffmpeg_image_transport_msgs`` 1.2 (Apache-2.0),
   https://github.com/ros-misc-utilities/ffmpeg_image_transport_msgs
+- ``audio_common_msgs`` 0.3 (BSD), https://github.com/ros-drivers/audio_common
 """
 
 from __future__ import annotations
@@ -33,8 +34,21 @@ VIDEO_DEFINITIONS = {
         'std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\n'
         'uint8 flags\nbool is_bigendian\nuint8[] data',
 }
+#: Sound, as microphones send it.
+SOUND_DEFINITIONS = {
+    'audio_common_msgs/msg/AudioData': 'uint8[] data',
+    'audio_common_msgs/msg/AudioDataStamped':
+        'std_msgs/Header header\naudio_common_msgs/AudioData audio',
+    'audio_common_msgs/msg/AudioInfo':
+        'uint8 channels\nuint32 sample_rate\nstring sample_format\nuint32 bitrate\n'
+        'string coding_format',
+    'foxglove_msgs/msg/RawAudio':
+        'builtin_interfaces/Time timestamp\nuint8[] data\nstring format\nuint32 sample_rate\n'
+        'uint32 number_of_channels',
+}
 DEFINITIONS = {
     **VIDEO_DEFINITIONS,
+    **SOUND_DEFINITIONS,
     'vision_msgs/msg/Point2D': 'float64 x\nfloat64 y',
     'vision_msgs/msg/Pose2D': 'vision_msgs/Point2D position\nfloat64 theta',
     'vision_msgs/msg/BoundingBox2D':

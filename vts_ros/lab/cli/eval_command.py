@@ -21,6 +21,7 @@ from vts_ros.lab.cli.redundancy_command import app as redundancy
 from vts_ros.lab.cli.scores_command import app as scores
 from vts_ros.lab.cli.server_command import app as server
 from vts_ros.lab.cli.signals_command import app as signals
+from vts_ros.lab.cli.sound_command import app as sound
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.lab.cli.this_run import this_run
 from vts_ros.tools.cli.options import (
@@ -60,6 +61,7 @@ app.add_typer(redundancy)
 app.add_typer(scores)
 app.add_typer(server)
 app.add_typer(signals)
+app.add_typer(sound)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '

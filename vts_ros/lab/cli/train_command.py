@@ -233,6 +233,32 @@ def _tell_where(console: Console, target: Path, models: Path | None) -> None:
                       soft_wrap=True)
 
 
+@app.command('sound', epilog='Example: [bold]vts train sound[/bold]; minutes on a core.')
+def train_sound(
+    out: Annotated[Path, typer.Option(help='Folder for the ONNX graph.')] = Path('models/sound'),
+    work: WorkOption = WORK,
+    clips: Annotated[int, typer.Option(
+        min=32, help='Soundtracks to synthesise, of 8 s each.')] = 2500,
+    steps: Annotated[int, typer.Option(min=1, help='Optimiser steps.')] = 1280,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the network that hears sirens and other warnings, on synthesised sound."""
+    from rich.progress import Progress
+
+    from vts_ros.lab.training.sound_training import SoundRecipe
+    from vts_ros.lab.training.sound_training import train_sound as train
+
+    with Progress() as bar:
+        task = bar.add_task(f'{clips} soundtracks', total=clips)
+
+        def progress(done: int) -> None:
+            bar.update(task, completed=done)
+            if done >= clips:
+                bar.stop()
+
+        train(out, work, SoundRecipe(clips=clips, steps=steps, seed=seed), progress)
+
+
 @app.command('vlm')
 def train_vlm(
     shards: ShardsOption = SHARDS,

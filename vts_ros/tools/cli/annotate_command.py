@@ -35,6 +35,9 @@ def annotate(
         help='Camera topic; may be given several times. Default: every camera of the bag.',
         show_default=False)] = None,
     every: Annotated[int, typer.Option(min=1, help='Ask at every N-th full window.')] = 1,
+    audio: Annotated[str, typer.Option(
+        help='Sound to listen to: a WAV file that begins with the first picture, a topic of the '
+             'bag, or "track" for the sound of the video.', show_default=False)] = '',
     *,
     settings: Mapping[str, Any],
 ) -> None:
@@ -86,7 +89,9 @@ def annotate(
 
     summary = run(source, out, pipeline, topics=topic, every=every, progress=progress,
                   signals=settings['signals.topics'], tell_vehicle=settings['vlm.tell_vehicle'],
-                  evidence=settings['signals.evidence'], buffer=FrameBuffer(*(
+                  evidence=settings['signals.evidence'], audio=audio,
+                  moves_tokens=settings['audio.budget'], is_told=settings['audio.tell'],
+                  buffer=FrameBuffer(*(
                       settings[f'buffer.{name}']
                       for name in ('frames', 'interval_sec', 'max_skew_sec'))))
     say(results(summary))

@@ -16,11 +16,12 @@ from vts_ros.pipeline.settings import Setting
 #: Names of options that are not the last part of the name of the setting.
 _NAMES = {'engine.backend': ('--engine',), 'engine.precision': ('--engine-precision',),
           'engine.threads': ('--engine-threads',), 'vlm.model': ('--model', '--vlm'),
-          'signals.topics': ('--signal',)}
+          'signals.topics': ('--signal',), 'audio.budget': ('--audio-budget',),
+          'audio.tell': ('--audio-tell',)}
 #: Under what the settings of a group stand in the help.
 _PANELS = {'buffer': 'Window', 'pipeline': 'Window', 'sparsify': 'Visual tokens',
            'engine': 'Proposal network', 'vlm': 'Language model',
-           'signals': 'What the car says of itself'}
+           'signals': 'What the car says of itself', 'audio': 'Sound'}
 _SERVED = {'vlm.backend', 'vlm.url', 'vlm.timeout_sec', 'vlm.retries', 'vlm.server_pruning'}
 
 

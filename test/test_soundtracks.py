@@ -1,0 +1,194 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Synthesised sound: the truth about it, what is held out, and what is learned from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from sound_maker import write_wav
+import torch
+from typer.testing import CliRunner
+
+from vts_ros.lab.evaluation.sound_evaluation import (
+    evaluate_sound,
+    listen,
+    share_with_interval,
+)
+from vts_ros.lab.sounds import noises, sirens, warnings_and_impacts
+from vts_ros.lab.sounds.hidden_vehicle import DRIVE_SEC, hidden_vehicle
+from vts_ros.lab.sounds.moving_source import behind_houses, Pass
+from vts_ros.lab.sounds.sound_net import SoundNet
+from vts_ros.lab.sounds.soundtrack import SNR_DB, soundtrack
+from vts_ros.lab.training.sound_training import export_sound, spectrogram
+from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_FRAMES
+from vts_ros.sound.sound_events import KINDS
+from vts_ros.sound.sound_network import SoundNetwork
+from vts_ros.tools.cli.command_line import app
+
+
+def loudest_hz(sound: np.ndarray) -> float:
+    """Return the frequency of the strongest part."""
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 1 << 18))
+    return float(np.fft.rfftfreq(1 << 18, 1.0 / SAMPLE_RATE)[spectrum.argmax()])
+
+
+def test_a_seed_is_a_soundtrack() -> None:
+    for held_out in (False, True):
+        first, second = (soundtrack((9, 4), 4.0, held_out) for _ in range(2))
+        np.testing.assert_array_equal(first.samples, second.samples)
+        assert first.heard == second.heard
+    other = soundtrack((9, 5), 4.0)
+    assert not np.array_equal(other.samples, soundtrack((9, 4), 4.0).samples)
+
+
+@pytest.mark.parametrize('held_out', [False, True])
+def test_the_truth_is_where_the_sound_is(held_out: bool) -> None:
+    kinds = set()
+    for number in range(25):
+        track = soundtrack((8, number), 8.0, held_out, empty=0.0)
+        assert np.isfinite(track.samples).all()
+        assert 0.0 < np.abs(track.samples).max() <= 1.0
+        assert track.truth.shape == (80, len(KINDS))
+        kinds |= {heard.kind for heard in track.heard}
+        for heard in track.heard:
+            assert SNR_DB[0] <= heard.snr_db <= SNR_DB[1]
+            names = sirens.HELD_OUT if held_out else sirens.LEARNED
+            others = warnings_and_impacts.HELD_OUT if held_out else warnings_and_impacts.LEARNED
+            assert heard.name in (names if heard.kind == 'siren' else others[heard.kind])
+        for at, kind in enumerate(KINDS):
+            spans = [(heard.start_sec, heard.end_sec) for heard in track.heard
+                     if heard.kind == kind]
+            for step in np.flatnonzero(track.truth[:, at] == 1.0).tolist():
+                # A sound is held for three steps, as a bell between its strokes.
+                assert any(start - 0.1 <= 0.1 * step <= end + 0.4 for start, end in spans)
+            # Where there is none, not even one too weak to be heard, that is known.
+            for step in range(80):
+                if not any(start - 0.2 <= 0.1 * step <= end + 0.5 for start, end in spans):
+                    assert track.truth[step, at] == 0.0
+    assert kinds == set(KINDS)
+
+
+def test_nothing_is_heard_where_nothing_is() -> None:
+    track = soundtrack((8, 1), 5.0, empty=1.0)
+    assert not track.heard
+    assert not track.truth.any()
+    assert track.background
+
+
+def test_what_is_held_out_is_not_learned() -> None:
+    assert not sirens.LEARNED.keys() & sirens.HELD_OUT.keys()
+    assert not {*noises.BACKGROUND, *noises.HARMLESS} & noises.HELD_OUT.keys()
+    for kind in KINDS[1:]:
+        learned = warnings_and_impacts.LEARNED[kind]
+        assert not learned.keys() & warnings_and_impacts.HELD_OUT[kind].keys()
+    names = {name for number in range(30) for name in soundtrack((7, number), 1.0).background}
+    assert not names & noises.HELD_OUT.keys()
+
+
+@pytest.mark.parametrize(('nearest_sec', 'factor'), [(60.0, 343.0 / (343.0 - 30.0)),
+                                                     (-60.0, 343.0 / (343.0 + 30.0))])
+def test_what_comes_is_higher_and_what_goes_is_lower(nearest_sec: float, factor: float) -> None:
+    tone = np.sin(2.0 * np.pi * 800.0 * np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE)
+    found = Pass(30.0, 5.0, nearest_sec).heard(tone)
+    assert loudest_hz(found) == pytest.approx(800.0 * factor, rel=0.002)
+
+
+def test_what_is_near_is_louder_and_houses_hide_the_high() -> None:
+    tone = np.sin(2.0 * np.pi * 500.0 * np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE)
+    found = Pass(20.0, 10.0, 4.0).heard(tone)
+    # 75.6 m and 14.2 m away on average.
+    first, last = found[:8000].std(), found[-12_000:-4000].std()
+    assert 20.0 * np.log10(last / first) == pytest.approx(14.5, abs=1.0)
+    noise = np.random.default_rng(0).normal(size=2 * SAMPLE_RATE)
+    hidden = behind_houses(noise, 1.0, 0.5)
+    high = np.abs(np.fft.rfft(hidden[:8000]))[2000:].mean()
+    assert high < 0.3 * np.abs(np.fft.rfft(hidden[-8000:]))[2000:].mean()
+
+
+def test_a_drive_with_a_hidden_vehicle() -> None:
+    for number in range(4):
+        drive = hidden_vehicle((5, number), True)
+        assert len(drive.samples) == DRIVE_SEC * SAMPLE_RATE
+        assert drive.siren in sirens.HELD_OUT
+        assert 10.0 < drive.seen_sec < DRIVE_SEC
+    assert not hidden_vehicle((5, 0), False).siren
+    learned = {hidden_vehicle((5, number), True, held_out=False).siren for number in range(3)}
+    assert learned <= sirens.LEARNED.keys()
+
+
+@torch.no_grad()
+def test_the_graph_in_steps_is_the_network_on_the_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = SoundNet().eval()
+    assert net.first_norm.running_mean is not None
+    net.first_norm.running_mean.normal_()
+    path = tmp_path / 'hear.onnx'
+    export_sound(net, path)
+    level = spectrogram(soundtrack((4, 0), 3.0).samples)
+    whole = torch.sigmoid(net(torch.from_numpy(level)[None], *SoundNet.begin())[0])[0]
+    network = SoundNetwork(path)
+    steps = [network.step(level[start:start + STEP_FRAMES])
+             for start in range(0, len(level), STEP_FRAMES)]
+    np.testing.assert_allclose(steps, whole.numpy(), atol=1e-5)
+    # What was heard before makes a difference, until it is forgotten.
+    again = network.step(level[:STEP_FRAMES])
+    network.begin()
+    assert not np.allclose(again, steps[0], atol=1e-4)
+    np.testing.assert_array_equal(network.step(level[:STEP_FRAMES]), steps[0])
+    assert 'net.' not in str(onnx.load(path).metadata_props)
+
+
+def test_events_are_told_when_they_begin() -> None:
+    network = SoundNetwork()
+    drive = next(drive for drive in (hidden_vehicle((6, number), True, held_out=False)
+                                     for number in range(10)) if drive.snr_db > 12.0)
+    said = [one for one in listen(network, drive.samples) if one.event.kind == 'siren']
+    assert said
+    for one in said:
+        assert one.event.is_over
+        assert 1e-9 * one.event.start_ns < one.said_sec <= 1e-9 * one.event.end_ns + 0.1
+
+
+def test_intervals_of_shares() -> None:
+    share, low, high = share_with_interval([False] * 200)
+    assert (share, low) == (0.0, 0.0)
+    assert 0.015 < high < 0.025
+    share, low, high = share_with_interval([True] * 8 + [False] * 2)
+    assert (share, round(low, 2), round(high, 2)) == (0.8, 0.49, 0.94)
+
+
+@pytest.mark.slow
+def test_training_goes_on_and_is_judged(tmp_path: Path) -> None:
+    """The loss falls, the same command goes on, and what comes out can be judged."""
+    arguments = ['train', 'sound', '--work', str(tmp_path / 'work'), '--clips', '32', '--out',
+                 str(tmp_path / 'sound')]
+    for steps in ('3', '6'):
+        done = CliRunner().invoke(app, [*arguments, '--steps', steps])
+        assert done.exit_code == 0, done.output
+    assert 'step 6 of 6' in done.output
+    note = json.loads((tmp_path / 'sound' / 'training.json').read_text())
+    assert note['weights'] < 50_000
+    network = tmp_path / 'sound' / 'hear.onnx'
+    wav = write_wav(tmp_path / 'quiet.wav', np.zeros(SAMPLE_RATE))
+    judged = CliRunner().invoke(app, [
+        'eval', 'sound', '--n', '2', '--drives', '2', '--network', str(network), '--recording',
+        str(wav), '--windows', '2', '--json'])
+    assert judged.exit_code == 0, judged.output
+    result = json.loads(judged.output.splitlines()[-1])
+    assert result['recordings'] == {'quiet.wav': {'seconds': 1.0, 'heard': []}}
+    assert result['drives']['held_out']['n'] == 2
+    assert result['use']['windows_with_moved_tokens'] == 2
+
+
+@pytest.mark.slow
+def test_the_shipped_network_hears_what_it_has_learned() -> None:
+    """On seeds of their own; the figures in docs/senses.md are of more of them."""
+    result = evaluate_sound(SoundNetwork(), 12, 12, 'val')
+    assert result['learned']['all'][0] > 0.6
+    assert result['drives']['learned']['named_before'][0] >= 0.6
+    assert result['drives']['learned']['false_alarms'][0] <= 0.1

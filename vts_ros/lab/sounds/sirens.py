@@ -1,0 +1,79 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Sirens of emergency vehicles as frequencies over time, as they leave the vehicle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vts_ros.lab.sounds.waves import between, partials, rolled_off, Samples, times
+
+Siren = Callable[[np.random.Generator, float], Samples]
+
+
+def _voice(rng: np.random.Generator, hz: Samples, steepness: tuple[float, float] = (0.7, 1.8)
+           ) -> Samples:
+    """Return the sound of a loudspeaker that a horn amplifies: rich in harmonics."""
+    return np.tanh(between(rng, 0.6, 2.0) * partials(
+        hz, rolled_off(10, rng.uniform(*steepness))))
+
+
+def _two_tones(low: tuple[float, float], ratio: tuple[float, float],
+               tone_sec: tuple[float, float]) -> Siren:
+    def sound(rng: np.random.Generator, seconds: float) -> Samples:
+        hz, step = between(rng, *low), between(rng, *ratio)
+        number = (times(seconds) / rng.uniform(*tone_sec) + rng.uniform(0.0, 2.0)).astype(int)
+        return _voice(rng, np.where(number % 2, hz * step, hz))
+
+    return sound
+
+
+def _sweep(low: tuple[float, float], high: tuple[float, float], period_sec: tuple[float, float],
+           rise: tuple[float, float] = (0.35, 0.65)) -> Siren:
+    def sound(rng: np.random.Generator, seconds: float) -> Samples:
+        bottom, top = between(rng, *low), between(rng, *high)
+        place = (times(seconds) / between(rng, *period_sec) + rng.uniform()) % 1.0
+        up = rng.uniform(*rise)
+        height = np.where(place < up, place / up, (1.0 - place) / (1.0 - up))
+        # Capacitors load and unload: the pitch nears its ends slowly.
+        bent = height ** between(rng, 0.6, 1.6)
+        return _voice(rng, bottom * (top / bottom) ** bent)
+
+    return sound
+
+
+def _air_horns(rng: np.random.Generator, seconds: float) -> Samples:
+    """Return two pairs of trumpets that compressed air blows in turn, each pair a chord."""
+    hz, ratio = between(rng, 360.0, 450.0), between(rng, 1.30, 1.36)
+    number = (times(seconds) / rng.uniform(0.6, 0.9) + rng.uniform(0.0, 2.0)).astype(int)
+    base = np.where(number % 2, hz * ratio, hz)
+    levels = rolled_off(14, rng.uniform(0.3, 0.7))
+    return partials(base, levels) + partials(base * rng.uniform(1.004, 1.012), levels)
+
+
+def _rotor(rng: np.random.Generator, seconds: float) -> Samples:
+    """Return a siren of metal that a motor spins up, and that runs out again and again."""
+    place = times(seconds) / rng.uniform(6.0, 11.0) + rng.uniform(0.3, 0.6)
+    turning = 1.0 - np.abs(place % 2.0 - 1.0) ** 2
+    hz = between(rng, 650.0, 900.0) * (0.45 + 0.55 * turning)
+    return partials(hz, rolled_off(8, 0.9)) + 0.5 * partials(
+        hz * 1.25, rolled_off(6, 0.9))
+
+
+#: What the network learns, by name.
+LEARNED: dict[str, Siren] = {
+    'two-tone': _two_tones((355.0, 480.0), (1.26, 1.42), (0.38, 0.75)),
+    'hi-lo': _two_tones((600.0, 1050.0), (1.25, 1.5), (0.3, 0.6)),
+    'wail': _sweep((480.0, 750.0), (1100.0, 1650.0), (3.0, 7.0)),
+    'yelp': _sweep((480.0, 800.0), (1100.0, 1650.0), (0.22, 0.42)),
+}
+#: What it never hears before it is judged: other kinds, and the same with other numbers.
+HELD_OUT: dict[str, Siren] = {
+    'two-tone, wider and slower': _two_tones((380.0, 450.0), (1.5, 1.75), (0.8, 1.1)),
+    'air horns': _air_horns,
+    'wail, lower and slower': _sweep((380.0, 460.0), (850.0, 1050.0), (8.0, 12.0)),
+    'piercer': _sweep((700.0, 1000.0), (1400.0, 1900.0), (0.05, 0.10)),
+    'rotor': _rotor,
+}

@@ -1,0 +1,196 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Soundtracks of the road with what can be heard in them, from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vts_ros.lab.sounds import noises, sirens, warnings_and_impacts
+from vts_ros.lab.sounds.moving_source import echoes, Pass
+from vts_ros.lab.sounds.waves import between, filtered, level_of, Samples
+from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_SAMPLES
+from vts_ros.sound.sound_events import KINDS
+
+#: Signal-to-noise ratios of what is to be heard (dB, above 300 Hz, over its whole length).
+SNR_DB = (-5.0, 20.0)
+#: A step counts as one with the sound from this ratio on, in which it is just audible; steps in
+#: which it is there, but weaker, count as neither.
+_AUDIBLE_DB = -10.0
+#: A share of the soundtracks has nothing to be heard but what is harmless.
+_EMPTY = 0.35
+
+
+@dataclass(frozen=True)
+class Heard:
+    """
+    A sound in a soundtrack.
+
+    Attributes
+    ----------
+    kind, name
+        One of KINDS, and which of them.
+    start_sec, end_sec
+        From when to when it is there.
+    snr_db
+        Over its whole length.
+    source
+        How what emits it moves.
+
+    """
+
+    kind: str
+    name: str
+    start_sec: float
+    end_sec: float
+    snr_db: float
+    source: Pass
+
+
+@dataclass(frozen=True)
+class Soundtrack:
+    """
+    Samples at SAMPLE_RATE, and the truth about them.
+
+    Attributes
+    ----------
+    samples
+        Full scale is 1.
+    heard
+        What is in it.
+    truth
+        For each step of the network and each of KINDS 1 if it can be heard, 0 if not, and NaN
+        where that is nobody's fault: float32 (steps, kinds).
+    background
+        What it consists of otherwise.
+
+    """
+
+    samples: Samples
+    heard: tuple[Heard, ...]
+    truth: NDArray[np.float32]
+    background: tuple[str, ...] = field(default=())
+
+
+def soundtrack(seed: tuple[int, ...], seconds: float, held_out: bool = False,
+               empty: float = _EMPTY) -> Soundtrack:
+    """
+    Return a soundtrack.
+
+    Parameters
+    ----------
+    seed
+        The same gives the same.
+    seconds
+        Its length.
+    held_out
+        Whether it is made with what the network has not learned from: other sirens, horns,
+        screeches, crashes, bells and noises, all with other settings.
+    empty
+        Share of the soundtracks with nothing to be heard.
+
+    """
+    rng = np.random.default_rng(seed)
+    count = int(seconds * SAMPLE_RATE)
+    sound, names = background(rng, count, held_out)
+    noise = sound.copy()
+    truth = np.zeros((count // STEP_SAMPLES, len(KINDS)), np.float32)
+    found = []
+    if rng.random() >= empty:
+        for _ in range(1 if rng.random() < 0.7 else 2):
+            event, part = _drawn(rng, seconds, level_of(noise), held_out)
+            sound += part
+            truth_of_event = _audible(part, noise)
+            column = truth[:, KINDS.index(event.kind)]
+            # Where two sounds of one kind overlap, what is heard is heard.
+            column[:] = np.where(np.isnan(truth_of_event) & (column == 0.0), np.nan,
+                                 np.fmax(column, truth_of_event))
+            found.append(event)
+    return Soundtrack(recorded(rng, sound), tuple(found), truth, names)
+
+
+def background(rng: np.random.Generator, count: int, held_out: bool = False
+               ) -> tuple[Samples, tuple[str, ...]]:
+    """Return noise with a level of 1 above 300 Hz, and of what it consists."""
+    choices = list(noises.BACKGROUND)
+    names = list(rng.choice(choices, size=rng.integers(1, 4), replace=False))
+    sounds = {**noises.BACKGROUND, **noises.HARMLESS, **noises.HELD_OUT}
+    whole = np.zeros(count)
+    for name in names:
+        part = sounds[name](rng, count)
+        whole += between(rng, 0.3, 1.0) * part / (part.std() + 1e-9)
+    whole /= level_of(whole)
+    others = [*noises.HARMLESS, *(noises.HELD_OUT if held_out else ())]
+    for name in rng.choice(others, size=rng.choice([0, 1, 2], p=[0.35, 0.45, 0.2]),
+                           replace=False):
+        part = sounds[name](rng, count)
+        whole += between(rng, 0.3, 3.0) * part / (level_of(part) + 1e-9)
+        names.append(str(name))
+    return whole / level_of(whole), tuple(map(str, names))
+
+
+def recorded(rng: np.random.Generator, sound: Samples) -> Samples:
+    """Return what a microphone of some sensitivity in or on some car makes of a sound."""
+    top, low = between(rng, 2500.0, 12_000.0), between(rng, 20.0, 180.0)
+    tilt = rng.uniform(-0.15, 0.15)
+    coloured = filtered(echoes(rng, sound), lambda f: (
+        1.0 / np.sqrt(1.0 + (f / top) ** 4) * f / (f + low) * ((f + 50.0) / 1000.0) ** tilt))
+    loud = between(rng, 0.002, 0.25) * coloured / (coloured.std() + 1e-9)
+    # The converter has an end, and a smallest step.
+    return np.round(np.clip(loud, -1.0, 1.0) * 32767.0) / 32768.0
+
+
+def emitted(rng: np.random.Generator, kind: str, held_out: bool, seconds: float
+            ) -> tuple[str, Samples]:
+    """Return a sound of a kind as it leaves its source, with its name; sirens go on for long."""
+    if kind == 'siren':
+        table = sirens.HELD_OUT if held_out else sirens.LEARNED
+        name = str(rng.choice(list(table)))
+        return name, table[name](rng, seconds)
+    others = (warnings_and_impacts.HELD_OUT if held_out else warnings_and_impacts.LEARNED)[kind]
+    name = str(rng.choice(list(others)))
+    return name, others[name](rng)
+
+
+def _drawn(rng: np.random.Generator, seconds: float, noise: float, held_out: bool
+           ) -> tuple[Heard, Samples]:
+    """Return a sound and its samples over the whole soundtrack."""
+    kind = str(rng.choice(KINDS, p=[0.4, 0.15, 0.15, 0.15, 0.15]))
+    name, sound = emitted(rng, kind, held_out, rng.uniform(
+        min(3.0, seconds), seconds))
+    count = int(seconds * SAMPLE_RATE)
+    sound = sound[:count]
+    start = int(rng.uniform(0.0, count - len(sound) + 1))
+    source = Pass.drawn(rng, seconds)
+    arrived = source.heard(sound, start / SAMPLE_RATE)
+    snr_db = rng.uniform(*SNR_DB)
+    arrived *= 10.0 ** (0.05 * snr_db) * noise / (level_of(arrived) + 1e-12)
+    whole = np.zeros(count)
+    whole[start:start + len(arrived)] = arrived
+    return Heard(kind, name, start / SAMPLE_RATE, (start + len(arrived)) / SAMPLE_RATE, snr_db,
+                 source), whole
+
+
+def _audible(part: Samples, noise: Samples) -> NDArray[np.float32]:
+    """Return 1 for steps in which a sound can be heard, NaN where it is weaker, else 0."""
+    level, loud = (_levels(filtered(sound, lambda f: np.where(f > 300.0, 1.0, 0.0)))
+                   for sound in (part, noise))
+    # Between the strokes of a bell it goes on.
+    held = np.max([np.pad(level, 3, mode='edge')[shift:shift + len(level)]
+                   for shift in range(4)], axis=0)
+    ratio_db = 20.0 * np.log10((held + 1e-9) / (loud.mean() + 1e-9))
+    # Not by what is filtered: that rings, weakly, also where there is no sound.
+    is_there = _levels(part) > 0.0
+    is_held = np.max([np.pad(is_there, 3, mode='constant')[shift:shift + len(level)]
+                      for shift in range(4)], axis=0)
+    return np.where(is_held & (ratio_db >= _AUDIBLE_DB), 1.0,
+                    np.where(is_held, np.nan, 0.0)).astype(np.float32)
+
+
+def _levels(sound: Samples) -> Samples:
+    """Return the root mean square of each step."""
+    steps = len(sound) // STEP_SAMPLES
+    return np.sqrt(np.square(sound[:steps * STEP_SAMPLES].reshape(steps, -1)).mean(axis=1))
