@@ -27,6 +27,7 @@ _SIREN_HZ = (350.0, 2200.0)
 #: it is said to come closer or to go away: ``vts eval sound`` shows how often that is right.
 _TREND_SEC = 4.0
 TREND_DB_PER_SEC = 1.2
+_TREND_STEPS = round(_TREND_SEC / STEP_SEC)
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class EventDetector:
 
     def __init__(self, thresholds: Mapping[str, Threshold] = THRESHOLDS) -> None:
         self._thresholds = [thresholds[kind] for kind in KINDS]
+        self._forget()
+
+    def _forget(self) -> None:
         self._trend = LevelTrend()
         self._recent: list[deque[float]] = [
             deque(maxlen=threshold.steps) for threshold in self._thresholds]
@@ -157,7 +161,7 @@ class EventDetector:
     def end(self) -> list[SoundEvent]:
         """Return what goes on, as over: nothing is known of what follows."""
         ended = [replace(event, is_over=True) for event in self._events if event]
-        self.__init__(dict(zip(KINDS, self._thresholds, strict=True)))  # type: ignore[misc]
+        self._forget()
         return ended
 
 
@@ -167,7 +171,7 @@ class LevelTrend:
     def __init__(self) -> None:
         edges = band_edges_hz()[1:-1]
         self._bands = (edges > _SIREN_HZ[0]) & (edges < _SIREN_HZ[1])
-        self._levels: deque[float] = deque(maxlen=round(_TREND_SEC / STEP_SEC))
+        self._levels: deque[float] = deque(maxlen=_TREND_STEPS)
 
     def add(self, level_db: NDArray[np.float32]) -> None:
         """Take the spectrogram of a step."""
@@ -176,9 +180,9 @@ class LevelTrend:
     @property
     def slope(self) -> float:
         """Return the median slope in dB per second, 0 where too little was heard."""
-        levels = np.array(self._levels)
-        if len(levels) < levels.size or len(levels) < self._levels.maxlen:  # type: ignore[operator]
+        if len(self._levels) < _TREND_STEPS:
             return 0.0
+        levels = np.array(self._levels)
         # Pairs half of the time apart or more: the median of their slopes forgives what is short.
         half = len(levels) // 2
         first, second = np.triu_indices(len(levels), half)
