@@ -8,7 +8,7 @@ from dataclasses import replace
 import json
 import math
 
-from hypothesis import given, strategies
+from hypothesis import example, given, strategies
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -106,17 +106,18 @@ def test_the_log_replaces_what_goes_on_and_forgets_what_is_old() -> None:
 
 
 def test_the_prompt_file_has_the_words() -> None:
-    events = [Event('siren', 0, 2 * SEC, is_told=True, sentence='A siren is heard.'),
+    # A kind without words in the file, one that is not told, one with words, and one with none.
+    events = [Event('whistle', 0, 2 * SEC, is_told=True, sentence='A whistle is heard.'),
               Event('horn', 0, SEC, sentence='A horn.'),
               Event('hard_braking', SEC, 2 * SEC, is_told=True),
               Event('unheard', 0, SEC, is_told=True)]
     for language, brakes in (('en', 'The car brakes hard.'), ('de', 'Das Auto bremst stark.')):
         prompt = Prompts.load(language).description
         assert prompt.telling(events).instruction == \
-            f'A siren is heard. {brakes} {prompt.instruction}'
+            f'A whistle is heard. {brakes} {prompt.instruction}'
         assert prompt.telling(events[1:2]) == prompt
-    own = Prompt('S', 'I', events={'siren': 'A siren for {seconds} s.'})
-    assert own.telling(events[:1] * 2).instruction == 'A siren for 2 s. I'
+    own = Prompt('S', 'I', events={'whistle': 'A whistle for {seconds} s.'})
+    assert own.telling(events[:1] * 2).instruction == 'A whistle for 2 s. I'
 
 
 # The budget of a window
@@ -124,6 +125,7 @@ def test_the_prompt_file_has_the_words() -> None:
 
 @given(strategies.lists(strategies.tuples(
     strategies.integers(0, CELLS), strategies.floats(0.0, 1.0)), min_size=1, max_size=12))
+@example([(0, 0.25), (5, 0.0), (5, 1e-38)])
 def test_budgets_keep_their_total(frames: list[tuple[int, float]]) -> None:
     counts = np.array([count for count, _ in frames])
     weights = np.array([weight for _, weight in frames])

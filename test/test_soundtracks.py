@@ -188,7 +188,7 @@ def test_training_goes_on_and_is_judged(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_shipped_network_hears_what_it_has_learned() -> None:
     """On seeds of their own; the figures in docs/senses.md are of more of them."""
-    result = evaluate_sound(SoundNetwork(), 12, 12, 'val')
+    result = evaluate_sound(SoundNetwork(), 6, 6, 'val')
     assert result['learned']['all'][0] > 0.6
     assert result['drives']['learned']['named_before'][0] >= 0.6
     assert result['drives']['learned']['false_alarms'][0] <= 0.1

@@ -55,8 +55,10 @@ def frame_budgets(counts: NDArray[np.int64], cells: int, weights: NDArray[np.flo
         exact[is_over] = cells
         is_free &= ~is_over
     budgets = np.floor(exact + 1e-9).astype(np.int64)
-    # The largest remainders get what is left, equal ones in their order.
-    by_remainder = np.argsort(-np.where(budgets < cells, exact - budgets, -1.0), kind='stable')
+    # The largest remainders get what is left; of equal ones the moment that matters more, and then
+    # in their order.
+    remainders = np.where(budgets < cells, exact - budgets, -1.0)
+    by_remainder = np.lexsort((-weights, -remainders))
     budgets[by_remainder[:total - int(budgets.sum())]] += 1
     return budgets
 

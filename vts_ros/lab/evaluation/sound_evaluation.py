@@ -244,5 +244,6 @@ def false_alarms(network: SoundNetwork, recordings: Sequence[Path]) -> dict[str,
         for chunk in read_sound(path):
             seconds += len(chunk.samples) / chunk.rate
             listener.hear(chunk)
-        found[path.name] = {'seconds': seconds, 'heard': [event.text for event in heard.values()]}
+        found[path.name] = {'seconds': round(seconds, 2),
+                            'heard': [event.text for event in heard.values()]}
     return found
