@@ -23,11 +23,12 @@ from ros_domains import own_domain
 ROOT = Path(__file__).resolve().parents[1]
 #: Workers take whole files: what takes minutes is begun first, so that none is left at the end.
 LONGEST = (
-    'test_node_video', 'test_empty_environment', 'test_vlm_annotate', 'test_distill', 'test_node',
-    'test_fleet', 'test_guard', 'test_node_cameras', 'test_cli', 'test_compile', 'test_bench',
-    'test_traffic', 'test_node_promises', 'test_training', 'test_typed_interfaces', 'test_drives',
-    'test_annotate_ends', 'test_replay', 'test_annotate', 'test_speaking', 'test_causal',
-    'test_demo', 'test_examples', 'test_quality')
+    'test_vlm_annotate', 'test_distill', 'test_fleet', 'test_empty_environment', 'test_node',
+    'test_sound_sources', 'test_soundtracks', 'test_adapter_training', 'test_bench', 'test_guard',
+    'test_scores', 'test_training', 'test_node_cameras', 'test_traffic', 'test_node_video',
+    'test_causal', 'test_annotate_ends', 'test_node_promises', 'test_cli', 'test_drives',
+    'test_published', 'test_node_sound', 'test_speaking', 'test_compile', 'test_annotate',
+    'test_typed_interfaces', 'test_replay', 'test_quality', 'test_demo', 'test_examples')
 #: How long a process has to end by itself at the end of a test.
 END_SEC = 30.0
 
