@@ -81,6 +81,12 @@ class SignalError(VtsError, ValueError):
     component = 'signals'
 
 
+class RangeError(VtsError, ValueError):
+    """A range, a point cloud or a calibration that cannot be used."""
+
+    component = 'range'
+
+
 class BagError(VtsError):
     """A recording that cannot be read or written."""
 

@@ -16,6 +16,7 @@ from vts_ros.lab.cli.frames_command import app as frames
 from vts_ros.lab.cli.memory_run import run_memory, window_lengths, write_memory_page
 from vts_ros.lab.cli.precision_command import app as precision
 from vts_ros.lab.cli.quantized_command import app as quantized
+from vts_ros.lab.cli.range_command import app as range_channel
 from vts_ros.lab.cli.recordings_command import app as recordings
 from vts_ros.lab.cli.redundancy_command import app as redundancy
 from vts_ros.lab.cli.scores_command import app as scores
@@ -56,6 +57,7 @@ app.add_typer(drives)
 app.add_typer(frames)
 app.add_typer(precision)
 app.add_typer(quantized)
+app.add_typer(range_channel)
 app.add_typer(recordings)
 app.add_typer(redundancy)
 app.add_typer(scores)
