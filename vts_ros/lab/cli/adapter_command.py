@@ -103,6 +103,7 @@ def distil(
 def _train(folders: list[Path], model: str, out: Path, work: Path, course: AdapterCourse,
            tokens_per_frame: int, device: str, as_json: bool) -> None:
     from collections import Counter
+    from dataclasses import replace
     import json
 
     from rich.console import Console
@@ -137,7 +138,7 @@ def _train(folders: list[Path], model: str, out: Path, work: Path, course: Adapt
 
     def measured(name: str, adapter: str) -> None:
         with console.status(f'loading {model}'):
-            pipeline = Pipeline.load(PipelineConfig(**{**vars(config), 'adapter': adapter}))
+            pipeline = Pipeline.load(replace(config, adapter=adapter))
         bar, advance = with_bar(f'held out, {name}', len(parts.held_out))
         with bar:
             report[name] = measure(pipeline, parts.held_out, advance)
