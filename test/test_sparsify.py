@@ -33,6 +33,7 @@ from vts_ros.lab.training.onnx_export import (
     window_example,
     WINDOW_INPUTS,
     WINDOW_OUTPUTS,
+    write_frame,
 )
 from vts_ros.paths import model_path
 from vts_ros.sparsify import Proposal, Sparsifier, token_budget
@@ -482,6 +483,23 @@ def test_exported_network_comes_back(net: ProposalNet, exported: Path, tmp_path:
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match='no export of this proposal network'):
         load_net(exported / 'window.onnx')
+
+
+def test_other_weights_in_the_shipped_graph_are_the_exported_network(
+        net: ProposalNet, exported: Path, tmp_path: Path) -> None:
+    net.train()
+    write_frame(net, tmp_path / 'frame.onnx')
+    assert net.training
+    net.eval()
+    written, wanted = (onnx.load(folder / 'frame.onnx') for folder in (tmp_path, exported))
+    # What ships is what is made now, so nothing but weights can differ.
+    assert written.graph.node == wanted.graph.node
+    assert written.metadata_props == wanted.metadata_props
+    found, expected = ({tensor.name: onnx.numpy_helper.to_array(tensor)
+                        for tensor in model.graph.initializer} for model in (written, wanted))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_half_fixed_shapes_are_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from vts_ros.lab.scenes.cells import overlaps, true_saliency
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
 from vts_ros.lab.training.loop import fit, Losses, Schedule
-from vts_ros.lab.training.onnx_export import export_frame, write_window_step
+from vts_ros.lab.training.onnx_export import write_frame, write_window_step
 from vts_ros.paths import checkpoint, model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Sparsifier
@@ -401,7 +401,7 @@ def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch
 
     fit([net], losses, Schedule(steps, learning_rate=3e-4, warmup=min(50, steps // 4)),
         work / f'{targets}{"_anew" if anew else ""}.pt', 'proposal network')
-    export_frame(net, out / 'frame.onnx')
+    write_frame(net, out / 'frame.onnx')
     write_window_step(out)
 
 

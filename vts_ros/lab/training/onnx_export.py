@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 import shutil
@@ -11,11 +12,13 @@ from typing import Any
 import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 import onnx
 from onnxscript import opset18
 import torch
 from torch import nn, Tensor
 from torch.export import Dim
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import vts_ros
 from vts_ros.paths import model_path
@@ -67,10 +70,65 @@ def export_frame(net: ProposalNet, path: Path) -> None:
             FRAME_INPUTS, FRAME_OUTPUTS,
             ({0: Dim('batch', min=1, max=MAX_BATCH),
               1: Dim('height', min=1, max=MAX_SIDE_PX), 2: Dim('width', min=1, max=MAX_SIDE_PX)},),
-            {'graph': 'frame', 'input_size': 'x'.join(map(str, INPUT_SIZE)),
-             'weights_sha256': weights_sha256(net)})
+            _about_frame(net))
     finally:
         net.train(training)
+
+
+def write_frame(net: ProposalNet, path: Path) -> None:
+    """
+    Write a trained proposal network as ONNX, as :func:`export_frame` does, in a moment.
+
+    The graph of the shipped network serves any, with other weights in it; to trace one takes
+    seconds. In the place of the shipped network itself, and where there is none of the same
+    layers, it is exported.
+
+    Parameters
+    ----------
+    net
+        The network; written as in evaluation, whatever mode it is in.
+    path
+        File to write.
+
+    """
+    shipped = model_path('proposal/frame.onnx')
+    if path.resolve() == shipped.resolve() or not shipped.exists():
+        return export_frame(net, path)
+    model = onnx.load(shipped)
+    weights = _folded(net)
+    places = {tensor.name: tensor for tensor in model.graph.initializer}
+    if any(name not in places or tuple(places[name].dims) != value.shape
+           for name, value in weights.items()):
+        return export_frame(net, path)
+    for name, value in weights.items():
+        places[name].CopyFrom(onnx.numpy_helper.from_array(value, name))
+    _save(model, path, _about_frame(net))
+    return None
+
+
+def _folded(net: ProposalNet) -> dict[str, NDArray[np.float32]]:
+    """Return the weights by the names of the graph, in which batch norms are in convolutions."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # The convolution before it is the first of its block.
+            block = name.rpartition('.')[0]
+            convolution = net.get_submodule(f'{block}.0')
+            assert isinstance(convolution, nn.Conv2d)
+            # Of copies in evaluation: whatever mode the network is in.
+            folded = fuse_conv_bn_eval(copy.deepcopy(convolution).eval(),
+                                       copy.deepcopy(module).eval())
+            found[f'{block}.0.weight_bias'] = folded.bias.detach().cpu().numpy()
+            found[f'{block}.0.weight'] = folded.weight.detach().cpu().numpy()
+        elif isinstance(module, nn.Conv2d):
+            own = ((f'{name}.{kind}', value) for kind, value in module.named_parameters())
+            found |= {kind: value.detach().cpu().numpy() for kind, value in own}
+    return found
+
+
+def _about_frame(net: ProposalNet) -> dict[str, str]:
+    return {'graph': 'frame', 'input_size': 'x'.join(map(str, INPUT_SIZE)),
+            'weights_sha256': weights_sha256(net)}
 
 
 def window_example(frames: int, grid: tuple[int, int], search_radius: int) -> tuple[Tensor, ...]:
@@ -163,6 +221,10 @@ def _export(module: nn.Module, example: tuple[Tensor, ...], path: Path,
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info,
                  *graph.initializer):
         part.ClearField('metadata_props')
+    _save(model, path, metadata)
+
+
+def _save(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
     onnx.helper.set_model_props(
         model, {'project': 'vts_ros', 'version': vts_ros.__version__, **metadata})
     onnx.checker.check_model(model, full_check=True)

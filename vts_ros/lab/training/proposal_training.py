@@ -29,7 +29,7 @@ from vts_ros.lab.training.labelled_pictures import (
     RoadPictures,
 )
 from vts_ros.lab.training.loop import fit, Losses, Schedule
-from vts_ros.lab.training.onnx_export import export_frame, write_window_step
+from vts_ros.lab.training.onnx_export import write_frame, write_window_step
 from vts_ros.lab.training.other_cameras import another_moment, another_view, Thing
 from vts_ros.sparsify.proposal_network import (
     EMBEDDING_CHANNELS,
@@ -152,7 +152,7 @@ def train_proposal(out: Path, work: Path, recipe: Recipe = Recipe(),
 
     fit([net, heads], losses, _schedule(recipe.steps, recipe), work / 'proposal.pt',
         'proposal network', about)
-    export_frame(net.eval(), out / 'frame.onnx')
+    write_frame(net.eval(), out / 'frame.onnx')
     write_window_step(out)
     note = {**asdict(recipe), 'roads': len(roads) if roads else 0,
             'backbone': backbone.name if backbone else ''}
