@@ -23,8 +23,7 @@ from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.sound_sense import new_listener
 from vts_ros.sound.pcm import AUDIO_DATA_STAMPED, AUDIO_INFO, Chunk
-from vts_ros.tools.annotate import annotate
-from vts_ros.tools.annotate_summary import Summary
+from vts_ros.tools.annotate import annotate, answers_to
 from vts_ros.tools.audio_tracks import has_sound, read_sound, sounds_of, with_sound
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.cli.command_line import app
@@ -49,13 +48,26 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return Pipeline.load(PipelineConfig(model=str(folder), max_new_tokens=4, keep_ratio=0.3))
 
 
-def described(source: Path, out: Path, pipeline: Pipeline, **options: Any) -> Summary:
+Reports = list[dict[str, Any]]
+
+
+def described(source: Path, pipeline: Pipeline, **options: Any) -> Reports:
     """Describe every other window: what is heard in between is heard all the same."""
-    return annotate(source, out, pipeline, every=2, **options)
+    return [json.loads(report.to_json()) for _, report in answers_to(
+        source, pipeline, Counter(), every=2, **options)]
 
 
-def reports(out: Path) -> list[dict[str, Any]]:
+def annotated(source: Path, out: Path, pipeline: Pipeline, **options: Any) -> Reports:
+    """Have all files written as well, and read what is in them."""
+    annotate(source, out, pipeline, every=2, **options)
     return [json.loads(line) for line in (out / 'answers.jsonl').read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def silent(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> tuple[Path, Reports]:
+    """Return the drive without sound, and what is said of it."""
+    bag = drive(tmp_path_factory.mktemp('silent') / 'bag', PICTURES)
+    return bag, described(bag, pipeline)
 
 
 def test_sound_of_a_wav_file(tmp_path: Path, siren: Samples) -> None:
@@ -75,21 +87,22 @@ def test_sound_of_a_wav_file(tmp_path: Path, siren: Samples) -> None:
 
 @pytest.mark.parametrize('kind', ['wav', 'track', 'topic'])
 def test_a_siren_beside_recorded_pictures(
-        tmp_path: Path, pipeline: Pipeline, siren: Samples, kind: str) -> None:
+        tmp_path: Path, pipeline: Pipeline, siren: Samples, kind: str,
+        silent: tuple[Path, Reports]) -> None:
     """It is in the reports of its time, moves tokens there, and is told; before it nothing is."""
+    source, plain = silent
     if kind == 'track':
         source = write_video_with_sound(tmp_path / 'drive.mp4', siren, PICTURES, 200)
         audio, begin_ns = 'track', 0
+        plain = described(source, pipeline)
     elif kind == 'wav':
-        source = drive(tmp_path / 'bag', PICTURES)
         audio, begin_ns = str(write_wav(tmp_path / 'siren.wav', siren)), times(1)[0]
     else:
         source, begin_ns = bag_with_sound(tmp_path / 'bag', siren), times(1)[0]
         audio = TOPIC
-    described(source, tmp_path / 'with', pipeline, audio=audio)
-    described(source, tmp_path / 'without', pipeline)
-    heard, plain = reports(tmp_path / 'with'), reports(tmp_path / 'without')
-    assert len(heard) == len(plain) > 5
+    heard = described(source, pipeline, audio=audio)
+    assert len(plain) > 5
+    assert [report['stamp'] for report in heard] == [report['stamp'] for report in plain]
     assert not any(report['events'] for report in plain)
     moved = 0
     for with_sound_, without in zip(heard, plain, strict=True):
@@ -109,18 +122,16 @@ def test_a_siren_beside_recorded_pictures(
 
 
 def test_either_use_is_switched_off_alone(
-        tmp_path: Path, pipeline: Pipeline, siren: Samples) -> None:
-    bag = drive(tmp_path / 'bag', PICTURES)
+        tmp_path: Path, pipeline: Pipeline, siren: Samples, silent: tuple[Path, Reports]) -> None:
+    bag, plain = silent
     wav = str(write_wav(tmp_path / 'siren.wav', siren))
-    described(bag, tmp_path / 'none', pipeline)
-    keep = [report['tokens']['keep'] for report in reports(tmp_path / 'none')]
-    described(bag, tmp_path / 'told', pipeline, audio=wav, moves_tokens=False)
-    told = reports(tmp_path / 'told')
+    keep = [report['tokens']['keep'] for report in plain]
+    told = annotated(bag, tmp_path / 'told', pipeline, audio=wav, moves_tokens=False)
     assert [report['tokens']['keep'] for report in told] == keep
     assert any(event['told'] for report in told for event in report['events'])
-    described(bag, tmp_path / 'moved', pipeline, audio=wav, is_told=False)
-    moved = reports(tmp_path / 'moved')
+    moved = annotated(bag, tmp_path / 'moved', pipeline, audio=wav, is_told=False)
     assert [report['tokens']['keep'] for report in moved] != keep
+    assert any(report['events'] for report in moved)
     assert not any(event['told'] for report in moved for event in report['events'])
 
 
@@ -174,20 +185,20 @@ def test_a_broken_message_of_sound_is_counted(
     chunks = list(sounds_of(bag, TOPIC, counters)(0))
     assert len(chunks) == PICTURES - 1
     assert counters == {'refused sound': 1}
-    summary = described(bag, tmp_path / 'out', pipeline, audio=TOPIC)
-    assert len(summary.reports) > 5
-    assert {event['kind'] for event in reports(tmp_path / 'out')[-1]['events']} == {'siren'}
+    found = described(bag, pipeline, audio=TOPIC)
+    assert len(found) > 5
+    assert {event['kind'] for event in found[-1]['events']} == {'siren'}
 
 
 @pytest.mark.parametrize('samples', [
     np.zeros(3 * RATE), np.random.default_rng(0).uniform(-1.0, 1.0, 3 * RATE), np.zeros(0)])
 def test_sound_that_says_nothing_or_ends_early_stops_no_picture(
-        tmp_path: Path, pipeline: Pipeline, samples: Samples) -> None:
-    bag = drive(tmp_path / 'bag', 30)
-    described(bag, tmp_path / 'none', pipeline)
-    described(bag, tmp_path / 'some', pipeline, audio=str(write_wav(tmp_path / 'a.wav', samples)))
-    assert [report['tokens']['keep'] for report in reports(tmp_path / 'some')] == [
-        report['tokens']['keep'] for report in reports(tmp_path / 'none')]
+        tmp_path: Path, pipeline: Pipeline, samples: Samples, silent: tuple[Path, Reports]
+        ) -> None:
+    bag, plain = silent
+    found = described(bag, pipeline, audio=str(write_wav(tmp_path / 'a.wav', samples)))
+    assert [report['tokens']['keep'] for report in found] == [
+        report['tokens']['keep'] for report in plain]
 
 
 def test_a_damaged_track_stops_no_picture(
@@ -195,9 +206,8 @@ def test_a_damaged_track_stops_no_picture(
     video = write_video_with_sound(tmp_path / 'drive.mkv', siren, PICTURES, 200)
     data = video.read_bytes()
     video.write_bytes(data[:2 * len(data) // 3])
-    summary = described(video, tmp_path / 'out', pipeline, audio='track')
-    plain = described(video, tmp_path / 'plain', pipeline)
-    assert len(summary.reports) == len(plain.reports) > 3
+    heard, plain = (described(video, pipeline, audio=audio) for audio in ('track', ''))
+    assert len(heard) == len(plain) > 3
 
 
 def test_chunks_with_wrong_times_stop_no_picture() -> None:

@@ -227,8 +227,9 @@ def without_own_car(found: Mapping[tuple[str, int], Sequence[RoadUser]]) -> Foun
     cameras = {camera for camera, _ in found}
     frames = {camera: [users for (other, _), users in found.items() if other == camera]
               for camera in cameras}
+    # A row per side: sums over rows are many times as fast as those within them.
     boxes = {camera: np.array([user.box for users in frames[camera] for user in users]
-                              ).reshape(-1, 4) for camera in cameras}
+                              ).reshape(-1, 4).T.copy() for camera in cameras}
     frame_of = {camera: np.repeat(np.arange(len(frames[camera])), list(map(len, frames[camera])))
                 for camera in cameras}
 
@@ -237,18 +238,20 @@ def without_own_car(found: Mapping[tuple[str, int], Sequence[RoadUser]]) -> Foun
         if user.box[3] < _LOWER_EDGE or count < _OWN_FRAMES:
             return False
         alike = frame_of[camera][_shared(user.box, boxes[camera]) > _SAME_PLACE]
-        return len(np.unique(alike)) >= _OWN_SHARE * count
+        # In the order of frames: each that differs from the one before is another frame.
+        return 1 + np.count_nonzero(np.diff(alike)) >= _OWN_SHARE * count
 
     return {(camera, stamp): [user for user in users if not is_own(camera, user)]
             for (camera, stamp), users in found.items()}
 
 
 def _shared(first: Box, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the area that a box shares with others [n, 4] over what both cover together."""
-    sides = np.minimum(first[2:], boxes[:, 2:]) - np.maximum(first[:2], boxes[:, :2])
-    shared = np.prod(sides.clip(0.0), axis=1)
+    """Return the area that a box shares with others [4, n] over what both cover together."""
+    left, top, right, bottom = boxes
+    shared = ((np.minimum(first[2], right) - np.maximum(first[0], left)).clip(0.0)
+              * (np.minimum(first[3], bottom) - np.maximum(first[1], top)).clip(0.0))
     own = (first[2] - first[0]) * (first[3] - first[1])
-    both = own + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared
+    both = own + (right - left) * (bottom - top) - shared
     return np.divide(shared, both, out=np.zeros_like(shared), where=both > 0.0)
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vts_ros.pipeline.frames import Window
     from vts_ros.pipeline.pipeline import Pipeline
     from vts_ros.pipeline.report import SceneReport
+    from vts_ros.tools.described_frames import Pair
 
 
 def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
@@ -67,6 +68,36 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
 
     """
     counters: Counter[str] = Counter()
+    pairs = answers_to(
+        source, pipeline, counters, topics=topics, every=every, buffer=buffer, signals=signals,
+        tell_vehicle=tell_vehicle, evidence=evidence, audio=audio, moves_tokens=moves_tokens,
+        is_told=is_told)
+    return write_outputs(pairs, out, source=source, counters=counters, info=pipeline.info(),
+                         progress=progress)
+
+
+def answers_to(source: str | Path, pipeline: Pipeline, counters: Counter[str], *,
+               topics: Sequence[str] | None = None, every: int = 1,
+               buffer: FrameBuffer | None = None,
+               signals: Sequence[str] = (), tell_vehicle: bool = False, evidence: bool = False,
+               audio: str = '', moves_tokens: bool = True, is_told: bool = True) -> Iterator[Pair]:
+    """
+    Return frames and report of every answer about a recorded drive, one by one.
+
+    Parameters
+    ----------
+    counters
+        What is left out of the recording, and why, is counted here.
+    source, pipeline, topics, every, buffer, signals, tell_vehicle, evidence, audio, \
+    moves_tokens, is_told
+        See :func:`annotate`.
+
+    Raises
+    ------
+    BagError, VideoError, SoundError
+        As :func:`annotate`; some of it not before the first answer is taken.
+
+    """
     # Frames are cached by camera and stamp, and another drive may have the same stamps.
     pipeline.clear()
     describe: Callable[[Window], SceneReport] | None = None
@@ -82,10 +113,8 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
     if audio:
         frames = with_sound(frames, sounds_of(Path(source), audio, counters), new_listener(
             pipeline.events.add, lambda: moves_tokens, lambda: is_told))
-    pairs = describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters,
-                            describe=describe)
-    return write_outputs(pairs, out, source=source, counters=counters, info=pipeline.info(),
-                         progress=progress)
+    return describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters,
+                           describe=describe)
 
 
 def _describe(pipeline: Pipeline, car: BagSignals, window: Window) -> SceneReport:

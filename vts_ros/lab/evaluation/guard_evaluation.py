@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ _DRIVES = SPLITS['test'][-5:]
 _INTERVAL_SEC = 0.4
 #: Pictures of a rendered drive on which changes are tried: every so many-th.
 _CHANGED_STEP = 4
+#: And so many of each real source.
+_CHANGED_REAL = 12
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp')
 
 Picture = NDArray[np.uint8]
@@ -89,7 +92,7 @@ def measure(guard: Guard, n: int, bags: Sequence[Path] = (), folders: Sequence[P
         progress(0.7 + 0.2 * number / len(sources), name)
         shown = list(windows)
         real[name] = list(_distances(guard, shown))
-        kept += [window[-1] for window in shown[::max(1, len(shown) // 12)]]
+        kept += [window[-1] for window in shown[::max(1, len(shown) // _CHANGED_REAL)]]
     progress(0.9, 'changed pictures')
     return {
         'n': n, 'known': guard.known,
@@ -211,8 +214,13 @@ def _changed(guard: Guard, pictures: Sequence[Picture],
 
 
 def _noisy(picture: Picture) -> Picture:
-    noise = np.random.default_rng(0).normal(0.0, 10.0, picture.shape)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+    return np.clip(picture + _noise(picture.shape), 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _noise(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the noise of all pictures of a size: to draw it takes longer than all else."""
+    return np.random.default_rng(0).normal(0.0, 10.0, shape)
 
 
 def _blurred(picture: Picture, share: float) -> Picture:

@@ -84,9 +84,10 @@ def make_clips(work: Path, count: int, progress: Callable[[int], None] = lambda 
     levels, truth = [], []
     for start in range(0, count, _SHARD):
         path = folder / f'train-{start:06d}.npz'
-        if not path.exists():
+        wanted = min(_SHARD, count - start)
+        if not _holds(path, wanted):
             made = [soundtrack((SEEDS['train'], start + number), CLIP_SEC)
-                    for number in range(_SHARD)]
+                    for number in range(wanted)]
             partial = path.with_suffix('.part.npz')
             np.savez(partial, levels=np.stack([
                 spectrogram(track.samples) for track in made]).astype(np.float16),
@@ -97,6 +98,14 @@ def make_clips(work: Path, count: int, progress: Callable[[int], None] = lambda 
             truth.append(held['truth'])
         progress(min(count, start + _SHARD))
     return Clips(np.concatenate(levels)[:count], np.concatenate(truth)[:count])
+
+
+def _holds(path: Path, wanted: int) -> bool:
+    """Return whether a file is there with as many soundtracks: a run before may have had fewer."""
+    if not path.exists():
+        return False
+    with np.load(path) as held:
+        return len(held['truth']) >= wanted
 
 
 def train_sound(out: Path, work: Path, recipe: SoundRecipe = SoundRecipe(),
