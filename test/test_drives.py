@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vts_ros.lab.evaluation import drives
-from vts_ros.lab.evaluation.drive_records import DriveRecord
+from vts_ros.lab.evaluation import drive_records, drives
+from vts_ros.lab.evaluation.drive_records import drive_windows, DriveRecord
+from vts_ros.lab.scenes.drive import draw_drive
+from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.change_gate import ChangeGate, FEATURES
 from vts_ros.tools.cli.command_line import app
 
@@ -117,6 +119,12 @@ def test_a_gate_is_not_tuned_on_what_is_reported() -> None:
 def test_the_command_runs_the_pipeline_as_it_replays_it(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drives, '_STRETCH', 30)
+
+    def begin(seed: int, interval_sec: float) -> Scene:
+        scene = draw_drive(seed, interval_sec)
+        return replace(scene, times=scene.times[:40])
+
+    monkeypatch.setattr(drive_records, 'draw_drive', begin)
     done = CliRunner().invoke(app, ['eval', 'drives', '--split', 'val', '--n', '1', '--costs',
                                     '1', '--recorded', str(tmp_path), '--json'])
     assert done.exit_code == 0, done.output
@@ -130,6 +138,15 @@ def test_the_command_runs_the_pipeline_as_it_replays_it(
     assert result['costs']['change']['count']['confirmed'] > 0
     assert result['costs']['risk']['count']['risk'] > 0
     assert result['costs']['risk']['share'] < result['costs']['change']['share'] < 0.9
+
+
+def test_the_first_windows_of_a_drive_are_those_of_all_of_it() -> None:
+    few, more = (drive_windows(1_000_000_000, most) for most in (2, 3))
+    assert (len(few), len(more)) == (2, 3)
+    for window, same in zip(few, more):
+        assert [frame.stamp_ns for frame in window] == [frame.stamp_ns for frame in same]
+        assert all((np.asarray(one.data) == np.asarray(other.data)).all()
+                   for one, other in zip(window, same))
 
 
 def test_numbers_that_do_not_fit_make_no_gate() -> None:

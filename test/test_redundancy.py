@@ -307,6 +307,7 @@ def test_the_command_measures_goes_on_and_writes_the_page(
         assert picture is not None
         assert picture.std() > 10
     # What was measured is not measured again.
-    shorter = [part for part in line if part not in ('--answered', '4')]
+    shorter = [part for part in line if part not in (
+        '--answered', '4', '--report', str(tmp_path / 'docs'))]
     assert CliRunner().invoke(app, shorter).exit_code == 0
     assert kept == {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vts_ros.lab.evaluation import score_recall, token_worth
+from vts_ros.lab.evaluation import fitted_measures, score_recall, token_worth
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.score_recall import (
@@ -25,6 +25,7 @@ from vts_ros.lab.evaluation.score_recall import (
 )
 from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, worth_of_tokens
 from vts_ros.lab.evaluation.worth_windows import to_fit
+from vts_ros.lab.rivals import recurrent_measure, worth_measure
 from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
 from vts_ros.lab.rivals.registry import methods
 from vts_ros.lab.scenes.clips import balanced_scenes, make_scene, render
@@ -189,6 +190,10 @@ def test_the_command_compares_and_writes_the_page(
     monkeypatch.setattr(token_worth, '_ANSWER_TOKENS', 8)
     monkeypatch.setattr(score_recall, '_SCENES', 4)
     monkeypatch.setattr(score_recall, '_PAIRS', 2)
+    # Nothing here depends on how well the measures are fitted.
+    monkeypatch.setattr(fitted_measures, 'SEEDS', 2)
+    monkeypatch.setattr(recurrent_measure, '_EPOCHS', 2)
+    monkeypatch.setattr(worth_measure, '_STEPS', 10)
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)

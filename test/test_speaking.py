@@ -346,7 +346,7 @@ def test_the_shipped_gate_saves_most_answers_on_a_drive(
         loaded: Pipeline, shipped: ChangeGate) -> None:
     loaded.clear()
     loaded.speaking = Speaking(EVERY_SEC, shipped, is_brief=True)
-    reports = [loaded.describe(window) for window in drive_windows(1_000_000_900)[:30]]
+    reports = [loaded.describe(window) for window in drive_windows(1_000_000_900, 30)]
     confirmed = sum(report.is_confirmed for report in reports)
     assert 10 <= confirmed < 29
 

@@ -330,7 +330,7 @@ def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
         pytest.skip('no recording with boxes here')
     arguments = [part for name in known for part in ('--bag', bags[name])]
     result = last_line(run('eval', 'proposal', *arguments, '--boxes', BOXES, '--budgets',
-                           '0.6,0.4,0.2', '--report', tmp_path, '--json'))
+                           '0.6,0.2', '--report', tmp_path, '--json'))
     assert sorted(result['recordings']) == known
     for name, found in result['recordings'].items():
         assert found['windows'] >= 5, name
@@ -347,11 +347,11 @@ def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
 def test_a_real_detector_agrees_with_a_person_about_what_is_kept(
         ways: dict[str, Salient], tmp_path: Path) -> None:
     teacher, tracks = Teacher(real_detector()), read_tracks(BOXES)
-    # The shortest that have boxes: all of them take a minute.
+    # The shortest that has boxes: all of them take a minute.
     known = [bag for bag in real_bags() if bag.name in tracks and 'following' in bag.name]
     if not known:
         pytest.skip('no recording with boxes here')
-    for bag in known:
+    for bag in known[:1]:
         by_hand = measure(bag, drawn_users(bag, tracks[bag.name]), ways, GRID, (0.4,))
         by_teacher = measure(bag, teacher.boxes_of(bag, tmp_path), ways, GRID, (0.4,))
         for way in ('shipped', 'ellipse', 'random'):

@@ -8,6 +8,7 @@ import copy
 from dataclasses import replace
 import json
 from pathlib import Path
+import shutil
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -453,16 +454,33 @@ def test_captions_are_those_of_either_mode() -> None:
     assert window_losses._captions(describe_prompt(), 3, True) == ('0.0s', '0.4s', '0.8s')
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('workers', [1, 2])
-def test_the_language_model_trains_and_loads(tmp_path: Path, folder: Path, workers: int) -> None:
-    train_vlm(folder, tmp_path / 'out', tmp_path / 'work',
-              Course(Steps(1, 2, 2, 1), batch=2, workers=workers))
-    vlm = Vlm.load(tmp_path / 'out')
+@pytest.fixture(scope='module')
+def taught(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    """Return the folder of a run of one process: its state in ``work``, the model in ``out``."""
+    run = tmp_path_factory.mktemp('vlm')
+    train_vlm(folder, run / 'out', run / 'work', Course(Steps(1, 1, 1, 0), batch=2))
+    return run
+
+
+def check_model(folder: Path, shards: Path) -> None:
+    """Check that a model can be loaded and knows the words of the answers."""
+    vlm = Vlm.load(folder)
     # 60 MB of float32, with room for the other weights.
     assert vlm.model.num_parameters() < 10_000_000
-    text = sentences.answer(Shards(folder)[0].window, np.random.default_rng(0)).explanation
+    text = sentences.answer(Shards(shards)[0].window, np.random.default_rng(0)).explanation
     assert vlm.tokenizer.decode(vlm.tokenizer(text)['input_ids']) == text
+
+
+@pytest.mark.slow
+def test_the_language_model_trains_and_loads(taught: Path, folder: Path) -> None:
+    check_model(taught / 'out', folder)
+
+
+@pytest.mark.slow
+def test_the_language_model_trains_in_several_processes(tmp_path: Path, folder: Path) -> None:
+    train_vlm(folder, tmp_path / 'out', tmp_path / 'work',
+              Course(Steps(1, 2, 2, 1), batch=2, workers=2))
+    check_model(tmp_path / 'out', folder)
 
 
 @pytest.mark.slow
@@ -508,15 +526,16 @@ def test_a_run_ends_when_its_time_is_used_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_vision_encoder_rests_until_all_learns_together(tmp_path: Path,
+def test_the_vision_encoder_rests_until_all_learns_together(taught: Path, tmp_path: Path,
                                                             folder: Path) -> None:
-    def first_weights(together: int) -> torch.Tensor:
-        train_vlm(folder, tmp_path / 'out', tmp_path / 'work',
-                  Course(Steps(1, 1, 1, together), batch=2))
-        visual = Vlm.load(tmp_path / 'out').model.model.visual
+    def first_weights(run: Path) -> torch.Tensor:
+        visual = Vlm.load(run / 'out').model.model.visual
         return visual.patch_embed.proj.weight.detach()
 
-    rested = first_weights(0)
-    seen = torch.load(tmp_path / 'work' / 'seeing.pt', weights_only=True)['modules']
+    rested = first_weights(taught)
+    seen = torch.load(taught / 'work' / 'seeing.pt', weights_only=True)['modules']
     torch.testing.assert_close(rested, seen['0.patch_embed.proj.weight'])
-    assert not torch.equal(first_weights(1), rested)
+    # The same run goes on with all of it.
+    shutil.copytree(taught, tmp_path, dirs_exist_ok=True)
+    train_vlm(folder, tmp_path / 'out', tmp_path / 'work', Course(Steps(1, 1, 1, 1), batch=2))
+    assert not torch.equal(first_weights(tmp_path), rested)

@@ -10,7 +10,7 @@ without asking it again: what it says of a window does not depend on what it was
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +81,12 @@ class DriveRecord:
                        data['embedding'].astype(np.float32))
 
 
-def drive_windows(seed: int) -> list[list[Frame]]:
-    """Return the windows of a rendered drive, in the order of time."""
-    return _windows(render(draw_drive(seed, INTERVAL_SEC)), seed)
+def drive_windows(seed: int, most: int | None = None) -> list[list[Frame]]:
+    """Return the windows of a rendered drive, in the order of time; the first ones alone."""
+    scene = draw_drive(seed, INTERVAL_SEC)
+    if most is not None:
+        scene = replace(scene, times=scene.times[:most + FRAMES - 1])
+    return _windows(render(scene), seed)
 
 
 def _windows(clip: Clip, seed: int) -> list[list[Frame]]:

@@ -417,7 +417,7 @@ def costs(pipeline: Pipeline, records: Sequence[DriveRecord], gate: ChangeGate, 
     done = 0
     try:
         for record, opened in zip(records, _opened(records, gate, every_sec, interval_sec)):
-            windows = drive_windows(record.seed)[:_STRETCH]
+            windows = drive_windows(record.seed, _STRETCH)
             for speak in SPEAK:
                 pipeline.speaking = None if speak == 'always' else Speaking(
                     every_sec, gate, is_brief=speak == 'risk')

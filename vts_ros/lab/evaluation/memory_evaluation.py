@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 import itertools
-from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,6 +23,7 @@ from vts_ros.lab.evaluation.answer_metrics import question_summary, Score, score
 from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
+from vts_ros.lab.new_processes import process_context
 from vts_ros.lab.rivals.registry import Method, methods
 from vts_ros.lab.scenes.cells import overlaps
 from vts_ros.lab.scenes.memory_windows import (
@@ -154,7 +154,7 @@ def _parts(pipeline: Pipeline, task: _Task, jobs: Sequence[_Job], workers: int
         yield from ((job, looker.look(*job)) for job in jobs)
         return
     config = replace(pipeline.config, threads=1)
-    with ProcessPoolExecutor(workers, get_context('spawn'), _begin, (config, task)) as pool:
+    with ProcessPoolExecutor(workers, process_context(), _begin, (config, task)) as pool:
         yield from zip(jobs, pool.map(_work, jobs))
 
 

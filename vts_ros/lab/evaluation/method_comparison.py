@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 import itertools
-from multiprocessing import get_context
 import time
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.difficulty import is_hard, object_area
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.evaluation.window_conditions import conditions_of
+from vts_ros.lab.new_processes import process_context
 from vts_ros.lab.rivals.registry import Measure, Method, METHOD_NAMES, methods
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.scene_truth import Clip, FrameTruth, WindowTruth
@@ -204,7 +204,7 @@ def _tallies(pipeline: Pipeline, task: _Task, n: int, workers: int,
         return
     config = replace(pipeline.config, threads=1, engine_threads=1)
     progress(0.0, f'{n} windows, {workers} processes')
-    with ProcessPoolExecutor(workers, get_context('spawn'), _begin, (config, task)) as pool:
+    with ProcessPoolExecutor(workers, process_context(), _begin, (config, task)) as pool:
         futures = [pool.submit(_work, *windows) for windows in ranges]
         done = 0
         try:

@@ -26,6 +26,8 @@ from rich.progress import (
 import torch
 from torch import distributed, multiprocessing, nn, Tensor
 
+from vts_ros.lab.new_processes import process_context
+
 #: Losses of one step by name; their sum is minimised.
 Losses = dict[str, Tensor]
 _LAST_RATE = 1 / 30
@@ -90,8 +92,10 @@ def in_processes(workers: int, train: Callable[..., None], *arguments: Any) -> N
     for name, value in _KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_process, (workers, f'file://{folder}/store', train, arguments),
-                              nprocs=workers)
+        start = process_context().get_start_method()
+        multiprocessing.start_processes(
+            _process, (workers, f'file://{folder}/store', train, arguments), workers,
+            start_method=start)
 
 
 def _process(rank: int, workers: int, store: str, train: Callable[..., None],
