@@ -239,7 +239,7 @@ def without_own_car(found: Mapping[tuple[str, int], Sequence[RoadUser]]) -> Foun
             return False
         alike = frame_of[camera][_shared(user.box, boxes[camera]) > _SAME_PLACE]
         # In the order of frames: each that differs from the one before is another frame.
-        return 1 + np.count_nonzero(np.diff(alike)) >= _OWN_SHARE * count
+        return 1 + int(np.count_nonzero(np.diff(alike))) >= _OWN_SHARE * count
 
     return {(camera, stamp): [user for user in users if not is_own(camera, user)]
             for (camera, stamp), users in found.items()}

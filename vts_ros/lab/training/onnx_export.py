@@ -118,6 +118,7 @@ def _folded(net: ProposalNet) -> dict[str, NDArray[np.float32]]:
             # Of copies in evaluation: whatever mode the network is in.
             folded = fuse_conv_bn_eval(copy.deepcopy(convolution).eval(),
                                        copy.deepcopy(module).eval())
+            assert folded.bias is not None
             found[f'{block}.0.weight_bias'] = folded.bias.detach().cpu().numpy()
             found[f'{block}.0.weight'] = folded.weight.detach().cpu().numpy()
         elif isinstance(module, nn.Conv2d):
