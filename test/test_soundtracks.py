@@ -26,6 +26,7 @@ from vts_ros.lab.sounds.hidden_vehicle import DRIVE_SEC, hidden_vehicle
 from vts_ros.lab.sounds.moving_source import behind_houses, Pass
 from vts_ros.lab.sounds.sound_net import SoundNet
 from vts_ros.lab.sounds.soundtrack import SNR_DB, soundtrack
+from vts_ros.lab.training import sound_training
 from vts_ros.lab.training.sound_training import (
     export_sound,
     make_clips,
@@ -182,14 +183,25 @@ def test_soundtracks_to_learn_from_are_made_once_and_as_many_as_asked_for(tmp_pa
 
 
 @pytest.mark.slow
-def test_training_goes_on_and_is_judged(tmp_path: Path) -> None:
-    """The loss falls, the same command goes on, and what comes out can be judged."""
+def test_training_goes_on_and_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped before it wrote its graph goes on, and what comes out is judged."""
     arguments = ['train', 'sound', '--work', str(tmp_path / 'work'), '--clips', '32', '--out',
                  str(tmp_path / 'sound')]
-    for steps in ('2', '3'):
-        done = CliRunner().invoke(app, [*arguments, '--steps', steps])
-        assert done.exit_code == 0, done.output
-    assert 'step 3 of 3' in done.output
+
+    def stop(net: SoundNet, path: Path) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sound_training, 'export_sound', stop)
+        stopped = CliRunner().invoke(app, [*arguments, '--steps', '1'])
+    assert isinstance(stopped.exception, InterruptedError)
+    assert 'step 1 of 1' in stopped.output
+    begun = torch.load(tmp_path / 'work' / 'sound.pt', weights_only=True)
+    done = CliRunner().invoke(app, [*arguments, '--steps', '2'])
+    assert done.exit_code == 0, done.output
+    gone_on = torch.load(tmp_path / 'work' / 'sound.pt', weights_only=True)
+    assert (begun['step'], gone_on['step']) == (1, 2)
+    assert 'step 2 of 2' in done.output
     note = json.loads((tmp_path / 'sound' / 'training.json').read_text())
     assert note['weights'] < 50_000
     network = tmp_path / 'sound' / 'hear.onnx'
