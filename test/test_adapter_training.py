@@ -71,7 +71,7 @@ def annotated(folder: Path, answer: Answer = LESSON, count: int = 70) -> Path:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp('answers')
     # By its name the second one is held out, and measured with two models.
-    return [annotated(root / 'one'), annotated(root / 'other', count=26)]
+    return [annotated(root / 'one'), annotated(root / 'other', count=40)]
 
 
 @pytest.fixture(scope='module')
