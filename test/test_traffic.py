@@ -330,7 +330,7 @@ def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
         pytest.skip('no recording with boxes here')
     arguments = [part for name in known for part in ('--bag', bags[name])]
     result = last_line(run('eval', 'proposal', *arguments, '--boxes', BOXES, '--budgets',
-                           '0.6,0.2', '--report', tmp_path, '--json'))
+                           '0.6,0.4,0.2', '--report', tmp_path, '--json'))
     assert sorted(result['recordings']) == known
     for name, found in result['recordings'].items():
         assert found['windows'] >= 5, name
