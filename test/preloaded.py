@@ -1,7 +1,7 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Starts modules as processes that have torch and transformers loaded already.
+Starts modules as processes that have large libraries loaded already, such as torch.
 
 A node or a command needs four seconds of a core to import them, and the tests start more than a
 hundred. So one process imports them and does nothing else; each start is a fork of it, which then
@@ -27,7 +27,7 @@ from typing import Any, IO
 ROOT = Path(__file__).resolve().parents[1]
 #: What takes the time. Not ONNX Runtime, which is to be told before it is imported that it sends
 #: nothing, and nothing of the package, whose modules are to begin at their beginning.
-LOADED = ('torch', 'transformers.modeling_utils')
+LOADED = ('torch', 'transformers.modeling_utils', 'matplotlib.axes', 'rosbags.highlevel', 'cv2')
 #: Variables that nothing of this reads: the others must be there when it is loaded.
 _READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_', 'COLUMNS', 'NO_COLOR')
 #: What every process that is started here has in its environment.

@@ -113,18 +113,17 @@ def test_what_shows_answers_may_fail(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert 'cannot be shown' in caplog.text
 
 
-@pytest.mark.parametrize('encoding', ['ascii', 'latin-1'])
 def test_a_console_without_the_signs_shows_others(
-        tmp_path: Path, server: Server, encoding: str) -> None:  # noqa: F811
+        tmp_path: Path, server: Server) -> None:  # noqa: F811
     server.text = lambda chat: json.dumps({
         'object': {'label': '歩行者', 'box': [0.1, 0.2, 0.3, 0.4]}, 'risk': 'high',
         'explanation': JAPANESE, 'action': 'ブレーキ', 'description': '道路。'},
         ensure_ascii=False)
     process = command(server, drive(tmp_path / 'bag', 12), tmp_path / 'out',
-                      PYTHONIOENCODING=encoding)
+                      PYTHONIOENCODING='latin-1')
     shown, errors = process.communicate(timeout=500.0)
     assert process.returncode == 0, errors
-    assert '????' in shown.decode(encoding)
+    assert '????' in shown.decode('latin-1')
     assert {answer['explanation'] for answer in answers(tmp_path / 'out')} == {JAPANESE}
 
 

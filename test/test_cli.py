@@ -90,7 +90,7 @@ def test_version() -> None:
 ])
 def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
     """What a user did wrong is said in one line on stderr, with exit code 1."""
-    done = vts_alone(*arguments)
+    done = vts(*arguments)
     assert done.returncode == 1
     line, = done.stderr.strip().splitlines()
     assert line.startswith('vts: ')
@@ -122,25 +122,25 @@ def test_impossible_options_are_refused_before_anything_is_loaded(
                     reason='the language model is not in this checkout')
 def test_eval_ends_with_json() -> None:
     """The last line is for programs: the metrics with all tokens and with fewer."""
-    done = vts('eval', 'scenes', '--n', 4, '--budgets', '0.5', '--questions', '--json')
+    done = vts('eval', 'scenes', '--n', 2, '--budgets', '0.5', '--questions', '--json')
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result['n'] == 4
+    assert result['n'] == 2
     assert result['split'] == 'test'
     assert set(result['vts']) == {'0.5'}
     assert set(result['vts']['0.5']) == set(result['dense'])
     for metrics in (result['dense'], result['vts']['0.5']):
-        assert metrics['questions']['n'] == 20
+        assert metrics['questions']['n'] == 10
         assert 0.0 < metrics['questions']['accuracy'] <= 1.0
     # People read the same figures in the table.
-    assert re.search(r'questions \(20, guess [01]\.\d\d\) +[│|] +'
+    assert re.search(r'questions \(10, guess [01]\.\d\d\) +[│|] +'
                      rf'{result["dense"]["questions"]["accuracy"]:.3f}', done.stderr)
     assert 'facts_accuracy' in done.stderr
 
 
 def test_debug_shows_the_traceback() -> None:
     """With --debug the place of the error is shown."""
-    done = vts_alone('--debug', 'annotate', '--bag', '/nowhere')
+    done = vts('--debug', 'annotate', '--bag', '/nowhere')
     assert done.returncode == 1
     assert 'Traceback' in done.stderr
 

@@ -49,7 +49,6 @@ def annotate(
     from rich.console import Console
 
     from vts_ros.pipeline.frames import FrameBuffer
-    from vts_ros.tools.annotate import annotate as run
     from vts_ros.tools.camera_topics import camera_topics
     from vts_ros.tools.videos import video_info
 
@@ -77,6 +76,7 @@ def annotate(
     ) if bag else f'{source}: ' + ', '.join(video_info(source).values()))
     with console.status(f'loading {settings["vlm.model"]}'):
         from vts_ros.pipeline.pipeline import Pipeline
+        from vts_ros.tools.annotate import annotate as run
 
         pipeline = Pipeline.load(pipeline_config(settings))
     start_ns: list[int] = []
