@@ -17,6 +17,8 @@ app = typer.Typer()
 
 #: Methods compared by what they keep, beside those that are fitted.
 _METHODS = ('vts', 'vts-share-none', 'vts-score-importance', 'vts-score-similarity', 'random')
+#: Of these, those whose answers are compared, with the fitted ones.
+_ANSWERED = ('vts', 'vts-share-none', 'vts-score-importance')
 
 
 @app.command('scores', epilog='Example: [bold]vts eval scores --n 2000 --pairs 48 --report docs'
@@ -59,7 +61,7 @@ def eval_scores(
     import time
 
     from vts_ros.lab.evaluation.fitted_measures import areas, fit_all, SEEDS
-    from vts_ros.lab.evaluation.method_comparison import compare
+    from vts_ros.lab.evaluation.score_answers import compared_answers
     from vts_ros.lab.evaluation.score_page import write_scores
     from vts_ros.lab.evaluation.score_recall import object_recall, past_recall
     from vts_ros.lab.evaluation.worth_windows import recorded, rendered, to_fit
@@ -91,10 +93,10 @@ def eval_scores(
             pipeline, methods(pipeline.sparsifier, names[:-len(fits[0])]), n, shares, out,
             lambda share, what: progress(0.4 + 0.4 * share, what))
         if answered:
-            result['answers'] = compare(
-                pipeline, ['vts', 'vts-share-none', 'vts-score-importance', *fits[0]], 'test',
-                answered, shares, True, 1,
-                lambda share, what: progress(0.8 + 0.2 * share, what), measures=fits[0])
+            result['answers'] = compared_answers(
+                pipeline, methods(pipeline.sparsifier, [*_ANSWERED, *fits[0]], fits[0]),
+                answered, shares, out / f'fit{fit}',
+                lambda share, what: progress(0.8 + 0.2 * share, what))
     written = [] if report is None else write_scores(
         result, this_run(pipeline.vlm.info['device'], start_sec), report)
     finish(console, written, result, as_json)

@@ -18,6 +18,7 @@ from vts_ros.lab.evaluation.generated_page import (
     write_data,
     write_text,
 )
+from vts_ros.lab.evaluation.score_answers import FACTS
 from vts_ros.lab.evaluation.score_recall import FIRST, STRAIGHT_DEG, TURNING_DEG
 from vts_ros.lab.rivals.registry import MEASURE, MEMORYLESS, RECURRENT
 
@@ -55,8 +56,6 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield '## In short\n'
     yield from (f'- {sentence}' for sentence in verdicts(result))
     yield from _areas(result['areas'])
-    if 'answers' in result:
-        yield from _answers(result['answers'])
     yield '\n## The risk object\n'
     yield (f'Share of its tokens that is kept, in percent, of {seen["n"]} rendered windows of the '
            f'split `test` that have one.\n`{FIRST}` ships; in the lower table, how far others are '
@@ -75,6 +74,8 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            '`test`: share of the extent of what tells that lies on\nkept tokens, in the last '
            'frame that clearly shows it; in percent, hazard and twin count equally.\n')
     yield from _kept(past['parts']['all'])
+    if 'answers' in result:
+        yield from _answers(result['answers'])
 
 
 def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
@@ -113,19 +114,38 @@ def _areas(areas: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
-    shares = list(next(iter(answers['methods'].values())))
-    dense = answers['dense']
-    yield '\n### Answers at equal budget\n'
-    yield (f'{answers["n"]} rendered windows of the split `{answers["split"]}`, answers end after '
-           'the facts; right risk level with its interval /\nright risk object, in percent. With '
-           f'all tokens {100 * dense["risk_accuracy"]:.1f} / '
-           f'{100 * dense["object_accuracy"]:.1f}.\n')
-    yield '| method | ' + ' | '.join(f'{float(share):.0%}' for share in shares) + ' |'
-    yield '|---' * (1 + len(shares)) + '|'
-    for name, found in answers['methods'].items():
-        yield f'| `{name}` | ' + ' | '.join(
-            f'{between(found[share]["risk_accuracy"], found[share]["risk_accuracy_ci"], ".1f")} / '
-            f'{100 * found[share]["object_accuracy"]:.1f}' for share in shares) + ' |'
+    parts = answers['parts']
+    shares = list(parts['all']['level']['methods'][FIRST])
+    columns = ' | '.join(f'{float(share):.0%}' for share in shares)
+    yield '\n## Answers at equal budget\n'
+    yield (f'{answers["n"]} rendered windows of the split `test`, from number '
+           f'{answers["first"]} on: others than those of [quality.md](quality.md). Answers end '
+           'after the\nfacts; right risk level / right risk object, in percent; hard as '
+           'there.\n')
+    for part, found in parts.items():
+        dense, level, object_ = answers['dense'][part], found['level'], found['object']
+        yield (f'{part.capitalize()} windows ({level["n"]}); with all tokens '
+               f'{100 * dense["level"]:.1f} / {100 * dense["object"]:.1f}:\n')
+        yield f'| right | {columns} |'
+        yield '|---' * (1 + len(shares)) + '|'
+        for name in level['methods']:
+            yield f'| `{name}` | ' + ' | '.join(
+                f'{100 * level["methods"][name][share]["mean"]:.1f} / '
+                f'{100 * object_["methods"][name][share]["mean"]:.1f}'
+                for share in shares) + ' |'
+        yield ''
+    yield (f'Ahead of `{FIRST}` on all of the same windows, in points; *pooled* is the mean of '
+           'both over all budgets:\n')
+    yield f'| ahead | {columns} | pooled |'
+    yield '|---' * (2 + len(shares)) + '|'
+    both = [parts['all'][fact]['methods'] for fact in FACTS]
+    for name, pooled in answers['pooled'].items():
+        if name != FIRST:
+            cells = [' / '.join(between(cells[name][share]['ahead'],
+                                        cells[name][share]['ahead_ci'], '+.1f')
+                                for cells in both) for share in shares]
+            yield (f'| `{name}` | ' + ' | '.join(cells)
+                   + f' | {between(pooled["ahead"], pooled["ahead_ci"], "+.1f")} |')
 
 
 def _kept(part: Mapping[str, Any]) -> Iterator[str]:

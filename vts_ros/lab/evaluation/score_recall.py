@@ -61,7 +61,7 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
 
     Returns
     -------
-    ``{'n', 'most_turning', 'parts': {condition: figures}}``, see :func:`_figures`; the fastest
+    ``{'n', 'most_turning', 'parts': {condition: figures}}``, see :func:`figures`; the fastest
     turning in degrees per second.
 
     """
@@ -69,7 +69,7 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
     for first in itertools.count(0, _SCENES):
         if len(rows) >= n:
             break
-        rows += _kept(folder / f'object-{first:05d}.json', methods, budgets,
+        rows += kept_rows(folder / f'object-{first:05d}.json', methods, budgets,
                       lambda first=first: _object_rows(  # type: ignore[misc]
                           pipeline, methods, budgets, first))
         progress(min(1.0, len(rows) / n), f'{min(len(rows), n)} of {n} risk objects')
@@ -81,7 +81,7 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
     order = ('all', 'straight', 'turning', f'turning over {TURNING_DEG:g} deg/s', 'cut-in',
              'night or rain')
     return {'n': n, 'most_turning': round(max(row['turning'] for row in rows), 2),
-            'parts': {name: _figures(parts[name], methods, budgets) for name in order
+            'parts': {name: figures(parts[name], methods, budgets) for name in order
                       if name == 'all' or len(parts.get(name, ())) >= _LEAST}}
 
 
@@ -111,22 +111,30 @@ def past_recall(pipeline: Pipeline, methods: Sequence[Method], pairs: int,
     """
     rows: list[Row] = []
     for first in range(0, pairs, _PAIRS):
-        rows += _kept(folder / f'past{frames}-{first:05d}.json', methods, budgets,
+        rows += kept_rows(folder / f'past{frames}-{first:05d}.json', methods, budgets,
                       lambda first=first: _past_rows(  # type: ignore[misc]
                           pipeline, methods, budgets, first, frames))
         progress(min(1.0, len(rows) / pairs), f'{min(len(rows), pairs)} of {pairs} pairs')
     rows = rows[:pairs]
-    return {'n': pairs, 'frames': frames, 'parts': {'all': _figures(rows, methods, budgets)}}
+    return {'n': pairs, 'frames': frames, 'parts': {'all': figures(rows, methods, budgets)}}
 
 
-def _kept(path: Path, methods: Sequence[Method], budgets: Sequence[float],
-          make: Callable[[], list[Row]]) -> list[Row]:
-    """Return the rows of a file, or make and write them if methods or budgets are missing."""
+def kept_rows(path: Path, methods: Sequence[Method], budgets: Sequence[float],
+              make: Callable[[], list[Row]], of: str = 'kept') -> list[Row]:
+    """
+    Return the rows of a file, or make and write them if methods or budgets are missing.
+
+    Parameters
+    ----------
+    of
+        What of a row is by method and budget.
+
+    """
     wanted = {method.name for method in methods}
     if path.exists():
         rows: list[Row] = json.loads(path.read_text(encoding='utf-8'))
-        if all(wanted <= set(row['kept']) and all(
-                {f'{ratio:g}' for ratio in budgets} <= set(row['kept'][name])
+        if all(wanted <= set(row[of]) and all(
+                {f'{ratio:g}' for ratio in budgets} <= set(row[of][name])
                 for name in wanted) for row in rows):
             return rows
     rows = make()
@@ -206,10 +214,15 @@ def turning_deg(scene: Scene) -> float:
     return round(float(max(rates)), 3)
 
 
-def _figures(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[float]
-             ) -> dict[str, Any]:
+def figures(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[float],
+            of: str = 'kept') -> dict[str, Any]:
     """
     Return the means of some windows.
+
+    Parameters
+    ----------
+    of
+        What of a row is by method and budget.
 
     Returns
     -------
@@ -221,7 +234,7 @@ def _figures(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[f
     found: dict[str, Any] = {}
     for method, ratio in itertools.product(methods, budgets):
         share = f'{ratio:g}'
-        values, first = (np.array([row['kept'][name][share] for row in rows], np.float64)
+        values, first = (np.array([row[of][name][share] for row in rows], np.float64)
                          for name in (method.name, FIRST))
         found.setdefault(method.name, {})[share] = {
             'mean': round(float(values.mean()), 4), 'ci': bootstrap.mean(values),
