@@ -14,9 +14,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vts_ros.lab.evaluation import fitted_measures, score_recall, token_worth
+from vts_ros.lab.evaluation import fitted_measures, score_answers, score_recall, token_worth
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
+from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
+from vts_ros.lab.evaluation.score_answers import compared_answers
 from vts_ros.lab.evaluation.score_recall import (
     evidence_of,
     object_recall,
@@ -172,6 +174,29 @@ def test_of_the_past_counts_where_it_was_seen_last(
     assert cells['newest']['0.1']['mean'] == 0.0
 
 
+def test_answers_are_those_of_the_comparison_of_methods(
+        pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_answers, '_WINDOWS', 2)
+    monkeypatch.setattr(score_answers, 'FIRST_ANSWERED', 0)
+    names = ['vts', 'newest']
+    wanted = methods(pipeline.sparsifier, names)
+    found = compared_answers(pipeline, wanted, 4, (0.05,), tmp_path)
+    known = compare(pipeline, names, 'test', 4, (0.05,), brief=True)
+    metrics = {'level': 'risk_accuracy', 'object': 'object_accuracy'}
+    for fact, metric in metrics.items():
+        assert found['dense']['all'][fact] == known['dense'][metric]
+        for name in names:
+            cell = found['parts']['all'][fact]['methods'][name]['0.05']
+            assert cell['mean'] == known['methods'][name]['0.05'][metric]
+    ahead = np.mean([known['methods']['newest']['0.05'][metric]
+                     - known['methods']['vts']['0.05'][metric] for metric in metrics.values()])
+    assert found['pooled']['newest']['ahead'] == pytest.approx(ahead, abs=1e-4)
+    assert found['parts']['hard']['level']['n'] == known['hard']['n']
+    # What was answered is not asked again.
+    monkeypatch.setattr(score_answers, 'answer_all', None)
+    assert compared_answers(pipeline, wanted, 3, (0.05,), tmp_path)['n'] == 3
+
+
 def test_turning_is_curvature_times_speed() -> None:
     rates = [turning_deg(scene) for scene in balanced_scenes('test', 12)]
     assert min(rates) >= 0.0
@@ -212,6 +237,7 @@ def test_the_command_compares_and_writes_the_page(
     cell = result['object']['parts']['all']['methods']['random']['0.1']
     row = next(line for line in page.splitlines() if line.startswith('| `random` |'))
     assert float(row.split('|')[3].split()[0]) == pytest.approx(100 * cell['mean'], abs=0.06)
-    assert set(result['answers']['methods']) == {
-        'vts', 'vts-share-none', 'vts-score-importance', 'time-measure', 'time-recurrent',
-        'time-memoryless'}
+    answers = result['answers']
+    assert set(answers['pooled']) == {'vts', 'vts-share-none', 'vts-score-importance'}
+    assert (answers['n'], answers['first']) == (2, 300)
+    assert f'with all tokens {100 * answers["dense"]["all"]["level"]:.1f} / ' in page

@@ -17,13 +17,14 @@ app = typer.Typer()
 
 #: Methods compared by what they keep, beside those that are fitted.
 _METHODS = ('vts', 'vts-share-none', 'vts-score-importance', 'vts-score-similarity', 'random')
-#: Of these, those whose answers are compared, with the fitted ones.
+#: Of these, those whose answers are compared.
 _ANSWERED = ('vts', 'vts-share-none', 'vts-score-importance')
 
 
 @app.command('scores', epilog='Example: [bold]vts eval scores --n 2000 --pairs 48 --report docs'
-                              '[/bold]. About half a second a window on one core, five to fit to; '
-                              'what was measured is kept, the same command goes on.')
+                              '[/bold]. About half a second a window on one core, five to fit to, '
+                              'two to answer; what was measured is kept, the same command '
+                              'goes on.')
 def eval_scores(
     n: Annotated[int, typer.Option(
         '--n', min=20, help='Rendered windows with a risk object.')] = 2000,
@@ -38,8 +39,8 @@ def eval_scores(
         show_default=False)] = None,
     per_bag: Annotated[int, typer.Option(min=1, help='Windows of each recording.')] = 4,
     answered: Annotated[int, typer.Option(
-        min=0, help='Rendered windows on which the measures are compared by their answers; 0 for '
-                    'none.')] = 0,
+        min=0, help='Rendered windows on which scores that could ship are compared by their '
+                    'answers; 0 for none.')] = 0,
     budgets: Annotated[str, typer.Option(
         help='Shares of the tokens, with commas.')] = '0.6,0.4,0.2,0.1,0.05',
     out: Annotated[Path, typer.Option(help='Folder for what was found.')] = Path('out/scores'),
@@ -94,8 +95,7 @@ def eval_scores(
             lambda share, what: progress(0.4 + 0.4 * share, what))
         if answered:
             result['answers'] = compared_answers(
-                pipeline, methods(pipeline.sparsifier, [*_ANSWERED, *fits[0]], fits[0]),
-                answered, shares, out / f'fit{fit}',
+                pipeline, methods(pipeline.sparsifier, _ANSWERED), answered, shares, out,
                 lambda share, what: progress(0.8 + 0.2 * share, what))
     written = [] if report is None else write_scores(
         result, this_run(pipeline.vlm.info['device'], start_sec), report)
