@@ -8,14 +8,22 @@ from collections.abc import Iterator
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from vts_ros.lab.evaluation import fitted_measures, score_answers, score_recall, token_worth
+from vts_ros.lab.evaluation import (
+    fitted_measures,
+    score_answers,
+    score_recall,
+    score_roads,
+    token_worth,
+)
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
+from vts_ros.lab.evaluation.drawn_boxes import TrafficError
 from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.score_answers import compared_answers
@@ -25,12 +33,15 @@ from vts_ros.lab.evaluation.score_recall import (
     past_recall,
     turning_deg,
 )
+from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
 from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, worth_of_tokens
 from vts_ros.lab.evaluation.worth_windows import to_fit
 from vts_ros.lab.rivals import recurrent_measure, worth_measure
+from vts_ros.lab.recordings import frames_of
 from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
 from vts_ros.lab.rivals.registry import methods
 from vts_ros.lab.scenes.clips import balanced_scenes, make_scene, render
+from vts_ros.lab.teacher import Found, RoadUser
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Proposal, Sparsifier, token_budget, WindowFeatures
@@ -176,12 +187,12 @@ def test_of_the_past_counts_where_it_was_seen_last(
 
 def test_answers_are_those_of_the_comparison_of_methods(
         pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_answers, '_WINDOWS', 2)
+    monkeypatch.setattr(score_answers, '_WINDOWS', 1)
     monkeypatch.setattr(score_answers, 'FIRST_ANSWERED', 0)
     names = ['vts', 'newest']
     wanted = methods(pipeline.sparsifier, names)
-    found = compared_answers(pipeline, wanted, 4, (0.05,), tmp_path)
-    known = compare(pipeline, names, 'test', 4, (0.05,), brief=True)
+    found = compared_answers(pipeline, wanted, 2, (0.05,), tmp_path)
+    known = compare(pipeline, names, 'test', 2, (0.05,), brief=True)
     metrics = {'level': 'risk_accuracy', 'object': 'object_accuracy'}
     for fact, metric in metrics.items():
         assert found['dense']['all'][fact] == known['dense'][metric]
@@ -194,7 +205,49 @@ def test_answers_are_those_of_the_comparison_of_methods(
     assert found['parts']['hard']['level']['n'] == known['hard']['n']
     # What was answered is not asked again.
     monkeypatch.setattr(score_answers, 'answer_all', None)
-    assert compared_answers(pipeline, wanted, 3, (0.05,), tmp_path)['n'] == 3
+    assert compared_answers(pipeline, wanted, 1, (0.05,), tmp_path)['n'] == 1
+
+
+def test_of_a_standing_car_counts_every_place_once(
+        pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_roads, '_SCENES', 2)
+    sparsifier = pipeline.sparsifier
+    scene = next(scene for scene in balanced_scenes('test', 4, 4000)
+                 if object_tokens(render(scene).truths, GRID)[-1].any())
+    window = score_roads.still_window(sparsifier, render(scene).frames[-1], GRID, scene.seed)
+    assert len({frame.tobytes() for frame in window.frames}) == 5
+    wanted = methods(sparsifier, ['vts', 'newest'])
+    # A frame holds all places, so four more of them add nothing.
+    found = still_recall(sparsifier, wanted, 4, (0.2, 0.1), GRID, tmp_path)
+    assert found['methods']['newest']['0.2']['mean'] == 1.0
+    assert found['methods']['vts']['0.1']['mean'] <= found['methods']['vts']['0.2']['mean'] <= 1.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score_roads, 'still_window', None)
+        assert still_recall(sparsifier, wanted, 4, (0.2,), GRID, tmp_path)['n'] == found['n']
+
+
+def test_of_road_users_counts_the_area_on_kept_tokens(
+        pipeline: Pipeline, tmp_path: Path) -> None:
+    # Ten a second: the last ends the only window of five, 0.4 s apart.
+    for number in range(17):
+        picture = np.full((72, 128, 3), 10 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / f'{number:02d}.png'), picture)
+    users = [RoadUser('car', 0.9, (0.0, 0.0, 1.0, 0.5)), RoadUser('car', 0.2, (0., 0., 1., 1.))]
+    wanted = methods(pipeline.sparsifier, ['vts', 'newest', 'random'])
+    seen: list[Path] = []
+
+    def find(recording: Path) -> Found:
+        seen.append(recording)
+        newest = list(frames_of(recording))[-1]
+        return {newest.key: users}
+
+    found = road_recall(pipeline.sparsifier, wanted, [tmp_path], find, (1.0, 0.2))
+    assert (found['n'], found['windows'], found['users']) == (1, 1, 1)
+    # Only the newest frame shows somebody, and one who is not sure does not count.
+    assert found['each']['newest'] == {'1': [1.0], '0.2': [1.0]}
+    assert found['methods']['random']['0.2']['mean'] == pytest.approx(0.2, abs=0.06)
+    with pytest.raises(TrafficError, match='no road users in any full window'):
+        road_recall(pipeline.sparsifier, wanted, [tmp_path], lambda recording: {}, (0.2,))
 
 
 def test_turning_is_curvature_times_speed() -> None:
@@ -219,6 +272,8 @@ def test_the_command_compares_and_writes_the_page(
     monkeypatch.setattr(fitted_measures, 'SEEDS', 2)
     monkeypatch.setattr(recurrent_measure, '_EPOCHS', 2)
     monkeypatch.setattr(worth_measure, '_STEPS', 10)
+    monkeypatch.setattr(score_roads, 'STILL', 2)
+    monkeypatch.setattr(score_roads, '_SCENES', 2)
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)

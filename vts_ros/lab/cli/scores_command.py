@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.lab.cli.this_run import this_run
 from vts_ros.tools.cli.options import DeviceOption, JsonOption, ModelOption, token_shares
 from vts_ros.tools.cli.terminal import finish, progress_bar
@@ -38,6 +39,8 @@ def eval_scores(
         help='Recording of which it is measured, too; may be given several times.',
         show_default=False)] = None,
     per_bag: Annotated[int, typer.Option(min=1, help='Windows of each recording.')] = 4,
+    teacher: TeacherOption = None,
+    tiles: TilesOption = False,
     answered: Annotated[int, typer.Option(
         min=0, help='Rendered windows on which scores that could ship are compared by their '
                     'answers; 0 for none.')] = 0,
@@ -61,16 +64,21 @@ def eval_scores(
     import itertools
     import time
 
+    from vts_ros.lab.evaluation import score_roads
     from vts_ros.lab.evaluation.fitted_measures import areas, fit_all, SEEDS
     from vts_ros.lab.evaluation.score_answers import compared_answers
     from vts_ros.lab.evaluation.score_page import write_scores
     from vts_ros.lab.evaluation.score_recall import object_recall, past_recall
+    from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
     from vts_ros.lab.evaluation.worth_windows import recorded, rendered, to_fit
     from vts_ros.lab.recordings import check_recordings
     from vts_ros.lab.rivals.registry import methods, TEMPORAL_NAMES
+    from vts_ros.lab.teacher import CACHE, Teacher
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 
     bags, start_sec = bag or [], time.monotonic()
+    if teacher is not None and not bags:
+        raise typer.BadParameter('--teacher needs --bag')
     check_recordings(bags)
     shares = token_shares(budgets)
     with progress_bar(as_json) as (console, progress):
@@ -93,6 +101,16 @@ def eval_scores(
         result['object'] = object_recall(
             pipeline, methods(pipeline.sparsifier, names[:-len(fits[0])]), n, shares, out,
             lambda share, what: progress(0.4 + 0.4 * share, what))
+        without_model = methods(pipeline.sparsifier, _METHODS)
+        result['still'] = still_recall(
+            pipeline.sparsifier, without_model, min(n, score_roads.STILL), shares,
+            windows[0].evidence.grid, out, lambda share, what: progress(0.8, what))
+        if teacher is not None:
+            finder = Teacher(teacher, tiles)
+            show_teacher(console, finder, bags, CACHE)
+            result['roads'] = {'teacher': finder.name, 'tiles': tiles, **road_recall(
+                pipeline.sparsifier, without_model, bags, finder.boxes_of, shares,
+                lambda share, what: progress(0.8, what))}
         if answered:
             result['answers'] = compared_answers(
                 pipeline, methods(pipeline.sparsifier, _ANSWERED), answered, shares, out,

@@ -20,6 +20,7 @@ from vts_ros.lab.evaluation.generated_page import (
 )
 from vts_ros.lab.evaluation.score_answers import FACTS
 from vts_ros.lab.evaluation.score_recall import FIRST, STRAIGHT_DEG, TURNING_DEG
+from vts_ros.lab.evaluation.score_roads import STILL_FRAMES, STILL_NOISE
 from vts_ros.lab.rivals.registry import MEASURE, MEMORYLESS, RECURRENT
 
 PAGE, DATA = 'scores.md', 'scores.json'
@@ -51,7 +52,8 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            '- Brackets are bootstrap intervals of 95 % over windows or pairs (seed 0), paired '
            'where two are compared.\n'
            '- There are no rendered windows of three cameras: the renderer has one, which looks '
-           'ahead.\n'
+           'ahead. What it draws lies along\n  the road before it, and what is beside or behind '
+           'the camera is moved in front of it, so it cannot be turned aside.\n'
            f'- {day_and_machine(run)}\n')
     yield '## In short\n'
     yield from (f'- {sentence}' for sentence in verdicts(result))
@@ -74,6 +76,13 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            '`test`: share of the extent of what tells that lies on\nkept tokens, in the last '
            'frame that clearly shows it; in percent, hazard and twin count equally.\n')
     yield from _kept(past['parts']['all'])
+    yield '\n## A car that stands still\n'
+    yield (f'{result["still"]["n"]} rendered pictures of the split `test` with a risk object, '
+           f'each {STILL_FRAMES} times with noise (deviation {STILL_NOISE:g}\nof 255) as one '
+           'window: share of the places of the object that are kept in at least one frame.\n')
+    yield from _kept(result['still'])
+    if 'roads' in result:
+        yield from _roads(result['roads'])
     if 'answers' in result:
         yield from _answers(result['answers'])
 
@@ -113,6 +122,26 @@ def _areas(areas: Mapping[str, Any]) -> Iterator[str]:
         yield f'| {_PARTS[part]} | {found["n"]} | {" | ".join(cells)} |'
 
 
+def _roads(roads: Mapping[str, Any]) -> Iterator[str]:
+    yield '\n## Road users of recordings\n'
+    yield (f'{roads["windows"]} windows of {roads["n"]} recordings: share of the area of the road '
+           'users that lies on kept tokens, in all frames,\nmean over recordings; boxes of the '
+           f'detector `{roads["teacher"]}`{", with tiles" if roads["tiles"] else ""}; '
+           f'{roads["grid"][0]} x {roads["grid"][1]} tokens a frame. Intervals are over\n'
+           'recordings.\n')
+    yield from _kept(roads)
+    shares = list(roads['methods'][FIRST])
+    yield (f'\nHow far ahead of `{FIRST}` in each, in points, at '
+           + ' / '.join(f'{float(share):.0%}' for share in shares) + ' of the tokens:\n')
+    yield '| ahead | ' + ' | '.join(f'`{name}`' for name in roads['names']) + ' |'
+    yield '|---' * (1 + len(roads['names'])) + '|'
+    for name, kept in roads['each'].items():
+        if name != FIRST:
+            yield f'| `{name}` | ' + ' | '.join(' / '.join(
+                f'{100 * (kept[share][number] - roads["each"][FIRST][share][number]):+.1f}'
+                for share in shares) for number in range(len(roads['names']))) + ' |'
+
+
 def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
     parts = answers['parts']
     shares = list(parts['all']['level']['methods'][FIRST])
@@ -133,7 +162,10 @@ def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
                 f'{100 * level["methods"][name][share]["mean"]:.1f} / '
                 f'{100 * object_["methods"][name][share]["mean"]:.1f}'
                 for share in shares) + ' |'
-        yield ''
+        yield '\nOf the risk level with all tokens: ' + '; '.join(
+            f'`{name}` ' + ', '.join(f'{100 * cells[share]["mean"] / dense["level"]:.1f}'
+                                     for share in shares)
+            for name, cells in level['methods'].items()) + ' %.\n'
     yield (f'Ahead of `{FIRST}` on all of the same windows, in points; *pooled* is the mean of '
            'both over all budgets:\n')
     yield f'| ahead | {columns} | pooled |'
