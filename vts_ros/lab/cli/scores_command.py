@@ -65,14 +65,20 @@ def eval_scores(
     import time
 
     from vts_ros.lab.evaluation import score_roads
-    from vts_ros.lab.evaluation.fitted_measures import areas, fit_all, SEEDS
+    from vts_ros.lab.evaluation.fitted_measures import (
+        FITTED_NAMES,
+        kept_areas,
+        LazyFits,
+        SEEDS,
+    )
     from vts_ros.lab.evaluation.score_answers import compared_answers
     from vts_ros.lab.evaluation.score_page import write_scores
     from vts_ros.lab.evaluation.score_recall import object_recall, past_recall
     from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
-    from vts_ros.lab.evaluation.worth_windows import recorded, rendered, to_fit
-    from vts_ros.lab.recordings import check_recordings
+    from vts_ros.lab.evaluation.worth_windows import recorded, rendered
+    from vts_ros.lab.recordings import check_recordings, fingerprint
     from vts_ros.lab.rivals.registry import methods, TEMPORAL_NAMES
+    from vts_ros.lab.scenes.model_picture import SHIPPED
     from vts_ros.lab.teacher import CACHE, Teacher
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 
@@ -83,28 +89,28 @@ def eval_scores(
     shares = token_shares(budgets)
     with progress_bar(as_json) as (console, progress):
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
-        windows = []
-        for done, window in enumerate(to_fit(pipeline, fit, worth), 1):
-            windows.append(window)
-            progress(0.3 * done / fit, f'{done} of {fit} windows to fit to')
-        fits = [fit_all(pipeline.sparsifier, windows, seed) for seed in range(SEEDS)]
+        fits = LazyFits(pipeline, fit, worth, lambda done: progress(
+            0.3 * done / fit, f'{done} of {fit} windows to fit to'))
         result: dict[str, Any] = {
             'model': pipeline.vlm.name, 'fit': fit, 'seeds': SEEDS,
-            'areas': areas(pipeline.sparsifier, fits, itertools.chain(
-                rendered(pipeline, 'test', judged, worth),
-                *(recorded(pipeline, recording, per_bag, worth) for recording in bags)))}
-        names = [*_METHODS, *TEMPORAL_NAMES, *fits[0]]
+            'areas': kept_areas(
+                pipeline.sparsifier, fits, lambda: itertools.chain(
+                    rendered(pipeline, 'test', judged, worth),
+                    *(recorded(pipeline, recording, per_bag, worth) for recording in bags)),
+                out / f'fit{fit}' / f'areas-{judged}-{per_bag}-{fingerprint(*bags)}.json')}
+        names = [*_METHODS, *TEMPORAL_NAMES, *FITTED_NAMES]
         # Measures that were fitted to other windows keep other tokens.
         result['past'] = past_recall(
-            pipeline, methods(pipeline.sparsifier, names, fits[0]), pairs, shares, 8,
+            pipeline, methods(pipeline.sparsifier, names, fits.measures), pairs, shares, 8,
             out / f'fit{fit}', lambda share, what: progress(0.3 + 0.1 * share, what))
         result['object'] = object_recall(
-            pipeline, methods(pipeline.sparsifier, names[:-len(fits[0])]), n, shares, out,
+            pipeline, methods(pipeline.sparsifier, names[:-len(FITTED_NAMES)]), n, shares, out,
             lambda share, what: progress(0.4 + 0.4 * share, what))
         without_model = methods(pipeline.sparsifier, _METHODS)
         result['still'] = still_recall(
             pipeline.sparsifier, without_model, min(n, score_roads.STILL), shares,
-            windows[0].evidence.grid, out, lambda share, what: progress(0.8, what))
+            pipeline.vlm.token_grid(SHIPPED.height, SHIPPED.width), out,
+            lambda share, what: progress(0.8, what))
         if teacher is not None:
             finder = Teacher(teacher, tiles)
             show_teacher(console, finder, bags, CACHE)

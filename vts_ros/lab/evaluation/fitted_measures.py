@@ -4,22 +4,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.redundancy import area_of, is_top
-from vts_ros.lab.evaluation.worth_windows import FitWindow, WorthWindow
+from vts_ros.lab.evaluation.worth_windows import FitWindow, to_fit, WorthWindow
 from vts_ros.lab.rivals import temporal
 from vts_ros.lab.rivals.recurrent_measure import fit_recurrent
 from vts_ros.lab.rivals.registry import MEASURE, Measure, MEMORYLESS, RECURRENT
 from vts_ros.lab.rivals.worth_measure import fit_measure, inputs_of
-from vts_ros.sparsify import Sparsifier
+from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.sparsify import Sparsifier, WindowFeatures
 
 #: The score of the proposal network alone, as a method.
 IMPORTANCE = 'vts-score-importance'
+#: Measures that are fitted, in the order of :func:`fit_all`.
+FITTED_NAMES = (RECURRENT, MEMORYLESS, MEASURE)
 #: Fits whose areas are taken together.
 SEEDS = 3
 
@@ -33,6 +39,66 @@ def fit_all(sparsifier: Sparsifier, windows: Sequence[FitWindow], seed: int = 0
         RECURRENT: fit_recurrent(sparsifier, evidence, tops, True, seed),
         MEMORYLESS: fit_recurrent(sparsifier, evidence, tops, False, seed),
         MEASURE: fit_measure([inputs_of(sparsifier, window) for window in evidence], tops, seed)}
+
+
+class LazyFits:
+    """
+    The measures of all seeds, each fitted when it is first needed.
+
+    Parameters
+    ----------
+    windows
+        To fit to, see :func:`vts_ros.lab.evaluation.worth_windows.to_fit`.
+    folder
+        For the worth of their tokens.
+    progress
+        Told how many are there.
+
+    """
+
+    def __init__(self, pipeline: Pipeline, windows: int, folder: Path,
+                 progress: Callable[[int], None] = lambda done: None) -> None:
+        self._pipeline, self._n, self._folder = pipeline, windows, folder
+        self._progress = progress
+        self._windows: list[FitWindow] = []
+        self._fits: dict[int, dict[str, Measure]] = {}
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """Return the measures of the first seed by the names of their methods."""
+        return {name: _LazyMeasure(self, name) for name in FITTED_NAMES}
+
+    def of(self, seed: int) -> dict[str, Measure]:
+        """Return the measures of a seed."""
+        if not self._windows:
+            for done, window in enumerate(to_fit(self._pipeline, self._n, self._folder), 1):
+                self._windows.append(window)
+                self._progress(done)
+        if seed not in self._fits:
+            self._fits[seed] = fit_all(self._pipeline.sparsifier, self._windows, seed)
+        return self._fits[seed]
+
+
+class _LazyMeasure:
+    def __init__(self, fits: LazyFits, name: str) -> None:
+        self._fits, self._name = fits, name
+
+    def scores(self, sparsifier: Sparsifier, evidence: WindowFeatures) -> NDArray[np.float32]:
+        return self._fits.of(0)[self._name].scores(sparsifier, evidence)
+
+
+def kept_areas(sparsifier: Sparsifier, fits: LazyFits,
+               windows: Callable[[], Iterable[WorthWindow]], path: Path) -> dict[str, Any]:
+    """Return :func:`areas` of all seeds from a file, or find them and write it."""
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+        return known
+    found = areas(sparsifier, [fits.of(seed) for seed in range(SEEDS)], windows())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.part')
+    partial.write_text(json.dumps(found), encoding='utf-8')
+    partial.replace(path)
+    return found
 
 
 def areas(sparsifier: Sparsifier, fits: Sequence[Mapping[str, Measure]],

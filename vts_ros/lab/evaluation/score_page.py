@@ -162,10 +162,12 @@ def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
                 f'{100 * level["methods"][name][share]["mean"]:.1f} / '
                 f'{100 * object_["methods"][name][share]["mean"]:.1f}'
                 for share in shares) + ' |'
-        yield '\nOf the risk level with all tokens: ' + '; '.join(
-            f'`{name}` ' + ', '.join(f'{100 * cells[share]["mean"] / dense["level"]:.1f}'
-                                     for share in shares)
-            for name, cells in level['methods'].items()) + ' %.\n'
+        if dense['level']:
+            yield '\nOf the risk level with all tokens: ' + '; '.join(
+                f'`{name}` ' + ', '.join(f'{100 * cells[share]["mean"] / dense["level"]:.1f}'
+                                         for share in shares)
+                for name, cells in level['methods'].items()) + ' %.'
+        yield ''
     yield (f'Ahead of `{FIRST}` on all of the same windows, in points; *pooled* is the mean of '
            'both over all budgets:\n')
     yield f'| ahead | {columns} | pooled |'

@@ -140,7 +140,7 @@ def still_recall(sparsifier: Sparsifier, methods: Sequence[Method], n: int,
 def _still_rows(sparsifier: Sparsifier, methods: Sequence[Method], budgets: Sequence[float],
                 grid: tuple[int, int], first: int) -> list[Row]:
     rows = []
-    for scene in balanced_scenes('test', _SCENES, _FIRST_STILL + first):
+    for scene in balanced_scenes('test', _SCENES, _FIRST_STILL + first, frames=1):
         clip = render(scene)
         places = object_tokens(clip.truths, grid)[-1]
         if places.any():
