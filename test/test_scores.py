@@ -241,13 +241,18 @@ def test_of_road_users_counts_the_area_on_kept_tokens(
         newest = list(frames_of(recording))[-1]
         return {newest.key: users}
 
-    found = road_recall(pipeline.sparsifier, wanted, [tmp_path], find, (1.0, 0.2))
+    found = road_recall(pipeline.sparsifier, wanted, [tmp_path], find, (1.0, 0.2),
+                        tmp_path / 'found')
     assert (found['n'], found['windows'], found['users']) == (1, 1, 1)
     # Only the newest frame shows somebody, and one who is not sure does not count.
     assert found['each']['newest'] == {'1': [1.0], '0.2': [1.0]}
     assert found['methods']['random']['0.2']['mean'] == pytest.approx(0.2, abs=0.06)
+    assert road_recall(pipeline.sparsifier, wanted, [tmp_path], find, (0.2,),
+                       tmp_path / 'found')['n'] == 1
+    assert seen == [tmp_path]
     with pytest.raises(TrafficError, match='no road users in any full window'):
-        road_recall(pipeline.sparsifier, wanted, [tmp_path], lambda recording: {}, (0.2,))
+        road_recall(pipeline.sparsifier, wanted, [tmp_path], lambda recording: {}, (0.2,),
+                    tmp_path / 'others')
 
 
 def test_turning_is_curvature_times_speed() -> None:
@@ -274,6 +279,7 @@ def test_the_command_compares_and_writes_the_page(
     monkeypatch.setattr(worth_measure, '_STEPS', 10)
     monkeypatch.setattr(score_roads, 'STILL', 2)
     monkeypatch.setattr(score_roads, '_SCENES', 2)
+    monkeypatch.setattr(score_answers, '_WINDOWS', 2)
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)
@@ -296,3 +302,9 @@ def test_the_command_compares_and_writes_the_page(
     assert set(answers['pooled']) == {'vts', 'vts-share-none', 'vts-score-importance'}
     assert (answers['n'], answers['first']) == (2, 300)
     assert f'with all tokens {100 * answers["dense"]["all"]["level"]:.1f} / ' in page
+    # What was found is neither fitted to nor looked for again.
+    monkeypatch.setattr(fitted_measures, 'fit_all', None)
+    monkeypatch.setattr(score_recall, 'render', None)
+    again = CliRunner().invoke(app, line)
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout.splitlines()[-1]) == result

@@ -116,7 +116,7 @@ def eval_scores(
             show_teacher(console, finder, bags, CACHE)
             result['roads'] = {'teacher': finder.name, 'tiles': tiles, **road_recall(
                 pipeline.sparsifier, without_model, bags, finder.boxes_of, shares,
-                lambda share, what: progress(0.8, what))}
+                out / f'roads-{finder.mark}', lambda share, what: progress(0.8, what))}
         if answered:
             result['answers'] = compared_answers(
                 pipeline, methods(pipeline.sparsifier, _ANSWERED), answered, shares, out,

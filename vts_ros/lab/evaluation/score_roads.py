@@ -3,7 +3,7 @@
 """
 What scores keep where rendered drives say little: on real roads, and while the car stands still.
 
-No language model is needed.
+No language model is needed. What was found is kept on disk, so that the same call goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vts_ros.lab.evaluation.box_coverage import Look, Looker, Salient
 from vts_ros.lab.evaluation.drawn_boxes import TrafficError
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.score_recall import figures, kept_rows, Progress, Row
-from vts_ros.lab.recordings import name_of
+from vts_ros.lab.recordings import fingerprint, name_of
 from vts_ros.lab.rivals.registry import Method
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.teacher import Found
@@ -34,7 +34,7 @@ STILL, _FIRST_STILL, _SCENES = 200, 4000, 40
 
 
 def road_recall(sparsifier: Sparsifier, methods: Sequence[Method], recordings: Sequence[Path],
-                find: Callable[[Path], Found], budgets: Sequence[float],
+                find: Callable[[Path], Found], budgets: Sequence[float], folder: Path,
                 progress: Progress = lambda share, what: None) -> dict[str, Any]:
     """
     Return which share of the area of road users each method keeps, in all frames of all windows.
@@ -45,6 +45,8 @@ def road_recall(sparsifier: Sparsifier, methods: Sequence[Method], recordings: S
         That look at proposals alone: in place of visual tokens they get nothing.
     find
         Returns the road users of a recording.
+    folder
+        Where what was found is kept, for one finder alone.
 
     Returns
     -------
@@ -63,7 +65,9 @@ def road_recall(sparsifier: Sparsifier, methods: Sequence[Method], recordings: S
     rows: list[Row] = []
     for number, recording in enumerate(recordings):
         progress(number / len(recordings), f'{name_of(recording)}: road users')
-        rows.append(_road(sparsifier, methods, recording, find(recording), budgets))
+        rows += kept_rows(folder / f'road-{fingerprint(recording)}.json', methods, budgets,
+                          lambda recording=recording: [  # type: ignore[misc]
+                              _road(sparsifier, methods, recording, find(recording), budgets)])
     return {'grid': list(GRID), 'names': [name_of(recording) for recording in recordings],
             'windows': sum(row['windows'] for row in rows),
             'users': round(sum(row['users'] for row in rows)),
