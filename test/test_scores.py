@@ -27,6 +27,7 @@ from vts_ros.lab.evaluation.drawn_boxes import TrafficError
 from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.score_answers import compared_answers
+from vts_ros.lab.evaluation.score_page import CANDIDATES, verdicts
 from vts_ros.lab.evaluation.score_recall import (
     evidence_of,
     object_recall,
@@ -253,6 +254,19 @@ def test_of_road_users_counts_the_area_on_kept_tokens(
     with pytest.raises(TrafficError, match='no road users in any full window'):
         road_recall(pipeline.sparsifier, wanted, [tmp_path], lambda recording: {}, (0.2,),
                     tmp_path / 'others')
+
+
+def test_the_page_says_where_a_score_is_behind() -> None:
+    data = Path(__file__).parent.parent / 'docs' / 'scores.json'
+    result = json.loads(data.read_text(encoding='utf-8'))['result']
+    for name in CANDIDATES:
+        sentence, = (line for line in verdicts(result) if line.startswith(f'`{name}`'))
+        for title, part in (('a standing car', result['still']),
+                            ('what only the past shows', result['past']['parts']['all'])):
+            is_behind = [share for share, cell in part['methods'][name].items()
+                         if cell['ahead_ci'][1] < 0.0]
+            assert (title in sentence) == bool(is_behind)
+            assert all(f'{float(share):.0%}' in sentence for share in is_behind)
 
 
 def test_turning_is_curvature_times_speed() -> None:

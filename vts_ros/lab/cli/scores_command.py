@@ -18,8 +18,6 @@ app = typer.Typer()
 
 #: Methods compared by what they keep, beside those that are fitted.
 _METHODS = ('vts', 'vts-share-none', 'vts-score-importance', 'vts-score-similarity', 'random')
-#: Of these, those whose answers are compared.
-_ANSWERED = ('vts', 'vts-share-none', 'vts-score-importance')
 
 
 @app.command('scores', epilog='Example: [bold]vts eval scores --n 2000 --pairs 48 --report docs'
@@ -72,8 +70,8 @@ def eval_scores(
         SEEDS,
     )
     from vts_ros.lab.evaluation.score_answers import compared_answers
-    from vts_ros.lab.evaluation.score_page import write_scores
-    from vts_ros.lab.evaluation.score_recall import object_recall, past_recall
+    from vts_ros.lab.evaluation.score_page import CANDIDATES, write_scores
+    from vts_ros.lab.evaluation.score_recall import FIRST, object_recall, past_recall
     from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
     from vts_ros.lab.evaluation.worth_windows import recorded, rendered
     from vts_ros.lab.recordings import check_recordings, fingerprint
@@ -119,7 +117,8 @@ def eval_scores(
                 out / f'roads-{finder.mark}', lambda share, what: progress(0.8, what))}
         if answered:
             result['answers'] = compared_answers(
-                pipeline, methods(pipeline.sparsifier, _ANSWERED), answered, shares, out,
+                pipeline, methods(pipeline.sparsifier, [FIRST, *CANDIDATES]), answered,
+                shares, out,
                 lambda share, what: progress(0.8 + 0.2 * share, what))
     written = [] if report is None else write_scores(
         result, this_run(pipeline.vlm.info['device'], start_sec), report)

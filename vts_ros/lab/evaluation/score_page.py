@@ -24,6 +24,8 @@ from vts_ros.lab.evaluation.score_roads import STILL_FRAMES, STILL_NOISE
 from vts_ros.lab.rivals.registry import MEASURE, MEMORYLESS, RECURRENT
 
 PAGE, DATA = 'scores.md', 'scores.json'
+#: Scores that need no more than what is in the car already.
+CANDIDATES = ('vts-share-none', 'vts-score-importance')
 _PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
 _WORDS = {'first': 'ahead', 'behind': 'behind', 'within noise': 'within noise'}
 
@@ -104,6 +106,25 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
             for name, cells in part['methods'].items() if name != FIRST) if shares]
         yield (f'Of {title}, more is kept than by `{FIRST}` by '
                + (', '.join(better) if better else 'none') + '.')
+    for name in CANDIDATES:
+        behind = [f'{title} at {" and ".join(shares)}' for title, shares in (
+            (title, [f'{float(share):.0%}' for share, cell in part['methods'][name].items()
+                     if place(cell['ahead_ci']) == 'behind'])
+            for title, part in _judged(result)) if shares]
+        yield (f'`{name}`, which could ship, is behind `{FIRST}` in '
+               + (', '.join(behind) if behind else 'nothing') + '.')
+
+
+def _judged(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield all that speaks for a score or against it, as figures with a name."""
+    yield 'the risk object', result['object']['parts']['all']
+    yield 'what only the past shows', result['past']['parts']['all']
+    yield 'a standing car', result['still']
+    if 'roads' in result:
+        yield 'road users', result['roads']
+    if 'answers' in result:
+        for fact in FACTS:
+            yield f'answers about the {fact}', result['answers']['parts']['all'][fact]
 
 
 def _areas(areas: Mapping[str, Any]) -> Iterator[str]:
