@@ -229,10 +229,12 @@ def test_of_a_standing_car_counts_every_place_once(
 
 def test_of_road_users_counts_the_area_on_kept_tokens(
         pipeline: Pipeline, tmp_path: Path) -> None:
+    drive = tmp_path / 'drive'
+    drive.mkdir()
     # Ten a second: the last ends the only window of five, 0.4 s apart.
     for number in range(17):
         picture = np.full((72, 128, 3), 10 * number, np.uint8)
-        cv2.imwrite(str(tmp_path / f'{number:02d}.png'), picture)
+        cv2.imwrite(str(drive / f'{number:02d}.png'), picture)
     users = [RoadUser('car', 0.9, (0.0, 0.0, 1.0, 0.5)), RoadUser('car', 0.2, (0., 0., 1., 1.))]
     wanted = methods(pipeline.sparsifier, ['vts', 'newest', 'random'])
     seen: list[Path] = []
@@ -242,17 +244,17 @@ def test_of_road_users_counts_the_area_on_kept_tokens(
         newest = list(frames_of(recording))[-1]
         return {newest.key: users}
 
-    found = road_recall(pipeline.sparsifier, wanted, [tmp_path], find, (1.0, 0.2),
+    found = road_recall(pipeline.sparsifier, wanted, [drive], find, (1.0, 0.2),
                         tmp_path / 'found')
     assert (found['n'], found['windows'], found['users']) == (1, 1, 1)
     # Only the newest frame shows somebody, and one who is not sure does not count.
     assert found['each']['newest'] == {'1': [1.0], '0.2': [1.0]}
     assert found['methods']['random']['0.2']['mean'] == pytest.approx(0.2, abs=0.06)
-    assert road_recall(pipeline.sparsifier, wanted, [tmp_path], find, (0.2,),
+    assert road_recall(pipeline.sparsifier, wanted, [drive], find, (0.2,),
                        tmp_path / 'found')['n'] == 1
-    assert seen == [tmp_path]
+    assert seen == [drive]
     with pytest.raises(TrafficError, match='no road users in any full window'):
-        road_recall(pipeline.sparsifier, wanted, [tmp_path], lambda recording: {}, (0.2,),
+        road_recall(pipeline.sparsifier, wanted, [drive], lambda recording: {}, (0.2,),
                     tmp_path / 'others')
 
 
