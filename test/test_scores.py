@@ -37,8 +37,8 @@ from vts_ros.lab.evaluation.score_recall import (
 from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
 from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, worth_of_tokens
 from vts_ros.lab.evaluation.worth_windows import to_fit
-from vts_ros.lab.rivals import recurrent_measure, worth_measure
 from vts_ros.lab.recordings import frames_of
+from vts_ros.lab.rivals import recurrent_measure, worth_measure
 from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
 from vts_ros.lab.rivals.registry import methods
 from vts_ros.lab.scenes.clips import balanced_scenes, make_scene, render
