@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+import json
 import os
 from pathlib import Path
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from typing import Any
 
@@ -201,48 +201,20 @@ def test_a_killed_worker_costs_nothing_and_results_are_the_same(
     assert results(tmp_path) == results(four)
 
 
-def test_a_run_that_was_stopped_goes_on(
-        cluster: str, four: Path, drives: Path, settings: FleetSettings, tmp_path: Path) -> None:
-    """One worker, stopped in the long recording and started again, makes the same bytes."""
-    recordings = find_recordings([str(drives)])
-
-    def stop(totals: Totals) -> None:
-        if len(list(tmp_path.glob(f'{WORK}/*/*.{ANSWERS}.parquet'))) >= 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        annotate_fleet(recordings, tmp_path, settings, ClusterOptions(cluster, workers=1), stop)
-    done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*.parquet')
-            if path.name != FAILURES}
-    (tmp_path / ANSWERS / f'{PARTIAL}left-over').write_bytes(b'half')
-    totals = annotate_fleet(recordings, tmp_path, settings, ClusterOptions(cluster, workers=1))
-    assert totals.before + totals.done == 4
-    # What was done was not done again.
-    assert all(path.stat().st_mtime_ns == before for path, before in done.items()
-               if WORK not in path.parts)
-    assert results(tmp_path) == results(four)
-    # Nothing is left to do, so no worker is started.
-    failed = {str(drives / 'broken' / 'bag'), str(drives / 'brief')}
-    good = [recording for recording in recordings if recording.uri not in failed]
-    totals = annotate_fleet(good, tmp_path, settings, ClusterOptions('nowhere:1'))
-    assert (totals.before, totals.done, totals.workers) == (4, 0, 0)
-
-
-def vts(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return run_module('vts_ros.tools.cli', 'fleet', *arguments, NO_COLOR='1')
-
-
 def test_the_command_is_stopped_with_ctrl_c_and_goes_on(
-        drives: Path, tiny: str, tmp_path: Path) -> None:
-    """A process with a cluster of its own: interrupted, it ends its workers, and says what is."""
+        cluster: str, four: Path, drives: Path, tiny: str, tmp_path: Path) -> None:
+    """
+    One worker, stopped in the long recording and started again, makes the same bytes.
+
+    First in a cluster of its own, which ends with it, then in one that is there.
+    """
     out = tmp_path / 'fleet'
-    arguments = ['fleet', 'annotate', str(drives / 'long'), str(drives / 'brief'), '--out',
-                 str(out), '--model', tiny, '--max-new-tokens', '4', '--stretch-sec', '2',
-                 '--workers', '1']
+    arguments = ['fleet', 'annotate', str(drives), '--out', str(out), '--model', tiny,
+                 '--max-new-tokens', '4', '--stretch-sec', '2', '--workers', '1']
     process = Process('vts_ros.tools.cli', arguments, {**os.environ, 'NO_COLOR': '1'})
     try:
         deadline = time.monotonic() + 500.0
-        while not list(out.glob(f'{WORK}/*/*.{ANSWERS}.parquet')):
+        while len(list(out.glob(f'{WORK}/*/*.{ANSWERS}.parquet'))) < 2:
             assert time.monotonic() < deadline, process.output
             time.sleep(0.05)
         process.interrupt()
@@ -250,12 +222,29 @@ def test_the_command_is_stopped_with_ctrl_c_and_goes_on(
         assert 'vts: stopped; what is done is in' in process.output
     finally:
         process.kill()
-    assert not list((out / ANSWERS).iterdir())
-    done = vts(*arguments[1:], '--json')
-    assert done.returncode == 0, done.stderr
-    assert '"done": 1' in done.stdout
-    assert 'the window was never full' in done.stderr
-    assert len(list((out / ANSWERS).iterdir())) == 1
+    done = {path: path.stat().st_mtime_ns for path in out.rglob('*.parquet')
+            if path.name != FAILURES}
+    assert done
+    (out / ANSWERS / f'{PARTIAL}left-over').write_bytes(b'half')
+    gone_on = run_module('vts_ros.tools.cli', *arguments, '--address', cluster, '--json',
+                         NO_COLOR='1')
+    assert gone_on.returncode == 0, gone_on.stderr
+    totals = json.loads(gone_on.stdout.splitlines()[-1])
+    assert totals['before'] + totals['done'] == 4
+    assert 'the window was never full' in gone_on.stderr
+    # What was done was not done again.
+    assert all(path.stat().st_mtime_ns == before for path, before in done.items()
+               if WORK not in path.parts)
+    assert results(out) == results(four)
+
+
+def test_where_nothing_is_left_to_do_no_worker_is_started(
+        four: Path, drives: Path, settings: FleetSettings) -> None:
+    failed = {str(drives / 'broken' / 'bag'), str(drives / 'brief')}
+    good = [recording for recording in find_recordings([str(drives)])
+            if recording.uri not in failed]
+    totals = annotate_fleet(good, four, settings, ClusterOptions('nowhere:1'))
+    assert (totals.before, totals.done, totals.workers) == (4, 0, 0)
 
 
 def test_places_and_speeds_of_the_car_stand_beside_the_answers(tiny: str, tmp_path: Path) -> None:
