@@ -63,7 +63,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for wanted in needed('vts_ros', ('tools',)):
         for top in {file.parts[0] for file in wanted.files or ()} - {'..', '__pycache__'}:
             if not (packages / top).exists():
-                (packages / top).symlink_to(wanted.locate_file(top))
+                (packages / top).symlink_to(str(wanted.locate_file(top)))
     return place
 
 
