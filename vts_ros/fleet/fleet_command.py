@@ -219,6 +219,7 @@ def _answers(found: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from vts_ros.fleet.sources import title_of
     from vts_ros.pipeline.report import RISK_COLOURS
 
     table = Table('time (UTC)', 'risk', 'object', 'why', 'recording')
@@ -228,7 +229,7 @@ def _answers(found: list[dict[str, Any]]) -> Table:
         table.add_row(f'{row["time"]:%Y-%m-%d %H:%M:%S}', Text(
             row['risk'], Style(color=f'rgb({red},{green},{blue})', bold=True)),
             Text(row['object'] or '-'), Text(row['explanation'] or '-'),
-            Text(Path(row['recording']).name))
+            Text(title_of(row['recording'])))
     return table
 
 

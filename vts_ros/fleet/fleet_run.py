@@ -302,7 +302,7 @@ class _Run:
 
 def _title(job: Job) -> str:
     part = ' (joins)' if job.is_last else f' {job.stretch}' if job.stretch is not None else ''
-    return f'{Path(job.recording.uri).name}{part}'
+    return f'{job.recording.title}{part}'
 
 
 def _outcome(task: Any) -> Outcome:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import glob
 import hashlib
 from pathlib import Path, PurePosixPath
+import re
 import tempfile
+from urllib.parse import quote, unquote, urlsplit
 
 from pyarrow import fs
 
@@ -20,6 +22,8 @@ from vts_ros.tools.storages import ZSTD_SUFFIXES
 
 METADATA = 'metadata.yaml'
 LIST_SUFFIX = '.txt'
+#: Characters of an address that stay as they are.
+_PLAIN = "%/:?#[]@!$&'()*+,;=~"
 
 
 class FleetError(VtsError):
@@ -34,7 +38,8 @@ class Recording:
     Attributes
     ----------
     uri
-        Absolute path of its folder or file, or its address.
+        Absolute path of its folder or file, or its address with all that is needed to fetch it
+        again, and no credentials.
     signature
         Sizes and times of its files: another one means another recording.
     size_bytes
@@ -49,13 +54,18 @@ class Recording:
     @property
     def name(self) -> str:
         """Return a name for its results, different from that of any other."""
-        stem = PurePosixPath(self.uri).name.split('.')[0]
+        stem = self.title.split('.')[0]
         return f'{stem}-{hashlib.sha256(self.uri.encode()).hexdigest()[:12]}'
+
+    @property
+    def title(self) -> str:
+        """Return what its folder or file is called."""
+        return title_of(self.uri)
 
     @property
     def is_remote(self) -> bool:
         """Return whether it has to be fetched before it can be read."""
-        return '://' in self.uri
+        return _is_address(self.uri)
 
     @contextmanager
     def local(self) -> Iterator[Path]:
@@ -64,16 +74,29 @@ class Recording:
             yield Path(self.uri)
             return
         with tempfile.TemporaryDirectory(prefix='vts_fleet_') as folder:
-            target = Path(folder) / PurePosixPath(self.uri).name
+            target = Path(folder) / self.title
             try:
                 system, path = fs.FileSystem.from_uri(self.uri)
                 if system.get_file_info(path).type == fs.FileType.Directory:
                     target.mkdir()
                 fs.copy_files(path, str(target), source_filesystem=system,
                               destination_filesystem=fs.LocalFileSystem())
-            except OSError as error:
-                raise BagError(f'{self.uri} cannot be fetched: {error}') from error
-            yield target
+            except (OSError, ValueError) as error:
+                raise BagError(f'{self.uri} cannot be fetched: {_reason(error)}') from error
+            try:
+                yield target
+            except BagError as error:
+                # Where the copy was says nothing to anybody.
+                raise BagError(str(error).replace(f'{folder}/', '')) from error
+
+
+def title_of(uri: str) -> str:
+    """Return what the folder or the file of a recording is called."""
+    return PurePosixPath(unquote(urlsplit(uri).path) if _is_address(uri) else uri).name
+
+
+def _is_address(source: str) -> bool:
+    return '://' in source
 
 
 def find_recordings(sources: Iterable[str]) -> list[Recording]:
@@ -89,7 +112,7 @@ def find_recordings(sources: Iterable[str]) -> list[Recording]:
     Raises
     ------
     FleetError
-        If a source is not there, or nothing is found.
+        If a source is not there, has credentials in its address, or nothing is found.
 
     """
     found: dict[str, Recording] = {}
@@ -104,8 +127,9 @@ def find_recordings(sources: Iterable[str]) -> list[Recording]:
 
 
 def _expand(source: str) -> Iterator[Recording]:
-    if '://' in source:
-        yield from _listed(source)
+    if _is_address(source):
+        _check_address(source)
+        yield from _listed(quote(source, _PLAIN))
     elif glob.has_magic(source) and not Path(source).exists():
         for path in sorted(glob.glob(source, recursive=True)):
             yield from _expand(path)
@@ -132,10 +156,7 @@ def _listed(address: str) -> Iterator[Recording]:
             file for file in system.get_file_info(fs.FileSelector(base, recursive=True))
             if file.type == fs.FileType.File and '/.' not in file.path[len(root.path):]]
     except (OSError, ValueError) as error:
-        raise FleetError(f'{address} cannot be listed: {error}') from error
-    prefix = address[:len(address) - len(base)] if '://' in address else ''
-    if prefix and not address.endswith(base):
-        prefix = f'{address.split("://")[0]}://'
+        raise FleetError(f'{address} cannot be listed: {_reason(error)}') from error
     bags = {str(PurePosixPath(file.path).parent) for file in files
             if PurePosixPath(file.path).name == METADATA}
     grouped: dict[str, list[fs.FileInfo]] = {}
@@ -146,7 +167,35 @@ def _listed(address: str) -> Iterator[Recording]:
         elif _is_storage(file.path):
             grouped.setdefault(file.path, []).append(file)
     for path, parts in grouped.items():
-        yield _recording(prefix + path, parts)
+        yield _recording(_below(address, path[len(root.path):]), parts)
+
+
+def _below(address: str, path: str) -> str:
+    """Return the address of what is listed at a path below another, with its query."""
+    if not _is_address(address):
+        return address + path
+    parts = urlsplit(address)
+    return parts._replace(path=parts.path.rstrip('/') + quote(path)).geturl()
+
+
+def _check_address(address: str) -> None:
+    """Refuse credentials: the address stands in the answers, in messages and on pages."""
+    scheme, place, *_ = urlsplit(address)
+    # No name of a bucket has a colon; a key may have a slash, which ends the place too early.
+    if ':' in place.rpartition('@')[0] or (scheme in ('s3', 'gs', 'gcs') and ':' in place):
+        raise FleetError(
+            f'an address of {scheme}:// has a password: addresses are kept with the answers, so '
+            'give it in the environment or in the file of the provider, such as '
+            'AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY')
+
+
+def _reason(error: Exception) -> str:
+    """Return what a store says, in one line."""
+    said = ' '.join(str(error).split())
+    # A store need not say more than that, not even which credentials it was given.
+    return (f'{said} Are the credentials right, and may they read it?'
+            if re.search('ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED',
+                         said) else said)
 
 
 def _is_storage(path: str) -> bool:
