@@ -135,6 +135,7 @@ setup(
             'eval = vts_ros.lab.cli.eval_command:app [lab]',
             'fleet = vts_ros.fleet.fleet_command:app [fleet]',
             'fleet.distil = vts_ros.lab.cli.adapter_command:distil_app [fleet,lab,adapters]',
+            'fleet.scale = vts_ros.lab.cli.fleet_scale_command:app [fleet,lab]',
             'layout = vts_ros.tools.cli.layout_command:app [tools]',
             'live = vts_ros.nodes.live_command:app [tools]',
             'models = vts_ros.tools.cli.models_command:app [tools]',

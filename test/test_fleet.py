@@ -26,6 +26,7 @@ from pyarrow import parquet
 import pytest
 import yaml
 
+from vts_ros.errors import BagError
 from vts_ros.fleet.answer_tables import (
     ANSWERS,
     FAILURES,
@@ -38,7 +39,7 @@ from vts_ros.fleet.answer_tables import (
 )
 from vts_ros.fleet.fleet_run import annotate_fleet, ClusterOptions, Totals
 from vts_ros.fleet.fleet_worker import FleetWorker, Job
-from vts_ros.fleet.sources import find_recordings, FleetError, Recording
+from vts_ros.fleet.sources import below, find_recordings, FleetError, Recording, title_of
 from vts_ros.fleet.stretches import WindowSettings
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
@@ -332,6 +333,16 @@ def test_recordings_are_found_wherever_they_are(drives: Path, tmp_path: Path) ->
         assert copy != Path(short[0])
         assert len(list(read_frames(copy))) == 14
     assert not copy.exists()
+    with pytest.raises(BagError) as caught, recording.local() as copy:
+        raise BagError(f'{copy} is broken')
+    assert str(caught.value) == '0 is broken'
+    # An address with a space is written with one, or as addresses are.
+    shutil.copytree(short[0], tmp_path / 'a b' / 'my drive')
+    for address in (f'file://{tmp_path}/a b', f'file://{tmp_path}/a%20b/'):
+        spaced, = find_recordings([address])
+        assert (spaced.title, spaced.name[:9]) == ('my drive', 'my drive-')
+        with spaced.local() as copy:
+            assert len(list(read_frames(copy))) == 14
     # What a folder above is called does not matter; what is hidden below is no recording.
     hidden = tmp_path / '.archive'
     shutil.copytree(short[0], hidden / 'drive')
@@ -340,6 +351,27 @@ def test_recordings_are_found_wherever_they_are(drives: Path, tmp_path: Path) ->
     for nothing in (drives / 'nowhere', drives / 'brief' / 'metadata.yaml'):
         with pytest.raises(FleetError):
             find_recordings([str(nothing)])
+
+
+def test_passwords_in_addresses_are_refused_and_not_repeated() -> None:
+    """Addresses stand in answers and on pages."""
+    for address in ('s3://AKIA:secret@bucket/drives', 's3://AKIA:secret/x@bucket/drives',
+                    's3://AKIA:secret@bucket/drives?region=x', 'abfs://:secret@name.host/drives'):
+        with pytest.raises(FleetError, match='has a password') as caught:
+            find_recordings([address])
+        assert 'secret' not in str(caught.value)
+        assert 'AKIA:' not in str(caught.value)
+
+
+def test_what_is_asked_for_at_a_store_stays_with_its_recordings() -> None:
+    store = '?endpoint_override=http://10.0.0.1:9000&region=x'
+    assert below(f's3://bucket/drives/{store}', '/my drive') == (
+        f's3://bucket/drives/my%20drive{store}')
+    assert title_of(f's3://bucket/drives/my%20drive{store}') == 'my drive'
+    assert Recording(f's3://bucket/a.b{store}', '', 0).name.startswith('a-')
+    # On this machine, all characters are those of a name.
+    assert below('/drives', '/a?b c') == '/drives/a?b c'
+    assert title_of('/drives/a?b%20c') == 'a?b%20c'
 
 
 def test_another_recording_at_the_same_place_is_another_recording(tmp_path: Path) -> None:

@@ -167,10 +167,10 @@ def _listed(address: str) -> Iterator[Recording]:
         elif _is_storage(file.path):
             grouped.setdefault(file.path, []).append(file)
     for path, parts in grouped.items():
-        yield _recording(_below(address, path[len(root.path):]), parts)
+        yield _recording(below(address, path[len(root.path):]), parts)
 
 
-def _below(address: str, path: str) -> str:
+def below(address: str, path: str) -> str:
     """Return the address of what is listed at a path below another, with its query."""
     if not _is_address(address):
         return address + path
