@@ -157,6 +157,10 @@ def test_windows_come_with_their_frames(windows: list[AnsweredWindow]) -> None:
     for window, frames in found:
         assert tuple(FrameRef(*frame.key) for frame in frames) == window.frames
         assert frames[-1].rgb().shape == (96, 160, 3)
+    # Those of recordings elsewhere are fetched.
+    remote = [window._replace(recording=f'file://{window.recording}') for window in windows]
+    assert [[frame.data for frame in frames] for _, frames in with_pictures(remote)] == [
+        [frame.data for frame in frames] for _, frames in found]
 
 
 def made_up(recording: str, count: int) -> list[AnsweredWindow]:

@@ -60,7 +60,8 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize('command', ['annotate', 'replay', 'render', 'models', 'eval scenes',
                                      'compile', 'bench', 'bench engines', 'bench growth',
                                      'bench deadline', 'bench instructions', 'fleet annotate',
-                                     'fleet find', 'fleet report', 'fleet bench'])
+                                     'fleet find', 'fleet report', 'fleet bench',
+                                     'fleet scale'])
 def test_every_command_has_an_example(command: str) -> None:
     """The help of a command ends with a line that can be copied."""
     done = vts_alone(*command.split(), '--help')

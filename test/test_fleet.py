@@ -39,7 +39,7 @@ from vts_ros.fleet.answer_tables import (
 )
 from vts_ros.fleet.fleet_run import annotate_fleet, ClusterOptions, Totals
 from vts_ros.fleet.fleet_worker import FleetWorker, Job
-from vts_ros.fleet.sources import below, find_recordings, FleetError, Recording, title_of
+from vts_ros.fleet.sources import below, find_recordings, FleetError, Recording
 from vts_ros.fleet.stretches import WindowSettings
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
@@ -47,6 +47,7 @@ from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.tools.bag_frames import read_frames
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.described_frames import describe_frames
+from vts_ros.tools.remote_recordings import title_of
 
 ray = pytest.importorskip('ray')
 pytestmark = pytest.mark.slow

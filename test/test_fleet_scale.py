@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 import json
 import os
 from pathlib import Path
 import sys
 from typing import Any
 
+from conftest import ROOT
 import pytest
 
 from vts_ros.errors import VtsError
@@ -34,7 +36,10 @@ from vts_ros.lab.bench.fleet_scale import (
     steady,
     WAYS,
 )
+from vts_ros.lab.bench.fleet_scale_page import section
 from vts_ros.lab.bench.watched_process import watch
+from vts_ros.lab.cli.fleet_scale_command import SECTION
+from vts_ros.lab.evaluation.generated_page import Run, write_section
 
 STAGES = Stages(processor_sec=0.08, driver_sec=0.01)
 NODE = Node(gpus=1, processors=8, gbit_per_sec=10.0, store_gbit_per_sec=100.0)
@@ -93,14 +98,17 @@ def test_start_and_end_do_not_count_in_the_steady_part(workers: int) -> None:
 
 
 def test_a_watched_command_and_its_children_are_counted() -> None:
-    child = 'import time\nwhile time.process_time() < 0.7: pass\n' + 'time.sleep(1.2)'
-    program = (f'import subprocess, sys\nheld = bytearray(200 << 20)\n'
-               f'subprocess.run([sys.executable, "-c", {child!r}])\nprint("done")')
-    found = watch([sys.executable, '-c', program], os.environ)
+    child = 'i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; sleep 1.2'
+    program = (f'import subprocess\nheld = bytearray(200 << 20)\n'
+               f'subprocess.run(["sh", "-c", {child!r}])\nprint("done")')
+    found = watch([sys.executable, '-c', program], os.environ, 'sh$')
     assert found.output == 'done\n'
+    # The child is not in its memory.
     assert 200.0 < found.peak_mib < 260.0
-    # What it computes itself is little, and its child is not in its memory.
-    assert 0.6 < found.cpu_between(found.begin, found.end) - found.own_cpu_sec < 1.5
+    of_child = found.cpu_between(found.begin, found.end, of_part=True)
+    assert of_child > 0.1
+    assert found.cpu_between(found.begin, found.end) == pytest.approx(
+        of_child + found.own_cpu_sec)
     with pytest.raises(RuntimeError, match='no such thing'):
         watch([sys.executable, '-c', 'raise SystemExit("no such thing")'], os.environ)
 
@@ -122,8 +130,8 @@ def test_what_was_measured_is_not_measured_again_and_other_settings_are_refused(
     for number in range(2):
         for way, workers in WAYS.items():
             keep(f'{way}-{number}'.replace(' ', '_'), per_sec=(2.0, 1.9, 3.6)[workers],
-                 cpu_sec=0.5 + 0.05 * workers, seconds=100.0 / max(workers, 1), start_sec=5.0,
-                 stages_ms=stages)
+                 cpu_sec=0.5 + 0.05 * workers, worker_cpu_sec=0.53,
+                 seconds=100.0 / max(workers, 1), start_sec=5.0, stages_ms=stages)
     keep('memory-100', driver_mib=400.0, driver_cpu_sec=10.0)
     keep('memory-1100', driver_mib=401.0, driver_cpu_sec=12.0)
     result = measure_scale(tmp_path, settings, lambda *_: None)
@@ -132,7 +140,22 @@ def test_what_was_measured_is_not_measured_again_and_other_settings_are_refused(
         'whole': pytest.approx([1.0, 1.0])}
     assert result['stages_ms'] == pytest.approx({
         'read': 10.0, 'guard': 1.0, 'propose': 20.0, 'select': 2.0, 'language model': 467.0,
-        'beside': 50.0})
-    assert stages_of(result) == pytest.approx(Stages(0.083, 0.002))
+        'beside': 30.0})
+    assert result['ray_cores'] == pytest.approx(0.5 * (0.02 * 1.9 + 0.07 * 3.6))
+    assert stages_of(result) == pytest.approx(Stages(0.063, 0.002))
+    run = Run('vts fleet scale', date(2026, 11, 27), 'a machine', 60.0)
+    # As it is read back from a file.
+    lines = list(section(json.loads(json.dumps(result)), [500.0, 1.0], NODE, DRIVING, run))
+    text = '\n'.join(lines)
+    assert '| 2 workers | 3.60 | 0.90 [0.90, 0.90] | 0.83 [0.83, 0.83] | 5 s | 1.00' in text
+    assert 'at least 0.90 (goal: 0.9): met' in text
+    assert '400 MiB at most with 100 recordings, 401 MiB with 1,100: +1.0 MiB, or 1.0 KiB' in text
+    assert ('| 500 ms | 12,500 h (12,500 node-hours) | 1,250 h (12,500 node-hours) | 125 h '
+            '(12,500 node-hours) | language model |') in text
+    # Eight cores at 63 ms: 127 answers a second.
+    assert '| 1 ms | 197 h (197 node-hours) |' in text
+    page = tmp_path / 'fleet.md'
+    page.write_text((ROOT / 'docs' / 'fleet.md').read_text())
+    assert '| 2 workers | 3.60 |' in write_section(page, SECTION, lines).read_text()
     with pytest.raises(VtsError, match='other settings'):
         measure_scale(tmp_path, ScaleSettings(drives=40), lambda *_: None)

@@ -219,8 +219,8 @@ def _answers(found: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from vts_ros.fleet.sources import title_of
     from vts_ros.pipeline.report import RISK_COLOURS
+    from vts_ros.tools.remote_recordings import title_of
 
     table = Table('time (UTC)', 'risk', 'object', 'why', 'recording')
     for row in found:

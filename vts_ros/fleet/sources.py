@@ -5,19 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 import glob
 import hashlib
 from pathlib import Path, PurePosixPath
-import re
-import tempfile
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from pyarrow import fs
 
-from vts_ros.errors import BagError, VtsError
+from vts_ros.errors import VtsError
 from vts_ros.tools.bags import BAG_SUFFIXES
+from vts_ros.tools.remote_recordings import fetched, is_address, said_by_store, title_of
 from vts_ros.tools.storages import ZSTD_SUFFIXES
 
 METADATA = 'metadata.yaml'
@@ -65,38 +64,11 @@ class Recording:
     @property
     def is_remote(self) -> bool:
         """Return whether it has to be fetched before it can be read."""
-        return _is_address(self.uri)
+        return is_address(self.uri)
 
-    @contextmanager
-    def local(self) -> Iterator[Path]:
-        """Yield where it can be read; what was fetched for that is deleted afterwards."""
-        if not self.is_remote:
-            yield Path(self.uri)
-            return
-        with tempfile.TemporaryDirectory(prefix='vts_fleet_') as folder:
-            target = Path(folder) / self.title
-            try:
-                system, path = fs.FileSystem.from_uri(self.uri)
-                if system.get_file_info(path).type == fs.FileType.Directory:
-                    target.mkdir()
-                fs.copy_files(path, str(target), source_filesystem=system,
-                              destination_filesystem=fs.LocalFileSystem())
-            except (OSError, ValueError) as error:
-                raise BagError(f'{self.uri} cannot be fetched: {_reason(error)}') from error
-            try:
-                yield target
-            except BagError as error:
-                # Where the copy was says nothing to anybody.
-                raise BagError(str(error).replace(f'{folder}/', '')) from error
-
-
-def title_of(uri: str) -> str:
-    """Return what the folder or the file of a recording is called."""
-    return PurePosixPath(unquote(urlsplit(uri).path) if _is_address(uri) else uri).name
-
-
-def _is_address(source: str) -> bool:
-    return '://' in source
+    def local(self) -> AbstractContextManager[Path]:
+        """Return what yields where it can be read, see :func:`fetched`."""
+        return fetched(self.uri)
 
 
 def find_recordings(sources: Iterable[str]) -> list[Recording]:
@@ -127,7 +99,7 @@ def find_recordings(sources: Iterable[str]) -> list[Recording]:
 
 
 def _expand(source: str) -> Iterator[Recording]:
-    if _is_address(source):
+    if is_address(source):
         _check_address(source)
         yield from _listed(quote(source, _PLAIN))
     elif glob.has_magic(source) and not Path(source).exists():
@@ -156,7 +128,7 @@ def _listed(address: str) -> Iterator[Recording]:
             file for file in system.get_file_info(fs.FileSelector(base, recursive=True))
             if file.type == fs.FileType.File and '/.' not in file.path[len(root.path):]]
     except (OSError, ValueError) as error:
-        raise FleetError(f'{address} cannot be listed: {_reason(error)}') from error
+        raise FleetError(f'{address} cannot be listed: {said_by_store(error)}') from error
     bags = {str(PurePosixPath(file.path).parent) for file in files
             if PurePosixPath(file.path).name == METADATA}
     grouped: dict[str, list[fs.FileInfo]] = {}
@@ -172,7 +144,7 @@ def _listed(address: str) -> Iterator[Recording]:
 
 def below(address: str, path: str) -> str:
     """Return the address of what is listed at a path below another, with its query."""
-    if not _is_address(address):
+    if not is_address(address):
         return address + path
     parts = urlsplit(address)
     return parts._replace(path=parts.path.rstrip('/') + quote(path)).geturl()
@@ -187,15 +159,6 @@ def _check_address(address: str) -> None:
             f'an address of {scheme}:// has a password: addresses are kept with the answers, so '
             'give it in the environment or in the file of the provider, such as '
             'AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY')
-
-
-def _reason(error: Exception) -> str:
-    """Return what a store says, in one line."""
-    said = ' '.join(str(error).split())
-    # A store need not say more than that, not even which credentials it was given.
-    return (f'{said} Are the credentials right, and may they read it?'
-            if re.search('ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED',
-                         said) else said)
 
 
 def _is_storage(path: str) -> bool:

@@ -34,6 +34,8 @@ WAYS = {SINGLE: 0, '1 worker': 1, '2 workers': 2}
 #: Stages of an answer that processors do where a GPU has the language model.
 OF_THE_PROCESSOR = ('read', 'guard', 'propose', 'select')
 MODEL, BESIDE = 'language model', 'beside'
+#: Names of the processes of Ray that are workers.
+_WORKERS = 'ray::(?!Dashboard|RuntimeEnv)'
 #: Workers of the runs for the memory of the driver.
 _MEMORY_WORKERS = 2
 #: Recordings that are copied for them, with one window each.
@@ -85,8 +87,9 @@ def measure_scale(work: Path, settings: ScaleSettings, progress: Progress) -> di
     ``settings``; ``ways``: what was measured of each way in each round; ``efficiency``: of each
     way with workers, a number per round: ``wall`` by the clock, ``cpu`` by computing time,
     ``whole`` by the clock with start and end; ``memory_mib``: peak of the driver by the number of
-    recordings; ``stages_ms``: computing time per answer, ``beside`` that of a worker and of Ray
-    beside the pipeline; ``driver_sec``: computing time of the driver per recording.
+    recordings; ``stages_ms``: computing time per answer, ``beside`` that of a worker beside the
+    pipeline; ``ray_cores``: what Ray and the driver compute beside the workers, in cores;
+    ``driver_sec``: computing time of the driver per recording.
 
     Raises
     ------
@@ -243,7 +246,7 @@ def _fleet(folder: Path, out: Path, workers: int, *options: str) -> dict[str, An
     shutil.rmtree(out, ignore_errors=True)
     found = watch([sys.executable, '-m', 'vts_ros.tools.cli', 'fleet', 'annotate', str(folder),
                    '--out', str(out), '--workers', str(workers), *options, '--json'],
-                  _environment())
+                  _environment(), _WORKERS)
     done = [(path.stat().st_mtime, parquet.read_metadata(path).num_rows)
             for path in (out / 'answers').iterdir()]
     shutil.rmtree(out)
@@ -256,6 +259,7 @@ def _rates(found: Watched, done: Sequence[tuple[float, int]], workers: int) -> d
     per_sec = answers / (end - begin)
     return {'answers': all_answers, 'seconds': found.end - found.begin, 'per_sec': per_sec,
             'cpu_sec': found.cpu_between(begin, end) / answers,
+            'worker_cpu_sec': found.cpu_between(begin, end, of_part=True) / answers,
             # As if all answers had been as fast as those in the middle.
             'start_sec': found.end - found.begin - all_answers / per_sec,
             'driver_mib': found.peak_mib, 'driver_cpu_sec': found.own_cpu_sec}
@@ -277,12 +281,15 @@ def _result(settings: ScaleSettings, units: Mapping[str, Sequence[Mapping[str, A
     total_ms = stages_ms.pop('total')
     stages_ms[MODEL] = total_ms - sum(stages_ms.values())
     stages_ms[BESIDE] = 1e3 * statistics.fmean(
-        unit['cpu_sec'] for unit in units['1 worker']) - total_ms
+        unit['worker_cpu_sec'] for unit in units['1 worker']) - total_ms
     few, many = memory[min(memory)], memory[max(memory)]
     return {
         'settings': asdict(settings), 'ways': {way: list(found) for way, found in units.items()},
         'efficiency': efficiency,
         'memory_mib': {count: found['driver_mib'] for count, found in memory.items()},
         'stages_ms': stages_ms,
+        'ray_cores': statistics.fmean(
+            (unit['cpu_sec'] - unit['worker_cpu_sec']) * unit['per_sec']
+            for way, found in units.items() if WAYS[way] for unit in found),
         'driver_sec': (many['driver_cpu_sec'] - few['driver_cpu_sec'])
         / (max(memory) - min(memory))}

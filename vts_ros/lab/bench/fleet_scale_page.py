@@ -28,7 +28,7 @@ NODES = (1, 10, 100)
 GOAL = 0.9
 _STAGES = {'read': 'picture decoded', 'guard': 'guard', 'propose': 'proposal network',
            'select': 'tokens selected', 'language model': 'language model, all of it',
-           BESIDE: 'reading, results, Ray'}
+           BESIDE: 'the rest of a worker: reading, results'}
 
 
 def section(result: Mapping[str, Any], gpu_ms: Sequence[float], node: Node, driving: Driving,
@@ -38,8 +38,8 @@ def section(result: Mapping[str, Any], gpu_ms: Sequence[float], node: Node, driv
     yield f'\n    {run.command}\n'
     yield (f'{day_and_machine(run)} {settings["drives"]} rendered drives '
            f'(seed {settings["seed"]}) with {settings["windows"]} answers of '
-           f'`{settings["model"]}` each, in {settings["rounds"]} parts that every way has in '
-           'turn; one thread per process, no drafts.\n')
+           f'`{settings["model"]}` each, in {_counted(settings["rounds"], "part")} that every way '
+           'has in turn; one thread per process, no drafts.\n')
     yield from _measured(result)
     yield from _memory(result)
     yield from _stages(result)
@@ -79,7 +79,8 @@ def _stages(result: Mapping[str, Any]) -> Iterator[str]:
     yield '|---|---|'
     for name, ms in result['stages_ms'].items():
         yield f'| {_STAGES[name]} | {ms:.1f} ms |'
-    yield ''
+    yield (f'\nBeside the workers, Ray and the command take {result["ray_cores"]:.2f} of a core, '
+           'however many answers there are.\n')
 
 
 def _computed(result: Mapping[str, Any], gpu_ms: Sequence[float], node: Node, driving: Driving
@@ -88,13 +89,14 @@ def _computed(result: Mapping[str, Any], gpu_ms: Sequence[float], node: Node, dr
     yield (f'**{driving.hours:,.0f} hours of driving** are {driving.answers / 1e6:.0f} million '
            f'answers, one every {INTERVAL_SEC} s. Computed, not measured, from the computing '
            'times above and from what is assumed: nodes with '
-           f'{node.gpus} GPU{"s" if node.gpus > 1 else ""}, {node.processors} cores like the '
+           f'{_counted(node.gpus, "GPU")}, {node.processors} cores like the '
            f'one here and {node.gbit_per_sec:g} Gbit/s, a storage of '
            f'{node.store_gbit_per_sec:g} Gbit/s for all, recordings of '
            f'{driving.recording_sec / 60:g} minutes and {driving.gb_per_hour:g} GB per hour (JPEG '
            'of 100 kB at 10 Hz), and the time of a GPU for an answer (one by the answers per '
            'second of a GPU that answers many at once):\n')
-    yield f'| GPU time, assumed | {" | ".join(_nodes(nodes) for nodes in NODES)} | decides |'
+    yield (f'| GPU time, assumed | {" | ".join(_counted(nodes, "node") for nodes in NODES)} | '
+           'decides |')
     yield f'|---|{"---|" * len(NODES)}---|'
     for ms in gpu_ms:
         costs = [cost(nodes, 1e-3 * ms, stages, node, driving) for nodes in NODES]
@@ -122,8 +124,8 @@ def _turns(stages: Stages, gpu_ms: Sequence[float], node: Node, driving: Driving
         yield f'- The {part} decides from {counts} on.'
 
 
-def _nodes(count: int) -> str:
-    return f'{count} node{"s" if count > 1 else ""}'
+def _counted(count: int, what: str) -> str:
+    return f'{count} {what}{"s" if count > 1 else ""}'
 
 
 def _hours(hours: float) -> str:

@@ -30,8 +30,9 @@ class Watched:
     ----------
     begin, end
         Seconds since the epoch.
-    at, cpu_sec
-        When it was looked at, and the computing time of it and all its descendants until then.
+    at, cpu_sec, part_sec
+        When it was looked at, and the computing time until then: of it and all its descendants,
+        and of those that were asked for.
     own_cpu_sec
         That of the process itself, at the end.
     peak_mib
@@ -45,19 +46,27 @@ class Watched:
     end: float
     at: Sequence[float]
     cpu_sec: Sequence[float]
+    part_sec: Sequence[float]
     own_cpu_sec: float
     peak_mib: float
     output: str
 
-    def cpu_between(self, first: float, last: float) -> float:
-        """Return the computing time between two moments."""
-        before, after = np.interp((first, last), self.at, self.cpu_sec)
+    def cpu_between(self, first: float, last: float, of_part: bool = False) -> float:
+        """Return the computing time between two moments, of all or of those asked for."""
+        before, after = np.interp(
+            (first, last), self.at, self.part_sec if of_part else self.cpu_sec)
         return float(after - before)
 
 
-def watch(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
+def watch(command: Sequence[str], environment: Mapping[str, str], part: str = '') -> Watched:
     """
     Run a command to its end.
+
+    Parameters
+    ----------
+    part
+        Regular expression for the beginning of the names of some processes, as the system has
+        them: 15 characters at most.
 
     Raises
     ------
@@ -66,17 +75,21 @@ def watch(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
 
     """
     times: dict[tuple[int, str], float] = {}
-    at, total, own, peak = [time.time()], [0.0], 0.0, 0.0
+    asked: set[tuple[int, str]] = set()
+    at, total, of_part, own, peak = [time.time()], [0.0], [0.0], 0.0, 0.0
     with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as said:
         process = subprocess.Popen(command, stdout=out, stderr=said, env=dict(environment))
         try:
             while process.poll() is None:
-                for pid, start, seconds in _tree(process.pid):
+                for pid, name, start, seconds in _tree(process.pid):
                     times[pid, start] = seconds
+                    if part and re.match(part, name):
+                        asked.add((pid, start))
                     own = seconds if pid == process.pid else own
                 peak = max(peak, _peak_mib(process.pid))
                 at.append(time.time())
                 total.append(sum(times.values()))
+                of_part.append(sum(times[key] for key in asked))
                 time.sleep(_EVERY_SEC)
         finally:
             if process.poll() is None:
@@ -87,25 +100,26 @@ def watch(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
         if process.returncode:
             lines = (said.read() + out.read()).strip().splitlines()
             raise RuntimeError(f'{" ".join(command)} failed: {" ".join(lines[-3:])}')
-        return Watched(at[0], at[-1], at, total, own, peak, out.read())
+        return Watched(at[0], at[-1], at, total, of_part, own, peak, out.read())
 
 
-def _tree(root: int) -> list[tuple[int, str, float]]:
-    """Return process, start and computing time in seconds of a process and its descendants."""
+def _tree(root: int) -> list[tuple[int, str, str, float]]:
+    """Return number, name, start and computing time in s of a process and its descendants."""
     parents: dict[int, int] = {}
-    found: dict[int, tuple[str, float]] = {}
+    found: dict[int, tuple[str, str, float]] = {}
     for path in _PROC.iterdir():
         if not path.name.isdecimal():
             continue
         try:
-            # The name of the program, in brackets, may have spaces.
-            fields = (path / 'stat').read_text(encoding='ascii', errors='replace').rpartition(
-                ')')[2].split()
+            # The name of the program, in brackets, may have spaces and brackets.
+            head, _, rest = (path / 'stat').read_text(
+                encoding='ascii', errors='replace').rpartition(')')
         except OSError:
             continue  # it has ended
-        pid = int(path.name)
+        pid, fields = int(path.name), rest.split()
         parents[pid] = int(fields[1])
-        found[pid] = fields[19], (int(fields[11]) + int(fields[12])) / _TICKS_PER_SEC
+        seconds = (int(fields[11]) + int(fields[12])) / _TICKS_PER_SEC
+        found[pid] = head.partition('(')[2], fields[19], seconds
     below = {root}
     while more := {pid for pid, parent in parents.items() if parent in below} - below:
         below |= more

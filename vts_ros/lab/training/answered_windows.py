@@ -22,6 +22,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.report import FrameRef, SCHEMA_VERSION
 from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS
 from vts_ros.tools.bag_frames import read_frames, until_damage
+from vts_ros.tools.remote_recordings import fetched
 from vts_ros.vlm.answers import Answer, RISK_LEVELS
 
 #: Share of the recordings that is held out; at least one.
@@ -163,22 +164,21 @@ def with_pictures(windows: Iterable[AnsweredWindow]
     """
     Yield windows with their frames, recording by recording, each read once.
 
-    Windows of which a frame is not there are passed over. Pictures are not decoded.
+    Windows of which a frame is not there are passed over. Pictures are not decoded. Recordings at
+    addresses are fetched one at a time.
 
     Raises
     ------
-    AnswersError, BagError
-        If a recording is not here or cannot be read.
+    BagError
+        If a recording cannot be fetched or read.
 
     """
     by_recording: dict[str, list[AnsweredWindow]] = defaultdict(list)
     for window in windows:
         by_recording[window.recording].append(window)
     for recording, wanted in by_recording.items():
-        if '://' in recording:
-            raise AnswersError(f'{recording} is not on this machine: copy it here, and describe '
-                               'it again with vts fleet annotate')
-        yield from _found(Path(recording), wanted)
+        with fetched(recording) as bag:
+            yield from _found(bag, wanted)
 
 
 def _found(bag: Path, wanted: Sequence[AnsweredWindow]
