@@ -30,7 +30,7 @@ from vts_ros.fleet.fleet_benchmark import measure_search, QUESTIONS
 from vts_ros.fleet.fleet_report import fleet_report, write_report
 from vts_ros.fleet.fleet_worker import look
 from vts_ros.fleet.moments import moments, picture_of, write_clip, write_page
-from vts_ros.fleet.search import conditions, Fleet
+from vts_ros.fleet.search import conditions, Fleet, refused_text
 from vts_ros.fleet.signals import add_signals
 from vts_ros.fleet.sources import find_recordings, FleetError
 from vts_ros.pipeline.frames import decode_image, Frame
@@ -59,7 +59,7 @@ def report(stamp: int, camera: str, risk: RiskLevel, label: str | None, text: st
                   'It comes <near>.' if label else '', 'brake' if label else '')
     return SceneReport(stamp, refs, KeyFrame(camera, stamp, 1), said, (0, 1, 2), (1, 3),
                        latency_ms={'total': LATENCY_MS.get(risk, 100.0)}, model='m', engine='e',
-                       confidence=0.5)
+                       confidence=0.5, in_distribution=risk != 'unknown')
 
 
 def write_fleet(root: Path, drives: Path, said: dict[str, Any]) -> Path:
@@ -262,6 +262,26 @@ def test_a_page_plays_the_moments(fleet: Fleet, root: Path, tmp_path: Path) -> N
     assert abs(edge[1] - (222, 60, 40)).max() < 40
     assert abs(edge[3] - (240, 165, 0)).max() < 40
     assert abs(edge[0] - (222, 60, 40)).max() > 60
+    assert 'does not know' not in page.text
+
+
+def test_pages_say_how_many_answers_a_guard_refused(fleet: Fleet, root: Path, tmp_path: Path
+                                                    ) -> None:
+    assert fleet.refused == 1
+    note = refused_text(fleet.refused)
+    assert note.startswith('1 answer is unknown, as the model does not know such pictures')
+    assert not refused_text(0)
+    write_page('unknown', 1, list(moments(root, fleet.find('risk = unknown'))),
+               tmp_path / 'page.html', note)
+    page = Page(tmp_path / 'page.html')
+    assert note in page.text
+    assert 'The model does not know such pictures.' in page.text
+    write_report(root, fleet_report(root), tmp_path / 'report.html')
+    text = Page(tmp_path / 'report.html').text
+    assert note in text
+    # Times as people write them.
+    assert str(START_NS) not in text
+    assert '2025-10-09' in text
 
 
 def test_the_report_says_what_is_rare_new_and_disputed(

@@ -123,6 +123,11 @@ class Answers:
         """Return the number of answers."""
         return len(self._answers)
 
+    @property
+    def refused(self) -> int:
+        """Return the number of those about pictures that the model does not know."""
+        return sum(row['in_distribution'] is False for row in self._answers)
+
     def add(self, report: SceneReport, received_ns: int, embedding: NDArray[np.float32]) -> None:
         """Add an answer, when its newest frame was received, and what that looks like."""
         key = {'recording': self._recording.uri, 'stamp': report.stamp}

@@ -135,17 +135,18 @@ def _state(totals: Totals) -> str:
 
 def _end(totals: Totals, out: Path) -> list[str]:
     from vts_ros.fleet.answer_tables import FAILURES
+    from vts_ros.fleet.search import refused_text
 
     before = f' ({totals.before} before)' if totals.before else ''
     lines = [f'{totals.before + totals.done} of {totals.recordings} recordings are '
              f'described{before}; {totals.answers} answers, {totals.per_sec:.2f} per second']
+    if totals.refused:
+        lines.append(refused_text(totals.refused))
     shown = sorted(totals.failures.items())[:5]
     lines += [f'failed: {uri}: {reason}' for uri, reason in shown]
     if totals.failures:
         lines.append(f'{len(totals.failures)} failed; all reasons are in {out / FAILURES}')
     return [*lines, f'answers {out / "answers"}']
-
-
 
 
 @app.command(epilog='Example: [bold]vts fleet find fleet "pedestrian, high risk, night" --page '
@@ -172,7 +173,7 @@ def find(
 
     from rich.console import Console
 
-    from vts_ros.fleet.search import Fleet, rows
+    from vts_ros.fleet.search import Fleet, refused_text, rows
     from vts_ros.fleet.sources import FleetError
 
     if sql and question:
@@ -184,10 +185,13 @@ def find(
     console.print(_table(found[:limit]) if sql else _answers(found))
     console.print(f'{count} answers' + (f', {limit} shown' if count > limit else ''),
                   highlight=False)
+    refused = refused_text(fleet.refused)
+    if refused:
+        console.print(refused, highlight=False)
     written = []
     if clips or page:
-        written = _show(folder, sql or question or 'all answers', count, found[:limit], clips,
-                        page)
+        written = _show(folder, sql or question or 'all answers', count, refused, found[:limit],
+                        clips, page)
     for path in written:
         console.print(f'wrote {path}', highlight=False, markup=False, soft_wrap=True)
     if as_json:
@@ -195,7 +199,7 @@ def find(
                                'wrote': list(map(str, written))}, default=str))
 
 
-def _show(folder: Path, question: str, count: int, found: list[dict[str, Any]],
+def _show(folder: Path, question: str, count: int, note: str, found: list[dict[str, Any]],
           clips: Path | None, page: Path | None) -> list[Path]:
     from vts_ros.fleet.moments import moments, write_clip, write_page
     from vts_ros.fleet.sources import FleetError
@@ -209,7 +213,7 @@ def _show(folder: Path, question: str, count: int, found: list[dict[str, Any]],
         clips.mkdir(parents=True, exist_ok=True)
         written = [write_clip(moment, clips) for moment in parts]
     if page:
-        write_page(question, count, parts, page)
+        write_page(question, count, parts, page, note)
         written.append(page)
     return written
 

@@ -12,8 +12,8 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.fleet.moments import moments, picture_of
-from vts_ros.fleet.search import Fleet, rows
+from vts_ros.fleet.moments import moments, picture_of, utc_text
+from vts_ros.fleet.search import Fleet, refused_text, rows
 from vts_ros.fleet.sources import FleetError
 from vts_ros.pipeline.report import RISK_COLOURS
 from vts_ros.vlm.answers import RISK_LEVELS
@@ -58,7 +58,8 @@ def fleet_report(root: Path, against: Path | None = None, seed: int = 0) -> dict
     return {
         'totals': _one(fleet, """
             SELECT count(*) answers, count(DISTINCT recording) recordings, min(time) first,
-            max(time) last, count(DISTINCT model) models FROM answers"""),
+            max(time) last, count(DISTINCT model) models,
+            count_if(NOT in_distribution) refused FROM answers"""),
         'risks': dict(fleet.query(
             'SELECT risk, count(*) FROM answers GROUP BY risk').fetchall()),
         'recordings': rows(fleet.query(f"""
@@ -85,11 +86,14 @@ def write_report(root: Path, report: Mapping[str, Any], path: Path) -> None:
     """
     scenes = {name: [dict(row) | {'picture': _picture(root, row)} for row in report[name]]
               for name in ('rare', 'new')}
-    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    environment.filters['utc'] = utc_text
+    template = environment.from_string(_PAGE)
     try:
         path.write_text(template.render(
             report=report, scenes=scenes, levels=RISK_LEVELS, colours=RISK_COLOURS,
-            root=root.absolute()), encoding='utf-8')
+            root=root.absolute(), note=refused_text(report['totals']['refused'])),
+            encoding='utf-8')
     except OSError as error:
         raise FleetError(f'cannot write {path}: {error.strerror}') from error
 
@@ -256,6 +260,8 @@ title="{{ level }}: {{ report.risks[level] }}"></div>{% endif %}{% endfor %}</di
 <p>{% for level in levels if report.risks[level] %}{{ level }} {{ report.risks[level] }}
 ({{ '%.1f'|format(100 * report.risks[level] / report.totals.answers) }} %){{ ', ' if not loop.last
 }}{% endfor %}</p>
+{% if note %}<p class="note">{{ note }}.</p>{% endif %}
+
 
 <h2>The riskiest recordings</h2>
 <table><tr><th>recording</th><th class="n">answers</th><th class="n">high</th>
@@ -282,7 +288,7 @@ period.</p>
 <main>{% for row in scenes[name] %}<article>
 {% if row.picture %}<img src="{{ row.picture }}" alt="{{ row.description }}">{% endif %}
 <p>{{ row.description }}<br><span class="soft">distance {{ row.distance }}; risk {{ row.risk }};
-{{ row.recording }} at {{ row.stamp }}</span></p></article>
+{{ row.recording }} at {{ row.stamp|utc }}</span></p></article>
 {% else %}<p>None: there is nothing to compare with.</p>{% endfor %}</main>
 {% endfor %}
 
@@ -295,7 +301,7 @@ columns: the other.</p>
 <td class="n">{{ d.matrix[level][other] }}</td>{% endfor %}</tr>{% endfor %}</table>
 <table>{% for row in d.apart %}<tr><td>{{ row.risk }}: {{ row.explanation }}</td>
 <td>{{ row.risk_other }}: {{ row.explanation_other }}</td>
-<td class="soft">{{ row.recording }} at {{ row.stamp }}</td></tr>{% endfor %}</table>
+<td class="soft">{{ row.recording }} at {{ row.stamp|utc }}</td></tr>{% endfor %}</table>
 {% endif %}
 
 <h2>What was wrong with recordings</h2>

@@ -76,8 +76,9 @@ class Totals:
         All that there are.
     before
         Those that an earlier run has done.
-    done, answers
-        Recordings and answers of this run.
+    done, answers, refused
+        Recordings and answers of this run, and answers about pictures that the model does not
+        know.
     failures
         Reasons by recording.
 
@@ -87,6 +88,7 @@ class Totals:
     before: int = 0
     done: int = 0
     answers: int = 0
+    refused: int = 0
     workers: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -278,6 +280,7 @@ class _Run:
             raise FleetError(f'{outcome.halt}; what is done is kept, the same command goes on')
         uri, totals = job.recording.uri, self._totals
         totals.answers += outcome.answers
+        totals.refused += outcome.refused
         if outcome.failure:
             self._fail(job.recording, outcome.failure)
         elif outcome.is_done:

@@ -59,8 +59,8 @@ class Outcome:
 
     Attributes
     ----------
-    answers
-        How many there are.
+    answers, refused
+        How many there are, and of how many of them the model does not know such pictures.
     stretches
         Those that are to be done; the recording was cut.
     is_done
@@ -73,6 +73,7 @@ class Outcome:
     """
 
     answers: int = 0
+    refused: int = 0
     stretches: tuple[int, ...] = ()
     is_done: bool = False
     failure: str = ''
@@ -147,7 +148,7 @@ class FleetWorker:
             raise BagError(f'no answer: the window was never full ({seen or "no frames"})')
         told, timings = answers.tables()
         self._folder.finish(recording, add_signals(told, bag), timings, counters)
-        return Outcome(len(answers), is_done=True)
+        return Outcome(len(answers), answers.refused, is_done=True)
 
     def _stretch(self, recording: Recording, bag: Path, number: int) -> Outcome:
         plan = self._folder.plan(recording)
@@ -158,7 +159,7 @@ class FleetWorker:
             self._pipeline, bag, self._settings.windows, plan, number, counters))
         self._folder.write_stretch(recording, number, *answers.tables(),
                                    {'unanswered': counters['unanswered']})
-        return Outcome(len(answers))
+        return Outcome(len(answers), answers.refused)
 
     def _join(self, recording: Recording, bag: Path) -> Outcome:
         plan = self._folder.plan(recording)

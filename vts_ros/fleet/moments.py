@@ -149,7 +149,13 @@ def write_clip(moment: Moment, folder: Path) -> Path:
     return target
 
 
-def write_page(question: str, count: int, found: Sequence[Moment], path: Path) -> None:
+def utc_text(stamp_ns: int) -> str:
+    """Return a time as text, to the millisecond."""
+    return str(np.datetime64(stamp_ns, 'ns'))[:23].replace('T', ' ')
+
+
+def write_page(question: str, count: int, found: Sequence[Moment], path: Path, note: str = ''
+               ) -> None:
     """
     Write a page with the moments, each of which plays.
 
@@ -159,6 +165,8 @@ def write_page(question: str, count: int, found: Sequence[Moment], path: Path) -
         What was asked for.
     count
         Answers that were found; more than are shown, perhaps.
+    note
+        What is to be said beside.
 
     Raises
     ------
@@ -167,13 +175,13 @@ def write_page(question: str, count: int, found: Sequence[Moment], path: Path) -
 
     """
     shown = [{'row': moment.worst, 'name': moment.recording.uri, 'answers': len(moment.rows),
-              'time': str(np.datetime64(moment.worst['stamp'], 'ns'))[:23].replace('T', ' '),
+              'time': utc_text(moment.worst['stamp']),
               'pictures': [_uri(picture) for picture in _pictures(moment)]}
              for moment in found[:PAGE_MOMENTS]]
     # Autoescape: the words come from a model and may be anything.
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     text = template.render(question=question, count=count, found=len(found), shown=shown,
-                           titles=RISK_TITLES, colours=RISK_COLOURS)
+                           note=note, titles=RISK_TITLES, colours=RISK_COLOURS)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding='utf-8')
@@ -264,6 +272,8 @@ img { width: 100%; border-radius: 6px; display: none; } img.now { display: block
 {{ shown|length }} are shown{% endif %}. A click on a picture stops it, and starts it again.</p>
 <p class="note"><strong>Advice, not control.</strong> A language model wrote these answers from
 camera pictures. They can be wrong.</p>
+{% if note %}<p class="note">{{ note }}.</p>{% endif %}
+
 <main>
 {% for item in shown %}
 <article>
@@ -274,7 +284,8 @@ camera pictures. They can be wrong.</p>
 <img src="{{ picture }}" class="{{ 'now' if loop.last }}" alt="{{ item.row.explanation }}">
 {% endfor %}
 </div>
-<p>{{ item.row.explanation or 'The model gave no answer that can be read.' }}<br>
+<p>{{ item.row.explanation or ('The model does not know such pictures.' if
+item.row.in_distribution is false else 'The model gave no answer that can be read.') }}<br>
 <span class="soft">{{ item.row.description }}</span></p>
 <p class="soft">{{ item.name }}, {{ item.answers }} answers</p>
 </article>

@@ -229,11 +229,23 @@ class Fleet:
         found = self.query(f'SELECT count(*) FROM answers WHERE {where}', values).fetchone()
         return int(found[0]) if found else 0
 
+    @property
+    def refused(self) -> int:
+        """Return the number of answers about pictures that the model does not know."""
+        found = self.query('SELECT count_if(NOT in_distribution) FROM answers').fetchone()
+        return int(found[0]) if found else 0
+
     def counters(self) -> Iterator[tuple[str, dict[str, int]]]:
         """Yield recordings, and what happened to their frames."""
         for path in sorted((self.root / ANSWERS).glob('*.parquet')):
             facts = parquet.read_schema(path).metadata or {}
             yield path.stem, json.loads(facts.get(b'counters', b'{}'))
+
+
+def refused_text(count: int) -> str:
+    """Return what is to be said of answers that a guard made unknown, if there are any."""
+    return (f'{count} answer{"s are" if count > 1 else " is"} unknown, as the model does not know '
+            'such pictures; another --model may' if count else '')
 
 
 @contextmanager
