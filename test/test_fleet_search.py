@@ -275,7 +275,10 @@ def test_pages_say_how_many_answers_a_guard_refused(fleet: Fleet, root: Path, tm
                tmp_path / 'page.html', note)
     page = Page(tmp_path / 'page.html')
     assert note in page.text
-    assert 'The model does not know such pictures.' in page.text
+    assert 'no answer that can be read' not in page.text
+    assert 'A click on' in page.text
+    write_page('none', 0, [], tmp_path / 'page.html')
+    assert 'A click on' not in Page(tmp_path / 'page.html').text
     write_report(root, fleet_report(root), tmp_path / 'report.html')
     text = Page(tmp_path / 'report.html').text
     assert note in text

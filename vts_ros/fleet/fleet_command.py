@@ -182,12 +182,13 @@ def find(
     found = rows(fleet.query(sql)) if sql else fleet.find(question, limit)
     count = len(found) if sql else fleet.count(question)
     console = Console(stderr=as_json)
-    console.print(_table(found[:limit]) if sql else _answers(found))
+    if found:
+        console.print(_table(found[:limit]) if sql else _answers(found))
     console.print(f'{count} answers' + (f', {limit} shown' if count > limit else ''),
                   highlight=False)
     refused = refused_text(fleet.refused)
     if refused:
-        console.print(refused, highlight=False)
+        console.print(refused, highlight=False, soft_wrap=True)
     written = []
     if clips or page:
         written = _show(folder, sql or question or 'all answers', count, refused, found[:limit],

@@ -269,7 +269,8 @@ img { width: 100%; border-radius: 6px; display: none; } img.now { display: block
 </style></head><body>
 <h1>{{ question }}</h1>
 <p class="soft">{{ count }} answers in {{ found }} moments{% if shown|length < found %}; the first
-{{ shown|length }} are shown{% endif %}. A click on a picture stops it, and starts it again.</p>
+{{ shown|length }} are shown{% endif %}.{% if shown %} A click on a picture stops it, and starts it
+again.{% endif %}</p>
 <p class="note"><strong>Advice, not control.</strong> A language model wrote these answers from
 camera pictures. They can be wrong.</p>
 {% if note %}<p class="note">{{ note }}.</p>{% endif %}
@@ -284,8 +285,8 @@ camera pictures. They can be wrong.</p>
 <img src="{{ picture }}" class="{{ 'now' if loop.last }}" alt="{{ item.row.explanation }}">
 {% endfor %}
 </div>
-<p>{{ item.row.explanation or ('The model does not know such pictures.' if
-item.row.in_distribution is false else 'The model gave no answer that can be read.') }}<br>
+<p>{{ item.row.explanation or ('' if item.row.in_distribution is false else
+'The model gave no answer that can be read.') }}<br>
 <span class="soft">{{ item.row.description }}</span></p>
 <p class="soft">{{ item.name }}, {{ item.answers }} answers</p>
 </article>
