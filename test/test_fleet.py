@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 import json
+from datetime import timedelta
 import os
 from pathlib import Path
 import re
@@ -22,7 +23,7 @@ from conftest import Process, ROOT
 import numpy as np
 from preloaded import run_module
 import psutil
-from pyarrow import parquet
+from pyarrow import fs, parquet
 import pytest
 import yaml
 
@@ -47,7 +48,7 @@ from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.tools.bag_frames import read_frames
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.described_frames import describe_frames
-from vts_ros.tools.remote_recordings import title_of
+from vts_ros.tools.remote_recordings import open_store, title_of
 
 ray = pytest.importorskip('ray')
 pytestmark = pytest.mark.slow
@@ -370,6 +371,11 @@ def test_what_is_asked_for_at_a_store_stays_with_its_recordings() -> None:
         f's3://bucket/drives/my%20drive{store}')
     assert title_of(f's3://bucket/drives/my%20drive{store}') == 'my drive'
     assert Recording(f's3://bucket/a.b{store}', '', 0).name.startswith('a-')
+    # Without an answer, Google's library goes on for a quarter of an hour by itself.
+    for query, seconds in (('', 30), ('?retry_limit_seconds=7', 7), ('?scheme=http', 30)):
+        system, path = open_store(f'gs://anonymous@bucket/drives{query}')
+        assert isinstance(system, fs.GcsFileSystem)
+        assert (path, system.retry_time_limit) == ('bucket/drives', timedelta(seconds=seconds))
     # On this machine, all characters are those of a name.
     assert below('/drives', '/a?b c') == '/drives/a?b c'
     assert title_of('/drives/a?b%20c') == 'a?b%20c'

@@ -16,7 +16,13 @@ from pyarrow import fs
 
 from vts_ros.errors import VtsError
 from vts_ros.tools.bags import BAG_SUFFIXES
-from vts_ros.tools.remote_recordings import fetched, is_address, said_by_store, title_of
+from vts_ros.tools.remote_recordings import (
+    fetched,
+    is_address,
+    open_store,
+    said_by_store,
+    title_of,
+)
 from vts_ros.tools.storages import ZSTD_SUFFIXES
 
 METADATA = 'metadata.yaml'
@@ -120,7 +126,9 @@ def _expand(source: str) -> Iterator[Recording]:
 def _listed(address: str) -> Iterator[Recording]:
     """Yield the recordings at or below an address."""
     try:
-        system, base = fs.FileSystem.from_uri(address)
+        # A path may have any characters.
+        system, base = (open_store(address) if is_address(address)
+                        else fs.FileSystem.from_uri(address))
         root = system.get_file_info(base)
         if root.type == fs.FileType.NotFound:
             raise FleetError(f'{address} does not exist')

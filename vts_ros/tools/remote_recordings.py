@@ -9,9 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 import re
 import tempfile
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from vts_ros.errors import BagError
+
+if TYPE_CHECKING:
+    from pyarrow import fs
+
+#: Without a limit, the library for Google's storage tries for a quarter of an hour.
+_RETRY_SEC = 30
+_NO_ENTRY = re.compile('ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED|'
+                       'access token')
 
 
 def is_address(source: str) -> bool:
@@ -22,6 +31,25 @@ def is_address(source: str) -> bool:
 def title_of(uri: str) -> str:
     """Return what the folder or the file of a recording is called, wherever it is."""
     return PurePosixPath(unquote(urlsplit(uri).path) if is_address(uri) else uri).name
+
+
+def open_store(uri: str) -> tuple[fs.FileSystem, str]:
+    """
+    Return where an address is: a file system, and the path there.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is no such store, or it cannot be reached.
+
+    """
+    from pyarrow import fs
+
+    parts = urlsplit(uri)
+    if parts.scheme in ('gs', 'gcs') and 'retry_limit_seconds' not in parts.query:
+        query = '&'.join(filter(None, (parts.query, f'retry_limit_seconds={_RETRY_SEC}')))
+        uri = parts._replace(query=query).geturl()
+    return fs.FileSystem.from_uri(uri)
 
 
 @contextmanager
@@ -48,7 +76,7 @@ def fetched(uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix='vts_fetched_') as folder:
         target = Path(folder) / title_of(uri)
         try:
-            system, path = fs.FileSystem.from_uri(uri)
+            system, path = open_store(uri)
             if system.get_file_info(path).type == fs.FileType.Directory:
                 target.mkdir()
             fs.copy_files(path, str(target), source_filesystem=system,
@@ -64,8 +92,8 @@ def fetched(uri: str) -> Iterator[Path]:
 
 def said_by_store(error: Exception) -> str:
     """Return what a store says, in one line."""
-    said = ' '.join(str(error).split())
+    # Google's library says all of it once more behind that.
+    said = ' '.join(str(error).split()).partition(' error_info={')[0]
     # A store need not say more than that, not even which credentials it was given.
-    return (f'{said} Are the credentials right, and may they read it?'
-            if re.search('ACCESS_DENIED|ACCESS_KEY|SIGNATURE|PERMISSION_DENIED|UNAUTHENTICATED',
-                         said) else said)
+    return f'{said} Are the credentials right, and may they read it?' if _NO_ENTRY.search(
+        said) else said
