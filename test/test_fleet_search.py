@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 import json
 from pathlib import Path
+import re
 from typing import Any
 import weakref
 
@@ -283,7 +284,7 @@ def test_pages_say_how_many_answers_a_guard_refused(fleet: Fleet, root: Path, tm
     text = Page(tmp_path / 'report.html').text
     assert note in text
     # Times as people write them.
-    assert str(START_NS) not in text
+    assert not re.search(r'\d{19}', text)
     assert '2025-10-09' in text
 
 
