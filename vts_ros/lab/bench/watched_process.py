@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import os
 from pathlib import Path
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -93,7 +94,8 @@ def watch(command: Sequence[str], environment: Mapping[str, str], part: str = ''
                 time.sleep(_EVERY_SEC)
         finally:
             if process.poll() is None:
-                process.terminate()
+                # As with Ctrl-C: it ends its own processes, which a signal to end does not.
+                process.send_signal(signal.SIGINT)
                 process.wait()
         out.seek(0)
         said.seek(0)
