@@ -37,7 +37,7 @@ from vts_ros.fleet.answer_tables import (
     TIMINGS,
     WORK,
 )
-from vts_ros.fleet.fleet_run import annotate_fleet, ClusterOptions, Totals
+from vts_ros.fleet.fleet_run import annotate_fleet, ClusterOptions, DESCRIBE, JOIN, Totals
 from vts_ros.fleet.fleet_worker import FleetWorker, Job
 from vts_ros.fleet.sources import below, find_recordings, FleetError, Recording
 from vts_ros.fleet.stretches import WindowSettings
@@ -184,14 +184,13 @@ def test_a_killed_worker_costs_nothing_and_results_are_the_same(
         cluster: str, four: Path, drives: Path, settings: FleetSettings, tmp_path: Path) -> None:
     """Two workers, of which one is killed in the middle of its work, make the same bytes."""
     recordings = find_recordings([str(drives)])
-    names = {Path(recording.uri).name for recording in recordings}
     killed: list[int] = []
 
     def kill(totals: Totals) -> None:
         if totals.answers and not killed:
-            # A worker has the name of what it works on.
+            # A worker has the name of what it does.
             workers = [process.pid for process in psutil.Process().children(recursive=True)
-                       if re.match(f'ray::({"|".join(names)})', title(process))]
+                       if re.match(f'ray::({DESCRIBE}|{JOIN})', title(process))]
             for pid in workers[:1]:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)

@@ -131,9 +131,9 @@ def test_what_was_measured_is_not_measured_again_and_other_settings_are_refused(
         for way, workers in WAYS.items():
             keep(f'{way}-{number}'.replace(' ', '_'), per_sec=(2.0, 1.9, 3.6)[workers],
                  cpu_sec=0.5 + 0.05 * workers, worker_cpu_sec=0.53,
-                 seconds=100.0 / max(workers, 1), start_sec=5.0, stages_ms=stages)
+                 seconds=100.0 / max(workers, 1), start_sec=5.0, stages_ms=stages, load=number)
     keep('memory-100', driver_mib=400.0, driver_cpu_sec=10.0)
-    keep('memory-1100', driver_mib=401.0, driver_cpu_sec=12.0)
+    keep('memory-1100', driver_mib=401.0, driver_cpu_sec=11.0)
     result = measure_scale(tmp_path, settings, lambda *_: None)
     assert result['efficiency']['2 workers'] == {
         'wall': pytest.approx([0.9, 0.9]), 'cpu': pytest.approx([0.5 / 0.6] * 2),
@@ -142,13 +142,14 @@ def test_what_was_measured_is_not_measured_again_and_other_settings_are_refused(
         'read': 10.0, 'guard': 1.0, 'propose': 20.0, 'select': 2.0, 'language model': 467.0,
         'beside': 30.0})
     assert result['ray_cores'] == pytest.approx(0.5 * (0.02 * 1.9 + 0.07 * 3.6))
-    assert stages_of(result) == pytest.approx(Stages(0.063, 0.002))
+    assert stages_of(result) == pytest.approx(Stages(0.063, 0.01))
     run = Run('vts fleet scale', date(2026, 11, 27), 'a machine', 60.0)
     # As it is read back from a file.
     lines = list(section(json.loads(json.dumps(result)), [500.0, 1.0], NODE, DRIVING, run))
     text = '\n'.join(lines)
     assert '| 2 workers | 3.60 | 0.90 [0.90, 0.90] | 0.83 [0.83, 0.83] | 5 s | 1.00' in text
     assert 'at least 0.90 (goal: 0.9): met' in text
+    assert 'before a run: at most 1.0.' in text
     assert '400 MiB at most with 100 recordings, 401 MiB with 1,100: +1.0 MiB, or 1.0 KiB' in text
     assert ('| 500 ms | 12,500 h (12,500 node-hours) | 1,250 h (12,500 node-hours) | 125 h '
             '(12,500 node-hours) | language model |') in text

@@ -37,6 +37,8 @@ _LONGEST_FOLDER = 30
 _STARTS = 3
 #: What Ray's dashboard needs beside Ray.
 _DASHBOARD = ('aiohttp_cors', 'opencensus', 'prometheus_client')
+#: What tasks are called in Ray's dashboard, and their processes while they do it.
+DESCRIBE, DESCRIBE_STRETCH, JOIN = 'describe', 'describe stretch', 'join stretches'
 #: Account of failures, at most so often.
 _FAILURES_SEC = 2.0
 
@@ -260,8 +262,9 @@ class _Run:
         while True:
             while self._free and (job := self._take(waiting)):
                 worker = self._free.pop()
-                # Under this name it is in Ray's dashboard.
-                task = worker.do.options(name=_title(job)).remote(job)
+                # Under this name it is in Ray's dashboard. Not that of the recording: Ray keeps
+                # an account of every name for good, some 2 KiB each.
+                task = worker.do.options(name=_kind(job)).remote(job)
                 self._in_work[task] = worker, job
             if not self._in_work:
                 return
@@ -303,9 +306,8 @@ class _Run:
             self._told = time.monotonic()
 
 
-def _title(job: Job) -> str:
-    part = ' (joins)' if job.is_last else f' {job.stretch}' if job.stretch is not None else ''
-    return f'{job.recording.title}{part}'
+def _kind(job: Job) -> str:
+    return JOIN if job.is_last else DESCRIBE if job.stretch is None else DESCRIBE_STRETCH
 
 
 def _outcome(task: Any) -> Outcome:

@@ -38,7 +38,7 @@ MODEL, BESIDE = 'language model', 'beside'
 _WORKERS = 'ray::(?!Dashboard|RuntimeEnv)'
 #: Workers of the runs for the memory of the driver.
 _MEMORY_WORKERS = 2
-#: Recordings that are copied for them, with one window each.
+#: Recordings that are copied for them, with one window of one frame each.
 _COPIED = 20
 _RESULTS, _DRIVES, _SETTINGS = 'results', 'drives', 'scale.json'
 
@@ -89,7 +89,7 @@ def measure_scale(work: Path, settings: ScaleSettings, progress: Progress) -> di
     ``whole`` by the clock with start and end; ``memory_mib``: peak of the driver by the number of
     recordings; ``stages_ms``: computing time per answer, ``beside`` that of a worker beside the
     pipeline; ``ray_cores``: what Ray and the driver compute beside the workers, in cores;
-    ``driver_sec``: computing time of the driver per recording.
+    ``driver_sec``: computing time of the driver per recording, with its start.
 
     Raises
     ------
@@ -172,7 +172,8 @@ def _kept(work: Path, name: str, measure: Callable[[], dict[str, Any]]) -> dict[
     path = work / _RESULTS / f'{name}.json'
     if not path.exists():
         partial = path.with_suffix('.partial')
-        partial.write_text(json.dumps(measure()), encoding='utf-8')
+        load = os.getloadavg()[0]
+        partial.write_text(json.dumps({'load': load, **measure()}), encoding='utf-8')
         partial.replace(path)
     found: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
     return found
@@ -222,7 +223,7 @@ def _memory(work: Path, count: int, drives: int) -> dict[str, Any]:
     copied = min(_COPIED, drives)
     folder = _linked(work, {f'{number:06}': number % copied for number in range(count)})
     return _fleet(folder, work / 'fleet', _MEMORY_WORKERS, '--model', str(tiny),
-                  '--max-new-tokens', '1', '--every', '1000')
+                  '--max-new-tokens', '1', '--frames', '1', '--every', '1000')
 
 
 def _linked(work: Path, drives: Mapping[str, int]) -> Path:
@@ -282,7 +283,7 @@ def _result(settings: ScaleSettings, units: Mapping[str, Sequence[Mapping[str, A
     stages_ms[MODEL] = total_ms - sum(stages_ms.values())
     stages_ms[BESIDE] = 1e3 * statistics.fmean(
         unit['worker_cpu_sec'] for unit in units['1 worker']) - total_ms
-    few, many = memory[min(memory)], memory[max(memory)]
+    many = max(memory)
     return {
         'settings': asdict(settings), 'ways': {way: list(found) for way, found in units.items()},
         'efficiency': efficiency,
@@ -291,5 +292,4 @@ def _result(settings: ScaleSettings, units: Mapping[str, Sequence[Mapping[str, A
         'ray_cores': statistics.fmean(
             (unit['cpu_sec'] - unit['worker_cpu_sec']) * unit['per_sec']
             for way, found in units.items() if WAYS[way] for unit in found),
-        'driver_sec': (many['driver_cpu_sec'] - few['driver_cpu_sec'])
-        / (max(memory) - min(memory))}
+        'driver_sec': memory[many]['driver_cpu_sec'] / many}

@@ -60,7 +60,8 @@ def _measured(result: Mapping[str, Any]) -> Iterator[str]:
            f'{"met" if least >= GOAL else "missed"}. {SINGLE.capitalize()} answers as `vts '
            'annotate` does, and writes nothing. In brackets, the least and the most of a part. '
            'The first and the last recordings of each worker are left out, except in the last '
-           'two columns: a short run pays for the start of Ray and the loading of models.\n')
+           'two columns: a short run pays for the start of Ray and the loading of models. Load of '
+           f'the machine before a run: at most {_load(result):.1f}.\n')
 
 
 def _memory(result: Mapping[str, Any]) -> Iterator[str]:
@@ -70,8 +71,9 @@ def _memory(result: Mapping[str, Any]) -> Iterator[str]:
     yield (f'**Memory of the command**: {peaks[few]:.0f} MiB at most with {few:,} recordings, '
            f'{peaks[many]:.0f} MiB with {many:,}: {grown:+.1f} MiB, or '
            f'{1024 * grown / (many - few):.1f} KiB per recording (2 workers; copies of '
-           'rendered drives under other names, a tiny model, as the command does not see what it '
-           f'says). It computes {1e3 * result["driver_sec"]:.1f} ms per recording.\n')
+           'rendered drives under other names, a tiny model and one frame, as the command does '
+           f'not see what is said). It computes {1e3 * result["driver_sec"]:.1f} ms per recording, '
+           'its start included.\n')
 
 
 def _stages(result: Mapping[str, Any]) -> Iterator[str]:
@@ -122,6 +124,11 @@ def _turns(stages: Stages, gpu_ms: Sequence[float], node: Node, driving: Driving
             f'{math.ceil(turns(1e-3 * ms, stages, node, driving)[part]):,} nodes with {ms:g} ms'
             for ms in gpu_ms)
         yield f'- The {part} decides from {counts} on.'
+
+
+def _load(result: Mapping[str, Any]) -> float:
+    """Return the highest load of the machine before a run; that of the run before counts, too."""
+    return max(unit['load'] for units in result['ways'].values() for unit in units)
 
 
 def _counted(count: int, what: str) -> str:
