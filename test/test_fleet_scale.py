@@ -149,7 +149,7 @@ def test_what_was_measured_is_not_measured_again_and_other_settings_are_refused(
     text = '\n'.join(lines)
     assert '| 2 workers | 3.60 | 0.90 [0.90, 0.90] | 0.83 [0.83, 0.83] | 5 s | 1.00' in text
     assert 'at least 0.90 (goal: 0.9): met' in text
-    assert 'before a run: at most 1.0.' in text
+    assert 'of the run before: at most 1.0.' in text
     assert '400 MiB at most with 100 recordings, 401 MiB with 1,100: +1.0 MiB, or 1.0 KiB' in text
     assert ('| 500 ms | 12,500 h (12,500 node-hours) | 1,250 h (12,500 node-hours) | 125 h '
             '(12,500 node-hours) | language model |') in text

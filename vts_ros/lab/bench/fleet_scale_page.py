@@ -61,7 +61,8 @@ def _measured(result: Mapping[str, Any]) -> Iterator[str]:
            'annotate` does, and writes nothing. In brackets, the least and the most of a part. '
            'The first and the last recordings of each worker are left out, except in the last '
            'two columns: a short run pays for the start of Ray and the loading of models. Load of '
-           f'the machine before a run: at most {_load(result):.1f}.\n')
+           f'the machine before a run, with what is left of the run before: at most '
+           f'{_load(result):.1f}.\n')
 
 
 def _memory(result: Mapping[str, Any]) -> Iterator[str]:
@@ -72,8 +73,8 @@ def _memory(result: Mapping[str, Any]) -> Iterator[str]:
            f'{peaks[many]:.0f} MiB with {many:,}: {grown:+.1f} MiB, or '
            f'{1024 * grown / (many - few):.1f} KiB per recording (2 workers; copies of '
            'rendered drives under other names, a tiny model and one frame, as the command does '
-           f'not see what is said). It computes {1e3 * result["driver_sec"]:.1f} ms per recording, '
-           'its start included.\n')
+           f'not see what is said). It computes {1e3 * result["driver_sec"]:.1f} ms per '
+           'recording, its start included.\n')
 
 
 def _stages(result: Mapping[str, Any]) -> Iterator[str]:
