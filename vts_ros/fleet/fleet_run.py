@@ -263,7 +263,7 @@ class _Run:
             while self._free and (job := self._take(waiting)):
                 worker = self._free.pop()
                 # Under this name it is in Ray's dashboard. Not that of the recording: Ray keeps
-                # an account of every name for good, some 2 KiB each.
+                # an account of every name for good.
                 task = worker.do.options(name=_kind(job)).remote(job)
                 self._in_work[task] = worker, job
             if not self._in_work:
