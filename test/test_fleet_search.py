@@ -21,17 +21,18 @@ from rosbags.highlevel import AnyReader
 
 from vts_ros.fleet import moments as moments_module
 from vts_ros.fleet.answer_tables import (
-    ANSWERS,
     Answers,
+    ANSWERS,
     FAILURES,
     FleetFolder,
     FleetSettings,
+    refused_text,
 )
 from vts_ros.fleet.fleet_benchmark import measure_search, QUESTIONS
 from vts_ros.fleet.fleet_report import fleet_report, write_report
 from vts_ros.fleet.fleet_worker import look
 from vts_ros.fleet.moments import moments, picture_of, write_clip, write_page
-from vts_ros.fleet.search import conditions, Fleet, refused_text
+from vts_ros.fleet.search import conditions, Fleet
 from vts_ros.fleet.signals import add_signals
 from vts_ros.fleet.sources import find_recordings, FleetError
 from vts_ros.pipeline.frames import decode_image, Frame

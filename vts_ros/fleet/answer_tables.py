@@ -147,6 +147,12 @@ def words(*texts: str | None) -> str:
     return ''.join(f' {word}' for text in texts for word in re.findall(r'\w+', text or '')).lower()
 
 
+def refused_text(count: int) -> str:
+    """Return what is to be said of answers that a guard made unknown, if there are any."""
+    return (f'{count} answer{"s are" if count > 1 else " is"} unknown, as the model does not know '
+            'such pictures; another --model may' if count else '')
+
+
 def answer_row(report: SceneReport) -> dict[str, Any]:
     """Return a report as a row, without what differs from run to run."""
     data, said = report.to_dict(), report.answer

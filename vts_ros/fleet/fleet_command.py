@@ -134,8 +134,7 @@ def _state(totals: Totals) -> str:
 
 
 def _end(totals: Totals, out: Path) -> list[str]:
-    from vts_ros.fleet.answer_tables import FAILURES
-    from vts_ros.fleet.search import refused_text
+    from vts_ros.fleet.answer_tables import FAILURES, refused_text
 
     before = f' ({totals.before} before)' if totals.before else ''
     lines = [f'{totals.before + totals.done} of {totals.recordings} recordings are '
@@ -173,7 +172,8 @@ def find(
 
     from rich.console import Console
 
-    from vts_ros.fleet.search import Fleet, refused_text, rows
+    from vts_ros.fleet.answer_tables import refused_text
+    from vts_ros.fleet.search import Fleet, rows
     from vts_ros.fleet.sources import FleetError
 
     if sql and question:

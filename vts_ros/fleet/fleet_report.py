@@ -12,8 +12,9 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.fleet.answer_tables import refused_text
 from vts_ros.fleet.moments import moments, picture_of, utc_text
-from vts_ros.fleet.search import Fleet, refused_text, rows
+from vts_ros.fleet.search import Fleet, rows
 from vts_ros.fleet.sources import FleetError
 from vts_ros.pipeline.report import RISK_COLOURS
 from vts_ros.vlm.answers import RISK_LEVELS

@@ -242,12 +242,6 @@ class Fleet:
             yield path.stem, json.loads(facts.get(b'counters', b'{}'))
 
 
-def refused_text(count: int) -> str:
-    """Return what is to be said of answers that a guard made unknown, if there are any."""
-    return (f'{count} answer{"s are" if count > 1 else " is"} unknown, as the model does not know '
-            'such pictures; another --model may' if count else '')
-
-
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn errors of DuckDB into one line."""
