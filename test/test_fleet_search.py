@@ -21,8 +21,8 @@ from rosbags.highlevel import AnyReader
 
 from vts_ros.fleet import moments as moments_module
 from vts_ros.fleet.answer_tables import (
-    Answers,
     ANSWERS,
+    Answers,
     FAILURES,
     FleetFolder,
     FleetSettings,
