@@ -22,7 +22,8 @@ def share_files() -> list[tuple[str, list[str]]]:
         str(share): ['package.xml'],
     })
     for pattern in ('launch/*.launch.py', 'config/*.json', 'config/*.yaml', 'config/*.rviz',
-                    'config/*.xml', 'models/**/*', 'vts_interfaces/msg/*.msg'):
+                    'config/*.xml', 'config/tasks/**/*', 'models/**/*',
+                    'vts_interfaces/msg/*.msg'):
         for path in sorted(Path().glob(pattern)):
             if path.is_file():
                 folders[str(share / path.parent)].append(str(path))

@@ -25,7 +25,7 @@ from vlm_maker import make, names
 import yaml
 
 from vts_ros.errors import PromptError
-from vts_ros.paths import model_path, share_path
+from vts_ros.paths import model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
@@ -36,6 +36,7 @@ from vts_ros.vlm.conventions import CONVENTIONS, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prompts import describe_prompt, Prompts, question_prompt
 from vts_ros.vlm.structured_output import Grammar
+from vts_ros.vlm.tasks import load_task
 from vts_ros.vlm.taught_questions import FILE as TAUGHT
 
 SECOND = 10 ** 9
@@ -145,7 +146,7 @@ def test_frames_are_told_as_the_processor_of_internvl_tells_those_of_a_video() -
 
 def own_file(path: Path, **texts: Any) -> Path:
     """Write the shipped texts with some of one's own; None takes one out."""
-    shipped = yaml.safe_load(share_path('config/prompts.yaml').read_text(encoding='utf-8'))['en']
+    shipped = yaml.safe_load(load_task().prompts.read_text(encoding='utf-8'))['en']
     path.write_text(yaml.safe_dump({'en': {
         key: text for key, text in {**shipped, **texts}.items() if text is not None}}),
         encoding='utf-8')

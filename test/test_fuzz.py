@@ -158,7 +158,7 @@ def test_questions_stay_one_line_of_the_prompt(question: str) -> None:
 
 @fuzz
 @given(st.binary(max_size=300) | damaged(
-    (Path(__file__).parents[1] / 'config' / 'prompts.yaml').read_bytes()))
+    (Path(__file__).parents[1] / 'config/tasks/driving/prompts.yaml').read_bytes()))
 def test_prompt_files(data: bytes) -> None:
     with tempfile.NamedTemporaryFile(suffix='.yaml') as file:
         file.write(data)

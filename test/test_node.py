@@ -275,7 +275,7 @@ def test_language_changes_live_and_the_prompt_file_does_not(
         own_ros: Ros, own_car: Car, chat_server: Server, tmp_path: Path) -> None:  # noqa: F811
     """What the model is really asked is seen by the server on which it runs."""
     pytest.importorskip('openai')
-    texts = yaml.safe_load((ROOT / 'config' / 'prompts.yaml').read_text())
+    texts = yaml.safe_load((ROOT / 'config/tasks/driving/prompts.yaml').read_text())
     own = tmp_path / 'prompts.yaml'
     own.write_text(yaml.safe_dump({
         'en': {**texts['en'], 'system': 'Look out for tractors.'}, 'de': texts['de']}))

@@ -25,7 +25,7 @@ import vts_ros
 EXECUTABLES = ('vts', 'vts_node', 'vts_overlay', 'vts_replay')
 SHARED = ('package.xml', 'launch/vts.launch.py', 'launch/replay.launch.py',
           'launch/multi_camera.launch.py', 'config/vts.yaml', 'config/vts.rviz',
-          'config/prompts.yaml', 'config/fastdds.xml',
+          'config/tasks/driving/prompts.yaml', 'config/fastdds.xml',
           'config/foxglove_layout.json', 'vts_interfaces/msg/SceneReport.msg',
           'models/proposal/frame.onnx')
 MARKER = 'share/ament_index/resource_index/packages/vts_ros'

@@ -18,7 +18,7 @@ import yaml
 from vts_ros.errors import PromptError
 from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.scenes.clips import balanced_scenes, render
-from vts_ros.paths import model_path, share_path
+from vts_ros.paths import model_path
 from vts_ros.pipeline import factory
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline, PipelineConfig, without_broken
@@ -27,6 +27,7 @@ from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import Answer, parse, RISK_LEVELS
 from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.prompts import describe_prompt, Prompt, Vehicle
+from vts_ros.vlm.tasks import load_task
 from vts_ros.vlm.taught_questions import FILE as TAUGHT
 
 pytestmark = pytest.mark.slow
@@ -287,7 +288,7 @@ def test_what_follows_a_thought_that_the_template_opens_is_no_answer_before_its_
 
 def test_other_prompts_bring_the_form_of_their_boxes(
         tmp_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = yaml.safe_load(share_path('config/prompts.yaml').read_text(encoding='utf-8'))
+    texts = yaml.safe_load(load_task().prompts.read_text(encoding='utf-8'))
     path = tmp_path / 'prompts.yaml'
     path.write_text(yaml.safe_dump({'en': {**texts['en'], 'box_scale': 1000}}), encoding='utf-8')
     held = Pipeline.load(PipelineConfig(threads=1, structured=True, max_new_tokens=40))

@@ -29,7 +29,6 @@ import yaml
 
 from vts_ros.errors import ServerNotReady
 from vts_ros.lab.evaluation.batches import describe_batch
-from vts_ros.paths import share_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import token_budget
@@ -39,6 +38,7 @@ from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
 from vts_ros.vlm.served import ServedVlm
 from vts_ros.vlm.served_prompt import ServedFrame, ServedPrompt
+from vts_ros.vlm.tasks import load_task
 
 ANSWER = Answer('A road.', 'high', 'car', (0.4, 0.4, 0.6, 0.7), 'It brakes.', 'brake')
 HEIGHT, WIDTH = 360, 640
@@ -355,7 +355,7 @@ def test_the_form_is_left_to_the_server(
 def test_the_server_is_told_the_form_of_other_prompts(
         load: Callable[..., Pipeline], server: Server, frames: list[Frame], tmp_path: Path
         ) -> None:
-    texts = yaml.safe_load(share_path('config/prompts.yaml').read_text(encoding='utf-8'))
+    texts = yaml.safe_load(load_task().prompts.read_text(encoding='utf-8'))
     path = tmp_path / 'prompts.yaml'
     path.write_text(yaml.safe_dump({'en': {**texts['en'], 'box_scale': 1000}}), encoding='utf-8')
     server.text = lambda chat: render(ANSWER).replace(
@@ -545,6 +545,7 @@ import sys
 import numpy as np
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.vlm.tasks import load_task
 pipeline = Pipeline.load(PipelineConfig(vlm_backend='openai', url=sys.argv[1], engine_threads=1))
 window = [Frame('front', stamp, np.zeros((90, 160, 3), np.uint8)) for stamp in range(3)]
 for _ in range(3):

@@ -52,13 +52,14 @@ from vts_ros.lab.training.new_checkpoint import (
     renew_vision,
     resize,
 )
-from vts_ros.paths import model_path, share_path
+from vts_ros.paths import model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
 from vts_ros.vlm.answers import Answer, render
 from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.families import FAMILIES
 from vts_ros.vlm.prompts import describe_prompt, Prompt, Prompts, question_prompt, Vehicle
+from vts_ros.vlm.tasks import load_task
 
 FRAMES = 4
 PROMPT = describe_prompt()
@@ -750,7 +751,7 @@ def test_prompt_files_of_ones_own(tmp_path: Path) -> None:
     'system', 'description', 'question', 'object_label', 'box_sides', 'box_range', 'box_pixels'])
 def test_every_key_of_a_prompt_is_needed(tmp_path: Path, key: str) -> None:
     path = tmp_path / 'prompts.yaml'
-    path.write_text(share_path('config/prompts.yaml').read_text(encoding='utf-8').replace(
+    path.write_text(load_task().prompts.read_text(encoding='utf-8').replace(
         f'  {key}:', '  other:'), encoding='utf-8')
     with pytest.raises(PromptError, match=f"'de' in .* lacks or garbles '{key}'"):
         Prompts.load('de', path)

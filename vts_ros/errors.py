@@ -59,6 +59,12 @@ class PromptError(VtsError, ValueError):
     component = 'vlm'
 
 
+class TaskError(VtsError, ValueError):
+    """A folder of a task that cannot be used."""
+
+    component = 'vlm'
+
+
 class CalibrationError(VtsError, ValueError):
     """A calibration that cannot be used or made."""
 

@@ -36,7 +36,7 @@ def model_path(name: str | Path) -> Path:
 
 
 def share_path(name: str) -> Path:
-    """Find a file that is installed with the package, such as `config/prompts.yaml`; see above."""
+    """Find a file that is installed with the package, such as `config/vts.rviz`; see above."""
     return _first(Path(name), list(_share_directories()))
 
 

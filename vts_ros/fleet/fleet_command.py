@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 import typer
 
+from vts_ros.pipeline.config import DRIVING
 from vts_ros.tools.cli.options import DeviceOption, JsonOption, ModeOption, token_share
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def annotate(
         min=0.0, help='Time between the frames of a window.')] = 0.4,
     language: Annotated[str, typer.Option(help='Language of the answers.')] = 'en',
     prompts: Annotated[str, typer.Option(
-        help='Prompt file of your own, like config/prompts.yaml.', show_default=False)] = '',
+        help='Prompt file of your own, like that of the task.', show_default=False)] = '',
+    task: Annotated[str, typer.Option(
+        help='What the cameras are watched for: shipped task, or folder of your own.')] = DRIVING,
     max_new_tokens: Annotated[int, typer.Option(min=1, help='Longest answer, in tokens.')] = 160,
     mode: ModeOption = 'window',
     device: DeviceOption = 'auto',
@@ -98,6 +101,7 @@ def annotate(
 
     config = PipelineConfig(
         model=model, keep_ratio=keep_ratio, language=language, prompts=prompts,
+        task=task,
         max_new_tokens=max_new_tokens, mode=mode, device=device, dtype=dtype,
         vlm_backend=backend, url=url, timeout_sec=timeout_sec, engine_backend=engine)
     settings = FleetSettings(

@@ -240,7 +240,7 @@ def _picture(frame: Frame, report: Any) -> bytes | None:
     # Of several cameras, another one may see it.
     if found and found.box and found.camera == frame.camera:
         left, top, right, bottom = found.box
-        colour = RISK_COLOURS[report.answer.risk]
+        colour = report.colour
         cv2.rectangle(small, (round(left * PAGE_WIDTH), round(top * height)),
                       (round(right * PAGE_WIDTH), round(bottom * height)), colour, 3)
     return encode(np.asarray(small, np.uint8))

@@ -90,8 +90,8 @@ def parameter_page() -> str:
         '- *start*: read at start (command line, launch file, parameter file), refused '
         'afterwards.', '',
         'What decides where pictures and keys go (`vlm.backend`, `vlm.url`, '
-        '`vlm.local_files_only`, `vlm.prompts`) is read', 'at start only: nobody on the network '
-        'can change it. Integers are accepted where a float is wanted.',
+        '`vlm.local_files_only`, `vlm.prompts`, `pipeline.task`) is', 'read at start only: nobody '
+        'on the network can change it. Integers are accepted where a float is wanted.',
         'A name that does not exist causes a warning that suggests the nearest one.', '',
         'Options are those of `vts annotate`, with the same defaults and limits.', '',
         '## vts_node', '', '| parameter | default | read | option | meaning |',

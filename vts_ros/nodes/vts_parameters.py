@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from vts_ros.errors import PromptError
+from vts_ros.errors import PromptError, TaskError
 from vts_ros.nodes.parameter_table import CAMERAS, Parameters, Spec
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.report import MAX_ANSWER_AGE_SEC
 from vts_ros.pipeline.settings import pipeline_config, settings_of
 from vts_ros.vlm.prompts import Prompts
+from vts_ros.vlm.tasks import prompt_file
 
 
 def _settings(group: str) -> Iterator[Spec]:
@@ -80,8 +81,9 @@ class VtsParameters(Parameters):
         if not given:
             return ''
         try:
-            Prompts.load(*(given[name] if name in given else self[name] for name in PROMPTS))
-        except PromptError as error:
+            language, prompts = (given.get(name, self[name]) for name in PROMPTS)
+            Prompts.load(language, prompt_file(self['pipeline.task'], prompts))
+        except (PromptError, TaskError) as error:
             return str(error)
         return ''
 

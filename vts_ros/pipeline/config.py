@@ -22,6 +22,8 @@ FRAMES_AS = ('images', 'video')
 SPEAK = ('always', 'change', 'risk')
 #: Where a prompt says what is asked of every window: after the pictures, or before them.
 INSTRUCTIONS = ('after', 'first')
+#: The default task.
+DRIVING = 'driving'
 #: The default model; a server has none of this name, and is then asked for its first.
 EMBEDDED = 'embedded'
 
@@ -33,6 +35,8 @@ class PipelineConfig:
 
     Attributes
     ----------
+    task
+        What the cameras are watched for: a shipped task, or a folder of one's own.
     model
         Checkpoint: a shipped name, a directory, or a hub id that is in the local cache. With the
         backend ``openai`` the name on the server; ``embedded`` takes the first it has.
@@ -46,7 +50,7 @@ class PipelineConfig:
     language
         Language of prompt and answer.
     prompts
-        Prompt file of one's own; empty takes the one of the package.
+        Prompt file of one's own; empty takes that of the task.
     instructions
         One of INSTRUCTIONS.
     structured
@@ -88,6 +92,7 @@ class PipelineConfig:
 
     """
 
+    task: str = DRIVING
     model: str = EMBEDDED
     keep_ratio: float = 0.6
     deadline_ms: float = 0.0

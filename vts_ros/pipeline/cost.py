@@ -29,6 +29,7 @@ from vts_ros.vlm import Vlm
 from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.loading import load_blueprint
 from vts_ros.vlm.prompts import Prompts
+from vts_ros.vlm.tasks import prompt_file
 from vts_ros.vlm.video_steps import video_steps
 
 #: Bytes of a weight of a linear layer, its scales included: one float32 per row at 8 bits (next to
@@ -202,7 +203,8 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
     """Return the cost of windows with a model, loaded or not; see :func:`explain`."""
     whole = Vlm(vlm.name, vlm.model, vlm.tokenizer, vlm.images, frames_as=vlm.frames_as)
     cameras = tuple(_camera(vlm, whole, picture) for picture in sizes)
-    prompt = Prompts.load(config.language, config.prompts, vlm.convention).description
+    prompt = Prompts.load(config.language, prompt_file(config.task, config.prompts),
+                          vlm.convention).description
     stamps = [_Stamped(f'camera_{index}', 400_000_000 * moment)
               for moment in range(frames) for index in range(len(cameras))]
     grids = {f'camera_{index}': camera.grid for index, camera in enumerate(cameras)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vts_ros.vlm import OnText
-from vts_ros.vlm.answers import Answer, begun
+from vts_ros.vlm.answers import Answer, AnswerForm, begun
 
 #: Given what is known so far of an answer: first the level, then the object, too.
 OnFacts = Callable[[Answer], None]
@@ -28,6 +28,8 @@ class EarlyRisk:
         Seconds.
     is_thought
         Whether answers begin within a thought: a draft in it is no answer.
+    of_task
+        The form of another task than driving.
 
     Attributes
     ----------
@@ -37,16 +39,18 @@ class EarlyRisk:
     """
 
     def __init__(self, read: Callable[[str], Answer], on_facts: OnFacts,
-                 clock: Callable[[], float], *, is_thought: bool) -> None:
+                 clock: Callable[[], float], *, is_thought: bool,
+                 of_task: AnswerForm | None = None) -> None:
         self._read, self._on_facts = read, on_facts
         self._clock, self._is_thought = clock, is_thought
+        self._of_task = of_task
         self._text = ''
         self.known_sec: float | None = None
 
     def on_text(self, piece: str) -> bool:
         """Take a piece of the answer; return whether more pieces are wanted."""
         self._text += piece
-        found = begun(self._text, is_thought=self._is_thought)
+        found = begun(self._text, is_thought=self._is_thought, of_task=self._of_task)
         if found is None:
             return True
         level, is_whole = found

@@ -45,6 +45,7 @@ from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.structured_output import check_structured
+from vts_ros.vlm.tasks import load_task, prompt_file
 from vts_ros.vlm.taught_questions import TaughtQuestions
 from vts_ros.vlm.video_steps import VideoStep
 
@@ -59,27 +60,29 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
 
     Raises
     ------
-    CalibrationError, EngineError, GateError, GuardError, PromptError, VlmError
+    CalibrationError, EngineError, GateError, GuardError, PromptError, TaskError, VlmError
         With one line that says what is missing or does not fit.
 
     """
     _check_mode(config)
     # What is wrong with it is told before anything large is loaded.
-    Prompts.load(config.language, config.prompts)
+    task = load_task(config.task)
+    Prompts.load(config.language, prompt_file(config.task, config.prompts))
     # A server may not be there yet, and then it is asked again and again.
     served = _language_model(config) if config.vlm_backend == 'openai' else None
     engines = make_engines(config.engine_backend,
-                           EngineOptions(config.engine_threads, config.engine_precision))
+                           EngineOptions(config.engine_threads, config.engine_precision),
+                           task.proposal)
     sparsifier = Sparsifier(engines.frame, engines.window)
     language_model = served or _language_model(config)
     is_first = config.instructions == 'first'
     if is_first and language_model.convention == TRAINED_HERE:
         raise VlmError(f'{language_model.name} was trained with instructions after the pictures, '
                        'and says nothing of use otherwise: set vlm.instructions to after')
-    prompts = Prompts.load(config.language, config.prompts, language_model.convention,
-                           is_first=is_first)
+    prompts = Prompts.load(config.language, prompt_file(config.task, config.prompts),
+                           language_model.convention, is_first=is_first)
     if config.structured:
-        language_model.set_schema(schema(prompts.description.box))
+        language_model.set_schema(schema(prompts.description.box, of_task=task.form))
     calibration = guard = taught = None
     folder = getattr(language_model, 'folder', None)
     if folder is not None:
@@ -94,8 +97,9 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
             guard = load_guard(Path(config.adapter))
         else:
             folder = Path(checkpoint(config.model))
-            calibration = None if is_first else Calibration.load(
-                folder, model_path('proposal/frame.onnx'))
+            # It was measured in driving.
+            if not is_first and task.is_driving:
+                calibration = Calibration.load(folder, model_path(FRAME))
             guard = load_guard(folder, is_needed=config.model == EMBEDDED)
             taught = TaughtQuestions.load(folder)
         check_language(config.language, taught, language_model.name)
@@ -107,8 +111,9 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     pipeline = Pipeline(sparsifier, language_model, prompts, config, calibration, guard, taught)
     pipeline.engine_choice = engines.why
     if config.speak != 'always':
-        pipeline.speaking = Speaking(config.speak_every_sec, ChangeGate.load(model_path(FRAME)),
-                                     is_brief=config.speak == 'risk')
+        pipeline.speaking = Speaking(config.speak_every_sec, ChangeGate.load(
+            task.proposal or model_path(FRAME)), is_brief=config.speak == 'risk',
+            of_task=task.form)
     return pipeline
 
 

@@ -41,6 +41,7 @@ from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, schema
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
+from vts_ros.vlm.tasks import load_task, prompt_file
 from vts_ros.vlm.taught_questions import TaughtQuestions
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
@@ -87,6 +88,8 @@ class Pipeline:
 
     Attributes
     ----------
+    task
+        What the frames are watched for.
     calibration
         Says how sure an answer is; without, reports have no confidence.
     taught
@@ -114,6 +117,7 @@ class Pipeline:
         self.language_model = language_model
         self.prompts = prompts
         self.config = config
+        self.task = load_task(config.task)
         self.calibration = calibration
         self.taught = taught
         self.speaking: Speaking | None = None
@@ -292,7 +296,7 @@ class Pipeline:
                 is_partial=True, time_to_risk_ms=so_far['total']))
 
         return EarlyRisk(lambda text: self.writer.read(prepared, text), tell, self.clock,
-                         is_thought=self.writer.begins_in_thought)
+                         is_thought=self.writer.begins_in_thought, of_task=self.task.form)
 
     def _growing(self, prepared: PreparedWindow, on_answer: OnAnswer) -> OnText:
         """Return what reads an answer anew with each piece of it."""
@@ -359,7 +363,7 @@ class Pipeline:
         # The form of one camera is there from the start, and names none.
         named = cameras if len(cameras) > 1 and prompt.names_cameras else ()
         if self.config.structured and named != self._cameras:
-            self.language_model.set_schema(schema(prompt.box, named))
+            self.language_model.set_schema(schema(prompt.box, named, self.task.form))
             self._cameras = named
         return prompt.seen_by(cameras).about(vehicle).telling(events)
 
@@ -443,11 +447,13 @@ class Pipeline:
     def set_prompts(self, language: str, prompts: str) -> None:
         """Change what is asked, from the next window on; raises as :meth:`load` does."""
         if (language, prompts) != (self.config.language, self.config.prompts):
-            asked = Prompts.load(language, prompts, self.language_model.convention,
+            asked = Prompts.load(language, prompt_file(self.config.task, prompts),
+                                 self.language_model.convention,
                                  is_first=self.config.instructions == 'first')
             check_language(language, self.taught, self.language_model.name)
             if self.config.structured:
-                self.language_model.set_schema(schema(asked.description.box))
+                self.language_model.set_schema(
+                    schema(asked.description.box, of_task=self.task.form))
             self.prompts, self._cameras = asked, ()
             self.writer = self._make_writer()
             if self.speaking is not None:
@@ -533,7 +539,7 @@ class Pipeline:
 
     def _make_writer(self) -> ReportWriter:
         return ReportWriter(self.language_model, self.sparsifier, self.prompts.description,
-                            self.config.structured)
+                            self.config.structured, self.task)
 
     def _planner(self, is_timed: bool) -> WindowPlanner:
         return WindowPlanner(Plan(self.config.keep_ratio, self.config.max_new_tokens),

@@ -4,27 +4,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 import json
 from typing import Any
 
-from vts_ros.vlm.answers import Answer, RiskLevel
+from vts_ros.vlm.answers import Answer, RISK_LEVELS, RiskLevel
 from vts_ros.vlm.boxes import Box
 from vts_ros.vlm.pruning import Pruning
+from vts_ros.vlm.tasks import Colour, load_task
 
 SCHEMA_VERSION = 2
 #: No answer stands for longer without another: the default of the node, and what recordings and
 #: the live page keep to.
 MAX_ANSWER_AGE_SEC = 10.0
 
-#: RGB. After the palette of Okabe and Ito, which people with any colour vision can tell apart.
-RISK_COLOURS: dict[RiskLevel, tuple[int, int, int]] = {
-    'none': (0, 158, 115),
-    'low': (86, 180, 233),
-    'medium': (240, 165, 0),
-    'high': (222, 60, 40),
-    'unknown': (140, 146, 156),
-}
+#: RGB, of reports that have no other colours.
+RISK_COLOURS: Mapping[RiskLevel, Colour] = load_task().colours
 #: As diagnostic_msgs/DiagnosticStatus has it: OK, WARN, ERROR, and STALE, which says that
 #: nothing is known. A message of rclpy wants ``bytes([level])``, one of rosbags the number.
 RISK_STATUS_LEVELS: dict[RiskLevel, int] = {
@@ -129,6 +125,8 @@ class SceneReport:
         nobody's answer. None otherwise.
     events
         What other senses noticed of these frames.
+    colours
+        Of the levels of risk, where its task has others than driving.
     asked_stamp
         Stamp of the newest frame that the language model was asked about, where it was not asked
         about this window; None where it was.
@@ -161,6 +159,12 @@ class SceneReport:
     size: tuple[int, int] | None = None
     steps: tuple[tuple[int, ...], ...] = ()
     events: tuple[EventRef, ...] = ()
+    colours: Mapping[RiskLevel, Colour] | None = field(default=None, hash=False)
+
+    @property
+    def colour(self) -> Colour:
+        """Return red, green and blue of its level of risk."""
+        return (self.colours or RISK_COLOURS)[self.answer.risk]
 
     @property
     def is_confirmed(self) -> bool:
@@ -252,6 +256,8 @@ class SceneReport:
             'confirmed': self.is_confirmed,
             'asked_stamp': self.stamp if self.asked_stamp is None else self.asked_stamp,
             'text_stamp': self.stamp if self.text_stamp is None else self.text_stamp,
+            **({'colours': {level: list(colour) for level, colour in self.colours.items()}}
+               if self.colours else {}),
         }
 
     def to_json(self) -> str:
@@ -298,12 +304,28 @@ class SceneReport:
                 events=tuple(EventRef(**event) for event in data.get('events', ())),
                 grids=tuple(tuple(grid) for grid in data['tokens'].get('grids', ())),
                 size=picture and (picture['height'], picture['width']),
+                colours=_colours(data.get('colours')),
                 steps=tuple(tuple(step) for step in data['tokens'].get('steps', ())),
                 # Reports of before have none of these, and are all answers of their own.
                 **{name: None if data.get(name) == data['stamp'] else data.get(name)
                    for name in ('asked_stamp', 'text_stamp')})
         except (KeyError, TypeError) as error:
             raise ValueError(f'report has no valid {error}') from error
+
+
+def colours_of(reports: Iterable[SceneReport]) -> Mapping[RiskLevel, Colour]:
+    """Return the colours of the levels of risk in some reports, which are of one task."""
+    return next((report.colours for report in reports if report.colours), RISK_COLOURS)
+
+
+def _colours(data: Mapping[RiskLevel, Sequence[int]] | None) -> dict[RiskLevel, Colour] | None:
+    if not data:
+        return None
+    found: dict[RiskLevel, Colour] = {}
+    for level in RISK_LEVELS:
+        red, green, blue = (min(255, max(0, int(part))) for part in data[level])
+        found[level] = (red, green, blue)
+    return found
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -13,7 +13,7 @@ from math import nan
 import textwrap
 from typing import Any, Protocol
 
-from vts_ros.pipeline.report import RISK_COLOURS, RISK_STATUS_LEVELS, SceneReport
+from vts_ros.pipeline.report import RISK_STATUS_LEVELS, SceneReport
 from vts_ros.vlm.answers import RISK_LEVELS, UNKNOWN_ACTION
 
 #: What a status is about that names no camera.
@@ -263,7 +263,7 @@ def _kept_edges(report: SceneReport, width: int, height: int) -> Iterator[tuple[
 
 
 def _risk_colour(report: SceneReport) -> tuple[float, float, float, float]:
-    red, green, blue = (channel / 255 for channel in RISK_COLOURS[report.answer.risk])
+    red, green, blue = (channel / 255 for channel in report.colour)
     return red, green, blue, 1.0
 
 

@@ -10,13 +10,14 @@ import logging
 from vts_ros.pipeline.context import PreparedWindow
 from vts_ros.pipeline.features import StepEntry
 from vts_ros.pipeline.guard import NOTHING_KNOWN, UNLIKE_TRAINING
-from vts_ros.pipeline.report import EventRef, FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.report import EventRef, FrameRef, KeyFrame, RISK_COLOURS, SceneReport
 from vts_ros.pipeline.steps import places
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, Vlm
 from vts_ros.vlm.answers import Answer, inspect, Parsed, THOUGHT
 from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.tasks import load_task, Task
 from vts_ros.vlm.video_steps import VideoStep
 
 _logger = logging.getLogger(__name__)
@@ -36,11 +37,14 @@ class ReportWriter:
         What is asked: it says in which unit boxes are written.
     structured
         Whether the form of an answer is enforced, which leaves no room for a thought.
+    task
+        What the answers are about; driving if not given.
 
     """
 
     def __init__(self, language_model: LanguageModel, sparsifier: Sparsifier,
-                 prompt: Prompt, structured: bool) -> None:
+                 prompt: Prompt, structured: bool, task: Task | None = None) -> None:
+        self._task = task or load_task()
         self._language_model, self._sparsifier = language_model, sparsifier
         self._prompt, self._structured = prompt, structured
         self._units = UnitWatch()
@@ -89,7 +93,8 @@ class ReportWriter:
             engine=self._sparsifier.engine, in_distribution=is_known,
             size=prepared.entries[-1].size,
             events=tuple(EventRef(event.kind, event.start_ns, event.end_ns, event.strength,
-                                  event.is_told) for event in prepared.events))
+                                  event.is_told) for event in prepared.events),
+            colours=None if self._task.colours == RISK_COLOURS else self._task.colours)
 
     def final_report(self, prepared: PreparedWindow, generation: Generation,
                      is_known: bool | None, latency_ms: dict[str, float]) -> SceneReport:
@@ -120,7 +125,7 @@ class ReportWriter:
             return inspect(
                 text, self._prompt.box,
                 PictureSize(self._language_model.seen_size(entry.features), (width, height)),
-                is_thought=self.begins_in_thought)
+                is_thought=self.begins_in_thought, of_task=self._task.form)
 
         parsed = read(prepared.newest)
         # The box is in the picture of its own camera, which may have another size.

@@ -59,6 +59,9 @@ def _of_pipeline(name: str, field: str, description: str, **rest: Any) -> Settin
 
 
 SETTINGS: tuple[Setting, ...] = (
+    _of_pipeline('pipeline.task', 'task', 'What the cameras are watched for, with prompts, answer '
+                 'form, risk words and colours: a shipped task (driving, warehouse), or a folder '
+                 'of your own, see docs/tasks.md', change='never'),
     Setting('buffer.frames', 5, 'Frames of a window, per camera', span=(1, 32)),
     _of_pipeline('buffer.interval_sec', 'interval_sec', 'Spacing of the frames of a window',
                  span=(0.0, 60.0)),
@@ -157,7 +160,7 @@ SETTINGS: tuple[Setting, ...] = (
     _of_pipeline('vlm.language', 'language', 'Language of prompt and answer, one of the prompt '
                  'file', change='live'),
     _of_pipeline('vlm.prompts', 'prompts', 'Prompt file of your own; empty takes '
-                 'config/prompts.yaml of the package', change='never'),
+                 'that of pipeline.task', change='never'),
     Setting('audio.budget', True, 'Give more of the visual tokens to the frames of a moment in '
             'which a warning sound is heard', change='live'),
     Setting('audio.tell', True, 'Tell the language model what is heard; the embedded model was '

@@ -20,7 +20,7 @@ from vts_ros.pipeline.features import FrameLook
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.steps import places, steps_of
-from vts_ros.vlm.answers import has_facts, parse, THOUGHT
+from vts_ros.vlm.answers import AnswerForm, has_facts, parse, THOUGHT
 from vts_ros.vlm.prompts import Vehicle
 
 Stop = Callable[[], bool]
@@ -59,6 +59,8 @@ class Speaking:
         Decides whether the scene has changed; None: the model is always asked.
     is_brief
         Whether an answer may end after the risk where that has not changed.
+    of_task
+        The form of another task than driving.
 
     Attributes
     ----------
@@ -68,7 +70,9 @@ class Speaking:
 
     """
 
-    def __init__(self, every_sec: float, gate: ChangeGate | None, is_brief: bool) -> None:
+    def __init__(self, every_sec: float, gate: ChangeGate | None, is_brief: bool,
+                 of_task: AnswerForm | None = None) -> None:
+        self._of_task = of_task
         self._every_ns = round(1e9 * every_sec)
         self._gate, self._is_brief = gate, is_brief
         self._stands: Stands | None = None
@@ -124,7 +128,7 @@ class Speaking:
         if not self._is_brief or stood is None \
                 or not 0 <= now.stamp_ns - stood.text_stamp < self._every_ns:
             return None
-        return UntilRisk(stood, is_thought, stop)
+        return UntilRisk(stood, is_thought, stop, self._of_task)
 
     def note(self, report: SceneReport, now: Moment, until_risk: UntilRisk | None) -> SceneReport:
         """Keep an answer as the last; return it, with the previous texts if it ended early."""
@@ -151,6 +155,8 @@ class UntilRisk:
         Whether answers begin within a thought.
     stop
         Ends it for other reasons.
+    of_task
+        The form of another task than driving.
 
     Attributes
     ----------
@@ -159,7 +165,9 @@ class UntilRisk:
 
     """
 
-    def __init__(self, stood: Stands, is_thought: bool, stop: Stop | None) -> None:
+    def __init__(self, stood: Stands, is_thought: bool, stop: Stop | None,
+                 of_task: AnswerForm | None = None) -> None:
+        self._of_task = of_task
         self._stood, self._is_thought, self._stop = stood, is_thought, stop
         self._text = ''
         self.is_over = False
@@ -169,7 +177,8 @@ class UntilRisk:
         self._text += piece
         if (self._is_thought and THOUGHT[1] not in self._text) or not has_facts(self._text):
             return True
-        said, before = parse(self._text, is_thought=self._is_thought), self._stood.report.answer
+        said = parse(self._text, is_thought=self._is_thought, of_task=self._of_task)
+        before = self._stood.report.answer
         self.is_over = (said.risk, said.label) == (before.risk, before.label)
         return False
 

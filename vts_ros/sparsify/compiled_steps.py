@@ -68,9 +68,10 @@ def window_graph(backend: str) -> Path:
     return model_path(WINDOW_BY_COUNTING if 'tensorrt' in backend else WINDOW)
 
 
-def make_engines(backend: str = 'onnxruntime', options: EngineOptions | None = None) -> Engines:
+def make_engines(backend: str = 'onnxruntime', options: EngineOptions | None = None,
+                 proposal: Path | None = None) -> Engines:
     """
-    Make the engines of the shipped graphs.
+    Make the engines of the two steps.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def make_engines(backend: str = 'onnxruntime', options: EngineOptions | None = N
         See :func:`make_engine`; with ``auto`` the network also has to look at a picture.
     options
         How they run.
+    proposal
+        Graph of the proposal network; the shipped one if not given.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def make_engines(backend: str = 'onnxruntime', options: EngineOptions | None = N
     options = options or EngineOptions()
 
     def make(name: str) -> tuple[Engine, Engine]:
-        frame = make_engine(name, model_path(FRAME),
+        frame = make_engine(name, proposal or model_path(FRAME),
                             options=replace(options, module=_FRAME_MODULE))
         if backend == 'auto':
             frame.run({'frame': np.zeros((1, *USUAL_SIZE, 3), np.uint8)})

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vts_ros.pipeline.report import RISK_COLOURS, SceneReport
+from vts_ros.pipeline.report import colours_of, SceneReport
 from vts_ros.tools.picture_fonts import font_of, wrap
 from vts_ros.tools.pictures import (
     advice,
@@ -23,7 +23,7 @@ from vts_ros.tools.pictures import (
     Picture,
     RISK_TITLES,
 )
-from vts_ros.vlm.answers import RISK_LEVELS
+from vts_ros.vlm.answers import RISK_LEVELS, RiskLevel
 
 _TILE_WIDTH, _TILE_PICTURE, _TILE_TEXT = 460, 259, 118
 SHEET_NOTE = ('Each picture is one answer of the model: how risky the scene is, because of what '
@@ -84,7 +84,7 @@ def contact_sheet(pictures: Sequence[Picture], reports: Sequence[SceneReport],
     head = 118
     width = max(3 * _TILE_WIDTH + 4 * MARGIN, columns * _TILE_WIDTH + (columns + 1) * MARGIN)
     canvas = Canvas.empty(width, head + rows * (tile_height + MARGIN))
-    _sheet_head(canvas, title, note)
+    _sheet_head(canvas, title, note, colours_of(reports))
     for place, tile in enumerate(zip(pictures, reports, captions, strict=True)):
         row, column = divmod(place, columns)
         _tile(canvas, MARGIN + column * (_TILE_WIDTH + MARGIN),
@@ -92,17 +92,18 @@ def contact_sheet(pictures: Sequence[Picture], reports: Sequence[SceneReport],
     return canvas.array()
 
 
-def _sheet_head(canvas: Canvas, title: str, note: str) -> None:
+def _sheet_head(canvas: Canvas, title: str, note: str,
+                colours: Mapping[RiskLevel, tuple[int, int, int]]) -> None:
     canvas.text(MARGIN, 14, title, 28, bold=True)
     canvas.text(MARGIN, 54, note, 16, MUTED)
     x = float(MARGIN)
     for level in RISK_LEVELS:
-        x += canvas.chip(x, 82, RISK_TITLES[level], 14, RISK_COLOURS[level]) + 10
+        x += canvas.chip(x, 82, RISK_TITLES[level], 14, colours[level]) + 10
 
 
 def _tile(canvas: Canvas, x: int, y: int, height: int, picture: Picture, report: SceneReport,
           caption: str) -> None:
-    answer, colour = report.answer, RISK_COLOURS[report.answer.risk]
+    answer, colour = report.answer, report.colour
     canvas.draw.rectangle((x, y, x + _TILE_WIDTH - 1, y + height - 1), fill=PANEL)
     canvas.draw.rectangle((x, y, x + _TILE_WIDTH - 1, y + 39), fill=colour)
     canvas.text(x + 12, y + 20, RISK_TITLES[answer.risk], 19, DARK, bold=True, anchor='lm')

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.pipeline.report import RISK_COLOURS, SceneReport
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.picture_fonts import font_of, wrap
 from vts_ros.tools.pictures import (
     advice,
@@ -75,7 +75,7 @@ def overlay(rgb: Picture, report: SceneReport, window: Sequence[Picture | None] 
 
 def _band(canvas: Canvas, report: SceneReport, start_ns: int | None) -> None:
     answer = report.answer
-    canvas.draw.rectangle((0, 0, WIDTH, BAND_HEIGHT - 1), fill=RISK_COLOURS[answer.risk])
+    canvas.draw.rectangle((0, 0, WIDTH, BAND_HEIGHT - 1), fill=report.colour)
     middle = BAND_HEIGHT / 2
     canvas.text(MARGIN, middle, RISK_TITLES[answer.risk], 25, DARK, bold=True, anchor='lm')
     if words := advice(answer):
@@ -94,7 +94,7 @@ def _main_picture(canvas: Canvas, rgb: Picture, report: SceneReport,
     area = x, y, picture.shape[1], picture.shape[0]
     found = report.risk_object
     if found and found.box and found.camera == report.frames[-1].camera:
-        canvas.risk_box(found.box, found.label, RISK_COLOURS[report.answer.risk], area)
+        canvas.risk_box(found.box, found.label, report.colour, area)
     note = f'newest frame: {int(kept.sum())} of {kept.size} tokens kept, grey ones dropped'
     bottom = y + picture.shape[0]
     canvas.chip(x + 10, bottom - 30, note, 13, DARK, TEXT)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from vts_ros.pipeline.report import RISK_COLOURS
+from vts_ros.pipeline.report import colours_of
 from vts_ros.tools.pictures import RISK_TITLES, seconds
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def report_page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
     return template.render(
         name=name, summary=summary, answers=answers, timeline=_data_uri(timeline, 'png'),
-        titles=RISK_TITLES, colours=RISK_COLOURS,
+        titles=RISK_TITLES, colours=colours_of(summary.reports),
         counters=counters)
 
 

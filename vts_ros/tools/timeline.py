@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 
-from vts_ros.pipeline.report import RISK_COLOURS, SceneReport
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.pictures import Picture
 from vts_ros.vlm.answers import RiskLevel
 
@@ -34,8 +34,8 @@ def draw_timeline(reports: Sequence[SceneReport], start_ns: int) -> Picture:
     return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
 
 
-def _shade(level: RiskLevel) -> tuple[float, float, float]:
-    red, green, blue = RISK_COLOURS[level]
+def _shade(report: SceneReport) -> tuple[float, float, float]:
+    red, green, blue = report.colour
     return red / 255, green / 255, blue / 255
 
 
@@ -44,7 +44,7 @@ def _plot_risk(axis: Axes, times: Sequence[float], reports: Sequence[SceneReport
     heights = [order.index(report.answer.risk) for report in reports]
     axis.step(times, heights, where='post', color='0.55', linewidth=1.2, zorder=1)
     axis.scatter(times, heights, s=52, zorder=2, edgecolors='0.2', linewidths=0.6,
-                 color=[_shade(report.answer.risk) for report in reports])
+                 color=[_shade(report) for report in reports])
     axis.set_yticks(range(len(order)), order)
     axis.set_ylim(-0.6, len(order) - 0.4)
     axis.grid(axis='y', color='0.92')

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 import json
 import re
 from typing import Any, get_args, Literal, NamedTuple
@@ -31,8 +32,6 @@ RAW_CHARACTERS = 300
 #: What follows the two facts, risk and object, in the form: where answers end that are about
 #: them alone.
 AFTER_RISK = '"explanation"'
-#: Longest texts where the form is enforced: all of them take about 150 tokens.
-_MAX_TEXTS = {'label': 60, 'explanation': 200, 'action': 100, 'description': 200}
 #: Largest coordinate where boxes are in pixels: the form is made before a picture is there.
 _MOST_PIXELS = 9999
 #: A key, or a fact from its key on, at which an answer was cut: half of it may say something else.
@@ -77,6 +76,38 @@ class Answer:
                 object.__setattr__(self, name, value)
 
 
+@dataclass(frozen=True)
+class AnswerForm:
+    """
+    What an answer of a task may be, as the folder of the task says it.
+
+    Attributes
+    ----------
+    words
+        What is written for each level of risk, in small letters: the first word is written, all
+        are read.
+    texts
+        JSON schema of label, explanation, action and description where the form is enforced.
+
+    """
+
+    words: Mapping[RiskLevel, tuple[str, ...]]
+    texts: Mapping[str, Mapping[str, Any]]
+
+    def level(self, word: str) -> RiskLevel:
+        """Return the level that a word stands for; unknown if it stands for none."""
+        said = word.strip(' .!').lower()
+        return next((level for level in RISK_LEVELS if said in self.words[level]), 'unknown')
+
+
+@lru_cache(maxsize=1)
+def _of_driving() -> AnswerForm:
+    # Here, as tasks are made of forms.
+    from vts_ros.vlm.tasks import load_task
+
+    return load_task().form
+
+
 class Parsed(NamedTuple):
     """
     An answer and what was wrong with its text.
@@ -96,7 +127,8 @@ class Parsed(NamedTuple):
     problems: tuple[str, ...]
 
 
-def render(answer: Answer, form: BoxForm = ZERO_TO_ONE, seen: Size | None = None) -> str:
+def render(answer: Answer, form: BoxForm = ZERO_TO_ONE, seen: Size | None = None,
+           of_task: AnswerForm | None = None) -> str:
     """
     Return the answer in the form that models are asked for and trained on, in one line.
 
@@ -109,6 +141,8 @@ def render(answer: Answer, form: BoxForm = ZERO_TO_ONE, seen: Size | None = None
     seen
         Width and height in pixels of the picture that the box is in, as the model gets it; for
         boxes in pixels.
+    of_task
+        The form of another task than driving.
 
     """
     found = 'null'
@@ -118,7 +152,8 @@ def render(answer: Answer, form: BoxForm = ZERO_TO_ONE, seen: Size | None = None
         parts = [label, f'"{form.key}": {box}']
         camera = [] if answer.camera is None else [f'"camera": {_quote(answer.camera)}']
         found = f'{{{", ".join([*camera, *(parts if form.label_first else parts[::-1])])}}}'
-    return (f'{{"risk": {_quote(answer.risk)}, "object": {found}, '
+    word = (of_task or _of_driving()).words[answer.risk][0]
+    return (f'{{"risk": {_quote(word)}, "object": {found}, '
             f'"explanation": {_quote(answer.explanation)}, "action": {_quote(answer.action)}, '
             f'"description": {_quote(answer.description)}}}')
 
@@ -127,7 +162,8 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def schema(form: BoxForm = ZERO_TO_ONE, cameras: Sequence[str] = ()) -> dict[str, Any]:
+def schema(form: BoxForm = ZERO_TO_ONE, cameras: Sequence[str] = (),
+           of_task: AnswerForm | None = None) -> dict[str, Any]:
     """
     Return the JSON schema of the form, for decoders that enforce one.
 
@@ -137,14 +173,16 @@ def schema(form: BoxForm = ZERO_TO_ONE, cameras: Sequence[str] = ()) -> dict[str
         Of the box; hundredths from 0 to 1, whole numbers in other units.
     cameras
         Of which an object is in one; may be left out where there is only one.
+    of_task
+        The form of another task than driving.
 
     """
     side: dict[str, Any] = {'type': 'integer', 'minimum': 0,
                             'maximum': int(form.scale or _MOST_PIXELS)}
     if form.scale == 1.0:
         side = {'type': 'number', 'minimum': 0, 'maximum': 1.0, 'multipleOf': 0.01}
-    texts = {name: {'type': 'string', 'maxLength': length}
-             for name, length in _MAX_TEXTS.items()}
+    task = of_task or _of_driving()
+    texts = {name: dict(text) for name, text in task.texts.items()}
     label = {'label': texts['label']}
     box = {form.key: {'type': 'array', 'items': side, 'minItems': 4, 'maxItems': 4}}
     camera = {'camera': {'enum': list(cameras)}} if len(cameras) > 1 else {}
@@ -152,7 +190,7 @@ def schema(form: BoxForm = ZERO_TO_ONE, cameras: Sequence[str] = ()) -> dict[str
                     {**camera, **box, **label})
     return _all_of({
         # A model that cannot tell must be able to say so, rather than be driven to ``none``.
-        'risk': {'enum': list(RISK_LEVELS)},
+        'risk': {'enum': [task.words[level][0] for level in RISK_LEVELS]},
         'object': {'anyOf': [found, {'type': 'null'}]},
         **{name: texts[name] for name in ('explanation', 'action', 'description')}})
 
@@ -163,7 +201,7 @@ def _all_of(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = None, *,
-          is_thought: bool = False) -> Answer:
+          is_thought: bool = False, of_task: AnswerForm | None = None) -> Answer:
     """
     Read an answer; never fails, and never says ``none`` where the model did not.
 
@@ -178,9 +216,11 @@ def parse(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = 
         Sizes of the picture that the box is in, without which no other unit is recognised.
     is_thought
         Whether the text begins within a thought, which the prompt has opened.
+    of_task
+        The form of another task than driving.
 
     """
-    return inspect(text, form, picture, is_thought=is_thought).answer
+    return inspect(text, form, picture, is_thought=is_thought, of_task=of_task).answer
 
 
 def has_facts(text: str) -> bool:
@@ -189,7 +229,8 @@ def has_facts(text: str) -> bool:
     return said is not None and all(fact.search(said) for fact in _FACTS)
 
 
-def begun(text: str, *, is_thought: bool = False) -> tuple[RiskLevel, bool] | None:
+def begun(text: str, *, is_thought: bool = False, of_task: AnswerForm | None = None
+          ) -> tuple[RiskLevel, bool] | None:
     """
     Read the beginning of an answer that is still being written.
 
@@ -199,6 +240,8 @@ def begun(text: str, *, is_thought: bool = False) -> tuple[RiskLevel, bool] | No
         What is written so far.
     is_thought
         Whether it begins within a thought, which the prompt has opened.
+    of_task
+        The form of another task than driving.
 
     Returns
     -------
@@ -210,11 +253,11 @@ def begun(text: str, *, is_thought: bool = False) -> tuple[RiskLevel, bool] | No
     level = said and _BEGINS.match(said)
     if not said or not level:
         return None
-    return _risk(level.group(1)), all(fact.search(said) for fact in _FACTS)
+    return _risk(level.group(1), of_task), all(fact.search(said) for fact in _FACTS)
 
 
 def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = None, *,
-            is_thought: bool = False) -> Parsed:
+            is_thought: bool = False, of_task: AnswerForm | None = None) -> Parsed:
     """Read an answer like parse, and say what was wrong with it."""
     said = _after_thought(text, is_thought)
     if said is None:
@@ -227,7 +270,7 @@ def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None 
         problems.append('no json' if fields is None else 'repaired')
     if fields is None:
         return Parsed(Answer(description=_line(text)[:RAW_CHARACTERS]), tuple(problems))
-    risk = _risk(fields.get('risk'))
+    risk = _risk(fields.get('risk'), of_task)
     if risk == 'unknown':
         problems.append('no risk')
     label, written, camera = _object(fields)
@@ -289,14 +332,10 @@ def _fields(found: Any) -> dict[str, Any] | None:
     return None
 
 
-def _risk(value: Any) -> RiskLevel:
+def _risk(value: Any, of_task: AnswerForm | None) -> RiskLevel:
     if isinstance(value, dict):
         value = value.get('level')
-    word = value.strip(' .!').lower() if isinstance(value, str) else ''
-    for level in RISK_LEVELS:
-        if word in (level, f'{level} risk'):
-            return level
-    return 'unknown'
+    return (of_task or _of_driving()).level(value if isinstance(value, str) else '')
 
 
 def _object(fields: dict[str, Any]) -> tuple[str | None, Any, str | None]:

@@ -3,7 +3,7 @@
 """
 How each family was trained to be told of pictures and to say where something is.
 
-The words of a prompt are in ``config/prompts.yaml``; what is in them of a family is here. Of
+The words of a prompt are in the folder of its task; what is in them of a family is here. Of
 transformers the processors and chat templates are the source, of boxes what the authors publish.
 """
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the language model is asked: the wording is data, in ``config/prompts.yaml``."""
+"""What the language model is asked: the wording is data, in the ``prompts.yaml`` of a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vts_ros.paths import share_path
 from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
 from vts_ros.vlm.conventions import Convention, PLAIN, TRAINED_HERE
 
-_FILE = 'config/prompts.yaml'
+_FILE = 'config/tasks/driving/prompts.yaml'
 #: Slower than this the car stands; its speed over ground is never quite 0.
 _STANDING_MPS = 0.2
 #: A car that turns faster than this follows more than a bend of a road.
@@ -238,7 +238,7 @@ class Prompts:
         language
             Key of the prompt file.
         path
-            Prompt file; the one of the package if not given or empty.
+            Prompt file; that of driving if not given or empty.
         convention
             Of the family that is asked.
         is_first

@@ -49,11 +49,10 @@ def answer_row(report: SceneReport, start_ns: int) -> Table:
     from rich.style import Style
     from rich.text import Text
 
-    from vts_ros.pipeline.report import RISK_COLOURS
     from vts_ros.tools.pictures import seconds
 
     answer = report.answer
-    red, green, blue = RISK_COLOURS[answer.risk]
+    red, green, blue = report.colour
     age_ms = report.age_ms if report.age_ms is not None else report.latency_ms.get('total', 0.0)
     # Text and not markup: the words come from a model.
     return _columns(

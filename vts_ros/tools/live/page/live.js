@@ -15,6 +15,13 @@ const $ = (id) => document.getElementById(id);
 const colour = (risk, alpha = 1) =>
   `rgba(${getComputedStyle(document.documentElement).getPropertyValue(`--${risk}`)}, ${alpha})`;
 const COLOURS = Object.fromEntries(RISKS.map((risk) => [risk, colour(risk)]));
+// Those of a task that has other ones than driving.
+function setColours(colours) {
+  for (const risk of colours ? RISKS : []) {
+    document.documentElement.style.setProperty(`--${risk}`, colours[risk].join(', '));
+    COLOURS[risk] = colour(risk);
+  }
+}
 
 const page = {
   isOpen: false, offset: 0, history: 60, maxAge: 10, maxQuestion: 500, cameras: [], camera: '',
@@ -49,6 +56,7 @@ const TAKE = {
       history: event.history_sec, maxAge: event.max_answer_age_sec,
       maxQuestion: event.max_question_chars, reports: event.reports, retracted: event.retracted, risk: null, writing: null});
     $('question').maxLength = page.maxQuestion;
+    for (const {report} of event.reports) setColours(report.colours);
     setState(event.state);
     setCameras(event.cameras);
   },
@@ -56,6 +64,7 @@ const TAKE = {
   state(event) { setState(event.state); },
   report(event) {
     // The risk of an answer whose texts are still being written.
+    setColours(event.report.colours);
     page.risk = event.report.partial ? event : null;
     if (event.report.partial) return;
     page.writing = null;
