@@ -94,7 +94,7 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
         # What was measured of a checkpoint, or taught to it, does not hold with an adapter, which
         # may have a guard of its own.
         if config.adapter:
-            guard = load_guard(Path(config.adapter))
+            guard = load_guard(Path(checkpoint(config.adapter)))
         else:
             folder = Path(checkpoint(config.model))
             # It was measured in driving.
@@ -209,7 +209,7 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
     return Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
                     attn_implementation=config.attn_implementation,
                     quantization=quantization_settings(config.quantization),
-                    adapter=config.adapter,
+                    adapter=checkpoint(config.adapter) if config.adapter else '',
                     local_files_only=config.local_files_only,
                     tokens_per_frame=config.tokens_per_frame, frames_as=config.frames_as,
                     interval_sec=config.interval_sec)

@@ -21,6 +21,8 @@ from vts_ros.errors import VlmError
 #: With this file a folder is an adapter.
 CONFIG = 'adapter_config.json'
 _WEIGHTS = 'adapter_model.safetensors'
+#: Embeddings of single tokens, which PEFT itself keeps the same where they are shared.
+_OF_TOKENS = 'trainable_tokens_'
 #: Layers that may share their weights, of all families.
 _SHARING = ('lm_head', 'embed_tokens', 'word_embeddings')
 #: What layers were called by transformers before 4.52, and so by adapters of that time.
@@ -123,7 +125,8 @@ def _untie(network: Any, directory: Path) -> None:
     if outer is None or inner.weight is not outer.weight:
         return
     changed = load_peft_weights(str(directory), device='cpu')
-    if not any(part in key for key in changed for part in _SHARING):
+    if not any(part in key and _OF_TOKENS not in key
+               for key in changed for part in _SHARING):
         return
     # Merged into shared weights, what is meant for one would be done to the other.
     outer.weight = nn.Parameter(outer.weight.detach().clone())

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TYPE_CHECKING
 
 import typer
 
+from vts_ros.pipeline.config import DRIVING
 from vts_ros.tools.cli.options import DeviceOption, JsonOption
 
 if TYPE_CHECKING:
@@ -50,6 +52,14 @@ def train_adapter(
     rank: RankOption = 16,
     learning_rate: RateOption = 0.0,
     tokens_per_frame: TokensOption = 256,
+    task: Annotated[str, typer.Option(
+        help='What the answers are about: a shipped task, or a folder of your own.')] = DRIVING,
+    validation: Annotated[list[Path] | None, typer.Option(
+        help='Folder of answers that say when to stop, instead of a part of --data; needs '
+             '--held-out.', show_default=False)] = None,
+    held_out: Annotated[list[Path] | None, typer.Option(
+        help='Folder of answers to measure on, instead of a part of --data; needs '
+             '--validation.', show_default=False)] = None,
     device: DeviceOption = 'auto',
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -62,9 +72,11 @@ def train_adapter(
     """
     from vts_ros.lab.training.adapter_training import AdapterCourse
 
+    if bool(validation) != bool(held_out):
+        raise typer.BadParameter('--validation and --held-out go together')
     _train(data, model, out, work or out.with_name(f'{out.name}.work'),
            AdapterCourse(steps, batch, rank, learning_rate, seed=seed), tokens_per_frame, device,
-           as_json)
+           as_json, task, validation or [], held_out or [])
 
 
 @distil_app.command('distil', epilog=(
@@ -101,7 +113,8 @@ def distil(
 
 
 def _train(folders: list[Path], model: str, out: Path, work: Path, course: AdapterCourse,
-           tokens_per_frame: int, device: str, as_json: bool) -> None:
+           tokens_per_frame: int, device: str, as_json: bool, task: str = DRIVING,
+           validation: Sequence[Path] = (), held_out: Sequence[Path] = ()) -> None:
     from collections import Counter
     from dataclasses import replace
     import json
@@ -111,7 +124,7 @@ def _train(folders: list[Path], model: str, out: Path, work: Path, course: Adapt
 
     from vts_ros.lab.evaluation.learned_answers import measure, most_frequent
     from vts_ros.lab.training import adapter_training
-    from vts_ros.lab.training.answered_windows import read_answers, split
+    from vts_ros.lab.training.answered_windows import read_answers, Split, split
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
     from vts_ros.tools.cli.terminal import finish
 
@@ -119,16 +132,21 @@ def _train(folders: list[Path], model: str, out: Path, work: Path, course: Adapt
     counters: Counter[str] = Counter()
     windows = [window for folder in folders for window in read_answers(folder, counters)]
     frames = max((len(window.frames) for window in windows), default=0)
-    parts = split(windows, frames)
+    if held_out:
+        parts = Split(windows, *([window for folder in some
+                                  for window in read_answers(folder, counters)]
+                                 for some in (validation, held_out)))
+    else:
+        parts = split(windows, frames)
     recordings = len({window.recording for window in windows})
     console.print(f'{len(windows)} answers about {recordings} recordings'
                   + ''.join(f', {count} {name} left out' for name, count in counters.items()),
                   highlight=False)
-    if recordings == 1:
+    if recordings == 1 and not held_out:
         console.print('of one recording the end is held out: that says nothing of other roads',
                       highlight=False)
-    config = PipelineConfig(model=model, device=device, tokens_per_frame=tokens_per_frame,
-                            draft=False)
+    config = PipelineConfig(task=task, model=model, device=device,
+                            tokens_per_frame=tokens_per_frame, draft=False)
     report = {}
 
     def with_bar(title: str, count: int) -> tuple[Progress, adapter_training.Progress]:
@@ -157,20 +175,23 @@ def _train(folders: list[Path], model: str, out: Path, work: Path, course: Adapt
     measured('before', '')
     measured('after', str(out))
     report['most frequent answer'] = most_frequent(parts.train, parts.held_out)
-    console.print(_table(report))
-    result = {**learned, 'model': model, 'recordings': recordings, 'left_out': dict(counters),
-              'held_out': report}
+    console.print(answer_table(report))
+    result = {**learned, 'task': task, 'model': model, 'recordings': recordings,
+              'left_out': dict(counters), 'held_out': report}
     (out / 'report.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     console.print(f'to use it: vlm.adapter:={out}', highlight=False, markup=False, soft_wrap=True)
     finish(console, [out], result, as_json)
 
 
-def _table(report: dict[str, dict[str, object]]) -> Table:
+def answer_table(report: dict[str, dict[str, object]],
+                 title: str = 'Answers about held-out windows that are as they are to be'
+                 ) -> Table:
+    """Return how often answers are right, a row for each way to answer."""
     from rich.table import Table
 
     from vts_ros.lab.evaluation.learned_answers import METRICS
 
-    table = Table('', *METRICS, title='Answers about held-out windows that are as they are to be')
+    table = Table('', *METRICS, title=title)
     for name, found in report.items():
         table.add_row(f'{name}, n = {found["n"]}', *(_cell(found[metric]) for metric in METRICS))
     return table

@@ -23,6 +23,7 @@ from vts_ros.lab.cli.scores_command import app as scores
 from vts_ros.lab.cli.server_command import app as server
 from vts_ros.lab.cli.signals_command import app as signals
 from vts_ros.lab.cli.sound_command import app as sound
+from vts_ros.lab.cli.task_command import app as task_adapter
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.lab.cli.this_run import this_run
 from vts_ros.tools.cli.options import (
@@ -64,6 +65,7 @@ app.add_typer(scores)
 app.add_typer(server)
 app.add_typer(signals)
 app.add_typer(sound)
+app.add_typer(task_adapter)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '
@@ -113,6 +115,9 @@ def eval_scenes(
         min=1, help='Show the first pairs only of --memory to the language model; what is kept '
                     'of what tells is looked at in all.', show_default=False)] = None,
     mode: ModeOption = 'window',
+    task: Annotated[str, typer.Option(
+        help='driving or warehouse; of another task than driving only --model, --split, --n, '
+             '--budgets and --mode count.')] = 'driving',
     picture_size: Annotated[str, typer.Option(
         help='Width and height at which the windows are drawn, a multiple of 224x128; only '
              'without --methods, --over and --memory.')] = '224x128',
@@ -145,6 +150,12 @@ def eval_scenes(
         raise typer.BadParameter('--over is not about --methods')
     if over and questions:
         raise typer.BadParameter('--questions are not asked about --over')
+    if task != 'driving':
+        if any((methods, memory, over, questions, report, picture_size != '224x128')):
+            raise typer.BadParameter(f'of --task {task} only --model, --split, --n, --budgets and '
+                                     '--mode count')
+        _eval_task_scenes(task, model, split, n, ratios, mode, device, as_json)
+        return
     picture = ModelPicture.of(picture_size)
     if picture != SHIPPED and (methods or over or memory):
         raise typer.BadParameter('--methods, --over and --memory are at 224x128: no '
@@ -185,6 +196,39 @@ def eval_scenes(
         console.print(score_table(f'{result["model"]}: {n} windows of {split}', result))
     if as_json:
         typer.echo(json.dumps(result))
+
+
+def _eval_task_scenes(task: str, model: str, split: str, n: int, ratios: list[float], mode: str,
+                      device: str, as_json: bool) -> None:
+    """Show how often a model is right about rendered windows of another task, per budget."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.lab.cli.adapter_command import answer_table
+    from vts_ros.lab.evaluation.learned_answers import compared
+    from vts_ros.lab.evaluation.task_evaluation import answers, check_rendered, task_windows
+    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+
+    check_rendered(task)
+    console = Console(stderr=as_json)
+    with console.status(f'loading {model}'):
+        pipeline = Pipeline.load(PipelineConfig(task=task, model=model, device=device, mode=mode,
+                                                draft=False))
+    shares = (1.0, *ratios)
+    result = {}
+    with Progress(console=console) as bar:
+        place = bar.add_task(f'{n} windows of {split}', total=n * len(shares))
+        windows = list(task_windows(split, n))
+        for share in shares:
+            pipeline.set_keep_ratio(share)
+            pipeline.reset_context()
+            result[f'{share:g}'] = compared(answers(
+                pipeline, windows, lambda done: bar.advance(place, done)))
+    console.print(answer_table({f'{float(share):.0%} of the tokens': found
+                                for share, found in result.items()},
+                               f'{pipeline.vlm.name}: windows of {task} ({split})'))
+    finish(console, [], {'task': task, 'split': split, 'model': model, 'budgets': result},
+           as_json)
 
 
 def _method_names(text: str) -> list[str]:

@@ -68,6 +68,11 @@ def train_windows(
     tiles: TilesOption = False,
     speed: SpeedOption = 20.0,
     picture_size: PictureOption = '224x128',
+    task: Annotated[str, typer.Option(
+        help='driving or warehouse; those of warehouse are written as vts annotate does, for '
+             'vts train adapter, and only --n, --shards and --split count.')] = 'driving',
+    split: Annotated[Literal['train', 'val', 'test'], typer.Option(
+        help='Of --task warehouse: which seeds.')] = 'train',
 ) -> None:
     """Render the windows to learn from; what is there stays. Or take them from recordings."""
     from rich.progress import Progress
@@ -75,6 +80,11 @@ def train_windows(
     from vts_ros.lab.scenes.model_picture import ModelPicture
     from vts_ros.lab.training.shards import render_shards
 
+    if task != 'driving':
+        if over or bag or teacher:
+            raise typer.BadParameter('--over, --bag and --teacher are about --task driving')
+        _write_task_windows(task, n, split, shards)
+        return
     picture = ModelPicture.of(picture_size)
     if over_sec is not None and not over:
         raise typer.BadParameter('--over-sec needs --over')
@@ -196,6 +206,21 @@ def train_proposal(
         f'{result["n"]} windows held out, {result["train"]} learned from',
         {'shipped': result['shipped'], 'trained': result['trained']}))
     _tell_where(console, target, None if out else models)
+
+
+def _write_task_windows(task: str, n: int, split: str, folder: Path) -> None:
+    """Write rendered windows of another task with their answers."""
+    from rich.progress import track
+
+    from vts_ros.lab.evaluation.task_evaluation import check_rendered
+    from vts_ros.lab.scenes.warehouse_answers import write_answered
+    from vts_ros.lab.scenes.warehouse_clips import balanced_warehouse
+
+    check_rendered(task)
+    if folder.exists():
+        raise typer.BadParameter(f'{folder} is there already: give another --shards')
+    write_answered(folder, track(balanced_warehouse(split, n), f'{n} windows of {split}', n))
+    typer.echo(f'wrote {folder}; next: vts train adapter --task {task} --data {folder}')
 
 
 class Teaching(NamedTuple):

@@ -179,7 +179,7 @@ class Renderer:
         # Averaging smooths the edges already; without it OpenCV has to.
         self._line = cv2.LINE_8 if self.fine > 1 else cv2.LINE_AA
         self.horizon = HORIZON * self.h
-        self.palette = Palette(scene)
+        self.palette = self._make_palette()
         self._sky = self._make_sky()
         self._skyline = _Skyline(scene)
         self._props = [sketch_prop(prop, scene.look.lamps) for prop in scene.props
@@ -191,6 +191,9 @@ class Renderer:
             if scene.look.weather == 'glare' else None
 
     # --- what is drawn once per scene ---
+
+    def _make_palette(self) -> Palette:
+        return Palette(self.scene)
 
     def _make_sky(self) -> Picture:
         rows = np.clip(np.arange(self.h) / self.horizon, 0.0, 1.0)[:, None] ** 1.3

@@ -38,7 +38,7 @@ CLEARANCE_M = 0.3
 NEARBY_M = 2.0
 #: Headway of a nearly standing ego vehicle is taken at this speed.
 CREEP_MPS = 2.0
-UNPREDICTABLE = frozenset(('pedestrian', 'child', 'cyclist', 'animal', 'barrier'))
+UNPREDICTABLE = frozenset(('person', 'pedestrian', 'child', 'cyclist', 'animal', 'barrier'))
 _STEP_SEC = 0.05
 
 
@@ -96,8 +96,18 @@ def mover(body: Body, t: float, ego_s: float) -> Mover | None:
                  max(0.0, braking) if braking > 0.5 else 0.0)
 
 
+class Ego(NamedTuple):
+    """Width and length of what drives, in m."""
+
+    width_m: float
+    length_m: float
+
+
+CAR = Ego(EGO_WIDTH_M, EGO_LENGTH_M)
+
+
 def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
-           widen_m: float = 0.0) -> Verdict:
+           widen_m: float = 0.0, ego: Ego = CAR) -> Verdict:
     """
     Apply the rule.
 
@@ -108,6 +118,8 @@ def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
     time_scale, widen_m
         Factor on all time limits, addition to all widths: what must not change the verdict of
         a scene that is clear.
+    ego
+        What drives.
 
     """
     if not movers:
@@ -119,8 +131,8 @@ def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
         moving = np.minimum(tau, np.where(brake > 0, np.abs(vs) / np.maximum(brake, 1e-9), np.inf))
     shift = vs * moving - np.sign(vs) * 0.5 * brake * moving ** 2 - ego_mps * tau
     gap = near + shift
-    beside = (gap <= 0.0) & (far + shift >= -EGO_LENGTH_M)
-    clear = np.abs(d + vd * moving) - half - (0.5 * EGO_WIDTH_M + CLEARANCE_M + widen_m)
+    beside = (gap <= 0.0) & (far + shift >= -ego.length_m)
+    clear = np.abs(d + vd * moving) - half - (0.5 * ego.width_m + CLEARANCE_M + widen_m)
     inside = clear <= 0.0
 
     conflict = _first(inside & beside, tau)
@@ -155,9 +167,9 @@ def _first(hit: np.ndarray, tau: np.ndarray) -> np.ndarray:
     return np.where(hit.any(axis=1), tau[0, hit.argmax(axis=1)], np.inf)
 
 
-def place(d: float, half_d: float) -> str:
+def place(d: float, half_d: float, ego: Ego = CAR) -> str:
     """Return where an actor is relative to the corridor of the ego vehicle."""
-    if abs(d) - half_d < 0.5 * EGO_WIDTH_M + CLEARANCE_M:
+    if abs(d) - half_d < 0.5 * ego.width_m + CLEARANCE_M:
         return 'ahead'
     return 'left' if d > 0 else 'right'
 
@@ -194,15 +206,17 @@ def action(level: RiskLevel, motion: str | None, label: str | None, ego_mps: flo
     return ACTION_TABLE.get((level, motion or '*'), ACTION_TABLE[level, '*'])
 
 
-def is_clear(ego_mps: float, movers: Sequence[Mover], verdict: Verdict) -> bool:
+def is_clear(ego_mps: float, movers: Sequence[Mover], verdict: Verdict, ego: Ego = CAR,
+             margin_m: float = 0.3) -> bool:
     """
     Return whether a verdict is far from every threshold of the rule.
 
-    It is if time limits 18 % shorter or longer and widths 0.3 m smaller or larger lead to the
-    same level and object, and no second actor is nearly as urgent as the first.
+    It is if time limits 18 % shorter or longer and widths smaller or larger by a margin lead to
+    the same level and object, and no second actor is nearly as urgent as the first.
     """
-    for time_scale, widen_m in ((0.82, 0.0), (1.18, 0.0), (1.0, -0.3), (1.0, 0.3)):
-        other = assess(ego_mps, movers, time_scale=time_scale, widen_m=widen_m)
+    for time_scale, widen_m in ((0.82, 0.0), (1.18, 0.0), (1.0, -margin_m),
+                                (1.0, margin_m)):
+        other = assess(ego_mps, movers, time_scale=time_scale, widen_m=widen_m, ego=ego)
         if (other.level, other.id) != (verdict.level, verdict.id):
             return False
     same = [entry for entry in verdict.ranking if entry[1] == verdict.level]

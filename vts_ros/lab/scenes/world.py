@@ -347,6 +347,8 @@ class Scene:
         (frames, 2) pitch and roll of the camera in rad.
     veils
         What takes a part of the picture for a while.
+    setback_m
+        How far the camera is behind the front bumper.
 
     """
 
@@ -363,9 +365,10 @@ class Scene:
     shake: Floats
     families: tuple[tuple[float, str], ...] = ()
     veils: tuple[Veil, ...] = ()
+    setback_m: float = CAMERA_SETBACK_M
 
     def view(self, index: int) -> View:
         """Return the camera of a frame."""
         s, _, _ = self.ego.at(float(self.times[index]))
         pitch, roll = self.shake[index]
-        return View(self.road, s - CAMERA_SETBACK_M, float(pitch), float(roll))
+        return View(self.road, s - self.setback_m, float(pitch), float(roll))

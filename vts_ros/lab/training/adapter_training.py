@@ -56,6 +56,8 @@ _ALPHA = 2
 _SMALL_RATE, _RATE = 4e-3, 2e-4
 #: Share of the windows that say when to stop that the guard of an adapter leaves outside.
 _OUTSIDE = 0.005
+#: Cosine of two embeddings from which on nothing tells the tokens apart.
+_ALIKE = 0.99
 _BEST, _STATE, _HISTORY, _FRAMES = 'best', 'learning.pt', 'history.json', 'frames'
 
 Progress = Callable[[int], None]
@@ -165,7 +167,7 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     about: dict[str, str | int | float] = {
         **asdict(course), 'model': vlm.name, 'lessons': _fingerprint(lessons)}
     torch.manual_seed(course.seed)
-    adapted = _adapted(vlm, course)
+    adapted = _adapted(vlm, course, untaught_tokens(vlm, [lesson.answer for lesson in lessons]))
     school = _School(vlm, pipeline.sparsifier, pipeline.prompts.description, course)
     history = _History(work, about)
 
@@ -215,7 +217,7 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
         seen = pipeline.vlm.seen_size(store.load(files[-1]).features)
         lessons.append(Lesson(
             tuple(Shown(frame.camera, frame.stamp_ns) for frame in frames), files,
-            render(window.answer, pipeline.prompts.description.box, seen)))
+            render(window.answer, pipeline.prompts.description.box, seen, pipeline.task.form)))
         progress(1)
     return lessons
 
@@ -310,7 +312,26 @@ class _History:
         return self.best[0] == step
 
 
-def _adapted(vlm: Vlm, course: AdapterCourse) -> Any:
+def untaught_tokens(vlm: Vlm, answers: Iterable[str]) -> list[int]:
+    """
+    Return the tokens of answers that the model has never learned to tell from others.
+
+    What a training never shows keeps an embedding that is pushed away from whatever is shown: such
+    tokens come to be all alike. A small model with a vocabulary of its own has many, in which
+    words are spelled that it has not learned; it could not write them without embeddings that are
+    learned, too.
+    """
+    used = sorted({token for text in answers for token in vlm.tokenizer(
+        text, add_special_tokens=False)['input_ids']})
+    with torch.no_grad():
+        rows = nn.functional.normalize(vlm.model.get_input_embeddings().weight.float(), dim=1)
+        likeness = rows[used] @ rows.T
+        likeness[torch.arange(len(used)), torch.tensor(used)] = -1.0
+        alike = likeness.amax(dim=1) > _ALIKE
+    return [token for token, is_alike in zip(used, alike.tolist()) if is_alike]
+
+
+def _adapted(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) -> Any:
     """Add trainable matrices to the linear layers of the language model; freeze all else."""
     try:
         from peft import get_peft_model, LoraConfig
@@ -328,6 +349,7 @@ def _adapted(vlm: Vlm, course: AdapterCourse) -> Any:
         warnings.simplefilter('ignore')
         return get_peft_model(vlm.model, LoraConfig(
             r=course.rank, lora_alpha=_ALPHA * course.rank, lora_dropout=0.0,
+            trainable_token_indices=list(untaught) or None,
             target_modules=rf'(.*\.)?{re.escape(decoder_name)}\..*\.({"|".join(kinds)})'))
 
 

@@ -1,0 +1,79 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``eval task``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vts_ros.lab.cli.this_run import this_run
+from vts_ros.tools.cli.options import DeviceOption, JsonOption
+from vts_ros.tools.cli.terminal import finish
+
+app = typer.Typer()
+#: Page and section that the command writes.
+PAGE, SECTION = 'tasks.md', 'adapter'
+
+
+@app.command('task', epilog='Example: [bold]vts eval task --adapter warehouse_adapter --report '
+                            'docs[/bold]; minutes on one core.')
+def eval_task(
+    adapter: Annotated[str, typer.Option(
+        help='Adapter of the model for the task: a shipped name, or its directory.')],
+    task: Annotated[str, typer.Option(help='Task with rendered windows.')] = 'warehouse',
+    model: Annotated[str, typer.Option('--model', '--vlm', help='Its model.')] = 'embedded',
+    n: Annotated[int, typer.Option('--n', min=1, help='Windows of the task.')] = 240,
+    driving: Annotated[int, typer.Option(
+        min=1, help='Windows of roads to answer before the adapter was loaded, and with it '
+                    'off again.')] = 40,
+    device: DeviceOption = 'auto',
+    report: Annotated[Path | None, typer.Option(
+        help=f'Folder with {PAGE}, in which to write the section.', show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what an adapter gains in its task, and that it costs nothing when it is off."""
+    from functools import partial
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vts_ros.lab.evaluation import task_evaluation as measured
+    from vts_ros.lab.evaluation.generated_page import write_section
+    from vts_ros.lab.evaluation.learned_answers import compared
+    from vts_ros.paths import checkpoint
+    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+
+    measured.check_rendered(task)
+    console, start_sec = Console(stderr=as_json), time.monotonic()
+
+    def load(task: str, adapter: str = '') -> Pipeline:
+        return Pipeline.load(PipelineConfig(task=task, model=model, adapter=adapter,
+                                            device=device, draft=False))
+
+    with console.status('windows of roads'):
+        roads = measured.driving_answers(load('driving'), driving)
+    windows, said = list(measured.task_windows('test', n)), {}
+    for name, part in (('before', ''), ('after', adapter)):
+        with Progress(console=console) as bar:
+            place = bar.add_task(f'{n} windows of {task}, {name}', total=n)
+            pipeline = load(task, part)
+            said[name] = measured.answers(pipeline, windows,
+                                          partial(bar.advance, place))
+            known = device if device != 'auto' else pipeline.vlm.info['device']
+            pipeline.close()
+    with console.status('windows of roads, with the adapter off'):
+        again = measured.driving_answers(load('driving'), driving)
+    result = {
+        'task': task, 'model': model, 'adapter': Path(adapter).name, 'n': n, 'driving': driving,
+        'adapter_mb': measured.size_mb(Path(checkpoint(adapter))),
+        **{name: compared(found) for name, found in said.items()},
+        'gains': measured.gains(said['before'], said['after']),
+        'driving_same': sum(first == second for first, second in zip(roads, again))}
+    lines = list(measured.section(result, this_run(known, start_sec)))
+    console.print('\n'.join(lines), highlight=False, markup=False, soft_wrap=True)
+    finish(console, [] if report is None else [write_section(report / PAGE, SECTION, lines)],
+           result, as_json)

@@ -1,0 +1,139 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A task other than driving, on rendered windows of it, without and with an adapter for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vts_ros.errors import TaskError
+from vts_ros.lab.evaluation.batches import describe_batch
+from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.generated_page import Run
+from vts_ros.lab.evaluation.learned_answers import compared, METRICS
+from vts_ros.lab.evaluation.scene_evaluation import frames_of
+from vts_ros.lab.scenes.clips import balanced_scenes, render, SPLITS
+from vts_ros.lab.scenes.warehouse_answers import answer_of, CAMERA
+from vts_ros.lab.scenes.warehouse_clips import balanced_warehouse
+from vts_ros.lab.training.answered_windows import AnsweredWindow
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.report import FrameRef
+from vts_ros.vlm.answers import Answer
+
+#: Tasks beside driving of which windows can be rendered.
+RENDERED = ('warehouse',)
+#: Prompts that are answered at once.
+_BATCH = 12
+
+Progress = Callable[[int], None]
+
+
+class TaskWindow(NamedTuple):
+    """Frames, oldest first, and what is to be said of them."""
+
+    frames: list[Frame]
+    wanted: AnsweredWindow
+
+
+def check_rendered(task: str) -> None:
+    """
+    See that there are rendered windows of a task.
+
+    Raises
+    ------
+    TaskError
+        If there are none.
+
+    """
+    if task not in RENDERED:
+        raise TaskError(f'no windows of the task {task!r} can be rendered, only of driving and '
+                        f'{", ".join(RENDERED)}: learn and measure on recordings of yours, with '
+                        'vts annotate and vts train adapter')
+
+
+def task_windows(split: str, count: int) -> Iterator[TaskWindow]:
+    """Yield rendered windows of a warehouse from a split, with balanced levels of risk."""
+    for window in balanced_warehouse(split, count):
+        frames = [Frame(CAMERA, round(float(t) * 1e9), picture)
+                  for t, picture in zip(window.scene.times, window.frames)]
+        yield TaskWindow(frames, AnsweredWindow(
+            f'scene {window.scene.seed}', tuple(FrameRef(CAMERA, frame.stamp_ns)
+                                                for frame in frames), answer_of(window.truth)))
+
+
+def answers(pipeline: Pipeline, windows: Sequence[TaskWindow],
+            progress: Progress = lambda windows: None) -> list[tuple[AnsweredWindow, Answer]]:
+    """Describe windows; the guard of the model has no word in it, and is put back."""
+    guard, pipeline.guard = pipeline.guard, None
+    said = []
+    rest = iter(windows)
+    while chunk := list(itertools.islice(rest, _BATCH)):
+        reports = describe_batch(pipeline, [window.frames for window in chunk])
+        said += [(window.wanted, report.answer) for window, report in zip(chunk, reports)]
+        pipeline.clear()
+        progress(len(chunk))
+    pipeline.guard = guard
+    return said
+
+
+def gains(before: Sequence[tuple[AnsweredWindow, Answer]],
+          after: Sequence[tuple[AnsweredWindow, Answer]]) -> dict[str, Any]:
+    """Return how much better the second answers to the same windows are, with 95 % intervals."""
+    resamples = Bootstrap(len(before))
+    found = {}
+    for name in METRICS[:3]:
+        first, second = (np.array([compared([one])[name][0] for one in said])
+                         for said in (after, before))
+        found[name] = [round(float(first.mean() - second.mean()), 4),
+                       list(resamples.difference(first, second))]
+    return found
+
+
+def driving_answers(pipeline: Pipeline, count: int) -> list[Answer]:
+    """Return what is said of rendered windows of roads from the split of test."""
+    return [report.answer for scene in balanced_scenes('test', count)
+            for report in describe_batch(pipeline, [frames_of(render(scene), 'front')])]
+
+
+def size_mb(folder: Path) -> float:
+    """Return the size of all files of a folder in MB."""
+    return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 1e6
+
+
+def section(result: dict[str, Any], run: Run) -> Iterator[str]:
+    """Yield the lines of a section about an adapter."""
+    first = SPLITS['test'][0]
+    yield ''
+    yield f'    {run.command}'
+    yield ''
+    yield (f'{result["n"]} rendered windows of test (from seed {first} on, levels of risk '
+           f'balanced), which no training has seen; 60 % of the visual tokens; 95 % over windows. '
+           f'The adapter has {result["adapter_mb"]:.1f} MB. {run.day}; {run.machine}.')
+    yield ''
+    yield '| the answer has the right | without adapter | with adapter | gain |'
+    yield '|---|---|---|---|'
+    for name in METRICS:
+        gain = result['gains'].get(name)
+        yield (f'| {name} | {_cell(result["before"][name])} | {_cell(result["after"][name])} | '
+               f'{_points(gain) if gain else ""} |')
+    yield ''
+    yield (f'With the adapter off, {result["driving_same"]} of {result["driving"]} answers about '
+           'rendered windows of roads are the same in every word as before it was loaded.')
+
+
+def _cell(value: list[Any] | None) -> str:
+    if value is None:
+        return '-'
+    mean, (low, high) = value
+    return f'{mean:.2f} [{low:.2f}, {high:.2f}]'
+
+
+def _points(value: list[Any]) -> str:
+    mean, (low, high) = value
+    return f'{100 * mean:+.0f} points [{100 * low:+.0f}, {100 * high:+.0f}]'
