@@ -99,8 +99,8 @@ SETTINGS: tuple[Setting, ...] = (
                  'the local cache; on a server the name that it has there'),
     _of_pipeline('vlm.adapter', 'adapter', 'PEFT adapter, such as LoRA, that is merged into the '
                  'weights of vlm.model at loading: a shipped name (warehouse_adapter), a '
-                 'directory, or a hub id in the local cache; needs peft. An adapter that names its '
-                 'model may also be vlm.model itself'),
+                 'directory, or a hub id in the local cache; needs peft. An adapter that names '
+                 'its model may also be vlm.model itself'),
     _of_pipeline('vlm.device', 'device', 'Device of the language model: auto, cpu, cuda, cuda:1'),
     _of_pipeline('vlm.tokens_per_frame', 'tokens_per_frame', 'Most visual tokens of a frame '
                  'before pruning: larger pictures are scaled down for the language model, where '

@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from vts_ros.errors import VlmError
+from vts_ros.paths import checkpoint
 from vts_ros.vlm.adapters import base_of, check_adapter, CONFIG, is_adapter
 
 #: What every checkpoint needs beside its weights. Without the tokenizer's files transformers
@@ -52,7 +53,7 @@ def find_folders(model: str, adapter: str, local_files_only: bool, with_weights:
                            'be merged')
         base, adapter_at = base_of(model, directory), directory
         try:
-            directory = _directory(base, local_files_only)
+            directory = _directory(checkpoint(base), local_files_only)
         except VlmError as error:
             raise VlmError(f'{model} is an adapter of {base}, which is not here: set vlm.model to '
                            f'where that is, and vlm.adapter to {model}') from error

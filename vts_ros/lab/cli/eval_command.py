@@ -205,8 +205,12 @@ def _eval_task_scenes(task: str, model: str, split: str, n: int, ratios: list[fl
     from rich.progress import Progress
 
     from vts_ros.lab.cli.adapter_command import answer_table
-    from vts_ros.lab.evaluation.learned_answers import compared
-    from vts_ros.lab.evaluation.task_evaluation import answers, check_rendered, task_windows
+    from vts_ros.lab.evaluation.task_evaluation import (
+        answers,
+        check_rendered,
+        grades,
+        task_windows,
+    )
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 
     check_rendered(task)
@@ -222,8 +226,8 @@ def _eval_task_scenes(task: str, model: str, split: str, n: int, ratios: list[fl
         for share in shares:
             pipeline.set_keep_ratio(share)
             pipeline.reset_context()
-            result[f'{share:g}'] = compared(answers(
-                pipeline, windows, lambda done: bar.advance(place, done)))
+            result[f'{share:g}'] = grades(windows, answers(
+                pipeline, windows, lambda done: bar.advance(place, done), is_brief=True))
     console.print(answer_table({f'{float(share):.0%} of the tokens': found
                                 for share, found in result.items()},
                                f'{pipeline.vlm.name}: windows of {task} ({split})'))

@@ -25,11 +25,14 @@ def eval_task(
         help='Adapter of the model for the task: a shipped name, or its directory.')],
     task: Annotated[str, typer.Option(help='Task with rendered windows.')] = 'warehouse',
     model: Annotated[str, typer.Option('--model', '--vlm', help='Its model.')] = 'embedded',
-    n: Annotated[int, typer.Option('--n', min=1, help='Windows of the task.')] = 240,
+    n: Annotated[int, typer.Option('--n', min=1, help='Windows of the task.')] = 200,
     driving: Annotated[int, typer.Option(
         min=1, help='Windows of roads to answer before the adapter was loaded, and with it '
-                    'off again.')] = 40,
-    device: DeviceOption = 'auto',
+                    'off again.')] = 20,
+    work: Annotated[Path | None, typer.Option(
+        help='Folder for the answers without the adapter, which the next run with the same '
+             '--model, --n and --driving takes from there.', show_default=False)] = None,
+    device: DeviceOption = 'cpu',
     report: Annotated[Path | None, typer.Option(
         help=f'Folder with {PAGE}, in which to write the section.', show_default=False)] = None,
     as_json: JsonOption = False,
@@ -43,9 +46,9 @@ def eval_task(
 
     from vts_ros.lab.evaluation import task_evaluation as measured
     from vts_ros.lab.evaluation.generated_page import write_section
-    from vts_ros.lab.evaluation.learned_answers import compared
     from vts_ros.paths import checkpoint
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+    from vts_ros.vlm.answers import Answer
 
     measured.check_rendered(task)
     console, start_sec = Console(stderr=as_json), time.monotonic()
@@ -54,26 +57,28 @@ def eval_task(
         return Pipeline.load(PipelineConfig(task=task, model=model, adapter=adapter,
                                             device=device, draft=False))
 
-    with console.status('windows of roads'):
-        roads = measured.driving_answers(load('driving'), driving)
-    windows, said = list(measured.task_windows('test', n)), {}
-    for name, part in (('before', ''), ('after', adapter)):
+    def roads() -> list[Answer]:
+        with console.status('windows of roads'):
+            return measured.driving_answers(load('driving'), driving)
+
+    def asked(name: str, adapter: str) -> list[Answer]:
         with Progress(console=console) as bar:
             place = bar.add_task(f'{n} windows of {task}, {name}', total=n)
-            pipeline = load(task, part)
-            said[name] = measured.answers(pipeline, windows,
-                                          partial(bar.advance, place))
-            known = device if device != 'auto' else pipeline.vlm.info['device']
-            pipeline.close()
-    with console.status('windows of roads, with the adapter off'):
-        again = measured.driving_answers(load('driving'), driving)
+            return measured.answers(load(task, adapter), windows, partial(bar.advance, place),
+                                    is_brief=True)
+
+    on_roads = measured.kept(work and work / f'roads_{driving}.json', roads)
+    windows = list(measured.task_windows('test', n))
+    said = {'before': measured.kept(work and work / f'{task}_{n}.json',
+                                    partial(asked, 'before', '')),
+            'after': asked('after', adapter)}
     result = {
         'task': task, 'model': model, 'adapter': Path(adapter).name, 'n': n, 'driving': driving,
         'adapter_mb': measured.size_mb(Path(checkpoint(adapter))),
-        **{name: compared(found) for name, found in said.items()},
-        'gains': measured.gains(said['before'], said['after']),
-        'driving_same': sum(first == second for first, second in zip(roads, again))}
-    lines = list(measured.section(result, this_run(known, start_sec)))
+        **{name: measured.grades(windows, found) for name, found in said.items()},
+        'gains': measured.gains(windows, **said),
+        'driving_same': sum(first == second for first, second in zip(on_roads, roads()))}
+    lines = list(measured.section(result, this_run(device, start_sec)))
     console.print('\n'.join(lines), highlight=False, markup=False, soft_wrap=True)
     finish(console, [] if report is None else [write_section(report / PAGE, SECTION, lines)],
            result, as_json)

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 import itertools
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,31 +70,58 @@ def task_windows(split: str, count: int) -> Iterator[TaskWindow]:
 
 
 def answers(pipeline: Pipeline, windows: Sequence[TaskWindow],
-            progress: Progress = lambda windows: None) -> list[tuple[AnsweredWindow, Answer]]:
-    """Describe windows; the guard of the model has no word in it, and is put back."""
+            progress: Progress = lambda windows: None, *, is_brief: bool = False) -> list[Answer]:
+    """
+    Describe windows; the guard of the model has no word in it, and is put back.
+
+    Parameters
+    ----------
+    is_brief
+        Whether answers end after the object: what follows is not measured.
+
+    """
     guard, pipeline.guard = pipeline.guard, None
-    said = []
+    said: list[Answer] = []
     rest = iter(windows)
     while chunk := list(itertools.islice(rest, _BATCH)):
-        reports = describe_batch(pipeline, [window.frames for window in chunk])
-        said += [(window.wanted, report.answer) for window, report in zip(chunk, reports)]
+        reports = describe_batch(pipeline, [window.frames for window in chunk],
+                                 is_brief=is_brief)
+        said += [report.answer for report in reports]
         pipeline.clear()
         progress(len(chunk))
     pipeline.guard = guard
     return said
 
 
-def gains(before: Sequence[tuple[AnsweredWindow, Answer]],
-          after: Sequence[tuple[AnsweredWindow, Answer]]) -> dict[str, Any]:
-    """Return how much better the second answers to the same windows are, with 95 % intervals."""
-    resamples = Bootstrap(len(before))
+def grades(windows: Sequence[TaskWindow], said: Sequence[Answer]) -> dict[str, Any]:
+    """Return how often answers to windows are right, see :func:`compared`."""
+    return compared([(window.wanted, answer) for window, answer in zip(windows, said)])
+
+
+def gains(windows: Sequence[TaskWindow], before: Sequence[Answer], after: Sequence[Answer]
+          ) -> dict[str, Any]:
+    """Return how much better the second answers to windows are, with 95 % intervals."""
+    resamples = Bootstrap(len(windows))
     found = {}
     for name in METRICS[:3]:
-        first, second = (np.array([compared([one])[name][0] for one in said])
+        first, second = (np.array([grades([window], [answer])[name][0]
+                                   for window, answer in zip(windows, said)])
                          for said in (after, before))
         found[name] = [round(float(first.mean() - second.mean()), 4),
                        list(resamples.difference(first, second))]
     return found
+
+
+def kept(path: Path | None, make: Callable[[], list[Answer]]) -> list[Answer]:
+    """Return answers that are on disk, or make them and keep them there; without a path make."""
+    if path is not None and path.exists():
+        return [Answer(**{**answer, 'box': answer['box'] and tuple(answer['box'])})
+                for answer in json.loads(path.read_text(encoding='utf-8'))]
+    said = make()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([asdict(answer) for answer in said]), encoding='utf-8')
+    return said
 
 
 def driving_answers(pipeline: Pipeline, count: int) -> list[Answer]:

@@ -30,6 +30,7 @@ from vts_ros.errors import VlmError
 from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
 from vts_ros.lab.training.frame_store import FrameStore, LookedAt
 from vts_ros.lab.training.loop import fit, Losses, Schedule
+from vts_ros.paths import checkpoint
 from vts_ros.pipeline.factory import SMALL_MODEL
 from vts_ros.pipeline.features import BrokenFrame, Stopwatch
 from vts_ros.pipeline.guard import Evidence, FittedGuard, save_guard, structure
@@ -347,10 +348,18 @@ def _adapted(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) -> Any:
     kinds = sorted({name.rpartition('.')[2] for name in names})
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        return get_peft_model(vlm.model, LoraConfig(
+        adapted = get_peft_model(vlm.model, LoraConfig(
             r=course.rank, lora_alpha=_ALPHA * course.rank, lora_dropout=0.0,
             trainable_token_indices=list(untaught) or None,
             target_modules=rf'(.*\.)?{re.escape(decoder_name)}\..*\.({"|".join(kinds)})'))
+    adapted.peft_config['default'].base_model_name_or_path = _base_name(vlm)
+    return adapted
+
+
+def _base_name(vlm: Vlm) -> str:
+    """Return how an adapter names its model: a shipped one not by where it lies here."""
+    path = Path(str(vlm.model.name_or_path))
+    return path.name if checkpoint(path.name) == str(path) else str(path)
 
 
 def _save(adapted: Any, folder: Path) -> None:
