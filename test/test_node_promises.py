@@ -43,7 +43,8 @@ pytestmark = pytest.mark.slow
 PICTURES = [jpeg(rgb) for rgb in render(make_scene(3, 'following', level='high')).frames]
 #: What decides where pictures and keys go, each with a value that would be of use to a stranger.
 STRANGERS_WISHES = {'vlm.url': 'http://192.0.2.1/v1', 'vlm.backend': 'openai',
-                    'vlm.prompts': '/etc/hostname', 'vlm.local_files_only': False}
+                    'vlm.prompts': '/etc/hostname', 'vlm.local_files_only': False,
+                    'pipeline.task': '/etc'}
 
 
 def start_as_shipped(ros: Ros, model: str, *given: str) -> Process:

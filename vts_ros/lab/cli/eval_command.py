@@ -178,9 +178,9 @@ def eval_scenes(
                 result, this_run(pipeline.vlm.info['device'], start_sec), report))
     elif over:
         with Progress(console=console) as bar:
-            task = bar.add_task(f'{n} windows of {split}, twice', total=2 * n)
+            place = bar.add_task(f'{n} windows of {split}, twice', total=2 * n)
             result = evaluate_over(pipeline, over, split, n, ratios,
-                                   lambda windows: bar.advance(task, windows))
+                                   lambda windows: bar.advance(place, windows))
         for kind, title in (('rendered', 'rendered'), ('over', 'over recordings')):
             console.print(score_table(f'{result[kind]["n"]} windows, {title}', result[kind]))
         console.print(f'outside what the model knows: {result["over"]["marked"]}', highlight=False)
@@ -189,9 +189,9 @@ def eval_scenes(
                           report)
     else:
         with Progress(console=console) as bar:
-            task = bar.add_task(f'{n} windows of {split}', total=n)
+            place = bar.add_task(f'{n} windows of {split}', total=n)
             result = evaluate(pipeline, split=split, n=n, budgets=ratios,
-                              progress=lambda windows: bar.advance(task, windows),
+                              progress=lambda windows: bar.advance(place, windows),
                               questions=QUESTIONS if questions else 0, picture=picture)
         console.print(score_table(f'{result["model"]}: {n} windows of {split}', result))
     if as_json:

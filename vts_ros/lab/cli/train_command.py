@@ -95,8 +95,8 @@ def train_windows(
         return
 
     with Progress() as bar:
-        task = bar.add_task(f'{n} windows', total=n)
-        render_shards(shards, 'train', n, workers, lambda windows: bar.advance(task, windows),
+        place = bar.add_task(f'{n} windows', total=n)
+        render_shards(shards, 'train', n, workers, lambda windows: bar.advance(place, windows),
                       over or (), math.inf if over_sec is None else over_sec, picture)
 
 
