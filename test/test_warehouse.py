@@ -135,6 +135,8 @@ def test_answers_are_in_the_form_of_the_task_and_are_learned_from(tmp_path: Path
 
 def test_gains_are_those_of_the_same_windows(tmp_path: Path) -> None:
     shown = list(task_windows('val', 4))
+    stamps = [frame.key for window in shown for frame in window.frames]
+    assert len(set(stamps)) == len(stamps)
     right = [window.wanted.answer for window in shown]
     wrong = [Answer() for _ in shown]
     assert grades(shown, right)['level'][0] == 1.0

@@ -32,6 +32,8 @@ from vts_ros.vlm.answers import Answer
 RENDERED = ('warehouse',)
 #: Prompts that are answered at once.
 _BATCH = 12
+#: From the begin of a window to that of the next.
+_BETWEEN_NS = 10_000_000_000
 
 Progress = Callable[[int], None]
 
@@ -61,8 +63,9 @@ def check_rendered(task: str) -> None:
 
 def task_windows(split: str, count: int) -> Iterator[TaskWindow]:
     """Yield rendered windows of a warehouse from a split, with balanced levels of risk."""
-    for window in balanced_warehouse(split, count):
-        frames = [Frame(CAMERA, round(float(t) * 1e9), picture)
+    for number, window in enumerate(balanced_warehouse(split, count)):
+        # No two frames of a camera have one stamp: by that they are known.
+        frames = [Frame(CAMERA, number * _BETWEEN_NS + round(float(t) * 1e9), picture)
                   for t, picture in zip(window.scene.times, window.frames)]
         yield TaskWindow(frames, AnsweredWindow(
             f'scene {window.scene.seed}', tuple(FrameRef(CAMERA, frame.stamp_ns)
