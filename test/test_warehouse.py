@@ -8,6 +8,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+from conftest import ROOT
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from vts_ros.lab.evaluation.task_evaluation import (
     gains,
     grades,
     kept,
+    size_mb,
     task_windows,
 )
 from vts_ros.lab.scenes import risk_rule as risk
@@ -34,7 +36,9 @@ from vts_ros.lab.scenes.warehouse_clips import (
 from vts_ros.lab.scenes.warehouse_stage import LABELS, WAREHOUSE_FAMILIES
 from vts_ros.lab.training.adapter_training import _adapted, AdapterCourse, untaught_tokens
 from vts_ros.lab.training.answered_windows import read_answers, with_pictures
+from vts_ros.paths import model_path
 from vts_ros.pipeline.guard import SIGNATURE_LIMIT
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.signature import strength
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.answers import Answer, parse, render
@@ -173,3 +177,17 @@ def test_words_that_a_model_never_learned_get_embeddings(tmp_path: Path) -> None
     assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
     torch.testing.assert_close(merged(input_ids=ids).logits, unmerged, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(unmerged, plain, atol=0.1)
+
+
+def test_the_shipped_adapter_is_small_and_answers_in_the_words_of_the_task() -> None:
+    folder = model_path('warehouse_adapter')
+    assert size_mb(folder) < 8.0
+    assert str(ROOT) not in (folder / 'adapter_config.json').read_text(encoding='utf-8')
+    pipeline = Pipeline.load(PipelineConfig(task='warehouse', adapter='warehouse_adapter',
+                                            threads=1))
+    shown = list(task_windows('test', 8))
+    reports = [pipeline.describe(window.frames) for window in shown]
+    assert all(report.in_distribution for report in reports)
+    assert {report.answer.label for report in reports} <= {None, *LABELS}
+    # Always saying the most frequent level is right twice.
+    assert grades(shown, [report.answer for report in reports])['level'][0] >= 0.5

@@ -60,6 +60,9 @@ def train_adapter(
     held_out: Annotated[list[Path] | None, typer.Option(
         help='Folder of answers to measure on, instead of a part of --data; needs '
              '--validation.', show_default=False)] = None,
+    start: Annotated[Path | None, typer.Option(
+        help='Adapter to go on from, of the same --rank; by default a new one.',
+        show_default=False)] = None,
     device: DeviceOption = 'auto',
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -75,8 +78,9 @@ def train_adapter(
     if bool(validation) != bool(held_out):
         raise typer.BadParameter('--validation and --held-out go together')
     _train(data, model, out, work or out.with_name(f'{out.name}.work'),
-           AdapterCourse(steps, batch, rank, learning_rate, seed=seed), tokens_per_frame, device,
-           as_json, task, validation or [], held_out or [])
+           AdapterCourse(steps, batch, rank, learning_rate, seed=seed,
+                         start=str(start or '')), tokens_per_frame, device, as_json, task,
+           validation or [], held_out or [])
 
 
 @distil_app.command('distil', epilog=(

@@ -30,8 +30,8 @@ def eval_task(
         min=1, help='Windows of roads to answer before the adapter was loaded, and with it '
                     'off again.')] = 20,
     work: Annotated[Path | None, typer.Option(
-        help='Folder for the answers without the adapter, which the next run with the same '
-             '--model, --n and --driving takes from there.', show_default=False)] = None,
+        help='Folder for the answers: a run with the same folder, --model and --n goes on where '
+             'the last one stopped.', show_default=False)] = None,
     device: DeviceOption = 'cpu',
     report: Annotated[Path | None, typer.Option(
         help=f'Folder with {PAGE}, in which to write the section.', show_default=False)] = None,
@@ -51,6 +51,7 @@ def eval_task(
     from vts_ros.vlm.answers import Answer
 
     measured.check_rendered(task)
+    adapter_at = checkpoint(adapter)
     console, start_sec = Console(stderr=as_json), time.monotonic()
 
     def load(task: str, adapter: str = '') -> Pipeline:
@@ -71,10 +72,12 @@ def eval_task(
     windows = list(measured.task_windows('test', n))
     said = {'before': measured.kept(work and work / f'{task}_{n}.json',
                                     partial(asked, 'before', '')),
-            'after': asked('after', adapter)}
+            'after': measured.kept(
+                work and work / f'{task}_{n}_{measured.fingerprint(Path(adapter_at))}.json',
+                partial(asked, 'after', adapter))}
     result = {
         'task': task, 'model': model, 'adapter': Path(adapter).name, 'n': n, 'driving': driving,
-        'adapter_mb': measured.size_mb(Path(checkpoint(adapter))),
+        'adapter_mb': measured.size_mb(Path(adapter_at)),
         **{name: measured.grades(windows, found) for name, found in said.items()},
         'gains': measured.gains(windows, **said),
         'driving_same': sum(first == second for first, second in zip(on_roads, roads()))}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -136,6 +137,14 @@ def driving_answers(pipeline: Pipeline, count: int) -> list[Answer]:
 def size_mb(folder: Path) -> float:
     """Return the size of all files of a folder in MB."""
     return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 1e6
+
+
+def fingerprint(folder: Path) -> str:
+    """Return what tells the weights of a folder from others."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob('*.safetensors')):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def section(result: dict[str, Any], run: Run) -> Iterator[str]:

@@ -37,8 +37,10 @@ from vts_ros.pipeline.guard import Evidence, FittedGuard, save_guard, structure
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
+from vts_ros.vlm.adapters import check_adapter
 from vts_ros.vlm.answers import render
 from vts_ros.vlm.families import FrameFeatures
+from vts_ros.vlm.loading import in_one_line
 from vts_ros.vlm.prompts import Prompt
 
 #: Keep ratios that windows are learned at.
@@ -83,6 +85,8 @@ class AdapterCourse:
         Steps between two looks at the windows that say when to stop.
     seed
         For the weights, the order and the keep ratios.
+    start
+        Folder of an adapter of the same shape to go on from; empty begins anew.
 
     """
 
@@ -92,6 +96,7 @@ class AdapterCourse:
     learning_rate: float = 0.0
     every: int = 25
     seed: int = 0
+    start: str = ''
 
 
 class Shown(NamedTuple):
@@ -169,6 +174,8 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
         **asdict(course), 'model': vlm.name, 'lessons': _fingerprint(lessons)}
     torch.manual_seed(course.seed)
     adapted = _adapted(vlm, course, untaught_tokens(vlm, [lesson.answer for lesson in lessons]))
+    if course.start:
+        _go_on_from(adapted, Path(course.start))
     school = _School(vlm, pipeline.sparsifier, pipeline.prompts.description, course)
     history = _History(work, about)
 
@@ -354,6 +361,18 @@ def _adapted(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) -> Any:
             target_modules=rf'(.*\.)?{re.escape(decoder_name)}\..*\.({"|".join(kinds)})'))
     adapted.peft_config['default'].base_model_name_or_path = _base_name(vlm)
     return adapted
+
+
+def _go_on_from(adapted: Any, start: Path) -> None:
+    """Take the weights of another adapter; raise VlmError if it has another shape."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    check_adapter(str(start), start)
+    with in_one_line(f'{start} cannot be gone on from'):
+        loaded = set_peft_model_state_dict(adapted, load_peft_weights(str(start), device='cpu'))
+        if loaded.unexpected_keys:
+            raise VlmError(f'{start} is an adapter of another shape or of other words: take its '
+                           '--rank and answers')
 
 
 def _base_name(vlm: Vlm) -> str:
