@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from vts_ros.errors import TaskError
@@ -21,7 +22,7 @@ from vts_ros.lab.evaluation.generated_page import Run
 from vts_ros.lab.evaluation.learned_answers import compared, METRICS
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.scenes.clips import balanced_scenes, render, SPLITS
-from vts_ros.lab.scenes.warehouse_answers import answer_of, CAMERA
+from vts_ros.lab.scenes.warehouse_answers import answer_of, as_jpeg, CAMERA
 from vts_ros.lab.scenes.warehouse_clips import balanced_warehouse
 from vts_ros.lab.training.answered_windows import AnsweredWindow
 from vts_ros.pipeline.frames import Frame
@@ -63,10 +64,12 @@ def check_rendered(task: str) -> None:
 
 
 def task_windows(split: str, count: int) -> Iterator[TaskWindow]:
-    """Yield rendered windows of a warehouse from a split, with balanced levels of risk."""
+    """Yield windows of a warehouse from a split, as :func:`write_answered` writes them."""
     for number, window in enumerate(balanced_warehouse(split, count)):
         # No two frames of a camera have one stamp: by that they are known.
-        frames = [Frame(CAMERA, number * _BETWEEN_NS + round(float(t) * 1e9), picture)
+        frames = [Frame(CAMERA, number * _BETWEEN_NS + round(float(t) * 1e9),
+                        np.asarray(cv2.imdecode(as_jpeg(picture), cv2.IMREAD_COLOR)[..., ::-1],
+                                   np.uint8))
                   for t, picture in zip(window.scene.times, window.frames)]
         yield TaskWindow(frames, AnsweredWindow(
             f'scene {window.scene.seed}', tuple(FrameRef(CAMERA, frame.stamp_ns)

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
@@ -46,6 +48,12 @@ def answer_of(truth: WarehouseTruth) -> Answer:
                   action=_ACTIONS[truth.risk])
 
 
+def as_jpeg(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture, uint8 [H, W, 3], RGB, as the bytes of a JPEG."""
+    _, data = cv2.imencode('.jpg', frame[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+    return np.asarray(data, np.uint8).ravel()
+
+
 def write_answered(folder: Path, windows: Iterable[WarehouseWindow]) -> int:
     """
     Write windows as ``vts annotate`` does: an annotated recording and ``answers.jsonl``.
@@ -77,11 +85,9 @@ def write_answered(folder: Path, windows: Iterable[WarehouseWindow]) -> int:
             stamps = [_BEGIN_NS + count * _BETWEEN_NS + round(float(t) * 1e9)
                       for t in window.scene.times]
             for stamp, frame in zip(stamps, window.frames, strict=True):
-                _, jpeg = cv2.imencode('.jpg', frame[:, :, ::-1],
-                                       (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
                 message = image(header=header(
                     stamp=time(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id='camera'),
-                    format='jpeg', data=jpeg.ravel())
+                    format='jpeg', data=as_jpeg(frame))
                 bag.write(to_image, stamp, types.serialize_cdr(message, image.__msgtype__))
             lines.write(f'{json.dumps(_row(window.truth, stamps))}\n')
             count += 1
