@@ -226,7 +226,7 @@ def _eval_task_scenes(task: str, model: str, split: str, n: int, ratios: list[fl
         for share in shares:
             pipeline.set_keep_ratio(share)
             pipeline.reset_context()
-            result[f'{share:g}'] = grades(windows, answers(
+            result[f'{share:g}'] = grades([window.wanted for window in windows], answers(
                 pipeline, windows, lambda done: bar.advance(place, done), is_brief=True))
     console.print(answer_table({f'{float(share):.0%} of the tokens': found
                                 for share, found in result.items()},

@@ -65,11 +65,11 @@ def eval_task(
     def asked(name: str, adapter: str) -> list[Answer]:
         with Progress(console=console) as bar:
             place = bar.add_task(f'{n} windows of {task}, {name}', total=n)
-            return measured.answers(load(task, adapter), windows, partial(bar.advance, place),
-                                    is_brief=True)
+            return measured.answers(load(task, adapter), list(measured.task_windows('test', n)),
+                                    partial(bar.advance, place), is_brief=True)
 
     on_roads = measured.kept(work and work / f'roads_{driving}.json', roads)
-    windows = list(measured.task_windows('test', n))
+    wanted = measured.wanted_answers('test', n)
     said = {'before': measured.kept(work and work / f'{task}_{n}.json',
                                     partial(asked, 'before', '')),
             'after': measured.kept(
@@ -78,8 +78,8 @@ def eval_task(
     result = {
         'task': task, 'model': model, 'adapter': Path(adapter).name, 'n': n, 'driving': driving,
         'adapter_mb': measured.size_mb(Path(adapter_at)),
-        **{name: measured.grades(windows, found) for name, found in said.items()},
-        'gains': measured.gains(windows, **said),
+        **{name: measured.grades(wanted, found) for name, found in said.items()},
+        'gains': measured.gains(wanted, **said),
         'driving_same': sum(first == second for first, second in zip(on_roads, roads()))}
     lines = list(measured.section(result, this_run(device, start_sec)))
     console.print('\n'.join(lines), highlight=False, markup=False, soft_wrap=True)

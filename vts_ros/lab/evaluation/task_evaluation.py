@@ -23,11 +23,10 @@ from vts_ros.lab.evaluation.learned_answers import compared, METRICS
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.scenes.clips import balanced_scenes, render, SPLITS
 from vts_ros.lab.scenes.warehouse_answers import answer_of, as_jpeg, CAMERA
-from vts_ros.lab.scenes.warehouse_clips import balanced_warehouse
+from vts_ros.lab.scenes.warehouse_clips import balanced_truths, balanced_warehouse
 from vts_ros.lab.training.answered_windows import AnsweredWindow
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.pipeline.report import FrameRef
 from vts_ros.vlm.answers import Answer
 
 #: Tasks beside driving of which windows can be rendered.
@@ -44,7 +43,7 @@ class TaskWindow(NamedTuple):
     """Frames, oldest first, and what is to be said of them."""
 
     frames: list[Frame]
-    wanted: AnsweredWindow
+    wanted: Answer
 
 
 def check_rendered(task: str) -> None:
@@ -71,9 +70,12 @@ def task_windows(split: str, count: int) -> Iterator[TaskWindow]:
                         np.asarray(cv2.imdecode(as_jpeg(picture), cv2.IMREAD_COLOR)[..., ::-1],
                                    np.uint8))
                   for t, picture in zip(window.scene.times, window.frames)]
-        yield TaskWindow(frames, AnsweredWindow(
-            f'scene {window.scene.seed}', tuple(FrameRef(CAMERA, frame.stamp_ns)
-                                                for frame in frames), answer_of(window.truth)))
+        yield TaskWindow(frames, answer_of(window.truth))
+
+
+def wanted_answers(split: str, count: int) -> list[Answer]:
+    """Return what is wanted of :func:`task_windows`, without rendering them."""
+    return [answer_of(truth) for _, truth in balanced_truths(split, count)]
 
 
 def answers(pipeline: Pipeline, windows: Sequence[TaskWindow],
@@ -100,19 +102,20 @@ def answers(pipeline: Pipeline, windows: Sequence[TaskWindow],
     return said
 
 
-def grades(windows: Sequence[TaskWindow], said: Sequence[Answer]) -> dict[str, Any]:
-    """Return how often answers to windows are right, see :func:`compared`."""
-    return compared([(window.wanted, answer) for window, answer in zip(windows, said)])
+def grades(wanted: Sequence[Answer], said: Sequence[Answer]) -> dict[str, Any]:
+    """Return how often answers are those that are wanted, see :func:`compared`."""
+    return compared([(AnsweredWindow(str(number), (), right), answer)
+                     for number, (right, answer) in enumerate(zip(wanted, said, strict=True))])
 
 
-def gains(windows: Sequence[TaskWindow], before: Sequence[Answer], after: Sequence[Answer]
+def gains(wanted: Sequence[Answer], before: Sequence[Answer], after: Sequence[Answer]
           ) -> dict[str, Any]:
-    """Return how much better the second answers to windows are, with 95 % intervals."""
-    resamples = Bootstrap(len(windows))
+    """Return how much better the second answers are than the first, with 95 % intervals."""
+    resamples = Bootstrap(len(wanted))
     found = {}
     for name in METRICS[:3]:
-        first, second = (np.array([grades([window], [answer])[name][0]
-                                   for window, answer in zip(windows, said)])
+        first, second = (np.array([grades([right], [answer])[name][0]
+                                   for right, answer in zip(wanted, said)])
                          for said in (after, before))
         found[name] = [round(float(first.mean() - second.mean()), 4),
                        list(resamples.difference(first, second))]

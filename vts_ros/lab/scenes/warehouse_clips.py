@@ -199,9 +199,12 @@ def render_warehouse(scene: Scene, truth: WarehouseTruth, width: int = 224, heig
     return WarehouseWindow(scene, frames, truth)
 
 
-def balanced_warehouse(split: str, count: int, first: int = 0) -> Iterator[WarehouseWindow]:
+def balanced_truths(split: str, count: int, first: int = 0
+                    ) -> Iterator[tuple[Scene, WarehouseTruth]]:
     """
-    Yield windows of a split with balanced levels, and families balanced within each level.
+    Yield scenes of a split and their truth, no pixels.
+
+    Levels are balanced, and families within each level.
 
     Parameters
     ----------
@@ -215,4 +218,10 @@ def balanced_warehouse(split: str, count: int, first: int = 0) -> Iterator[Wareh
         level = TRUE_LEVELS[number % len(TRUE_LEVELS)]
         names = [name for name, family in WAREHOUSE_FAMILIES.items() if level in family.levels]
         family = names[number // len(TRUE_LEVELS) % len(names)]
-        yield render_warehouse(*make_warehouse(SPLITS[split][number], family, level))
+        yield make_warehouse(SPLITS[split][number], family, level)
+
+
+def balanced_warehouse(split: str, count: int, first: int = 0) -> Iterator[WarehouseWindow]:
+    """Yield the windows of :func:`balanced_truths`, rendered."""
+    for scene, truth in balanced_truths(split, count, first):
+        yield render_warehouse(scene, truth)
