@@ -67,8 +67,8 @@ def task_windows(split: str, count: int) -> Iterator[TaskWindow]:
     for number, window in enumerate(balanced_warehouse(split, count)):
         # No two frames of a camera have one stamp: by that they are known.
         frames = [Frame(CAMERA, number * _BETWEEN_NS + round(float(t) * 1e9),
-                        np.asarray(cv2.imdecode(as_jpeg(picture), cv2.IMREAD_COLOR)[..., ::-1],
-                                   np.uint8))
+                        np.asarray(cv2.imdecode(as_jpeg(picture), cv2.IMREAD_COLOR),
+                                   np.uint8)[..., ::-1].copy())
                   for t, picture in zip(window.scene.times, window.frames)]
         yield TaskWindow(frames, answer_of(window.truth))
 
@@ -171,7 +171,7 @@ def section(result: dict[str, Any], run: Run) -> Iterator[str]:
                f'{_points(gain) if gain else ""} |')
     yield ''
     yield (f'With the adapter off, {result["driving_same"]} of {result["driving"]} answers about '
-           'rendered windows of roads are the same in every word as before it was loaded.')
+           'rendered windows of roads are the same in every word as those before it was used.')
 
 
 def _cell(value: list[Any] | None) -> str:
