@@ -369,7 +369,8 @@ def _go_on_from(adapted: Any, start: Path) -> None:
 
     check_adapter(str(start), start)
     with in_one_line(f'{start} cannot be gone on from'):
-        loaded = set_peft_model_state_dict(adapted, load_peft_weights(str(start), device='cpu'))
+        loaded: Any = set_peft_model_state_dict(
+            adapted, load_peft_weights(str(start), device='cpu'))
         if loaded.unexpected_keys:
             raise VlmError(f'{start} is an adapter of another shape or of other words: take its '
                            '--rank and answers')
