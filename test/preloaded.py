@@ -58,7 +58,8 @@ def run_module(module: str, *arguments: object, timeout_sec: float = 500.0, **va
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
         return subprocess.CompletedProcess(
-            [module, *map(str, arguments)], code, output.read_text(), errors.read_text())
+            [module, *map(str, arguments)], code, output.read_text(errors='replace'),
+            errors.read_text(errors='replace'))
 
 
 def preloaded(env: Mapping[str, str]) -> Preloaded:
@@ -170,9 +171,10 @@ if __name__ == '__main__':
     gc.freeze()
     # Copies: the first three files are those of what is started.
     chosen, rest = _serve(os.fdopen(os.dup(0)), os.fdopen(os.dup(1), 'w'))
+    encoding = os.environ.get('PYTHONIOENCODING')
     sys.stdin, sys.stdout, sys.stderr = (
-        os.fdopen(0), os.fdopen(1, 'w', buffering=1),
-        os.fdopen(2, 'w', buffering=1, errors='backslashreplace'))
+        os.fdopen(0, encoding=encoding), os.fdopen(1, 'w', buffering=1, encoding=encoding),
+        os.fdopen(2, 'w', buffering=1, encoding=encoding, errors='backslashreplace'))
     sys.argv = [chosen, *rest]
     if chosen.endswith('.py'):
         sys.path[0] = str(Path(chosen).parent)

@@ -16,6 +16,7 @@ from typing import Any
 from bag_maker import drive, header, jpeg, picture, raw, START_NS, times, write
 import cv2
 import numpy as np
+from preloaded import run_module
 import pytest
 from test_annotate import answer, Page, pairs
 from test_served import load, Server, server  # noqa: F401
@@ -31,16 +32,9 @@ from vts_ros.tools.cli.terminal import results
 pytestmark = pytest.mark.slow
 
 JAPANESE = '歩行者が道路を横断している。'
-
-
-def command(plan: Server, bag: Path, out: Path, **env: str) -> subprocess.Popen[bytes]:
-    """Start `vts annotate` with a language model on the server."""
-    return subprocess.Popen(
-        [sys.executable, '-m', 'vts_ros.tools.cli', 'annotate', '--bag', str(bag), '--out',
-         str(out), '--backend', 'openai', '--url', plan.url, '--engine-threads', '1',
-         '--retries', '0'],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'OPENAI_API_KEY': 'x', **env})
+#: With a language model on a server.
+ARGUMENTS = ('vts_ros.tools.cli', 'annotate', '--backend', 'openai', '--engine-threads', '1',
+             '--retries', '0')
 
 
 def answers(out: Path) -> list[Any]:
@@ -89,7 +83,11 @@ def test_nobody_who_reads_does_not_end_the_answers(
         tmp_path: Path, server: Server) -> None:  # noqa: F811
     """As with `| head -2`."""
     server.pause_sec = 0.02
-    process = command(server, drive(tmp_path / 'bag', 24), tmp_path / 'out')
+    process = subprocess.Popen(
+        [sys.executable, '-m', *ARGUMENTS, '--bag', str(drive(tmp_path / 'bag', 24)), '--out',
+         str(tmp_path / 'out'), '--url', server.url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'OPENAI_API_KEY': 'x'})
     assert process.stdout
     assert process.stderr
     assert process.stdout.readline()
@@ -119,11 +117,11 @@ def test_a_console_without_the_signs_shows_others(
         'object': {'label': '歩行者', 'box': [0.1, 0.2, 0.3, 0.4]}, 'risk': 'high',
         'explanation': JAPANESE, 'action': 'ブレーキ', 'description': '道路。'},
         ensure_ascii=False)
-    process = command(server, drive(tmp_path / 'bag', 12), tmp_path / 'out',
-                      PYTHONIOENCODING='latin-1')
-    shown, errors = process.communicate(timeout=500.0)
-    assert process.returncode == 0, errors
-    assert '????' in shown.decode('latin-1')
+    done = run_module(*ARGUMENTS, '--bag', drive(tmp_path / 'bag', 12), '--out',
+                      tmp_path / 'out', '--url', server.url, PYTHONIOENCODING='latin-1',
+                      OPENAI_API_KEY='x')
+    assert done.returncode == 0, done.stderr
+    assert '????' in done.stdout
     assert {answer['explanation'] for answer in answers(tmp_path / 'out')} == {JAPANESE}
 
 
