@@ -14,8 +14,9 @@ from vts_ros.tools.cli.options import DeviceOption, JsonOption
 from vts_ros.tools.cli.terminal import finish
 
 app = typer.Typer()
-#: Page and section that the command writes.
-PAGE, SECTION = 'tasks.md', 'adapter'
+#: Page and section that the command writes. A picture beside it shows every fifth of the first 45
+#: windows: four levels of risk and all families take turns.
+PAGE, SECTION, WINDOWS, STEP = 'tasks.md', 'adapter', 45, 5
 
 
 @app.command('task', epilog='Example: [bold]vts eval task --adapter warehouse_adapter --report '
@@ -34,7 +35,8 @@ def eval_task(
              'the last one stopped.', show_default=False)] = None,
     device: DeviceOption = 'cpu',
     report: Annotated[Path | None, typer.Option(
-        help=f'Folder with {PAGE}, in which to write the section.', show_default=False)] = None,
+        help=f'Folder with {PAGE}, in which to write the section and a picture.',
+        show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what an adapter gains in its task, and that it costs nothing when it is off."""
@@ -48,6 +50,7 @@ def eval_task(
     from vts_ros.lab.evaluation.generated_page import write_section
     from vts_ros.paths import checkpoint
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+    from vts_ros.tools.pictures import encode
     from vts_ros.vlm.answers import Answer
 
     measured.check_rendered(task)
@@ -83,5 +86,11 @@ def eval_task(
         'driving_same': sum(first == second for first, second in zip(on_roads, roads()))}
     lines = list(measured.section(result, this_run(device, start_sec)))
     console.print('\n'.join(lines), highlight=False, markup=False, soft_wrap=True)
-    finish(console, [] if report is None else [write_section(report / PAGE, SECTION, lines)],
-           result, as_json)
+    written = []
+    if report is not None:
+        picture = report / f'{task}.jpg'
+        picture.write_bytes(encode(measured.sheet(
+            load(task, adapter), list(measured.task_windows('test', WINDOWS))[::STEP],
+            f'{WINDOWS // STEP} windows of {task}, with {Path(adapter).name}')))
+        written = [write_section(report / PAGE, SECTION, lines), picture]
+    finish(console, written, result, as_json)

@@ -27,6 +27,8 @@ from vts_ros.lab.scenes.warehouse_clips import balanced_truths, balanced_warehou
 from vts_ros.lab.training.answered_windows import AnsweredWindow
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.tools.contact_sheet import contact_sheet
+from vts_ros.tools.pictures import Picture
 from vts_ros.vlm.answers import Answer
 
 #: Tasks beside driving of which windows can be rendered.
@@ -100,6 +102,18 @@ def answers(pipeline: Pipeline, windows: Sequence[TaskWindow],
         progress(len(chunk))
     pipeline.guard = guard
     return said
+
+
+def sheet(pipeline: Pipeline, windows: Sequence[TaskWindow], title: str) -> Picture:
+    """Return a picture of answers about windows, each with the answer that is right."""
+    reports = []
+    for window in windows:
+        reports.append(pipeline.describe(window.frames))
+        pipeline.clear()
+    return contact_sheet(
+        [window.frames[-1].rgb() for window in windows], reports,
+        [f'right: {window.wanted.risk}, {window.wanted.label or "nothing"}' for window in windows],
+        title)
 
 
 def grades(wanted: Sequence[Answer], said: Sequence[Answer]) -> dict[str, Any]:
