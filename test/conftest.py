@@ -23,12 +23,13 @@ from ros_domains import own_domain
 ROOT = Path(__file__).resolve().parents[1]
 #: Workers take whole files: what takes minutes is begun first, so that none is left at the end.
 LONGEST = (
-    'test_vlm_annotate', 'test_distill', 'test_fleet', 'test_empty_environment', 'test_node',
-    'test_sound_sources', 'test_soundtracks', 'test_adapter_training', 'test_bench', 'test_guard',
-    'test_scores', 'test_training', 'test_node_cameras', 'test_traffic', 'test_node_video',
-    'test_causal', 'test_annotate_ends', 'test_node_promises', 'test_cli', 'test_drives',
-    'test_published', 'test_node_sound', 'test_speaking', 'test_compile', 'test_annotate',
-    'test_typed_interfaces', 'test_replay', 'test_quality', 'test_demo', 'test_examples')
+    'test_live_page', 'test_fleet', 'test_vlm_annotate', 'test_bench', 'test_node', 'test_scores',
+    'test_traffic', 'test_adapter_training', 'test_distill', 'test_node_video', 'test_training',
+    'test_soundtracks', 'test_causal', 'test_sound_sources', 'test_guard',
+    'test_empty_environment', 'test_node_cameras', 'test_sparsify', 'test_cli', 'test_compile',
+    'test_node_promises', 'test_speaking', 'test_drives', 'test_annotate', 'test_annotate_ends',
+    'test_demo', 'test_node_sound', 'test_quality', 'test_replay', 'test_typed_interfaces',
+    'test_examples')
 #: How long a process has to end by itself at the end of a test.
 END_SEC = 30.0
 
