@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from rosbags.typesys import (
@@ -28,6 +29,12 @@ for _name, _definition in {**VIDEO_DEFINITIONS, **SOUND_DEFINITIONS}.items():
 
 def types_of(topics: Sequence[Topic]) -> Typestore:
     """Return the message types as the bag defines them, and those of ROS besides."""
+    return _types_of(tuple(topic._replace(qos='', messages=0) for topic in topics))
+
+
+# Thousands of recordings of a fleet define the same types.
+@lru_cache(maxsize=16)
+def _types_of(topics: tuple[Topic, ...]) -> Typestore:
     own: dict[str, Any] = {}
     unclear = []
     for topic in topics:
