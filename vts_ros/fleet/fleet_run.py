@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from vts_ros.fleet.answer_tables import FleetFolder, FleetSettings
+from vts_ros.fleet.fleet_metrics import FleetMetrics
 from vts_ros.fleet.fleet_worker import FleetWorker, Job, Outcome
 from vts_ros.fleet.sources import FleetError, Recording
 
@@ -255,6 +256,7 @@ class _Run:
         self._next: deque[Job] = deque()
         self._missing: dict[str, int] = {}
         self._told = 0.0
+        self._metrics = FleetMetrics()
 
     def all(self, first: Job, waiting: Iterator[Job]) -> None:
         """Do all jobs."""
@@ -269,6 +271,9 @@ class _Run:
             if not self._in_work:
                 return
             self._progress(self._totals)
+            totals = self._totals
+            self._metrics.tell(totals.before + totals.done, totals.left, len(totals.failures),
+                               totals.per_sec, totals.eta_sec)
             done, _ = ray.wait(list(self._in_work), timeout=1.0)
             for task in done:
                 worker, job = self._in_work.pop(task)
