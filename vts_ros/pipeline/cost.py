@@ -28,6 +28,7 @@ from vts_ros.sparsify.selection import share_of
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.loading import load_blueprint
+from vts_ros.vlm.packed_weights import pays
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.tasks import prompt_file
 from vts_ros.vlm.video_steps import video_steps
@@ -217,7 +218,7 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
     visual = len(layout.visual_slots)
     text = len(layout.input_ids) - visual
     kept = share_of(visual, config.keep_ratio)
-    weights = _weights(vlm.model, quantization)
+    weights = _weights(vlm.model, quantization, device)
     floats = vlm.model.dtype.itemsize
     kv = kv_token_bytes(vlm)
     rows = sum((frames + 1) * (camera.tokens + vlm.pinned) for camera in cameras)
@@ -282,7 +283,7 @@ def _patches(vlm: Vlm, camera: CameraCost) -> int:
     return (camera.used[0] // wide) * (camera.used[1] // high)
 
 
-def _weights(model: Any, quantization: Mapping[str, Any] | None) -> dict[str, int]:
+def _weights(model: Any, quantization: Mapping[str, Any] | None, device: str) -> dict[str, int]:
     """Return the bytes of the weights in each dtype, and of those that are loaded."""
     parameters = list(model.parameters())
     count = sum(weights.numel() for weights in parameters)
@@ -303,6 +304,9 @@ def _weights(model: Any, quantization: Mapping[str, Any] | None) -> dict[str, in
         return {'used': text + head + 4 * (count - text - (0 if tied else head)), **found}
     kind = _bits(quantization)
     used = found[kind] if kind else sum(weights.nbytes for weights in parameters)
+    if not kind and model.get_input_embeddings().weight is outer.weight and pays(outer, device):
+        # The head has its own in another layout.
+        used += outer.weight.nbytes
     return {'used': used, **found}
 
 

@@ -42,6 +42,7 @@ from vts_ros.vlm import LanguageModel, Vlm
 from vts_ros.vlm.answers import schema
 from vts_ros.vlm.conventions import TRAINED_HERE
 from vts_ros.vlm.int8_weights import INT8
+from vts_ros.vlm.packed_weights import pack
 from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.structured_output import check_structured
@@ -206,13 +207,15 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
         raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')
     if config.structured:
         check_structured()
-    return Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
-                    attn_implementation=config.attn_implementation,
-                    quantization=quantization_settings(config.quantization),
-                    adapter=checkpoint(config.adapter) if config.adapter else '',
-                    local_files_only=config.local_files_only,
-                    tokens_per_frame=config.tokens_per_frame, frames_as=config.frames_as,
-                    interval_sec=config.interval_sec)
+    vlm = Vlm.load(checkpoint(config.model), device=config.device, dtype=config.dtype,
+                   attn_implementation=config.attn_implementation,
+                   quantization=quantization_settings(config.quantization),
+                   adapter=checkpoint(config.adapter) if config.adapter else '',
+                   local_files_only=config.local_files_only,
+                   tokens_per_frame=config.tokens_per_frame, frames_as=config.frames_as,
+                   interval_sec=config.interval_sec)
+    pack(vlm.model)
+    return vlm
 
 
 def quantization_settings(text: str) -> dict[str, Any] | None:

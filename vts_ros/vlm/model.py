@@ -31,6 +31,7 @@ from vts_ros.vlm.int8_weights import int8_bytes
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import load_checkpoint, out_of_memory_told
 from vts_ros.vlm.model_inputs import ModelInputs
+from vts_ros.vlm.packed_weights import packed_size
 from vts_ros.vlm.picture_reduction import picture_reduction
 from vts_ros.vlm.prefill import Prefill
 from vts_ros.vlm.prompt_layout import (
@@ -81,7 +82,7 @@ class Vlm:
         self.images = images
         self.tokens_per_frame = tokens_per_frame
         self.convention = convention or CONVENTIONS[model.config.model_type]
-        self.frames_as = frames_as
+        self.frames_as, self._interval_sec = frames_as, interval_sec
         self._family = _family(name, model, tokenizer, images, frames_as, interval_sec)
         self._picture_options = {
             **self._family.picture_options,
@@ -138,11 +139,11 @@ class Vlm:
     @property
     def info(self) -> dict[str, Any]:
         """Return name, family, size, type and place of the model, for reports."""
-        small = int8_bytes(self.model)
+        small, (packed, packed_bytes) = int8_bytes(self.model), packed_size(self.model)
         floats = str(self.model.dtype).removeprefix('torch.')
         return {'name': self.name, 'family': self.model.config.model_type,
-                'parameters': self.model.num_parameters() + small,
-                'weights_mb': round(1e-6 * (small + sum(
+                'parameters': self.model.num_parameters() + small + packed,
+                'weights_mb': round(1e-6 * (small + packed_bytes + sum(
                     one.nbytes for one in self.model.parameters()))),
                 'dtype': f'{floats}, int8 weights' if small else floats,
                 'device': str(self.model.device), 'pruning': self.pruning,
@@ -173,6 +174,12 @@ class Vlm:
         return Vlm(self.name, self.model, self.tokenizer, self.images, self.convention,
                    tokens_per_frame=self.tokens_per_frame, frames_as=frames_as,
                    interval_sec=interval_sec)
+
+    def with_network(self, network: Any) -> Vlm:
+        """Return one with another network of the same kind, such as a copy."""
+        return Vlm(self.name, network, self.tokenizer, self.images, self.convention,
+                   tokens_per_frame=self.tokens_per_frame, frames_as=self.frames_as,
+                   interval_sec=self._interval_sec)
 
     def close(self) -> None:
         """Free the memory of the model, which cannot be used afterwards."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 import time
 from typing import Any
 
@@ -21,8 +22,8 @@ class GenerationProbe:
 
     Parameters
     ----------
-    model
-        Of transformers; its ``generate`` is replaced.
+    models
+        Of transformers, of which one works at a time; their ``generate`` is replaced.
 
     Attributes
     ----------
@@ -37,22 +38,24 @@ class GenerationProbe:
 
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, *models: Any) -> None:
         self.script: Sequence[int] = ()
         self.kv_bytes = 0
         self.passes = 0
         self.encode_ms = 0.0
-        self._model, self._generate = model, model.generate
-        model.generate = self
-        self._hooks = [
-            # Whatever reads tokens looks them up first.
-            model.get_input_embeddings().register_forward_hook(self._count),
-            model.model.visual.register_forward_pre_hook(self._begin_encoding),
-            model.model.visual.register_forward_hook(self._end_encoding)]
+        self._models, self._hooks = models, list[Any]()
+        for model in models:
+            model.generate = partial(self._answer, model.generate)
+            self._hooks += [
+                # Whatever reads tokens looks them up first.
+                model.get_input_embeddings().register_forward_hook(self._count),
+                model.model.visual.register_forward_pre_hook(self._begin_encoding),
+                model.model.visual.register_forward_hook(self._end_encoding)]
 
     def close(self) -> None:
-        """Leave the model as it was."""
-        del self._model.generate
+        """Leave the models as they were."""
+        for model in self._models:
+            del model.generate
         for hook in self._hooks:
             hook.remove()
 
@@ -60,31 +63,30 @@ class GenerationProbe:
         """Begin anew."""
         self.kv_bytes, self.passes, self.encode_ms = 0, 0, 0.0
 
-    def __call__(self, **inputs: Any) -> Tensor:
-        """Generate, as ``model.generate`` does."""
+    def _answer(self, generate: Callable[..., Any], **inputs: Any) -> Tensor:
         # What was run before, to read pictures, wrote nothing.
         self.passes = 0
         processors = LogitsProcessorList(inputs.pop('logits_processor', None) or [])
         if self.script:
             processors.insert(0, _ForcedTokens(self.script, inputs['input_ids'].shape[1]))
-        output = self._generate(**inputs, logits_processor=processors,
-                                return_dict_in_generate=True)
+        output = generate(**inputs, logits_processor=processors, return_dict_in_generate=True)
         if isinstance(output, Tensor):
             # Ways of decoding that are not those of transformers return the tokens alone.
             self.kv_bytes = cache_bytes(inputs['custom_generate'].cache)
             return output
         self.kv_bytes = cache_bytes(output.past_key_values)
-        return output.sequences
+        sequences: Tensor = output.sequences
+        return sequences
 
     def _count(self, *_: Any) -> None:
         self.passes += 1
 
     def _begin_encoding(self, *_: Any) -> None:
-        synchronize(self._model.device)
+        synchronize(self._models[0].device)
         self._began = time.perf_counter()
 
     def _end_encoding(self, *_: Any) -> None:
-        synchronize(self._model.device)
+        synchronize(self._models[0].device)
         self.encode_ms += 1e3 * (time.perf_counter() - self._began)
 
 

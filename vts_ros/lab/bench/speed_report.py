@@ -27,23 +27,51 @@ _COLOURS = ('#56b4e9', '#cc79a7', '#009e73', '#f0e442', '#999999', '#0072b2', '#
 
 
 class Goal(NamedTuple):
-    """What a case should reach, as a ratio to stock transformers."""
+    """
+    What should be reached, as a ratio to stock transformers.
 
-    case: str
+    Attributes
+    ----------
+    cases
+        Of those that were measured, the best counts.
+    is_most
+        Whether the limit is the most that the ratio may be, and not the least.
+
+    """
+
+    cases: tuple[str, ...]
     metric: str
     limit: float
-    is_most: bool
+    is_most: bool = False
 
     def met(self, value: float) -> bool:
         """Return whether a ratio reaches it."""
         return value <= self.limit if self.is_most else value >= self.limit
 
+    def best(self, result: dict[str, Any]) -> tuple[str, float] | None:
+        """Return the best case of a workload and its ratio; None if none was measured."""
+        ratios = [(name, ratio(result, name, self.metric)) for name in self.cases
+                  if name in result['ratio_to_stock']]
+        if not ratios:
+            return None
+        return (min if self.is_most else max)(ratios, key=lambda one: one[1])
 
+
+#: At 60 % the figures of the paper. Frames as pictures and as a video are two ways to the same.
 GOALS = (
-    Goal('window_0.6', 'windows_per_s', 1.33, False),
-    Goal('window_0.6', 'peak_bytes_above_weights', 0.72, True),
-    Goal('drafted_0.4', 'windows_per_s', 4.0, False),
-    Goal('drafted_0.4', 'ttft_ms', 0.15, True))
+    Goal(('window_0.6', 'window_video_0.6'), 'windows_per_s', 1.33),
+    Goal(('window_0.6', 'window_video_0.6'), 'peak_bytes_above_weights', 0.72, is_most=True))
+#: Of trained models, which answer as they like.
+TRAINED_GOALS = (
+    *GOALS,
+    Goal(('drafted_0.4', 'drafted_video_0.4'), 'windows_per_s', 4.0),
+    Goal(('drafted_0.4', 'drafted_video_0.4'), 'ttft_ms', 0.15, is_most=True))
+#: Of shapes with random weights: all that there is at once, in the floats of stock and in int8.
+SHAPE_GOALS = (
+    *GOALS,
+    Goal(('all_0.4',), 'windows_per_s', 5.0),
+    Goal(('all_int8_0.4',), 'windows_per_s', 9.0),
+    Goal(('all_0.4', 'all_int8_0.4'), 'ttft_ms', 0.10, is_most=True))
 METRICS = {'windows_per_s': 'windows/s', 'ttft_ms': 'time to first token',
             'peak_bytes_above_weights': 'peak memory', 'kv_bytes': 'keys and values'}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+import copy
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 import gc
@@ -30,6 +31,8 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import EMBEDDED, Pipeline, PipelineConfig
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.answers import render
+from vts_ros.vlm.int8_weights import INT8, to_int8
+from vts_ros.vlm.packed_weights import pack, packed_size, pays, unpack
 from vts_ros.vlm.prompts import Prompt, Prompts
 
 Progress = Callable[[float, str], None]
@@ -62,7 +65,7 @@ class Variant:
         Share of visual tokens that is kept.
     is_cached
         Whether what was computed for earlier windows may be used.
-    mode, draft, frames_as, instructions
+    mode, draft, frames_as, instructions, quantization
         See ``PipelineConfig``.
 
     """
@@ -73,20 +76,40 @@ class Variant:
     draft: bool = False
     frames_as: str = 'images'
     instructions: str = 'after'
+    quantization: str = ''
 
 
+_ALL_AT_ONCE = Variant(0.4, mode='causal', draft=True, instructions='first')
 VARIANTS = {
     'window_0.6': Variant(0.6, is_cached=False),
     'window_0.4': Variant(0.4, is_cached=False),
     'cached_0.4': Variant(0.4),
     'causal_0.4': Variant(0.4, mode='causal'),
     'drafted_0.4': Variant(0.4, mode='causal', draft=True),
+    'window_video_0.6': Variant(0.6, is_cached=False, frames_as='video'),
     'window_video_0.4': Variant(0.4, is_cached=False, frames_as='video'),
     'drafted_video_0.4': Variant(0.4, mode='causal', draft=True, frames_as='video'),
+    'all_0.4': _ALL_AT_ONCE,
+    'all_int8_0.4': replace(_ALL_AT_ONCE, quantization=INT8),
 }
-#: Of other models than Qwen2-VL and Qwen2.5-VL.
-PICTURE_CASES = (DENSE, *(name for name, way in VARIANTS.items() if way.frames_as == 'images'))
 CASES = (DENSE, DENSE_VIDEO, *VARIANTS)
+
+
+def cases_of(vlm: Vlm, is_told: bool) -> tuple[str, ...]:
+    """
+    Return the cases of a model.
+
+    Those with a video are of Qwen2-VL and Qwen2.5-VL, and those that ask in another order or round
+    the weights of models that are told what to say: otherwise they would say something else.
+    """
+    is_of_video = vlm.model.config.model_type in ('qwen2_vl', 'qwen2_5_vl')
+    on_cpu = vlm.model.device.type == 'cpu'
+    return tuple(
+        name for name in CASES
+        if (is_of_video or not name.startswith(DENSE_VIDEO)) and (name not in VARIANTS or (
+            (is_of_video or VARIANTS[name].frames_as == 'images')
+            and (is_told or VARIANTS[name].instructions == 'after')
+            and (on_cpu or not VARIANTS[name].quantization))))
 
 
 @dataclass(frozen=True)
@@ -390,18 +413,20 @@ class Bench:
                                 engine_threads=workload.threads)
         is_random = workload.model in SHAPES
         self._writer = Pipeline.load(replace(config, model=EMBEDDED) if is_random else config)
-        self.vlm = self._writer.vlm
+        vlm = self._writer.vlm
         if is_random:
-            self.vlm = make(workload.model, self.vlm.tokenizer, str(self.vlm.model.device),
-                            workload.seed)
-        is_of_video = self.vlm.model.config.model_type in ('qwen2_vl', 'qwen2_5_vl')
-        self.names = CASES if is_of_video else PICTURE_CASES
-        self._videos = self.vlm.reading('video', INTERVAL_SEC) if is_of_video else None
-        self._is_told = is_random or workload.is_told
-        if not hasattr(self.vlm.model.model, 'visual'):
+            vlm = make(workload.model, vlm.tokenizer, str(vlm.model.device), workload.seed)
+        if not hasattr(vlm.model.model, 'visual'):
             raise VlmError(f'{workload.model} is not of the class Qwen-VL, which is what this '
                            'benchmark knows to run without the pipeline')
-        self.tape = GenerationProbe(self.vlm.model)
+        self._is_told = is_random or workload.is_told
+        self.names = cases_of(vlm, self._is_told)
+        # Stock transformers have plain weights, the pipeline those that it loads.
+        self.vlm, self._ours = _plain(vlm), {'': _packed(vlm)}
+        if any(VARIANTS[name].quantization for name in self.names if name in VARIANTS):
+            self._ours[INT8] = _rounded(self.vlm)
+        self.tape = GenerationProbe(*dict.fromkeys(
+            one.model for one in (self.vlm, *self._ours.values())))
 
     def cases(self, names: Sequence[str]) -> dict[str, Case]:
         """Return new cases, which remember nothing."""
@@ -432,8 +457,9 @@ class Bench:
             self._writer.config, keep_ratio=way.keep_ratio, mode=way.mode, draft=way.draft,
             max_new_tokens=self._longest, group_frames=self.workload.frames, kv_tokens=KV_TOKENS,
             frames_as=way.frames_as, instructions=way.instructions)
-        vlm = self._videos if way.frames_as == 'video' else self.vlm
-        assert vlm is not None
+        vlm = self._ours[way.quantization]
+        if way.frames_as == 'video':
+            vlm = vlm.reading('video', INTERVAL_SEC)
         prompts = self.prompts.with_instructions_first() \
             if way.instructions == 'first' else self.prompts
         return PipelineCase(Pipeline(self._writer.sparsifier, vlm, prompts, settings), way,
@@ -499,6 +525,32 @@ class Bench:
     def close(self) -> None:
         """Leave the model as it was."""
         self.tape.close()
+
+
+def _plain(vlm: Vlm) -> Vlm:
+    """Return a model with weights as transformers load them: itself, if its own are so."""
+    if packed_size(vlm.model) == (0, 0):
+        return vlm
+    network = copy.deepcopy(vlm.model)
+    unpack(network)
+    return vlm.with_network(network)
+
+
+def _packed(vlm: Vlm) -> Vlm:
+    """Return a model with weights as the pipeline loads them: itself, if its own are so."""
+    if not any(pays(layer, vlm.model.device.type) for layer in vlm.model.modules()):
+        return vlm
+    network = copy.deepcopy(vlm.model)
+    pack(network)
+    return vlm.with_network(network)
+
+
+def _rounded(vlm: Vlm) -> Vlm:
+    """Return a model with the weights of its language model in eight bits."""
+    network = copy.deepcopy(vlm.model)
+    to_int8(network)
+    pack(network)
+    return vlm.with_network(network)
 
 
 def default_models(device: str) -> list[str]:

@@ -205,6 +205,25 @@ def bench_instructions(
     finish(console, [], result, as_json)
 
 
+@app.command('passes', epilog='Example: [bold]vts bench passes --model qwen2.5-0.5b[/bold].')
+def bench_passes(
+    model: Annotated[str, typer.Option(
+        help='Shape of a model, as for vts bench; its weights are random.')] = 'qwen2.5-0.5b',
+    rounds: Annotated[int, typer.Option(min=2, help='How often each pass is timed.')] = 8,
+    seed: Annotated[int, typer.Option(help='Of weights and tokens.')] = 7,
+    threads: Annotated[int, typer.Option(min=1, help='CPU threads.')] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Time passes of a language model by their tokens, with plain and packed weights."""
+    from vts_ros.lab.bench.pass_times import pass_times, rows
+
+    with progress_bar(as_json) as (console, progress):
+        result = pass_times(model, rounds, threads, seed, progress)
+    for line in rows(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    finish(console, [], result, as_json)
+
+
 @app.command('peers', epilog='Example: [bold]vts bench peers --vllm '
                              '/opt/vllm/bin/python[/bold], see docs/vllm.md.')
 def bench_peers(

@@ -21,6 +21,7 @@ from torch.nn import functional
 from vts_ros.errors import VlmError
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.answers import AFTER_RISK
+from vts_ros.vlm.packed_weights import unpack
 
 #: Prompts that are read at once.
 _BATCH = 35
@@ -169,6 +170,7 @@ def gradient_of_tokens(vlm: Vlm, prepared: Prepared, answer: str) -> NDArray[np.
     The baseline of STTS: the first-order estimate of what hiding the token would change. Features
     of deeper layers stay as they are.
     """
+    unpack(vlm.model)
     tokens = prepared.tokens.detach().clone().requires_grad_(True)
     some = Prepared(prepared.layout, tokens, prepared.deepstack)
     with torch.enable_grad():

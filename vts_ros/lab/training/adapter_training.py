@@ -41,6 +41,7 @@ from vts_ros.vlm.adapters import check_adapter
 from vts_ros.vlm.answers import render
 from vts_ros.vlm.families import FrameFeatures
 from vts_ros.vlm.loading import in_one_line
+from vts_ros.vlm.packed_weights import unpack
 from vts_ros.vlm.prompts import Prompt
 
 #: Keep ratios that windows are learned at.
@@ -345,6 +346,7 @@ def _adapted(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) -> Any:
         from peft import get_peft_model, LoraConfig
     except ImportError as error:
         raise VlmError("adapters need peft: pip install 'vts_ros[adapters]'") from error
+    unpack(vlm.model)
     decoder = vlm.model.get_decoder()
     inside = {id(module) for module in decoder.modules()}
     names = [name for name, module in vlm.model.named_modules()
