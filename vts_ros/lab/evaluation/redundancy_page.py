@@ -136,7 +136,8 @@ def _lines(result: Mapping[str, Any], shown: Sequence[WorthWindow], run: Run) ->
     if drives:
         yield ('- On recordings there is no truth, and the roads are not those that the model was '
                'trained for:\n  importance there is for *its* answer, whatever that is worth.')
-    yield '- Brackets are bootstrap intervals of 95 % over windows.'
+    yield ('- Brackets are bootstrap intervals of 95 % over windows. They, the fit and the '
+           'random\n  score have seed 0; windows are the first of their split.')
     yield f'- {day_and_machine(run)}\n'
     yield from _verdicts(result)
     yield (f'\n![Joint histogram of importance and redundancy, and the AUC of every score]({PLOT})'
