@@ -72,6 +72,18 @@ and drafts are accepted as often as for a real model. Otherwise random weights r
 token, and every draft would be right.
 """
 
+_ELSEWHERE = """\
+## On other pages
+
+- Beside vLLM with its own prunings, in answers per second and time to the risk:
+  [vllm.md](vllm.md#beside-each-other).
+- Computation per minute of driving, if the model is asked only where the scene changes, beside its
+  goal: [speaking.md](speaking.md#measured).
+- What weights in eight bits cost in quality, and what packed weights give:
+  [models.md](models.md#how-it-is-loaded).
+- Quality, which does not depend on the machine: [quality.md](quality.md).
+"""
+
 
 def page(data: dict[str, Any]) -> str:
     """Return the page about all that was measured so far."""
@@ -92,6 +104,7 @@ def page(data: dict[str, Any]) -> str:
     if data.get(report.BUSY):
         parts.append('\n'.join(['## Beside other programs', '', *busy_rows(data[report.BUSY])]))
     parts.append('\n'.join(_not_measured(results)))
+    parts.append(_ELSEWHERE)
     return '\n'.join(parts)
 
 
@@ -278,8 +291,7 @@ def _not_measured(results: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield (f'- {", ".join(missing)}: `python -m vts_ros.lab.bench.gpu_suite --report docs` '
                'adds them on a machine with CUDA, in about 8 minutes. It was only run on a '
                'CPU, with a tiny model.')
-    yield '- Quality, which does not depend on the machine: see [quality.md](quality.md).'
-    yield '- Real checkpoints, quantised weights, batches of several windows, served models.'
+    yield '- Real checkpoints, batches of several windows.'
     yield '- Memory that libraries below PyTorch take for themselves.'
     yield ''
 
