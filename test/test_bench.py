@@ -40,7 +40,7 @@ KV_BYTES_PER_TOKEN = 2 * 2 * 1 * 32 * 4
 
 @pytest.fixture(scope='module')
 def bench() -> Iterator[Bench]:
-    found = Bench(SMALL)
+    found = Bench(SMALL, has_int8=True)
     yield found
     found.close()
 

@@ -75,10 +75,10 @@ def pass_times(shape: str, rounds: int = 8, threads: int = 1, seed: int = 7,
                 # Each is the first as often.
                 for name in list(kinds) if index % 2 else reversed(list(kinds)):
                     found[what][name].append(passes[name].milliseconds(what))
+        return {**measured_here('cpu'), 'shape': shape, 'rounds': rounds, 'seed': seed,
+                'passes': {what: _figures(times) for what, times in found.items()}}
     finally:
         torch.set_num_threads(before)
-    return {**measured_here('cpu'), 'shape': shape, 'rounds': rounds, 'threads': threads,
-            'seed': seed, 'passes': {what: _figures(times) for what, times in found.items()}}
 
 
 class _Passes:
@@ -129,8 +129,7 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the table in the docs."""
     yield (f'{result["shape"]}, random weights, float32, a pass after {BEFORE} tokens, '
            f'n = {result["rounds"]} rounds, seed {result["seed"]}, {result["date"]}, '
-           f'{result["machine"]}, {result["threads"]} thread. Medians; in brackets half of the '
-           'rounds.')
+           f'{result["machine"]}. Medians; in brackets half of the rounds.')
     yield ''
     yield '| tokens of the pass | plain | packed | packed to plain |'
     yield '|---|---|---|---|'

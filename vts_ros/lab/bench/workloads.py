@@ -95,21 +95,20 @@ VARIANTS = {
 CASES = (DENSE, DENSE_VIDEO, *VARIANTS)
 
 
-def cases_of(vlm: Vlm, is_told: bool) -> tuple[str, ...]:
+def cases_of(vlm: Vlm, is_told: bool, quantization: str = '') -> tuple[str, ...]:
     """
-    Return the cases of a model.
+    Return the cases of a model, with plain weights and those that are quantised so.
 
     Those with a video are of Qwen2-VL and Qwen2.5-VL, and those that ask in another order or round
     the weights of models that are told what to say: otherwise they would say something else.
     """
     is_of_video = vlm.model.config.model_type in ('qwen2_vl', 'qwen2_5_vl')
-    on_cpu = vlm.model.device.type == 'cpu'
     return tuple(
         name for name in CASES
         if (is_of_video or not name.startswith(DENSE_VIDEO)) and (name not in VARIANTS or (
             (is_of_video or VARIANTS[name].frames_as == 'images')
             and (is_told or VARIANTS[name].instructions == 'after')
-            and (on_cpu or not VARIANTS[name].quantization))))
+            and VARIANTS[name].quantization in ('', quantization))))
 
 
 @dataclass(frozen=True)
@@ -398,6 +397,9 @@ class Bench:
     ----------
     workload
         What is measured.
+    has_int8
+        Whether the case with weights in eight bits is among the cases. It takes half as much
+        memory again, and is one of processors and of models that are told what to say.
 
     Raises
     ------
@@ -406,7 +408,7 @@ class Bench:
 
     """
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, has_int8: bool = False) -> None:
         self.workload = workload
         config = PipelineConfig(model=workload.model, device=workload.device,
                                 threads=workload.threads,
@@ -420,10 +422,11 @@ class Bench:
             raise VlmError(f'{workload.model} is not of the class Qwen-VL, which is what this '
                            'benchmark knows to run without the pipeline')
         self._is_told = is_random or workload.is_told
-        self.names = cases_of(vlm, self._is_told)
+        has_int8 &= self._is_told and vlm.model.device.type == 'cpu'
+        self.names = cases_of(vlm, self._is_told, INT8 if has_int8 else '')
         # Stock transformers have plain weights, the pipeline those that it loads.
         self.vlm, self._ours = _plain(vlm), {'': _packed(vlm)}
-        if any(VARIANTS[name].quantization for name in self.names if name in VARIANTS):
+        if has_int8:
             self._ours[INT8] = _rounded(self.vlm)
         self.tape = GenerationProbe(*dict.fromkeys(
             one.model for one in (self.vlm, *self._ours.values())))
@@ -596,7 +599,7 @@ def suite(workloads: Sequence[Workload], progress: Progress = lambda *_: None) -
                     bench.close()
                     bench = None
                 _collect()
-                bench = Bench(workload)
+                bench = Bench(workload, has_int8=True)
             bench.workload = workload
             results.append({**measured_here(str(bench.vlm.model.device)),
                             **summary(workload, bench.run(tell))})
