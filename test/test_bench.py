@@ -212,11 +212,10 @@ def grown() -> dict[str, Any]:
 
 
 def test_a_page_is_added_to(result: dict[str, Any], tmp_path: Path) -> None:
-    page.add(tmp_path, report.WORKLOADS, {'one': result})
+    page.add(tmp_path, {report.WORKLOADS: {'one': result}})
     first = (tmp_path / report.PAGE).read_text()
     other = {**result, 'workload': {**result['workload'], 'frames': 8}}
-    page.add(tmp_path, report.WORKLOADS, {'two': other})
-    written = page.add(tmp_path, report.GROWTH, grown())
+    written = page.add(tmp_path, {report.WORKLOADS: {'two': other}, report.GROWTH: grown()})
     text = (tmp_path / report.PAGE).read_text()
     assert '## tiny, 3 frames' in first
     assert '## tiny, 8 frames' not in first

@@ -105,10 +105,10 @@ def main(
     console.print(shown.growth_table(result['growth']), shown.deadline_table(result['deadline']))
     console.print(f'{time.perf_counter() - start_sec:.0f} s in all')
     if report is not None:
-        add(report, shown.WORKLOADS,
-            {shown.name_of(workload): {**workload, 'more': []} for workload in workloads})
-        add(report, shown.GROWTH, result['growth'])
-        add(report, shown.DEADLINE, result['deadline'])
+        add(report, {
+            shown.WORKLOADS: {shown.name_of(workload): {**workload, 'more': []}
+                              for workload in workloads},
+            shown.GROWTH: result['growth'], shown.DEADLINE: result['deadline']})
     if as_json:
         typer.echo(json.dumps(result))
 

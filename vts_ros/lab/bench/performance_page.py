@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import json
 from pathlib import Path
 from typing import Any
@@ -314,7 +314,7 @@ def _mib(number: float) -> str:
     return f'{number / 2**20:.1f} MiB'
 
 
-def add(folder: Path, part: str, measured: Any) -> list[Path]:
+def add(folder: Path, measured: Mapping[str, Any]) -> list[Path]:
     """
     Add measurements to a page and its plots; what was measured before stays.
 
@@ -322,10 +322,10 @@ def add(folder: Path, part: str, measured: Any) -> list[Path]:
     ----------
     folder
         Where the page is.
-    part
-        Key of the data: WORKLOADS, GROWTH, DEADLINE or BUSY of ``vts_ros.lab.bench.speed_report``.
     measured
-        The result; of workloads a mapping by name, added to those that are there.
+        Results by their key in the data: WORKLOADS, GROWTH, DEADLINE or BUSY of
+        ``vts_ros.lab.bench.speed_report``. That of workloads is a mapping by name, added to those
+        that are there.
 
     Returns
     -------
@@ -334,10 +334,11 @@ def add(folder: Path, part: str, measured: Any) -> list[Path]:
     """
     path = folder / report.DATA
     data: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    if part == report.WORKLOADS:
-        measured = dict(sorted({**data.get(part, {}), **measured}.items(), key=lambda item: (
+    workloads = {**data.get(report.WORKLOADS, {}), **measured.get(report.WORKLOADS, {})}
+    data.update(measured)
+    if workloads:
+        data[report.WORKLOADS] = dict(sorted(workloads.items(), key=lambda item: (
             item[1]['workload']['model'], item[1]['workload']['frames'])))
-    data[part] = measured
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=1) + '\n')
     drawn = report.draw(data, folder)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import copy
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from functools import lru_cache
 import gc
 import time
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from vts_ros.lab.bench.model_shapes import make, SHAPES, TOKEN_PX
 from vts_ros.lab.evaluation.generated_page import machine
 from vts_ros.lab.scenes.drive import make_drive
 from vts_ros.lab.scenes.renderer import Renderer
+from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import EMBEDDED, Pipeline, PipelineConfig
 from vts_ros.vlm import Vlm, VlmError
@@ -212,7 +214,7 @@ def drive_frames(count: int, size: tuple[int, int], seed: int, cameras: int = 1
 
     Further cameras see what the first one does, mirrored or shifted: it is about their cost.
     """
-    scene = make_drive(seed, interval_sec=INTERVAL_SEC)
+    scene = _drive(seed)
     begin = round(scene.families[1][0] / INTERVAL_SEC) - count // 2
     begin = min(max(begin, 0), max(len(scene.times) - count, 0))
     renderer = Renderer(scene, *size)
@@ -225,6 +227,12 @@ def drive_frames(count: int, size: tuple[int, int], seed: int, cameras: int = 1
             Frame(f'camera{camera}', stamp, np.roll(picture, camera // 2 * 40, axis=1).copy())
             for camera, picture in enumerate(seen)])
     return instants
+
+
+@lru_cache(maxsize=1)
+def _drive(seed: int) -> Scene:
+    """Return a drive of all that is measured in a process; to make it takes seconds."""
+    return make_drive(seed, interval_sec=INTERVAL_SEC)
 
 
 def windows_of(instants: Sequence[Sequence[Frame]], frames: int) -> list[list[Frame]]:

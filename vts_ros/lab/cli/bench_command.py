@@ -90,7 +90,7 @@ def bench(
         console.print(shown.table(result))
     by_name = {shown.name_of(result): {**result, 'more': []} for result in results}
     written = shown.draw({shown.WORKLOADS: by_name}, plots) if plots else []
-    written += add(report, shown.WORKLOADS, by_name) if report else []
+    written += add(report, {shown.WORKLOADS: by_name}) if report else []
     finish(console, written, result, as_json)
 
 
@@ -134,7 +134,7 @@ def bench_growth(
     with progress_bar(as_json) as (console, progress):
         result = grow(work, lengths, counts, progress)
     console.print(shown.growth_table(result))
-    finish(console, add(report, shown.GROWTH, result) if report else [], result, as_json)
+    finish(console, add(report, {shown.GROWTH: result}) if report else [], result, as_json)
 
 
 @app.command('deadline', epilog='Example: [bold]vts bench deadline --share 0.6[/bold].')
@@ -157,7 +157,7 @@ def bench_deadline(
     with progress_bar(as_json) as (console, progress):
         result = keep_deadline(model, windows, share, seed, device, progress=progress)
     console.print(shown.deadline_table(result))
-    finish(console, add(report, shown.DEADLINE, result) if report else [], result, as_json)
+    finish(console, add(report, {shown.DEADLINE: result}) if report else [], result, as_json)
 
 
 @app.command('busy', epilog='Example: [bold]vts bench busy --report docs[/bold].')
@@ -179,7 +179,7 @@ def bench_busy(
         result = beside_loops(model, windows, loops, seed=seed, device=device, progress=progress)
     for line in rows(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    finish(console, add(report, shown.BUSY, result) if report else [], result, as_json)
+    finish(console, add(report, {shown.BUSY: result}) if report else [], result, as_json)
 
 
 @app.command('instructions', epilog='Example: [bold]vts bench instructions --frames 8[/bold].')
