@@ -174,8 +174,12 @@ def _check_mode(config: PipelineConfig) -> None:
         raise VlmError(f'server_pruning cannot be {config.server_pruning!r}, there are: '
                        f'{", ".join(SERVER_PRUNING)}')
     if config.vlm_backend == 'openai' and config.frames_as == 'video':
-        raise VlmError('a server is sent pictures: set vlm.frames_as to images, or vlm.backend to '
-                       'transformers')
+        if config.server_pruning != 'exact':
+            raise VlmError('a server that drops no tokens is sent pictures: set vlm.frames_as to '
+                           'images, or vlm.server_pruning to exact')
+        if config.mode != 'window':
+            raise VlmError('a server reads a video that has grown from its beginning: set '
+                           'vlm.frames_as to images, or sparsify.mode to window')
     if config.vlm_backend == 'openai' and config.adapter:
         raise VlmError('a server merges adapters itself: set vlm.model to the name that the '
                        'adapter has there, and vlm.adapter to nothing')
@@ -201,7 +205,8 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
             return KeepListServedVlm(
                 config.url, name, timeout_sec=config.timeout_sec, retries=config.retries,
                 local_files_only=config.local_files_only,
-                tokens_per_frame=config.tokens_per_frame)
+                tokens_per_frame=config.tokens_per_frame, frames_as=config.frames_as,
+                interval_sec=config.interval_sec)
         return ServedVlm(config.url, name, timeout_sec=config.timeout_sec, retries=config.retries)
     if config.vlm_backend not in VLM_BACKENDS:
         raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')

@@ -1,31 +1,55 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Keep lists as they come with a request, and the positions of what is left of a prompt."""
+"""Keep lists of pictures and videos as they come with a request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+import math
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-#: Name of the keep lists in ``mm_processor_kwargs``, and of the field of a picture that holds its
-#: own.
+#: Name of the keep lists in ``mm_processor_kwargs``, and of the field of a picture or a video that
+#: holds its own.
 KEEP = 'vts_keep'
+_PICTURE = {'grid', 'keep'}
+_VIDEO = {*_PICTURE, 'times_sec', 'step_sec'}
 
 
 class KeepList(NamedTuple):
-    """Rows and columns of the visual tokens of a picture, and those to keep, ascending [K]."""
+    """
+    The visual tokens to keep of a picture or a video.
+
+    Attributes
+    ----------
+    grid
+        Rows and columns of the visual tokens of a picture, or of each step of a video.
+    keep
+        Those to keep, ascending [K], row-major; of a video step after step.
+    times_sec
+        When each step of a video is; none of a picture.
+    step_sec
+        Spacing of the steps of a video.
+
+    """
 
     grid: tuple[int, int]
     keep: tuple[int, ...]
+    times_sec: tuple[float, ...] = ()
+    step_sec: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Return how many grids there are: one of a picture, one for each step of a video."""
+        return len(self.times_sec) or 1
 
     @classmethod
-    def of(cls, given: object) -> KeepList:
+    def of(cls, given: object, is_video: bool = False) -> KeepList:
         """
-        Read one from a request: ``{"grid": [rows, columns], "keep": [...]}``.
+        Read one from a request.
+
+        ``{"grid": [rows, columns], "keep": [...]}``, of a video with ``"times_sec": [...],
+        "step_sec": ...``.
 
         Raises
         ------
@@ -33,17 +57,27 @@ class KeepList(NamedTuple):
             If it is none, or names tokens that the grid does not have.
 
         """
-        if not isinstance(given, Mapping) or set(given) != {'grid', 'keep'}:
-            raise ValueError(f'each entry of {KEEP} is an object with "grid" and "keep"')
+        if not isinstance(given, Mapping) or set(given) != (_VIDEO if is_video else _PICTURE):
+            raise ValueError(f'each entry of {KEEP} for a video is an object with "grid", "keep", '
+                             '"times_sec" and "step_sec"' if is_video else
+                             f'each entry of {KEEP} is an object with "grid" and "keep"')
         grid, keep = given['grid'], given['keep']
         if not (_are_numbers(grid) and len(grid) == 2 and _are_numbers(keep)):
             raise ValueError(f'"grid" and "keep" of {KEEP} are lists of whole numbers')
-        rows, columns = grid
+        found = cls(tuple(grid), tuple(keep))
+        if is_video:
+            times_sec, step_sec = given['times_sec'], given['step_sec']
+            if not (_is_list(times_sec) and times_sec and all(map(_is_time, times_sec))
+                    and _is_time(step_sec)):
+                raise ValueError(f'"times_sec" of {KEEP} is a list of seconds, one for each step '
+                                 'of the video, and "step_sec" is one')
+            found = found._replace(times_sec=tuple(map(float, times_sec)),
+                                   step_sec=float(step_sec))
+        total = found.steps * math.prod(grid)
         if any(second <= first for first, second in pairwise(keep)) or (
-                keep and not 0 <= keep[0] <= keep[-1] < rows * columns):
-            raise ValueError(
-                f'a list of {KEEP} is not ascending within 0..{rows * columns - 1}')
-        return cls((rows, columns), tuple(keep))
+                keep and not 0 <= keep[0] <= keep[-1] < total):
+            raise ValueError(f'a list of {KEEP} is not ascending within 0..{total - 1}')
+        return found
 
     def check(self, grid: tuple[int, int]) -> None:
         """Raise ValueError if the picture has another grid here than the client took it for."""
@@ -54,72 +88,33 @@ class KeepList(NamedTuple):
                 'this checkpoint')
 
 
-def keep_lists(options: Mapping[str, Any], pictures: int) -> list[KeepList] | None:
+def keep_lists(options: Mapping[str, Any], count: int, is_video: bool = False
+               ) -> list[KeepList] | None:
     """
-    Return the keep lists of a request, one per picture; None if it has none.
+    Return the keep lists of a request, one per picture or video; None if it has none.
 
     Raises
     ------
     ValueError
-        If there are not as many as pictures, or one is wrong.
+        If there are not as many as pictures or videos, or one is wrong.
 
     """
     given = options.get(KEEP)
     if given is None:
         return None
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != pictures:
-        raise ValueError(f'{KEEP} is a list with an entry for each of the {pictures} pictures')
-    return [KeepList.of(one) for one in given]
+    if not _is_list(given) or len(given) != count:
+        raise ValueError(f'{KEEP} is a list with an entry for each of the {count} '
+                         f'{"videos" if is_video else "pictures"}')
+    return [KeepList.of(one, is_video) for one in given]
 
 
-class PrunedPicture(NamedTuple):
-    """
-    A picture in a pruned prompt.
-
-    Attributes
-    ----------
-    start
-        Where its first visual token is, or would be, in the pruned prompt.
-    grid
-        Rows and columns of all of its visual tokens.
-    keep
-        Those that are left [K], row-major.
-
-    """
-
-    start: int
-    grid: tuple[int, int]
-    keep: NDArray[np.int64]
+def _is_list(given: object) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str)
 
 
-def positions(length: int, pictures: Iterable[PrunedPicture]) -> NDArray[np.int64]:
-    """
-    Return the positions [3, S] (time, height, width) of a pruned prompt.
-
-    Survivors stand where they stand in the whole prompt, and so does the text: a picture takes as
-    many positions as its longer side has tokens, whatever is left of it, as in Qwen2.5-VL and
-    Qwen3-VL.
-
-    Parameters
-    ----------
-    length
-        Of the pruned prompt.
-    pictures
-        In the order of the prompt.
-
-    """
-    parts: list[NDArray[np.int64]] = []
-    done = position = 0
-    for start, (rows, columns), keep in pictures:
-        text = start - done
-        parts.append(np.tile(position + np.arange(text), (3, 1)))
-        position += text
-        row, column = np.divmod(keep, columns)
-        parts.append(position + np.stack([np.zeros_like(row), row, column]))
-        position += max(rows, columns)
-        done = start + len(keep)
-    parts.append(np.tile(position + np.arange(length - done), (3, 1)))
-    return np.concatenate(parts, axis=1)
+def _is_time(given: object) -> bool:
+    return isinstance(given, (int, float)) and not isinstance(given, bool) and (
+        0.0 <= given < math.inf)
 
 
 def _are_numbers(given: object) -> bool:

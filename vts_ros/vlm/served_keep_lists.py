@@ -5,7 +5,8 @@ A model behind vLLM with the plugin of this package: it takes the list of visual
 
 What is kept is chosen here, as for a model in this process, and the server drops the other tokens
 after its vision encoder. Pictures are sent as the image processor of the checkpoint scales them,
-without loss, so that the server sees what a model in this process would see.
+without loss, so that the server sees what a model in this process would see. As a video two of
+them become one step, as there.
 """
 
 from __future__ import annotations
@@ -25,14 +26,22 @@ from vts_ros.vlm.picture_reduction import picture_reduction
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.served import ServedVlm
-from vts_ros.vlm.served_prompt import picture_part, ServedFrame, ServedPrompt, text_part
+from vts_ros.vlm.served_prompt import (
+    KEEP,
+    picture_part,
+    ServedFrame,
+    ServedPrompt,
+    text_part,
+)
+from vts_ros.vlm.served_steps import StepsPrompt
+from vts_ros.vlm.video_steps import VideoStep
 
-#: Name of the keep lists in a request, see vts_ros/vllm_plugin/keep_lists.py.
-KEEP = 'vts_keep'
 #: Models that the plugin knows, by ``model_type``.
 FAMILIES = ('qwen2_5_vl', 'qwen3_vl')
 #: A server that was just started takes longer for its first answers than for any later ones.
 _CHECK_SEC = 60.0
+#: Frames of a step of a video, in the families above.
+_STEP_FRAMES = 2
 
 
 class KeepListPrompt(ServedPrompt):
@@ -69,6 +78,12 @@ class KeepListServedVlm(ServedVlm):
         Whether the image processor is looked up in the local cache only, never downloaded.
     tokens_per_frame
         Pictures are scaled down to so many visual tokens; 0 leaves it to the image processor.
+    frames_as
+        ``images``: each frame is a picture. ``video``: the frames of a camera are a video, of
+        which two become one step.
+    interval_sec
+        Spacing of the frames of a video, by which Qwen2.5-VL counts time; 0 if not known, which
+        is then as if a step were a second.
 
     Attributes
     ----------
@@ -79,14 +94,15 @@ class KeepListServedVlm(ServedVlm):
     ------
     VlmError
         As :class:`ServedVlm` does; if the image processor of the checkpoint is not at hand, if
-        it is of another family, or if the server drops nothing.
+        it is of another family or has no such videos, or if the server drops nothing.
 
     """
 
     pruning: Pruning = 'exact'
 
     def __init__(self, url: str, model: str = '', *, local_files_only: bool = True,
-                 tokens_per_frame: int = 0, **options: Any) -> None:
+                 tokens_per_frame: int = 0, frames_as: str = 'images', interval_sec: float = 0.0,
+                 **options: Any) -> None:
         super().__init__(url, model, **options)
         try:
             images, self.convention, family, self.folder = load_processor(
@@ -94,6 +110,12 @@ class KeepListServedVlm(ServedVlm):
             if family not in FAMILIES:
                 raise VlmError(f'{self.name} is a {family} model; a server drops tokens of: '
                                f'{", ".join(FAMILIES)}. Set vlm.server_pruning to scaled')
+            if frames_as == 'video':
+                if images.temporal_patch_size != _STEP_FRAMES:
+                    raise VlmError(f'{self.name} does not make one step of two frames of a video: '
+                                   'set vlm.frames_as to images')
+                self.frames_as, self.step_frames = frames_as, _STEP_FRAMES
+                self._step_sec = _STEP_FRAMES * interval_sec or 1.0
             self._images = images
             self._grids: dict[tuple[int, int], Grid] = {}
             self._cell_px = images.patch_size * images.merge_size
@@ -110,7 +132,8 @@ class KeepListServedVlm(ServedVlm):
     def _check_server(self) -> None:
         """See that the server drops what is not kept: without the plugin it says nothing."""
         frame = self.encode(np.zeros((64, 64, 3), np.uint8))
-        prompt = self.prepare([frame], ['.'], Prompt('', '.'))
+        captions: Any = [VideoStep(0.0)] if self.frames_as == 'video' else ['.']
+        prompt = self.prepare([frame], captions, Prompt('', '.'))
         total = math.prod(frame.grid)
         few, whole = (self.generate_batch(
             [prompt], [np.arange(kept, dtype=np.int32)], 1, limit_sec=_CHECK_SEC)[0]
@@ -120,13 +143,25 @@ class KeepListServedVlm(ServedVlm):
                            'vts_ros (docs/vllm.md), or set vlm.server_pruning to scaled')
 
     def encode(self, *pictures: NDArray[np.uint8]) -> ServedFrame:
-        """Scale one RGB picture uint8 [H, W, 3] as the image processor does."""
-        picture, = pictures
-        scaled = self._images.resize(
+        """
+        Scale the RGB pictures uint8 [H, W, 3] of a frame or a step as the image processor does.
+
+        Raises
+        ------
+        VlmError
+            If the two pictures of a step of a video have different sizes.
+
+        """
+        picture, *others = (self._scaled(one) for one in pictures)
+        if any(other.shape != picture.shape for other in others):
+            raise VlmError('two pictures of different sizes cannot be one step of a video')
+        height, width = picture.shape[:2]
+        return ServedFrame(picture, (height // self._cell_px, width // self._cell_px), *others)
+
+    def _scaled(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.asarray(self._images.resize(
             np.ascontiguousarray(picture.transpose(2, 0, 1)), self._size,
-            self._images.resample, factor=self._cell_px).transpose(1, 2, 0)
-        height, width = scaled.shape[:2]
-        return ServedFrame(scaled, (height // self._cell_px, width // self._cell_px))
+            self._images.resample, factor=self._cell_px).transpose(1, 2, 0))
 
     def token_grid(self, height: int, width: int) -> Grid:
         """Return rows and columns of visual tokens for pictures of this size in pixels."""
@@ -142,8 +177,9 @@ class KeepListServedVlm(ServedVlm):
         rows, columns = grid
         return float(columns * self._cell_px), float(rows * self._cell_px)
 
-    def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],
-                prompt: Prompt) -> KeepListPrompt:
-        """Put frames, oldest first, in a prompt."""
+    def prepare(self, features: Sequence[ServedFrame], captions: Any, prompt: Prompt
+                ) -> ServedPrompt:
+        """Put frames, oldest first, or the steps of videos in a prompt."""
+        if self.frames_as == 'video':
+            return StepsPrompt(tuple(features), (), prompt, tuple(captions), self._step_sec)
         return KeepListPrompt(tuple(features), tuple(captions), prompt)
-

@@ -17,18 +17,34 @@ from numpy.typing import NDArray
 from vts_ros.vlm.language_model import Grid
 from vts_ros.vlm.prompts import Prompt
 
+#: Name of the keep lists in a request, see vts_ros/vllm_plugin/keep_lists.py.
+KEEP = 'vts_keep'
 #: A frame of which little is kept is sent at a quarter of its sides: less shows nothing.
 LEAST_SCALE = 0.25
 #: Pictures with shorter sides are refused by servers.
 MIN_SIDE_PX = 32
 _JPEG_QUALITY = 90
+_KINDS = {'.jpg': 'jpeg', '.png': 'png'}
 
 
 class ServedFrame(NamedTuple):
-    """An RGB picture uint8 [H, W, 3] as it is sent, and its cells."""
+    """
+    A frame as it is sent, or a step of a video.
+
+    Attributes
+    ----------
+    picture
+        RGB, uint8 [H, W, 3].
+    grid
+        Its cells.
+    second
+        The other picture of a step of a video; None of a frame.
+
+    """
 
     picture: NDArray[np.uint8]
     grid: Grid
+    second: NDArray[np.uint8] | None = None
 
     def at(self, share: float) -> NDArray[np.uint8]:
         """Return the picture with about such a share of its pixels, above 0 to 1."""
@@ -69,9 +85,11 @@ class ServedPrompt:
     def chat(self, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the chat with what is shown."""
         system = [{'role': 'system', 'content': self.prompt.system}] if self.prompt.system else []
-        before, after = ([text_part(text)] if text else [] for text in (
-            self.prompt.before, self.prompt.instruction))
-        return [*system, {'role': 'user', 'content': [*before, *content, *after]}]
+        # As a model in this process reads it, see PromptWriter.
+        before = f'{self.prompt.before}\n' if self.prompt.before else ''
+        texts, after = ([text_part(text)] if text else [] for text in (
+            before, self.prompt.instruction))
+        return [*system, {'role': 'user', 'content': [*texts, *content, *after]}]
 
     def request(self, keep: NDArray[np.int32] | None) -> dict[str, Any]:
         """Return what a request says about what is kept [B] of the window, all if None."""
@@ -91,9 +109,22 @@ def resized(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 def picture_part(rgb: NDArray[np.uint8], suffix: str = '.jpg') -> dict[str, Any]:
     """Return an RGB picture as a part of a message; ``.png`` loses nothing."""
-    kind, options = {'.jpg': ('jpeg', [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]),
-                     '.png': ('png', [])}[suffix]
+    url = f'data:image/{_KINDS[suffix]};base64,{_encoded(rgb, suffix)}'
+    return {'type': 'image_url', 'image_url': {'url': url}}
+
+
+def video_part(pictures: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
+    """
+    Return RGB pictures as a video, a part of a message, without loss.
+
+    As vLLM takes frames that are cut out already: it calls them JPEGs, and reads what they are.
+    """
+    url = f'data:video/jpeg;base64,{",".join(_encoded(rgb, ".png") for rgb in pictures)}'
+    return {'type': 'video_url', 'video_url': {'url': url}}
+
+
+def _encoded(rgb: NDArray[np.uint8], suffix: str) -> str:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == '.jpg' else []
     done, data = cv2.imencode(suffix, np.ascontiguousarray(rgb[..., ::-1]), options)
     assert done
-    url = f'data:image/{kind};base64,{b64encode(data.tobytes()).decode()}'
-    return {'type': 'image_url', 'image_url': {'url': url}}
+    return b64encode(data.tobytes()).decode()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.served_keep_lists import KeepListPrompt, KeepListServedVlm
-from vts_ros.vlm.served_prompt import picture_part, ServedFrame
+from vts_ros.vlm.served_prompt import ServedFrame, video_part
 
 _IMAGE = "{% if part['type'] == 'image' %}"
 _VIDEO = ("{% if part['type'] == 'video' %}{{ '<|vision_start|><|video_pad|><|vision_end|>' }}"
@@ -30,10 +30,7 @@ class VideoPrompt(KeepListPrompt):
 
     def request(self, keep: NDArray[np.int32] | None) -> dict[str, Any]:
         """Return what a request says; what is kept is for the server to choose."""
-        pictures = [picture_part(frame.picture, '.png')['image_url']['url'].split(',', 1)[1]
-                    for frame in self.frames]
-        url = f'data:video/jpeg;base64,{",".join(pictures)}'
-        return {'messages': self.chat([{'type': 'video_url', 'video_url': {'url': url}}])}
+        return {'messages': self.chat([video_part([frame.picture for frame in self.frames])])}
 
 
 class VideoServedVlm(KeepListServedVlm):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vts_ros.tools.cli.options import JsonOption, ModelOption, token_share
+from vts_ros.tools.cli.options import FramesAsOption, JsonOption, ModelOption, token_share
 from vts_ros.tools.cli.terminal import finish
 
 app = typer.Typer()
@@ -25,6 +25,7 @@ def eval_server(
     mode: Annotated[Literal['window', 'causal'], typer.Option(
         help='As sparsify.mode. In window mode every window is of another scene, in causal mode '
              'all are of one drive.')] = 'window',
+    frames_as: FramesAsOption = 'images',
     keep_ratio: Annotated[float, typer.Option(
         parser=token_share, metavar='SHARE', help='Share of the tokens that is kept.')] = 0.6,
     bag: Annotated[list[Path] | None, typer.Option(
@@ -53,8 +54,8 @@ def eval_server(
         check_recordings(bag)
     console = Console(stderr=as_json)
     with console.status(f'loading {model}'):
-        config = PipelineConfig(model=model, keep_ratio=keep_ratio, mode=mode, draft=False,
-                                dtype='float32')
+        config = PipelineConfig(model=model, keep_ratio=keep_ratio, mode=mode,
+                                frames_as=frames_as, draft=False, dtype='float32')
         process = Pipeline.load(config)
         served = Pipeline.load(replace(
             config, model='embedded', vlm_backend='openai', url=url, server_pruning=pruning,

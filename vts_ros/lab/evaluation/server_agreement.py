@@ -131,7 +131,8 @@ def agreement(process: Pipeline, served: Pipeline, windows: Iterable[Window],
         'differing': [[one.text, other.text] for one, other in pairs
                       if one.text != other.text][:5],
         'model': process.vlm.name, 'keep_ratio': config.keep_ratio, 'mode': config.mode,
-        'server_pruning': config.server_pruning, 'date': date.today().isoformat(),
+        'server_pruning': config.server_pruning, 'frames_as': config.frames_as,
+        'date': date.today().isoformat(),
         'machine': machine(str(process.vlm.model.device))}
 
 
@@ -156,6 +157,7 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     yield '|---' * 9 + '|'
     counts = ' | '.join(f'{result[name]} of {result["n"]}' for name in (
         'words', 'risk', 'object', 'kept', 'prompt_tokens'))
-    yield (f'| {result["server_pruning"]}, {result["mode"]}, {result["keep_ratio"]:.0%} '
+    yield (f'| {result["server_pruning"]}, {result["frames_as"]}, {result["mode"]}, '
+           f'{result["keep_ratio"]:.0%} '
            f'| {counts} | {"-" if cached is None else f"{cached:.0%}"} '
            f'| {sec["process"]:.2f} s | {sec["served"]:.2f} s |')
