@@ -19,13 +19,14 @@ from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Sparsifier
-from vts_ros.vllm_plugin.keep_lists import KEEP, keep_lists, KeepList, positions, PrunedPicture
+from vts_ros.vllm_plugin.keep_lists import KEEP, keep_lists, KeepList
+from vts_ros.vllm_plugin.pruned_positions import positions, PrunedBlock
 from vts_ros.vllm_plugin.registration import register
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.loading import load_processor
 from vts_ros.vlm.prompts import Prompt, Prompts
-from vts_ros.vlm.served_keep_lists import KEEP as SENT
 from vts_ros.vlm.served_keep_lists import KeepListPrompt, KeepListServedVlm
+from vts_ros.vlm.served_prompt import KEEP as SENT
 from vts_ros.vlm.served_prompt import ServedFrame
 
 GRID = (4, 7)
@@ -114,7 +115,7 @@ def test_survivors_stand_where_they_stand_in_the_whole_prompt(vlm: Vlm, data: st
         count = rows * columns
         own = keep[(keep >= begin) & (keep < begin + count)] - begin
         first = int(layout.visual_slots[begin])
-        pictures.append(PrunedPicture(sum(place < first for place in found), (rows, columns),
+        pictures.append(PrunedBlock(sum(place < first for place in found), (rows, columns),
                                       own.astype(np.int64)))
         begin += count
     assert (positions(len(stays), pictures) == layout.position_ids[:, stays].numpy()).all()

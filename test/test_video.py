@@ -566,7 +566,7 @@ def test_families_whose_videos_are_not_known_are_refused(name: str, tmp_path: Pa
 def test_what_cannot_read_a_video_is_refused(tmp_path: Path) -> None:
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, 'the model does not make one step of two frames of a video'),
-        ({'vlm_backend': 'openai'}, 'a server is sent pictures'),
+        ({'vlm_backend': 'openai'}, 'a server that drops no tokens is sent pictures'),
         ({'frames_as': 'film'}, "frames cannot be 'film', there are: images, "))
     for changes, said in refused:
         settings: dict[str, Any] = {'frames_as': 'video', 'device': 'cpu', **changes}

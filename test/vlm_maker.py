@@ -8,6 +8,7 @@ They have the special tokens and the chat template of their family.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -321,8 +322,9 @@ def bpe(tokens: tuple[str, ...]) -> str:
     return str(tokenizer.to_str())
 
 
-def make(name: str, directory: Path, **text: Any) -> Path:
-    """Make a checkpoint of a family; further keywords change its text model."""
+def make(name: str, directory: Path, vision: Mapping[str, Any] | None = None, **text: Any
+         ) -> Path:
+    """Make a checkpoint of a family; ``vision`` and further keywords change its two models."""
     kind = KINDS[name]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(bpe(tuple(kind.tokens))), eos_token=kind.end,
@@ -353,7 +355,7 @@ def make(name: str, directory: Path, **text: Any) -> Path:
         text['additional_vocab_size'] = len(kind.added)
     config = kind.config(
         text_config={**kind.text, 'vocab_size': vocab_size, 'pad_token_id': 0, **text},
-        vision_config=kind.vision, tie_word_embeddings=False, **options)
+        vision_config={**kind.vision, **(vision or {})}, tie_word_embeddings=False, **options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = shake(kind.model(config).eval())
