@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 import json
 import os
@@ -22,6 +22,7 @@ from vts_ros.lab.evaluation.server_agreement import agreement, rendered_windows
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.vllm_plugin.keep_lists import KEEP
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.served_keep_lists import KeepListServedVlm
@@ -48,8 +49,8 @@ VIDEO_PROCESSORS = {'qwen2_5_vl': 'Qwen2VLVideoProcessor', 'qwen3_vl': 'Qwen3VLV
 class Said(NamedTuple):
     """What was read and written: tokens of the prompt and of the answer."""
 
-    prompt: Sequence[int]
-    answer: Sequence[int]
+    prompt: list[int]
+    answer: list[int]
 
 
 @pytest.fixture(scope='module', params=list(TEXTS))
@@ -115,15 +116,21 @@ def said_here(pipeline: Pipeline, window: Window) -> Said:
     prepared = prepare(pipeline, window, pipeline.description_prompt(window), Stopwatch())
     keep = prepared.selection.keep
     written, = pipeline.vlm.generate_batch([prepared.inputs], [keep], TOKENS)
-    return Said(prepared.inputs.prune(keep).input_ids.tolist(), written.token_ids)
+    return Said(prepared.inputs.prune(keep).input_ids.tolist(), list(written.token_ids))
 
 
-def said_there(pipeline: Pipeline, window: Window) -> Said:
-    """Return what the server reads and writes about a window."""
+def request_for(pipeline: Pipeline, window: Window) -> dict[str, Any]:
+    """Return what the server is sent about a window."""
     pipeline.clear()
     prepared = prepare(pipeline, window, pipeline.description_prompt(window), Stopwatch())
-    request = prepared.inputs.request(prepared.selection.keep)
-    body = {**request.pop('extra_body'), **request, 'model': 'embedded', 'max_tokens': TOKENS,
+    request: dict[str, Any] = prepared.inputs.request(prepared.selection.keep)
+    return request
+
+
+def said_there(pipeline: Pipeline, request: dict[str, Any]) -> Said:
+    """Return what the server reads and writes."""
+    extra = request['extra_body']
+    body = {**extra, 'messages': request['messages'], 'model': 'embedded', 'max_tokens': TOKENS,
             'temperature': 0.0, 'return_token_ids': True}
     sent = Request(f'{pipeline.config.url}/chat/completions', json.dumps(body).encode(),
                    {'Content-Type': 'application/json'})
@@ -145,9 +152,7 @@ def test_the_server_writes_token_for_token_what_the_process_writes(
         answers.add(tuple(expected.answer))
         assert len(expected.prompt) > 2 * PART
         for _ in range(2):
-            found = said_there(there, window)
-            assert list(found.prompt) == list(expected.prompt)
-            assert list(found.answer) == list(expected.answer)
+            assert said_there(there, request_for(there, window)) == expected
     # So that the pictures count for something.
     assert len(answers) > 1
 
@@ -175,4 +180,43 @@ def test_more_frames_than_vllm_takes_by_itself_are_all_read(
               for index, frame in enumerate(7 * next(iter(rendered_windows('test', 1))))]
     settings: dict[str, Any] = {'keep_ratio': 0.3}
     here = beside(process, **settings)
-    assert said_there(behind(url, process, **settings), window) == said_here(here, window)
+    there = behind(url, process, **settings)
+    assert said_there(there, request_for(there, window)) == said_here(here, window)
+
+
+def test_the_proof_notices_other_times_frames_and_tokens(
+        url: str, process: Pipeline, windows: list[Window]) -> None:
+    """Answers of so small a model depend on all of them, in some window at least."""
+    there = behind(url, process)
+    is_timed = process.vlm.model.config.model_type == 'qwen3_vl'
+
+    def later(sent: dict[str, Any], part: dict[str, Any]) -> None:
+        sent['step_sec'] *= 20.0
+        if is_timed:
+            sent['times_sec'] = [time_sec + 1.0 for time_sec in sent['times_sec']]
+
+    def swapped(sent: dict[str, Any], part: dict[str, Any]) -> None:
+        kind, data = part['video_url']['url'].split(',', 1)
+        frames = data.split(',')
+        frames[::2], frames[1::2] = frames[1::2], frames[::2]
+        part['video_url']['url'] = ','.join([kind, *frames])
+
+    def others(sent: dict[str, Any], part: dict[str, Any]) -> None:
+        rows, columns = sent['grid']
+        total = rows * columns * len(sent['times_sec'])
+        sent['keep'] = sorted(total - 1 - one for one in sent['keep'])
+
+    for change in (later, swapped, others):
+        differ = 0
+        for window in windows:
+            request = request_for(there, window)
+            right = said_there(there, request)
+            parts = [part for part in request['messages'][-1]['content']
+                     if part['type'] == 'video_url']
+            lists = request['extra_body']['mm_processor_kwargs'][KEEP]
+            for sent, part in zip(lists, parts, strict=True):
+                change(sent, part)
+            found = said_there(there, request)
+            assert len(found.prompt) == len(right.prompt)
+            differ += found.answer != right.answer
+        assert differ, change.__name__
