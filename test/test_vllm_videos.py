@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 from vlm_maker import make
 
 from vts_ros.lab.bench.vllm_server import KEEP_LISTS, VllmServer
@@ -22,6 +23,7 @@ from vts_ros.lab.evaluation.server_agreement import agreement, rendered_windows
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.tools.cli.command_line import app
 from vts_ros.vllm_plugin.keep_lists import KEEP
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.prompts import Prompt
@@ -157,15 +159,22 @@ def test_the_server_writes_token_for_token_what_the_process_writes(
     assert len(answers) > 1
 
 
-def test_the_same_as_words_and_what_is_kept(
-        url: str, process: Pipeline, windows: list[Window]) -> None:
-    """What is cut off within a character is another text, and of the same tokens."""
+def test_the_command_compares_videos(
+        url: str, folder: Path, process: Pipeline, windows: list[Window]) -> None:
+    """What is cut off within a character is another text, though of the same tokens."""
     found = agreement(process, behind(url, process), windows)
     assert found['kept'] == found['prompt_tokens'] == found['n'] == len(windows)
     assert found['cached'] > 0.5
+    done = CliRunner().invoke(app, [
+        'eval', 'server', '--url', url, '--model', str(folder), '--pruning', 'exact',
+        '--frames-as', 'video', '--keep-ratio', '0.2', '--n', '2', '--json'])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result['frames_as'] == 'video'
+    assert result['kept'] == result['prompt_tokens'] == result['n'] == 2
 
 
-def test_a_list_for_another_grid_or_for_another_video_is_refused(url: str) -> None:
+def test_a_list_for_another_grid_is_refused(url: str) -> None:
     vlm = KeepListServedVlm(url, timeout_sec=ANSWER_SEC, frames_as='video')
     frame = vlm.encode(np.zeros((84, 140, 3), np.uint8))
     steps = [VideoStep(0.0)]
