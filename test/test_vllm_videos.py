@@ -186,7 +186,7 @@ def test_a_list_for_another_grid_is_refused(url: str) -> None:
 def test_more_frames_than_vllm_takes_by_itself_are_all_read(
         url: str, process: Pipeline) -> None:
     window = [replace(frame, stamp_ns=index * 400_000_000)
-              for index, frame in enumerate(7 * next(iter(rendered_windows('test', 1))))]
+              for index, frame in enumerate(7 * [*next(rendered_windows('test', 1))])]
     settings: dict[str, Any] = {'keep_ratio': 0.3}
     here = beside(process, **settings)
     there = behind(url, process, **settings)
