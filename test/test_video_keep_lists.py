@@ -36,7 +36,8 @@ from vts_ros.vllm_plugin.pruned_positions import (
 from vts_ros.vllm_plugin.step_patches import step_patches
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.loading import load_processor
-from vts_ros.vlm.served_keep_lists import KeepListServedVlm
+from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.served_keep_lists import KeepListPrompt, KeepListServedVlm
 from vts_ros.vlm.served_steps import StepsPrompt
 from vts_ros.vlm.video_steps import video_steps, VideoStep
 
@@ -116,6 +117,16 @@ def test_of_one_camera_the_video_has_no_title_and_all_may_be_kept(
     assert sent['keep'] == list(range(CELLS))
     kinds = [part['type'] for part in request['messages'][-1]['content']]
     assert kinds == ['video_url', 'text']
+
+
+def test_instructions_before_the_pictures_end_as_in_this_process(
+        client: KeepListServedVlm) -> None:
+    prompt = Prompt('', '', before='What is ahead?')
+    frame = client.encode(picture(0))
+    steps = StepsPrompt((frame,), (), prompt, (VideoStep(0.0),), 0.8)
+    for sent in (steps, KeepListPrompt((frame,), ('now',), prompt)):
+        content = sent.request(None)['messages'][-1]['content']
+        assert content[0] == {'type': 'text', 'text': 'What is ahead?\n'}
 
 
 def test_pictures_of_different_sizes_are_no_video(client: KeepListServedVlm) -> None:

@@ -27,6 +27,7 @@ from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.served import ServedVlm
 from vts_ros.vlm.served_prompt import (
+    AS_IN_PROCESS,
     KEEP,
     picture_part,
     ServedFrame,
@@ -47,6 +48,7 @@ _STEP_FRAMES = 2
 class KeepListPrompt(ServedPrompt):
     """A window whose frames are all sent, each with the visual tokens to keep."""
 
+    ending = AS_IN_PROCESS
     def request(self, keep: NDArray[np.int32] | None) -> dict[str, Any]:
         """Return what a request says about what is kept [B] of the window, all if None."""
         content: list[dict[str, Any]] = []

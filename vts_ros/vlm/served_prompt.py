@@ -19,6 +19,8 @@ from vts_ros.vlm.prompts import Prompt
 
 #: Name of the keep lists in a request, see vts_ros/vllm_plugin/keep_lists.py.
 KEEP = 'vts_keep'
+#: What a model in this process reads after instructions before the pictures, see PromptWriter.
+AS_IN_PROCESS = '\n'
 #: A frame of which little is kept is sent at a quarter of its sides: less shows nothing.
 LEAST_SCALE = 0.25
 #: Pictures with shorter sides are refused by servers.
@@ -58,8 +60,17 @@ class ServedFrame(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ServedPrompt:
-    """A window with the text before each of its frames, and what is asked."""
+    """
+    A window with the text before each of its frames, and what is asked.
 
+    Attributes
+    ----------
+    ending
+        Of what is asked before the pictures.
+
+    """
+
+    ending = ''
     frames: tuple[ServedFrame, ...]
     captions: tuple[str, ...]
     prompt: Prompt
@@ -85,8 +96,7 @@ class ServedPrompt:
     def chat(self, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the chat with what is shown."""
         system = [{'role': 'system', 'content': self.prompt.system}] if self.prompt.system else []
-        # As a model in this process reads it, see PromptWriter.
-        before = f'{self.prompt.before}\n' if self.prompt.before else ''
+        before = f'{self.prompt.before}{self.ending}' if self.prompt.before else ''
         texts, after = ([text_part(text)] if text else [] for text in (
             before, self.prompt.instruction))
         return [*system, {'role': 'user', 'content': [*texts, *content, *after]}]

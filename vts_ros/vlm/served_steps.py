@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import VlmError
-from vts_ros.vlm.served_prompt import KEEP, ServedFrame, ServedPrompt, text_part, video_part
+from vts_ros.vlm.served_prompt import (
+    AS_IN_PROCESS,
+    KEEP,
+    ServedFrame,
+    ServedPrompt,
+    text_part,
+    video_part,
+)
 from vts_ros.vlm.video_steps import VideoStep
 
 
@@ -32,6 +39,7 @@ class StepsPrompt(ServedPrompt):
 
     """
 
+    ending = AS_IN_PROCESS
     steps: tuple[VideoStep, ...]
     step_sec: float
 
