@@ -34,6 +34,7 @@ WHEELS = ROOT / 'test' / 'data' / 'rosidl_wheels.txt'
 PACKAGES = ('vision_msgs', 'foxglove_msgs', 'ffmpeg_image_transport_msgs', 'audio_common_msgs',
             'vts_interfaces')
 LIMIT_SEC = 1500
+_VERSION = f'{sys.version_info[0]}.{sys.version_info[1]}'
 
 PACKAGE_XML = """<?xml version="1.0"?>
 <package format="3">
@@ -82,17 +83,22 @@ def prefix() -> Path | None:
             raise CannotBuildError(f'{tool} is not installed')
     if not Path(sysconfig.get_path('include'), 'Python.h').is_file():
         raise CannotBuildError('the headers of Python are not installed')
-    version = f'{sys.version_info[0]}.{sys.version_info[1]}'
-    cache = Path(os.environ.get('VTS_TEST_INTERFACES', '~/.cache/vts_ros_test')).expanduser()
+    target = installation().parent
+    cache = target.parent
     cache.mkdir(parents=True, exist_ok=True)
-    wheels = cache / f'wheels-{version}-{_digest(WHEELS.read_text())}'
-    target = cache / f'interfaces-{version}-{_digest(WHEELS.read_text(), *_sources())}'
+    wheels = cache / f'wheels-{_VERSION}-{_digest(WHEELS.read_text())}'
     with _locked(cache / 'lock'):
         if not (wheels / 'complete').exists():
             _install_wheels(wheels)
         if not (target / 'complete').exists():
             _build(wheels, target)
-    return target / 'install'
+    return installation()
+
+
+def installation() -> Path:
+    """Return where the interfaces are once they are built."""
+    cache = Path(os.environ.get('VTS_TEST_INTERFACES', '~/.cache/vts_ros_test')).expanduser()
+    return cache / f'interfaces-{_VERSION}-{_digest(WHEELS.read_text(), *_sources())}' / 'install'
 
 
 def environment(place: Path) -> dict[str, str]:

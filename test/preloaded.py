@@ -29,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 #: nothing, and nothing of the package, whose modules are to begin at their beginning.
 LOADED = ('torch', 'transformers.modeling_utils', 'matplotlib.axes', 'rosbags.highlevel', 'cv2')
 #: Variables that nothing of this reads: the others must be there when it is loaded.
-_READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_', 'COLUMNS', 'NO_COLOR')
+_READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_', 'COLUMNS', 'NO_COLOR',
+               'OPENAI_', 'AMENT_', 'RAY_', 'PYTHONIOENCODING')
+#: And those by which Python and the loader find modules and libraries.
+_PATHS = ('PYTHONPATH', 'LD_LIBRARY_PATH')
 #: What every process that is started here has in its environment.
 EVERY = {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1',
          'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
@@ -65,12 +68,29 @@ def run_module(module: str, *arguments: object, timeout_sec: float = 500.0, **va
 def preloaded(env: Mapping[str, str]) -> Preloaded:
     """Return a process from which one with such an environment can be started."""
     return _preloaded(frozenset((name, value) for name, value in env.items()
-                                if not name.startswith(_READ_LATER)))
+                                if not name.startswith((*_READ_LATER, *_PATHS))),
+                      _loader_path(env))
 
 
 @lru_cache(maxsize=2)
-def _preloaded(env: frozenset[tuple[str, str]]) -> Preloaded:
-    return Preloaded(dict(env))
+def _preloaded(env: frozenset[tuple[str, str]], loader_path: str) -> Preloaded:
+    return Preloaded({**dict(env), 'LD_LIBRARY_PATH': loader_path,
+                      'PYTHONPATH': os.environ.get('PYTHONPATH', '')})
+
+
+def _loader_path(env: Mapping[str, str]) -> str:
+    """
+    Return where the loader looks for libraries, with those of the interfaces in any case.
+
+    It is asked when a process begins, and never again. Whether a process has the interfaces is up
+    to its PYTHONPATH.
+    """
+    from interface_builder import installation
+
+    own = str(installation() / 'lib')
+    others = env.get('LD_LIBRARY_PATH', '').split(os.pathsep)
+    return os.pathsep.join([*[own] * os.path.isdir(own),
+                            *(path for path in others if path not in ('', own))])
 
 
 class Preloaded:
@@ -156,9 +176,17 @@ def _begin(module: str, arguments: list[str], env: dict[str, str], log: str,
             (os.devnull, os.O_RDONLY), (log, os.O_WRONLY | os.O_APPEND | os.O_CREAT),
             (errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT))):
         os.dup2(os.open(path, flags), number)
+    before = _folders(os.environ)
     os.environ.clear()
     os.environ.update(env)
+    # As Python does it when it begins: behind the folder of what it runs.
+    sys.path[1:] = [*_folders(env), *(path for path in sys.path[1:] if path not in before)]
     return module, arguments
+
+
+def _folders(env: Mapping[str, str]) -> list[str]:
+    """Return what is on the PYTHONPATH."""
+    return [os.path.abspath(path) for path in env.get('PYTHONPATH', '').split(os.pathsep) if path]
 
 
 if __name__ == '__main__':

@@ -297,7 +297,7 @@ def learned(folders: list[Path], tmp_path_factory: pytest.TempPathFactory, model
     root = fleet(out.parent / 'fleet', [*folders, annotated(out.parent / 'third')])
     done = CliRunner().invoke(app, [
         'fleet', 'distil', str(root), '--student', model, '--out', str(out), '--steps', '20',
-        '--batch', '4', '--device', 'cpu', '--json'])
+        '--batch', '2', '--device', 'cpu', '--json'])
     assert done.exit_code == 0, done.output
     return out, json.loads(done.stdout.splitlines()[-1])
 

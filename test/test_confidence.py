@@ -283,11 +283,11 @@ def test_reports_have_a_confidence_and_stay_what_they_were(
 def test_calibrate_from_the_command_line(folder: Path, tmp_path: Path) -> None:
     try:
         done = CliRunner().invoke(app, [
-            'eval', 'calibrate', '--model', str(folder), '--n', '12', '--test-n', '12',
+            'eval', 'calibrate', '--model', str(folder), '--n', '8', '--test-n', '8',
             '--report', str(tmp_path / 'docs'), '--json'])
         assert done.exit_code == 0, done.output
         result = json.loads(done.output.splitlines()[-1])
-        assert result['n'] == 12
+        assert result['n'] == 8
         assert 'calibrated' in (tmp_path / 'docs' / 'confidence.md').read_text()
         assert (tmp_path / 'docs' / 'confidence.png').stat().st_size > 5000
         pipeline = Pipeline.load(PipelineConfig(model=str(folder)))

@@ -35,7 +35,7 @@ def windows(vlm: Vlm) -> list[Prepared]:
     captions = ['-1.6s', '-1.2s', '-0.8s', '-0.4s', '0.0s']
     prompt = Prompts.load('en', '', vlm.convention).description
     return [vlm.prepare([vlm.encode(picture) for picture in render(scene).frames], captions,
-                        prompt) for scene in balanced_scenes('val', 6)]
+                        prompt) for scene in balanced_scenes('val', 3)]
 
 
 @torch.inference_mode()

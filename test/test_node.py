@@ -350,7 +350,7 @@ def test_time_going_back_starts_a_new_window(node: Process, car: Car) -> None:
 
 def test_a_bag_in_a_loop_is_described_in_every_pass(ros: Ros, car: Car, tmp_path: Path) -> None:
     # Long enough for an answer in every pass of a machine that is busy.
-    bag, stamps = drive(tmp_path / 'drive', 3 * DRIVE), times(3 * DRIVE)
+    bag, stamps = drive(tmp_path / 'drive', 2 * DRIVE), times(2 * DRIVE)
     with car.parameter('use_sim_time', True):
         player = ros.start('vts_ros.nodes.replay_node', str(bag), '--clock', '--loop',
                            '--wait-sec', '60')

@@ -28,7 +28,7 @@ from vts_ros.tools.camera_topics import node_inputs
 #: The first build of the messages takes minutes on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
-COUNT = 60
+COUNT = 36
 #: It is switched on in the middle of a group of pictures, and one packet is lost later.
 BEFORE, LOST = 2, 23
 

@@ -41,7 +41,7 @@ def written(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparison, 'SLICE_WINDOWS', 2)
         done = CliRunner().invoke(app, [
-            'eval', 'scenes', '--model', model, '--methods', ','.join(NAMES), '--n', '6',
+            'eval', 'scenes', '--model', model, '--methods', ','.join(NAMES), '--n', '4',
             '--budgets', '1,0.4,0.4,0.1', '--brief', '--report', str(folder), '--json'])
     assert done.exit_code == 0, done.output
     return json.loads(done.output.splitlines()[-1]), folder
@@ -50,7 +50,7 @@ def written(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
 @pytest.mark.slow
 def test_the_form_of_the_result(written: tuple[dict[str, Any], Path]) -> None:
     result, _ = written
-    assert result['n'] == 6
+    assert result['n'] == 4
     assert set(result['methods']) == set(NAMES)
     for name, budgets in result['methods'].items():
         assert list(budgets) == ['1', '0.4', '0.1']
@@ -75,10 +75,10 @@ def test_several_processes_find_the_same(written: tuple[dict[str, Any], Path],
                                          pipeline: Pipeline,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, 'SLICE_WINDOWS', 2)
-    # Pieces of four and of two windows.
-    monkeypatch.setattr(comparison, '_CHUNK', 4)
+    # Pieces of three windows and of one.
+    monkeypatch.setattr(comparison, '_CHUNK', 3)
     shares: list[float] = []
-    found = compare(pipeline, NAMES, 'test', 6, (1.0, 0.4, 0.1), True, 2,
+    found = compare(pipeline, NAMES, 'test', 4, (1.0, 0.4, 0.1), True, 2,
                     lambda share, what: shares.append(share))
     found = json.loads(json.dumps(found))
     for name in ('dense', 'hard', 'methods', 'against', 'slice'):

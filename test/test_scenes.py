@@ -227,6 +227,16 @@ def test_plain_seeds_reach_every_level_label_and_place() -> None:
     assert sum(len(window.actors) > 0 for window in harmless) > 0.7 * len(harmless)
 
 
+@pytest.mark.parametrize('family', ['lead braking', 'pedestrian crossing', 'oncoming drift'])
+def test_places_at_many_times_are_those_at_each(family: str) -> None:
+    times = np.linspace(-4.0, 9.0, 60)
+    for body in make_scene(11, family).bodies:
+        states = [body.state(t) for t in times.tolist()]
+        np.testing.assert_allclose(
+            np.stack(body.places(times), axis=1),
+            [(state.s, state.d, state.half_s, state.half_d) for state in states], rtol=1e-12)
+
+
 def test_scenes_are_reproducible_bit_by_bit() -> None:
     first, second = (render(make_scene(21, 'hidden child', level='high')) for _ in range(2))
     np.testing.assert_array_equal(first.frames, second.frames)

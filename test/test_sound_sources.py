@@ -44,7 +44,10 @@ def siren() -> Samples:
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """Return a pipeline whose model is small and says nothing that can be read."""
     folder = tmp_path_factory.mktemp('model') / 'tiny'
-    create_checkpoint(folder, ['a car ahead', 'brake'], vocab_size=600)
+    create_checkpoint(
+        folder, ['a car ahead', 'brake'], vocab_size=600, text_hidden=64, text_layers=2,
+        text_heads=2, text_intermediate=64, hidden_size=32, depth=2, num_heads=2,
+        intermediate_size=64)
     return Pipeline.load(PipelineConfig(model=str(folder), max_new_tokens=4, keep_ratio=0.3))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 import math
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from vts_ros.lab.training.onnx_export import (
     write_frame,
 )
 from vts_ros.paths import model_path
+from vts_ros.pipeline.frames import Frame
 from vts_ros.sparsify import Proposal, Sparsifier, token_budget
 from vts_ros.sparsify.proposal_network import (
     _sample_positions,
@@ -629,19 +631,25 @@ def test_keep_lists_follow_what_changes_on_a_real_road() -> None:
     """Of the frames beside the key frame, those cells are kept that differ more from it."""
     sparsifier = Sparsifier()
     for bag in real_bags():
-        frames = list(read_frames(bag, counters=Counter()))
+        frames = tuple(read_frames(bag, counters=Counter()))
         stamps = np.array([frame.stamp_ns for frame in frames])
-        pictures = [np.asarray(cv2.resize(frame.rgb(), (224, 128),
-                                          interpolation=cv2.INTER_AREA), np.uint8)
-                    for frame in frames]
-        proposals = [sparsifier.propose(picture) for picture in pictures]
-        grey = np.stack([picture.mean(-1) for picture in pictures])
+
+        @cache
+        def look(index: int, frames: tuple[Frame, ...] = frames
+                 ) -> tuple[Proposal, NDArray[np.float64]]:
+            picture = np.asarray(cv2.resize(frames[index].rgb(), (224, 128),
+                                            interpolation=cv2.INTER_AREA), np.uint8)
+            return sparsifier.propose(picture), picture.mean(-1)
+
         kept, dropped = [], []
-        for stamp in stamps[stamps >= stamps[0] + 1_600_000_000]:
-            window = [int(np.abs(stamps - (stamp - back)).argmin())
+        # From one to the next as far as from frame to frame, so that windows share theirs.
+        ends = np.arange(stamps[0] + 1_600_000_000, stamps[-1] + 1, 400_000_000)
+        for end in ends:
+            window = [int(np.abs(stamps - (end - back)).argmin())
                       for back in range(1_600_000_000, -1, -400_000_000)]
-            found = sparsifier.select([proposals[index] for index in window], (4, 7), 0.6)
-            change = np.abs(grey[window] - grey[window[found.key]])
+            proposals, grey = zip(*map(look, window))
+            found = sparsifier.select(proposals, (4, 7), 0.6)
+            change = np.abs(np.stack(grey) - grey[found.key])
             cells = change.reshape(5, 4, 32, 7, 32).mean((2, 4)).reshape(5, 28)
             keep = np.isin(np.arange(140), found.keep).reshape(5, 28)
             others = np.arange(5) != found.key

@@ -479,7 +479,7 @@ def test_the_language_model_trains_and_loads(taught: Path, folder: Path) -> None
 @pytest.mark.slow
 def test_the_language_model_trains_in_several_processes(tmp_path: Path, folder: Path) -> None:
     train_vlm(folder, tmp_path / 'out', tmp_path / 'work',
-              Course(Steps(1, 2, 2, 1), batch=2, workers=2))
+              Course(Steps(1, 1, 1, 1), batch=2, workers=2))
     check_model(tmp_path / 'out', folder)
 
 

@@ -138,9 +138,9 @@ class _Writing:
         self._page(summary)
         self._move()
         self._add_bag(counters, summary.info)
-        if counters != summary.counters:
+        told, summary = Counter(summary.counters), replace(summary, counters=dict(counters))
+        if counters != told:
             # What the bag was like is told on the page, too.
-            summary = replace(summary, counters=dict(counters))
             self._page(summary)
             self._move()
         return summary

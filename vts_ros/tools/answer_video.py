@@ -54,14 +54,16 @@ class AnswerVideo:
     def _write(self, picture: Picture, hold_sec: float) -> None:
         if self._container is None:
             self._open(picture.shape[1], picture.shape[0])
+        # Converted once, however long it stays.
+        frame = av.VideoFrame.from_ndarray(picture, format='rgb24').reformat(format='yuv420p')
         for _ in range(max(1, round(hold_sec * VIDEO_FPS))):
-            self._encode(picture)
+            frame.pts = None  # it is given the next one
+            self._encode(frame)
 
-    def _encode(self, picture: Picture | None) -> None:
+    def _encode(self, frame: av.VideoFrame | None) -> None:
         """Write a picture; None what the encoder still holds."""
         assert self._container is not None
         assert self._stream is not None
-        frame = None if picture is None else av.VideoFrame.from_ndarray(picture, format='rgb24')
         try:
             self._container.mux(self._stream.encode(frame))
         except FFmpegError as error:

@@ -31,6 +31,9 @@ KEY: Colour = (255, 221, 87)
 DARK: Colour = (12, 14, 18)
 
 MARGIN = 16
+#: What becomes of a brightness in a dropped cell, and below the lines between cells.
+_DIMMED = (0.46 * np.arange(256) + 20).astype(np.uint8)
+_LINED = (0.78 * np.arange(256) + 0.22 * 90).astype(np.uint8)
 
 
 def kept_cells(report: SceneReport) -> list[NDArray[np.bool_]]:
@@ -71,14 +74,16 @@ def dim_dropped(rgb: Picture, kept: NDArray[np.bool_]) -> Picture:
     """
     height, width = rgb.shape[:2]
     mask = cv2.resize(kept.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None]
-    shaded = np.where(mask[..., None] > 0, rgb, (0.46 * grey + 20).astype(np.uint8))
+    grey = cv2.LUT(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), _DIMMED)
+    shaded = np.asarray(cv2.copyTo(rgb, mask, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)), np.uint8)
     rows, columns = kept.shape
-    lines = np.zeros((height, width), np.bool_)
-    lines[[round(row * height / rows) for row in range(1, rows)], :] = True
-    lines[:, [round(column * width / columns) for column in range(1, columns)]] = True
-    shaded[lines] = (0.78 * shaded[lines] + 0.22 * 90).astype(np.uint8)
-    return np.asarray(shaded, np.uint8)
+    across = [round(row * height / rows) for row in range(1, rows)]
+    down = [round(column * width / columns) for column in range(1, columns)]
+    # Where they cross a pixel is of both lines, and is shaded once.
+    of_rows = _LINED[shaded[across]]
+    shaded[:, down] = _LINED[shaded[:, down]]
+    shaded[across] = of_rows
+    return shaded
 
 
 @dataclass
@@ -162,5 +167,5 @@ def advice(answer: Answer) -> str:
 def encode(rgb: Picture, suffix: str = '.jpg', quality: int = 85) -> bytes:
     """Return a picture as JPEG or PNG file."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == '.jpg' else []
-    _, data = cv2.imencode(suffix, np.ascontiguousarray(rgb[..., ::-1]), options)
+    _, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     return data.tobytes()

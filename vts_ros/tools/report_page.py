@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import jinja2
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 def _data_uri(data: bytes, kind: str) -> str:
     return f'data:image/{kind};base64,{b64encode(data).decode()}'
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    # Autoescape: the words come from a model and may be anything.
+    return jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
 
 
 def report_page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[int, bytes],
@@ -41,9 +48,7 @@ def report_page(summary: Summary, name: str, timeline: bytes, overlays: Mapping[
         'time': seconds(summary.reports[i].stamp, summary.start_ns),
         'picture': _data_uri(overlay, 'jpeg'),
     } for i, overlay in overlays.items()]
-    # Autoescape: the words come from a model and may be anything.
-    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
-    return template.render(
+    return _template().render(
         name=name, summary=summary, answers=answers, timeline=_data_uri(timeline, 'png'),
         titles=RISK_TITLES, colours=colours_of(summary.reports),
         counters=counters)

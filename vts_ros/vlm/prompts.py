@@ -21,6 +21,8 @@ from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
 from vts_ros.vlm.conventions import Convention, PLAIN, TRAINED_HERE
 
 _FILE = 'config/tasks/driving/prompts.yaml'
+#: Written in C where it is there: every load of a model reads the file.
+_YAML = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 #: Slower than this the car stands; its speed over ground is never quite 0.
 _STANDING_MPS = 0.2
 #: A car that turns faster than this follows more than a bend of a road.
@@ -302,7 +304,7 @@ def _told(frames: Sequence[Stamped]) -> Iterator[dict[str, str | int]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        languages = yaml.safe_load(path.read_text(encoding='utf-8'))
+        languages = yaml.load(path.read_text(encoding='utf-8'), _YAML)
     except OSError as error:
         raise PromptError(f'prompt file {path} cannot be read: {error.strerror}') from error
     except UnicodeDecodeError as error:

@@ -214,7 +214,8 @@ def _changed(guard: Guard, pictures: Sequence[Picture],
 
 
 def _noisy(picture: Picture) -> Picture:
-    return np.clip(picture + _noise(picture.shape), 0, 255).astype(np.uint8)
+    noisy = picture + _noise(picture.shape)
+    return np.clip(noisy, 0, 255, out=noisy).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)

@@ -167,21 +167,20 @@ def is_clear(scene: Scene, index: int, level: RiskLevel | None = None) -> bool:
 
 def no_crash(scene: Scene) -> bool:
     """Return whether the ego vehicle touches nobody in the clip and passes no red light."""
-    before = -np.inf
-    for t in scene.times.tolist():
-        ego_s, _, _ = scene.ego.at(t)
-        for body in scene.bodies:
-            if body.label == 'traffic light':
-                line = body.along.at(t)[0] - body.stop_line
-                if body.phase(t) == 'red' and before <= line < ego_s:
-                    return False
-                continue
-            state = body.state(t)
-            if (abs(state.d) < state.half_d + 0.5 * EGO_WIDTH_M
-                    and state.s - state.half_s < ego_s + 0.3
-                    and state.s + state.half_s > ego_s - EGO_LENGTH_M):
+    times = scene.times
+    ego_s, _ = scene.ego.over(times)
+    before = np.concatenate(([-np.inf], ego_s[:-1]))
+    for body in scene.bodies:
+        if body.label == 'traffic light':
+            line = body.along.over(times)[0] - body.stop_line
+            passed = (before <= line) & (line < ego_s)
+            if any(body.phase(t) == 'red' for t in times[passed].tolist()):
                 return False
-        before = ego_s
+            continue
+        s, d, half_s, half_d = body.places(times)
+        if ((np.abs(d) < half_d + 0.5 * EGO_WIDTH_M) & (s - half_s < ego_s + 0.3)
+                & (s + half_s > ego_s - EGO_LENGTH_M)).any():
+            return False
     return True
 
 

@@ -4,30 +4,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from vts_ros.lab.scenes.stage import CITY, COUNTRY, EVER, MOTORWAY, Stage
-from vts_ros.lab.scenes.world import Body, Prop, Road, SIDEWALK_M
+from vts_ros.lab.scenes.world import Body, Floats, Prop, Road, SIDEWALK_M
 
 GREENS = ((66, 104, 46), (88, 118, 52), (52, 88, 50), (120, 128, 58), (150, 112, 44))
 WALLS = ((198, 182, 156), (176, 120, 96), (206, 204, 196), (160, 164, 170), (214, 190, 140),
          (148, 96, 78), (182, 196, 200))
 
 
-def footprint(body: Body, times: np.ndarray) -> np.ndarray:
-    """Return centre and half extents (times, 4) with the room that others leave."""
-    return np.array([(state.s, state.d, state.half_s + 0.5, state.half_d + 0.12)
-                     for state in map(body.state, times.tolist())])
+class Footprint(NamedTuple):
+    """
+    The room that a body takes over some times.
+
+    Attributes
+    ----------
+    table
+        Centre and half extents, (times, 4), with the room that others leave.
+    near, far
+        Where along the road it ever is.
+
+    """
+
+    table: Floats
+    near: float
+    far: float
 
 
-def keeps_apart(new: np.ndarray, others: list[np.ndarray]) -> bool:
+def footprint(body: Body, times: Floats) -> Footprint:
+    """Return the room that a body takes."""
+    s, d, half_s, half_d = body.places(times)
+    half_s, half_d = half_s + 0.5, half_d + 0.12
+    return Footprint(np.stack((s, d, half_s, half_d), axis=1), float((s - half_s).min()),
+                     float((s + half_s).max()))
+
+
+def keeps_apart(new: Footprint, others: Sequence[Footprint]) -> bool:
     """Return whether a footprint never overlaps with others."""
-    if not others:
+    # Most of a long road are never near each other.
+    met = [other.table for other in others if other.near <= new.far and other.far >= new.near]
+    if not met:
         return True
-    other = np.stack(others)
-    overlap = np.abs(new[None, :, :2] - other[..., :2]) < new[None, :, 2:] + other[..., 2:]
+    other, table = np.stack(met), new.table[None]
+    overlap = np.abs(table[..., :2] - other[..., :2]) < table[..., 2:] + other[..., 2:]
     return not overlap.all(axis=-1).any()
 
 
