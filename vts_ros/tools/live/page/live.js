@@ -310,6 +310,24 @@ function drawPicture(event, risk) {
   }
 }
 
+// A picture of the strip, or null until it is there. What an <img> has shown stays in the caches of the
+// browser, decoded; a bitmap is gone when it is closed.
+function stripPicture(number) {
+  if (!page.strip.has(number)) {
+    page.strip.set(number, null);
+    fetch(`/picture/${Number(number)}`)
+      .then((answer) => answer.ok ? answer.blob() : Promise.reject(new Error(answer.statusText)))
+      .then((blob) => createImageBitmap(blob))
+      .then((bitmap) => {
+        if (!page.strip.has(number)) return bitmap.close();
+        page.strip.set(number, bitmap);
+        isDirty = true;
+      })
+      .catch(() => {});  // it is too old; the next ones come
+  }
+  return page.strip.get(number);
+}
+
 function drawStrip(event) {
   const frames = event ? event.report.frames : [];
   const shown = frames.map((frame, index) => [frame, index])
@@ -332,19 +350,17 @@ function drawStrip(event) {
     const [context, width, height] = sized(canvas);
     if (frame.picture === null || frame.picture === undefined) return;
     wanted.add(frame.picture);
-    let image = page.strip.get(frame.picture);
-    if (!image) {
-      image = new Image();
-      image.onload = () => { isDirty = true; };
-      image.src = `/picture/${Number(frame.picture)}`;
-      page.strip.set(frame.picture, image);
-    }
-    if (!image.complete || !image.naturalWidth) return;
-    const area = fitted({width: image.naturalWidth, height: image.naturalHeight}, width, height);
+    const image = stripPicture(frame.picture);
+    if (!image) return;
+    const area = fitted(image, width, height);
     context.drawImage(image, ...area);
     dim(context, cells, ...area);
   });
-  for (const number of page.strip.keys()) if (!wanted.has(number)) page.strip.delete(number);
+  for (const [number, image] of page.strip) {
+    if (wanted.has(number)) continue;
+    if (image) image.close();
+    page.strip.delete(number);
+  }
 }
 
 function drawLine(id, points, top) {
