@@ -11,7 +11,7 @@ window: the model learns to answer from what it will see. LoRA: Hu et al., 2021,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 import hashlib
 import json
 import math
@@ -26,23 +26,32 @@ from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 
-from vts_ros.errors import VlmError
+from vts_ros.errors import FrameError, VlmError
 from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
 from vts_ros.lab.training.frame_store import FrameStore, LookedAt
 from vts_ros.lab.training.loop import fit, Losses, Schedule
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.factory import SMALL_MODEL
 from vts_ros.pipeline.features import BrokenFrame, Stopwatch
-from vts_ros.pipeline.guard import Evidence, FittedGuard, save_guard, structure
+from vts_ros.pipeline.guard import (
+    Evidence,
+    FittedGuard,
+    Guard,
+    holds,
+    save_guard,
+    SignatureGuard,
+    structure,
+)
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
-from vts_ros.vlm.adapters import check_adapter
-from vts_ros.vlm.answers import render
+from vts_ros.vlm.adapters import add_tokens, check_adapter, save_tokens
+from vts_ros.vlm.answers import AFTER_RISK, render
 from vts_ros.vlm.families import FrameFeatures
 from vts_ros.vlm.loading import in_one_line
 from vts_ros.vlm.packed_weights import unpack
 from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.vehicle import SIGNAL_TOKENS, Vehicle
 
 #: Keep ratios that windows are learned at.
 _KEEP_RATIOS = (1.0, 0.6, 0.4, 0.2)
@@ -62,6 +71,12 @@ _SMALL_RATE, _RATE = 4e-3, 2e-4
 _OUTSIDE = 0.005
 #: Cosine of two embeddings from which on nothing tells the tokens apart.
 _ALIKE = 0.99
+#: Share of the windows that are learned without what the car says of itself, where the answer does
+#: not need it, and of each signal that is left out of the others.
+_UNTOLD, _LEFT_OUT = 0.4, 0.3
+#: Windows that are looked at to see whether all are rendered.
+_RENDERED = 8
+_IGNORED = -100
 _BEST, _STATE, _HISTORY, _FRAMES = 'best', 'learning.pt', 'history.json', 'frames'
 
 Progress = Callable[[int], None]
@@ -88,6 +103,9 @@ class AdapterCourse:
         For the weights, the order and the keep ratios.
     start
         Folder of an adapter of the same shape to go on from; empty begins anew.
+    facts
+        Share of the steps in which risk and object alone are learned, which are less than half
+        of an answer; of these is the loss that says when to stop, if there are any.
 
     """
 
@@ -98,6 +116,7 @@ class AdapterCourse:
     every: int = 25
     seed: int = 0
     start: str = ''
+    facts: float = 0.0
 
 
 class Shown(NamedTuple):
@@ -113,6 +132,8 @@ class Lesson(NamedTuple):
     frames: tuple[Shown, ...]
     files: tuple[Path, ...]
     answer: str
+    vehicle: Vehicle | None = None
+    needs: tuple[str, ...] = ()
 
 
 def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
@@ -127,7 +148,8 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     ----------
     pipeline
         With the model to train, in this process. If it has a guard, the adapter gets one of its
-        own, by the statistics of the pictures. Not to be used afterwards.
+        own, by the statistics of the pictures; but where rendered roads are learned, it gets the
+        guard that knows them. Not to be used afterwards.
     train, validation
         To learn from, and to say when to stop.
     out
@@ -142,8 +164,8 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
 
     Returns
     -------
-    ``{'train', 'validation': windows, 'trained': weights, 'history': [[step, loss], ...], 'best':
-    step}``.
+    ``{'train', 'validation': windows, 'trained': weights, 'rendered': whether all pictures are,
+    'history': [[step, loss], ...], 'best': step}``.
 
     Raises
     ------
@@ -158,15 +180,17 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
 
     """
     vlm = pipeline.vlm
-    measures = None if pipeline.guard is None else structure
-    # What it sees is what it learns: the guard of the model may change pictures.
-    pipeline.guard = None
+    rendered = _rendered(pipeline, train)
+    measures = None if pipeline.guard is None or rendered else structure
+    if rendered is None:
+        # What it sees is what it learns: the guard of the model may change pictures.
+        pipeline.guard = None
     store = FrameStore(work / _FRAMES)
     lessons = _look(pipeline, store, train, measures, progress)
     checks = _look(pipeline, store, _spread(validation, _MOST_VALIDATION), measures, progress)
     if not lessons or not checks:
         raise VlmError('none of the recordings has the frames that the answers are about')
-    guard = measures and _guard(lessons, checks)
+    guard: Guard | None = rendered or (_guard(lessons, checks) if measures else None)
     begin()
     if not course.learning_rate:
         is_small = vlm.model.num_parameters() < SMALL_MODEL
@@ -174,17 +198,22 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     about: dict[str, str | int | float] = {
         **asdict(course), 'model': vlm.name, 'lessons': _fingerprint(lessons)}
     torch.manual_seed(course.seed)
-    adapted = _adapted(vlm, course, untaught_tokens(vlm, [lesson.answer for lesson in lessons]))
+    untaught = untaught_tokens(vlm, [lesson.answer for lesson in lessons])
+    prompt = pipeline.prompts.description
+    if any(lesson.vehicle for lesson in lessons):
+        prompt = replace(prompt, signal_tokens=SIGNAL_TOKENS)
+        untaught += add_tokens(vlm.model, vlm.tokenizer, SIGNAL_TOKENS)
+    adapted = _adapted(vlm, course, untaught)
     if course.start:
         _go_on_from(adapted, Path(course.start))
-    school = _School(vlm, pipeline.sparsifier, pipeline.prompts.description, course)
+    school = _School(vlm, pipeline.sparsifier, prompt, course)
     history = _History(work, about)
 
     def is_enough(step: int) -> bool:
         if step % course.every and step < course.steps:
             return False
         if history.add(step, school.check(checks)):
-            _save(adapted, work / _BEST)
+            _save(adapted, work / _BEST, prompt.signal_tokens)
         return history.is_over
 
     weights = nn.ParameterList([weight for weight in vlm.model.parameters()
@@ -200,7 +229,7 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     if guard:
         save_guard(guard, out)
     return {'train': len(lessons), 'validation': len(checks),
-            'trained': sum(weight.numel() for weight in weights),
+            'trained': sum(weight.numel() for weight in weights), 'rendered': bool(rendered),
             'history': history.steps, 'best': history.best[0]}
 
 
@@ -226,9 +255,23 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
         seen = pipeline.vlm.seen_size(store.load(files[-1]).features)
         lessons.append(Lesson(
             tuple(Shown(frame.camera, frame.stamp_ns) for frame in frames), files,
-            render(window.answer, pipeline.prompts.description.box, seen, pipeline.task.form)))
+            render(window.answer, pipeline.prompts.description.box, seen, pipeline.task.form),
+            window.vehicle, window.needs))
         progress(1)
     return lessons
+
+
+def _rendered(pipeline: Pipeline, windows: Sequence[AnsweredWindow]) -> SignatureGuard | None:
+    """Return the guard of the model where it knows the pictures: rendered ones of its task."""
+    guard = pipeline.guard
+    if not isinstance(guard, SignatureGuard) or not pipeline.task.is_driving:
+        return None
+    try:
+        some = [[guard.evidence(frame.rgb()) for frame in frames]
+                for _, frames in with_pictures(_spread(windows, _RENDERED))]
+    except FrameError:
+        return None
+    return guard if some and all(holds(guard, evidence) for evidence in some) else None
 
 
 def _guard(lessons: Sequence[Lesson], checks: Sequence[Lesson]) -> FittedGuard:
@@ -255,31 +298,62 @@ class _School:
         order = np.random.default_rng([self._course.seed, 0, epoch]).permutation(len(lessons))
         rng = np.random.default_rng([self._course.seed, 1, step])
         chosen = [lessons[index] for index in order[place:place + batch]]
-        return {'answer': self._loss(chosen, rng.choice(_KEEP_RATIOS, len(chosen)))}
+        keep_ratios = rng.choice(_KEEP_RATIOS, len(chosen))
+        is_brief = bool(rng.random() < self._course.facts)
+        told = [_some_of(lesson.vehicle, lesson.needs, rng) for lesson in chosen]
+        return {'answer': self._loss(chosen, keep_ratios, told, is_brief)}
 
     @torch.no_grad()
     def check(self, lessons: Sequence[Lesson]) -> float:
         """Return the mean loss of lessons."""
         batch = self._course.batch
-        losses = [float(self._loss(some, [_KEEP_RATIO] * len(some))) * len(some)
+        losses = [float(self._loss(some, [_KEEP_RATIO] * len(some),
+                                   [lesson.vehicle for lesson in some],
+                                   self._course.facts > 0.0)) * len(some)
                   for some in (lessons[start:start + batch]
                                for start in range(0, len(lessons), batch))]
         return sum(losses) / len(lessons)
 
-    def _loss(self, lessons: Sequence[Lesson], keep_ratios: Iterable[float]) -> Tensor:
+    def _loss(self, lessons: Sequence[Lesson], keep_ratios: Iterable[float],
+              vehicles: Iterable[Vehicle | None], is_brief: bool) -> Tensor:
         vlm = self._vlm
         prepared, keeps = [], []
-        for lesson, keep_ratio in zip(lessons, keep_ratios, strict=True):
+        for lesson, keep_ratio, vehicle in zip(lessons, keep_ratios, vehicles, strict=True):
             looked_at = [FrameStore.load(file) for file in lesson.files]
             features = [frame.features for frame in looked_at]
-            prompt = self._prompt.seen_by(sorted({frame.camera for frame in lesson.frames}))
+            prompt = self._prompt.seen_by(
+                sorted({frame.camera for frame in lesson.frames})).about(vehicle)
             prepared.append(vlm.prepare(features, prompt.captions(lesson.frames), prompt))
             keeps.append(self._sparsifier.select_each(
                 [frame.proposal for frame in looked_at], [frame.grid for frame in features],
                 float(keep_ratio)).keep)
-        inputs = vlm.batch(prepared, keeps, [lesson.answer for lesson in lessons])
+        answers = [lesson.answer for lesson in lessons]
+        inputs = vlm.batch(prepared, keeps, [_facts(answer) for answer in answers]
+                           if is_brief else answers)
+        if is_brief:
+            # The answer goes on there: its end is no part of what is learned.
+            labels = inputs['labels']
+            ends = (labels != _IGNORED).int().cumsum(dim=1).argmax(dim=1, keepdim=True)
+            labels.scatter_(1, ends, _IGNORED)
         loss: Tensor = vlm.model(**inputs, use_cache=False).loss
         return loss
+
+
+def _facts(answer: str) -> str:
+    """Return an answer up to its explanation, and the quote that opens that."""
+    facts, after, _ = answer.partition(AFTER_RISK)
+    return f'{facts}{after}: "' if after else answer
+
+
+def _some_of(vehicle: Vehicle | None, needs: Sequence[str], rng: np.random.Generator
+             ) -> Vehicle | None:
+    """Return what is told of the car this time: signals are often missing."""
+    if vehicle is None:
+        return None
+    untold = rng.random() < _UNTOLD
+    return replace(vehicle, **{
+        field.name: None for field in fields(Vehicle)
+        if (rng.random() < _LEFT_OUT or untold) and field.name not in needs})
 
 
 class _History:
@@ -384,10 +458,13 @@ def _base_name(vlm: Vlm) -> str:
     return path.name if checkpoint(path.name) == str(path) else str(path)
 
 
-def _save(adapted: Any, folder: Path) -> None:
+def _save(adapted: Any, folder: Path, tokens: Sequence[str]) -> None:
     partial = folder.with_name(f'{folder.name}.part')
     shutil.rmtree(partial, ignore_errors=True)
-    adapted.save_pretrained(partial)
+    # The embeddings of new tokens are saved by themselves, not all there are.
+    adapted.save_pretrained(partial, save_embedding_layers=False)
+    if tokens:
+        save_tokens(tokens, partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
@@ -400,5 +477,6 @@ def _spread(windows: Sequence[AnsweredWindow], most: int) -> list[AnsweredWindow
 
 
 def _fingerprint(lessons: Sequence[Lesson]) -> str:
-    text = repr([(lesson.frames, lesson.answer) for lesson in lessons])
+    text = repr([(lesson.frames, lesson.answer, lesson.vehicle, lesson.needs)
+                 for lesson in lessons])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
