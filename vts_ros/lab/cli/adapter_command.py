@@ -16,7 +16,7 @@ from vts_ros.tools.cli.options import DeviceOption, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vts_ros.lab.training.adapter_training import AdapterCourse
+    from vts_ros.lab.training.adapter_lessons import AdapterCourse
 
 adapter_app = typer.Typer()
 distil_app = typer.Typer()
@@ -78,7 +78,7 @@ def train_adapter(
     Answers of vts annotate, corrected by hand or written by a larger model. Whole recordings are
     held out, and what the model says of them before and after is shown.
     """
-    from vts_ros.lab.training.adapter_training import AdapterCourse
+    from vts_ros.lab.training.adapter_lessons import AdapterCourse
 
     if bool(validation) != bool(held_out):
         raise typer.BadParameter('--validation and --held-out go together')
@@ -114,7 +114,7 @@ def distil(
     Whole recordings are held out, and how often the small model says what the large one said of
     them, before and after, is shown.
     """
-    from vts_ros.lab.training.adapter_training import AdapterCourse
+    from vts_ros.lab.training.adapter_lessons import AdapterCourse
 
     _train([folder], student, out, work or out.with_name(f'{out.name}.work'),
            AdapterCourse(steps, batch, rank, learning_rate, seed=seed), tokens_per_frame, device,

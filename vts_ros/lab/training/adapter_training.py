@@ -11,28 +11,30 @@ window: the model learns to answer from what it will see. LoRA: Hu et al., 2021,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 import hashlib
+import itertools
 import json
 import math
 from pathlib import Path
 import re
 import shutil
-from typing import Any, NamedTuple
+from typing import Any
 import warnings
 
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import nn, Tensor
+from torch import nn
 
 from vts_ros.errors import FrameError, VlmError
+from vts_ros.lab.training.adapter_lessons import AdapterCourse, Lesson, School, Shown
 from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
 from vts_ros.lab.training.frame_store import FrameStore, LookedAt
-from vts_ros.lab.training.loop import fit, Losses, Schedule
+from vts_ros.lab.training.loop import fit, Schedule
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.factory import SMALL_MODEL
-from vts_ros.pipeline.features import BrokenFrame, Stopwatch
+from vts_ros.pipeline.features import BrokenFrame, FrameLook, Stopwatch
 from vts_ros.pipeline.guard import (
     Evidence,
     FittedGuard,
@@ -43,20 +45,13 @@ from vts_ros.pipeline.guard import (
     structure,
 )
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.adapters import add_tokens, check_adapter, save_tokens
-from vts_ros.vlm.answers import AFTER_RISK, render
-from vts_ros.vlm.families import FrameFeatures
+from vts_ros.vlm.answers import render
 from vts_ros.vlm.loading import in_one_line
 from vts_ros.vlm.packed_weights import unpack
-from vts_ros.vlm.prompts import Prompt
-from vts_ros.vlm.vehicle import SIGNAL_TOKENS, Vehicle
+from vts_ros.vlm.vehicle import SIGNAL_TOKENS
 
-#: Keep ratios that windows are learned at.
-_KEEP_RATIOS = (1.0, 0.6, 0.4, 0.2)
-#: The one at which it is said when to stop: that of the node.
-_KEEP_RATIO = 0.6
 #: Windows that say it, at most.
 _MOST_VALIDATION = 64
 #: So often without a better one, and it ends.
@@ -71,74 +66,19 @@ _SMALL_RATE, _RATE = 4e-3, 2e-4
 _OUTSIDE = 0.005
 #: Cosine of two embeddings from which on nothing tells the tokens apart.
 _ALIKE = 0.99
-#: Share of the windows that are learned without what the car says of itself, where the answer does
-#: not need it, and of each signal that is left out of the others.
-_UNTOLD, _LEFT_OUT = 0.4, 0.3
 #: Windows that are looked at to see whether all are rendered.
 _RENDERED = 8
-_IGNORED = -100
+#: Pictures that are encoded at once, at most.
+_ENCODED = 8
+_COURSE = AdapterCourse()
 _BEST, _STATE, _HISTORY, _FRAMES = 'best', 'learning.pt', 'history.json', 'frames'
 
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class AdapterCourse:
-    """
-    How an adapter is trained.
-
-    Attributes
-    ----------
-    steps
-        Optimiser steps at most.
-    batch
-        Windows in each.
-    rank
-        Of the matrices that are added.
-    learning_rate
-        Peak; 0 chooses by the size of the model.
-    every
-        Steps between two looks at the windows that say when to stop.
-    seed
-        For the weights, the order and the keep ratios.
-    start
-        Folder of an adapter of the same shape to go on from; empty begins anew.
-    facts
-        Share of the steps in which risk and object alone are learned, which are less than half
-        of an answer; of these is the loss that says when to stop, if there are any.
-
-    """
-
-    steps: int = 300
-    batch: int = 8
-    rank: int = 16
-    learning_rate: float = 0.0
-    every: int = 25
-    seed: int = 0
-    start: str = ''
-    facts: float = 0.0
-
-
-class Shown(NamedTuple):
-    """Camera and stamp of a frame, as captions need them."""
-
-    camera: str
-    stamp_ns: int
-
-
-class Lesson(NamedTuple):
-    """A window as the model is shown it: its frames on disk, and what it is to answer."""
-
-    frames: tuple[Shown, ...]
-    files: tuple[Path, ...]
-    answer: str
-    vehicle: Vehicle | None = None
-    needs: tuple[str, ...] = ()
-
-
 def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
                   validation: Sequence[AnsweredWindow], out: Path, work: Path,
-                  course: AdapterCourse = AdapterCourse(),
+                  course: AdapterCourse = _COURSE,
                   progress: Progress = lambda windows: None,
                   begin: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """
@@ -206,7 +146,7 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     adapted = _adapted(vlm, course, untaught)
     if course.start:
         _go_on_from(adapted, Path(course.start))
-    school = _School(vlm, pipeline.sparsifier, prompt, course)
+    school = School(vlm, pipeline.sparsifier, prompt, course)
     history = _History(work, about)
 
     def is_enough(step: int) -> bool:
@@ -243,15 +183,12 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
         files = tuple(store.path(window.recording, *frame.key) for frame in frames)
         if not all(file.exists() for file in files):
             try:
-                entries = pipeline.cache.get_all(frames, watch)
+                looks = pipeline.cache.look_all(frames, watch)
             except BrokenFrame:
                 continue
-            for file, entry in zip(files, entries, strict=True):
-                if not file.exists():
-                    assert isinstance(entry.features, FrameFeatures)
-                    store.save(file, LookedAt(
-                        entry.features, entry.proposal,
-                        None if measures is None else measures(entry.frame.rgb())))
+            _encode(pipeline.vlm, store, [
+                (file, look) for file, look in zip(files, looks, strict=True)
+                if not file.exists()], measures)
         seen = pipeline.vlm.seen_size(store.load(files[-1]).features)
         lessons.append(Lesson(
             tuple(Shown(frame.camera, frame.stamp_ns) for frame in frames), files,
@@ -259,6 +196,22 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
             window.vehicle, window.needs))
         progress(1)
     return lessons
+
+
+@torch.inference_mode()
+def _encode(vlm: Vlm, store: FrameStore, frames: Sequence[tuple[Path, FrameLook]],
+            measures: Callable[[NDArray[np.uint8]], Evidence] | None) -> None:
+    """Encode pictures, those of one size together, and keep what is seen."""
+    for _, same in itertools.groupby(frames, lambda entry: entry[1].size):
+        some = list(same)
+        for start in range(0, len(some), _ENCODED):
+            chunk = some[start:start + _ENCODED]
+            pictures = [look.picture for _, look in chunk if look.picture is not None]
+            seen = vlm.encode_batch(vlm.preprocess(pictures))
+            for (file, look), features in zip(chunk, seen, strict=True):
+                store.save(file, LookedAt(
+                    features, look.proposal,
+                    None if measures is None else measures(look.frame.rgb())))
 
 
 def _rendered(pipeline: Pipeline, windows: Sequence[AnsweredWindow]) -> SignatureGuard | None:
@@ -281,79 +234,6 @@ def _guard(lessons: Sequence[Lesson], checks: Sequence[Lesson]) -> FittedGuard:
         np.asarray(FrameStore.load(file).evidence) for file in lesson.files],
         axis=0, keepdims=True) for lesson in some]) for some in (lessons, checks))
     return FittedGuard.fit(inside, limiting, _OUTSIDE)
-
-
-class _School:
-    """Shows a model lessons, as the product would show it their windows."""
-
-    def __init__(self, vlm: Vlm, sparsifier: Sparsifier, prompt: Prompt, course: AdapterCourse
-                 ) -> None:
-        self._vlm, self._sparsifier, self._course = vlm, sparsifier, course
-        self._prompt = prompt
-
-    def losses(self, lessons: Sequence[Lesson], step: int) -> Losses:
-        """Return the loss of a step, which follows from its number."""
-        batch = self._course.batch
-        epoch, place = divmod(step * batch, max(batch, len(lessons) // batch * batch))
-        order = np.random.default_rng([self._course.seed, 0, epoch]).permutation(len(lessons))
-        rng = np.random.default_rng([self._course.seed, 1, step])
-        chosen = [lessons[index] for index in order[place:place + batch]]
-        keep_ratios = rng.choice(_KEEP_RATIOS, len(chosen))
-        is_brief = bool(rng.random() < self._course.facts)
-        told = [_some_of(lesson.vehicle, lesson.needs, rng) for lesson in chosen]
-        return {'answer': self._loss(chosen, keep_ratios, told, is_brief)}
-
-    @torch.no_grad()
-    def check(self, lessons: Sequence[Lesson]) -> float:
-        """Return the mean loss of lessons."""
-        batch = self._course.batch
-        losses = [float(self._loss(some, [_KEEP_RATIO] * len(some),
-                                   [lesson.vehicle for lesson in some],
-                                   self._course.facts > 0.0)) * len(some)
-                  for some in (lessons[start:start + batch]
-                               for start in range(0, len(lessons), batch))]
-        return sum(losses) / len(lessons)
-
-    def _loss(self, lessons: Sequence[Lesson], keep_ratios: Iterable[float],
-              vehicles: Iterable[Vehicle | None], is_brief: bool) -> Tensor:
-        vlm = self._vlm
-        prepared, keeps = [], []
-        for lesson, keep_ratio, vehicle in zip(lessons, keep_ratios, vehicles, strict=True):
-            looked_at = [FrameStore.load(file) for file in lesson.files]
-            features = [frame.features for frame in looked_at]
-            prompt = self._prompt.seen_by(
-                sorted({frame.camera for frame in lesson.frames})).about(vehicle)
-            prepared.append(vlm.prepare(features, prompt.captions(lesson.frames), prompt))
-            keeps.append(self._sparsifier.select_each(
-                [frame.proposal for frame in looked_at], [frame.grid for frame in features],
-                float(keep_ratio)).keep)
-        answers = [lesson.answer for lesson in lessons]
-        inputs = vlm.batch(prepared, keeps, [_facts(answer) for answer in answers]
-                           if is_brief else answers)
-        if is_brief:
-            # The answer goes on there: its end is no part of what is learned.
-            labels = inputs['labels']
-            ends = (labels != _IGNORED).int().cumsum(dim=1).argmax(dim=1, keepdim=True)
-            labels.scatter_(1, ends, _IGNORED)
-        loss: Tensor = vlm.model(**inputs, use_cache=False).loss
-        return loss
-
-
-def _facts(answer: str) -> str:
-    """Return an answer up to its explanation, and the quote that opens that."""
-    facts, after, _ = answer.partition(AFTER_RISK)
-    return f'{facts}{after}: "' if after else answer
-
-
-def _some_of(vehicle: Vehicle | None, needs: Sequence[str], rng: np.random.Generator
-             ) -> Vehicle | None:
-    """Return what is told of the car this time: signals are often missing."""
-    if vehicle is None:
-        return None
-    untold = rng.random() < _UNTOLD
-    return replace(vehicle, **{
-        field.name: None for field in fields(Vehicle)
-        if (rng.random() < _LEFT_OUT or untold) and field.name not in needs})
 
 
 class _History:
