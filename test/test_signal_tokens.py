@@ -13,6 +13,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from vts_ros.lab.scenes.answered_recording import write_shown
 from vts_ros.lab.scenes.driving_lessons import driving_lessons
@@ -29,6 +30,7 @@ from vts_ros.lab.training.answered_windows import read_answers, with_pictures
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.guard import SignatureGuard
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.answers import Answer, render
 from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
@@ -184,6 +186,30 @@ def test_tokens_are_told_in_every_mode(
         read = [token for ids in seen for token in ids]
         wanted = vlm.tokenizer.convert_tokens_to_ids(BRAKING.tokens())
         assert [token for token in read if token in wanted] == (wanted if vehicle else [])
+
+
+@pytest.mark.slow
+def test_commands_measure_with_the_adapter(adapter: Path, tmp_path: Path) -> None:
+    page = tmp_path / 'senses.md'
+    page.write_text('<!-- twins: made by the command below -->\n<!-- end of twins -->\n')
+    done = CliRunner().invoke(app, [
+        'eval', 'twins', '--adapter', str(adapter), '--split', 'val', '--n', '1',
+        '--ordinary', '4', '--report', str(tmp_path), '--json'])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result['kinds'].keys() == {'speed', 'braking', 'turn signal'}
+    assert result['kinds']['speed']['without'] is None
+    for kind in ('braking', 'turn signal'):
+        assert result['kinds'][kind]['without'][0] in (0.0, 1.0)
+        assert result['kinds'][kind]['with'][0] in (0.0, 0.5, 1.0)
+    right = result['absent']['risk']
+    assert right['loss'][0] == pytest.approx(right['shipped'][0] - right['adapter'][0])
+    assert '| braking | ' in page.read_text()
+    done = CliRunner().invoke(app, [
+        'eval', 'scenes', '--adapter', str(adapter), '--split', 'val', '--n', '2', '--budgets',
+        '0.6', '--device', 'cpu', '--json'])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])['model'] == 'embedded + adapter'
 
 
 @pytest.mark.slow
