@@ -119,6 +119,10 @@ def add_tokens(network: Any, tokenizer: PreTrainedTokenizerBase, tokens: Sequenc
         with torch.no_grad():
             weight = network.get_input_embeddings().weight
             weight[ids] = spread * torch.randn_like(weight[ids])
+            head = network.get_output_embeddings()
+            if head is not None and head.weight is not weight:
+                # Nothing speaks for writing them.
+                head.weight[ids] = 0.0
     return ids
 
 
