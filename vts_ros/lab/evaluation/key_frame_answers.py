@@ -20,6 +20,7 @@ from vts_ros.lab.scenes.scene_truth import Clip, TRUE_LEVELS, WindowTruth
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import token_budget, WindowFeatures
+from vts_ros.vlm import FrameFeatures
 from vts_ros.vlm.boxes import PictureSize
 
 #: Key frames of which is asked, by the method that takes them.
@@ -97,7 +98,8 @@ def _window(pipeline: Pipeline, number: int, scene: MemoryScene, clip: Clip, rig
     vlm, frames = pipeline.vlm, frames_of(clip, f'scene {number}')
     # As the model sees them in the product: the guard may change pictures.
     entries = pipeline.cache.get_all(frames, Stopwatch(pipeline.clock))
-    features = [entry.features for entry in entries]
+    features = [entry.features for entry in entries
+                if isinstance(entry.features, FrameFeatures)]
     prompt = pipeline.prompts.description
     area = np.array([0.0 if seen is None else seen.share * seen.area for seen in scene.sights],
                     np.float32)

@@ -178,15 +178,14 @@ def _of_kind(kind: str, before: Sequence[TwinAnswers], after: Sequence[TwinAnswe
              ) -> dict[str, Any]:
     first, second = ([one for one in some if one.kind == kind] for some in (before, after))
     bootstrap = Bootstrap(len(second))
-    found: dict[str, Any] = {}
-    for name, values in (
-            ('with', [0.5 * (one.harmless[1].risk + one.risky[1].risk) for one in second]),
-            ('told_apart', [one.told_apart for one in second]),
-            ('with_shipped', [0.5 * (one.harmless[1].risk + one.risky[1].risk) for one in first]),
-            ('without', [one.alone[1].risk for one in second if one.alone is not None]),
-            ('without_shipped', [one.alone[1].risk for one in first if one.alone is not None])):
-        found[name] = _share(values, bootstrap) if values else None
-    return found
+    right: dict[str, Sequence[float]] = {
+        'with': [0.5 * (one.harmless[1].risk + one.risky[1].risk) for one in second],
+        'told_apart': [one.told_apart for one in second],
+        'with_shipped': [0.5 * (one.harmless[1].risk + one.risky[1].risk) for one in first],
+        'without': [one.alone[1].risk for one in second if one.alone is not None],
+        'without_shipped': [one.alone[1].risk for one in first if one.alone is not None]}
+    return {name: _share(values, bootstrap) if values else None
+            for name, values in right.items()}
 
 
 def _absent(scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
