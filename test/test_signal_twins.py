@@ -95,14 +95,14 @@ def test_twins_are_reproducible_and_no_split_shares_any() -> None:
 
 
 def test_lessons_are_a_mix_that_is_read_back(tmp_path: Path) -> None:
-    shown = list(driving_lessons('val', 30))
-    assert write_shown(tmp_path, shown) == 30
+    shown = list(driving_lessons('val', 24))
+    assert write_shown(tmp_path, shown) == 24
     kinds = Counter(row['kind'] for window in shown for row in window.rows)
     assert kinds.keys() == {ORDINARY, 'past of 8', 'past of 16', *KINDS}
     windows = read_answers(tmp_path, counters := Counter())
     assert not counters
     rows = [row for window in shown for row in window.rows]
-    assert len(windows) == len(rows) > 30
+    assert len(windows) == len(rows) > 24
     for window, row in zip(windows, rows, strict=True):
         assert window.answer.risk == row['risk']['level']
         assert (window.vehicle is None) == ('vehicle' not in row)

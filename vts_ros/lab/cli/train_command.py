@@ -71,11 +71,10 @@ def train_windows(
     task: Annotated[str, typer.Option(
         help='driving or warehouse; those of warehouse are written as vts annotate does, for '
              'vts train adapter, and only --n, --shards and --split count.')] = 'driving',
-    lessons: Annotated[bool, typer.Option(
-        '--lessons', help='Write windows as vts annotate does, for vts train adapter: ordinary '
-                          'ones, pairs that need the past, and twins that differ by a signal of '
-                          'the car, --n in all; only --shards and --split count beside it.'
-    )] = False,
+    lessons: Annotated[Literal['past', 'signals', 'all'] | None, typer.Option(
+        help='Write windows as vts annotate does, for vts train adapter: pairs that need the '
+             'past, twins that differ by a signal of the car, or both, and ordinary ones, --n in '
+             'all; only --shards and --split count beside it.', show_default=False)] = None,
     split: Annotated[Literal['train', 'val', 'test'], typer.Option(
         help='Of --task warehouse and --lessons: which seeds.')] = 'train',
 ) -> None:
@@ -91,7 +90,7 @@ def train_windows(
                                      'without --lessons')
         if task != 'driving' and lessons:
             raise typer.BadParameter('--lessons are about --task driving')
-        _write_task_windows(task, n, split, shards)
+        _write_task_windows(task, n, split, shards, lessons)
         return
     picture = ModelPicture.of(picture_size)
     if over_sec is not None and not over:
@@ -216,7 +215,8 @@ def train_proposal(
     _tell_where(console, target, None if out else models)
 
 
-def _write_task_windows(task: str, n: int, split: str, folder: Path) -> None:
+def _write_task_windows(task: str, n: int, split: str, folder: Path, lessons: str | None
+                        ) -> None:
     """Write rendered windows with their answers: of another task, or lessons of driving."""
     from rich.progress import track
 
@@ -231,8 +231,8 @@ def _write_task_windows(task: str, n: int, split: str, folder: Path) -> None:
     if folder.exists():
         raise typer.BadParameter(f'{folder} is there already: give another --shards')
     title = f'{n} windows of {split}'
-    if task == 'driving':
-        write_shown(folder, track(driving_lessons(split, n), title, n))
+    if lessons:
+        write_shown(folder, track(driving_lessons(split, n, lessons), title, n))
     else:
         write_answered(folder, track(balanced_warehouse(split, n), title, n))
     typer.echo(f'wrote {folder}; next: vts train adapter --task {task} --data {folder}')

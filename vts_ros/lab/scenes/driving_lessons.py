@@ -9,7 +9,7 @@ frames; and twins whose pictures are the same and whose answer differs by a sign
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 import itertools
 from typing import Any
@@ -30,14 +30,15 @@ from vts_ros.vlm.vehicle import Vehicle
 
 #: What comes in turn: an ordinary window, a pair of so many frames, twins of the next kind.
 ORDINARY, TWINS = 'ordinary', 'twins'
-_TURNS: tuple[str | int, ...] = (
-    8, ORDINARY, 8, TWINS, ORDINARY, 8, TWINS, 8, ORDINARY, TWINS,
-    8, ORDINARY, 8, TWINS, ORDINARY, 8, TWINS, 16, ORDINARY, TWINS)
+_SIGNALS: tuple[str | int, ...] = (TWINS, ORDINARY)
+_PAST: tuple[str | int, ...] = (8, ORDINARY, 8, ORDINARY, 8, ORDINARY, 16, ORDINARY)
+#: By what is to be learned.
+TURNS = {'signals': _SIGNALS, 'past': _PAST, 'all': (*_PAST, *3 * _SIGNALS)}
 #: Seeds of the split train that are passed over: the shipped model has learned from these.
 _PASSED_OVER = 100_000_000
 
 
-def driving_lessons(split: str, count: int) -> Iterator[Shown]:
+def driving_lessons(split: str, count: int, about: str = 'all') -> Iterator[Shown]:
     """
     Yield windows, both of a pair one after the other, and twins as one with several answers.
 
@@ -47,16 +48,18 @@ def driving_lessons(split: str, count: int) -> Iterator[Shown]:
         Key of ``SPLITS``.
     count
         Windows; both of a pair count, and twins once.
+    about
+        What is to be learned, a key of ``TURNS``; ordinary windows are among them in any case.
 
     """
-    return itertools.islice(_lessons(split), count)
+    return itertools.islice(_lessons(split, TURNS[about]), count)
 
 
-def _lessons(split: str) -> Iterator[Shown]:
+def _lessons(split: str, turns: Sequence[str | int]) -> Iterator[Shown]:
     first = _PASSED_OVER if split == 'train' else 0
     seen: dict[str | int, int] = {}
     for number in itertools.count():
-        turn = _TURNS[number % len(_TURNS)]
+        turn = turns[number % len(turns)]
         place = seen[turn] = seen.get(turn, -1) + 1
         seed = SPLITS[split][first + number]
         if turn == ORDINARY:
