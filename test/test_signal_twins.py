@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation.answer_metrics import Score
 from vts_ros.lab.evaluation.key_frame_answers import key_frame_figures, PairAnswer
@@ -25,6 +26,7 @@ from vts_ros.lab.scenes.signal_twins import KINDS, make_twins, signal_twins, Twi
 from vts_ros.lab.scenes.world import Track
 from vts_ros.lab.training.answered_windows import AnswersError, read_answers
 from vts_ros.tools.answer_files import ANSWERS
+from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.answers import Answer, inspect
 from vts_ros.vlm.answers import render as write
 from vts_ros.vlm.vehicle import Vehicle
@@ -94,6 +96,7 @@ def test_twins_are_reproducible_and_no_split_shares_any() -> None:
         pair.scene.seed for pair in signal_twins('test', 3))
 
 
+@pytest.mark.slow
 def test_lessons_are_a_mix_that_is_read_back(tmp_path: Path) -> None:
     shown = list(driving_lessons('val', 24))
     assert write_shown(tmp_path, shown) == 24
@@ -116,6 +119,22 @@ def test_lessons_are_a_mix_that_is_read_back(tmp_path: Path) -> None:
     for hazard, twin in zip(past[::2], past[1::2], strict=True):
         assert np.array_equal(hazard.frames[-1], twin.frames[-1])
         assert hazard.rows[0]['risk'] != twin.rows[0]['risk']
+
+
+def test_the_command_writes_lessons_of_signals_alone(tmp_path: Path) -> None:
+    out = tmp_path / 'val'
+    command = ['train', 'windows', '--lessons', 'signals', '--n', '4', '--split', 'val',
+               '--shards', str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (out / ANSWERS).read_text().splitlines()]
+    assert [row['kind'] for row in rows] == [
+        'speed', 'speed', ORDINARY, 'braking', 'braking', 'braking', ORDINARY]
+    for wrong, message in ((command, 'is there already'),
+                           ([*command, '--task', 'warehouse'], 'are about --task driving')):
+        refused = CliRunner().invoke(app, wrong)
+        assert refused.exit_code == 2
+        assert message in ' '.join(refused.output.replace('│', ' ').split())
 
 
 @pytest.mark.parametrize(('told', 'message'), [
