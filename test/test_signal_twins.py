@@ -102,7 +102,8 @@ def test_lessons_are_a_mix_that_is_read_back(tmp_path: Path) -> None:
     assert write_shown(tmp_path, shown) == 24
     kinds = Counter(row['kind'] for window in shown for row in window.rows)
     assert kinds.keys() == {ORDINARY, 'past of 8', 'past of 16', *KINDS}
-    windows = read_answers(tmp_path, counters := Counter())
+    counters: Counter[str] = Counter()
+    windows = read_answers(tmp_path, counters)
     assert not counters
     rows = [row for window in shown for row in window.rows]
     assert len(windows) == len(rows) > 24

@@ -111,7 +111,8 @@ def add_tokens(network: Any, tokenizer: PreTrainedTokenizerBase, tokens: Sequenc
     if taken is not None:
         raise VlmError(f'the model has a token {taken} of its own')
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
-    ids = [int(index) for index in tokenizer.convert_tokens_to_ids(list(tokens))]
+    known = tokenizer.get_vocab()
+    ids = [known[token] for token in tokens]
     embedding = network.get_input_embeddings()
     if len(tokenizer) > embedding.num_embeddings:
         spread = float(embedding.weight.detach().float().std())
