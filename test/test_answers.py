@@ -42,7 +42,7 @@ def test_render_writes_the_form_to_the_letter() -> None:
         '{"risk": "none", "object": null, "explanation": "", "action": "keep going", '
         '"description": "Empty road."}')
     car = Answer(risk='low', label='car')
-    assert json.loads(render(car))['object'] == {'label': 'car', 'box': None}
+    assert json.loads(render(car))['object'] == {'label': 'car', 'box': []}
 
 
 def test_the_schema_asks_for_the_form_in_its_order() -> None:

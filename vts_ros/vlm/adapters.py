@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 import warnings
 
-from tokenizers import AddedToken
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedTokenizerBase
 
 from vts_ros.errors import VlmError
 
