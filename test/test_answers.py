@@ -22,6 +22,7 @@ from vts_ros.vlm.answers import (
     render,
     RISK_LEVELS,
     schema,
+    THOUGHT,
 )
 from vts_ros.vlm.boxes import Box, BoxForm, PictureSize, UnitWatch
 from vts_ros.vlm.conventions import CONVENTIONS
@@ -83,7 +84,9 @@ def test_the_form_reads_back_without_a_problem() -> None:
     assert inspect(FORM) == (ANSWER, ())
 
 
-_text = st.text(st.characters(exclude_categories=('C', 'Z')), max_size=20)
+# What stands between the marks of a thought is no answer, wherever they stand.
+_text = st.text(st.characters(exclude_categories=('C', 'Z')), max_size=20).filter(
+    lambda text: not any(mark in text for mark in THOUGHT))
 _side = st.integers(0, 100).map(lambda value: value / 100)
 
 
