@@ -47,6 +47,8 @@ def mover(near: float, d: float, vs: float) -> risk.Mover:
     (risk.STEADY, 45.0, 0.0, 0.0, 'medium'), (risk.Intent(braking=5.0), 45.0, 0.0, 0.0, 'low'),
     # 38 m: 20 t - 2.5 t2 = 38 after 3.1 s.
     (risk.STEADY, 38.0, 0.0, 0.0, 'high'), (risk.Intent(braking=5.0), 38.0, 0.0, 0.0, 'medium'),
+    # It stands after 4 s, and does not go back: who comes from 99 m is there after 5.9 s.
+    (risk.Intent(braking=5.0), 99.0, 0.0, -10.0, 'low'),
     # Oncoming at 10 m/s on the next lane: 45 m in 1.5 s.
     (risk.STEADY, 45.0, 3.2, -10.0, 'none'), (risk.Intent(turn=1), 45.0, 3.2, -10.0, 'high'),
     (risk.Intent(turn=-1), 45.0, 3.2, -10.0, 'none'),
@@ -68,6 +70,9 @@ def test_twins_have_the_same_pictures_and_other_levels(twins: list[Twins]) -> No
         differing = {name for name in ('speed_mps', 'is_braking', 'turn_signal') if getattr(
             pair.harmless.vehicle, name) != getattr(pair.risky.vehicle, name)}
         assert differing == {*pair.harmless.needs, *pair.risky.needs}
+        seen = [[actor.box for actor in told.truth.actors]
+                for told in (pair.harmless, pair.risky)]
+        assert seen[0] == seen[1]
         frames = pair.frames()
         assert len(frames) == (1 if pair.kind == 'speed' else 5)
         assert np.array_equal(frames, pair.frames())
