@@ -142,6 +142,7 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     prompt = pipeline.prompts.description
     if any(lesson.vehicle for lesson in lessons):
         prompt = replace(prompt, signal_tokens=SIGNAL_TOKENS)
+        unpack(vlm.model)
         untaught += add_tokens(vlm.model, vlm.tokenizer, SIGNAL_TOKENS)
     adapted = _adapted(vlm, course, untaught)
     if course.start:
