@@ -117,8 +117,7 @@ def eval_scenes(
         min=1, help='Show the first pairs only of --memory to the language model; what is kept '
                     'of what tells is looked at in all.', show_default=False)] = None,
     adapter: Annotated[str, typer.Option(
-        help='Adapter of the model: a shipped name, such as driving_adapter, or its directory; '
-             'only of driving.', show_default=False)] = '',
+        help='Adapter of the model: its directory; only of driving.', show_default=False)] = '',
     mode: ModeOption = 'window',
     task: Annotated[str, typer.Option(
         help='driving or warehouse; of another task than driving only --model, --split, --n, '

@@ -18,12 +18,11 @@ app = typer.Typer()
 PAGE, SECTION = 'senses.md', 'twins'
 
 
-@app.command('twins', epilog='Example: [bold]vts eval twins --adapter driving_adapter --report '
+@app.command('twins', epilog='Example: [bold]vts eval twins --adapter signals_adapter --report '
                              'docs[/bold]; minutes on one core.')
 def eval_twins(
     adapter: Annotated[str, typer.Option(
-        help='Adapter with learned tokens for signals: a shipped name, or its directory.'
-    )] = 'driving_adapter',
+        help='Adapter with learned tokens for signals: its directory.')],
     model: Annotated[str, typer.Option('--model', '--vlm', help='Its model.')] = 'embedded',
     n: Annotated[int, typer.Option('--n', min=1, help='Twins of each kind.')] = 40,
     ordinary: Annotated[int, typer.Option(
