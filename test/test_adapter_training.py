@@ -24,7 +24,8 @@ from vts_ros.fleet.answer_tables import Answers, write_table
 from vts_ros.fleet.sources import find_recordings
 from vts_ros.lab.evaluation.learned_answers import compared, most_frequent
 from vts_ros.lab.training import adapter_training
-from vts_ros.lab.training.adapter_training import AdapterCourse, train_adapter
+from vts_ros.lab.training.adapter_lessons import AdapterCourse, School
+from vts_ros.lab.training.adapter_training import train_adapter
 from vts_ros.lab.training.answered_windows import (
     AnsweredWindow,
     AnswersError,
@@ -239,14 +240,14 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     class Stopped(Exception):
         pass
 
-    losses = adapter_training._School.losses
+    losses = School.losses
 
     def stop(self: Any, lessons: Any, step: int) -> Any:
         if step == 3:
             raise Stopped
         return losses(self, lessons, step)
 
-    monkeypatch.setattr(adapter_training._School, 'losses', stop)
+    monkeypatch.setattr(School, 'losses', stop)
     monkeypatch.setattr(adapter_training, 'Schedule', partial(Schedule, checkpoint_sec=0.0))
     with pytest.raises(Stopped):
         learn(model, windows, tmp_path / 'broken')
@@ -272,9 +273,9 @@ def test_learning_ends_when_it_gains_nothing(
     kept: list[Path] = []
     save = adapter_training._save
 
-    def saved(adapted: Any, folder: Path) -> None:
+    def saved(adapted: Any, folder: Path, tokens: Sequence[str]) -> None:
         kept.append(folder)
-        save(adapted, folder)
+        save(adapted, folder, tokens)
 
     monkeypatch.setattr(adapter_training, '_save', saved)
     learned = train_adapter(

@@ -22,6 +22,7 @@ from vts_ros.vlm.answers import (
     render,
     RISK_LEVELS,
     schema,
+    THOUGHT,
 )
 from vts_ros.vlm.boxes import Box, BoxForm, PictureSize, UnitWatch
 from vts_ros.vlm.conventions import CONVENTIONS
@@ -42,7 +43,7 @@ def test_render_writes_the_form_to_the_letter() -> None:
         '{"risk": "none", "object": null, "explanation": "", "action": "keep going", '
         '"description": "Empty road."}')
     car = Answer(risk='low', label='car')
-    assert json.loads(render(car))['object'] == {'label': 'car', 'box': None}
+    assert json.loads(render(car))['object'] == {'label': 'car', 'box': []}
 
 
 def test_the_schema_asks_for_the_form_in_its_order() -> None:
@@ -83,7 +84,9 @@ def test_the_form_reads_back_without_a_problem() -> None:
     assert inspect(FORM) == (ANSWER, ())
 
 
-_text = st.text(st.characters(exclude_categories=('C', 'Z')), max_size=20)
+# What stands between the marks of a thought is no answer, wherever they stand.
+_text = st.text(st.characters(exclude_categories=('C', 'Z')), max_size=20).filter(
+    lambda text: not any(mark in text for mark in THOUGHT))
 _side = st.integers(0, 100).map(lambda value: value / 100)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from vts_ros.lab.evaluation.key_frame_answers import KEYS
 from vts_ros.lab.evaluation.memory_evaluation import is_held, KEPT_METHODS, nearest_newest
 from vts_ros.lab.scenes.clips import CLEAR_PX, make_scene, render, SPLITS
 from vts_ros.lab.scenes.memory_families import MEMORY_FAMILIES
@@ -224,6 +225,13 @@ def test_command_writes_a_page_and_tells_the_same(model: str, tmp_path: Path) ->
     assert all(ahead['ever'] == 0.0 for ahead in found['ahead']['1'].values())
     assert found['kept']['0.2']['newest']['last'] == 0.0
     assert found['answers']['1']['questions']['n'] == 4
+    # Where all is kept, the key frame does not matter.
+    keys = found['by_key']['1']
+    assert keys.keys() == KEYS.keys()
+    assert all(said['ahead'] == 0.0 and said['level'] == keys['learned']['level']
+               for said in keys.values())
+    hazard, twin = (found['answers']['1'][f'{which}_level'] for which in ('hazard', 'twin'))
+    assert keys['learned']['level'] == 0.5 * (hazard + twin)
     page = (tmp_path / 'memory.md').read_text()
     assert '| 8 | 100.0% | 50.0% |' in page
     assert '- 8 frames: against newest within noise at 100%' in page

@@ -26,9 +26,10 @@ from vts_ros.pipeline.report import SceneReport
 from vts_ros.vlm import Generation
 from vts_ros.vlm.answers import Answer, parse, RISK_LEVELS
 from vts_ros.vlm.boxes import BoxForm
-from vts_ros.vlm.prompts import describe_prompt, Prompt, Vehicle
+from vts_ros.vlm.prompts import describe_prompt, Prompt
 from vts_ros.vlm.tasks import load_task
 from vts_ros.vlm.taught_questions import FILE as TAUGHT
+from vts_ros.vlm.vehicle import Vehicle
 
 pytestmark = pytest.mark.slow
 

@@ -35,10 +35,11 @@ from vts_ros.sparsify import token_budget
 from vts_ros.vlm import chat_client, VlmError
 from vts_ros.vlm.answers import Answer, render, schema
 from vts_ros.vlm.boxes import BoxForm
-from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
+from vts_ros.vlm.prompts import Prompt, Prompts
 from vts_ros.vlm.served import ServedVlm
 from vts_ros.vlm.served_prompt import ServedFrame, ServedPrompt
 from vts_ros.vlm.tasks import load_task
+from vts_ros.vlm.vehicle import Vehicle
 
 ANSWER = Answer('A road.', 'high', 'car', (0.4, 0.4, 0.6, 0.7), 'It brakes.', 'brake')
 HEIGHT, WIDTH = 360, 640

@@ -34,7 +34,8 @@ from vts_ros.tools.annotate import annotate
 from vts_ros.tools.answer_files import ANSWERS
 from vts_ros.tools.bag_signals import BagSignals, fields_of
 from vts_ros.tools.bag_types import TYPESTORE
-from vts_ros.vlm.prompts import Prompt, Vehicle
+from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.vehicle import Vehicle
 
 SEC = 1_000_000_000
 FLOAT, JOY = 'std_msgs/msg/Float32', 'sensor_msgs/msg/Joy'

@@ -40,7 +40,7 @@ from vts_ros.sparsify.compiled_steps import FRAME
 from vts_ros.tools.bag_frames import read_frames
 from vts_ros.vlm.answers import Answer, Box, RiskLevel
 from vts_ros.vlm.answers import render as write
-from vts_ros.vlm.prompts import Vehicle
+from vts_ros.vlm.vehicle import Vehicle
 
 pytestmark = pytest.mark.slow
 

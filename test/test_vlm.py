@@ -58,8 +58,9 @@ from vts_ros.vlm import FrameFeatures, Prepared, Vlm, VlmError
 from vts_ros.vlm.answers import Answer, render
 from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.families import FAMILIES
-from vts_ros.vlm.prompts import describe_prompt, Prompt, Prompts, question_prompt, Vehicle
+from vts_ros.vlm.prompts import describe_prompt, Prompt, Prompts, question_prompt
 from vts_ros.vlm.tasks import load_task
+from vts_ros.vlm.vehicle import Vehicle
 
 FRAMES = 4
 PROMPT = describe_prompt()

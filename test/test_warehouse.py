@@ -35,12 +35,8 @@ from vts_ros.lab.scenes.warehouse_clips import (
     WarehouseWindow,
 )
 from vts_ros.lab.scenes.warehouse_stage import LABELS, WAREHOUSE_FAMILIES
-from vts_ros.lab.training.adapter_training import (
-    _adapted,
-    _go_on_from,
-    AdapterCourse,
-    untaught_tokens,
-)
+from vts_ros.lab.training.adapter_lessons import AdapterCourse
+from vts_ros.lab.training.adapter_training import _adapted, _go_on_from, untaught_tokens
 from vts_ros.lab.training.answered_windows import read_answers, with_pictures
 from vts_ros.paths import model_path
 from vts_ros.pipeline.guard import SIGNATURE_LIMIT

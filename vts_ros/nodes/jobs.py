@@ -27,7 +27,7 @@ from vts_ros.pipeline.pipeline import BrokenFrame, Pipeline
 from vts_ros.pipeline.pipeline_health import PipelineHealth
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.vlm import OnText
-from vts_ros.vlm.prompts import Vehicle
+from vts_ros.vlm.vehicle import Vehicle
 
 T = TypeVar('T')
 Run = Callable[[Pipeline, list[Frame], Stop], T]

@@ -40,9 +40,10 @@ from vts_ros.sparsify.proposal_network import INPUT_SIZE as PROPOSAL_SIZE
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
 from vts_ros.vlm.answers import Answer, schema
 from vts_ros.vlm.drafts import Drafts
-from vts_ros.vlm.prompts import Prompt, Prompts, Vehicle
+from vts_ros.vlm.prompts import Prompt, Prompts
 from vts_ros.vlm.tasks import load_task, prompt_file
 from vts_ros.vlm.taught_questions import TaughtQuestions
+from vts_ros.vlm.vehicle import Vehicle
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
            'PipelineConfig', 'without_broken']

@@ -21,7 +21,7 @@ from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.steps import places, steps_of
 from vts_ros.vlm.answers import AnswerForm, has_facts, parse, THOUGHT
-from vts_ros.vlm.prompts import Vehicle
+from vts_ros.vlm.vehicle import Vehicle
 
 Stop = Callable[[], bool]
 

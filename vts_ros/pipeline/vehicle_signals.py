@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from vts_ros.pipeline.events import Event, EventLog
 from vts_ros.pipeline.signal_map import Signal
-from vts_ros.vlm.prompts import TurnSignal, Vehicle
+from vts_ros.vlm.vehicle import TurnSignal, Vehicle
 
 #: What the car said of itself longer ago is not said to the model.
 VALID_SEC = 1.0

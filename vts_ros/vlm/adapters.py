@@ -9,18 +9,23 @@ tokens stays as exact as it is for its family, and costs nothing more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import json
 from pathlib import Path
 from typing import Any
 import warnings
 
+import torch
 from torch import nn
+from transformers import AddedToken, PreTrainedTokenizerBase
 
 from vts_ros.errors import VlmError
 
 #: With this file a folder is an adapter.
 CONFIG = 'adapter_config.json'
 _WEIGHTS = 'adapter_model.safetensors'
+#: Texts of the tokens that an adapter brings; their embeddings are among its weights.
+_TOKENS = 'signal_tokens.json'
 #: Embeddings of single tokens, which PEFT itself keeps the same where they are shared.
 _OF_TOKENS = 'trainable_tokens_'
 #: Layers that may share their weights, of all families.
@@ -64,6 +69,61 @@ def check_adapter(name: str, directory: Path) -> None:
     except ImportError as error:
         raise VlmError(f"{name} is an adapter, which needs peft: pip install 'vts_ros[adapters]'"
                        ) from error
+
+
+def read_tokens(name: str, directory: Path) -> tuple[str, ...]:
+    """Return the texts of the tokens that an adapter brings, none as a rule; raise VlmError."""
+    path = directory / _TOKENS
+    if not path.is_file():
+        return ()
+    try:
+        tokens = json.loads(path.read_bytes())['tokens']
+        if not tokens or not all(isinstance(token, str) and token for token in tokens):
+            raise ValueError('its tokens are no texts')
+    except (ValueError, KeyError, TypeError) as error:
+        raise VlmError(f'{_TOKENS} of {name} cannot be read: {error}') from error
+    return tuple(tokens)
+
+
+def save_tokens(tokens: Sequence[str], directory: Path) -> None:
+    """Write the texts of the tokens that an adapter brings beside its weights."""
+    (directory / _TOKENS).write_text(
+        json.dumps({'tokens': list(tokens)}, indent=1) + '\n', encoding='utf-8')
+
+
+def add_tokens(network: Any, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]
+               ) -> list[int]:
+    """
+    Give a model tokens that it does not have, and return their ids.
+
+    Their embeddings are of the size of others and mean nothing: an adapter brings better ones,
+    or they are to be learned. What the model says without them stays the same.
+
+    Raises
+    ------
+    VlmError
+        If one is there already.
+
+    """
+    known = tokenizer.get_vocab()
+    taken = next((token for token in tokens if token in known), None)
+    if taken is not None:
+        raise VlmError(f'the model has a token {taken} of its own')
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
+    known = tokenizer.get_vocab()
+    ids = [known[token] for token in tokens]
+    embedding = network.get_input_embeddings()
+    if len(tokenizer) > embedding.num_embeddings:
+        spread = float(embedding.weight.detach().float().std())
+        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        with torch.no_grad():
+            weight = network.get_input_embeddings().weight
+            weight[ids] = spread * torch.randn_like(weight[ids])
+            head = network.get_output_embeddings()
+            if head is not None and head.weight is not weight:
+                # Nothing speaks for writing them.
+                head.weight[ids] = 0.0
+    return ids
 
 
 def merge_adapter(network: Any, name: str, directory: Path) -> Any:

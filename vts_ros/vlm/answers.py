@@ -148,7 +148,7 @@ def render(answer: Answer, form: BoxForm = ZERO_TO_ONE, seen: Size | None = None
     found = 'null'
     if answer.label is not None:
         label = f'"label": {_quote(answer.label)}'
-        box = 'null' if answer.box is None else form.write(answer.box, seen)
+        box = '[]' if answer.box is None else form.write(answer.box, seen)
         parts = [label, f'"{form.key}": {box}']
         camera = [] if answer.camera is None else [f'"camera": {_quote(answer.camera)}']
         found = f'{{{", ".join([*camera, *(parts if form.label_first else parts[::-1])])}}}'
@@ -350,7 +350,8 @@ def _object(fields: dict[str, Any]) -> tuple[str | None, Any, str | None]:
     label = _line(found.get('label'))
     if label.lower() in ('', 'null', 'none'):
         return None, None, None
-    box = next((found[key] for key in KEYS if found.get(key) is not None), None)
+    # Of what cannot be seen an empty one is written.
+    box = next((found[key] for key in KEYS if found.get(key) not in (None, [])), None)
     return label, box, _line(found.get('camera')) or None
 
 

@@ -9,7 +9,7 @@ transformers the processors and chat templates are the source, of boxes what the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
 
@@ -32,6 +32,8 @@ class Convention:
         Whether it knows a system message. To others its text is said before the instruction.
     names_camera
         Whether it can be asked, of several cameras, in which one something is.
+    signal_tokens
+        Learned tokens for what the car does that an adapter has brought, see Vehicle.tokens.
 
     """
 
@@ -40,6 +42,8 @@ class Convention:
     box: BoxForm = ZERO_TO_ONE
     has_system: bool = True
     names_camera: bool = True
+    # An adapter brings them: the family is the same.
+    signal_tokens: tuple[str, ...] = field(default=(), compare=False)
 
 
 #: Of all whose authors name nothing else.

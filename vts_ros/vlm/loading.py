@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 
 from vts_ros.errors import VlmError
-from vts_ros.vlm.adapters import merge_adapter
+from vts_ros.vlm.adapters import add_tokens, merge_adapter, read_tokens
 from vts_ros.vlm.checkpoint_folders import find_folders
 from vts_ros.vlm.compatibility import check_family
 from vts_ros.vlm.conventions import Convention, CONVENTIONS, TRAINED_HERE
@@ -124,16 +125,21 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         if missing:
             raise VlmError(f'{model} lacks weights, among them {min(missing)}')
         network = (network if quantized_by else network.to(device)).eval()
+        convention = _convention(parsed.model_type, directory)
         if adapter_at:
             name = str(adapter or model)
             with in_one_line(f'{name} cannot be merged'):
+                tokens = read_tokens(name, adapter_at)
+                if tokens:
+                    add_tokens(network, tokenizer, tokens)
+                    convention = replace(convention, signal_tokens=tokens)
                 network = merge_adapter(network, name, adapter_at)
         _check_numbers(str(model), network)
         if is_int8:
             to_int8(network)
         # Whatever else a checkpoint asks for, answers here are greedy.
         network.generation_config.update(num_beams=1, num_return_sequences=1, do_sample=False)
-    return Checkpoint(network, tokenizer, images, _convention(parsed.model_type, directory))
+    return Checkpoint(network, tokenizer, images, convention)
 
 
 def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'auto',

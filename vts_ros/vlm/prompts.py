@@ -11,7 +11,7 @@ from functools import lru_cache
 import math
 from pathlib import Path
 import re
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import yaml
 
@@ -19,72 +19,13 @@ from vts_ros.errors import PromptError
 from vts_ros.paths import share_path
 from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE
 from vts_ros.vlm.conventions import Convention, PLAIN, TRAINED_HERE
+from vts_ros.vlm.vehicle import Vehicle
 
 _FILE = 'config/tasks/driving/prompts.yaml'
 #: Written in C where it is there: every load of a model reads the file.
 _YAML = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
-#: Slower than this the car stands; its speed over ground is never quite 0.
-_STANDING_MPS = 0.2
-#: A car that turns faster than this follows more than a bend of a road.
-_TURNING_RADPS = 0.15
-
-
-TurnSignal = Literal['off', 'left', 'right', 'hazard']
-
-
 #: What the keys of a prompt file look like.
 _LANGUAGE = re.compile(r'[a-z]{2,3}([-_][A-Za-z]{2,4})?')
-
-
-@dataclass(frozen=True)
-class Vehicle:
-    """
-    What the car itself does; None where that is not known.
-
-    Attributes
-    ----------
-    speed_mps
-        Along its x axis, metres per second; negative backwards.
-    yaw_rate_radps
-        About its z axis, radians per second; positive to the left (REP 103).
-    turn_signal
-        Which one is on.
-    is_braking, has_wipers_on
-        Whether the brake is pressed, and whether the wipers wipe.
-    steering
-        To which side the steering wheel is turned; said where the yaw rate is not known.
-
-    """
-
-    speed_mps: float | None = None
-    yaw_rate_radps: float | None = None
-    turn_signal: TurnSignal | None = None
-    is_braking: bool | None = None
-    has_wipers_on: bool | None = None
-    steering: Literal['left', 'right'] | None = None
-
-    def facts(self) -> dict[str, float]:
-        """Return the keys of the texts that hold, each with the speed in km/h."""
-        speed, yaw_rate = _known(self.speed_mps), _known(self.yaw_rate_radps)
-        facts = []
-        if speed is not None:
-            is_standing = abs(speed) < _STANDING_MPS
-            facts.append('standing' if is_standing else 'backwards' if speed < 0 else 'speed')
-        if yaw_rate is not None and abs(yaw_rate) > _TURNING_RADPS:
-            facts.append('turning_left' if yaw_rate > 0 else 'turning_right')
-        elif yaw_rate is None and self.steering is not None:
-            facts.append(f'steering_{self.steering}')
-        if self.is_braking:
-            facts.append('braking')
-        if self.turn_signal not in (None, 'off'):
-            facts.append(f'signal_{self.turn_signal}')
-        if self.has_wipers_on:
-            facts.append('wipers_on')
-        return dict.fromkeys(facts, 3.6 * abs(speed or 0.0))
-
-
-def _known(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 class Stamped(Protocol):
@@ -149,6 +90,9 @@ class Prompt:
         say in which one something is.
     before, before_cameras
         What is asked of every window, placed before the pictures; usually nothing is.
+    signal_tokens
+        Learned tokens that the model has for what the car does, which then replace the texts of
+        ``vehicle``; see Vehicle.tokens.
 
     """
 
@@ -164,6 +108,7 @@ class Prompt:
     events: Mapping[str, str] = field(default_factory=dict, hash=False)
     before: str = ''
     before_cameras: str = ''
+    signal_tokens: tuple[str, ...] = ()
 
     @property
     def names_cameras(self) -> bool:
@@ -182,6 +127,10 @@ class Prompt:
 
     def about(self, vehicle: Vehicle | None) -> Prompt:
         """Return the prompt with what the car does before the instruction, as far as known."""
+        if self.signal_tokens:
+            told = ''.join(vehicle.tokens(self.signal_tokens)) if vehicle else ''
+            # Without a space between them: what follows stays cut into the same tokens.
+            return replace(self, instruction=f'{told}{self.instruction}')
         facts = vehicle.facts() if vehicle else {}
         said = [self.vehicle[fact].format(speed=f'{speed:.0f}') for fact, speed in facts.items()
                 if fact in self.vehicle]
@@ -338,7 +287,8 @@ def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
             f'{mode}_cameras', '{camera} {caption}').replace('{caption}', own)
     prompt = Prompt(system=system, instruction=instruction, instruction_cameras=several, box=box,
                     vehicle=dict(texts.get('vehicle', {})),
-                    events=dict(texts.get('events', {})), **captions)
+                    events=dict(texts.get('events', {})),
+                    signal_tokens=convention.signal_tokens, **captions)
     for template in (prompt.caption, prompt.caption_cameras):
         template.format(camera='', age='', time='', number=1)
     for template in (prompt.caption_causal, prompt.caption_causal_cameras):

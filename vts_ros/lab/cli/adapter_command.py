@@ -16,7 +16,7 @@ from vts_ros.tools.cli.options import DeviceOption, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vts_ros.lab.training.adapter_training import AdapterCourse
+    from vts_ros.lab.training.adapter_lessons import AdapterCourse
 
 adapter_app = typer.Typer()
 distil_app = typer.Typer()
@@ -63,6 +63,11 @@ def train_adapter(
     start: Annotated[Path | None, typer.Option(
         help='Adapter to go on from, of the same --rank; by default a new one.',
         show_default=False)] = None,
+    facts: Annotated[float, typer.Option(
+        min=0.0, max=1.0, help='Share of the steps that learn risk and object alone, which takes '
+                               'less time.')] = 0.0,
+    every: Annotated[int, typer.Option(
+        min=1, help='Steps between two looks at the windows that say when to stop.')] = 25,
     device: DeviceOption = 'auto',
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -73,13 +78,13 @@ def train_adapter(
     Answers of vts annotate, corrected by hand or written by a larger model. Whole recordings are
     held out, and what the model says of them before and after is shown.
     """
-    from vts_ros.lab.training.adapter_training import AdapterCourse
+    from vts_ros.lab.training.adapter_lessons import AdapterCourse
 
     if bool(validation) != bool(held_out):
         raise typer.BadParameter('--validation and --held-out go together')
     _train(data, model, out, work or out.with_name(f'{out.name}.work'),
-           AdapterCourse(steps, batch, rank, learning_rate, seed=seed,
-                         start=str(start or '')), tokens_per_frame, device, as_json, task,
+           AdapterCourse(steps, batch, rank, learning_rate, every, seed,
+                         str(start or ''), facts), tokens_per_frame, device, as_json, task,
            validation or [], held_out or [])
 
 
@@ -109,7 +114,7 @@ def distil(
     Whole recordings are held out, and how often the small model says what the large one said of
     them, before and after, is shown.
     """
-    from vts_ros.lab.training.adapter_training import AdapterCourse
+    from vts_ros.lab.training.adapter_lessons import AdapterCourse
 
     _train([folder], student, out, work or out.with_name(f'{out.name}.work'),
            AdapterCourse(steps, batch, rank, learning_rate, seed=seed), tokens_per_frame, device,
@@ -163,7 +168,8 @@ def _train(folders: list[Path], model: str, out: Path, work: Path, course: Adapt
             pipeline = Pipeline.load(replace(config, adapter=adapter))
         bar, advance = with_bar(f'held out, {name}', len(parts.held_out))
         with bar:
-            report[name] = measure(pipeline, parts.held_out, advance)
+            report[name] = measure(pipeline, parts.held_out, advance,
+                                   is_guarded=learned['rendered'])
         pipeline.close()
 
     with console.status(f'loading {model}'):

@@ -26,6 +26,7 @@ from vts_ros.lab.cli.sound_command import app as sound
 from vts_ros.lab.cli.task_command import app as task_adapter
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.lab.cli.this_run import this_run
+from vts_ros.lab.cli.twins_command import app as twins
 from vts_ros.tools.cli.options import (
     BudgetsOption,
     DeviceOption,
@@ -66,6 +67,7 @@ app.add_typer(server)
 app.add_typer(signals)
 app.add_typer(sound)
 app.add_typer(task_adapter)
+app.add_typer(twins)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '
@@ -114,6 +116,8 @@ def eval_scenes(
     answered: Annotated[int | None, typer.Option(
         min=1, help='Show the first pairs only of --memory to the language model; what is kept '
                     'of what tells is looked at in all.', show_default=False)] = None,
+    adapter: Annotated[str, typer.Option(
+        help='Adapter of the model: its directory; only of driving.', show_default=False)] = '',
     mode: ModeOption = 'window',
     task: Annotated[str, typer.Option(
         help='driving or warehouse; of another task than driving only --model, --split, --n, '
@@ -151,7 +155,8 @@ def eval_scenes(
     if over and questions:
         raise typer.BadParameter('--questions are not asked about --over')
     if task != 'driving':
-        if any((methods, memory, over, questions, report, picture_size != '224x128')):
+        if any((methods, memory, over, questions, report, adapter,
+                picture_size != '224x128')):
             raise typer.BadParameter(f'of --task {task} only --model, --split, --n, --budgets and '
                                      '--mode count')
         _eval_task_scenes(task, model, split, n, ratios, mode, device, as_json)
@@ -169,7 +174,8 @@ def eval_scenes(
     console = Console(stderr=as_json)
     start_sec = time.monotonic()
     with console.status(f'loading {model}'):
-        pipeline = Pipeline.load(PipelineConfig(model=model, device=device, mode=mode))
+        pipeline = Pipeline.load(PipelineConfig(model=model, adapter=adapter, device=device,
+                                                mode=mode))
     if memory:
         result = run_memory(pipeline, console, split, n, lengths, ratios, questions,
                             answered, workers)

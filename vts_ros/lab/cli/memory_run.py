@@ -54,7 +54,29 @@ def run_memory(pipeline: Pipeline, console: Console, split: str, n: int, lengths
                 f'{said["told_apart"]:.2f}, the wrong way {said["wrong_way"]:.2f}; level of '
                 f'hazard / twin {said["hazard_level"]:.2f} / {said["twin_level"]:.2f}, object '
                 f'{said["hazard_object"]:.2f} / {said["twin_object"]:.2f}', highlight=False)
+        if found['by_key']:
+            console.print(key_table(f'{frames} frames, {found["answered"]} pairs answered',
+                                    found['by_key']))
     return result
+
+
+def key_table(title: str, by_key: dict[str, Any]) -> Table:
+    """Return what is right in answers by what is taken as the key frame."""
+    from rich.table import Table
+
+    from vts_ros.lab.evaluation.generated_page import between
+
+    table = Table(title=f'{title}: by the key frame, in percent')
+    for column in ('tokens', 'key frame', 'level is right', 'told apart', 'learned is ahead by'):
+        table.add_column(column)
+    for share, keys in by_key.items():
+        for name, found in keys.items():
+            table.add_row(f'{float(share):.0%}', name,
+                          between(found['level'], found['level_ci'], '.0f'),
+                          between(found['told_apart'], found['told_apart_ci'], '.0f'),
+                          '' if name == 'learned' else
+                          between(found['ahead'], found['ahead_ci'], '+.0f'))
+    return table
 
 
 def kept_table(title: str, found: dict[str, Any]) -> Table:

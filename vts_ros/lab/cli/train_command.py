@@ -71,8 +71,12 @@ def train_windows(
     task: Annotated[str, typer.Option(
         help='driving or warehouse; those of warehouse are written as vts annotate does, for '
              'vts train adapter, and only --n, --shards and --split count.')] = 'driving',
+    lessons: Annotated[Literal['past', 'signals', 'all'] | None, typer.Option(
+        help='Write windows as vts annotate does, for vts train adapter: pairs that need the '
+             'past, twins that differ by a signal of the car, or both, and ordinary ones, --n in '
+             'all; only --shards and --split count beside it.', show_default=False)] = None,
     split: Annotated[Literal['train', 'val', 'test'], typer.Option(
-        help='Of --task warehouse: which seeds.')] = 'train',
+        help='Of --task warehouse and --lessons: which seeds.')] = 'train',
 ) -> None:
     """Render the windows to learn from; what is there stays. Or take them from recordings."""
     from rich.progress import Progress
@@ -80,10 +84,13 @@ def train_windows(
     from vts_ros.lab.scenes.model_picture import ModelPicture
     from vts_ros.lab.training.shards import render_shards
 
-    if task != 'driving':
+    if task != 'driving' or lessons:
         if over or bag or teacher:
-            raise typer.BadParameter('--over, --bag and --teacher are about --task driving')
-        _write_task_windows(task, n, split, shards)
+            raise typer.BadParameter('--over, --bag and --teacher are about --task driving '
+                                     'without --lessons')
+        if task != 'driving' and lessons:
+            raise typer.BadParameter('--lessons are about --task driving')
+        _write_task_windows(task, n, split, shards, lessons)
         return
     picture = ModelPicture.of(picture_size)
     if over_sec is not None and not over:
@@ -208,18 +215,26 @@ def train_proposal(
     _tell_where(console, target, None if out else models)
 
 
-def _write_task_windows(task: str, n: int, split: str, folder: Path) -> None:
-    """Write rendered windows of another task with their answers."""
+def _write_task_windows(task: str, n: int, split: str, folder: Path, lessons: str | None
+                        ) -> None:
+    """Write rendered windows with their answers: of another task, or lessons of driving."""
     from rich.progress import track
 
     from vts_ros.lab.evaluation.task_evaluation import check_rendered
+    from vts_ros.lab.scenes.answered_recording import write_shown
+    from vts_ros.lab.scenes.driving_lessons import driving_lessons
     from vts_ros.lab.scenes.warehouse_answers import write_answered
     from vts_ros.lab.scenes.warehouse_clips import balanced_warehouse
 
-    check_rendered(task)
+    if task != 'driving':
+        check_rendered(task)
     if folder.exists():
         raise typer.BadParameter(f'{folder} is there already: give another --shards')
-    write_answered(folder, track(balanced_warehouse(split, n), f'{n} windows of {split}', n))
+    title = f'{n} windows of {split}'
+    if lessons:
+        write_shown(folder, track(driving_lessons(split, n, lessons), title, n))
+    else:
+        write_answered(folder, track(balanced_warehouse(split, n), title, n))
     typer.echo(f'wrote {folder}; next: vts train adapter --task {task} --data {folder}')
 
 

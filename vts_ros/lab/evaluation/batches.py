@@ -14,7 +14,8 @@ from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.vlm.answers import AFTER_RISK
-from vts_ros.vlm.prompts import Prompt, Vehicle
+from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.vehicle import Vehicle
 
 
 class _NoLimit:

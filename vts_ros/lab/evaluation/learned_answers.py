@@ -24,14 +24,15 @@ METRICS = ('level', 'within one step', 'object', 'box, IoU')
 
 
 def measure(pipeline: Pipeline, windows: Sequence[AnsweredWindow],
-            progress: Callable[[int], None] = lambda windows: None) -> dict[str, Any]:
+            progress: Callable[[int], None] = lambda windows: None, *,
+            is_guarded: bool = False) -> dict[str, Any]:
     """
     Describe windows and compare with the answers that they are to have.
 
     Parameters
     ----------
-    pipeline
-        Its guard has no word in it.
+    is_guarded
+        Whether the guard of the pipeline has a word in it: where it knows the pictures.
 
     Returns
     -------
@@ -39,11 +40,12 @@ def measure(pipeline: Pipeline, windows: Sequence[AnsweredWindow],
     recordings where there are several, and over windows of a single one.
 
     """
-    pipeline.guard = None
+    if not is_guarded:
+        pipeline.guard = None
     said: list[tuple[AnsweredWindow, Answer]] = []
     for window, frames in with_pictures(windows):
         try:
-            report, = describe_batch(pipeline, [frames])
+            report, = describe_batch(pipeline, [frames], [window.vehicle])
         except BrokenFrame:
             continue
         said.append((window, report.answer))

@@ -22,6 +22,13 @@ from numpy.typing import NDArray
 from vts_ros.lab.evaluation.answer_metrics import question_summary, Score, score
 from vts_ros.lab.evaluation.batches import ask_batch, describe_batch
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.key_frame_answers import (
+    answers_by_key,
+    is_higher,
+    key_frame_figures,
+    KEYS,
+    PairAnswer,
+)
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.new_processes import process_context
 from vts_ros.lab.rivals.registry import Method, methods
@@ -34,7 +41,7 @@ from vts_ros.lab.scenes.memory_windows import (
     render_memory,
 )
 from vts_ros.lab.scenes.past_questions import past_questions, PastQuestion
-from vts_ros.lab.scenes.scene_truth import Clip, TRUE_LEVELS
+from vts_ros.lab.scenes.scene_truth import Clip
 from vts_ros.lab.scenes.silhouette import Sight
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import token_budget, WindowFeatures
@@ -89,7 +96,8 @@ def evaluate_memory(pipeline: Pipeline, split: str = 'test', n: int = 96,
     Returns
     -------
     ``{'n', 'split', 'model', 'budgets', 'lengths': {frames: {'newest_alone': {'equal', 'nearest'},
-    'hidden_sec', 'answers': {ratio: metrics}, 'families', 'key_frame': {method: share},
+    'hidden_sec', 'answers': {ratio: metrics}, 'by_key': of ``key_frame_figures``,
+    'families', 'key_frame': {method: share},
     'kept': {budget: {method: {'last', 'last_ci', 'ever', 'ever_ci'}}},
     'ahead': {budget: {method: {'last', 'last_ci', 'ever', 'ever_ci'}}}}}}``. ``ahead`` is how far
     ``vts`` is ahead of the others on the same pairs. Intervals are of 95 %, over pairs.
@@ -131,6 +139,7 @@ class _Tally:
     #: By ratio: level said of hazard and twin, and the scores of both.
     said: dict[float, list[tuple[str, str]]] = field(default_factory=dict)
     scores: dict[float, list[tuple[Score, Score]]] = field(default_factory=dict)
+    by_key: dict[tuple[float, str], list[PairAnswer]] = field(default_factory=dict)
     asked: dict[float, list[tuple[PastQuestion, str]]] = field(default_factory=dict)
     kept: dict[tuple[float, str, str], list[float]] = field(default_factory=dict)
     key: dict[str, list[float]] = field(default_factory=dict)
@@ -177,6 +186,8 @@ class _Looker:
     def __init__(self, pipeline: Pipeline, task: _Task) -> None:
         self.pipeline, self.task = pipeline, task
         self._methods: list[Method] = methods(pipeline.sparsifier, KEPT_METHODS)
+        by_name = {method.name: method for method in self._methods}
+        self._keys = {key: by_name[name] for key, name in KEYS.items()}
 
     def look(self, frames: int, first: int, count: int) -> _Tally:
         """Return what is found about some pairs."""
@@ -255,6 +266,9 @@ class _Looker:
                 pictures, texts = zip(*asked)
                 tally.asked.setdefault(ratio, []).extend(zip(texts, ask_batch(
                     pipeline, pictures, [question.text for question in texts])))
+        for key, answer in answers_by_key(
+                pipeline, self._keys, windows, self.task.budgets).items():
+            tally.by_key.setdefault(key, []).append(answer)
         pipeline.clear()
 
 
@@ -284,6 +298,7 @@ def _figures(tally: _Tally, budgets: Sequence[float]) -> dict[str, Any]:
             **_metrics(tally, ratio),
             **({'questions': question_summary(tally.asked[ratio])} if tally.asked else {})}
             for ratio in tally.said},
+        'by_key': key_frame_figures(tally.by_key),
         'families': {name: _family(tally, name, budgets) for name in sorted(set(tally.families))},
         'key_frame': {name: _mean(values) for name, values in tally.key.items()},
         'kept': kept, 'ahead': ahead}
@@ -292,7 +307,7 @@ def _figures(tally: _Tally, budgets: Sequence[float]) -> dict[str, Any]:
 def _family(tally: _Tally, name: str, budgets: Sequence[float]) -> dict[str, Any]:
     chosen = [family == name for family in tally.families]
     apart = itertools.compress(tally.said.get(1.0, ()), chosen)
-    return {'n': sum(chosen), 'told_apart': _mean(_is_higher(*said) for said in apart),
+    return {'n': sum(chosen), 'told_apart': _mean(is_higher(*said) for said in apart),
             'kept': {f'{ratio:g}': {
                 method: _mean(itertools.compress(tally.kept[ratio, method, 'last'], chosen))
                 for method in KEPT_METHODS} for ratio in budgets}}
@@ -300,10 +315,10 @@ def _family(tally: _Tally, name: str, budgets: Sequence[float]) -> dict[str, Any
 
 def _metrics(tally: _Tally, ratio: float) -> dict[str, Any]:
     said, scores = tally.said[ratio], tally.scores[ratio]
-    apart = np.array([float(_is_higher(hazard, twin)) for hazard, twin in said])
+    apart = np.array([float(is_higher(hazard, twin)) for hazard, twin in said])
     return {
         'told_apart': _mean(apart), 'told_apart_ci': Bootstrap(len(said)).mean(apart),
-        'wrong_way': _mean(_is_higher(twin, hazard) for hazard, twin in said),
+        'wrong_way': _mean(is_higher(twin, hazard) for hazard, twin in said),
         'hazard_level': _mean(hazard.risk for hazard, _ in scores),
         'twin_level': _mean(twin.risk for _, twin in scores),
         'hazard_object': _mean(hazard.object for hazard, _ in scores),
@@ -354,12 +369,6 @@ def nearest_newest(small: NDArray[np.float32]) -> float:
         nearest = far <= far.min()
         right.append(float(np.mean(is_hazard[nearest] == is_hazard[index])))
     return round(float(np.mean(right)), 4)
-
-
-def _is_higher(first: str, second: str) -> bool:
-    """Return whether a level is above another; nothing is above or below an unknown one."""
-    levels: Sequence[str] = TRUE_LEVELS
-    return first in levels and second in levels and levels.index(first) > levels.index(second)
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -86,8 +86,7 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            'families in turn; frames every 0.4 s, so\n  8, 16 and 32 of them span 2.8, 6.0 and '
            '12.4 s.\n'
            f'- Model `{result["model"]}`, greedy decoding, answers end after risk and object. '
-           'It was **not** trained on such windows,\n  and on 5 frames only: chance is to be '
-           'expected.\n'
+           f'{_trained(result)}\n'
            f'- {day_and_machine(run, with_time=True)}\n'
            '- Brackets are bootstrap intervals of 95 % over pairs.\n')
     yield '## The newest frame alone does not tell\n'
@@ -149,6 +148,14 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
                    f'{100 * said["twin_level"]:.0f} | {100 * said["hazard_object"]:.0f} / '
                    f'{100 * said["twin_object"]:.0f} |')
     yield from _families(result)
+
+
+def _trained(result: Mapping[str, Any]) -> str:
+    """Say what the model knows of such windows."""
+    if ' + ' in result['model']:
+        return 'What\n  it was trained on is said where its adapter is described.'
+    return ('It was **not** trained on such windows,\n  and on 5 frames only: chance is to be '
+            'expected.')
 
 
 def _answered(result: Mapping[str, Any]) -> int:

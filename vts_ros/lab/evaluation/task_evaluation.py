@@ -21,8 +21,9 @@ from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.generated_page import Run
 from vts_ros.lab.evaluation.learned_answers import compared, METRICS
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
+from vts_ros.lab.scenes.answered_recording import as_jpeg, CAMERA
 from vts_ros.lab.scenes.clips import balanced_scenes, render, SPLITS
-from vts_ros.lab.scenes.warehouse_answers import answer_of, as_jpeg, CAMERA
+from vts_ros.lab.scenes.warehouse_answers import answer_of
 from vts_ros.lab.scenes.warehouse_clips import balanced_truths, balanced_warehouse
 from vts_ros.lab.training.answered_windows import AnsweredWindow
 from vts_ros.pipeline.frames import Frame

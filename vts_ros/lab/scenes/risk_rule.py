@@ -19,6 +19,10 @@ line.
 - none: otherwise
 
 The risk object is the actor with the highest level, then the smallest TTC, then the nearest.
+
+What the driver is about to do counts where it is given: with the brake pressed the ego vehicle
+is predicted with its deceleration, and with a turn signal on the corridor reaches over the lane
+on that side, which is about to be crossed.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ from vts_ros.vlm.answers import RiskLevel
 HIGH_SEC, MEDIUM_SEC, LOW_SEC = 2.0, 4.0, 6.0
 HEADWAY_SEC = 3.0
 CLEARANCE_M = 0.3
+#: Width of the lane that is crossed to the side of a turn signal.
+CROSSED_M = 3.5
 NEARBY_M = 2.0
 #: Headway of a nearly standing ego vehicle is taken at this speed.
 CREEP_MPS = 2.0
@@ -106,8 +112,29 @@ class Ego(NamedTuple):
 CAR = Ego(EGO_WIDTH_M, EGO_LENGTH_M)
 
 
+class Intent(NamedTuple):
+    """
+    What the driver is about to do, which no picture shows yet.
+
+    Attributes
+    ----------
+    braking
+        How hard the ego vehicle brakes from now on, m/s2, 0 or more.
+    turn
+        To which side it is about to turn: 1 left, -1 right, 0 neither.
+
+    """
+
+    braking: float = 0.0
+    turn: int = 0
+
+
+#: As all that is known is what the pictures show.
+STEADY = Intent()
+
+
 def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
-           widen_m: float = 0.0, ego: Ego = CAR) -> Verdict:
+           widen_m: float = 0.0, ego: Ego = CAR, intent: Intent = STEADY) -> Verdict:
     """
     Apply the rule.
 
@@ -120,6 +147,8 @@ def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
         a scene that is clear.
     ego
         What drives.
+    intent
+        What the driver is about to do.
 
     """
     if not movers:
@@ -129,10 +158,14 @@ def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
     tau = np.arange(0.0, LOW_SEC * time_scale + _STEP_SEC, _STEP_SEC)[None]
     with np.errstate(divide='ignore'):
         moving = np.minimum(tau, np.where(brake > 0, np.abs(vs) / np.maximum(brake, 1e-9), np.inf))
-    shift = vs * moving - np.sign(vs) * 0.5 * brake * moving ** 2 - ego_mps * tau
+    shift = vs * moving - np.sign(vs) * 0.5 * brake * moving ** 2 - _driven(ego_mps, intent, tau)
     gap = near + shift
     beside = (gap <= 0.0) & (far + shift >= -ego.length_m)
-    clear = np.abs(d + vd * moving) - half - (0.5 * ego.width_m + CLEARANCE_M + widen_m)
+    beyond = d + vd * moving
+    # Of the corridor, from its middle to the left and to the right.
+    left, right = (CROSSED_M * (intent.turn == side) for side in (1, -1))
+    clear = np.abs(beyond - 0.5 * (left - right)) - half - (
+        0.5 * (ego.width_m + left + right) + CLEARANCE_M + widen_m)
     inside = clear <= 0.0
 
     conflict = _first(inside & beside, tau)
@@ -160,6 +193,14 @@ def assess(ego_mps: float, movers: Sequence[Mover], *, time_scale: float = 1.0,
         return Verdict('none', None, None, ())
     first = ranking[0]
     return Verdict(first[1], first[0], first[2] if first[2] < 10.0 else None, tuple(ranking))
+
+
+def _driven(ego_mps: float, intent: Intent, tau: np.ndarray) -> np.ndarray:
+    """Return how far the ego vehicle has come at some times."""
+    if not intent.braking:
+        return ego_mps * tau
+    slowing = np.minimum(tau, ego_mps / intent.braking)
+    return np.asarray(ego_mps * slowing - 0.5 * intent.braking * slowing ** 2)
 
 
 def _first(hit: np.ndarray, tau: np.ndarray) -> np.ndarray:
@@ -207,7 +248,7 @@ def action(level: RiskLevel, motion: str | None, label: str | None, ego_mps: flo
 
 
 def is_clear(ego_mps: float, movers: Sequence[Mover], verdict: Verdict, ego: Ego = CAR,
-             margin_m: float = 0.3) -> bool:
+             margin_m: float = 0.3, intent: Intent = STEADY) -> bool:
     """
     Return whether a verdict is far from every threshold of the rule.
 
@@ -216,7 +257,8 @@ def is_clear(ego_mps: float, movers: Sequence[Mover], verdict: Verdict, ego: Ego
     """
     for time_scale, widen_m in ((0.82, 0.0), (1.18, 0.0), (1.0, -margin_m),
                                 (1.0, margin_m)):
-        other = assess(ego_mps, movers, time_scale=time_scale, widen_m=widen_m, ego=ego)
+        other = assess(ego_mps, movers, time_scale=time_scale, widen_m=widen_m, ego=ego,
+                       intent=intent)
         if (other.level, other.id) != (verdict.level, verdict.id):
             return False
     same = [entry for entry in verdict.ranking if entry[1] == verdict.level]

@@ -11,43 +11,47 @@ window: the model learns to answer from what it will see. LoRA: Hu et al., 2021,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 import hashlib
+import itertools
 import json
 import math
 from pathlib import Path
 import re
 import shutil
-from typing import Any, NamedTuple
+from typing import Any
 import warnings
 
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import nn, Tensor
+from torch import nn
 
-from vts_ros.errors import VlmError
+from vts_ros.errors import FrameError, VlmError
+from vts_ros.lab.training.adapter_lessons import AdapterCourse, Lesson, School, Shown
 from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
 from vts_ros.lab.training.frame_store import FrameStore, LookedAt
-from vts_ros.lab.training.loop import fit, Losses, Schedule
+from vts_ros.lab.training.loop import fit, Schedule
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.factory import SMALL_MODEL
-from vts_ros.pipeline.features import BrokenFrame, Stopwatch
-from vts_ros.pipeline.guard import Evidence, FittedGuard, save_guard, structure
+from vts_ros.pipeline.features import BrokenFrame, FrameLook, Stopwatch
+from vts_ros.pipeline.guard import (
+    Evidence,
+    FittedGuard,
+    Guard,
+    holds,
+    save_guard,
+    SignatureGuard,
+    structure,
+)
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
-from vts_ros.vlm.adapters import check_adapter
+from vts_ros.vlm.adapters import add_tokens, check_adapter, save_tokens
 from vts_ros.vlm.answers import render
-from vts_ros.vlm.families import FrameFeatures
 from vts_ros.vlm.loading import in_one_line
 from vts_ros.vlm.packed_weights import unpack
-from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.vehicle import SIGNAL_TOKENS
 
-#: Keep ratios that windows are learned at.
-_KEEP_RATIOS = (1.0, 0.6, 0.4, 0.2)
-#: The one at which it is said when to stop: that of the node.
-_KEEP_RATIO = 0.6
 #: Windows that say it, at most.
 _MOST_VALIDATION = 64
 #: So often without a better one, and it ends.
@@ -62,62 +66,19 @@ _SMALL_RATE, _RATE = 4e-3, 2e-4
 _OUTSIDE = 0.005
 #: Cosine of two embeddings from which on nothing tells the tokens apart.
 _ALIKE = 0.99
+#: Windows that are looked at to see whether all are rendered.
+_RENDERED = 8
+#: Pictures that are encoded at once, at most.
+_ENCODED = 8
+_COURSE = AdapterCourse()
 _BEST, _STATE, _HISTORY, _FRAMES = 'best', 'learning.pt', 'history.json', 'frames'
 
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class AdapterCourse:
-    """
-    How an adapter is trained.
-
-    Attributes
-    ----------
-    steps
-        Optimiser steps at most.
-    batch
-        Windows in each.
-    rank
-        Of the matrices that are added.
-    learning_rate
-        Peak; 0 chooses by the size of the model.
-    every
-        Steps between two looks at the windows that say when to stop.
-    seed
-        For the weights, the order and the keep ratios.
-    start
-        Folder of an adapter of the same shape to go on from; empty begins anew.
-
-    """
-
-    steps: int = 300
-    batch: int = 8
-    rank: int = 16
-    learning_rate: float = 0.0
-    every: int = 25
-    seed: int = 0
-    start: str = ''
-
-
-class Shown(NamedTuple):
-    """Camera and stamp of a frame, as captions need them."""
-
-    camera: str
-    stamp_ns: int
-
-
-class Lesson(NamedTuple):
-    """A window as the model is shown it: its frames on disk, and what it is to answer."""
-
-    frames: tuple[Shown, ...]
-    files: tuple[Path, ...]
-    answer: str
-
-
 def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
                   validation: Sequence[AnsweredWindow], out: Path, work: Path,
-                  course: AdapterCourse = AdapterCourse(),
+                  course: AdapterCourse = _COURSE,
                   progress: Progress = lambda windows: None,
                   begin: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """
@@ -127,7 +88,8 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     ----------
     pipeline
         With the model to train, in this process. If it has a guard, the adapter gets one of its
-        own, by the statistics of the pictures. Not to be used afterwards.
+        own, by the statistics of the pictures; but where rendered roads are learned, it gets the
+        guard that knows them. Not to be used afterwards.
     train, validation
         To learn from, and to say when to stop.
     out
@@ -142,8 +104,8 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
 
     Returns
     -------
-    ``{'train', 'validation': windows, 'trained': weights, 'history': [[step, loss], ...], 'best':
-    step}``.
+    ``{'train', 'validation': windows, 'trained': weights, 'rendered': whether all pictures are,
+    'history': [[step, loss], ...], 'best': step}``.
 
     Raises
     ------
@@ -158,15 +120,17 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
 
     """
     vlm = pipeline.vlm
-    measures = None if pipeline.guard is None else structure
-    # What it sees is what it learns: the guard of the model may change pictures.
-    pipeline.guard = None
+    rendered = _rendered(pipeline, train)
+    measures = None if pipeline.guard is None or rendered else structure
+    if rendered is None:
+        # What it sees is what it learns: the guard of the model may change pictures.
+        pipeline.guard = None
     store = FrameStore(work / _FRAMES)
     lessons = _look(pipeline, store, train, measures, progress)
     checks = _look(pipeline, store, _spread(validation, _MOST_VALIDATION), measures, progress)
     if not lessons or not checks:
         raise VlmError('none of the recordings has the frames that the answers are about')
-    guard = measures and _guard(lessons, checks)
+    guard: Guard | None = rendered or (_guard(lessons, checks) if measures else None)
     begin()
     if not course.learning_rate:
         is_small = vlm.model.num_parameters() < SMALL_MODEL
@@ -174,17 +138,23 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     about: dict[str, str | int | float] = {
         **asdict(course), 'model': vlm.name, 'lessons': _fingerprint(lessons)}
     torch.manual_seed(course.seed)
-    adapted = _adapted(vlm, course, untaught_tokens(vlm, [lesson.answer for lesson in lessons]))
+    untaught = untaught_tokens(vlm, [lesson.answer for lesson in lessons])
+    prompt = pipeline.prompts.description
+    if any(lesson.vehicle for lesson in lessons):
+        prompt = replace(prompt, signal_tokens=SIGNAL_TOKENS)
+        unpack(vlm.model)
+        untaught += add_tokens(vlm.model, vlm.tokenizer, SIGNAL_TOKENS)
+    adapted = _adapted(vlm, course, untaught)
     if course.start:
         _go_on_from(adapted, Path(course.start))
-    school = _School(vlm, pipeline.sparsifier, pipeline.prompts.description, course)
+    school = School(vlm, pipeline.sparsifier, prompt, course)
     history = _History(work, about)
 
     def is_enough(step: int) -> bool:
         if step % course.every and step < course.steps:
             return False
         if history.add(step, school.check(checks)):
-            _save(adapted, work / _BEST)
+            _save(adapted, work / _BEST, prompt.signal_tokens)
         return history.is_over
 
     weights = nn.ParameterList([weight for weight in vlm.model.parameters()
@@ -200,7 +170,7 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     if guard:
         save_guard(guard, out)
     return {'train': len(lessons), 'validation': len(checks),
-            'trained': sum(weight.numel() for weight in weights),
+            'trained': sum(weight.numel() for weight in weights), 'rendered': bool(rendered),
             'history': history.steps, 'best': history.best[0]}
 
 
@@ -214,21 +184,48 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
         files = tuple(store.path(window.recording, *frame.key) for frame in frames)
         if not all(file.exists() for file in files):
             try:
-                entries = pipeline.cache.get_all(frames, watch)
+                looks = pipeline.cache.look_all(frames, watch)
             except BrokenFrame:
                 continue
-            for file, entry in zip(files, entries, strict=True):
-                if not file.exists():
-                    assert isinstance(entry.features, FrameFeatures)
-                    store.save(file, LookedAt(
-                        entry.features, entry.proposal,
-                        None if measures is None else measures(entry.frame.rgb())))
+            _encode(pipeline.vlm, store, [
+                (file, look) for file, look in zip(files, looks, strict=True)
+                if not file.exists()], measures)
         seen = pipeline.vlm.seen_size(store.load(files[-1]).features)
         lessons.append(Lesson(
             tuple(Shown(frame.camera, frame.stamp_ns) for frame in frames), files,
-            render(window.answer, pipeline.prompts.description.box, seen, pipeline.task.form)))
+            render(window.answer, pipeline.prompts.description.box, seen, pipeline.task.form),
+            window.vehicle, window.needs))
         progress(1)
     return lessons
+
+
+@torch.inference_mode()
+def _encode(vlm: Vlm, store: FrameStore, frames: Sequence[tuple[Path, FrameLook]],
+            measures: Callable[[NDArray[np.uint8]], Evidence] | None) -> None:
+    """Encode pictures, those of one size together, and keep what is seen."""
+    for _, same in itertools.groupby(frames, lambda entry: entry[1].size):
+        some = list(same)
+        for start in range(0, len(some), _ENCODED):
+            chunk = some[start:start + _ENCODED]
+            pictures = [look.picture for _, look in chunk if look.picture is not None]
+            seen = vlm.encode_batch(vlm.preprocess(pictures))
+            for (file, look), features in zip(chunk, seen, strict=True):
+                store.save(file, LookedAt(
+                    features, look.proposal,
+                    None if measures is None else measures(look.frame.rgb())))
+
+
+def _rendered(pipeline: Pipeline, windows: Sequence[AnsweredWindow]) -> SignatureGuard | None:
+    """Return the guard of the model where it knows the pictures: rendered ones of its task."""
+    guard = pipeline.guard
+    if not isinstance(guard, SignatureGuard) or not pipeline.task.is_driving:
+        return None
+    try:
+        some = [[guard.evidence(frame.rgb()) for frame in frames]
+                for _, frames in with_pictures(_spread(windows, _RENDERED))]
+    except FrameError:
+        return None
+    return guard if some and all(holds(guard, evidence) for evidence in some) else None
 
 
 def _guard(lessons: Sequence[Lesson], checks: Sequence[Lesson]) -> FittedGuard:
@@ -238,48 +235,6 @@ def _guard(lessons: Sequence[Lesson], checks: Sequence[Lesson]) -> FittedGuard:
         np.asarray(FrameStore.load(file).evidence) for file in lesson.files],
         axis=0, keepdims=True) for lesson in some]) for some in (lessons, checks))
     return FittedGuard.fit(inside, limiting, _OUTSIDE)
-
-
-class _School:
-    """Shows a model lessons, as the product would show it their windows."""
-
-    def __init__(self, vlm: Vlm, sparsifier: Sparsifier, prompt: Prompt, course: AdapterCourse
-                 ) -> None:
-        self._vlm, self._sparsifier, self._course = vlm, sparsifier, course
-        self._prompt = prompt
-
-    def losses(self, lessons: Sequence[Lesson], step: int) -> Losses:
-        """Return the loss of a step, which follows from its number."""
-        batch = self._course.batch
-        epoch, place = divmod(step * batch, max(batch, len(lessons) // batch * batch))
-        order = np.random.default_rng([self._course.seed, 0, epoch]).permutation(len(lessons))
-        rng = np.random.default_rng([self._course.seed, 1, step])
-        chosen = [lessons[index] for index in order[place:place + batch]]
-        return {'answer': self._loss(chosen, rng.choice(_KEEP_RATIOS, len(chosen)))}
-
-    @torch.no_grad()
-    def check(self, lessons: Sequence[Lesson]) -> float:
-        """Return the mean loss of lessons."""
-        batch = self._course.batch
-        losses = [float(self._loss(some, [_KEEP_RATIO] * len(some))) * len(some)
-                  for some in (lessons[start:start + batch]
-                               for start in range(0, len(lessons), batch))]
-        return sum(losses) / len(lessons)
-
-    def _loss(self, lessons: Sequence[Lesson], keep_ratios: Iterable[float]) -> Tensor:
-        vlm = self._vlm
-        prepared, keeps = [], []
-        for lesson, keep_ratio in zip(lessons, keep_ratios, strict=True):
-            looked_at = [FrameStore.load(file) for file in lesson.files]
-            features = [frame.features for frame in looked_at]
-            prompt = self._prompt.seen_by(sorted({frame.camera for frame in lesson.frames}))
-            prepared.append(vlm.prepare(features, prompt.captions(lesson.frames), prompt))
-            keeps.append(self._sparsifier.select_each(
-                [frame.proposal for frame in looked_at], [frame.grid for frame in features],
-                float(keep_ratio)).keep)
-        inputs = vlm.batch(prepared, keeps, [lesson.answer for lesson in lessons])
-        loss: Tensor = vlm.model(**inputs, use_cache=False).loss
-        return loss
 
 
 class _History:
@@ -384,10 +339,13 @@ def _base_name(vlm: Vlm) -> str:
     return path.name if checkpoint(path.name) == str(path) else str(path)
 
 
-def _save(adapted: Any, folder: Path) -> None:
+def _save(adapted: Any, folder: Path, tokens: Sequence[str]) -> None:
     partial = folder.with_name(f'{folder.name}.part')
     shutil.rmtree(partial, ignore_errors=True)
-    adapted.save_pretrained(partial)
+    # The embeddings of new tokens are saved by themselves, not all there are.
+    adapted.save_pretrained(partial, save_embedding_layers=False)
+    if tokens:
+        save_tokens(tokens, partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
@@ -400,5 +358,6 @@ def _spread(windows: Sequence[AnsweredWindow], most: int) -> list[AnsweredWindow
 
 
 def _fingerprint(lessons: Sequence[Lesson]) -> str:
-    text = repr([(lesson.frames, lesson.answer) for lesson in lessons])
+    text = repr([(lesson.frames, lesson.answer, lesson.vehicle, lesson.needs)
+                 for lesson in lessons])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

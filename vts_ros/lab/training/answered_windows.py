@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 import hashlib
 import json
 from pathlib import Path
@@ -24,6 +25,7 @@ from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS
 from vts_ros.tools.bag_frames import read_frames, until_damage
 from vts_ros.tools.remote_recordings import fetched
 from vts_ros.vlm.answers import Answer, RISK_LEVELS
+from vts_ros.vlm.vehicle import Vehicle
 
 #: Share of the recordings that is held out; at least one.
 HELD_OUT = 0.2
@@ -48,12 +50,18 @@ class AnsweredWindow(NamedTuple):
         Oldest first.
     answer
         As it is to be.
+    vehicle
+        What the car said of itself; None where that is not known.
+    needs
+        Fields of ``vehicle`` without which the answer would not be right.
 
     """
 
     recording: str
     frames: tuple[FrameRef, ...]
     answer: Answer
+    vehicle: Vehicle | None = None
+    needs: tuple[str, ...] = ()
 
     @property
     def stamp(self) -> int:
@@ -252,4 +260,17 @@ def _window(recording: str, row: dict[str, Any]) -> AnsweredWindow:
     return AnsweredWindow(recording, frames, Answer(
         str(row.get('description') or ''), level, found.get('label'), box,
         str(row.get('explanation') or ''), str(row.get('action') or ''),
-        found.get('camera') if several else None))
+        found.get('camera') if several else None), *_vehicle(row))
+
+
+def _vehicle(row: dict[str, Any]) -> tuple[Vehicle | None, tuple[str, ...]]:
+    """Read what a line says of the car, and what of that the answer needs."""
+    told, needs = row.get('vehicle'), tuple(row.get('needs') or ())
+    known = [field.name for field in fields(Vehicle)]
+    wrong = next((name for name in (*(told or ()), *needs) if name not in known), None)
+    if wrong is not None:
+        raise ValueError(f'{wrong!r} of the vehicle, expected one of {", ".join(known)}')
+    lacking = next((name for name in needs if name not in (told or ())), None)
+    if lacking is not None:
+        raise ValueError(f'the answer needs {lacking} of the vehicle, which is not there')
+    return (Vehicle(**told) if told else None), needs

@@ -78,6 +78,7 @@ class FrameStore:
 
 def _on_cpu(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.cpu()
+        # Of a part of a larger one all would be written.
+        return value.cpu().clone()
     return tuple(map(_on_cpu, value)) if isinstance(value, tuple) and any(
         isinstance(one, Tensor) for one in value) else value

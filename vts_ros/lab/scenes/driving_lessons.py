@@ -1,0 +1,111 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What an adapter for driving is trained on: ordinary windows, the past, and signals of the car.
+
+Ordinary windows are there so that nothing is lost; pairs that need the past, of 8 and of 16
+frames; and twins whose pictures are the same and whose answer differs by a signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+import itertools
+from typing import Any
+
+import numpy as np
+
+from vts_ros.lab.scenes.answered_recording import row_of, Shown
+from vts_ros.lab.scenes.clips import make_scene, SPLITS
+from vts_ros.lab.scenes.hazards import FAMILIES
+from vts_ros.lab.scenes.memory_families import MEMORY_FAMILIES
+from vts_ros.lab.scenes.memory_windows import make_pair, memory_truth, render_memory
+from vts_ros.lab.scenes.rendered_windows import render_window
+from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS, WindowTruth
+from vts_ros.lab.scenes.sentences import answer
+from vts_ros.lab.scenes.signal_twins import KINDS, make_twins, vehicle_of
+from vts_ros.lab.scenes.world import Scene
+from vts_ros.vlm.vehicle import Vehicle
+
+#: What comes in turn: an ordinary window, a pair of so many frames, twins of the next kind.
+ORDINARY, TWINS = 'ordinary', 'twins'
+_SIGNALS: tuple[str | int, ...] = (TWINS, ORDINARY)
+_PAST: tuple[str | int, ...] = (8, ORDINARY, 8, ORDINARY, 8, ORDINARY, 16, ORDINARY)
+#: By what is to be learned.
+TURNS = {'signals': _SIGNALS, 'past': _PAST, 'all': (*_PAST, *3 * _SIGNALS)}
+#: Seeds of the split train that are passed over: the shipped model has learned from these.
+_PASSED_OVER = 100_000_000
+
+
+def driving_lessons(split: str, count: int, about: str = 'all') -> Iterator[Shown]:
+    """
+    Yield windows, both of a pair one after the other, and twins as one with several answers.
+
+    Parameters
+    ----------
+    split
+        Key of ``SPLITS``.
+    count
+        Windows; both of a pair count, and twins once.
+    about
+        What is to be learned, a key of ``TURNS``; ordinary windows are among them in any case.
+
+    """
+    return itertools.islice(_lessons(split, TURNS[about]), count)
+
+
+def _lessons(split: str, turns: Sequence[str | int]) -> Iterator[Shown]:
+    first = _PASSED_OVER if split == 'train' else 0
+    seen: dict[str | int, int] = {}
+    for number in itertools.count():
+        turn = turns[number % len(turns)]
+        place = seen[turn] = seen.get(turn, -1) + 1
+        seed = SPLITS[split][first + number]
+        if turn == ORDINARY:
+            yield _ordinary(seed, place)
+        elif turn == TWINS:
+            yield _twins(seed, KINDS[place % len(KINDS)])
+        else:
+            names = list(MEMORY_FAMILIES)
+            yield from _pair(seed, names[place % len(names)], int(turn))
+
+
+def _ordinary(seed: int, place: int) -> Shown:
+    """Return a window with levels, and families within each level, in turn."""
+    level = TRUE_LEVELS[place % len(TRUE_LEVELS)]
+    names = [name for name, family in FAMILIES.items() if level in family.levels]
+    scene = make_scene(seed, names[place // len(TRUE_LEVELS) % len(names)], level=level)
+    clip = render_window(scene)
+    found = clip.window_truth()
+    return Shown(scene.times.tolist(), clip.frames,
+                 [_row(found, _vehicle(found, scene), kind=ORDINARY)])
+
+
+def _pair(seed: int, family: str, frames: int) -> Iterator[Shown]:
+    for found in make_pair(seed, family, frames):
+        clip, right = render_memory(found), memory_truth(found)
+        yield Shown(found.scene.times.tolist(), clip.frames,
+                    [_row(right, _vehicle(right, found.scene), kind=f'past of {frames}')])
+
+
+def _twins(seed: int, kind: str) -> Shown:
+    twins = make_twins(seed, kind)
+    rows = [_row(told.truth, told.vehicle, told.needs, kind=kind)
+            for told in (twins.harmless, twins.risky)]
+    if twins.alone is not None:
+        rows.append(_row(twins.alone, None, kind=kind))
+    return Shown(twins.scene.times.tolist(), twins.frames(), rows)
+
+
+def _vehicle(found: WindowTruth, scene: Scene) -> Vehicle:
+    s, _, _ = scene.ego.at(float(scene.times[-1]))
+    return vehicle_of(found, scene.road.curvature(s))
+
+
+def _row(found: WindowTruth, vehicle: Vehicle | None, needs: tuple[str, ...] = (),
+         **known: Any) -> dict[str, Any]:
+    told = {} if vehicle is None else {'vehicle': {
+        name: value for name, value in asdict(vehicle).items() if value is not None}}
+    return row_of(answer(found, np.random.default_rng(found.seed)), **told,
+                  needs=list(needs), family=found.family, seed=found.seed, **known)
