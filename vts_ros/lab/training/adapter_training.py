@@ -138,11 +138,11 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     about: dict[str, str | int | float] = {
         **asdict(course), 'model': vlm.name, 'lessons': _fingerprint(lessons)}
     torch.manual_seed(course.seed)
+    unpack(vlm.model)
     untaught = untaught_tokens(vlm, [lesson.answer for lesson in lessons])
     prompt = pipeline.prompts.description
     if any(lesson.vehicle for lesson in lessons):
         prompt = replace(prompt, signal_tokens=SIGNAL_TOKENS)
-        unpack(vlm.model)
         untaught += add_tokens(vlm.model, vlm.tokenizer, SIGNAL_TOKENS)
     adapted = _adapted(vlm, course, untaught)
     if course.start:
@@ -301,7 +301,6 @@ def _adapted(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) -> Any:
         from peft import get_peft_model, LoraConfig
     except ImportError as error:
         raise VlmError("adapters need peft: pip install 'vts_ros[adapters]'") from error
-    unpack(vlm.model)
     decoder = vlm.model.get_decoder()
     inside = {id(module) for module in decoder.modules()}
     names = [name for name, module in vlm.model.named_modules()
