@@ -399,7 +399,7 @@ def table() -> list[str]:
     with TemporaryDirectory() as folder:
         for name, published in PUBLISHED.items():
             told = explain(str(published.save(Path(folder) / name)), [(1280, 720)],
-                           PipelineConfig(device='cpu', dtype='bfloat16'))
+                           PipelineConfig(device='cuda', dtype='bfloat16'))
             lines.append('| ' + ' | '.join((
                 f'`{published.config["model_type"]}`', published.name.rpartition('/')[2],
                 *map(readable, (
