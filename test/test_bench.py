@@ -16,7 +16,7 @@ from preloaded import run_module
 import pytest
 import torch
 
-from vts_ros.lab.bench import deadline_benchmark, pass_times
+from vts_ros.lab.bench import deadline_benchmark, pass_times, peers
 from vts_ros.lab.bench import performance_page as page
 from vts_ros.lab.bench import speed_report as report
 from vts_ros.lab.bench import workloads as workload
@@ -226,6 +226,35 @@ def test_a_page_is_added_to(result: dict[str, Any], tmp_path: Path) -> None:
     assert {path.name for path in written} == {
         report.PAGE, report.DATA, report.SPEED_PLOT, report.STAGES_PLOT, report.GROWTH_PLOT}
     assert all(f'({name})' in text for name in (report.SPEED_PLOT, report.GROWTH_PLOT))
+
+
+def test_peers_and_the_gate_are_on_the_page_with_their_goals(tmp_path: Path) -> None:
+    spread = {'low': 1.0, 'median': 1.0, 'high': 1.0}
+
+    def peer(answers: float, risk: float) -> dict[str, Any]:
+        return {peers.DENSE: {'answers': {**spread, 'median': answers}, 'ttft': spread,
+                              'risk': {**spread, 'median': risk}}}
+
+    ratios = {peers.STOCK: peer(1.2, 4.0), peers.DENSE: peer(1.0, 1.0),
+              peers.PROCESS: peer(1.9, 0.7), peers.PROCESS_CAUSAL: peer(3.0, 0.9),
+              peers.EVS: peer(2.5, 0.8)}
+    about = {'date': '2026-11-28', 'machine': 'here', 'model': 'embedded'}
+    beside = {**about, 'n': 3, 'seed': 7, 'frames': 5, 'ratios': ratios,
+              'missing': {name: 'why' for name in peers.PEERS if name not in ratios},
+              'peers': {name: {'total_ms': 5.0, 'risk_right': 1, 'object_right': 2}
+                        for name in ratios}}
+    costs = {'whole': 160.0, 'risk': None, 'confirmed': 14.0}
+    gate = {**about, 'drives': 4, 'minutes': 3.0, 'hazards': 12, 'asked': 0.5, 'windows': 150,
+            'projected': {'change': 0.3, 'risk': 0.25}, 'cpu_sec_per_minute': 24.0,
+            'cpu_ms': {'always': costs, 'change': costs, 'risk': costs}}
+    page.add(tmp_path, {report.PEERS: beside, report.GATE: gate})
+    text = (tmp_path / report.PAGE).read_text()
+    assert f'answers per second; {peers.PROCESS_CAUSAL}: met.' in text
+    assert f'time to the risk; {peers.PROCESS}: met.' in text
+    assert '| `change` | 7.2 | 0.30 | at most 0.25 | missed |' in text
+    assert '| `risk` | 6.0 | 0.25 | at most 0.25 | met |' in text
+    ratios[peers.EVS] = peer(3.0, 0.7)
+    assert '\n'.join(peers.rows(beside)).count(': missed.') == 2
 
 
 def test_pictures_and_videos_are_compared_with_the_better_stock(result: dict[str, Any]) -> None:

@@ -314,3 +314,13 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
             for one in (ratio['answers'], ratio['ttft'], ratio['risk']))
         yield (f'| {name} | {spread} | {figures["total_ms"]:.0f} '
                f'| {figures["risk_right"]} of {n} | {figures["object_right"]} of {n} |')
+    yield ''
+    own = {name: ratios[name][base] for name in (PROCESS, PROCESS_CAUSAL)}
+    others = [ratios[name][base] for name in result['peers'] if name not in own]
+    for what, unit, is_most in (('answers', 'answers per second', False),
+                                ('risk', 'the time to the risk', True)):
+        best = (min if is_most else max)(own, key=lambda name: own[name][what]['median'])
+        limits = [one[what]['median'] for one in others]
+        value = own[best][what]['median']
+        is_met = value < min(limits) if is_most else value > max(limits)
+        yield (f'- Goal: ahead of all others in {unit}; {best}: {"met" if is_met else "missed"}.')

@@ -12,14 +12,17 @@ from typing import Any
 from vts_ros.lab.bench import speed_report as report
 from vts_ros.lab.bench.busy_machine import rows as busy_rows
 from vts_ros.lab.bench.model_shapes import SHAPES
+from vts_ros.lab.bench.peers import rows as peer_rows
 from vts_ros.lab.bench.speed_report import name_of
 
+#: Share of the computation of `always`.
+_GATE_GOAL = 0.25
 _HEAD = """\
 # Performance
 
-Written by `vts bench`, `vts bench growth`, `vts bench deadline` and `vts bench busy`, each with
-`--report docs`; the figures are in [performance.json](performance.json). Change the commands, not
-this page.
+Written by `vts bench`, `vts bench growth`, `vts bench deadline`, `vts bench busy`, `vts bench
+peers` and `vts eval drives`, each with `--report docs`; the figures are in
+[performance.json](performance.json). Change the commands, not this page.
 
 ## What is compared
 
@@ -75,10 +78,6 @@ token, and every draft would be right.
 _ELSEWHERE = """\
 ## On other pages
 
-- Beside vLLM with its own prunings, in answers per second and time to the risk:
-  [vllm.md](vllm.md#beside-each-other).
-- Computation per minute of driving, if the model is asked only where the scene changes, beside its
-  goal: [speaking.md](speaking.md#measured).
 - What weights in eight bits cost in quality, and what packed weights give:
   [models.md](models.md#how-it-is-loaded).
 - Quality, which does not depend on the machine: [quality.md](quality.md).
@@ -103,6 +102,10 @@ def page(data: dict[str, Any]) -> str:
         parts.append('\n'.join(_deadline(data[report.DEADLINE])))
     if data.get(report.BUSY):
         parts.append('\n'.join(['## Beside other programs', '', *busy_rows(data[report.BUSY])]))
+    if data.get(report.PEERS):
+        parts.append('\n'.join(_peers(data[report.PEERS])))
+    if data.get(report.GATE):
+        parts.append('\n'.join(_gate(data[report.GATE])))
     parts.append('\n'.join(_not_measured(results)))
     parts.append(_ELSEWHERE)
     return '\n'.join(parts)
@@ -282,6 +285,42 @@ def _deadline(result: dict[str, Any]) -> Iterator[str]:
     yield ''
 
 
+def _peers(result: dict[str, Any]) -> Iterator[str]:
+    yield '## Beside vLLM'
+    yield ''
+    yield ('Servers of vLLM on the same machine: with pictures, with a video, with its own ways '
+           'to prune videos, and with keep lists of this package ([vllm.md](vllm.md)). All take '
+           'turns at every window, each is the first as often, with one thread each.')
+    yield ''
+    yield from peer_rows(result)
+    yield ''
+
+
+def _gate(result: dict[str, Any]) -> Iterator[str]:
+    """Yield what is computed per minute of driving where the model is not always asked."""
+    yield '## Asking only where the scene changes'
+    yield ''
+    yield (f'{result["model"]}, {result["drives"]} rendered drives, {result["minutes"]} minutes, '
+           f'{result["hazards"]} hazards, windows every 0.4 s, {result["date"]}, '
+           f'{result["machine"]}. The gate asks at {result["asked"]:.0%} of the windows; what a '
+           f'window costs was measured on {result["windows"]} of them. How soon hazards are told '
+           'then: [speaking.md](speaking.md).')
+    yield ''
+    yield '| `pipeline.speak` | CPU s per minute of driving | of `always` | goal | |'
+    yield '|---|---|---|---|---|'
+    always = result['cpu_sec_per_minute']
+    yield f'| `always` | {always:.1f} | 1 | | |'
+    for speak, share in result['projected'].items():
+        yield (f'| `{speak}` | {share * always:.1f} | {share:.2f} | at most {_GATE_GOAL:g} | '
+               f'{"met" if share <= _GATE_GOAL else "missed"} |')
+    yield ''
+    ms = result['cpu_ms']
+    yield (f'A whole answer takes {ms["always"]["whole"]:.0f} CPU ms where the model is always '
+           f'asked, and {ms["change"]["whole"]:.0f} after a quiet period, as up to five frames '
+           f'are to be encoded then; a confirmation {ms["change"]["confirmed"]:.0f}.')
+    yield ''
+
+
 def _not_measured(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     missing = [name for name in SHAPES if name != 'tiny'
                and not any(result['workload']['model'] == name for result in results)]
@@ -323,7 +362,7 @@ def add(folder: Path, measured: Mapping[str, Any]) -> list[Path]:
     folder
         Where the page is.
     measured
-        Results by their key in the data: WORKLOADS, GROWTH, DEADLINE or BUSY of
+        Results by their key in the data: WORKLOADS, GROWTH, DEADLINE, BUSY, PEERS or GATE of
         ``vts_ros.lab.bench.speed_report``. That of workloads is a mapping by name, added to those
         that are there.
 

@@ -232,6 +232,7 @@ def bench_peers(
         exists=True, show_default=False)] = None,
     n: Annotated[int, typer.Option('--n', min=1, help='Windows that count, at least.')] = 24,
     seed: Annotated[int, typer.Option(help='Of the drive.')] = 7,
+    report: ReportOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """
@@ -239,13 +240,15 @@ def bench_peers(
 
     Starts three servers of vLLM, which need 2 GB of memory each.
     """
+    from vts_ros.lab.bench import speed_report as shown
     from vts_ros.lab.bench.peers import measure, rows
+    from vts_ros.lab.bench.performance_page import add
 
     with progress_bar(as_json) as (console, progress):
         result = measure(vllm, n, seed, progress=progress)
     for line in rows(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    finish(console, [], result, as_json)
+    finish(console, add(report, {shown.PEERS: result}) if report else [], result, as_json)
 
 
 def _lengths(text: str) -> list[int]:

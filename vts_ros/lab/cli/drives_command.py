@@ -41,6 +41,8 @@ def eval_drives(
         parser=token_share, metavar='SHARE', help='With --tune: share of the windows at which '
         'the model is to be asked; by default the smallest at which no hazard is missed.',
         show_default=False)] = None,
+    report: Annotated[Path | None, typer.Option(
+        help='Folder with performance.md: what it costs is added.', show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure on rendered drives with hazards what it saves to speak when the scene changes."""
@@ -94,8 +96,26 @@ def eval_drives(
             console.print(f'asked at {asked:.1%} of the windows: {missed} hazards missed, '
                           f'{later:+.2f} s at the 95th percentile', highlight=False)
         console.print(f'wrote {gate.save(model_path(FRAME))}', highlight=False, markup=False)
+    if report is not None and costs:
+        from vts_ros.lab.bench import speed_report
+        from vts_ros.lab.bench.performance_page import add
+
+        add(report, {speed_report.GATE: _costs(result)})
     if as_json:
         typer.echo(json.dumps(result))
+
+
+def _costs(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page about speed says of drives."""
+    from vts_ros.lab.bench.workloads import measured_here
+
+    always = result['costs']['always']
+    return {**measured_here('cpu'),
+            **{name: result[name] for name in ('model', 'drives', 'minutes', 'hazards',
+                                               'projected')},
+            'asked': result['ways']['gate']['asked'], 'windows': always['windows'],
+            'cpu_sec_per_minute': always['cpu_sec_per_minute'],
+            'cpu_ms': {speak: cost['cpu_ms'] for speak, cost in result['costs'].items()}}
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:
