@@ -10,13 +10,14 @@ import itertools
 import json
 from pathlib import Path
 
+from bag_maker import picture
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation.answer_metrics import Score
 from vts_ros.lab.evaluation.key_frame_answers import key_frame_figures, PairAnswer
-from vts_ros.lab.evaluation.twin_evaluation import _of_kind, TwinAnswers
+from vts_ros.lab.evaluation.twin_evaluation import _of_kind, twin_answers, TwinAnswers
 from vts_ros.lab.scenes import risk_rule as risk
 from vts_ros.lab.scenes.answered_recording import row_of, Shown, write_shown
 from vts_ros.lab.scenes.clips import render, SPLITS
@@ -25,6 +26,9 @@ from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS
 from vts_ros.lab.scenes.signal_twins import KINDS, make_twins, signal_twins, Twins, vehicle_of
 from vts_ros.lab.scenes.world import Track
 from vts_ros.lab.training.answered_windows import AnswersError, read_answers
+from vts_ros.paths import model_path
+from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.tools.answer_files import ANSWERS
 from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.answers import Answer, inspect
@@ -194,3 +198,19 @@ def test_a_car_that_does_nothing_says_so(twins: list[Twins]) -> None:
     assert vehicle_of(pair.alone, 0.01) == Vehicle(
         pair.alone.ego_speed_mps, 0.01 * pair.alone.ego_speed_mps, 'off', False)
     assert all(seed in SPLITS['val'] for seed in itertools.islice(SPLITS['val'], 2))
+
+
+def test_the_shipped_adapter_says_what_the_signal_changes() -> None:
+    """Figures of more twins are in docs/senses.md."""
+    folder = model_path('signals_adapter')
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    pipeline = Pipeline.load(PipelineConfig(adapter='signals_adapter', draft=False, threads=1))
+    answers = twin_answers(pipeline, list(signal_twins('val', 6, is_measured=True)))
+    assert {one.kind for one in answers} == set(KINDS)
+    # The pictures of a pair are equal: without the signal none would be told apart.
+    assert sum(one.told_apart for one in answers) >= 5
+    # The guard of the model holds with the adapter, too.
+    window = [Frame('front', number * 400_000_000, picture(number, 128, 224))
+              for number in range(5)]
+    assert pipeline.describe(window).answer.risk == 'unknown'
+    pipeline.close()
