@@ -162,24 +162,26 @@ def _mib(number: float) -> str:
 
 def plot_speed(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw throughput and time to the first token of all cases, relative to stock transformers."""
-    figure = _figure(8.0, 3.4)
-    left, right = figure.subplots(1, 2)
-    for axes, metric, label in ((left, 'windows_per_s', 'windows per second, stock = 1'),
-                                (right, 'ttft_ms', 'time to first token, stock = 1')):
+    figure = _figure(8.6, 6.4)
+    upper, lower = figure.subplots(2, 1)
+    for axes, metric, label in ((upper, 'windows_per_s', 'windows per second, stock = 1'),
+                                (lower, 'ttft_ms', 'time to first token, stock = 1')):
         _bars(axes, results, metric)
         axes.set_ylabel(label)
-    left.legend(fontsize='x-small')
+    upper.legend(fontsize='x-small')
     _save(figure, path)
 
 
 def _bars(axes: Axes, results: Sequence[dict[str, Any]], metric: str) -> None:
     width = 0.8 / len(results)
     cases = list(dict.fromkeys(case for result in results for case in result['ratio_to_stock']))
+    highest = 1.0
     for number, result in enumerate(results):
         # Not every model has every case.
         spreads = [result['ratio_to_stock'].get(case, {metric: dict.fromkeys(
             ('median', 'low', 'high'), 0.0)})[metric] for case in cases]
         middles = [spread['median'] for spread in spreads]
+        highest = max(highest, *middles)
         errors = [[spread['median'] - spread['low'] for spread in spreads],
                   [spread['high'] - spread['median'] for spread in spreads]]
         places = [index + (number - 0.5 * (len(results) - 1)) * width
@@ -188,6 +190,8 @@ def _bars(axes: Axes, results: Sequence[dict[str, Any]], metric: str) -> None:
                  error_kw={'linewidth': 0.7}, color=_COLOURS[(5, 0, 7, 6, 2, 1)[number % 6]])
         axes.set_xticks(range(len(cases)), [case.replace('_', '\n') for case in cases],
                         fontsize='small')
+    # A single window that something else delayed would make all bars small.
+    axes.set_ylim(0.0, 1.35 * highest)
     axes.axhline(1.0, color='0.3', linewidth=0.8)
     axes.grid(axis='y', alpha=0.3)
     axes.set_axisbelow(True)
@@ -195,8 +199,9 @@ def _bars(axes: Axes, results: Sequence[dict[str, Any]], metric: str) -> None:
 
 def plot_stages(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw where the time of an answer goes."""
-    figure = _figure(8.0, 1.1 + 1.5 * len(results))
-    rows = figure.subplots(len(results), 1, squeeze=False)[:, 0]
+    heights = [0.5 + 0.19 * len(result['cases']) for result in results]
+    figure = _figure(8.6, 0.5 + sum(heights))
+    rows = figure.subplots(len(results), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, result in zip(rows, results):
         cases = list(result['cases'])[::-1]
         begin = [0.0] * len(cases)
