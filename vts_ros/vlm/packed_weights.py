@@ -4,9 +4,10 @@
 Weights of linear layers in the layout in which a processor multiplies.
 
 PyTorch hands a product in float32 to a library that sorts the weights for its kernels in every
-pass. That is little beside a long prompt. For the few tokens of a draft it takes longer than the
-product itself, so that to check a draft costs what to write its tokens one by one would. oneDNN,
-which comes with PyTorch, multiplies with weights that were sorted once, and reads them faster.
+pass. That is little beside a long prompt. For the few tokens of a draft it takes about as long as
+the product itself, and for two or three of them longer, so that to check these costs what to write
+them one by one would. oneDNN, which comes with PyTorch, multiplies with weights that were sorted
+once, and reads them faster.
 """
 
 from __future__ import annotations
