@@ -38,7 +38,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from vts_ros.errors import BagError
 from vts_ros.pipeline import report_messages as messages
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE, IMAGE
-from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
+from vts_ros.pipeline.report import EventRef, FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.report_messages import NUMBERS
 from vts_ros.tools import foxglove_layout as layout_file
 from vts_ros.tools.annotated_bag import write_annotated_bag
@@ -311,7 +311,9 @@ def test_annotated_bag_holds_inputs_and_answers(tmp_path: Path) -> None:
 def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None:
     """Boxes, marks, numbers and health are there in standard types, defined in the file."""
     source, stamp = drive(tmp_path / 'bag', 2), times(2)[1]
-    told = replace(report(stamp), size=(96, 160), confidence=0.75, pruning='exact')
+    siren = EventRef('siren', stamp - 1_500_000_000, stamp, 0.5, told=True)
+    told = replace(report(stamp), size=(96, 160), confidence=0.75, pruning='exact',
+                   events=(siren,))
     write_annotated_bag(source, tmp_path / 'out', [answered(tmp_path, told)],
                         info={'engine': 'e', 'name': 'm'})
     # Read with definitions of the file alone.
@@ -348,6 +350,10 @@ def test_annotated_bag_can_be_looked_at_with_other_tools(tmp_path: Path) -> None
     assert (scene.total_ms, scene.width, scene.height) == (250.0, 160, 96)
     assert [(list(step.frames), step.rows, step.columns) for step in scene.steps] == [([0], 2, 2)]
     assert scene.pruning == 'exact'
+    event, = scene.events
+    assert (event.kind, event.strength, event.told) == (siren.kind, 0.5, True)
+    assert [at.sec * 10**9 + at.nanosec for at in (event.start, event.end)] == [
+        siren.start, siren.end]
     assert {status.name: status.level for status in found['/diagnostics'][2].status} == {
         f'vts_node: {part}': 0 for part in ('engine', 'sparsifier', 'vlm', 'pipeline')}
 

@@ -197,6 +197,9 @@ def scene(make: Make, report: SceneReport, frame_id: str) -> Any:
             has_box=box is not None,
             **dict(zip(('left', 'top', 'right', 'bottom'), map(float, box or ()))))],
         explanation=answer.explanation, action=answer.action,
+        events=[make('vts_interfaces/msg/Event', kind=event.kind, start=stamp(make, event.start),
+                     end=stamp(make, event.end), strength=float(event.strength),
+                     told=event.told) for event in report.events],
         tokens_total=report.tokens_total, tokens_kept=len(report.keep), rows=rows,
         columns=columns, steps=[
             make('vts_interfaces/msg/Step', frames=list(frames), rows=high, columns=wide)

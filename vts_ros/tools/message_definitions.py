@@ -79,7 +79,7 @@ DEFINITIONS = {
         'foxglove_msgs/TextAnnotation[] texts',
 }
 #: Messages of ``vts_interfaces`` that recordings hold.
-OWN = ('FrameRef', 'RiskObject', 'StageTime', 'Step', 'SceneReport')
+OWN = ('Event', 'FrameRef', 'RiskObject', 'StageTime', 'Step', 'SceneReport')
 
 
 @lru_cache(maxsize=1)
