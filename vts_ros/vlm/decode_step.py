@@ -45,6 +45,10 @@ class DecodeStep:
             return cls(text, model.lm_head)
         return None
 
+    def begin(self, cache: Any, position_ids: Tensor, longest: int) -> Any:
+        """Return the cache to go on with, as ``FixedStep`` does: any will do."""
+        return cache
+
     def __call__(self, input_ids: Tensor, position_ids: Tensor, cache: Any, logits_to_keep: int
                  ) -> Tensor:
         """

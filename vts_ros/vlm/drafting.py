@@ -26,6 +26,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from vts_ros.vlm.decode_step import DecodeStep
 from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.fixed_step import FixedStep
 from vts_ros.vlm.kv_cache import crop
 
 
@@ -62,7 +63,7 @@ class Drafting:
     def __init__(self, drafts: Drafts, ends: Collection[int],
                  streamer: BaseStreamer | None = None,
                  certain: Callable[[Tensor], list[int]] | None = None,
-                 step: DecodeStep | None = None) -> None:
+                 step: DecodeStep | FixedStep | None = None) -> None:
         self._drafts = drafts
         self._ends = ends
         self._certain, self._step = certain, step
@@ -89,23 +90,27 @@ class Drafting:
 
         """
         cache, positions = inputs['past_key_values'], inputs['position_ids']
-        self.cache = cache
+        longest = int(generation_config.max_length)
         # What the first pass alone is told.
         visual = {name: value for name in ('mm_encoder_outputs', 'mm_token_type_ids')
                   if (value := inputs.get(name)) is not None and len(value)}
         begin, ids, finished = input_ids.shape[1], input_ids, False
         while not finished:
             # One token more than is guessed is written.
-            room = int(generation_config.max_length) - ids.shape[1] - 1
+            room = longest - ids.shape[1] - 1
             sure = [] if self._certain is None else self._certain(ids)[:max(room, 0)]
             found = self._drafts.guess([*ids[0, begin:].tolist(), *sure], room - len(sure))
-            guess, started = [*sure, *found.tokens], time.perf_counter()
+            guess = [*sure, *found.tokens]
+            begun = None if self._step is None or visual else self._step.begin(
+                cache, positions, longest)
+            self.cache = cache = cache if begun is None else begun
+            started = time.perf_counter()
             trial = torch.cat([ids, ids.new_tensor([guess])], dim=1)
             ahead = torch.arange(1, trial.shape[1] - begin + 1, device=ids.device)
             known = cache.get_seq_length()
             new, keep = trial[:, known:], len(guess) + 1
             places = torch.cat([positions, positions[..., -1:] + ahead], -1)[..., known:]
-            if self._step is not None and not visual:
+            if self._step is not None and begun is not None:
                 logits = self._step(new, places, cache, keep)
             else:
                 logits = model(

@@ -26,6 +26,7 @@ from vts_ros.errors import VlmError
 from vts_ros.vlm.decode_step import DecodeStep
 from vts_ros.vlm.drafting import Drafting
 from vts_ros.vlm.drafts import Drafts
+from vts_ros.vlm.fixed_step import FixedStep
 from vts_ros.vlm.kv_cache import growing_cache, Held, is_croppable
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.loading import out_of_memory_told
@@ -97,6 +98,11 @@ class Generator:
     end_ids
         Tokens that end an answer.
 
+    Attributes
+    ----------
+    fixed_step
+        Reads the tokens of answers; None leaves them to the written-out step, or to the model.
+
     """
 
     def __init__(self, name: str, model: Any, tokenizer: PreTrainedTokenizerBase,
@@ -106,6 +112,7 @@ class Generator:
         self._grammar: Grammar | None = None
         # A guess that was wrong must be taken out of the cache again.
         self._takes_back = is_croppable(growing_cache(model.config.get_text_config(decoder=True)))
+        self.fixed_step = FixedStep.of(model)
 
     def set_schema(self, schema: Schema) -> None:
         """Change the JSON schema of the answers that must be in form."""
@@ -130,7 +137,7 @@ class Generator:
         progress, start_sec = _Progress(stop), time.perf_counter()
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
-        step = DecodeStep.of(self._model)
+        step = self.fixed_step or DecodeStep.of(self._model)
         # Strings that end an answer need the tokenizer, which transformers hand to nobody.
         is_plain = not options['do_sample'] and options.get('num_beams', 1) == 1 \
             and 'stop_strings' not in options

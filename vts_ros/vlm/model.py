@@ -26,6 +26,7 @@ from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.conventions import Convention, CONVENTIONS
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.families import FAMILIES, Family, FrameFeatures, Grid, VIDEO_FAMILIES
+from vts_ros.vlm.fixed_step import FixedStep
 from vts_ros.vlm.generate import end_ids, Generator
 from vts_ros.vlm.int8_weights import int8_bytes
 from vts_ros.vlm.language_model import Generation, OnText
@@ -97,6 +98,25 @@ class Vlm:
         self._grids: dict[tuple[int, int], Grid] = {}
         if schema is not None:
             self.set_schema(schema)
+
+    def fix_shapes(self, is_wanted: bool) -> bool:
+        """
+        Have the tokens of answers read in fixed shapes, or not; see ``FixedStep``.
+
+        On a GPU, where these are CUDA graphs, it is so from the beginning. Elsewhere it is of no
+        use but to compare. Answers are the same.
+
+        Returns
+        -------
+        Whether it is so: not every family can be read so.
+
+        """
+        step = None
+        if is_wanted:
+            step = FixedStep.of(self.model) or (
+                FixedStep(self.model) if FixedStep.is_possible(self.model) else None)
+        self._generator.fixed_step = step
+        return step is not None
 
     def set_schema(self, schema: Schema) -> None:
         """Change the JSON schema of the answers, for generations with ``in_form``."""

@@ -72,7 +72,9 @@ class GenerationProbe:
         output = generate(**inputs, logits_processor=processors, return_dict_in_generate=True)
         if isinstance(output, Tensor):
             # Ways of decoding that are not those of transformers return the tokens alone.
-            self.kv_bytes = cache_bytes(inputs['custom_generate'].cache)
+            written = inputs['custom_generate']
+            # Replayed passes look nothing up.
+            self.kv_bytes, self.passes = cache_bytes(written.cache), written.steps
             return output
         self.kv_bytes = cache_bytes(output.past_key_values)
         sequences: Tensor = output.sequences

@@ -1,0 +1,314 @@
+# Copyright 2026 the vts_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Passes over a few tokens in fixed shapes, so that a GPU can replay them as CUDA graphs.
+
+A pass over a token is hundreds of kernels on a GPU, most of them shorter than the time in which
+Python starts the next one. A graph starts all of them at once. It repeats what it recorded at the
+same addresses. So keys and values lie in memory of fixed capacity, what is beyond those that were
+written is masked, and what differs from pass to pass is read from tensors on the device.
+
+The answers of all windows are written in the same memory, after a copy of what was read of the
+prompt, which for all pictures together takes less than a pass. Nothing that an answer adds has to
+be taken out of the cache of a prefix again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import logging
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from vts_ros.vlm.kv_cache import growing_cache, is_croppable
+
+LOG = logging.getLogger(__name__)
+
+#: Tokens of the passes that are recorded; others are filled up to the next. All take about as
+#: long as one token does, because a pass reads all weights, whatever its length. The last is that
+#: of the longest draft.
+LENGTHS = (1, 4, 16, 64)
+#: Smallest capacity in tokens. The next is twice as large, so that recording anew is rare.
+LEAST = 1024
+#: Passes before one is recorded, in which libraries choose kernels and allocate what they keep.
+_WARM_UP = 2
+#: Share of the largest logit by which a replay may differ from the same pass, not recorded.
+_ALIKE = 0.02
+
+#: Runs a pass as it is recorded, and returns its replay and where that leaves the logits.
+Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+
+
+def cuda_graph(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """Record a pass as a CUDA graph, see Recorder."""
+    with torch.cuda.device(run().device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, such as those of engines, may allocate meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode='thread_local'):
+            logits = run()
+    return graph.replay, logits
+
+
+class _Slots:
+    """Where tokens go in the memory of all layers: how many it holds, and places of new ones."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.length = 0
+        self.start = torch.zeros(1, dtype=torch.long, device=device)
+        self.new = self.start
+
+
+class FixedLayer:
+    """
+    Keys and values of a layer, [1, H, C, D] each, of a fixed capacity C.
+
+    Parameters
+    ----------
+    keys, values
+        Of another layer, to be like them.
+    capacity
+        In tokens.
+    slots
+        Shared by all layers of a cache.
+
+    """
+
+    is_sliding, is_compileable, is_initialized = False, True, True
+
+    def __init__(self, keys: Tensor, values: Tensor, capacity: int, slots: _Slots) -> None:
+        # Zeros: what is masked is multiplied by 0, which makes no number of what is none.
+        self._room = tuple(one.new_zeros((*one.shape[:-2], capacity, one.shape[-1]))
+                           for one in (keys, values))
+        self._slots = slots
+
+    @property
+    def keys(self) -> Tensor:
+        """Return the keys that are held."""
+        return self._room[0][..., :self._slots.length, :]
+
+    @property
+    def values(self) -> Tensor:
+        """Return the values that are held."""
+        return self._room[1][..., :self._slots.length, :]
+
+    def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any
+               ) -> tuple[Tensor, Tensor]:
+        """Write keys and values in their slots; return the whole memory."""
+        for room, new in zip(self._room, (keys, values)):
+            room.index_copy_(2, self._slots.new, new)
+        return self._room[0], self._room[1]
+
+    def take(self, keys: Tensor, values: Tensor) -> None:
+        """Hold these from the beginning on."""
+        for room, other in zip(self._room, (keys, values)):
+            room[..., :other.shape[-2], :] = other
+
+    def crop(self, tokens: int) -> None:
+        """Forget so many tokens, a negative number, in all layers."""
+        self._slots.length += tokens
+
+
+class FixedCache(Cache):
+    """
+    Keys and values of all layers, of a fixed capacity.
+
+    Parameters
+    ----------
+    like
+        A cache of the same model, with tokens.
+    capacity
+        In tokens.
+
+    """
+
+    def __init__(self, like: Any, capacity: int) -> None:
+        self.slots = _Slots(like.layers[0].keys.device)
+        layers: list[Any] = [FixedLayer(held.keys, held.values, capacity, self.slots)
+                             for held in like.layers]
+        super().__init__(layers=layers)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return how many tokens are held."""
+        return self.slots.length
+
+    def take(self, cache: Any) -> None:
+        """Hold what another cache holds."""
+        for layer, other in zip(self.layers, cache.layers, strict=True):
+            layer.take(other.keys, other.values)
+        self.slots.length = cache.get_seq_length()
+
+
+class _Recorded(NamedTuple):
+    """A pass, with the tensors that it reads and writes."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    replay: Callable[[], None]
+    logits: Tensor
+
+
+class FixedStep:
+    """
+    Reads tokens after those that a cache holds; without pictures, one prompt at a time.
+
+    Parameters
+    ----------
+    model
+        Of transformers, for which ``is_possible``.
+    recorder
+        Records passes; without, they are run as they are.
+
+    """
+
+    def __init__(self, model: Any, recorder: Recorder | None = None) -> None:
+        self._decoder, self._head = model.get_decoder(), model.lm_head
+        self._recorder = recorder
+        self._cache: FixedCache | None = None
+        self._columns = torch.empty(0)
+        self._recorded: dict[int, _Recorded] = {}
+        self._has_failed = False
+
+    @staticmethod
+    def is_possible(model: Any) -> bool:
+        """
+        Return whether a model can read so.
+
+        Not with layers that hold a state (Qwen3.5) or a window of attention (Gemma 3), which
+        cannot be masked, nor with attention that takes no mask: these are left to transformers.
+        """
+        text = model.config.get_text_config(decoder=True)
+        return is_croppable(growing_cache(text)) and text._attn_implementation == 'sdpa'
+
+    @classmethod
+    def of(cls, model: Any) -> FixedStep | None:
+        """Return that of a model on a GPU, or None if it cannot read so, or is not on one."""
+        if model.device.type == 'cuda' and cls.is_possible(model):
+            return cls(model, cuda_graph)
+        return None
+
+    @torch.inference_mode()
+    def begin(self, cache: Any, position_ids: Tensor, longest: int) -> Any:
+        """
+        Take over what was read of a prompt; the cache stays as it is.
+
+        Parameters
+        ----------
+        cache
+            Of all that was read; or that which was returned before, to go on with it.
+        position_ids
+            Those of the prompt, to be like them, int64 [..., S].
+        longest
+            Most tokens of prompt and answer.
+
+        Returns
+        -------
+        The cache to go on with; None if that does not work, which is logged once.
+
+        """
+        if cache is self._cache:
+            return cache
+        if self._has_failed or not cache.get_seq_length():
+            return None
+        try:
+            if self._cache is None or len(self._columns) < longest + LENGTHS[-1]:
+                self._make_room(cache, longest + LENGTHS[-1])
+                self._record(position_ids)
+        except Exception as error:  # whatever a driver, a library or the model says
+            LOG.warning('CUDA graphs are not used, answers take longer: %s',
+                        ' '.join(str(error).split())[:200] or type(error).__name__)
+            self._has_failed = True
+            self._free()
+            return None
+        assert self._cache is not None
+        self._cache.take(cache)
+        return self._cache
+
+    def __call__(self, input_ids: Tensor, position_ids: Tensor, cache: Any, logits_to_keep: int
+                 ) -> Tensor:
+        """
+        Read tokens.
+
+        Parameters
+        ----------
+        input_ids
+            Int64 [1, N].
+        position_ids
+            As the text model takes them, int64 [..., N].
+        cache
+            What ``begin`` returned last.
+        logits_to_keep
+            Of so many tokens at the end.
+
+        Returns
+        -------
+        Logits [1, K, V], float32.
+
+        """
+        count, slots = input_ids.shape[1], cache.slots
+        slots.start.fill_(slots.length)
+        recorded = next((self._recorded[length] for length in sorted(self._recorded)
+                         if length >= count), None)
+        if recorded is None:
+            logits = self._read(input_ids, position_ids, logits_to_keep)
+        else:
+            recorded.input_ids[:, :count] = input_ids
+            recorded.position_ids[..., :count] = position_ids
+            recorded.replay()
+            logits = recorded.logits[:, count - logits_to_keep:count]
+        slots.length += count
+        # The next replay writes over them.
+        return logits.to(torch.float32, copy=True)
+
+    def _make_room(self, cache: Any, tokens: int) -> None:
+        """Allocate memory for so many tokens, like that of a cache."""
+        self._free()
+        capacity = max(LEAST, 1 << (tokens - 1).bit_length())
+        self._cache = FixedCache(cache, capacity)
+        self._columns = torch.arange(capacity, device=self._cache.slots.start.device)
+
+    def _free(self) -> None:
+        self._recorded.clear()
+        self._cache = None
+
+    def _record(self, position_ids: Tensor) -> None:
+        """Record a pass of each length, over any tokens, which the prompt is written over."""
+        if self._recorder is None:
+            return
+        for length in LENGTHS:
+            ids = self._columns.new_zeros((1, length))
+            places = position_ids.new_zeros((*position_ids.shape[:-1], length))
+
+            def run(ids: Tensor = ids, places: Tensor = places) -> Tensor:
+                return self._read(ids, places, ids.shape[1])
+
+            expected = run()
+            replay, logits = self._recorder(run)
+            logits.zero_()
+            replay()
+            if not (logits - expected).abs().max() <= _ALIKE * expected.abs().max():
+                raise RuntimeError('a pass that was recorded says something else than before')
+            self._recorded[length] = _Recorded(ids, places, replay, logits)
+
+    def _read(self, input_ids: Tensor, position_ids: Tensor, logits_to_keep: int) -> Tensor:
+        """Run a pass: nothing here waits for the device or depends on more than shapes."""
+        count, cache = input_ids.shape[1], self._cache
+        assert cache is not None
+        slots = cache.slots
+        slots.new = slots.start + self._columns[:count]
+        hidden = self._columns > slots.new[:, None]
+        mask = cache.layers[0].keys.new_zeros(hidden.shape)
+        states = self._decoder(
+            input_ids=input_ids, position_ids=position_ids,
+            attention_mask=mask.masked_fill_(hidden, -torch.inf)[None, None],
+            past_key_values=cache, use_cache=True).last_hidden_state
+        logits: Tensor = self._head(states[:, -logits_to_keep:])
+        return logits
