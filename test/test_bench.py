@@ -328,6 +328,11 @@ def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert list(result['suite']['cases']) == list(CASES)
+    (graphs,) = result['graphs']
+    assert graphs['same'] == graphs['drafted_same'] == graphs['n'] == 2
+    assert not graphs['is_recorded']
+    for figures in graphs['ways'].values():
+        assert figures['ms_per_token'] > 0.0 < figures['bandwidth_share']
     assert list(result['growth']['frames']) == ['2', '3']
     assert list(result['growth']['cameras']) == ['1', '2']
     fixed, planned = (result['deadline'][name] for name in ('fixed', 'planned'))
@@ -337,7 +342,9 @@ def test_the_suite_for_a_gpu_runs_in_a_tiny_form(tmp_path: Path) -> None:
     assert planned['answer_tokens'] <= fixed['answer_tokens']
     assert ((planned['keep_ratio'], planned['answer_tokens'])
             != (fixed['keep_ratio'], fixed['answer_tokens']))
-    assert '## Under a deadline' in (tmp_path / report.PAGE).read_text()
+    page = (tmp_path / report.PAGE).read_text()
+    assert '## Under a deadline' in page
+    assert '| tiny, float32, fixed shapes without graphs |' in page
 
 
 def test_late_is_what_took_longer_than_the_deadline() -> None:

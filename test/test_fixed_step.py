@@ -26,8 +26,7 @@ from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.vlm import Prepared, Vlm
-from vts_ros.vlm import fixed_step
+from vts_ros.vlm import fixed_step, Prepared, Vlm
 from vts_ros.vlm.answers import Answer, schema
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.fixed_step import FixedStep, LENGTHS
@@ -79,7 +78,7 @@ def recorded(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
 
 def in_fixed_shapes(vlm: Vlm, recorder: Any = recorded) -> FixedStep:
     """Have a model read so."""
-    step = vlm._generator.fixed_step = FixedStep(vlm.model, recorder)
+    step = vlm._generator._fixed_step = FixedStep(vlm.model, recorder)
     return step
 
 
@@ -123,13 +122,12 @@ def window(vlm: Vlm, count: int = 3) -> tuple[Prepared, NDArray[np.int32]]:
     return prepared, np.arange(0, len(prepared.layout.visual_slots), 2, dtype=np.int32)
 
 
-@pytest.mark.parametrize('recorder', [None, recorded])
-def test_every_family_says_the_same(vlm: Vlm, recorder: Any) -> None:
+def test_every_family_says_the_same(vlm: Vlm) -> None:
     prepared, keep = window(vlm)
     vlm.fix_shapes(False)
     expected = vlm.generate(prepared, keep, LENGTH, **LIVELY).token_ids
     assert len(expected) > 15
-    step = in_fixed_shapes(vlm, recorder)
+    step = in_fixed_shapes(vlm)
     prefix = vlm.prefix(prepared, keep)
     right = list(expected)
     for drafts in (None, Drafts(), Drafts([right]), Drafts([[*right[:9], 9, *right[10:]]]),
@@ -137,25 +135,24 @@ def test_every_family_says_the_same(vlm: Vlm, recorder: Any) -> None:
         for begun in (None, prefix):
             found = vlm.generate(prepared, keep, LENGTH, prefix=begun, drafts=drafts, **LIVELY)
             assert found.token_ids == expected
-    assert step._cache is not None
-    assert list(step._recorded) == ([] if recorder is None else list(LENGTHS))
+    assert list(step._recorded) == list(LENGTHS)
 
 
 @pytest.mark.parametrize('family', SHORTENED)
 def test_what_cannot_be_masked_is_left_to_transformers(family: str, tmp_path: Any) -> None:
     vlm = Vlm.load(make(family, tmp_path / family), device='cpu')
     assert not FixedStep.is_possible(vlm.model)
-    assert not vlm.fix_shapes(True)
+    assert vlm.fix_shapes(True) is None
 
 
 def test_nor_what_takes_no_mask_nor_what_is_on_no_gpu(tmp_path: Any) -> None:
     eager = Vlm.load(make('qwen2_5_vl', tmp_path / 'm'), device='cpu', attn_implementation='eager')
-    assert not eager.fix_shapes(True)
+    assert eager.fix_shapes(True) is None
     sdpa = Vlm.load(tmp_path / 'm', device='cpu')
-    assert sdpa._generator.fixed_step is None
+    assert sdpa._generator._fixed_step is None
     assert FixedStep.of(sdpa.model) is None
-    assert sdpa.fix_shapes(True)
-    assert not sdpa.fix_shapes(False)
+    assert sdpa.fix_shapes(True) is sdpa._generator._fixed_step is not None
+    assert sdpa.fix_shapes(False) is None
 
 
 def test_a_cache_that_lives_on_is_as_it_was_after_every_answer(qwen: Vlm) -> None:
@@ -260,7 +257,7 @@ def _no_graph(run: Callable[[], Tensor]) -> Any:
 
 
 def _stale(run: Callable[[], Tensor]) -> Any:
-    replay, logits = recorded(run)
+    _, logits = recorded(run)
     return lambda: None, logits
 
 
@@ -285,7 +282,7 @@ def test_where_nothing_can_be_recorded_the_usual_way_goes_on(
     assert reason in record.getMessage()
     # Nothing is held for what is not used.
     assert step._cache is None
-    assert not step._recorded
+    assert not step.is_recorded
 
 
 def test_sampling_and_batches_are_left_to_generate(qwen: Vlm) -> None:
@@ -325,6 +322,6 @@ def test_the_pipeline_reports_the_same_in_every_mode(mode: str, draft: bool) -> 
         pipeline.clear()
         answers.append([pipeline.describe(frames[end - 5:end]).answer
                         for end in range(5, len(frames) + 1)])
-    assert step._recorded
+    assert step.is_recorded
     assert answers[0] == answers[1]
     assert len({answer.description for answer in answers[0]}) > 2

@@ -9,8 +9,12 @@ same addresses. So keys and values lie in memory of fixed capacity, what is beyo
 written is masked, and what differs from pass to pass is read from tensors on the device.
 
 The answers of all windows are written in the same memory, after a copy of what was read of the
-prompt, which for all pictures together takes less than a pass. Nothing that an answer adds has to
-be taken out of the cache of a prefix again.
+prompt: that is far less to move than the weights that every pass reads. Nothing that an answer
+adds has to be taken out of the cache of a prefix again.
+
+Nobody has run it on a GPU so far. Tests run the passes on a processor, and replay their operations
+there. So each recording is compared with the same pass before it is used, and where anything goes
+wrong the usual way goes on.
 """
 
 from __future__ import annotations
@@ -21,14 +25,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import Cache
 
+from vts_ros.vlm.fixed_cache import FixedCache
 from vts_ros.vlm.kv_cache import growing_cache, is_croppable
 
 LOG = logging.getLogger(__name__)
 
-#: Tokens of the passes that are recorded; others are filled up to the next. All take about as
-#: long as one token does, because a pass reads all weights, whatever its length. The last is that
+#: Tokens of the passes that are recorded; others are filled up to the next, which costs a GPU
+#: little: over so few tokens it reads weights for longer than it computes. The last is about that
 #: of the longest draft.
 LENGTHS = (1, 4, 16, 64)
 #: Smallest capacity in tokens. The next is twice as large, so that recording anew is rare.
@@ -45,106 +49,17 @@ Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 def cuda_graph(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     """Record a pass as a CUDA graph, see Recorder."""
     with torch.cuda.device(run().device):
-        side = torch.cuda.Stream()
+        side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
         side.wait_stream(torch.cuda.current_stream())
+        # Left for the stream of before, even where a recording does not end as it should.
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP):
                 run()
+            # Other threads, such as those of engines, may allocate meanwhile.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode='thread_local'):
+                logits = run()
         torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads, such as those of engines, may allocate meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode='thread_local'):
-            logits = run()
     return graph.replay, logits
-
-
-class _Slots:
-    """Where tokens go in the memory of all layers: how many it holds, and places of new ones."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.length = 0
-        self.start = torch.zeros(1, dtype=torch.long, device=device)
-        self.new = self.start
-
-
-class FixedLayer:
-    """
-    Keys and values of a layer, [1, H, C, D] each, of a fixed capacity C.
-
-    Parameters
-    ----------
-    keys, values
-        Of another layer, to be like them.
-    capacity
-        In tokens.
-    slots
-        Shared by all layers of a cache.
-
-    """
-
-    is_sliding, is_compileable, is_initialized = False, True, True
-
-    def __init__(self, keys: Tensor, values: Tensor, capacity: int, slots: _Slots) -> None:
-        # Zeros: what is masked is multiplied by 0, which makes no number of what is none.
-        self._room = tuple(one.new_zeros((*one.shape[:-2], capacity, one.shape[-1]))
-                           for one in (keys, values))
-        self._slots = slots
-
-    @property
-    def keys(self) -> Tensor:
-        """Return the keys that are held."""
-        return self._room[0][..., :self._slots.length, :]
-
-    @property
-    def values(self) -> Tensor:
-        """Return the values that are held."""
-        return self._room[1][..., :self._slots.length, :]
-
-    def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any
-               ) -> tuple[Tensor, Tensor]:
-        """Write keys and values in their slots; return the whole memory."""
-        for room, new in zip(self._room, (keys, values)):
-            room.index_copy_(2, self._slots.new, new)
-        return self._room[0], self._room[1]
-
-    def take(self, keys: Tensor, values: Tensor) -> None:
-        """Hold these from the beginning on."""
-        for room, other in zip(self._room, (keys, values)):
-            room[..., :other.shape[-2], :] = other
-
-    def crop(self, tokens: int) -> None:
-        """Forget so many tokens, a negative number, in all layers."""
-        self._slots.length += tokens
-
-
-class FixedCache(Cache):
-    """
-    Keys and values of all layers, of a fixed capacity.
-
-    Parameters
-    ----------
-    like
-        A cache of the same model, with tokens.
-    capacity
-        In tokens.
-
-    """
-
-    def __init__(self, like: Any, capacity: int) -> None:
-        self.slots = _Slots(like.layers[0].keys.device)
-        layers: list[Any] = [FixedLayer(held.keys, held.values, capacity, self.slots)
-                             for held in like.layers]
-        super().__init__(layers=layers)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many tokens are held."""
-        return self.slots.length
-
-    def take(self, cache: Any) -> None:
-        """Hold what another cache holds."""
-        for layer, other in zip(self.layers, cache.layers, strict=True):
-            layer.take(other.keys, other.values)
-        self.slots.length = cache.get_seq_length()
 
 
 class _Recorded(NamedTuple):
@@ -195,7 +110,11 @@ class FixedStep:
             return cls(model, cuda_graph)
         return None
 
-    @torch.inference_mode()
+    @property
+    def is_recorded(self) -> bool:
+        """Return whether passes are replayed."""
+        return bool(self._recorded)
+
     def begin(self, cache: Any, position_ids: Tensor, longest: int) -> Any:
         """
         Take over what was read of a prompt; the cache stays as it is.

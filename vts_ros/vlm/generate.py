@@ -98,11 +98,6 @@ class Generator:
     end_ids
         Tokens that end an answer.
 
-    Attributes
-    ----------
-    fixed_step
-        Reads the tokens of answers; None leaves them to the written-out step, or to the model.
-
     """
 
     def __init__(self, name: str, model: Any, tokenizer: PreTrainedTokenizerBase,
@@ -112,7 +107,25 @@ class Generator:
         self._grammar: Grammar | None = None
         # A guess that was wrong must be taken out of the cache again.
         self._takes_back = is_croppable(growing_cache(model.config.get_text_config(decoder=True)))
-        self.fixed_step = FixedStep.of(model)
+        self._fixed_step = FixedStep.of(model)
+
+    def fix_shapes(self, is_wanted: bool) -> FixedStep | None:
+        """
+        Have the tokens of answers read in fixed shapes, or not; the answers are the same.
+
+        On a GPU, where passes are then CUDA graphs, it is so from the beginning. Elsewhere it is
+        of no use but to compare.
+
+        Returns
+        -------
+        What reads them; None if it is not wanted, or not possible.
+
+        """
+        self._fixed_step = None
+        if is_wanted:
+            self._fixed_step = FixedStep.of(self._model) or (
+                FixedStep(self._model) if FixedStep.is_possible(self._model) else None)
+        return self._fixed_step
 
     def set_schema(self, schema: Schema) -> None:
         """Change the JSON schema of the answers that must be in form."""
@@ -137,7 +150,7 @@ class Generator:
         progress, start_sec = _Progress(stop), time.perf_counter()
         inputs = self._arguments(prompts, keeps, prefix)
         drafting = None
-        step = self.fixed_step or DecodeStep.of(self._model)
+        step = self._fixed_step or DecodeStep.of(self._model)
         # Strings that end an answer need the tokenizer, which transformers hand to nobody.
         is_plain = not options['do_sample'] and options.get('num_beams', 1) == 1 \
             and 'stop_strings' not in options

@@ -99,24 +99,9 @@ class Vlm:
         if schema is not None:
             self.set_schema(schema)
 
-    def fix_shapes(self, is_wanted: bool) -> bool:
-        """
-        Have the tokens of answers read in fixed shapes, or not; see ``FixedStep``.
-
-        On a GPU, where these are CUDA graphs, it is so from the beginning. Elsewhere it is of no
-        use but to compare. Answers are the same.
-
-        Returns
-        -------
-        Whether it is so: not every family can be read so.
-
-        """
-        step = None
-        if is_wanted:
-            step = FixedStep.of(self.model) or (
-                FixedStep(self.model) if FixedStep.is_possible(self.model) else None)
-        self._generator.fixed_step = step
-        return step is not None
+    def fix_shapes(self, is_wanted: bool) -> FixedStep | None:
+        """Have tokens of answers read in fixed shapes, or not, see ``Generator.fix_shapes``."""
+        return self._generator.fix_shapes(is_wanted)
 
     def set_schema(self, schema: Schema) -> None:
         """Change the JSON schema of the answers, for generations with ``in_form``."""

@@ -4,8 +4,9 @@
 Measure, or train, on a machine with CUDA, within 8 minutes and without ROS.
 
 The shapes of Qwen2.5-VL-3B and -7B with random weights in bfloat16, and the embedded model:
-windows of 5 and 8 frames through every case of ``vts bench``, then how the time of an answer grows
-with the window, then a deadline. With --report the results are added to a page and its plots.
+windows of 5 and 8 frames through every case of ``vts bench``, then answers with CUDA graphs and
+without, then how the time of an answer grows with the window, then a deadline. With --report the
+results are added to a page and its plots.
 
     python -m vts_ros.lab.bench.gpu_suite --report docs
 
@@ -31,6 +32,8 @@ import typer
 
 from vts_ros.lab.bench import speed_report as shown
 from vts_ros.lab.bench.deadline_benchmark import keep_deadline
+from vts_ros.lab.bench.graph_benchmark import compare_graphs
+from vts_ros.lab.bench.graph_benchmark import rows as graph_rows
 from vts_ros.lab.bench.model_shapes import TOKEN_PX
 from vts_ros.lab.bench.performance_page import add
 from vts_ros.lab.bench.window_growth import grow
@@ -64,8 +67,11 @@ def measure(tiny: bool, bar: Progress) -> dict[str, Any]:
                          size=(4 * TOKEN_PX, 2 * TOKEN_PX), device='cpu')
         workloads, growing = [small], small
         lengths, cameras, windows = [2, 3], [1, 2], 2
-    result = {'suite': suite(workloads, tell),
-              'growth': grow(growing, lengths, cameras, tell)}
+    result = {'suite': suite(workloads, tell), 'graphs': [
+        compare_graphs(work.model, 2 if tiny else 8, work.answer_tokens, work.seed, work.device,
+                       work.size, progress=tell)
+        for work in {work.model: work for work in workloads}.values()]}
+    result['growth'] = grow(growing, lengths, cameras, tell)
     if not tiny:
         torch.cuda.empty_cache()
     return {**result, 'deadline': keep_deadline(
@@ -102,13 +108,16 @@ def main(
     workloads = [result['suite'], *result['suite']['more']]
     for workload in workloads:
         console.print(shown.table(workload))
+    for line in graph_rows(result['graphs']):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(shown.growth_table(result['growth']), shown.deadline_table(result['deadline']))
     console.print(f'{time.perf_counter() - start_sec:.0f} s in all')
     if report is not None:
         add(report, {
             shown.WORKLOADS: {shown.name_of(workload): {**workload, 'more': []}
                               for workload in workloads},
-            shown.GROWTH: result['growth'], shown.DEADLINE: result['deadline']})
+            shown.GRAPHS: result['graphs'], shown.GROWTH: result['growth'],
+            shown.DEADLINE: result['deadline']})
     if as_json:
         typer.echo(json.dumps(result))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vts_ros.lab.bench import speed_report as report
 from vts_ros.lab.bench.busy_machine import rows as busy_rows
+from vts_ros.lab.bench.graph_benchmark import rows as graph_rows
 from vts_ros.lab.bench.model_shapes import SHAPES
 from vts_ros.lab.bench.peers import rows as peer_rows
 from vts_ros.lab.bench.speed_report import name_of
@@ -96,6 +97,9 @@ def page(data: dict[str, Any]) -> str:
         if compared := '\n'.join(_frames_as(results)):
             parts.append(compared)
         parts.append('\n'.join(_goals(results)))
+    if data.get(report.GRAPHS):
+        parts.append('\n'.join(['## CUDA graphs', '', *graph_rows(data[report.GRAPHS]),
+                                '']))
     if data.get(report.GROWTH):
         parts.append('\n'.join(_growth(data[report.GROWTH])))
     if data.get(report.DEADLINE):
@@ -328,8 +332,9 @@ def _not_measured(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield ''
     if missing:
         yield (f'- {", ".join(missing)}: `python -m vts_ros.lab.bench.gpu_suite --report docs` '
-               'adds them on a machine with CUDA, in about 8 minutes. It was only run on a '
-               'CPU, with a tiny model.')
+               'adds them on a machine with CUDA, in about 8 minutes, and what CUDA graphs give '
+               'there ([models.md](models.md#cuda-graphs)). It was only run on a CPU, with a '
+               'tiny model.')
     yield '- Real checkpoints, batches of several windows.'
     yield '- Memory that libraries below PyTorch take for themselves.'
     yield ''
@@ -362,9 +367,9 @@ def add(folder: Path, measured: Mapping[str, Any]) -> list[Path]:
     folder
         Where the page is.
     measured
-        Results by their key in the data: WORKLOADS, GROWTH, DEADLINE, BUSY, PEERS or GATE of
-        ``vts_ros.lab.bench.speed_report``. That of workloads is a mapping by name, added to those
-        that are there.
+        Results by their key in the data: WORKLOADS, GRAPHS, GROWTH, DEADLINE, BUSY, PEERS or GATE
+        of ``vts_ros.lab.bench.speed_report``. That of workloads is a mapping by name, added to
+        those that are there.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from rich.table import Table
 #: Beside the page, all that it is made of: each command adds what it has measured.
 PAGE, DATA = 'performance.md', 'performance.json'
 WORKLOADS, GROWTH, DEADLINE, BUSY = 'workloads', 'growth', 'deadline', 'busy'
-PEERS, GATE = 'peers', 'gate'
+PEERS, GATE, GRAPHS = 'peers', 'gate', 'graphs'
 SPEED_PLOT, STAGES_PLOT, GROWTH_PLOT = (
     'performance_speed.png', 'performance_stages.png', 'performance_growth.png')
 

@@ -224,6 +224,28 @@ def bench_passes(
     finish(console, [], result, as_json)
 
 
+@app.command('graphs', epilog='Example: [bold]vts bench graphs --model qwen2.5-0.5b[/bold].')
+def bench_graphs(
+    model: Annotated[str, typer.Option(
+        help='embedded, or a shape as for vts bench; its weights are random.')] = 'embedded',
+    answers: Annotated[int, typer.Option(min=1, help='Answers that count.')] = 12,
+    tokens: Annotated[int, typer.Option(min=2, help='Most tokens of an answer.')] = 48,
+    seed: Annotated[int, typer.Option(help='Of the drive and of random weights.')] = 7,
+    device: DeviceOption = 'auto',
+    threads: Annotated[int, typer.Option(min=0, help='CPU threads; 0 leaves the choice.')] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the same answers with CUDA graphs and without; on a CPU, in fixed shapes."""
+    from vts_ros.lab.bench.graph_benchmark import compare_graphs, rows
+
+    with progress_bar(as_json) as (console, progress):
+        result = compare_graphs(model, answers, tokens, seed, device, threads=threads,
+                                progress=progress)
+    for line in rows([result]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    finish(console, [], result, as_json)
+
+
 @app.command('peers', epilog='Example: [bold]vts bench peers --vllm '
                              '/opt/vllm/bin/python[/bold], see docs/vllm.md.')
 def bench_peers(
