@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 
 from vts_ros.lab.bench.generation_probe import synchronize
@@ -27,10 +28,10 @@ from vts_ros.lab.bench.workloads import (
     windows_of,
 )
 from vts_ros.pipeline.pipeline import EMBEDDED, Pipeline, PipelineConfig
-from vts_ros.vlm import Generation, Vlm, VlmError
+from vts_ros.vlm import Generation, Prepared, Vlm, VlmError
 from vts_ros.vlm.drafts import Drafts
-from vts_ros.vlm.packed_weights import pack
-from vts_ros.vlm.prompts import Prompt
+from vts_ros.vlm.packed_weights import pack, packed_size
+from vts_ros.vlm.prompt_layout import Prefix
 
 #: Whether passes are in fixed shapes, by the name of the way.
 WAYS = {'graphs off': False, 'graphs on': True}
@@ -95,11 +96,14 @@ def compare_graphs(model: str, answers: int = 12, tokens: int = 48, seed: int = 
         windows = windows_of(drive_frames(_FRAMES + answers + _WARM_UP - 1, size, seed), _FRAMES)
         for index, window in enumerate(windows):
             progress(index / len(windows), f'window {index + 1}')
+            features = [plain.encode(frame.rgb()) for frame in window]
+            prepared = plain.prepare(features, [''] * len(features), prompt)
+            keep = np.arange(0, len(prepared.layout.visual_slots), _EVERY, dtype=np.int32)
+            prefix = plain.prefix(prepared, keep)
             # Each is the first as often.
             names = list(WAYS) if index % 2 else list(reversed(WAYS))
-            pictures = [frame.rgb() for frame in window]
-            pair = {name: _answer(ways[name], pictures, prompt, tokens) for name in names}
-            pairs.append(pair)
+            pairs.append({name: _answer(ways[name], prepared, keep, prefix, tokens)
+                          for name in names})
         return {**measured_here(str(plain.model.device)), 'model': model, 'seed': seed,
                 'size': list(size), 'n': answers, 'tokens': tokens,
                 'dtype': plain.info['dtype'], 'is_recorded': steps[-1].is_recorded,
@@ -131,11 +135,8 @@ class _Answer:
         self.read_bytes = read_bytes
 
 
-def _answer(vlm: Vlm, pictures: Sequence[Any], prompt: Prompt, tokens: int) -> _Answer:
-    features = [vlm.encode(picture) for picture in pictures]
-    prepared = vlm.prepare(features, [''] * len(features), prompt)
-    keep = np.arange(0, len(prepared.layout.visual_slots), _EVERY, dtype=np.int32)
-    prefix = vlm.prefix(prepared, keep)
+def _answer(vlm: Vlm, prepared: Prepared, keep: NDArray[np.int32], prefix: Prefix, tokens: int
+            ) -> _Answer:
     synchronize(vlm.model.device)
     first = _Clock()
     plain = vlm.generate(prepared, keep, tokens, first, prefix=prefix)
@@ -143,13 +144,19 @@ def _answer(vlm: Vlm, pictures: Sequence[Any], prompt: Prompt, tokens: int) -> _
     lively = vlm.generate(prepared, keep, tokens, prefix=prefix, **_LIVELY)
     drafted = vlm.generate(prepared, keep, tokens, prefix=prefix,
                            drafts=Drafts([lively.token_ids]), **_LIVELY)
-    decoder, head = vlm.model.get_decoder(), vlm.model.lm_head
-    table = decoder.get_input_embeddings().weight
-    # Of the table of embeddings a row is read; a head that is tied to it is read whole.
-    weights = sum(one.nbytes for one in decoder.parameters()) - table.nbytes + head.weight.nbytes
     length = plain.prompt_tokens + len(plain.token_ids) / 2
     return _Answer(plain, lively, drafted, cpu_sec,
-                   weights + prefix.kv_bytes / prefix.length * length)
+                   _weight_bytes(vlm.model) + prefix.kv_bytes / prefix.length * length)
+
+
+def _weight_bytes(network: Any) -> int:
+    """Return the bytes of all weights that a token needs: of its embedding only a row."""
+    decoder = network.get_decoder()
+    table = decoder.get_input_embeddings().weight
+    # A head that is tied to the table is read whole.
+    weights = [network.lm_head.weight, *(
+        one for one in decoder.parameters() if one is not table)]
+    return packed_size(decoder)[1] + sum(one.numel() * one.element_size() for one in weights)
 
 
 class _Clock:
