@@ -90,7 +90,7 @@ class Drafting:
 
         """
         cache, positions = inputs['past_key_values'], inputs['position_ids']
-        longest = int(generation_config.max_length)
+        self.cache, longest = cache, int(generation_config.max_length)
         # What the first pass alone is told.
         visual = {name: value for name in ('mm_encoder_outputs', 'mm_token_type_ids')
                   if (value := inputs.get(name)) is not None and len(value)}
@@ -103,7 +103,8 @@ class Drafting:
             guess = [*sure, *found.tokens]
             begun = None if self._step is None or visual else self._step.begin(
                 cache, positions, longest)
-            self.cache = cache = cache if begun is None else begun
+            if begun is not None:
+                self.cache = cache = begun
             started = time.perf_counter()
             trial = torch.cat([ids, ids.new_tensor([guess])], dim=1)
             ahead = torch.arange(1, trial.shape[1] - begin + 1, device=ids.device)

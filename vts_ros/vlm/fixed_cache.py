@@ -89,9 +89,13 @@ class FixedCache(Cache):
     """
 
     def __init__(self, like: Any, capacity: int) -> None:
-        self.slots = _Slots(like.layers[0].keys.device)
-        layers: list[Any] = [FixedLayer(held.keys, held.values, capacity, self.slots)
-                             for held in like.layers]
+        keys = like.layers[0].keys
+        self.slots = _Slots(keys.device)
+        self.capacity, self._dtype = capacity, keys.dtype
+        self._fixed = [FixedLayer(held.keys, held.values, capacity, self.slots)
+                       for held in like.layers]
+        self._columns = torch.arange(capacity, device=keys.device)
+        layers: list[Any] = list(self._fixed)
         super().__init__(layers=layers)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -100,6 +104,20 @@ class FixedCache(Cache):
 
     def take(self, cache: Any) -> None:
         """Hold what another cache holds."""
-        for layer, other in zip(self.layers, cache.layers, strict=True):
+        for layer, other in zip(self._fixed, cache.layers, strict=True):
             layer.take(other.keys, other.values)
         self.slots.length = cache.get_seq_length()
+
+    def mask(self, count: int) -> Tensor:
+        """
+        Have so many tokens written from ``slots.start`` on.
+
+        Returns
+        -------
+        What is added to their scores, [1, 1, count, C]: each sees itself and those before it.
+
+        """
+        self.slots.new = self.slots.start + self._columns[:count]
+        hidden = self._columns > self.slots.new[:, None]
+        shown = torch.zeros(hidden.shape, dtype=self._dtype, device=hidden.device)
+        return shown.masked_fill_(hidden, -torch.inf)[None, None]

@@ -88,7 +88,6 @@ class FixedStep:
         self._decoder, self._head = model.get_decoder(), model.lm_head
         self._recorder = recorder
         self._cache: FixedCache | None = None
-        self._columns = torch.empty(0)
         self._recorded: dict[int, _Recorded] = {}
         self._has_failed = False
 
@@ -138,8 +137,10 @@ class FixedStep:
         if self._has_failed or not cache.get_seq_length():
             return None
         try:
-            if self._cache is None or len(self._columns) < longest + LENGTHS[-1]:
-                self._make_room(cache, longest + LENGTHS[-1])
+            needed = longest + LENGTHS[-1]
+            if self._cache is None or self._cache.capacity < needed:
+                self._free()
+                self._cache = FixedCache(cache, max(LEAST, 1 << (needed - 1).bit_length()))
                 self._record(position_ids)
         except Exception as error:  # whatever a driver, a library or the model says
             LOG.warning('CUDA graphs are not used, answers take longer: %s',
@@ -174,8 +175,7 @@ class FixedStep:
         """
         count, slots = input_ids.shape[1], cache.slots
         slots.start.fill_(slots.length)
-        recorded = next((self._recorded[length] for length in sorted(self._recorded)
-                         if length >= count), None)
+        recorded = next((one for length, one in self._recorded.items() if length >= count), None)
         if recorded is None:
             logits = self._read(input_ids, position_ids, logits_to_keep)
         else:
@@ -187,13 +187,6 @@ class FixedStep:
         # The next replay writes over them.
         return logits.to(torch.float32, copy=True)
 
-    def _make_room(self, cache: Any, tokens: int) -> None:
-        """Allocate memory for so many tokens, like that of a cache."""
-        self._free()
-        capacity = max(LEAST, 1 << (tokens - 1).bit_length())
-        self._cache = FixedCache(cache, capacity)
-        self._columns = torch.arange(capacity, device=self._cache.slots.start.device)
-
     def _free(self) -> None:
         self._recorded.clear()
         self._cache = None
@@ -203,7 +196,7 @@ class FixedStep:
         if self._recorder is None:
             return
         for length in LENGTHS:
-            ids = self._columns.new_zeros((1, length))
+            ids = position_ids.new_zeros((1, length))
             places = position_ids.new_zeros((*position_ids.shape[:-1], length))
 
             def run(ids: Tensor = ids, places: Tensor = places) -> Tensor:
@@ -219,15 +212,11 @@ class FixedStep:
 
     def _read(self, input_ids: Tensor, position_ids: Tensor, logits_to_keep: int) -> Tensor:
         """Run a pass: nothing here waits for the device or depends on more than shapes."""
-        count, cache = input_ids.shape[1], self._cache
+        cache = self._cache
         assert cache is not None
-        slots = cache.slots
-        slots.new = slots.start + self._columns[:count]
-        hidden = self._columns > slots.new[:, None]
-        mask = cache.layers[0].keys.new_zeros(hidden.shape)
         states = self._decoder(
             input_ids=input_ids, position_ids=position_ids,
-            attention_mask=mask.masked_fill_(hidden, -torch.inf)[None, None],
+            attention_mask=cache.mask(input_ids.shape[1]),
             past_key_values=cache, use_cache=True).last_hidden_state
         logits: Tensor = self._head(states[:, -logits_to_keep:])
         return logits
