@@ -166,7 +166,8 @@ def test_a_cache_that_lives_on_is_as_it_was_after_every_answer(qwen: Vlm) -> Non
         for count in (1, 2, 3):
             prefix = reader.read_on(reader.part(
                 qwen.texts(CAPTIONS[:count], PROMPT)[:-1], held[:count]))
-            before = [layer.keys.clone() for layer in prefix.cache.layers]
+            layers: list[Any] = list(prefix.cache.layers)
+            before = [layer.keys.clone() for layer in layers]
             keep = np.concatenate([
                 picture.keep + index * len(features[0].tokens)
                 for index, picture in enumerate(held[:count])])
@@ -176,7 +177,7 @@ def test_a_cache_that_lives_on_is_as_it_was_after_every_answer(qwen: Vlm) -> Non
                     prepared, keep, LENGTH, prefix=prefix, drafts=Drafts(), **LIVELY).token_ids
                 assert prefix.is_whole
                 assert all(torch.equal(layer.keys, keys)
-                           for layer, keys in zip(prefix.cache.layers, before, strict=True))
+                           for layer, keys in zip(layers, before, strict=True))
             assert step is None or step._cache is not prefix.cache
     for (way, *asked), tokens in answers.items():
         assert tokens == answers['usual', asked[0], asked[1]], (way, asked)
