@@ -55,6 +55,10 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None
                            ) -> Any:
         self.names.add(func.name().split('.')[0])
+        if func.name().startswith('aten::index') and any(
+                isinstance(one, Tensor) and one.dtype == torch.bool for one in tree_leaves(args)):
+            # Within it, unseen.
+            self.names.add('aten::nonzero')
         # Without gradients an operation of several arrives here as one.
         with self:
             out = func.decompose(*args, **(kwargs or {}))
