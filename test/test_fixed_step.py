@@ -240,10 +240,11 @@ def test_logits_stay_when_the_next_pass_is_replayed(qwen: Vlm) -> None:
     cache = step.begin(prefix.cache, places, prefix.length + 9)
     first = step(torch.tensor([[20]]), places + 1, cache, 1)
     kept = first.clone()
-    second = step(torch.tensor([[30]]), places + 2, cache, 1)
+    second = step(torch.tensor([[30, 40]]), torch.cat([places + 2, places + 3], -1), cache, 1)
     assert torch.equal(first, kept)
+    assert first.shape == second.shape
     assert not torch.equal(first, second)
-    assert cache.get_seq_length() == cache.layers[0].keys.shape[-2] == prefix.length + 2
+    assert cache.get_seq_length() == cache.layers[0].keys.shape[-2] == prefix.length + 3
 
 
 def test_passes_longer_than_what_is_recorded_are_read_as_they_are(
