@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
+from forked_workers import fork_workers
 from hypothesis import HealthCheck, settings
 from preloaded import EVERY, preloaded, Started
 import pytest
@@ -204,6 +206,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp('models') / 'tiny'
     create_checkpoint(directory, ['a car ahead', 'brake'], vocab_size=600)
     return str(directory)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Have all workers begin with what each of them would do alike."""
+    fork_workers(list(config.invocation_params.args), config.invocation_params.dir, specs)
 
 
 def pytest_collection_finish() -> None:

@@ -6,40 +6,54 @@ Starts modules as processes that have large libraries loaded already, such as to
 A node or a command needs four seconds of a core to import them, and the tests start more than a
 hundred. So one process imports them and does nothing else; each start is a fork of it, which then
 runs its module as `python -m` does: in an own session, with its own output, environment and exit.
+The workers of a run share one such process (`forked_workers.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 import gc
+from hashlib import sha256
 import json
 import os
 from pathlib import Path
 import runpy
+from select import select
 import signal
+import socket
 import subprocess
 import sys
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir, TemporaryDirectory
 import time
-from typing import Any, IO
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What takes the time. Not ONNX Runtime, which is to be told before it is imported that it sends
 #: nothing, and nothing of the package, whose modules are to begin at their beginning.
-LOADED = ('torch', 'transformers.modeling_utils', 'matplotlib.axes', 'rosbags.highlevel', 'cv2')
+LOADED = (
+    'torch', 'transformers.models.auto.modeling_auto', 'transformers.generation.utils',
+    'transformers.models.qwen3_vl.modeling_qwen3_vl', 'tokenizers', 'matplotlib.figure',
+    'mpl_toolkits.mplot3d', 'rosbags.highlevel', 'rosbags.typesys.stores.ros2_jazzy',
+    'mcap.reader', 'cv2', 'av', 'onnx', 'pydantic', 'rich.console', 'rich.live', 'typer',
+    'PIL.ImageDraw', 'PIL.JpegImagePlugin', 'json_repair', 'openai', 'jinja2')
 #: Variables that nothing of this reads: the others must be there when it is loaded.
-_READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_', 'COLUMNS', 'NO_COLOR',
-               'OPENAI_', 'AMENT_', 'RAY_', 'PYTHONIOENCODING')
+_READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_', 'COLUMNS', 'LINES',
+               'NO_COLOR', 'OPENAI_', 'AMENT_', 'RAY_', 'ORT_', 'KINETO_', 'PYTHONIOENCODING',
+               'PYTHONBREAKPOINT')
 #: And those by which Python and the loader find modules and libraries.
 _PATHS = ('PYTHONPATH', 'LD_LIBRARY_PATH')
+_LONGEST_FOLDER = 60
+#: Variable with the socket of the process that all workers of a run share.
+SHARED = 'VTS_TEST_PRELOADED'
 #: What every process that is started here has in its environment.
-EVERY = {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1',
+EVERY = {'OMP_NUM_THREADS': '1', 'GOMP_SPINCOUNT': '1000', 'PYTHONUNBUFFERED': '1',
          'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
 
 
-def run_module(module: str, *arguments: object, timeout_sec: float = 500.0, **variables: str
-               ) -> subprocess.CompletedProcess[str]:
+def run_module(module: str, *arguments: object, timeout_sec: float = 500.0, folder: Path = ROOT,
+               **variables: str) -> subprocess.CompletedProcess[str]:
     """
     Run a module to its end, as ``subprocess.run`` does with text.
 
@@ -47,14 +61,17 @@ def run_module(module: str, *arguments: object, timeout_sec: float = 500.0, **va
     ----------
     module, arguments
         As after `python -m`; or the path of a program that ends with ``.py``.
+    folder
+        In which it runs.
     variables
         Added to the environment.
 
     """
     env = {**os.environ, **EVERY, **variables}
-    with TemporaryDirectory(prefix='vts_test_') as folder:
-        output, errors = Path(folder, 'output'), Path(folder, 'errors')
-        process = preloaded(env).start(module, list(map(str, arguments)), env, output, errors)
+    with TemporaryDirectory(prefix='vts_test_') as logs:
+        output, errors = Path(logs, 'output'), Path(logs, 'errors')
+        process = preloaded(env).start(module, list(map(str, arguments)), env, output, errors,
+                                       folder)
         try:
             code = process.wait(timeout_sec)
         finally:
@@ -74,8 +91,13 @@ def preloaded(env: Mapping[str, str]) -> Preloaded:
 
 @lru_cache(maxsize=2)
 def _preloaded(env: frozenset[tuple[str, str]], loader_path: str) -> Preloaded:
-    return Preloaded({**dict(env), 'LD_LIBRARY_PATH': loader_path,
-                      'PYTHONPATH': os.environ.get('PYTHONPATH', '')})
+    # What loads with another environment has another name.
+    name = sha256(repr((sorted(env), loader_path)).encode()).hexdigest()[:16]
+    shared = Path(os.environ.get(SHARED, ''))
+    if shared.name == name:
+        return Preloaded(shared)
+    return Loading({**dict(env), 'LD_LIBRARY_PATH': loader_path,
+                    'PYTHONPATH': os.environ.get('PYTHONPATH', '')}, name)
 
 
 def _loader_path(env: Mapping[str, str]) -> str:
@@ -99,29 +121,56 @@ class Preloaded:
 
     Parameters
     ----------
-    env
-        Environment in which it loads; of what it starts, only what is read later may differ.
+    place
+        Path of the socket at which it is asked.
 
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))], env=dict(env), cwd=ROOT, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    def __init__(self, place: Path) -> None:
+        self.place = place
 
     def start(self, module: str, arguments: list[str], env: Mapping[str, str], log: Path,
-              errors: Path | None = None) -> Started:
+              errors: Path | None = None, folder: Path = ROOT) -> Started:
         """Run a module; what it writes goes to the end of a file, or of two."""
         return Started(self, self.ask('start', module, arguments, dict(env), str(log),
-                                      str(errors or log)))
+                                      str(errors or log), str(folder)))
 
     def ask(self, *order: Any) -> Any:
         """Have it do something, and return what it says."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + '\n')
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(self.place))
+            asking.sendall(json.dumps(order).encode() + b'\n')
+            with asking.makefile() as said:
+                return json.loads(said.readline())
+
+
+class Loading(Preloaded):
+    """
+    One that is started here, and ends with this process.
+
+    Parameters
+    ----------
+    env
+        Environment in which it loads; of what it starts, only what is read later may differ.
+    name
+        Of its socket.
+
+    """
+
+    def __init__(self, env: Mapping[str, str], name: str) -> None:
+        # Paths of sockets may have about a hundred characters.
+        self._folder = TemporaryDirectory(
+            prefix='vts_test_', dir='/tmp' if len(gettempdir()) > _LONGEST_FOLDER else None)
+        super().__init__(Path(self._folder.name, name))
+        # What is asked before all is loaded waits.
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(self.place))
+            listening.listen()
+            # It ends when there is nobody any more who could write to it.
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__)), str(listening.fileno())], env=dict(env),
+                cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True,
+                pass_fds=[listening.fileno()])
 
 
 class Started:
@@ -157,21 +206,26 @@ def _poll(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def _serve(orders: IO[str], answers: IO[str]) -> tuple[str, list[str]]:
+def _serve(listening: socket.socket) -> tuple[str, list[str]]:
     """Do what is ordered; return, in a new process alone, the module to run and its arguments."""
-    for order in orders:
-        kind, *given = json.loads(order)
-        answer = _poll(*given) if kind == 'poll' else os.fork()
-        if answer == 0 and kind == 'start':
-            return _begin(*given)
-        answers.write(json.dumps(answer) + '\n')
-        answers.flush()
+    waited_for: list[Any] = [0, listening]
+    while listening in select(waited_for, [], [])[0]:
+        # Who asked may be gone by now.
+        with suppress(OSError, ValueError), listening.accept()[0] as asked:
+            with asked.makefile() as orders:
+                kind, *given = json.loads(orders.readline())
+            answer = _poll(*given) if kind == 'poll' else os.fork()
+            if answer == 0 and kind == 'start':
+                listening.close()
+                return _begin(*given)
+            asked.sendall(json.dumps(answer).encode() + b'\n')
     sys.exit()
 
 
 def _begin(module: str, arguments: list[str], env: dict[str, str], log: str,
-           errors: str) -> tuple[str, list[str]]:
+           errors: str, folder: str) -> tuple[str, list[str]]:
     os.setsid()
+    os.chdir(folder)
     for number, (path, flags) in enumerate((
             (os.devnull, os.O_RDONLY), (log, os.O_WRONLY | os.O_APPEND | os.O_CREAT),
             (errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT))):
@@ -192,13 +246,14 @@ def _folders(env: Mapping[str, str]) -> list[str]:
 if __name__ == '__main__':
     gc.disable()
     for name in LOADED:
-        __import__(name)
+        # Some are extras, and what needs them says so.
+        with suppress(ImportError):
+            __import__(name)
     # What is there already stays where it is: a fork that looked through it would copy all of it.
     gc.enable()
     gc.collect()
     gc.freeze()
-    # Copies: the first three files are those of what is started.
-    chosen, rest = _serve(os.fdopen(os.dup(0)), os.fdopen(os.dup(1), 'w'))
+    chosen, rest = _serve(socket.socket(fileno=int(sys.argv[1])))
     encoding = os.environ.get('PYTHONIOENCODING')
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(0, encoding=encoding), os.fdopen(1, 'w', buffering=1, encoding=encoding),
