@@ -64,7 +64,9 @@ check: style  ## Lint and the unit tests: what starts no process, no node and no
 test: style  ## Lint and all tests; VTS_TEST_BAGS=<folder> adds those on real bags
 	@$(MAKE) --no-print-directory --jobs=2 types tests
 
+# Compiled once, also where Python writes no bytecode: else all that tests start would compile it.
 tests: $(READY)
+	@$(BIN)/python -m compileall -q vts_ros
 	@$(PYTEST) $(SELECT)
 
 fuzz: $(READY)  ## Try the properties on 2,000 new examples each; what is found can be run again

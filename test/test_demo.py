@@ -7,11 +7,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import subprocess
-import sys
 
 from bag_maker import COMPRESSED_TOPIC, drive, times, write
 from conftest import ROOT, Ros
 import numpy as np
+from preloaded import run_module
 import pytest
 
 from vts_ros.lab.demo import _with_frames, find_hazards, Truth
@@ -32,11 +32,9 @@ pytestmark = pytest.mark.slow
 def demo(ros: Ros, folder: Path, bag: Path, models: Path, *arguments: str
          ) -> subprocess.CompletedProcess[str]:
     """Run the demonstration in a folder of its own."""
-    return subprocess.run(
-        [sys.executable, '-m', 'vts_ros.lab.demo', *arguments], check=False, capture_output=True,
-        text=True, timeout=500, cwd=folder, env={
-            **ros.env, 'PYTHONPATH': f'{ROOT}:{ros.env.get("PYTHONPATH", "")}',
-            'DEMO_BAG': str(bag), 'VTS_MODELS_DIR': str(models), 'COLUMNS': '120'})
+    return run_module('vts_ros.lab.demo', *arguments, folder=folder, **{
+        **ros.env, 'PYTHONPATH': f'{ROOT}:{ros.env.get("PYTHONPATH", "")}',
+        'DEMO_BAG': str(bag), 'VTS_MODELS_DIR': str(models), 'COLUMNS': '120'})
 
 
 def test_demo_on_an_own_bag(tmp_path: Path, ros: Ros, model: str) -> None:

@@ -12,10 +12,12 @@ import re
 import subprocess
 import sys
 
+from conftest import ROOT
 import numpy as np
 import onnx
 from onnx import helper, TensorProto
 import onnxruntime
+from preloaded import run_module
 import pytest
 import torch
 from torch import nn, Tensor
@@ -205,15 +207,16 @@ def test_auto_takes_the_next_that_works() -> None:
 @pytest.mark.slow
 @WITHOUT_GPU
 @pytest.mark.parametrize('backend', [name for name in BACKENDS if name in ON_GPU])
-def test_named_gpu_backend_is_an_error_without_gpu(backend: str) -> None:
+def test_named_gpu_backend_is_an_error_without_gpu(backend: str, tmp_path: Path) -> None:
     # In a process of its own: TensorRT would end it, now or when Python exits.
-    done = subprocess.run(
-        [sys.executable, '-c', 'import sys\n'
-         'from vts_ros.engines import EngineError\n'
-         'from vts_ros.sparsify.compiled_steps import make_engines\n'
-         'try:\n    make_engines(sys.argv[1])\n'
-         'except EngineError as error:\n    print(error)', backend],
-        capture_output=True, text=True, check=False, timeout=500)
+    (tmp_path / 'ask.py').write_text(
+        'import sys\n'
+        f'sys.path.insert(1, {str(ROOT)!r})\n'
+        'from vts_ros.engines import EngineError\n'
+        'from vts_ros.sparsify.compiled_steps import make_engines\n'
+        'try:\n    make_engines(sys.argv[1])\n'
+        'except EngineError as error:\n    print(error)\n')
+    done = run_module(str(tmp_path / 'ask.py'), backend)
     assert done.returncode == 0, done.stderr
     line, = done.stdout.splitlines()
     assert re.search('no NVIDIA driver|not installed|finds no GPU|no CUDAExecutionProvider', line)

@@ -311,7 +311,7 @@ def test_a_minute_at_ten_pictures_per_second_takes_no_memory(
     try:
         # The server keeps a minute whether anybody looks or not.
         time.sleep(FILL_SEC)
-        visit = Visit(browser, live.address, width=960, height=600)
+        visit = Visit(browser, live.address, width=640, height=400)
         visit.until("+document.getElementById('kept').textContent.split(' ')[0] > 0")
         visit.page.wait_for_timeout(1000 * WARM_UP_SEC)
         found = []
