@@ -11,11 +11,11 @@ longer clips the hazard comes to its head just after the middle, and the ego veh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,6 +38,7 @@ from vts_ros.lab.scenes.world import (
     FOCAL,
     HORIZON,
     Look,
+    Road,
     Scene,
     Track,
 )
@@ -50,12 +51,26 @@ SPLITS: dict[str, range] = {
     'test': range(1_100_000_000, 1_200_000_000),
 }
 SHORT_FRAMES = 8
+#: Where the front bumper of the ego vehicle is on the road when a scene begins.
+START_M = 20.0
 #: The risk object of an accepted window has at least this height in the model-size picture, this
 #: visible share, and so many square pixels that show it: with less, nobody could tell what it is,
 #: and the answer would be a guess. A traffic light may be smaller, because it glows.
 CLEAR_PX, CLEAR_SHARE, CLEAR_PX2 = 10.0, 0.4, 60.0
 #: Attempts are cheap; a scene of the rarest kind takes about a hundred.
 _ATTEMPTS = 4000
+
+
+class Way(NamedTuple):
+    """A road, and the speed at which the ego vehicle drives along it, in m/s."""
+
+    road: Road
+    speed_mps: float
+
+
+#: Draws a way on which a family can happen from dice, its name, the length of the road in m, and
+#: the time in s of the newest frame of the hazard window.
+DrawWay = Callable[[np.random.Generator, str, float, float], Way]
 
 
 def hazard_frame(frames: int) -> int:
@@ -81,7 +96,19 @@ def make_scene(seed: int, family: str | None = None, frames: int = 5, interval_s
         If the family is not known, or never comes to this level.
 
     """
-    rng = np.random.default_rng((seed, 1))
+    return make_scene_on(draw_way, np.random.default_rng((seed, 1)), seed, family, frames,
+                         interval_sec, level)
+
+
+def draw_way(rng: np.random.Generator, family: str, length_m: float, t: float) -> Way:
+    """Return a road with the bends, and a speed, that are usual for its kind."""
+    road = draw_road(rng, family, length_m)
+    return Way(road, float(rng.uniform(*SPEEDS[road.kind])))
+
+
+def make_scene_on(draw: DrawWay, rng: np.random.Generator, seed: int, family: str | None,
+                  frames: int, interval_sec: float, level: RiskLevel | None) -> Scene:
+    """Return a scene on a way that is drawn by a function; otherwise as :func:`make_scene`."""
     drawn = list(FAMILIES)[int(rng.integers(len(FAMILIES)))]
     family = drawn if family is None else family
     if family not in FAMILIES:
@@ -92,23 +119,21 @@ def make_scene(seed: int, family: str | None = None, frames: int = 5, interval_s
     if level not in levels:
         raise ValueError(f'family {family!r} has no level {level!r}, only {", ".join(levels)}')
     for _ in range(_ATTEMPTS):
-        scene = _draw(rng, seed, family, level, frames, interval_sec)
+        scene = _draw(draw, rng, seed, family, level, frames, interval_sec)
         if scene is not None:
             return scene
     raise RuntimeError(f'no clear scene for seed {seed}, {family!r}, {level!r}')
 
 
-def _draw(rng: np.random.Generator, seed: int, family: str, level: RiskLevel, frames: int,
-          interval_sec: float) -> Scene | None:
+def _draw(draw: DrawWay, rng: np.random.Generator, seed: int, family: str, level: RiskLevel,
+          frames: int, interval_sec: float) -> Scene | None:
     """Return a scene if it came out clear."""
     times = np.arange(float(frames)) * interval_sec
     index = hazard_frame(frames)
     t = float(times[index])
     length = 60.0 + 35.0 * frames * interval_sec + 220.0
-    road = draw_road(rng, family, length)
-    low, high = SPEEDS[road.kind]
-    v = float(rng.uniform(low, high))
-    ego = Track.steady(0.0, 20.0, v)
+    road, v = draw(rng, family, length, t)
+    ego = Track.steady(0.0, START_M, v)
     stage = Stage(rng, road, t, ego.at(t)[0], v, level)
     FAMILIES[family].place(stage)
     # The hazard alone already says whether the rest is worth drawing.
@@ -225,12 +250,16 @@ def balanced_scenes(split: str, count: int, first: int = 0, frames: int = 5,
         How many scenes of the split to pass over: workers take disjoint ranges.
 
     """
-    seeds = SPLITS[split]
     for number in range(first, first + count):
-        level = TRUE_LEVELS[number % len(TRUE_LEVELS)]
-        names = [name for name, family in FAMILIES.items() if level in family.levels]
-        family = names[number // len(TRUE_LEVELS) % len(names)]
-        yield make_scene(seeds[number], family, frames, interval_sec, level)
+        family, level = balanced(number)
+        yield make_scene(SPLITS[split][number], family, frames, interval_sec, level)
+
+
+def balanced(number: int) -> tuple[str, RiskLevel]:
+    """Return family and level of risk of the scene with a number, both balanced."""
+    level = TRUE_LEVELS[number % len(TRUE_LEVELS)]
+    names = [name for name, family in FAMILIES.items() if level in family.levels]
+    return names[number // len(TRUE_LEVELS) % len(names)], level
 
 
 # --- bags ----------------------------------------------------------------------------------

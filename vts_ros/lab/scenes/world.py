@@ -143,11 +143,29 @@ class Road:
         self.kerb_left = self.left + PARKING_M * parking[1]
         self.parking = parking
         self.length_m = length_m
-        self._s = np.arange(-self.BEHIND_M, length_m + 400.0, self.STEP_M)
+        self._bend(bends, self.STEP_M)
+
+    def _bend(self, bends: tuple[tuple[float, float], ...], step_m: float) -> None:
+        self._s = np.arange(-self.BEHIND_M, self.length_m + 400.0, step_m)
         where, curvature = zip(*bends)
         self._curvature = np.interp(self._s, where, curvature)
-        self._heading = np.cumsum(self._curvature) * self.STEP_M
-        self._offset = np.cumsum(self._heading) * self.STEP_M
+        self._heading = np.cumsum(self._curvature) * step_m
+        self._offset = np.cumsum(self._heading) * step_m
+
+    def bent(self, bends: tuple[tuple[float, float], ...], step_m: float) -> Road:
+        """
+        Return the road with other bends.
+
+        Parameters
+        ----------
+        step_m
+            Between two points of its course. Short beside the radius of the tightest bend: the
+            course is straight in between.
+
+        """
+        found = copy(self)
+        found._bend(bends, step_m)
+        return found
 
     def straight(self) -> Road:
         """Return the road without its bends."""
