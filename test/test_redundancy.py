@@ -229,7 +229,8 @@ def test_methods_over_time_keep_exactly_the_budget(
 
 def test_one_frame_alone_is_no_trouble(pipeline: Pipeline, window: EvaluatedWindow) -> None:
     evidence = window.evidence
-    alone = WindowFeatures(evidence.frames[:1], evidence.proposals[:1], evidence.tokens[:1], GRID)
+    alone = WindowFeatures(evidence.frames[:1], evidence.proposals[:1], evidence.tokens[:1], GRID,
+                           path=np.zeros((1, 3)))
     for name in TEMPORAL_NAMES:
         keep = methods(pipeline.sparsifier, [name])[0].keep(alone, 5)
         assert keep is not None

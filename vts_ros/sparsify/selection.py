@@ -91,6 +91,9 @@ class WindowFeatures(NamedTuple):
     object_area
         float32 [T], how much of the picture the risk object really covers in each frame, 0 to 1;
         None where that is not known. Only an oracle may look at it.
+    path
+        float64 [T, 3], where the camera was by speed and yaw rate: metres forward and to the left
+        of its first place, and heading in radians to the left; None where that is not known.
 
     """
 
@@ -99,6 +102,7 @@ class WindowFeatures(NamedTuple):
     tokens: NDArray[np.float32]
     grid: tuple[int, int]
     object_area: NDArray[np.float32] | None = None
+    path: NDArray[np.float64] | None = None
 
 
 class TokenSelector(Protocol):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vts_ros.lab.evaluation.answer_metrics import Score, score, summary
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.difficulty import is_hard, object_area
+from vts_ros.lab.evaluation.own_path import said_path
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
 from vts_ros.lab.evaluation.window_conditions import conditions_of
 from vts_ros.lab.new_processes import process_context
@@ -257,7 +258,9 @@ def _tally(pipeline: Pipeline, task: _Task, entries: Sequence[Entry], first: int
 
 def prepare_window(pipeline: Pipeline, scene: Scene) -> EvaluatedWindow:
     """Render a scene and compute all that methods and language model need of it."""
-    return prepare_last(pipeline, render(scene))
+    window = prepare_last(pipeline, render(scene))
+    path = said_path(scene)[-len(window.evidence.frames):]
+    return window._replace(evidence=window.evidence._replace(path=path))
 
 
 def prepare_last(pipeline: Pipeline, clip: Clip, length: int = 5) -> EvaluatedWindow:

@@ -62,8 +62,8 @@ def compared_answers(pipeline: Pipeline, methods: Sequence[Method], n: int,
     for first in range(0, n, _WINDOWS):
         rows += kept_rows(
             folder / f'answers-{FIRST_ANSWERED + first:05d}.json', methods, budgets,
-            lambda first=first: _rows(  # type: ignore[misc]
-                pipeline, methods, budgets, FIRST_ANSWERED + first), FACTS[0])
+            lambda missing, first=first: _rows(  # type: ignore[misc]
+                pipeline, missing, budgets, FIRST_ANSWERED + first), FACTS[0])
         progress(min(1.0, len(rows) / n), f'{min(len(rows), n)} of {n} windows answered')
     rows = rows[:n]
     parts = {'all': rows, 'hard': [row for row in rows if row['hard']]}

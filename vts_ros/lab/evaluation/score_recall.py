@@ -9,7 +9,7 @@ kept on disk, some windows in a file, so that the same call goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import itertools
 import json
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.own_path import said_path
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.window_conditions import conditions_of
 from vts_ros.lab.rivals.registry import Method
@@ -31,6 +32,7 @@ from vts_ros.lab.scenes.memory_windows import (
     render_memory,
 )
 from vts_ros.lab.scenes.scene_truth import Clip
+from vts_ros.lab.scenes.turning_windows import turning_scenes
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import token_budget, WindowFeatures
@@ -65,21 +67,13 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
     turning in degrees per second.
 
     """
-    rows: list[Row] = []
-    for first in itertools.count(0, _SCENES):
-        if len(rows) >= n:
-            break
-        rows += kept_rows(folder / f'object-{first:05d}.json', methods, budgets,
-                      lambda first=first: _object_rows(  # type: ignore[misc]
-                          pipeline, methods, budgets, first))
-        progress(min(1.0, len(rows) / n), f'{min(len(rows), n)} of {n} risk objects')
-    rows = rows[:n]
+    rows = _all_object_rows(pipeline, methods, n, budgets, folder / 'object', balanced_scenes,
+                            lambda share, what: progress(share, f'{what} risk objects'))
     parts: dict[str, list[Row]] = {'all': rows}
     for row in rows:
         for name in _names(row):
             parts.setdefault(name, []).append(row)
-    order = ('all', 'straight', 'turning', f'turning over {TURNING_DEG:g} deg/s', 'cut-in',
-             'night or rain')
+    order = ('all', 'straight', 'turning', 'cut-in', 'night or rain')
     return {'n': n, 'most_turning': round(max(row['turning'] for row in rows), 2),
             'parts': {name: figures(parts[name], methods, budgets) for name in order
                       if name == 'all' or len(parts.get(name, ())) >= _LEAST}}
@@ -87,12 +81,37 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
 
 def _names(row: Row) -> Iterator[str]:
     yield 'straight' if row['turning'] < STRAIGHT_DEG else 'turning'
-    if row['turning'] > TURNING_DEG:
-        yield f'turning over {TURNING_DEG:g} deg/s'
     if row['family'] == 'cut-in':
         yield 'cut-in'
     if row['sight'] == 'night or rain':
         yield 'night or rain'
+
+
+def turning_recall(pipeline: Pipeline, methods: Sequence[Method], n: int,
+                   budgets: Sequence[float], folder: Path,
+                   progress: Progress = lambda share, what: None) -> dict[str, Any]:
+    """
+    Return the same as :func:`object_recall` of windows that turn fast, in tight bends.
+
+    Returns
+    -------
+    As :func:`figures`, with ``slowest`` and ``fastest``: the least and the largest turning of
+    these windows, each at its fastest, in degrees per second.
+
+    Raises
+    ------
+    ValueError
+        If one turns at less than ``TURNING_DEG``.
+
+    """
+    rows = _all_object_rows(pipeline, methods, n, budgets, folder / 'turning', turning_scenes,
+                            lambda share, what: progress(share, f'{what} in tight bends'))
+    rates = [row['turning'] for row in rows]
+    if min(rates) <= TURNING_DEG:
+        raise ValueError(f'a window turns at {min(rates)} degrees per second, not over '
+                         f'{TURNING_DEG:g}')
+    return {'slowest': round(min(rates), 1), 'fastest': round(max(rates), 1),
+            **figures(rows, methods, budgets)}
 
 
 def past_recall(pipeline: Pipeline, methods: Sequence[Method], pairs: int,
@@ -112,32 +131,39 @@ def past_recall(pipeline: Pipeline, methods: Sequence[Method], pairs: int,
     rows: list[Row] = []
     for first in range(0, pairs, _PAIRS):
         rows += kept_rows(folder / f'past{frames}-{first:05d}.json', methods, budgets,
-                      lambda first=first: _past_rows(  # type: ignore[misc]
-                          pipeline, methods, budgets, first, frames))
+                          lambda missing, first=first: _past_rows(  # type: ignore[misc]
+                              pipeline, missing, budgets, first, frames))
         progress(min(1.0, len(rows) / pairs), f'{min(len(rows), pairs)} of {pairs} pairs')
     rows = rows[:pairs]
     return {'n': pairs, 'frames': frames, 'parts': {'all': figures(rows, methods, budgets)}}
 
 
 def kept_rows(path: Path, methods: Sequence[Method], budgets: Sequence[float],
-              make: Callable[[], list[Row]], of: str = 'kept') -> list[Row]:
+              make: Callable[[Sequence[Method]], list[Row]], of: str = 'kept') -> list[Row]:
     """
-    Return the rows of a file, or make and write them if methods or budgets are missing.
+    Return the rows of a file; make what methods or budgets are missing, and write it.
 
     Parameters
     ----------
+    make
+        Returns the rows with some methods.
     of
         What of a row is by method and budget.
 
     """
-    wanted = {method.name for method in methods}
-    if path.exists():
-        rows: list[Row] = json.loads(path.read_text(encoding='utf-8'))
-        if all(wanted <= set(row[of]) and all(
-                {f'{ratio:g}' for ratio in budgets} <= set(row[of][name])
-                for name in wanted) for row in rows):
-            return rows
-    rows = make()
+    known: list[Row] = json.loads(path.read_text(encoding='utf-8')) if path.exists() else []
+    shares = {f'{ratio:g}' for ratio in budgets}
+    missing = [method for method in methods if not path.exists() or not all(
+        shares <= set(row[of].get(method.name, ())) for row in known)]
+    if not missing:
+        return known
+    rows = make(missing)
+    if known:
+        if not _same_windows(known, rows):
+            # Of other windows: nothing of it holds.
+            rows = make(methods)
+        else:
+            rows = [_merged(old, new) for old, new in zip(known, rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.part')
     partial.write_text(json.dumps(rows), encoding='utf-8')
@@ -145,16 +171,43 @@ def kept_rows(path: Path, methods: Sequence[Method], budgets: Sequence[float],
     return rows
 
 
+def _same_windows(known: Sequence[Row], rows: Sequence[Row]) -> bool:
+    """Return whether all that is known of the windows beside methods is the same."""
+    return len(known) == len(rows) and all(
+        old.get(name) == value for old, new in zip(known, rows)
+        for name, value in new.items() if not isinstance(value, dict))
+
+
+def _merged(old: Row, new: Row) -> Row:
+    return {name: {**old.get(name, {}), **value} if isinstance(value, dict) else value
+            for name, value in new.items()}
+
+
+def _all_object_rows(pipeline: Pipeline, methods: Sequence[Method], n: int,
+                     budgets: Sequence[float], path: Path,
+                     scenes: Callable[[str, int, int], Iterator[Scene]], progress: Progress
+                     ) -> list[Row]:
+    rows: list[Row] = []
+    for first in itertools.count(0, _SCENES):
+        if len(rows) >= n:
+            break
+        rows += kept_rows(path.with_name(f'{path.name}-{first:05d}.json'), methods, budgets,
+                          lambda missing, first=first: _object_rows(  # type: ignore[misc]
+                              pipeline, missing, budgets, scenes('test', _SCENES, first)))
+        progress(min(1.0, len(rows) / n), f'{min(len(rows), n)} of {n}')
+    return rows[:n]
+
+
 def _object_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float],
-                 first: int) -> list[Row]:
+                 scenes: Iterable[Scene]) -> list[Row]:
     rows = []
-    for scene in balanced_scenes('test', _SCENES, first):
+    for scene in scenes:
         clip = render(scene)
         found = conditions_of(clip.window_truth())
         # Nothing is computed of a window without a risk object.
         if found['risk'] == 'none':
             continue
-        evidence = evidence_of(pipeline, clip)
+        evidence = evidence_of(pipeline, clip, said_path(scene))
         tokens = object_tokens(clip.truths, evidence.grid)
         if tokens.any():
             rows.append({'turning': turning_deg(scene), 'family': found['family'],
@@ -175,19 +228,21 @@ def _past_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[
 
 def _past(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float],
           found: MemoryScene) -> dict[str, dict[str, float]]:
-    evidence = evidence_of(pipeline, render_memory(found))
+    evidence = evidence_of(pipeline, render_memory(found), said_path(found.scene))
     last = memory_truth(found).sights[-1]
     extent = np.zeros((len(evidence.frames), evidence.grid[0] * evidence.grid[1]))
     extent[last.frame] = overlaps(last.box, *evidence.grid)[0].ravel()
     return _shares(evidence, extent, methods, budgets)
 
 
-def evidence_of(pipeline: Pipeline, clip: Clip) -> WindowFeatures:
-    """Compute all that scores need of all frames of a clip."""
+def evidence_of(pipeline: Pipeline, clip: Clip, path: NDArray[np.float64] | None = None
+                ) -> WindowFeatures:
+    """Compute all that scores need of all frames of a clip; path as in ``WindowFeatures``."""
     features = [pipeline.vlm.encode(picture) for picture in clip.frames]
     return WindowFeatures(
         clip.frames, tuple(map(pipeline.sparsifier.propose, clip.frames)),
-        np.stack([step.tokens.float().cpu().numpy() for step in features]), features[0].grid)
+        np.stack([step.tokens.float().cpu().numpy() for step in features]), features[0].grid,
+        path=path)
 
 
 def _shares(evidence: WindowFeatures, wanted: NDArray[np.generic], methods: Sequence[Method],

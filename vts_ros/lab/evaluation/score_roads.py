@@ -66,8 +66,8 @@ def road_recall(sparsifier: Sparsifier, methods: Sequence[Method], recordings: S
     for number, recording in enumerate(recordings):
         progress(number / len(recordings), f'{name_of(recording)}: road users')
         rows += kept_rows(folder / f'road-{fingerprint(recording)}.json', methods, budgets,
-                          lambda recording=recording: [  # type: ignore[misc]
-                              _road(sparsifier, methods, recording, find(recording), budgets)])
+                          lambda missing, recording=recording: [  # type: ignore[misc]
+                              _road(sparsifier, missing, recording, find(recording), budgets)])
     return {'grid': list(GRID), 'names': [name_of(recording) for recording in recordings],
             'windows': sum(row['windows'] for row in rows),
             'users': round(sum(row['users'] for row in rows)),
@@ -135,8 +135,8 @@ def still_recall(sparsifier: Sparsifier, methods: Sequence[Method], n: int,
     rows: list[Row] = []
     for first in range(0, n, _SCENES):
         rows += kept_rows(folder / f'still-{first:05d}.json', methods, budgets,
-                          lambda first=first: _still_rows(  # type: ignore[misc]
-                              sparsifier, methods, budgets, grid, first))
+                          lambda missing, first=first: _still_rows(  # type: ignore[misc]
+                              sparsifier, missing, budgets, grid, first))
         progress(min(1.0, first / n), f'{first} of {n} pictures')
     return figures(rows, methods, budgets)
 

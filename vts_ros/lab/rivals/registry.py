@@ -171,6 +171,11 @@ _Score = Callable[[WindowFeatures], NDArray[np.float32]]
 _TEMPORAL: dict[str, tuple[str, Callable[[Sparsifier], _Score]]] = {
     'time-motion': ('saliency and novelty after optical flow takes out the motion of the own car',
                     lambda sparsifier: partial(temporal.own_motion, sparsifier)),
+    'time-known-motion': ('saliency and novelty after speed and yaw rate take out the motion of '
+                          'the own car', lambda sparsifier: partial(
+                              temporal.known_novelty, sparsifier)),
+    'time-known-residual': ('saliency and what moves other than speed and yaw rate say',
+                            lambda sparsifier: partial(temporal.known_residual, sparsifier)),
     'time-volatility': ('what changes over the window, newer frames first, after ST-Prune '
                         '(arXiv 2604.19145)', lambda sparsifier: temporal.volatility),
     'time-uniqueness': ('what is farthest from any other token of the window, after LookWhen '
@@ -186,6 +191,8 @@ _FITTED = {
     MEMORYLESS: 'the same network with its state emptied before every frame'}
 #: They rank by what changes; not among ``METHOD_NAMES``, because none is ahead of those.
 TEMPORAL_NAMES: tuple[str, ...] = tuple(_TEMPORAL)
+#: Those of them that need the path of the car.
+KNOWN_MOTION_NAMES = ('time-known-motion', 'time-known-residual')
 
 
 class Measure(Protocol):

@@ -12,9 +12,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.lab.rivals.known_motion import known_flow, RENDERED, unexplained
 from vts_ros.lab.rivals.motion import carried, grey, motion_between, residual_motion
 from vts_ros.lab.rivals.ranking import cosine, unit
 from vts_ros.sparsify import Sparsifier, WindowFeatures
+from vts_ros.sparsify.selector import SEARCH_RADIUS
+from vts_ros.sparsify.token_grid import area_weights, neighbours
 
 Scores = NDArray[np.float32]
 
@@ -55,6 +58,58 @@ def own_motion(sparsifier: Sparsifier, evidence: WindowFeatures) -> Scores:
         for place, tokens in enumerate(evidence.tokens)])
     salient = np.maximum(importance(sparsifier, evidence), residual_motion(frames, grid))
     return np.asarray(0.5 * new + 0.5 * salient, np.float32)
+
+
+def known_novelty(sparsifier: Sparsifier, evidence: WindowFeatures) -> Scores:
+    """
+    Return the score that ships after the motion that the car says of itself is taken out.
+
+    A token is new if it is unlike all that the key frame shows around the place where a flat road
+    and the yaw carry it. While the car stands, this is the score that ships.
+
+    Raises
+    ------
+    ValueError
+        If the window has no path.
+
+    """
+    grid, path = evidence.grid, _path(evidence)
+    key = sparsifier.choose(evidence.proposals, grid, 1).key
+    size = grey(evidence.frames[0]).shape
+    cells = np.stack([_cells(proposal.embedding, grid) for proposal in evidence.proposals])
+    near = neighbours(*grid, SEARCH_RADIUS).reshape(grid[0] * grid[1], -1)
+    new = []
+    for place, mine in enumerate(cells):
+        flow = known_flow(path[place], path[key], RENDERED, (size[0], size[1]))
+        seen = cells[key] if place == key else carried(cells[key], flow, grid)
+        new.append(1.0 - cosine(mine[:, None], seen[near]).max(axis=1))
+    return np.asarray(0.5 * np.stack(new) + 0.5 * importance(sparsifier, evidence), np.float32)
+
+
+def _cells(embedding: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Return an embedding [C, h, w] as the window step resamples it to tokens, [N, C]."""
+    weights = [area_weights(tokens, cells) for tokens, cells in zip(grid, embedding.shape[1:])]
+    return np.asarray(weights[0] @ embedding @ weights[1].T).reshape(len(embedding), -1).T
+
+
+def known_residual(sparsifier: Sparsifier, evidence: WindowFeatures) -> Scores:
+    """
+    Return saliency and, added to it, what moves other than the car says that it does.
+
+    Raises
+    ------
+    ValueError
+        If the window has no path.
+
+    """
+    left = unexplained(evidence.frames, _path(evidence), RENDERED, evidence.grid)
+    return np.asarray(importance(sparsifier, evidence) + left, np.float32)
+
+
+def _path(evidence: WindowFeatures) -> NDArray[np.float64]:
+    if evidence.path is None:
+        raise ValueError('known motion needs the path of the car')
+    return evidence.path
 
 
 def volatility(evidence: WindowFeatures) -> Scores:
