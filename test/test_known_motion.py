@@ -16,7 +16,7 @@ from vts_ros.lab.evaluation.own_path import said_path
 from vts_ros.lab.evaluation.score_recall import evidence_of
 from vts_ros.lab.rivals import temporal
 from vts_ros.lab.rivals.known_motion import Camera, driven, known_flow, RENDERED, unexplained
-from vts_ros.lab.rivals.registry import KNOWN_MOTION_NAMES, methods
+from vts_ros.lab.rivals.registry import KNOWN_MOTION, methods
 from vts_ros.lab.scenes.clips import make_scene, render
 from vts_ros.lab.scenes.turning_windows import make_turning_scene
 from vts_ros.lab.scenes.world import HORIZON, Road, Scene, Track
@@ -189,7 +189,7 @@ def test_scores_of_a_standing_car_are_those_without_motion() -> None:
     assert not differs[shipped.key]
     assert differs.sum() == 4
     unknown = evidence._replace(path=None)
-    for method in methods(sparsifier, KNOWN_MOTION_NAMES):
+    for method in methods(sparsifier, KNOWN_MOTION):
         with pytest.raises(ValueError, match='path of the car'):
             method.keep(unknown, 5)
     pipeline.close()

@@ -27,6 +27,8 @@ _METHODS = ('vts', 'vts-share-none', 'vts-score-importance', 'vts-score-similari
 def eval_scores(
     n: Annotated[int, typer.Option(
         '--n', min=20, help='Rendered windows with a risk object.')] = 2000,
+    turning: Annotated[int, typer.Option(
+        min=20, help='Rendered windows with a risk object in tight bends.')] = 400,
     pairs: Annotated[int, typer.Option(
         min=2, help='Pairs of windows of 8 frames that need the past.')] = 48,
     fit: Annotated[int, typer.Option(
@@ -71,7 +73,12 @@ def eval_scores(
     )
     from vts_ros.lab.evaluation.score_answers import compared_answers
     from vts_ros.lab.evaluation.score_page import CANDIDATES, write_scores
-    from vts_ros.lab.evaluation.score_recall import FIRST, object_recall, past_recall
+    from vts_ros.lab.evaluation.score_recall import (
+        FIRST,
+        object_recall,
+        past_recall,
+        turning_recall,
+    )
     from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
     from vts_ros.lab.evaluation.worth_windows import recorded, rendered
     from vts_ros.lab.recordings import check_recordings, fingerprint
@@ -101,9 +108,13 @@ def eval_scores(
         result['past'] = past_recall(
             pipeline, methods(pipeline.sparsifier, names, fits.measures), pairs, shares, 8,
             out / f'fit{fit}', lambda share, what: progress(0.3 + 0.1 * share, what))
+        unfitted = methods(pipeline.sparsifier, names[:-len(FITTED_NAMES)])
         result['object'] = object_recall(
-            pipeline, methods(pipeline.sparsifier, names[:-len(FITTED_NAMES)]), n, shares, out,
-            lambda share, what: progress(0.4 + 0.4 * share, what))
+            pipeline, unfitted, n, shares, out,
+            lambda share, what: progress(0.4 + 0.3 * share, what))
+        result['turning'] = turning_recall(
+            pipeline, unfitted, turning, shares, out,
+            lambda share, what: progress(0.7 + 0.1 * share, what))
         without_model = methods(pipeline.sparsifier, _METHODS)
         result['still'] = still_recall(
             pipeline.sparsifier, without_model, min(n, score_roads.STILL), shares,

@@ -21,12 +21,16 @@ from vts_ros.lab.evaluation.generated_page import (
 from vts_ros.lab.evaluation.score_answers import FACTS
 from vts_ros.lab.evaluation.score_recall import FIRST, STRAIGHT_DEG, TURNING_DEG
 from vts_ros.lab.evaluation.score_roads import STILL_FRAMES, STILL_NOISE
-from vts_ros.lab.rivals.registry import MEASURE, MEMORYLESS, RECURRENT
+from vts_ros.lab.evaluation.signal_evidence import NOISE
+from vts_ros.lab.rivals.registry import KNOWN_MOTION, MEASURE, MEMORYLESS, RECURRENT
+from vts_ros.lab.scenes.turning_windows import ANGLE_DEG, RADIUS_M
 
 PAGE, DATA = 'scores.md', 'scores.json'
 #: Scores that need no more than what is in the car already.
 CANDIDATES = ('vts-share-none', 'vts-score-importance')
 _PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
+#: The condition that has windows of its own.
+_FAST = f'turning over {TURNING_DEG:g} deg/s'
 _WORDS = {'first': 'ahead', 'behind': 'behind', 'within noise': 'within noise'}
 
 
@@ -48,6 +52,7 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            'goes from frame to frame, and is\n  not moved with the picture;')
     yield (f'- `{MEMORYLESS}` is the same network, trained in the same way, with its state '
            'emptied before every frame: what it\n  lacks is what the memory gives.\n')
+    yield from _known_motion()
     yield (f'- Model `{result["model"]}`. Fitted to {result["fit"]} rendered windows of the '
            'split `train`, on which no model was trained;\n  what is kept and answered is with '
            f'seed 0, areas are the mean of {result["seeds"]} seeds.\n'
@@ -65,14 +70,19 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            f'split `test` that have one.\n`{FIRST}` ships; in the lower table, how far others are '
            'ahead of it on the same windows, in points.\n')
     yield from _kept(seen['parts']['all'])
+    yield from _bends(result['turning'])
     yield '\n### By condition\n'
     yield (f'Ahead of `{FIRST}` at 10 and 5 % of the tokens, in points. Straight: below '
-           f'{STRAIGHT_DEG:g} deg/s in all frames; turning: at least\nthat. The fastest turns at '
-           f'{seen["most_turning"]:.1f} deg/s'
-           + ('' if any(str(TURNING_DEG) in name or 'over' in name for name in seen['parts'])
-              else f': too few windows turn at over {TURNING_DEG:g} deg/s to show them apart')
-           + '.\n')
-    yield from _by_condition(seen['parts'])
+           f'{STRAIGHT_DEG:g} deg/s in all frames; turning: at least\nthat, at most '
+           f'{seen["most_turning"]:.1f} deg/s; {_FAST}: the windows in tight bends, which are '
+           'not among all.\n')
+    parts = {**seen['parts'], _FAST: result['turning']}
+    yield from _by_condition(parts)
+    yield '\n### What knowing the motion gives\n'
+    yield ('How far a score with the motion of the own car by speed and yaw rate is ahead of the '
+           'same score without, on the same\nwindows, at 20, 10 and 5 % of the tokens, in '
+           'points.\n')
+    yield from _gains({**seen['gains'], _FAST: result['turning']['gains']})
     yield '\n## What only the past shows\n'
     yield (f'{past["n"]} pairs of {past["frames"]} frames of [memory.md](memory.md), split '
            '`test`: share of the extent of what tells that lies on\nkept tokens, in the last '
@@ -89,6 +99,41 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
         yield from _answers(result['answers'])
 
 
+def _known_motion() -> Iterator[str]:
+    yield ('Two take the motion of the own car from its speed and yaw rate, with no optical flow: '
+           'below the horizon everything\nlies on a flat road, above it everything is far away '
+           'and only turns. The camera is known, and sensors have noise\n(deviation '
+           f'{NOISE["speed"]:g} m/s and {NOISE["yaw_rate"]:g} rad/s, 20 times a second):\n')
+    bases = list(KNOWN_MOTION.items())
+    yield (f'- `{bases[0][0]}` is `{bases[0][1]}` whose novelty is against what the key frame '
+           'shows where the motion carries it;')
+    yield (f'- `{bases[1][0]}` is `{bases[1][1]}` with, added to it, the difference of grey '
+           'values to the frame before, moved\n  likewise: what moves by itself, or stands out '
+           'of the road.\n')
+
+
+def _bends(turning: Mapping[str, Any]) -> Iterator[str]:
+    yield '\n### In tight bends\n'
+    yield (f'{turning["n"]} other windows of the split `test` with a risk object: city streets '
+           f'that turn by {ANGLE_DEG[0]:g} to {ANGLE_DEG[1]:g} degrees at a radius of\n'
+           f'{RADIUS_M[0]:g} to {RADIUS_M[1]:g} m, as around a corner. The '
+           f'slowest turns at {turning["slowest"]:.1f} deg/s, the fastest at '
+           f'{turning["fastest"]:.1f}. The renderer draws roads as\nparabolas and turns by '
+           'shifting what is far away, so angles far from the middle of the picture are too '
+           'small.\n')
+    yield from _kept(turning)
+
+
+def _gains(gains: Mapping[str, Any]) -> Iterator[str]:
+    yield '| ahead | ' + ' | '.join(gains) + ' |'
+    yield '|---' * (1 + len(gains)) + '|'
+    for name, base in KNOWN_MOTION.items():
+        cells = [' / '.join(between(cell['ahead'], cell['ahead_ci'], '+.1f')
+                            for cell in list(part[name].values())[-3:])
+                 for part in gains.values()]
+        yield f'| `{name}` of `{base}` | ' + ' | '.join(cells) + ' |'
+
+
 def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the figures say, in sentences made from them."""
     auc = result['areas']['test']['auc']
@@ -99,6 +144,7 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
                f'matter, `{other}` {found["mean"]:.3f}:\n  {found["ahead"]:+.3f} [{low:+.3f}, '
                f'{high:+.3f}], {_WORDS[place(found["ahead_ci"])]}.')
     for title, part in (('the risk object', result['object']['parts']['all']),
+                        ('the risk object in tight bends', result['turning']),
                         ('what only the past shows', result['past']['parts']['all'])):
         better = [f'`{name}` at ' + ' and '.join(shares) for name, shares in (
             (name, [f'{float(share):.0%}' for share, cell in cells.items()
@@ -106,6 +152,15 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
             for name, cells in part['methods'].items() if name != FIRST) if shares]
         yield (f'Of {title}, more is kept than by `{FIRST}` by '
                + (', '.join(better) if better else 'none') + '.')
+    parts, gains = result['object']['parts'], result['object']['gains']
+    for name, base in KNOWN_MOTION.items():
+        own = {**{title: part['methods'][name] for title, part in parts.items()},
+               _FAST: result['turning']['methods'][name]}
+        without = {**{title: part[name] for title, part in gains.items()},
+                   _FAST: result['turning']['gains'][name]}
+        for other, found in ((FIRST, own), (base, without)):
+            yield (f'Of the risk object, `{name}` keeps more than `{other}` in '
+                   f'{_where(found, "first")}; less in {_where(found, "behind")}.')
     for name in CANDIDATES:
         behind = [f'{title} at {" and ".join(shares)}' for title, shares in (
             (title, [f'{float(share):.0%}' for share, cell in part['methods'][name].items()
@@ -113,6 +168,14 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
             for title, part in _judged(result)) if shares]
         yield (f'`{name}`, which could ship, is behind `{FIRST}` in '
                + (', '.join(behind) if behind else 'nothing') + '.')
+
+
+def _where(found: Mapping[str, Any], wanted: str) -> str:
+    """Return the conditions and budgets in which a score has a place beside another."""
+    shares = {title: [f'{float(share):.0%}' for share, cell in cells.items()
+                      if place(cell['ahead_ci']) == wanted] for title, cells in found.items()}
+    return ', '.join(f'{title} at {" and ".join(some)}'
+                     for title, some in shares.items() if some) or 'nothing'
 
 
 def _judged(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -22,7 +22,7 @@ from vts_ros.lab.evaluation.bootstrap import Bootstrap
 from vts_ros.lab.evaluation.own_path import said_path
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.window_conditions import conditions_of
-from vts_ros.lab.rivals.registry import Method
+from vts_ros.lab.rivals.registry import KNOWN_MOTION, Method, WITHOUT_TOKENS
 from vts_ros.lab.scenes.cells import overlaps
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.lab.scenes.memory_windows import (
@@ -63,8 +63,8 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
 
     Returns
     -------
-    ``{'n', 'most_turning', 'parts': {condition: figures}}``, see :func:`figures`; the fastest
-    turning in degrees per second.
+    ``{'n', 'most_turning', 'parts': {condition: figures}, 'gains': {condition: gains}}``, see
+    :func:`figures` and :func:`gains`; the fastest turning in degrees per second.
 
     """
     rows = _all_object_rows(pipeline, methods, n, budgets, folder / 'object', balanced_scenes,
@@ -73,10 +73,11 @@ def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets
     for row in rows:
         for name in _names(row):
             parts.setdefault(name, []).append(row)
-    order = ('all', 'straight', 'turning', 'cut-in', 'night or rain')
+    order = [name for name in ('all', 'straight', 'turning', 'cut-in', 'night or rain')
+             if name == 'all' or len(parts.get(name, ())) >= _LEAST]
     return {'n': n, 'most_turning': round(max(row['turning'] for row in rows), 2),
-            'parts': {name: figures(parts[name], methods, budgets) for name in order
-                      if name == 'all' or len(parts.get(name, ())) >= _LEAST}}
+            'parts': {name: figures(parts[name], methods, budgets) for name in order},
+            'gains': {name: gains(parts[name], methods, budgets) for name in order}}
 
 
 def _names(row: Row) -> Iterator[str]:
@@ -95,8 +96,8 @@ def turning_recall(pipeline: Pipeline, methods: Sequence[Method], n: int,
 
     Returns
     -------
-    As :func:`figures`, with ``slowest`` and ``fastest``: the least and the largest turning of
-    these windows, each at its fastest, in degrees per second.
+    As :func:`figures`, with ``gains`` and with ``slowest`` and ``fastest``: the least and the
+    largest turning of these windows, each at its fastest, in degrees per second.
 
     Raises
     ------
@@ -111,7 +112,7 @@ def turning_recall(pipeline: Pipeline, methods: Sequence[Method], n: int,
         raise ValueError(f'a window turns at {min(rates)} degrees per second, not over '
                          f'{TURNING_DEG:g}')
     return {'slowest': round(min(rates), 1), 'fastest': round(max(rates), 1),
-            **figures(rows, methods, budgets)}
+            'gains': gains(rows, methods, budgets), **figures(rows, methods, budgets)}
 
 
 def past_recall(pipeline: Pipeline, methods: Sequence[Method], pairs: int,
@@ -200,6 +201,7 @@ def _all_object_rows(pipeline: Pipeline, methods: Sequence[Method], n: int,
 
 def _object_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float],
                  scenes: Iterable[Scene]) -> list[Row]:
+    with_tokens = not {method.name for method in methods} <= WITHOUT_TOKENS
     rows = []
     for scene in scenes:
         clip = render(scene)
@@ -207,7 +209,7 @@ def _object_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequenc
         # Nothing is computed of a window without a risk object.
         if found['risk'] == 'none':
             continue
-        evidence = evidence_of(pipeline, clip, said_path(scene))
+        evidence = evidence_of(pipeline, clip, said_path(scene), with_tokens)
         tokens = object_tokens(clip.truths, evidence.grid)
         if tokens.any():
             rows.append({'turning': turning_deg(scene), 'family': found['family'],
@@ -235,14 +237,26 @@ def _past(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float
     return _shares(evidence, extent, methods, budgets)
 
 
-def evidence_of(pipeline: Pipeline, clip: Clip, path: NDArray[np.float64] | None = None
-                ) -> WindowFeatures:
-    """Compute all that scores need of all frames of a clip; path as in ``WindowFeatures``."""
-    features = [pipeline.vlm.encode(picture) for picture in clip.frames]
-    return WindowFeatures(
-        clip.frames, tuple(map(pipeline.sparsifier.propose, clip.frames)),
-        np.stack([step.tokens.float().cpu().numpy() for step in features]), features[0].grid,
-        path=path)
+def evidence_of(pipeline: Pipeline, clip: Clip, path: NDArray[np.float64] | None = None,
+                with_tokens: bool = True) -> WindowFeatures:
+    """
+    Compute all that scores need of all frames of a clip.
+
+    Parameters
+    ----------
+    path
+        As in ``WindowFeatures``.
+    with_tokens
+        Whether a score looks at visual tokens; without, there is nothing in place of them.
+
+    """
+    grid = pipeline.vlm.token_grid(*clip.frames.shape[1:3])
+    tokens = np.zeros((len(clip.frames), grid[0] * grid[1], 0), np.float32)
+    if with_tokens:
+        tokens = np.stack([pipeline.vlm.encode(picture).tokens.float().cpu().numpy()
+                           for picture in clip.frames])
+    return WindowFeatures(clip.frames, tuple(map(pipeline.sparsifier.propose, clip.frames)),
+                          tokens, grid, path=path)
 
 
 def _shares(evidence: WindowFeatures, wanted: NDArray[np.generic], methods: Sequence[Method],
@@ -270,7 +284,7 @@ def turning_deg(scene: Scene) -> float:
 
 
 def figures(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[float],
-            of: str = 'kept') -> dict[str, Any]:
+            of: str = 'kept', beside: str = FIRST) -> dict[str, Any]:
     """
     Return the means of some windows.
 
@@ -278,10 +292,12 @@ def figures(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[fl
     ----------
     of
         What of a row is by method and budget.
+    beside
+        Method that all are compared with.
 
     Returns
     -------
-    ``{'n', 'methods': {name: {budget: {'mean', 'ci', 'ahead', 'ahead_ci'}}}}``; ahead of ``FIRST``
+    ``{'n', 'methods': {name: {budget: {'mean', 'ci', 'ahead', 'ahead_ci'}}}}``; ahead of `beside`
     on the same windows, intervals of 95 %.
 
     """
@@ -290,9 +306,24 @@ def figures(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[fl
     for method, ratio in itertools.product(methods, budgets):
         share = f'{ratio:g}'
         values, first = (np.array([row[of][name][share] for row in rows], np.float64)
-                         for name in (method.name, FIRST))
+                         for name in (method.name, beside))
         found.setdefault(method.name, {})[share] = {
             'mean': round(float(values.mean()), 4), 'ci': bootstrap.mean(values),
             'ahead': round(float((values - first).mean()), 4),
             'ahead_ci': bootstrap.difference(values, first)}
     return {'n': len(rows), 'methods': found}
+
+
+def gains(rows: Sequence[Row], methods: Sequence[Method], budgets: Sequence[float]
+          ) -> dict[str, Any]:
+    """
+    Return how far each score with the known motion of the car is ahead of itself without.
+
+    Returns
+    -------
+    ``{name: {budget: {'mean', 'ci', 'ahead', 'ahead_ci'}}}``, see :func:`figures`.
+
+    """
+    names = {method.name for method in methods}
+    return {method.name: figures(rows, [method], budgets, beside=base)['methods'][method.name]
+            for method in methods if (base := KNOWN_MOTION.get(method.name)) in names}

@@ -191,8 +191,11 @@ _FITTED = {
     MEMORYLESS: 'the same network with its state emptied before every frame'}
 #: They rank by what changes; not among ``METHOD_NAMES``, because none is ahead of those.
 TEMPORAL_NAMES: tuple[str, ...] = tuple(_TEMPORAL)
-#: Those of them that need the path of the car.
-KNOWN_MOTION_NAMES = ('time-known-motion', 'time-known-residual')
+#: Those of them that need the path of the car, each with what it is without.
+KNOWN_MOTION = {'time-known-motion': 'vts-share-none',
+                'time-known-residual': 'vts-score-importance'}
+#: Methods that do not look at the visual tokens.
+WITHOUT_TOKENS = frozenset(('random', *_VARIANTS, *KNOWN_MOTION))
 
 
 class Measure(Protocol):

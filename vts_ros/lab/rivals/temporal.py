@@ -23,6 +23,8 @@ Scores = NDArray[np.float32]
 
 #: Temperature of the attention by which a token is explained from other frames.
 _TEMPERATURE = 0.05
+#: Known motion of tokens is looked at for every so many pixels.
+_FINE_PX = 4
 #: What the oldest frame counts for beside the newest, where recency does.
 _OLDEST = 0.5
 
@@ -75,12 +77,13 @@ def known_novelty(sparsifier: Sparsifier, evidence: WindowFeatures) -> Scores:
     """
     grid, path = evidence.grid, _path(evidence)
     key = sparsifier.choose(evidence.proposals, grid, 1).key
-    size = grey(evidence.frames[0]).shape
+    height, width = evidence.frames.shape[1:3]
     cells = np.stack([_cells(proposal.embedding, grid) for proposal in evidence.proposals])
     near = neighbours(*grid, SEARCH_RADIUS).reshape(grid[0] * grid[1], -1)
     new = []
     for place, mine in enumerate(cells):
-        flow = known_flow(path[place], path[key], RENDERED, (size[0], size[1]))
+        flow = known_flow(path[place], path[key], RENDERED,
+                          (height // _FINE_PX, width // _FINE_PX))
         seen = cells[key] if place == key else carried(cells[key], flow, grid)
         new.append(1.0 - cosine(mine[:, None], seen[near]).max(axis=1))
     return np.asarray(0.5 * np.stack(new) + 0.5 * importance(sparsifier, evidence), np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 from vts_ros.lab.scenes.clips import balanced, make_scene_on, SPLITS, START_M, Way
 from vts_ros.lab.scenes.hazards import draw_road
 from vts_ros.lab.scenes.stage import CITY
-from vts_ros.lab.scenes.world import Scene
+from vts_ros.lab.scenes.world import CAMERA_SETBACK_M, Scene
 from vts_ros.vlm.answers import RiskLevel
 
 #: Dice of their own: the seeds are those of all other windows of a split.
@@ -27,6 +27,8 @@ _STREAM = 51
 RADIUS_M, ANGLE_DEG, SIDEWAYS_MPS2 = (12.0, 30.0), (60.0, 95.0), (1.2, 2.6)
 #: Over which the road goes from straight to the bend.
 _RAMP_M = 4.0
+#: Share of the bend behind the camera in the newest frame.
+_WITHIN = (0.2, 0.8)
 #: Between two points of the course.
 _STEP_M = 0.1
 
@@ -69,7 +71,8 @@ def draw_corner(rng: np.random.Generator, family: str, length_m: float, t: float
     speed = math.sqrt(radius * float(rng.uniform(*SIDEWAYS_MPS2)))
     curvature = float(rng.choice((-1.0, 1.0))) / radius
     arc = radius * math.radians(float(rng.uniform(*ANGLE_DEG))) - _RAMP_M
-    begin = START_M + speed * t - _RAMP_M - float(rng.uniform(0.0, 0.6)) * arc
+    camera = START_M + speed * t - CAMERA_SETBACK_M
+    begin = camera - _RAMP_M - float(rng.uniform(*_WITHIN)) * arc
     bends = ((begin, 0.0), (begin + _RAMP_M, curvature), (begin + _RAMP_M + arc, curvature),
              (begin + arc + 2.0 * _RAMP_M, 0.0))
     return Way(road.bent(bends, _STEP_M), speed)
