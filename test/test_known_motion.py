@@ -49,12 +49,13 @@ def test_a_point_on_the_road_comes_nearer_by_what_is_driven() -> None:
 
 def test_a_turn_to_the_left_moves_what_is_far_away_to_the_right() -> None:
     turned = np.array([0.0, 0.0, math.radians(10.0)])
-    # Row 49 ends at the horizon; the middle of column 99 is half a pixel to the left of the middle.
+    # Row 49 ends at the horizon; column 99 is half a pixel to the left of the middle.
     _, column = carried_to(49, 99, STAND, turned)
     assert column == pytest.approx(
         99.5 + 200.0 * math.tan(math.radians(10.0) - math.atan(0.5 / 200.0)), abs=0.01)
     # What is driven does not move it.
-    far = known_flow(STAND, turned + [8.0, 0.0, 0.0], BY_HAND, SIZE)[:50]
+    both = np.array([8.0, 0.0, math.radians(10.0)])
+    far = known_flow(STAND, both, BY_HAND, SIZE)[:50]
     np.testing.assert_allclose(far, known_flow(STAND, turned, BY_HAND, SIZE)[:50])
     # The road is turned by the same angle.
     edge = known_flow(STAND, turned, Camera(0.5, 0.5, 1.5), SIZE)
@@ -126,7 +127,7 @@ def test_the_road_lies_where_the_renderer_draws_it_next(scene: Scene) -> None:
                     cv2.remap(flow[..., axis], np.float32([[column]]), np.float32([[row]]),
                               cv2.INTER_LINEAR)[0, 0] for axis in range(2)]
                 truth = there * width + (0.5 * width - 0.5, HORIZON * height - 0.5)
-                if (0 < truth).all() and truth[0] < width - 1 and truth[1] < height - 1:
+                if (truth > 0).all() and truth[0] < width - 1 and truth[1] < height - 1:
                     off.append(np.abs(moved - truth).max())
                     checked += 1
     assert checked > 20

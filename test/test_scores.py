@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 
@@ -30,9 +30,11 @@ from vts_ros.lab.evaluation.score_answers import compared_answers
 from vts_ros.lab.evaluation.score_page import CANDIDATES, verdicts
 from vts_ros.lab.evaluation.score_recall import (
     evidence_of,
+    kept_rows,
     object_recall,
     past_recall,
     turning_deg,
+    turning_recall,
 )
 from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
 from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, worth_of_tokens
@@ -40,7 +42,7 @@ from vts_ros.lab.evaluation.worth_windows import to_fit
 from vts_ros.lab.recordings import frames_of
 from vts_ros.lab.rivals import recurrent_measure, worth_measure
 from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
-from vts_ros.lab.rivals.registry import methods
+from vts_ros.lab.rivals.registry import KNOWN_MOTION, Method, methods
 from vts_ros.lab.scenes.clips import balanced_scenes, make_scene, render
 from vts_ros.lab.teacher import Found, RoadUser
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
@@ -176,6 +178,60 @@ def test_recall_is_the_share_of_the_tokens_of_the_risk_object(
         object_recall(pipeline, wanted, 3, (0.1,), tmp_path)
 
 
+def test_only_missing_methods_are_looked_for(tmp_path: Path) -> None:
+    path, asked = tmp_path / 'rows.json', list[list[str]]()
+    known = [Method(name, 'baseline', '', '', ()) for name in ('vts', 'newest', 'oldest')]
+    windows = [{'family': 'cut-in'}, {'family': 'animal'}]
+
+    def make(missing: Sequence[Method]) -> list[score_recall.Row]:
+        asked.append([method.name for method in missing])
+        return [{**window, 'kept': {method.name: {'0.2': len(asked)} for method in missing}}
+                for window in windows]
+
+    kept_rows(path, known[:2], (0.2,), make)
+    assert kept_rows(path, known[:1], (0.2,), make)[0]['kept']['newest'] == {'0.2': 1}
+    found = kept_rows(path, known, (0.2,), make)
+    assert asked == [['vts', 'newest'], ['oldest']]
+    assert found[1] == {'family': 'animal', 'kept': {
+        'vts': {'0.2': 1}, 'newest': {'0.2': 1}, 'oldest': {'0.2': 2}}}
+    assert json.loads(path.read_text(encoding='utf-8')) == found
+    # Of other windows than before nothing is kept.
+    windows[0]['family'] = 'red light'
+    path.write_text(json.dumps([{**row, 'kept': {'vts': row['kept']['vts']}} for row in found]))
+    found = kept_rows(path, known, (0.2,), make)
+    assert asked[2:] == [['newest', 'oldest'], ['vts', 'newest', 'oldest']]
+    assert set(found[0]['kept']) == {'vts', 'newest', 'oldest'}
+
+
+def test_windows_of_tight_bends_are_others(
+        pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_recall, '_SCENES', 4)
+    wanted = methods(pipeline.sparsifier, ['vts', 'vts-share-none', 'time-known-motion'])
+    found = turning_recall(pipeline, wanted, 4, (0.2,), tmp_path)
+    assert found['n'] == 4
+    assert 10.0 < found['slowest'] < found['fastest'] < 30.0
+    means = {name: cells['0.2']['mean'] for name, cells in found['methods'].items()}
+    gain = found['gains']['time-known-motion']['0.2']
+    assert gain['ahead'] == pytest.approx(means['time-known-motion'] - means['vts-share-none'],
+                                          abs=2e-4)
+    assert list(found['gains']) == ['time-known-motion']
+    usual = object_recall(pipeline, wanted, 4, (0.2,), tmp_path)
+    assert usual['most_turning'] < 10.0
+    assert set(usual['gains']) == set(usual['parts'])
+    # Visual tokens are not computed for what does not look at them, and nothing else changes.
+    scene = make_scene(1_100_000_001, 'lead braking', 2)
+    clip = render(scene)
+    whole = evidence_of(pipeline, clip)
+    without = evidence_of(pipeline, clip, with_tokens=False)
+    assert without.grid == whole.grid
+    assert without.tokens.shape == (2, 28, 0)
+    assert all((mine.saliency == other.saliency).all()
+               for mine, other in zip(without.proposals, whole.proposals))
+    monkeypatch.setattr(score_recall, 'turning_scenes', balanced_scenes)
+    with pytest.raises(ValueError, match='not over 10'):
+        turning_recall(pipeline, wanted, 4, (0.2,), tmp_path / 'others')
+
+
 def test_of_the_past_counts_where_it_was_seen_last(
         pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_recall, '_PAIRS', 2)
@@ -271,6 +327,22 @@ def test_the_page_says_where_a_score_is_behind() -> None:
             assert all(f'{float(share):.0%}' in sentence for share in is_behind)
 
 
+def test_the_page_says_what_known_motion_gives() -> None:
+    data = Path(__file__).parent.parent / 'docs' / 'scores.json'
+    result = json.loads(data.read_text(encoding='utf-8'))['result']
+    for name, base in KNOWN_MOTION.items():
+        for other, cells in (('vts', result['turning']['methods'][name]),
+                             (base, result['turning']['gains'][name])):
+            sentence, = (line for line in verdicts(result)
+                         if f'`{name}` keeps more than `{other}`' in line)
+            more, less = sentence.split('; less in ')
+            assert f'`{other}` in' in more
+            is_more = any(cell['ahead_ci'][0] > 0.0 for cell in cells.values())
+            is_less = any(cell['ahead_ci'][1] < 0.0 for cell in cells.values())
+            for part, wanted in ((more, is_more), (less, is_less)):
+                assert ('turning over 10 deg/s at' in part) == wanted
+
+
 def test_turning_is_curvature_times_speed() -> None:
     rates = [turning_deg(scene) for scene in balanced_scenes('test', 12)]
     assert min(rates) >= 0.0
@@ -299,8 +371,8 @@ def test_the_command_compares_and_writes_the_page(
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)
-    line = ['eval', 'scores', '--model', str(model), '--n', '20', '--pairs', '2', '--fit', '2',
-            '--judged', '2', '--answered', '2', '--budgets', '0.2,0.1',
+    line = ['eval', 'scores', '--model', str(model), '--n', '20', '--turning', '20',
+            '--pairs', '2', '--fit', '2', '--judged', '2', '--answered', '2', '--budgets', '0.2,0.1',
             '--out', str(tmp_path / 'out'), '--worth', str(tmp_path / 'worth'),
             '--report', str(tmp_path / 'docs'), '--json']
     found = CliRunner().invoke(app, line)
@@ -314,6 +386,9 @@ def test_the_command_compares_and_writes_the_page(
     cell = result['object']['parts']['all']['methods']['random']['0.1']
     row = next(line for line in page.splitlines() if line.startswith('| `random` |'))
     assert float(row.split('|')[3].split()[0]) == pytest.approx(100 * cell['mean'], abs=0.06)
+    gain = result['turning']['gains']['time-known-residual']['0.1']['ahead']
+    row = next(line for line in page.splitlines() if line.startswith('| `time-known-residual` of'))
+    assert f'/ {100 * gain:+.1f} [' in row.split('|')[-2]
     answers = result['answers']
     assert set(answers['pooled']) == {'vts', 'vts-share-none', 'vts-score-importance'}
     assert (answers['n'], answers['first']) == (2, 300)

@@ -74,7 +74,7 @@ def test_boxes_lie_on_the_actors_in_a_bend(scenes: list[Scene]) -> None:
         for actor in render(scene).truths[-1].actors:
             body = next(body for body in scene.bodies if body.id == actor.id)
             left, top, right, bottom = actor.box
-            inside = 0.0 < left and right < 1.0 and 0.0 < top and bottom < 1.0
+            inside = min(left, top) > 0.0 and max(right, bottom) < 1.0
             if inside and body.kind != 'traffic light':
                 shown = silhouette(scene, 4, body, 960, 540, alone=True)
                 rows, columns = (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))

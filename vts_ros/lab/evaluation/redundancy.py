@@ -35,6 +35,9 @@ ABOUT = {
     'novelty': 'unlike the key frame, alone',
     'own motion': 'the score that ships, after optical flow takes out the motion of the own car',
     'residual motion': 'what moves by itself after that, alone',
+    'known motion': 'the score that ships, after speed and yaw rate take out the motion of the '
+                    'own car',
+    'known residual': 'saliency, and what moves other than speed and yaw rate say',
     'volatility': 'change over the window, newer frames first, after ST-Prune (arXiv 2604.19145)',
     'uniqueness': 'distance to the nearest token of the window, after LookWhen (arXiv 2605.06809)',
     'attention': 'how badly attention over the other frames explains the token',
@@ -172,6 +175,9 @@ def _look(sparsifier: Sparsifier, measure: WorthMeasure, window: WorthWindow, se
         'recency': np.broadcast_to(np.arange(shape[0], dtype=np.float32)[:, None], shape),
         'random': np.random.default_rng(seed).random(shape, np.float32),
         'gradient': worth.gradient}
+    if evidence.path is not None:
+        scores['known motion'] = temporal.known_novelty(sparsifier, evidence)
+        scores['known residual'] = temporal.known_residual(sparsifier, evidence)
     if worth.loss is not None:
         scores['loss'] = worth.loss
     here, there = redundancy_of(evidence)

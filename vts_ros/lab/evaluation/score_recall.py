@@ -230,7 +230,8 @@ def _past_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[
 
 def _past(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float],
           found: MemoryScene) -> dict[str, dict[str, float]]:
-    evidence = evidence_of(pipeline, render_memory(found), said_path(found.scene))
+    with_tokens = not {method.name for method in methods} <= WITHOUT_TOKENS
+    evidence = evidence_of(pipeline, render_memory(found), said_path(found.scene), with_tokens)
     last = memory_truth(found).sights[-1]
     extent = np.zeros((len(evidence.frames), evidence.grid[0] * evidence.grid[1]))
     extent[last.frame] = overlaps(last.box, *evidence.grid)[0].ravel()
