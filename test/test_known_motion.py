@@ -123,9 +123,10 @@ def test_the_road_lies_where_the_renderer_draws_it_next(scene: Scene) -> None:
             here, there = (view.project(point)[0][0] for view in (first, second))
             column, row = here * width + (0.5 * width - 0.5, HORIZON * height - 0.5)
             if 1 <= column < width - 1 and 1 <= row < height - 1:
+                at = [np.array([[place]], np.float32) for place in (column, row)]
                 moved = np.array([column, row]) + [
-                    cv2.remap(flow[..., axis], np.float32([[column]]), np.float32([[row]]),
-                              cv2.INTER_LINEAR)[0, 0] for axis in range(2)]
+                    float(cv2.remap(flow[..., axis], *at, cv2.INTER_LINEAR)[0, 0])
+                    for axis in range(2)]
                 truth = there * width + (0.5 * width - 0.5, HORIZON * height - 0.5)
                 if (truth > 0).all() and truth[0] < width - 1 and truth[1] < height - 1:
                     off.append(np.abs(moved - truth).max())
@@ -158,6 +159,17 @@ def test_what_moves_by_itself_is_left_over() -> None:
     # Without the motion all of it is new.
     assert np.median(unexplained(frames, np.zeros((2, 3)), RENDERED, (4, 7))) > 2.0 * np.median(
         left)
+
+
+def test_what_the_car_drives_over_is_compared_with_the_frame_before() -> None:
+    frames = np.full((3, 128, 224, 3), 100, np.uint8)
+    frames[1, 104:, 100:124] = 200
+    path = np.array([[5.0 * number, 0.0, 0.0] for number in range(3)])
+    left = unexplained(frames, path, RENDERED, (4, 7)).reshape(3, 4, 7)
+    # The next frame does not show that place any more; the other two frames do not show it.
+    assert left[1, 3, 3] > 0.1
+    assert left[2].max() == 0.0
+    assert np.delete(left[1].ravel(), 3 * 7 + 3).max() < 0.05
 
 
 def test_known_motion_explains_a_straight_rendered_road() -> None:

@@ -373,8 +373,8 @@ def test_the_command_compares_and_writes_the_page(
                       text_layers=2, text_heads=2, text_intermediate=96)
     line = ['eval', 'scores', '--model', str(model), '--n', '20', '--turning', '20',
             '--pairs', '2', '--fit', '2', '--judged', '2', '--answered', '2',
-            '--budgets', '0.2,0.1', '--out', str(tmp_path / 'out'), '--worth', str(tmp_path / 'worth'),
-            '--report', str(tmp_path / 'docs'), '--json']
+            '--budgets', '0.2,0.1', '--out', str(tmp_path / 'out'),
+            '--worth', str(tmp_path / 'worth'), '--report', str(tmp_path / 'docs'), '--json']
     found = CliRunner().invoke(app, line)
     assert found.exit_code == 0, found.output
     assert sorted(path.name for path in (tmp_path / 'worth').iterdir()) == [

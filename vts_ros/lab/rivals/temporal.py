@@ -92,7 +92,8 @@ def known_novelty(sparsifier: Sparsifier, evidence: WindowFeatures) -> Scores:
 def _cells(embedding: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
     """Return an embedding [C, h, w] as the window step resamples it to tokens, [N, C]."""
     weights = [area_weights(tokens, cells) for tokens, cells in zip(grid, embedding.shape[1:])]
-    return np.asarray(weights[0] @ embedding @ weights[1].T).reshape(len(embedding), -1).T
+    mean = weights[0] @ embedding @ weights[1].T
+    return np.asarray(mean.reshape(len(embedding), -1).T, np.float32)
 
 
 def known_residual(sparsifier: Sparsifier, evidence: WindowFeatures) -> Scores:
