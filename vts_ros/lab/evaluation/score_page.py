@@ -161,6 +161,8 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
         for other, found in ((FIRST, own), (base, without)):
             yield (f'Of the risk object, `{name}` keeps more than `{other}` in '
                    f'{_where(found, "first")}; less in {_where(found, "behind")}.')
+        yield (f'So what the known motion adds to `{base}` makes it better than `{FIRST}` in '
+               f'{_where(own, "first", without)}.')
     for name in CANDIDATES:
         behind = [f'{title} at {" and ".join(shares)}' for title, shares in (
             (title, [f'{float(share):.0%}' for share, cell in part['methods'][name].items()
@@ -170,10 +172,12 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
                + (', '.join(behind) if behind else 'nothing') + '.')
 
 
-def _where(found: Mapping[str, Any], wanted: str) -> str:
-    """Return the conditions and budgets in which a score has a place beside another."""
+def _where(found: Mapping[str, Any], wanted: str, also: Mapping[str, Any] | None = None) -> str:
+    """Return the conditions and budgets in which a score has a place beside another, or two."""
     shares = {title: [f'{float(share):.0%}' for share, cell in cells.items()
-                      if place(cell['ahead_ci']) == wanted] for title, cells in found.items()}
+                      if place(cell['ahead_ci']) == wanted
+                      and (also is None or place(also[title][share]['ahead_ci']) == wanted)]
+              for title, cells in found.items()}
     return ', '.join(f'{title} at {" and ".join(some)}'
                      for title, some in shares.items() if some) or 'nothing'
 
