@@ -107,6 +107,12 @@ def test_what_is_said_is_how_the_renderer_drove(scene: Scene) -> None:
     assert not np.array_equal(path, exact)
 
 
+def between_pixels(flow: NDArray[np.float32], column: float, row: float) -> NDArray[np.float64]:
+    x, y = np.array([[column]], np.float32), np.array([[row]], np.float32)
+    return np.array([float(cv2.remap(np.ascontiguousarray(flow[..., axis]), x, y,
+                                     cv2.INTER_LINEAR)[0, 0]) for axis in range(2)])
+
+
 @pytest.mark.parametrize(('scene', 'median_px'), [
     (make_scene(1_000_000_001, 'lead braking'), 1.0),
     (make_turning_scene(1_000_000_000, 'free road'), 5.0)], ids=['usual', 'turning'])
@@ -118,20 +124,18 @@ def test_the_road_lies_where_the_renderer_draws_it_next(scene: Scene, median_px:
     flow = known_flow(path[2], path[3], RENDERED, (height, width))
     straight = known_flow(path[2], path[3] * [1.0, 1.0, 0.0] + [0.0, 0.0, path[2, 2]], RENDERED,
                           (height, width))
-    off, without_yaw = [], []
+    off: list[float] = []
+    without_yaw: list[float] = []
     for ahead in np.arange(6.0, 25.0, 0.5).tolist():
         for d in (-3.0, -1.5, 0.0, 1.5, 3.0):
             point = np.array([[first.s + ahead, d, 0.0]])
             here, there = (view.project(point)[0][0] for view in (first, second))
             column, row = here * width + (0.5 * width - 0.5, HORIZON * height - 0.5)
             if 1 <= column < width - 1 and 1 <= row < height - 1:
-                at = [np.array([[place]], np.float32) for place in (column, row)]
                 truth = there * width + (0.5 * width - 0.5, HORIZON * height - 0.5)
                 if (truth > 0).all() and truth[0] < width - 1 and truth[1] < height - 1:
                     for warp, found in ((flow, off), (straight, without_yaw)):
-                        moved = np.array([column, row]) + [
-                            float(cv2.remap(warp[..., axis], *at, cv2.INTER_LINEAR)[0, 0])
-                            for axis in range(2)]
+                        moved = np.array([column, row]) + between_pixels(warp, column, row)
                         found.append(float(np.abs(moved - truth).max()))
     assert len(off) > 20
     assert np.median(without_yaw) > 5.0 * np.median(off)
