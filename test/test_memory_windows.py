@@ -14,7 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation.key_frame_answers import KEYS
-from vts_ros.lab.evaluation.memory_evaluation import is_held, KEPT_METHODS, nearest_newest
+from vts_ros.lab.evaluation.memory_evaluation import (
+    evaluate_memory,
+    is_held,
+    KEPT_METHODS,
+    nearest_newest,
+)
 from vts_ros.lab.scenes.clips import CLEAR_PX, make_scene, render, SPLITS
 from vts_ros.lab.scenes.memory_families import MEMORY_FAMILIES
 from vts_ros.lab.scenes.memory_windows import (
@@ -31,6 +36,7 @@ from vts_ros.lab.scenes.past_questions import past_questions
 from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS
 from vts_ros.lab.scenes.silhouette import Sight, sight, silhouette
 from vts_ros.lab.scenes.world import Body, Veil
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.tools.cli.command_line import app
 
 pytestmark = pytest.mark.slow
@@ -252,3 +258,13 @@ def test_options_that_do_not_fit_are_refused(options: list[str], message: str) -
     done = CliRunner().invoke(app, ['eval', 'scenes', *options])
     assert done.exit_code == 2
     assert message in ' '.join(done.output.replace('│', ' ').split())
+
+
+def test_the_shipped_adapter_remembers_what_the_newest_frame_hides() -> None:
+    """Figures of more pairs are in docs/method.md."""
+    pipeline = Pipeline.load(PipelineConfig(adapter='past_adapter', draft=False, threads=1))
+    found = evaluate_memory(pipeline, 'val', n=6, lengths=(8,), budgets=())['lengths']['8']
+    # Both windows of a pair end with the same frame: only what was seen before tells.
+    assert found['answers']['1']['told_apart'] >= 0.5
+    assert found['answers']['1']['wrong_way'] == 0.0
+    pipeline.close()
