@@ -102,14 +102,14 @@ def test_errors_are_one_line(arguments: tuple[str, ...], reason: str) -> None:
 @pytest.mark.parametrize(('arguments', 'reason'), [
     (('annotate', '--bag', '/nowhere', '--keep-ratio', 0), 'greater than or equal to 0.01'),
     (('eval', 'scenes', '--budgets', '0.6,0'), '0 is not above 0'),
-    (('eval', 'scenes', '--split', 'train'), "'train' is not one of"),
+    (('eval', 'scenes', '--split', 'all'), "'all' is not one of"),
     (('eval', 'scenes', '--methods', 'vts', '--questions'), 'not asked about --methods'),
     (('bench', '--frames', '5,x'), "'5,x' is no list of numbers"),
     (('bench', 'growth', '--cameras', '0'), "'0' is no list of numbers"),
 ])
 def test_impossible_options_are_refused_before_anything_is_loaded(
         arguments: tuple[object, ...], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To keep nothing and to test on what was trained on are mistakes in the command."""
+    """To keep nothing or to test on no split are mistakes in the command."""
     monkeypatch.setenv('PYTHONPROFILEIMPORTTIME', '1')
     done = vts_alone(*arguments)
     assert done.returncode == 2

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 CHOICES = ('auto', *TRANSPORTS)
 #: Clocks of two machines may differ by so much before a stamp counts as one of the future.
 FUTURE_SEC = 1.0
+#: What ROS calls the node of a topic until DDS has told its name; others than ROS have none.
+UNKNOWN_NODE = '_NODE_NAME_UNKNOWN_'
+#: So long a warning about a publisher waits for its name.
+NAMES_SEC = 5.0
 
 OnFrame = Callable[['Camera', Frame], None]
 #: Whether a picture of a camera, by its name, may be used that was taken at some time (ns).
@@ -116,6 +120,7 @@ class Camera:
         self._subscription: Subscription | None = None
         self._msgtype = ''
         self._warned = False
+        self._unsaid_since: float | None = None
         self._seen: str | None = None
         self._decoding: VideoDecoding | None = None
         clock = NodeClock(node)
@@ -153,6 +158,7 @@ class Camera:
         """
         if self._subscription is None:
             self._find_out()
+        self._say_incompatible()
         silent_sec = self.health.seconds() - (self.health.arrivals or [self._began])[-1]
         if not warn_sec or silent_sec <= warn_sec:
             self._warned = False
@@ -210,11 +216,23 @@ class Camera:
         self._node.get_logger().info(f'camera {self.health.name}: {self.health.topic}')
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
-        policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
-        self.health.incompatible = policy
-        self._node.get_logger().warning(
-            f'{self.health.topic}: a publisher does not offer the {policy} that this node asks '
-            f'for, so it is not heard: {self.publishers()}; change it with qos_overrides')
+        self.health.incompatible = qos_policy_name_from_kind(event.last_policy_kind).lower()
+        if self._unsaid_since is None:
+            self._unsaid_since = self.health.seconds()
+        self._say_incompatible()
+
+    def _say_incompatible(self) -> None:
+        """Warn once the names of the publishers are known: DDS finds them after the topic."""
+        if self._unsaid_since is None:
+            return
+        found = self._node.get_publishers_info_by_topic(self.health.topic)
+        is_named = all(publisher.node_name != UNKNOWN_NODE for publisher in found)
+        if is_named or self.health.seconds() - self._unsaid_since > NAMES_SEC:
+            self._unsaid_since = None
+            self._node.get_logger().warning(
+                f'{self.health.topic}: a publisher does not offer the {self.health.incompatible} '
+                f'that this node asks for, so it is not heard: {self.publishers()}; '
+                f'change it with qos_overrides')
 
     def _on_image(self, message: Any, info: Mapping[str, Any]) -> None:
         self.health.received(frame_id_of(message), info['source_timestamp'])
@@ -330,7 +348,8 @@ class Cameras:
 
 
 def _describe_publisher(publisher: TopicEndpointInfo) -> str:
-    name = f'{publisher.node_namespace.rstrip("/")}/{publisher.node_name}'
+    name = 'a program without a node name' if publisher.node_name == UNKNOWN_NODE else \
+        f'{publisher.node_namespace.rstrip("/")}/{publisher.node_name}'
     return f'{name} ({publisher.topic_type}, {_describe_qos(publisher.qos_profile)})'
 
 
