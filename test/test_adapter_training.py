@@ -13,6 +13,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+from all_commands import app
 from bag_maker import drive
 import pytest
 from safetensors.torch import load_file
@@ -38,7 +39,6 @@ from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS
 from vts_ros.tools.bag_frames import read_windows
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.answers import Answer, parse, render
 from vts_ros.vlm.boxes import PictureSize
 from vts_ros.vlm.conventions import CONVENTIONS

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from all_commands import app
 from bag_maker import real_bags
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,6 @@ from vts_ros.lab.evaluation.advice import advise, draw_advice, in_words
 from vts_ros.lab.scenes.clips import make_scene, write_bag
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import token_budget
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm
 
 

@@ -13,6 +13,7 @@ import mmap
 from pathlib import Path
 import shutil
 
+from all_commands import app
 from dataset_maker import CORNERS, drama, lingoqa
 import pytest
 from tokenizers import models, pre_tokenizers, processors, Tokenizer
@@ -30,7 +31,6 @@ from vts_ros.lab.evaluation.peak_memory import PeakMemory
 from vts_ros.lab.evaluation.text_metrics import text_scores
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.answers import Answer
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 
+from all_commands import app
 from bag_maker import drive
 from preloaded import run_module
 import pytest
@@ -22,7 +23,7 @@ from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
 from vts_ros.tools.answer_files import ANSWERS, PAGE
-from vts_ros.tools.cli.command_line import app, run
+from vts_ros.tools.cli.command_line import run
 
 pytestmark = pytest.mark.slow
 

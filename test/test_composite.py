@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from all_commands import app
 from bag_maker import drive, picture
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from vts_ros.lab.scenes.model_picture import SHIPPED
 from vts_ros.lab.scenes.world import HORIZON
 from vts_ros.lab.training import shards as shards_module
 from vts_ros.lab.training.shards import render_shards, Shards
-from vts_ros.tools.cli.command_line import app
 
 
 @pytest.fixture(scope='module')

@@ -11,6 +11,7 @@ import shutil
 from types import SimpleNamespace
 from typing import Any
 
+from all_commands import app
 from bag_maker import jpeg, picture
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,6 @@ from vts_ros.pipeline.confidence import (
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm
 
 ANSWER = ('{"risk": "high", "object": {"label": "traffic light", '

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from all_commands import app
 from bag_maker import drive, picture
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,6 @@ from vts_ros.sparsify.proposal_network import (
     resample,
     SALIENCY_PARTS,
 )
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.prompts import describe_prompt
 

@@ -72,10 +72,9 @@ def test_every_topic_and_service_of_the_node_is_described() -> None:
 
 def test_every_option_in_the_docs_exists() -> None:
     """What follows `vts COMMAND` in a block or a line of code is an option of that command."""
-    from typer.main import get_command
+    from all_commands import COMMANDS
 
-    from vts_ros.tools.cli.command_line import app
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = COMMANDS.commands
     seen = 0
     for page in PAGES:
         for text in re.findall(r'`[^`]+`|^    .*$', page.read_text(), re.M):

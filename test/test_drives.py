@@ -8,6 +8,7 @@ from dataclasses import replace
 import json
 from pathlib import Path
 
+from all_commands import app
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,6 @@ from vts_ros.lab.evaluation.drive_records import drive_windows, DriveRecord
 from vts_ros.lab.scenes.drive import draw_drive
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.pipeline.change_gate import ChangeGate, FEATURES
-from vts_ros.tools.cli.command_line import app
 
 SEC = 0.4
 

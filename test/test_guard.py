@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 import shutil
 
+from all_commands import app
 from bag_maker import drive, jpeg, picture, real_bags
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,6 @@ from vts_ros.pipeline.guard import (
 )
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.answers import Answer, UNKNOWN_ACTION
 
 #: What the signature must survive; a crop moves the picture away from it, and is refused.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import json
 from pathlib import Path
 
+from all_commands import app
 import cv2
 import numpy as np
 import pytest
@@ -37,7 +38,6 @@ from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS
 from vts_ros.lab.scenes.silhouette import Sight, sight, silhouette
 from vts_ros.lab.scenes.world import Body, Veil
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.cli.command_line import app
 
 pytestmark = pytest.mark.slow
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+from all_commands import app
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -24,7 +25,6 @@ from vts_ros.lab.scenes.cells import claimed
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import model_path
 from vts_ros.sparsify import Sparsifier
-from vts_ros.tools.cli.command_line import app
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from all_commands import app
 import pytest
 from typer.testing import CliRunner
 from vlm_maker import make
@@ -15,7 +16,6 @@ from vlm_maker import make
 from vts_ros.lab.evaluation import numeric_precision
 from vts_ros.lab.evaluation.numeric_precision import load_options, measure, PAIRS
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm, VlmError
 
 pytestmark = pytest.mark.slow

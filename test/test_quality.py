@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from all_commands import app
 from conftest import ROOT
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from vts_ros.lab.evaluation.method_comparison import compare, SLICE_WINDOWS
 from vts_ros.lab.evaluation.methods_page import DATA, PAGE, page, read_quality
 from vts_ros.lab.rivals.registry import methods
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.cli.command_line import app
 
 DOCS = ROOT / 'docs'
 NAMES = ['vts', 'random', 'dycoke']

@@ -9,6 +9,7 @@ from dataclasses import replace
 import json
 from pathlib import Path
 
+from all_commands import app
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,6 @@ from vts_ros.lab.training.distillation import log_likelihoods
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Proposal, WindowFeatures
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.answers import AFTER_RISK
 
 FRAMES, GRID = 2, (4, 7)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
+from all_commands import app
 from bag_maker import drive
 import cv2
 from detector_maker import yolox
@@ -47,7 +48,6 @@ from vts_ros.lab.training.road_shards import RoadShardError, write_road_shard
 from vts_ros.lab.training.shards import Shards
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import RISK_COLOURS
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.answers import Answer, Box, parse, render
 
 ASPECT = 0.5625

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 
+from all_commands import app
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,6 @@ from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Proposal, Sparsifier, token_budget, WindowFeatures
 from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
-from vts_ros.tools.cli.command_line import app
 
 GRID = (4, 7)
 

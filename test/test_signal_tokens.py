@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 import shutil
 
+from all_commands import app
 import numpy as np
 import pytest
 import torch
@@ -30,7 +31,6 @@ from vts_ros.lab.training.answered_windows import read_answers, with_pictures
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.guard import SignatureGuard
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.answers import Answer, render
 from vts_ros.vlm.boxes import BoxForm, ZERO_TO_ONE

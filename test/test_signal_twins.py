@@ -10,6 +10,7 @@ import itertools
 import json
 from pathlib import Path
 
+from all_commands import app
 from bag_maker import picture
 import numpy as np
 import pytest
@@ -30,7 +31,6 @@ from vts_ros.paths import model_path
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.tools.answer_files import ANSWERS
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.answers import Answer, inspect
 from vts_ros.vlm.answers import render as write
 from vts_ros.vlm.vehicle import Vehicle

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from all_commands import app
 from bag_maker import compressed, COMPRESSED_TOPIC, drive, header, jpeg, picture, times, write
 import numpy as np
 import pytest
@@ -26,7 +27,6 @@ from vts_ros.sound.pcm import AUDIO_DATA_STAMPED, AUDIO_INFO, Chunk
 from vts_ros.tools.annotate import annotate, answers_to
 from vts_ros.tools.audio_tracks import has_sound, read_sound, sounds_of, with_sound
 from vts_ros.tools.bag_types import TYPESTORE
-from vts_ros.tools.cli.command_line import app
 
 pytestmark = pytest.mark.slow
 

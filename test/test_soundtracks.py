@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from all_commands import app
 import numpy as np
 import onnx
 import pytest
@@ -36,7 +37,6 @@ from vts_ros.lab.training.sound_training import (
 from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_FRAMES
 from vts_ros.sound.sound_events import KINDS
 from vts_ros.sound.sound_network import SoundNetwork
-from vts_ros.tools.cli.command_line import app
 
 
 def loudest_hz(sound: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from all_commands import app
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -21,7 +22,6 @@ from vts_ros.lab.evaluation.method_comparison import prepare_ends, prepare_last
 from vts_ros.lab.scenes.clips import make_scene, render
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.cli.command_line import app
 
 RATIOS = (1.0, 0.4, 0.2, 0.1)
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from all_commands import app
 from bag_maker import compressed, drive, jpeg, picture, real_bags, times, write
 import cv2
 from detector_maker import real_detector, yolox
@@ -44,7 +45,6 @@ from vts_ros.lab.training.teacher_training import road_pictures, split, Teaching
 from vts_ros.paths import model_path
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.sparsify import Sparsifier
-from vts_ros.tools.cli.command_line import app
 
 pytestmark = pytest.mark.slow
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from all_commands import app
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -40,7 +41,6 @@ from vts_ros.pipeline.report import SceneReport
 from vts_ros.pipeline.steps import StepMaker, steps_of
 from vts_ros.sparsify import Proposal, Sparsifier
 from vts_ros.sparsify.selection import joined
-from vts_ros.tools.cli.command_line import app
 from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.drafts import Drafts

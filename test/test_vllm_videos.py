@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
+from all_commands import app
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -23,7 +24,6 @@ from vts_ros.lab.evaluation.server_agreement import agreement, rendered_windows
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vllm_plugin.keep_lists import KEEP
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.prompts import Prompt

@@ -11,6 +11,7 @@ import shutil
 import sys
 from typing import Any
 
+from all_commands import app
 from bag_maker import drive
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,6 @@ from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.cost import explain
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.tools.answer_files import ANSWERS
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm import Vlm, VlmError
 
 pytestmark = pytest.mark.slow

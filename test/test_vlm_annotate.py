@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from all_commands import app
 from bag_maker import compressed, real_bags, write
 import pytest
 from rosbags.highlevel import AnyReader
@@ -23,7 +24,6 @@ from vts_ros.sparsify import token_budget
 from vts_ros.tools.answer_files import ANSWERS, PAGE
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.camera_topics import camera_topics
-from vts_ros.tools.cli.command_line import app
 from vts_ros.vlm.families import VIDEO_FAMILIES
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ heavy is imported inside the commands, so that help is fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dis import opname
 from importlib.metadata import distributions, EntryPoint
 import inspect
@@ -29,21 +29,12 @@ GROUP = 'vts_ros.commands'
 _ORDER = ('annotate', 'live', 'replay', 'fleet', 'advise', 'render', 'compile', 'models', 'eval',
           'bench', 'train')
 
-app = typer.Typer(
-    name='vts', no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
-    rich_markup_mode='rich', context_settings={'help_option_names': ['-h', '--help']},
-    epilog='First steps: [bold]vts render drive[/bold] makes a drive with hazards, '
-           '[bold]vts annotate --bag drive[/bold] explains it. Any rosbag2 bag with a camera '
-           'will do.')
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f'vts_ros {__version__}')
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     _version: Annotated[bool, typer.Option(
         '--version', callback=_show_version, is_eager=True, help='Show the version.')] = False,
@@ -51,6 +42,35 @@ def _options(
         '--debug', help='Show the traceback of an error.')] = False,
 ) -> None:
     """Explain the risks of a drive with a multimodal language model that sees fewer tokens."""
+
+
+def command_line(arguments: Sequence[str] = ()) -> typer.Typer:
+    """
+    Return the command line.
+
+    Parameters
+    ----------
+    arguments
+        What it is going to be called with: of the commands it then has the one that they name,
+        as all take twice as long. It has all if they name none.
+
+    """
+    app = typer.Typer(
+        name='vts', no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+        rich_markup_mode='rich', context_settings={'help_option_names': ['-h', '--help']},
+        epilog='First steps: [bold]vts render drive[/bold] makes a drive with hazards, '
+               '[bold]vts annotate --bag drive[/bold] explains it. Any rosbag2 bag with a camera '
+               'will do.')
+    app.callback()(_options)
+    commands = _commands()
+    named = _first_word(arguments)
+    _add_commands(app, {name: point for name, point in commands.items()
+                        if named not in commands or name.partition('.')[0] == named})
+    return app
+
+
+def _first_word(arguments: Sequence[str]) -> str:
+    return next((word for word in arguments if not word.startswith('-')), '')
 
 
 def _commands() -> dict[str, EntryPoint]:
@@ -63,9 +83,9 @@ def _commands() -> dict[str, EntryPoint]:
     return {name: found[name] for name in [*known, *sorted(found.keys() - set(known))]}
 
 
-def _add_commands() -> None:
+def _add_commands(app: typer.Typer, commands: Mapping[str, EntryPoint]) -> None:
     groups = {'': app}
-    for name, point in _commands().items():
+    for name, point in commands.items():
         of, _, own = name.rpartition('.')
         if of not in groups:
             continue
@@ -118,7 +138,7 @@ def run(command: typer.Typer | None = None) -> int:
         if command is None and not _commands():
             raise VtsError('no commands are registered: the installation is older than the code; '
                            'run pip install -e . again')
-        (command or app)()
+        (command or command_line(sys.argv[1:]))()
     except Exception as error:
         if '--debug' in sys.argv:
             raise
@@ -131,8 +151,7 @@ def _explain(error: Exception) -> str:
     """Return an error as one line; a surprise also says how to see where it came from."""
     message = ' '.join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
-        given = next((word for word in sys.argv[1:] if not word.startswith('-')), '')
-        return _how_to_install(_commands().get(given), error)
+        return _how_to_install(_commands().get(_first_word(sys.argv[1:])), error)
     if isinstance(error, OSError) and error.strerror:
         message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror
     if type(error).__module__.startswith('vts_ros') or isinstance(error, OSError) \
@@ -147,6 +166,3 @@ def _is_raised_here(error: Exception) -> bool:
     instruction = frame.f_code.co_code[frame.f_lasti]
     return frame.f_globals['__name__'].startswith('vts_ros.') \
         and opname[instruction] == 'RAISE_VARARGS'
-
-
-_add_commands()
