@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 import math
 from typing import NamedTuple
 
@@ -53,6 +52,11 @@ class Drawing(NamedTuple):
     bounds: Floats
     x: Floats
     y: Floats
+
+    @property
+    def far(self) -> Floats:
+        """Return the distance of each polygon, which is that of its sketch, (k,) in m."""
+        return np.repeat(self.x, np.diff(self.figures))
 
 
 def _capsules(ends: Floats, depth: Floats, widths: Floats) -> Floats:
@@ -124,8 +128,8 @@ class Outline(NamedTuple):
     polygon: int
 
 
-def outlines(drawings: Sequence[Drawing], least: Sequence[float], width: int, height: int
-             ) -> Iterator[Outline]:
+def outlines(drawings: Sequence[Drawing], least: Sequence[float], width: int, height: int,
+             wanted: Sequence[NDArray[np.bool_]] | None = None) -> Iterator[Outline]:
     """
     Yield the polygons of drawings that are in the picture, farthest first.
 
@@ -133,22 +137,28 @@ def outlines(drawings: Sequence[Drawing], least: Sequence[float], width: int, he
     ----------
     least
         Smallest extent of a polygon that is drawn, in pixels, of each drawing.
+    wanted
+        Which polygons of each drawing are looked at; all if it is None.
 
     """
-    jobs: list[tuple[float, int, int]] = []
-    found: list[list[NDArray[np.int32]]] = []
+    polygons, far = [], []
     for number, drawing in enumerate(drawings):
-        pixels = to_pixels(drawing.points, width, height)
-        found.append([pixels[a:b] for a, b in pairwise(drawing.starts.tolist())])
         size = drawing.high - drawing.low
         seen = ((drawing.low[:, 0] < 0.5) & (drawing.high[:, 0] > -0.5)
-                & (size.min(axis=1) > least[number] / width)).nonzero()[0]
-        far = np.repeat(drawing.x, np.diff(drawing.figures))[seen]
-        jobs += zip((-far).tolist(), [number] * len(seen), seen.tolist())
-    # Stable within a figure, as its polygons share their distance.
-    jobs.sort()
-    for _, number, polygon in jobs:
-        yield Outline(found[number][polygon], number, polygon)
+                & (size.min(axis=1) > least[number] / width))
+        polygons.append((seen if wanted is None else seen & wanted[number]).nonzero()[0])
+        far.append(drawing.far[polygons[-1]])
+    if not drawings:
+        return
+    numbers = np.repeat(np.arange(len(drawings)), list(map(len, polygons)))
+    chosen = np.concatenate(polygons)
+    # Polygons of a figure share their distance, and keep their order.
+    order = np.lexsort((chosen, numbers, -np.concatenate(far)))
+    pixels = [to_pixels(drawing.points, width, height) for drawing in drawings]
+    starts = [drawing.starts.tolist() for drawing in drawings]
+    for number, polygon in zip(numbers[order].tolist(), chosen[order].tolist()):
+        begin, end = starts[number][polygon:polygon + 2]
+        yield Outline(pixels[number][begin:end], number, polygon)
 
 
 def veil_share(veil: Veil, width: int, height: int) -> NDArray[np.float32]:
