@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
+from vts_ros.engines.tensorrt_probe import load_driver
 from vts_ros.errors import EngineError
 
 _PROBE = Path(__file__).with_name('tensorrt_probe.py')
@@ -47,6 +48,11 @@ class Gpu(NamedTuple):
 @lru_cache(maxsize=1)
 def find_gpu() -> Gpu:
     """Return the first GPU; raise EngineError with the reason if there is none."""
+    try:
+        # Where there is no driver, which is most often why, no process need look for it.
+        load_driver()
+    except RuntimeError as error:
+        raise EngineError(str(error)) from None
     found = _ask('gpu')
     if 'problem' in found:
         raise EngineError(found['problem'])

@@ -19,12 +19,17 @@ from typing import Any
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
-def describe_gpu() -> dict[str, Any]:
-    """Return name, compute capability and memory of the first GPU, by the driver alone."""
+def load_driver() -> ctypes.CDLL:
+    """Return the library of the NVIDIA driver; raise RuntimeError where there is none."""
     try:
-        cuda = ctypes.CDLL('libcuda.so.1')
+        return ctypes.CDLL('libcuda.so.1')
     except OSError:
         raise RuntimeError('no NVIDIA driver (libcuda.so.1 is not there)') from None
+
+
+def describe_gpu() -> dict[str, Any]:
+    """Return name, compute capability and memory of the first GPU, by the driver alone."""
+    cuda = load_driver()
     number, value = ctypes.c_int(), ctypes.c_int()
     if status := cuda.cuInit(0):
         raise RuntimeError(f'the NVIDIA driver does not start (CUDA error {status})')
