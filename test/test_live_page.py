@@ -307,7 +307,8 @@ def test_a_minute_at_ten_pictures_per_second_takes_no_memory(
         browser: Any, tmp_path: Path) -> None:
     drive = write_drive(tmp_path / 'bag', 640, 360)
     # Few answers are enough: what would take memory are the pictures.
-    live = Live(['--bag', str(drive), '--loop', '--frames', '3', '--interval-sec', '1'])
+    live = Live(['--bag', str(drive), '--loop', '--frames', '3', '--interval-sec', '1',
+                 '--max-new-tokens', '8'])
     try:
         # The server keeps a minute whether anybody looks or not.
         time.sleep(FILL_SEC)

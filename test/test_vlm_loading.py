@@ -7,36 +7,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import shutil
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
-from vlm_maker import make, names, PROMPT
+from vlm_maker import ask, make, names
 
-from vts_ros.pipeline.cost import explain
-from vts_ros.pipeline.factory import quantization_settings
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
-from vts_ros.vlm import Prepared, Vlm, VlmError
-from vts_ros.vlm.drafts import Drafts
-from vts_ros.vlm.int8_weights import int8_bytes, to_int8
+from vts_ros.vlm import Vlm, VlmError
 from vts_ros.vlm.loading import load_blueprint
 
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make('internvl', tmp_path_factory.mktemp('models') / 'internvl')
-
-
-def ask(vlm: Vlm) -> tuple[Prepared, NDArray[np.int32]]:
-    """Return a prompt of two pictures, and what is kept of it."""
-    random = np.random.default_rng(0)
-    features = [vlm.encode(random.integers(0, 256, (90, 150, 3), np.uint8)) for _ in range(2)]
-    return vlm.prepare(features, ['-0.4s', '0.0s'], PROMPT), np.arange(3, 25, dtype=np.int32)
 
 
 # Folders as people have them
@@ -195,42 +181,6 @@ def test_what_cannot_be_is_one_line(
 def test_quantization_that_cannot_be_read_is_one_line(text: str, reason: str) -> None:
     with pytest.raises(VlmError, match=f'^{reason}$'):
         Pipeline.load(PipelineConfig(quantization=text))
-
-
-@pytest.mark.parametrize('family', names())
-def test_int8_weights_are_smaller_and_say_nearly_the_same(family: str, tmp_path: Path) -> None:
-    made = make(family, tmp_path / family)
-    whole = Vlm.load(made, device='cpu', dtype='float32')
-    small = Vlm.load(made, device='cpu', quantization={'quant_method': 'int8'})
-    kinds = {type(module).__module__ for module in small.model.model.modules()
-             if type(module).__name__ == 'Linear'}
-    assert any('quantized.dynamic' in kind for kind in kinds)
-    # The vision encoder is not touched: the same features.
-    rgb = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
-    assert torch.equal(whole.encode(rgb).tokens, small.encode(rgb).tokens)
-    logits, near = (vlm.logits(*ask(vlm)) for vlm in (whole, small))
-    spread = float(logits.std())
-    # A state that runs through all tokens adds the errors up.
-    share = 0.2 if small.pruning == 'exact' else 0.5
-    assert 0.0 < float((logits - near).abs().mean()) < share * spread
-    config = PipelineConfig(device='cpu', dtype='float32')
-    told, plain = (explain(str(made), [(150, 90)], config, 2, quantization=method).weights['used']
-                   for method in ({'quant_method': 'int8'}, None))
-    assert told < plain
-    held = int8_bytes(small.model) + sum(weights.nbytes for weights in small.model.parameters())
-    # The biases of the layers are with the packed weights.
-    assert held == pytest.approx(told, rel=0.02)
-    assert (whole.info['dtype'], small.info['dtype']) == ('float32', 'float32, int8 weights')
-    drafts = Drafts()
-    first = small.generate(*ask(small), 12, drafts=drafts)
-    assert len(first.token_ids) > 0
-
-
-def test_int8_weights_are_refused_elsewhere() -> None:
-    network = SimpleNamespace(device=torch.device('cpu'), dtype=torch.bfloat16)
-    with pytest.raises(VlmError, match=r'^int8 weights are for processors: on a GPU set .*'):
-        to_int8(network)
-    assert quantization_settings(' int8 ') == {'quant_method': 'int8'}
 
 
 def test_settings_reach_the_model(checkpoint: Path) -> None:

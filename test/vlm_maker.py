@@ -16,6 +16,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from packaging.version import Version
 import pytest
 from tokenizers import decoders, models, pre_tokenizers, Tokenizer, trainers
@@ -59,6 +61,7 @@ from transformers.models.cosmos3_edge.image_processing_pil_cosmos3_edge import (
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
 
+from vts_ros.vlm import Prepared, Vlm
 from vts_ros.vlm.compatibility import LATER
 from vts_ros.vlm.prompts import Prompt
 
@@ -367,6 +370,13 @@ def make(name: str, directory: Path, vision: Mapping[str, Any] | None = None, **
         (directory / 'processor_config.json').write_text(
             json.dumps(kind.processor), encoding='utf-8')
     return directory
+
+
+def ask(vlm: Vlm) -> tuple[Prepared, NDArray[np.int32]]:
+    """Return a prompt of two pictures, and what is kept of it."""
+    random = np.random.default_rng(0)
+    features = [vlm.encode(random.integers(0, 256, (90, 150, 3), np.uint8)) for _ in range(2)]
+    return vlm.prepare(features, ['-0.4s', '0.0s'], PROMPT), np.arange(3, 25, dtype=np.int32)
 
 
 def shake(model: Any) -> Any:
