@@ -94,7 +94,8 @@ def test_int8_weights_are_smaller_and_say_nearly_the_same(family: str, tmp_path:
     assert held == pytest.approx(told, rel=0.02)
     assert (whole.info['dtype'], small.info['dtype']) == ('float32', 'float32, int8 weights')
     drafts = Drafts()
-    first = small.generate(*ask(small), 12, drafts=drafts)
+    prepared, keep = ask(small)
+    first = small.generate(prepared, keep, 12, drafts=drafts)
     assert len(first.token_ids) > 0
 
 

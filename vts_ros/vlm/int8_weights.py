@@ -83,6 +83,8 @@ class Int8Linear(nn.Module):
 
     """
 
+    ones: Tensor
+
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         weight = layer.weight.detach().float()
