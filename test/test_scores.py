@@ -25,14 +25,14 @@ from vts_ros.lab.evaluation import (
 )
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
 from vts_ros.lab.evaluation.drawn_boxes import TrafficError
+from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.score_answers import compared_answers
-from vts_ros.lab.evaluation.score_page import CANDIDATES, verdicts
+from vts_ros.lab.evaluation.score_page import JUDGED, verdicts
 from vts_ros.lab.evaluation.score_recall import (
     evidence_of,
     gains,
-    kept_rows,
     object_recall,
     past_recall,
     turning_deg,
@@ -44,7 +44,7 @@ from vts_ros.lab.evaluation.worth_windows import to_fit
 from vts_ros.lab.recordings import frames_of
 from vts_ros.lab.rivals import recurrent_measure, worth_measure
 from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
-from vts_ros.lab.rivals.registry import KNOWN_MOTION, Method, methods
+from vts_ros.lab.rivals.registry import KNOWN_MOTION, Method, methods, NETWORK
 from vts_ros.lab.scenes.clips import balanced_scenes, make_scene, render
 from vts_ros.lab.teacher import Found, RoadUser
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
@@ -184,7 +184,7 @@ def test_only_missing_methods_are_looked_for(tmp_path: Path) -> None:
     known = [Method(name, 'baseline', '', '', ()) for name in ('vts', 'newest', 'oldest')]
     windows = [{'family': 'cut-in'}, {'family': 'animal'}]
 
-    def make(missing: Sequence[Method]) -> list[score_recall.Row]:
+    def make(missing: Sequence[Method]) -> list[Row]:
         asked.append([method.name for method in missing])
         return [{**window, 'kept': {method.name: {'0.2': len(asked)} for method in missing}}
                 for window in windows]
@@ -326,14 +326,48 @@ def test_of_road_users_counts_the_area_on_kept_tokens(
 def test_the_page_says_where_a_score_is_behind() -> None:
     data = Path(__file__).parent.parent / 'docs' / 'scores.json'
     result = json.loads(data.read_text(encoding='utf-8'))['result']
-    for name in CANDIDATES:
+    for name in JUDGED:
         sentence, = (line for line in verdicts(result) if line.startswith(f'`{name}`'))
+        ahead, behind = sentence.split('; it is behind in ')
+        assert 'does not take' in behind
         for title, part in (('a standing car', result['still']),
+                            ('the risk object in tight bends', result['turning']),
                             ('what only the past shows', result['past']['parts']['all'])):
-            is_behind = [share for share, cell in part['methods'][name].items()
-                         if cell['ahead_ci'][1] < 0.0]
-            assert (title in sentence) == bool(is_behind)
-            assert all(f'{float(share):.0%}' in sentence for share in is_behind)
+            cells = part['methods'][name]
+            for words, shares in (
+                    (ahead, [share for share, cell in cells.items() if cell['ahead_ci'][0] > 0]),
+                    (behind, [share for share, cell in cells.items() if cell['ahead_ci'][1] < 0])):
+                assert (f'{title} at' in words) == bool(shares)
+                assert all(f'{float(share):.0%}' in words for share in shares)
+
+
+def test_only_what_is_ahead_and_nowhere_behind_takes_the_place() -> None:
+    data = Path(__file__).parent.parent / 'docs' / 'scores.json'
+    result = json.loads(data.read_text(encoding='utf-8'))['result']
+    parts = [result['turning'], result['past']['parts']['all'], result['still'],
+             result['roads'], result['token_roads'], result['object']['parts']['all'],
+             *(found for found in result['answers']['parts']['all'].values())]
+    cells = [part['methods'][NETWORK]['0.2'] for part in parts]
+    for part in parts:
+        for cell in part['methods'][NETWORK].values():
+            cell['ahead_ci'] = [-0.1, 0.1]
+    words = {True: 'By the rule it takes its place.',
+             False: 'By the rule it does not take its place.'}
+
+    def takes() -> bool:
+        sentence, = (line for line in verdicts(result) if line.startswith(f'`{NETWORK}`'))
+        is_so = sentence.endswith(words[True])
+        assert sentence.endswith(words[is_so])
+        return is_so
+
+    assert not takes()
+    # More of the past alone is not enough.
+    cells[1]['ahead_ci'] = [0.1, 0.2]
+    assert not takes()
+    cells[5]['ahead_ci'] = [0.1, 0.2]
+    assert takes()
+    cells[2]['ahead_ci'] = [-0.2, -0.1]
+    assert not takes()
 
 
 def test_the_page_says_what_known_motion_gives() -> None:

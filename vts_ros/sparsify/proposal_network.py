@@ -181,7 +181,10 @@ class ProposalNet(nn.Module):
 
     def raw(self, frames: Tensor) -> RawProposal:
         """Return logits and embedding without the last, bounding step; input as ``forward``."""
-        features = self.features(frames)
+        return self.raw_of(self.features(frames))
+
+    def raw_of(self, features: Tensor) -> RawProposal:
+        """Return the same of what :meth:`features` says of frames."""
         whole = features.mean(dim=(2, 3), keepdim=True)
         around = functional.relu(self.around(features))
         hidden = functional.relu(self.hidden(features + around) + self.whole(whole))

@@ -97,7 +97,7 @@ class WindowStep(nn.Module):
         # Two dimensions, because TensorRT knows no ArgMax over a vector.
         key = (frame_scores * bonus).argmax(dim=1)
 
-        salient = _resample_saliency(saliency, row_weights, column_weights).flatten(1)
+        salient = resample_saliency(saliency, row_weights, column_weights).flatten(1)
         cells = functional.normalize(
             row_weights @ embedding @ column_weights.transpose(0, 1), dim=1).flatten(2)
         similarity = _similarity(cells, key, neighbours.flatten(0, 1))
@@ -153,7 +153,7 @@ def _count(flags: Tensor) -> Tensor:
     return flags.to(torch.int32).sum(dim=-1, dtype=torch.int32).to(torch.int64)
 
 
-def _resample_saliency(saliency: Tensor, row_weights: Tensor, column_weights: Tensor) -> Tensor:
+def resample_saliency(saliency: Tensor, row_weights: Tensor, column_weights: Tensor) -> Tensor:
     """
     Return the power mean of order 4 of the saliency over the area of each token.
 

@@ -44,6 +44,9 @@ def eval_scores(
     answered: Annotated[int, typer.Option(
         min=0, help='Rendered windows on which scores that could ship are compared by their '
                     'answers; 0 for none.')] = 0,
+    network: Annotated[Path | None, typer.Option(
+        help='Folder of a proposal network to compare with the shipped one, as of vts train '
+             'proposal.', show_default=False)] = None,
     budgets: Annotated[str, typer.Option(
         help='Shares of the tokens, with commas.')] = '0.6,0.4,0.2,0.1,0.05',
     out: Annotated[Path, typer.Option(help='Folder for what was found.')] = Path('out/scores'),
@@ -61,16 +64,25 @@ def eval_scores(
 
     Scores with a memory and without are fitted to what hiding a token changes.
     """
-    import itertools
+    from collections.abc import Iterator
+    from dataclasses import replace
     import time
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from vts_ros.lab.evaluation import score_roads
     from vts_ros.lab.evaluation.fitted_measures import (
+        areas,
+        cost_ms,
         FITTED_NAMES,
         kept_areas,
         LazyFits,
+        network_areas,
         SEEDS,
     )
+    from vts_ros.lab.evaluation.method_comparison import prepare_window
+    from vts_ros.lab.evaluation.proposal_networks import about_network
     from vts_ros.lab.evaluation.score_answers import compared_answers
     from vts_ros.lab.evaluation.score_page import CANDIDATES, write_scores
     from vts_ros.lab.evaluation.score_recall import (
@@ -80,12 +92,20 @@ def eval_scores(
         turning_recall,
     )
     from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
-    from vts_ros.lab.evaluation.worth_windows import recorded, rendered
+    from vts_ros.lab.evaluation.worth_windows import recorded, rendered, WorthWindow
     from vts_ros.lab.recordings import check_recordings, fingerprint
-    from vts_ros.lab.rivals.registry import methods, TEMPORAL_NAMES
+    from vts_ros.lab.rivals.registry import (
+        MEASURE,
+        Method,
+        methods,
+        network_method,
+        TEMPORAL_NAMES,
+    )
+    from vts_ros.lab.scenes.clips import balanced_scenes
     from vts_ros.lab.scenes.model_picture import SHIPPED
     from vts_ros.lab.teacher import CACHE, Teacher
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+    from vts_ros.sparsify import Sparsifier
 
     bags, start_sec = bag or [], time.monotonic()
     if teacher is not None and not bags:
@@ -96,41 +116,67 @@ def eval_scores(
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
         fits = LazyFits(pipeline, fit, worth, lambda done: progress(
             0.3 * done / fit, f'{done} of {fit} windows to fit to'))
+        sparsifier, vlm = pipeline.sparsifier, pipeline.vlm
+
+        def encode(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return np.asarray(vlm.encode(picture).tokens.float().cpu().numpy(), np.float32)
+
+        def worths() -> Iterator[WorthWindow]:
+            yield from rendered(pipeline, 'test', judged, worth)
+            for recording in bags:
+                yield from recorded(pipeline, recording, per_bag, worth)
+
+        of_areas = f'areas-{judged}-{per_bag}-{fingerprint(*bags)}.json'
         result: dict[str, Any] = {
-            'model': pipeline.vlm.name, 'fit': fit, 'seeds': SEEDS,
-            'areas': kept_areas(
-                pipeline.sparsifier, fits, lambda: itertools.chain(
-                    rendered(pipeline, 'test', judged, worth),
-                    *(recorded(pipeline, recording, per_bag, worth) for recording in bags)),
-                out / f'fit{fit}' / f'areas-{judged}-{per_bag}-{fingerprint(*bags)}.json')}
-        names = [*_METHODS, *TEMPORAL_NAMES, *FITTED_NAMES]
+            'model': vlm.name, 'fit': fit, 'seeds': SEEDS,
+            'areas': kept_areas(out / f'fit{fit}' / of_areas, lambda: areas(
+                sparsifier, [fits.of(seed) for seed in range(SEEDS)], worths()))}
         # Measures that were fitted to other windows keep other tokens.
+        fitted = {method.name: replace(method, learned_from=f'fit{fit}') for method in methods(
+            sparsifier, FITTED_NAMES, fits.measures)}
+        others: list[Method] = []
+        if network is not None:
+            other = Sparsifier.load(network)
+            mark = f'network-{fingerprint(network / "frame.onnx")}'
+            others = [network_method(other, about_network(network), mark)]
+            result['network'] = {
+                'about': others[0].about, 'areas': kept_areas(
+                    out / mark / of_areas, lambda: network_areas(sparsifier, other, worths()))}
+        with_measure = [fitted[MEASURE], *others]
+        unfitted = methods(sparsifier, [*_METHODS, *TEMPORAL_NAMES])
         result['past'] = past_recall(
-            pipeline, methods(pipeline.sparsifier, names, fits.measures), pairs, shares, 8,
-            out / f'fit{fit}', lambda share, what: progress(0.3 + 0.1 * share, what))
-        unfitted = methods(pipeline.sparsifier, names[:-len(FITTED_NAMES)])
+            pipeline, [*unfitted, *fitted.values(), *others], pairs, shares, 8, out,
+            lambda share, what: progress(0.3 + 0.1 * share, what))
         result['object'] = object_recall(
-            pipeline, unfitted, n, shares, out,
+            pipeline, [*unfitted, *with_measure], n, shares, out,
             lambda share, what: progress(0.4 + 0.3 * share, what))
         result['turning'] = turning_recall(
-            pipeline, unfitted, turning, shares, out,
+            pipeline, [*unfitted, *with_measure], turning, shares, out,
             lambda share, what: progress(0.7 + 0.1 * share, what))
-        without_model = methods(pipeline.sparsifier, _METHODS)
+        without_tokens = methods(sparsifier, _METHODS)
+        grid = vlm.token_grid(SHIPPED.height, SHIPPED.width)
         result['still'] = still_recall(
-            pipeline.sparsifier, without_model, min(n, score_roads.STILL), shares,
-            pipeline.vlm.token_grid(SHIPPED.height, SHIPPED.width), out,
-            lambda share, what: progress(0.8, what))
+            sparsifier, [*without_tokens, *with_measure], min(n, score_roads.STILL), shares,
+            grid, out, lambda share, what: progress(0.8, what), encode)
         if teacher is not None:
             finder = Teacher(teacher, tiles)
             show_teacher(console, finder, bags, CACHE)
-            result['roads'] = {'teacher': finder.name, 'tiles': tiles, **road_recall(
-                pipeline.sparsifier, without_model, bags, finder.boxes_of, shares,
+            about = {'teacher': finder.name, 'tiles': tiles}
+            result['roads'] = {**about, **road_recall(
+                sparsifier, [*without_tokens, *others], bags, finder.boxes_of, shares,
                 out / f'roads-{finder.mark}', lambda share, what: progress(0.8, what))}
+            # Where the tokens of the language model are: a measure looks at them.
+            result['token_roads'] = {**about, **road_recall(
+                sparsifier, [*without_tokens, *with_measure], bags, finder.boxes_of, shares,
+                out / f'roads-{finder.mark}-{grid[0]}x{grid[1]}',
+                lambda share, what: progress(0.8, what), grid, encode)}
         if answered:
             result['answers'] = compared_answers(
-                pipeline, methods(pipeline.sparsifier, [FIRST, *CANDIDATES]), answered,
+                pipeline, [*methods(sparsifier, [FIRST, *CANDIDATES]), *with_measure], answered,
                 shares, out,
                 lambda share, what: progress(0.8 + 0.2 * share, what))
+        first = prepare_window(pipeline, next(balanced_scenes('test', 1)))
+        result['cost_ms'] = cost_ms(fits.one(0, MEASURE), sparsifier, first.evidence)
     written = [] if report is None else write_scores(
         result, this_run(pipeline.vlm.info['device'], start_sec), report)
     finish(console, written, result, as_json)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, TYPE_CHECKING
+from typing import Annotated, Any, Literal, NamedTuple, TYPE_CHECKING
 
 import typer
 
@@ -137,8 +137,11 @@ def _take_windows(bags: list[Path], teaching: Teaching, speed: float, most: int,
                                 '--bag my_drive --vlm Qwen/Qwen2.5-VL-3B-Instruct[/bold] '
                                 'from what a language model uses of a recording, [bold]vts '
                                 'train proposal --vlm embedded[/bold] from what it uses of '
-                                'rendered windows, [bold]vts train proposal --bag my_drive '
-                                '--teacher detector.onnx[/bold] from what a detector finds.')
+                                'rendered windows, [bold]vts train proposal --vlm embedded '
+                                '--targets importance --windows 1200[/bold] from a measure of '
+                                'what hiding a token changes, [bold]vts train proposal --bag '
+                                'my_drive --teacher detector.onnx[/bold] from what a detector '
+                                'finds.')
 def train_proposal(
     bag: Annotated[list[Path] | None, typer.Option(
         '--bag', help='Recording to learn from instead of rendered windows; may be given several '
@@ -154,9 +157,16 @@ def train_proposal(
                     'frames as these have.')] = 400,
     passes: Annotated[int, typer.Option(
         min=2, help='With --bag or --vlm: how often half of a window is hidden.')] = 96,
-    targets: Annotated[Literal['use', 'truth'], typer.Option(
+    targets: Annotated[Literal['use', 'truth', 'importance'], typer.Option(
         help='With --vlm on rendered windows: learn what it uses, or the truth about the same '
-             'windows, to compare.')] = 'use',
+             'windows, to compare; or how important a measure says their tokens are that was '
+             'fitted to what hiding one changes, which moves the saliency alone.')] = 'use',
+    fit: Annotated[int, typer.Option(
+        min=2, help='With --targets importance: other rendered windows that the measure is fitted '
+                    'to.')] = 63,
+    worth: Annotated[Path, typer.Option(
+        help='With --targets importance: folder for the worth of their tokens, as of vts eval '
+             'scores.')] = Path('out/redundancy'),
     anew: Annotated[bool, typer.Option(
         '--anew', help='With --bag or --vlm: begin with a saliency of random weights, not with '
                        'the shipped one, which has learned the truth; with --teacher, with a '
@@ -202,17 +212,40 @@ def train_proposal(
         return
     from rich.console import Console
 
-    from vts_ros.lab.training.distillation import distill
-
     console = Console()
     models = work / 'models'
     target = out or models / 'proposal'
-    result = distill(bag or (), vlm or 'embedded', target, work, windows, passes, steps or 600,
-                     seed=seed, device=device, console=console, targets=targets, anew=anew)
+    if targets == 'importance':
+        if bag or anew:
+            raise typer.BadParameter('--targets importance is about rendered windows and the '
+                                     'shipped network: no --bag or --anew')
+        result = _learn_importance(vlm, device, target, work, worth, windows, fit, steps, seed)
+    else:
+        from vts_ros.lab.training.distillation import distill
+
+        result = distill(bag or (), vlm or 'embedded', target, work, windows, passes,
+                         steps or 600, seed=seed, device=device, console=console,
+                         targets=targets, anew=anew)
     console.print(rate_table(
         f'{result["n"]} windows held out, {result["train"]} learned from',
         {'shipped': result['shipped'], 'trained': result['trained']}))
     _tell_where(console, target, None if out else models)
+
+
+def _learn_importance(vlm: str, device: str, out: Path, work: Path, worth: Path, windows: int,
+                      fitted: int, steps: int | None, seed: int) -> dict[str, Any]:
+    """Learn what a fitted measure says of rendered windows."""
+    from vts_ros.lab.training.importance_training import learn_importance
+    from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+    from vts_ros.tools.cli.terminal import progress_bar
+
+    with progress_bar(as_json=False) as (_, progress):
+        pipeline = Pipeline.load(PipelineConfig(model=vlm, device=device))
+        try:
+            return learn_importance(pipeline, out, work, worth, windows, fitted, steps or 600,
+                                    seed=seed, progress=progress)
+        finally:
+            pipeline.close()
 
 
 def _write_task_windows(task: str, n: int, split: str, folder: Path, lessons: str | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import json
 from pathlib import Path
+import time
 from typing import Any
 
 import numpy as np
@@ -17,28 +18,29 @@ from vts_ros.lab.evaluation.redundancy import area_of, is_top
 from vts_ros.lab.evaluation.worth_windows import FitWindow, to_fit, WorthWindow
 from vts_ros.lab.rivals import temporal
 from vts_ros.lab.rivals.recurrent_measure import fit_recurrent
-from vts_ros.lab.rivals.registry import MEASURE, Measure, MEMORYLESS, RECURRENT
+from vts_ros.lab.rivals.registry import MEASURE, Measure, MEMORYLESS, NETWORK, RECURRENT
 from vts_ros.lab.rivals.worth_measure import fit_measure, inputs_of
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import Sparsifier, WindowFeatures
 
 #: The score of the proposal network alone, as a method.
 IMPORTANCE = 'vts-score-importance'
-#: Measures that are fitted, in the order of :func:`fit_all`.
+#: Measures that are fitted.
 FITTED_NAMES = (RECURRENT, MEMORYLESS, MEASURE)
 #: Fits whose areas are taken together.
 SEEDS = 3
+#: Runs of which the time of a measure is taken.
+_TIMED = 50
 
 
-def fit_all(sparsifier: Sparsifier, windows: Sequence[FitWindow], seed: int = 0
-            ) -> dict[str, Measure]:
-    """Return the measures by the names of their methods."""
+def fit_one(name: str, sparsifier: Sparsifier, windows: Sequence[FitWindow], seed: int = 0
+            ) -> Measure:
+    """Return a measure by the name of its method, one of ``FITTED_NAMES``."""
     tops = [is_top(window.divergence) for window in windows]
     evidence = [window.evidence for window in windows]
-    return {
-        RECURRENT: fit_recurrent(sparsifier, evidence, tops, True, seed),
-        MEMORYLESS: fit_recurrent(sparsifier, evidence, tops, False, seed),
-        MEASURE: fit_measure([inputs_of(sparsifier, window) for window in evidence], tops, seed)}
+    if name == MEASURE:
+        return fit_measure([inputs_of(sparsifier, window) for window in evidence], tops, seed)
+    return fit_recurrent(sparsifier, evidence, tops, name == RECURRENT, seed)
 
 
 class LazyFits:
@@ -61,7 +63,7 @@ class LazyFits:
         self._pipeline, self._n, self._folder = pipeline, windows, folder
         self._progress = progress
         self._windows: list[FitWindow] = []
-        self._fits: dict[int, dict[str, Measure]] = {}
+        self._fits: dict[tuple[int, str], Measure] = {}
 
     @property
     def measures(self) -> dict[str, Measure]:
@@ -70,13 +72,18 @@ class LazyFits:
 
     def of(self, seed: int) -> dict[str, Measure]:
         """Return the measures of a seed."""
+        return {name: self.one(seed, name) for name in FITTED_NAMES}
+
+    def one(self, seed: int, name: str) -> Measure:
+        """Return the measure of a seed and a method."""
         if not self._windows:
             for done, window in enumerate(to_fit(self._pipeline, self._n, self._folder), 1):
                 self._windows.append(window)
                 self._progress(done)
-        if seed not in self._fits:
-            self._fits[seed] = fit_all(self._pipeline.sparsifier, self._windows, seed)
-        return self._fits[seed]
+        if (seed, name) not in self._fits:
+            self._fits[seed, name] = fit_one(
+                name, self._pipeline.sparsifier, self._windows, seed)
+        return self._fits[seed, name]
 
 
 class _LazyMeasure:
@@ -84,16 +91,15 @@ class _LazyMeasure:
         self._fits, self._name = fits, name
 
     def scores(self, sparsifier: Sparsifier, evidence: WindowFeatures) -> NDArray[np.float32]:
-        return self._fits.of(0)[self._name].scores(sparsifier, evidence)
+        return self._fits.one(0, self._name).scores(sparsifier, evidence)
 
 
-def kept_areas(sparsifier: Sparsifier, fits: LazyFits,
-               windows: Callable[[], Iterable[WorthWindow]], path: Path) -> dict[str, Any]:
-    """Return :func:`areas` of all seeds from a file, or find them and write it."""
+def kept_areas(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return areas from a file, or find them and write it."""
     if path.exists():
         known: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
         return known
-    found = areas(sparsifier, [fits.of(seed) for seed in range(SEEDS)], windows())
+    found = find()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.part')
     partial.write_text(json.dumps(found), encoding='utf-8')
@@ -127,6 +133,38 @@ def areas(sparsifier: Sparsifier, fits: Sequence[Mapping[str, Measure]],
         part.setdefault(IMPORTANCE, []).append(area_of(
             temporal.importance(sparsifier, window.evidence), worth))
     return {part: _compared(values) for part, values in found.items()}
+
+
+def network_areas(shipped: Sparsifier, network: Sparsifier, windows: Iterable[WorthWindow]
+                  ) -> dict[str, Any]:
+    """
+    Return the AUC of the saliency of another network, and how far it is ahead of the shipped one.
+
+    Returns
+    -------
+    As :func:`areas`; the methods are ``NETWORK`` and ``IMPORTANCE``, each by saliency alone.
+
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for window in windows:
+        part = found.setdefault('test' if window.source == 'test' else 'recordings', {})
+        looked = window.evidence._replace(proposals=tuple(
+            map(network.propose, window.evidence.frames)))
+        for name, sparsifier, evidence in ((NETWORK, network, looked),
+                                           (IMPORTANCE, shipped, window.evidence)):
+            part.setdefault(name, []).append(area_of(
+                temporal.importance(sparsifier, evidence), window.worth.divergence))
+    return {part: _compared(values) for part, values in found.items()}
+
+
+def cost_ms(measure: Measure, sparsifier: Sparsifier, window: WindowFeatures) -> float:
+    """Return how long a measure takes for a frame of a window; the median of many runs."""
+    spent = []
+    for _ in range(_TIMED):
+        begin_sec = time.perf_counter()
+        measure.scores(sparsifier, window)
+        spent.append(time.perf_counter() - begin_sec)
+    return round(1e3 * float(np.median(spent)) / len(window.frames), 3)
 
 
 def _compared(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:

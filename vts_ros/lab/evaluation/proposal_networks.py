@@ -258,6 +258,11 @@ def about_network(folder: Path) -> str:
     if how is None:
         return 'not known: nothing is noted beside it'
     bags = ', '.join(f'`{bag}`' for bag in how['bags'])
+    if how.get('targets') == 'importance':
+        return (f'what a measure, fitted to {how["fitted"]} windows, says hiding a token of '
+                f'{report["train"]} rendered windows changes for `{how["model"]}`; '
+                f'{how["steps"]} steps of {how["batch"]} frames, the saliency alone of the '
+                'shipped network')
     if 'teacher' in how:
         return (f'road users that the detector `{how["teacher"]}` finds in {report["train"]} '
                 f'frames of {bags}; {how["steps"]} steps of {how["batch"]} frames')

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.answer_metrics import score
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.method_comparison import answer_all, EvaluatedWindow, prepare_window
-from vts_ros.lab.evaluation.score_recall import figures, FIRST, kept_rows, Progress, Row
+from vts_ros.lab.evaluation.score_recall import figures, FIRST, Progress
 from vts_ros.lab.rivals.registry import Method
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.pipeline.pipeline import Pipeline

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,19 @@ from vts_ros.lab.evaluation.score_answers import FACTS
 from vts_ros.lab.evaluation.score_recall import FIRST, STRAIGHT_DEG, TURNING_DEG
 from vts_ros.lab.evaluation.score_roads import STILL_FRAMES, STILL_NOISE
 from vts_ros.lab.evaluation.signal_evidence import NOISE
-from vts_ros.lab.rivals.registry import KNOWN_MOTION, MEASURE, MEMORYLESS, RECURRENT
+from vts_ros.lab.rivals.registry import KNOWN_MOTION, MEASURE, MEMORYLESS, NETWORK, RECURRENT
 from vts_ros.lab.scenes.turning_windows import ANGLE_DEG, RADIUS_M
 
 PAGE, DATA = 'scores.md', 'scores.json'
 #: Scores that need no more than what is in the car already.
 CANDIDATES = ('vts-share-none', 'vts-score-importance')
+#: What could take the place of the score that ships, where it was looked at.
+JUDGED = (*CANDIDATES, MEASURE, NETWORK)
 _PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
 #: The condition that has windows of its own.
 _FAST = f'turning over {TURNING_DEG:g} deg/s'
+#: Where a score has to be ahead to take the place of the one that ships.
+_GAINS = ('the risk object', *(f'answers about the {fact}' for fact in FACTS))
 _WORDS = {'first': 'ahead', 'behind': 'behind', 'within noise': 'within noise'}
 
 
@@ -53,6 +57,9 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield (f'- `{MEMORYLESS}` is the same network, trained in the same way, with its state '
            'emptied before every frame: what it\n  lacks is what the memory gives.\n')
     yield from _known_motion()
+    if 'network' in result:
+        yield (f'`{NETWORK}` is `{FIRST}` with another proposal network: '
+               f'{result["network"]["about"]}.\n')
     yield (f'- Model `{result["model"]}`. Fitted to {result["fit"]} rendered windows of the '
            'split `train`, on which no model was trained;\n  what is kept and answered is with '
            f'seed 0, areas are the mean of {result["seeds"]} seeds.\n'
@@ -61,10 +68,15 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            '- There are no rendered windows of three cameras: the renderer has one, which looks '
            'ahead. What it draws lies along\n  the road before it, and what is beside or behind '
            'the camera is moved in front of it, so it cannot be turned aside.\n'
+           f'- `{MEASURE}` needs the visual tokens of all frames. Beside the vision encoder it '
+           f'takes {result["cost_ms"]:.2f} ms a frame here,\n  PyTorch and both window steps that '
+           'it asks included; it has to be fitted to each language model.\n'
            f'- {day_and_machine(run)}\n')
     yield '## In short\n'
     yield from (f'- {sentence}' for sentence in verdicts(result))
     yield from _areas(result['areas'])
+    if 'network' in result:
+        yield from _network_areas(result['network']['areas'])
     yield '\n## The risk object\n'
     yield (f'Share of its tokens that is kept, in percent, of {seen["n"]} rendered windows of the '
            f'split `test` that have one.\n`{FIRST}` ships; in the lower table, how far others are '
@@ -94,7 +106,12 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            'window: share of the places of the object that are kept in at least one frame.\n')
     yield from _kept(result['still'])
     if 'roads' in result:
+        yield '\n## Road users of recordings\n'
         yield from _roads(result['roads'])
+        yield '\n### At the tokens of the language model\n'
+        yield (f'`{MEASURE}` looks at the visual tokens, which the model of this page has fewer '
+               'of.\n')
+        yield from _roads(result['token_roads'])
     if 'answers' in result:
         yield from _answers(result['answers'])
 
@@ -163,13 +180,28 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
                    f'{_where(found, "first")}; less in {_where(found, "behind")}.')
         yield (f'So what the known motion adds to `{base}` makes it better than `{FIRST}` in '
                f'{_where(own, "first", without)}.')
-    for name in CANDIDATES:
-        behind = [f'{title} at {" and ".join(shares)}' for title, shares in (
-            (title, [f'{float(share):.0%}' for share, cell in part['methods'][name].items()
-                     if place(cell['ahead_ci']) == 'behind'])
-            for title, part in _judged(result)) if shares]
-        yield (f'`{name}`, which could ship, is behind `{FIRST}` in '
-               + (', '.join(behind) if behind else 'nothing') + '.')
+    for name in JUDGED:
+        if name in result['object']['parts']['all']['methods']:
+            ahead, behind = (_places(result, name, wanted) for wanted in ('first', 'behind'))
+            ships = not behind and any(title in _GAINS for title in ahead)
+            yield (f'`{name}`, which could ship, is ahead of `{FIRST}` in {_listed(ahead)}; it is '
+                   f'behind in {_listed(behind)}. By the rule it '
+                   f'{"takes its place" if ships else "does not take its place"}.')
+    yield ('The rule: ahead in what is kept of the risk object or in answers, and behind in '
+           'nothing, at any budget.')
+
+
+def _places(result: Mapping[str, Any], name: str, wanted: str) -> dict[str, list[str]]:
+    """Return in what, and at which budgets, a method has a place beside the first."""
+    found = {title: [f'{float(share):.0%}' for share, cell in part['methods'][name].items()
+                     if place(cell['ahead_ci']) == wanted]
+             for title, part in _judged(result) if name in part['methods']}
+    return {title: shares for title, shares in found.items() if shares}
+
+
+def _listed(places: Mapping[str, Sequence[str]]) -> str:
+    return ', '.join(f'{title} at {" and ".join(shares)}'
+                     for title, shares in places.items()) or 'nothing'
 
 
 def _where(found: Mapping[str, Any], wanted: str, also: Mapping[str, Any] | None = None) -> str:
@@ -185,10 +217,12 @@ def _where(found: Mapping[str, Any], wanted: str, also: Mapping[str, Any] | None
 def _judged(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield all that speaks for a score or against it, as figures with a name."""
     yield 'the risk object', result['object']['parts']['all']
+    yield 'the risk object in tight bends', result['turning']
     yield 'what only the past shows', result['past']['parts']['all']
     yield 'a standing car', result['still']
     if 'roads' in result:
         yield 'road users', result['roads']
+        yield 'road users at the tokens of the model', result['token_roads']
     if 'answers' in result:
         for fact in FACTS:
             yield f'answers about the {fact}', result['answers']['parts']['all'][fact]
@@ -210,8 +244,19 @@ def _areas(areas: Mapping[str, Any]) -> Iterator[str]:
         yield f'| {_PARTS[part]} | {found["n"]} | {" | ".join(cells)} |'
 
 
+def _network_areas(areas: Mapping[str, Any]) -> Iterator[str]:
+    yield ('\nThe same of the saliency alone, of another proposal network and of the one that '
+           'ships; in brackets how far the other\nis ahead.\n')
+    yield f'| | n | `{NETWORK}` | `{FIRST}` |'
+    yield '|---' * 4 + '|'
+    for part, found in areas.items():
+        other, ships = found['auc'][NETWORK], found['auc'][IMPORTANCE]
+        low, high = ships['ahead_ci']
+        yield (f'| {_PARTS[part]} | {found["n"]} | {other["mean"]:.3f} | {ships["mean"]:.3f} '
+               f'({ships["ahead"]:+.3f} [{low:+.3f}, {high:+.3f}]) |')
+
+
 def _roads(roads: Mapping[str, Any]) -> Iterator[str]:
-    yield '\n## Road users of recordings\n'
     yield (f'{roads["windows"]} windows of {roads["n"]} recordings: share of the area of the road '
            'users that lies on kept tokens, in all frames,\nmean over recordings; boxes of the '
            f'detector `{roads["teacher"]}`{", with tiles" if roads["tiles"] else ""}; '

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.bootstrap import Bootstrap
+from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.own_path import said_path
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.window_conditions import conditions_of
@@ -47,8 +47,6 @@ STRAIGHT_DEG, TURNING_DEG = 1.0, 10.0
 _LEAST = 20
 
 Progress = Callable[[float, str], None]
-#: Of a window: conditions, and share that each method keeps at each budget.
-Row = dict[str, Any]
 
 
 def object_recall(pipeline: Pipeline, methods: Sequence[Method], n: int, budgets: Sequence[float],
@@ -137,51 +135,6 @@ def past_recall(pipeline: Pipeline, methods: Sequence[Method], pairs: int,
         progress(min(1.0, len(rows) / pairs), f'{min(len(rows), pairs)} of {pairs} pairs')
     rows = rows[:pairs]
     return {'n': pairs, 'frames': frames, 'parts': {'all': figures(rows, methods, budgets)}}
-
-
-def kept_rows(path: Path, methods: Sequence[Method], budgets: Sequence[float],
-              make: Callable[[Sequence[Method]], list[Row]], of: str = 'kept') -> list[Row]:
-    """
-    Return the rows of a file; make what methods or budgets are missing, and write it.
-
-    Parameters
-    ----------
-    make
-        Returns the rows with some methods.
-    of
-        What of a row is by method and budget.
-
-    """
-    known: list[Row] = json.loads(path.read_text(encoding='utf-8')) if path.exists() else []
-    shares = {f'{ratio:g}' for ratio in budgets}
-    missing = [method for method in methods if not path.exists() or not all(
-        shares <= set(row[of].get(method.name, ())) for row in known)]
-    if not missing:
-        return known
-    rows = make(missing)
-    if known:
-        if not _same_windows(known, rows):
-            # Of other windows: nothing of it holds.
-            rows = make(methods)
-        else:
-            rows = [_merged(old, new) for old, new in zip(known, rows)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.part')
-    partial.write_text(json.dumps(rows), encoding='utf-8')
-    partial.replace(path)
-    return rows
-
-
-def _same_windows(known: Sequence[Row], rows: Sequence[Row]) -> bool:
-    """Return whether all that is known of the windows beside methods is the same."""
-    return len(known) == len(rows) and all(
-        old.get(name) == value for old, new in zip(known, rows)
-        for name, value in new.items() if not isinstance(value, dict))
-
-
-def _merged(old: Row, new: Row) -> Row:
-    return {name: {**old.get(name, {}), **value} if isinstance(value, dict) else value
-            for name, value in new.items()}
 
 
 def _all_object_rows(pipeline: Pipeline, methods: Sequence[Method], n: int,

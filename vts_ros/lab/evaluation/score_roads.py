@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.box_coverage import Look, Looker, Salient
 from vts_ros.lab.evaluation.drawn_boxes import TrafficError
+from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
-from vts_ros.lab.evaluation.score_recall import figures, kept_rows, Progress, Row
+from vts_ros.lab.evaluation.score_recall import figures, Progress
 from vts_ros.lab.recordings import fingerprint, name_of
 from vts_ros.lab.rivals.registry import Method
 from vts_ros.lab.scenes.clips import balanced_scenes, render
@@ -32,21 +33,27 @@ STILL_FRAMES, STILL_NOISE = 5, 4.0
 #: Scenes of which such windows are made; the first, behind those of the risk objects; of a file.
 STILL, _FIRST_STILL, _SCENES = 200, 4000, 40
 
+#: Returns the visual tokens float32 [N, D] of a picture.
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
 
 def road_recall(sparsifier: Sparsifier, methods: Sequence[Method], recordings: Sequence[Path],
                 find: Callable[[Path], Found], budgets: Sequence[float], folder: Path,
-                progress: Progress = lambda share, what: None) -> dict[str, Any]:
+                progress: Progress = lambda share, what: None, grid: tuple[int, int] = GRID,
+                encode: Encode | None = None) -> dict[str, Any]:
     """
     Return which share of the area of road users each method keeps, in all frames of all windows.
 
     Parameters
     ----------
-    methods
-        That look at proposals alone: in place of visual tokens they get nothing.
     find
         Returns the road users of a recording.
     folder
-        Where what was found is kept, for one finder alone.
+        Where what was found is kept, for one finder and one grid alone.
+    grid
+        Rows and columns of visual tokens of a frame.
+    encode
+        See ``Encode``; without, methods get nothing in place of visual tokens.
 
     Returns
     -------
@@ -67,8 +74,9 @@ def road_recall(sparsifier: Sparsifier, methods: Sequence[Method], recordings: S
         progress(number / len(recordings), f'{name_of(recording)}: road users')
         rows += kept_rows(folder / f'road-{fingerprint(recording)}.json', methods, budgets,
                           lambda missing, recording=recording: [  # type: ignore[misc]
-                              _road(sparsifier, missing, recording, find(recording), budgets)])
-    return {'grid': list(GRID), 'names': [name_of(recording) for recording in recordings],
+                              _road(sparsifier, missing, recording, find(recording), budgets,
+                                    grid, encode)])
+    return {'grid': list(grid), 'names': [name_of(recording) for recording in recordings],
             'windows': sum(row['windows'] for row in rows),
             'users': round(sum(row['users'] for row in rows)),
             'each': {method.name: {f'{ratio:g}': [
@@ -78,16 +86,17 @@ def road_recall(sparsifier: Sparsifier, methods: Sequence[Method], recordings: S
 
 
 def _road(sparsifier: Sparsifier, methods: Sequence[Method], recording: Path, found: Found,
-          budgets: Sequence[float]) -> Row:
+          budgets: Sequence[float], grid: tuple[int, int], encode: Encode | None) -> Row:
     way = Salient(sparsifier, lambda rgb, users: sparsifier.propose(rgb), '')
     kept = {method.name: dict.fromkeys((f'{ratio:g}' for ratio in budgets), 0.0)
             for method in methods}
     windows, total = 0, 0.0
-    for window in Looker({'': way}, GRID, found).windows(recording):
+    for window in Looker({'': way}, grid, found).windows(recording):
         windows += 1
         area = np.concatenate([look.covered.sum(axis=0) for look in window])
         total += float(area.sum())
-        for name, shares in _areas(_evidence(window), methods, budgets, area).items():
+        evidence = _evidence(window, grid, encode)
+        for name, shares in _areas(evidence, methods, budgets, area).items():
             for share, value in shares.items():
                 kept[name][share] += value
     if not total:
@@ -97,11 +106,18 @@ def _road(sparsifier: Sparsifier, methods: Sequence[Method], recording: Path, fo
         for name, shares in kept.items()}}
 
 
-def _evidence(window: Sequence[Look]) -> WindowFeatures:
-    return WindowFeatures(
-        np.stack([look.thumbnail for look in window]),
-        tuple(look.proposals[''] for look in window),
-        np.zeros((len(window), GRID[0] * GRID[1], 0), np.float32), GRID)
+def _evidence(window: Sequence[Look], grid: tuple[int, int], encode: Encode | None
+              ) -> WindowFeatures:
+    frames = np.stack([look.frame.rgb() for look in window])
+    return WindowFeatures(frames, tuple(look.proposals[''] for look in window),
+                          _tokens(frames, grid, encode), grid)
+
+
+def _tokens(frames: NDArray[np.uint8], grid: tuple[int, int], encode: Encode | None
+            ) -> NDArray[np.float32]:
+    if encode is None:
+        return np.zeros((len(frames), grid[0] * grid[1], 0), np.float32)
+    return np.stack(list(map(encode, frames)))
 
 
 def _areas(evidence: WindowFeatures, methods: Sequence[Method], budgets: Sequence[float],
@@ -120,12 +136,18 @@ def _areas(evidence: WindowFeatures, methods: Sequence[Method], budgets: Sequenc
 
 def still_recall(sparsifier: Sparsifier, methods: Sequence[Method], n: int,
                  budgets: Sequence[float], grid: tuple[int, int], folder: Path,
-                 progress: Progress = lambda share, what: None) -> dict[str, Any]:
+                 progress: Progress = lambda share, what: None, encode: Encode | None = None
+                 ) -> dict[str, Any]:
     """
     Return which share of the places of the risk object each method keeps while nothing moves.
 
     A rendered picture of the split ``test`` stands for all frames, each with noise of its own. A
     place counts if it is kept in at least one of them: a second time it shows the same.
+
+    Parameters
+    ----------
+    encode
+        See ``Encode``; without, methods get nothing in place of visual tokens.
 
     Returns
     -------
@@ -136,32 +158,31 @@ def still_recall(sparsifier: Sparsifier, methods: Sequence[Method], n: int,
     for first in range(0, n, _SCENES):
         rows += kept_rows(folder / f'still-{first:05d}.json', methods, budgets,
                           lambda missing, first=first: _still_rows(  # type: ignore[misc]
-                              sparsifier, missing, budgets, grid, first))
+                              sparsifier, missing, budgets, grid, first, encode))
         progress(min(1.0, first / n), f'{first} of {n} pictures')
     return figures(rows, methods, budgets)
 
 
 def _still_rows(sparsifier: Sparsifier, methods: Sequence[Method], budgets: Sequence[float],
-                grid: tuple[int, int], first: int) -> list[Row]:
+                grid: tuple[int, int], first: int, encode: Encode | None) -> list[Row]:
     rows = []
     for scene in balanced_scenes('test', _SCENES, _FIRST_STILL + first, frames=1):
         clip = render(scene)
         places = object_tokens(clip.truths, grid)[-1]
         if places.any():
-            evidence = still_window(sparsifier, clip.frames[-1], grid, scene.seed)
+            evidence = still_window(sparsifier, clip.frames[-1], grid, scene.seed, encode)
             rows.append({'kept': _places(evidence, methods, budgets, places)})
     return rows
 
 
 def still_window(sparsifier: Sparsifier, picture: NDArray[np.uint8], grid: tuple[int, int],
-                 seed: int) -> WindowFeatures:
+                 seed: int, encode: Encode | None = None) -> WindowFeatures:
     """Return what methods see of a picture that a camera takes again and again."""
     rng = np.random.default_rng(seed)
     frames = np.clip(picture + rng.normal(0.0, STILL_NOISE, (STILL_FRAMES, *picture.shape)),
                      0.0, 255.0).round().astype(np.uint8)
     proposals: tuple[Proposal, ...] = tuple(map(sparsifier.propose, frames))
-    return WindowFeatures(
-        frames, proposals, np.zeros((STILL_FRAMES, grid[0] * grid[1], 0), np.float32), grid)
+    return WindowFeatures(frames, proposals, _tokens(frames, grid, encode), grid)
 
 
 def _places(evidence: WindowFeatures, methods: Sequence[Method], budgets: Sequence[float],

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.rivals import baselines, published, temporal
 from vts_ros.lab.rivals.ranking import ascending, ranked
-from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.selection import WindowFeatures
+from vts_ros.sparsify import Proposal, Sparsifier, WindowFeatures
 
 #: Features of a window and budget B in; ascending int32 [B] out, or None where B cannot be met.
 Choose = Callable[[WindowFeatures, int], NDArray[np.int32] | None]
@@ -44,6 +43,9 @@ class Method:
         How it comes to exactly the budget, and when it cannot.
     choices
         One; or several that differ by their seeds, of which the mean counts.
+    learned_from
+        In a word, what it was fitted to or which network it looks with: results with another are
+        not its own. Empty where there is nothing to tell apart.
 
     """
 
@@ -52,6 +54,7 @@ class Method:
     about: str
     fit: str
     choices: tuple[Choose, ...]
+    learned_from: str = ''
 
     def keep(self, evidence: WindowFeatures, budget: int, choice: int = 0
              ) -> NDArray[np.int32] | None:
@@ -183,6 +186,8 @@ _TEMPORAL: dict[str, tuple[str, Callable[[Sparsifier], _Score]]] = {
     'time-attention': ('what attention over the other frames explains worst',
                        lambda sparsifier: temporal.attention),
 }
+#: VTS with another proposal network.
+NETWORK = 'vts-network'
 MEASURE, RECURRENT, MEMORYLESS = 'time-measure', 'time-recurrent', 'time-memoryless'
 #: Measures that are fitted to the worth of tokens.
 _FITTED = {
@@ -195,7 +200,7 @@ TEMPORAL_NAMES: tuple[str, ...] = tuple(_TEMPORAL)
 KNOWN_MOTION = {'time-known-motion': 'vts-share-none',
                 'time-known-residual': 'vts-score-importance'}
 #: Methods that do not look at the visual tokens.
-WITHOUT_TOKENS = frozenset(('random', *_VARIANTS, *KNOWN_MOTION))
+WITHOUT_TOKENS = frozenset(('random', *_VARIANTS, *KNOWN_MOTION, NETWORK))
 
 
 class Measure(Protocol):
@@ -250,6 +255,26 @@ class _Highest:
         if self._last is None or self._last[0] is not evidence:
             self._last = evidence, ranked(self._score(evidence))
         return ascending(self._last[1][:budget])
+
+
+def network_method(sparsifier: Sparsifier, about: str, learned_from: str) -> Method:
+    """Return VTS with the proposal network and the settings of another sparsifier."""
+    return Method(NETWORK, 'vts', about, 'as `vts`', (_OtherNetwork(sparsifier),), learned_from)
+
+
+class _OtherNetwork:
+    """Looks at the frames anew; remembers the last window's proposals."""
+
+    def __init__(self, sparsifier: Sparsifier) -> None:
+        self._sparsifier = sparsifier
+        self._last: tuple[WindowFeatures, tuple[Proposal, ...]] | None = None
+
+    def __call__(self, evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
+        if self._last is None or self._last[0] is not evidence:
+            self._last = evidence, tuple(map(self._sparsifier.propose, evidence.frames))
+        proposals, grid = self._last[1], evidence.grid
+        return self._sparsifier.select(
+            proposals, grid, budget / (len(proposals) * grid[0] * grid[1])).keep
 
 
 def vts_methods(sparsifier: Sparsifier) -> list[Method]:
