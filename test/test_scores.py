@@ -22,9 +22,11 @@ from vts_ros.lab.evaluation import (
     score_recall,
     score_roads,
     token_worth,
+    worth_windows,
 )
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
 from vts_ros.lab.evaluation.drawn_boxes import TrafficError
+from vts_ros.lab.evaluation.fitted_measures import network_areas
 from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
@@ -42,15 +44,17 @@ from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
 from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, worth_of_tokens
 from vts_ros.lab.evaluation.worth_windows import to_fit
 from vts_ros.lab.recordings import frames_of
-from vts_ros.lab.rivals import recurrent_measure, worth_measure
+from vts_ros.lab.rivals import recurrent_measure, temporal, worth_measure
 from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
-from vts_ros.lab.rivals.registry import KNOWN_MOTION, Method, methods, NETWORK
+from vts_ros.lab.rivals.registry import KNOWN_MOTION, Method, methods, NETWORK, network_method
 from vts_ros.lab.scenes.clips import balanced_scenes, make_scene, render
 from vts_ros.lab.teacher import Found, RoadUser
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
+from vts_ros.lab.training.onnx_export import write_frame, write_window_step
+from vts_ros.paths import model_path
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import Proposal, Sparsifier, token_budget, WindowFeatures
-from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, MAP_SIZE
+from vts_ros.sparsify.proposal_network import EMBEDDING_CHANNELS, load_net, MAP_SIZE
 
 GRID = (4, 7)
 
@@ -204,6 +208,67 @@ def test_only_missing_methods_are_looked_for(tmp_path: Path) -> None:
     assert set(found[0]['kept']) == {'vts', 'newest', 'oldest'}
 
 
+def test_what_was_learned_from_something_is_kept_apart(tmp_path: Path) -> None:
+    path, asked = tmp_path / 'rows.json', list[list[str]]()
+    plain = Method('vts', 'vts', '', '', ())
+    windows = [{'family': 'cut-in'}]
+
+    def make(missing: Sequence[Method]) -> list[Row]:
+        asked.append([method.name for method in missing])
+        return [{**window, 'kept': {method.name: {'0.2': len(asked)} for method in missing}}
+                for window in windows]
+
+    def fitted(to: str) -> Method:
+        return Method('time-measure', 'time', '', '', (), to)
+
+    kept_rows(path, [plain], (0.2,), make)
+    found = kept_rows(path, [plain, fitted('fit2')], (0.2,), make)
+    assert asked == [['vts'], ['time-measure']]
+    assert found == [{'family': 'cut-in', 'kept': {'vts': {'0.2': 1}, 'time-measure': {'0.2': 2}}}]
+    # Fitted to something else, it is another; and the first is still there.
+    for to, value in (('fit3', 3), ('fit2', 2)):
+        row, = kept_rows(path, [plain, fitted(to)], (0.2,), make)
+        assert row['kept'] == {'vts': {'0.2': 1}, 'time-measure': {'0.2': value}}
+    assert asked[2:] == [['time-measure']]
+    assert set(json.loads((tmp_path / 'fit2' / 'rows.json').read_text())[0]['kept']) == {
+        'time-measure'}
+    # A file of other windows is no part of the same row.
+    windows[0]['family'] = 'red light'
+    row, = kept_rows(path, [plain, fitted('fit4')], (0.2,), make)
+    assert asked[3:] == [['time-measure'], ['vts', 'time-measure']]
+    assert row == {'family': 'red light', 'kept': {'vts': {'0.2': 5}, 'time-measure': {'0.2': 5}}}
+
+
+def test_another_network_is_looked_with(pipeline: Pipeline, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = load_net(model_path('proposal/frame.onnx'))
+    torch.nn.init.normal_(net.seen_head.weight)
+    write_frame(net, tmp_path / 'frame.onnx')
+    write_window_step(tmp_path)
+    other = Sparsifier.load(tmp_path)
+    method = network_method(other, 'about', 'mark')
+    first, _ = methods(pipeline.sparsifier, ['vts', 'random'])
+    for seed in (1_000_000_001, 1_000_000_002):
+        evidence = evidence_of(pipeline, render(make_scene(seed, 'lead braking', 5)))
+        looked = evidence._replace(proposals=tuple(map(other.propose, evidence.frames)))
+        wanted, = methods(other, ['vts'])
+        for budget in (14, 28):
+            kept = method.keep(evidence, budget)
+            assert kept is not None
+            assert (kept == wanted.keep(looked, budget)).all()
+            assert (kept != first.keep(evidence, budget)).any()
+    window, = worth_windows.rendered(pipeline, 'test', 1, tmp_path)
+    found = network_areas(pipeline.sparsifier, other, [window])['test']
+    assert found['n'] == 1
+    wanted_area = fitted_measures.area_of(temporal.importance(
+        other, window.evidence._replace(proposals=tuple(
+            map(other.propose, window.evidence.frames)))), window.worth.divergence)
+    cells = found['auc']
+    assert cells['vts-network']['mean'] == pytest.approx(wanted_area, abs=1e-4)
+    assert cells['vts-score-importance']['ahead'] == pytest.approx(
+        wanted_area - cells['vts-score-importance']['mean'], abs=2e-4)
+
+
 def test_a_gain_is_beside_the_same_score_without_the_motion(pipeline: Pipeline) -> None:
     wanted = methods(pipeline.sparsifier, ['vts', 'vts-share-none', 'time-known-motion',
                                            'time-known-residual'])
@@ -287,6 +352,10 @@ def test_of_a_standing_car_counts_every_place_once(
     found = still_recall(sparsifier, wanted, 4, (0.2, 0.1), GRID, tmp_path)
     assert found['methods']['newest']['0.2']['mean'] == 1.0
     assert found['methods']['vts']['0.1']['mean'] <= found['methods']['vts']['0.2']['mean'] <= 1.0
+    encoded = score_roads.still_window(
+        sparsifier, render(scene).frames[-1], GRID, scene.seed,
+        lambda picture: np.full((28, 3), picture.mean(), np.float32))
+    assert encoded.tokens[:, 0, 0] == pytest.approx(encoded.frames.mean(axis=(1, 2, 3)), abs=0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score_roads, 'still_window', None)
         assert still_recall(sparsifier, wanted, 4, (0.2,), GRID, tmp_path)['n'] == found['n']
@@ -303,6 +372,7 @@ def test_of_road_users_counts_the_area_on_kept_tokens(
     users = [RoadUser('car', 0.9, (0.0, 0.0, 1.0, 0.5)), RoadUser('car', 0.2, (0., 0., 1., 1.))]
     wanted = methods(pipeline.sparsifier, ['vts', 'newest', 'random'])
     seen: list[Path] = []
+    tokens: list[WindowFeatures] = []
 
     def find(recording: Path) -> Found:
         seen.append(recording)
@@ -318,6 +388,15 @@ def test_of_road_users_counts_the_area_on_kept_tokens(
     assert road_recall(pipeline.sparsifier, wanted, [drive], find, (0.2,),
                        tmp_path / 'found')['n'] == 1
     assert seen == [drive]
+    # At another grid, a method that looks at visual tokens and frames gets them.
+    looks = Method('looks', 'time', '', '', (
+        lambda evidence, budget: tokens.append(evidence) or np.arange(budget, dtype=np.int32),))
+    road_recall(pipeline.sparsifier, [wanted[0], looks], [drive], find, (0.2,), tmp_path / 'own',
+                grid=GRID, encode=lambda picture: np.full((28, 3), picture.mean(), np.float32))
+    assert tokens[0].tokens.shape == (5, 28, 3)
+    assert tokens[0].frames.shape == (5, 72, 128, 3)
+    assert tokens[0].tokens[:, 0, 0] == pytest.approx(
+        tokens[0].frames.mean(axis=(1, 2, 3)), abs=0.1)
     with pytest.raises(TrafficError, match='no road users in any full window'):
         road_recall(pipeline.sparsifier, wanted, [drive], lambda recording: {}, (0.2,),
                     tmp_path / 'others')
@@ -416,6 +495,7 @@ def test_the_command_compares_and_writes_the_page(
                       text_layers=2, text_heads=2, text_intermediate=96)
     line = ['eval', 'scores', '--model', str(model), '--n', '20', '--turning', '20',
             '--pairs', '2', '--fit', '2', '--judged', '2', '--answered', '2',
+            '--network', str(model_path('proposal/frame.onnx').parent),
             '--budgets', '0.2,0.1', '--out', str(tmp_path / 'out'),
             '--worth', str(tmp_path / 'worth'), '--report', str(tmp_path / 'docs'), '--json']
     found = CliRunner().invoke(app, line)
@@ -429,6 +509,15 @@ def test_the_command_compares_and_writes_the_page(
     cell = result['object']['parts']['all']['methods']['random']['0.1']
     row = next(line for line in page.splitlines() if line.startswith('| `random` |'))
     assert float(row.split('|')[3].split()[0]) == pytest.approx(100 * cell['mean'], abs=0.06)
+    # The network that ships, once more: equal in everything, so ahead of nothing.
+    assert ('`vts-network`, which could ship, is ahead of `vts` in nothing; it is behind in '
+            'nothing.') in page
+    for part in ('turning', 'still'):
+        cells = result[part]['methods']
+        for share in ('0.2', '0.1'):
+            assert cells['vts-network'][share]['mean'] == cells['vts'][share]['mean']
+        assert 'time-measure' in cells
+    assert f'{result["cost_ms"]:.2f} ms a frame' in page
     gain = result['turning']['gains']['time-known-residual']['0.1']['ahead']
     row = next(line for line in page.splitlines() if line.startswith('| `time-known-residual` of'))
     assert f'/ {100 * gain:+.1f} [' in row.split('|')[-2]
