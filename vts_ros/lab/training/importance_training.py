@@ -5,8 +5,9 @@ Teach the saliency of the proposal network how important a fitted measure says e
 
 The measure knows the visual token and the place of its frame in the window, and was fitted to what
 hiding a token really changes; the network sees one frame alone, before any token is there. It
-begins with the shipped weights. Backbone and embedding stay as they are, bit for bit, so that only
-the saliency changes, and what the backbone says of each frame is computed once.
+begins with the shipped weights, and ends half-way between these and what it has learned. Backbone
+and embedding stay as they are, bit for bit, so that only the saliency changes, and what the
+backbone says of each frame is computed once.
 """
 
 from __future__ import annotations
@@ -134,6 +135,9 @@ def learn_importance(pipeline: Pipeline, out: Path, work: Path, worth: Path, win
         steps, learning_rate=1e-3, warmup=min(50, steps // 4)), batch, {
             **about, 'windows': windows})
     write_frame(net, out / 'frame.onnx')
+    # Read again, with batch norms folded as in the network that it began with.
+    net = half_way(before, load_net(out / 'frame.onnx'))
+    write_frame(net, out / 'frame.onnx')
     write_window_step(out)
     report: dict[str, Any] = {
         'n': held, 'train': len(train), 'settings': {
@@ -145,6 +149,20 @@ def learn_importance(pipeline: Pipeline, out: Path, work: Path, worth: Path, win
                                                        for lesson in held_out), grid, BUDGETS)
     (out / REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return report
+
+
+def half_way(before: ProposalNet, after: ProposalNet) -> ProposalNet:
+    """
+    Return a network whose weights are the mean of those of two.
+
+    Training on rendered pictures alone forgets some of what the shipped network knows of real
+    roads. Half of the way (WiSE-FT, arXiv 2109.01903) brings most of what is learned.
+    """
+    old, new = before.state_dict(), after.state_dict()
+    for name in old:
+        new[name] = 0.5 * (old[name] + new[name])
+    after.load_state_dict(new)
+    return after
 
 
 def targets(measure: NDArray[np.floating], salient: NDArray[np.floating]
