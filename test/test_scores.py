@@ -22,7 +22,6 @@ from vts_ros.lab.evaluation import (
     score_recall,
     score_roads,
     token_worth,
-    worth_windows,
 )
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
 from vts_ros.lab.evaluation.drawn_boxes import TrafficError
@@ -41,8 +40,8 @@ from vts_ros.lab.evaluation.score_recall import (
     turning_recall,
 )
 from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
-from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, worth_of_tokens
-from vts_ros.lab.evaluation.worth_windows import to_fit
+from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, Worth, worth_of_tokens
+from vts_ros.lab.evaluation.worth_windows import to_fit, WorthWindow
 from vts_ros.lab.recordings import frames_of
 from vts_ros.lab.rivals import recurrent_measure, temporal, worth_measure
 from vts_ros.lab.rivals.recurrent_measure import cells_of, fit_recurrent, RecurrentMeasure
@@ -257,7 +256,8 @@ def test_another_network_is_looked_with(pipeline: Pipeline, tmp_path: Path) -> N
             assert kept is not None
             assert (kept == wanted.keep(looked, budget)).all()
             assert (kept != first.keep(evidence, budget)).any()
-    window, = worth_windows.rendered(pipeline, 'test', 1, tmp_path)
+    divergence = np.random.default_rng(0).random((5, 28), np.float32)
+    window = WorthWindow('test', evidence, Worth(divergence, divergence, None, divergence), {})
     found = network_areas(pipeline.sparsifier, other, [window])['test']
     assert found['n'] == 1
     wanted_area = fitted_measures.area_of(temporal.importance(
