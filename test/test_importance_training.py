@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation.proposal_networks import about_network
+from vts_ros.lab.rivals.worth_measure import WorthMeasure
 from vts_ros.lab.scenes.clips import balanced_scenes
 from vts_ros.lab.scenes.rendered_windows import render_window
 from vts_ros.lab.training import importance_training
@@ -26,8 +28,9 @@ from vts_ros.lab.training.importance_training import (
 )
 from vts_ros.lab.training.loop import Schedule
 from vts_ros.paths import model_path
+from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.proposal_network import load_net, MAP_SIZE, SALIENCY_PARTS
+from vts_ros.sparsify.proposal_network import load_net, MAP_SIZE, ProposalNet, SALIENCY_PARTS
 
 GRID = (4, 7)
 
@@ -78,13 +81,14 @@ def test_what_matters_is_learned_and_looks_stay_bit_for_bit(tmp_path: Path) -> N
 
 def test_half_way_is_the_mean_of_all_weights() -> None:
     before, after = (load_net(model_path('proposal/frame.onnx')) for _ in range(2))
+    moves = {'seen_head.weight': 2.0, 'hidden.1.bias': -1.0}
     with torch.no_grad():
-        after.seen_head.weight += 2.0
-        after.hidden[1].bias -= 1.0
+        for name, value in after.named_parameters():
+            value.add_(moves.get(name, 0.0))
     found = importance_training.half_way(before, after).state_dict()
     for name, value in before.state_dict().items():
-        moved = {'seen_head.weight': 1.0, 'hidden.1.bias': -0.5}.get(name, 0.0)
-        torch.testing.assert_close(found[name], value + moved if moved else value)
+        wanted = value + moves[name] / 2.0 if name in moves else value
+        torch.testing.assert_close(found[name], wanted)
 
 
 @pytest.mark.slow
@@ -119,8 +123,13 @@ def test_the_command_learns_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     judged[1].unlink()
     numbers: list[int] = []
     whole = importance_training._judged
-    monkeypatch.setattr(importance_training, '_judged', lambda pipeline, net, measure, missing: (
-        numbers.extend(missing) or whole(pipeline, net, measure, missing)))
+
+    def judged_again(pipeline: Pipeline, net: ProposalNet, measure: WorthMeasure,
+                     missing: Sequence[int]) -> Iterator[tuple[int, Lesson]]:
+        numbers.extend(missing)
+        return whole(pipeline, net, measure, missing)
+
+    monkeypatch.setattr(importance_training, '_judged', judged_again)
     assert CliRunner().invoke(app, command).exit_code == 0
     assert numbers == [1]
     other = CliRunner().invoke(app, [*command[:-6], '--worth', str(worth), '--work', str(work),

@@ -389,8 +389,11 @@ def test_of_road_users_counts_the_area_on_kept_tokens(
                        tmp_path / 'found')['n'] == 1
     assert seen == [drive]
     # At another grid, a method that looks at visual tokens and frames gets them.
-    looks = Method('looks', 'time', '', '', (
-        lambda evidence, budget: tokens.append(evidence) or np.arange(budget, dtype=np.int32),))
+    def choose(evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
+        tokens.append(evidence)
+        return np.arange(budget, dtype=np.int32)
+
+    looks = Method('looks', 'time', '', '', (choose,))
     road_recall(pipeline.sparsifier, [wanted[0], looks], [drive], find, (0.2,), tmp_path / 'own',
                 grid=GRID, encode=lambda picture: np.full((28, 3), picture.mean(), np.float32))
     assert tokens[0].tokens.shape == (5, 28, 3)
