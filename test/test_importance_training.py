@@ -104,6 +104,7 @@ def test_the_command_learns_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     out = work / 'models' / 'proposal'
     report = json.loads((out / 'holdout.json').read_text(encoding='utf-8'))
     assert (report['n'], report['train']) == (1, 5)
+    assert all(report[name]['n'] == 1 for name in ('shipped', 'trained', 'whole way'))
     assert 'a measure, fitted to 2 windows' in about_network(out)
     with np.load(judged[1]) as found:
         clip = render_window(next(balanced_scenes('train', 1, 910_000_001)))

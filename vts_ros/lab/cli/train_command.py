@@ -228,7 +228,7 @@ def train_proposal(
                          targets=targets, anew=anew)
     console.print(rate_table(
         f'{result["n"]} windows held out, {result["train"]} learned from',
-        {'shipped': result['shipped'], 'trained': result['trained']}))
+        {name: result[name] for name in ('shipped', 'trained', 'whole way') if name in result}))
     _tell_where(console, target, None if out else models)
 
 

@@ -110,8 +110,9 @@ def learn_importance(pipeline: Pipeline, out: Path, work: Path, worth: Path, win
 
     Returns
     -------
-    ``{'n', 'train', 'settings', 'shipped': rates, 'trained': rates}``, rates as of ``find_rate``
-    on the windows held out; used is what the measure says is important.
+    ``{'n', 'train', 'settings', 'shipped': rates, 'trained': rates, 'whole way': rates}``, rates
+    as of ``find_rate`` on the windows held out; used is what the measure says is important. The
+    whole way is what is learned, trained is :func:`half_way` to it.
 
     Raises
     ------
@@ -136,7 +137,8 @@ def learn_importance(pipeline: Pipeline, out: Path, work: Path, worth: Path, win
             **about, 'windows': windows})
     write_frame(net, out / 'frame.onnx')
     # Read again, with batch norms folded as in the network that it began with.
-    net = half_way(before, load_net(out / 'frame.onnx'))
+    whole_way = load_net(out / 'frame.onnx')
+    net = half_way(before, whole_way)
     write_frame(net, out / 'frame.onnx')
     write_window_step(out)
     report: dict[str, Any] = {
@@ -144,7 +146,7 @@ def learn_importance(pipeline: Pipeline, out: Path, work: Path, worth: Path, win
             'bags': [], 'model': pipeline.vlm.name, 'targets': 'importance', 'windows': windows,
             'fitted': fitted, 'steps': steps, 'batch': batch, 'seed': seed, 'anew': False}}
     grid = train[0].measure.shape[1], train[0].measure.shape[2]
-    for name, one in (('shipped', before), ('trained', net)):
+    for name, one in (('shipped', before), ('trained', net), ('whole way', whole_way)):
         report[name] = find_rate(pipeline.sparsifier, (_wanted(one, lesson)
                                                        for lesson in held_out), grid, BUDGETS)
     (out / REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
@@ -159,10 +161,9 @@ def half_way(before: ProposalNet, after: ProposalNet) -> ProposalNet:
     roads. Half of the way (WiSE-FT, arXiv 2109.01903) brings most of what is learned.
     """
     old, new = before.state_dict(), after.state_dict()
-    for name in old:
-        new[name] = 0.5 * (old[name] + new[name])
-    after.load_state_dict(new)
-    return after
+    found = ProposalNet().eval()
+    found.load_state_dict({name: 0.5 * (value + new[name]) for name, value in old.items()})
+    return found
 
 
 def targets(measure: NDArray[np.floating], salient: NDArray[np.floating]
