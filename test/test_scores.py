@@ -526,11 +526,11 @@ def test_the_command_compares_and_writes_the_page(
     row = next(line for line in page.splitlines() if line.startswith('| `time-known-residual` of'))
     assert f'/ {100 * gain:+.1f} [' in row.split('|')[-2]
     answers = result['answers']
-    assert set(answers['pooled']) == {'vts', 'vts-share-none', 'vts-score-importance'}
+    assert set(answers['pooled']) == {'vts', *JUDGED}
     assert (answers['n'], answers['first']) == (2, 300)
     assert f'with all tokens {100 * answers["dense"]["all"]["level"]:.1f} / ' in page
     # What was found is neither fitted to nor looked for again.
-    monkeypatch.setattr(fitted_measures, 'fit_all', None)
+    monkeypatch.setattr(fitted_measures, 'fit_one', None)
     monkeypatch.setattr(score_recall, 'render', None)
     again = CliRunner().invoke(app, line)
     assert again.exit_code == 0, again.output

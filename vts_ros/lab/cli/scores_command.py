@@ -76,7 +76,7 @@ def eval_scores(
         areas,
         cost_ms,
         FITTED_NAMES,
-        kept_areas,
+        kept_figures,
         LazyFits,
         network_areas,
         SEEDS,
@@ -129,7 +129,7 @@ def eval_scores(
         of_areas = f'areas-{judged}-{per_bag}-{fingerprint(*bags)}.json'
         result: dict[str, Any] = {
             'model': vlm.name, 'fit': fit, 'seeds': SEEDS,
-            'areas': kept_areas(out / f'fit{fit}' / of_areas, lambda: areas(
+            'areas': kept_figures(out / f'fit{fit}' / of_areas, lambda: areas(
                 sparsifier, [fits.of(seed) for seed in range(SEEDS)], worths()))}
         # Measures that were fitted to other windows keep other tokens.
         fitted = {method.name: replace(method, learned_from=f'fit{fit}') for method in methods(
@@ -140,7 +140,7 @@ def eval_scores(
             mark = f'network-{fingerprint(network / "frame.onnx")}'
             others = [network_method(other, about_network(network), mark)]
             result['network'] = {
-                'about': others[0].about, 'areas': kept_areas(
+                'about': others[0].about, 'areas': kept_figures(
                     out / mark / of_areas, lambda: network_areas(sparsifier, other, worths()))}
         with_measure = [fitted[MEASURE], *others]
         unfitted = methods(sparsifier, [*_METHODS, *TEMPORAL_NAMES])
@@ -175,8 +175,9 @@ def eval_scores(
                 pipeline, [*methods(sparsifier, [FIRST, *CANDIDATES]), *with_measure], answered,
                 shares, out,
                 lambda share, what: progress(0.8 + 0.2 * share, what))
-        first = prepare_window(pipeline, next(balanced_scenes('test', 1)))
-        result['cost_ms'] = cost_ms(fits.one(0, MEASURE), sparsifier, first.evidence)
+        result['cost_ms'] = kept_figures(out / f'fit{fit}' / 'cost.json', lambda: {
+            MEASURE: cost_ms(fits.one(0, MEASURE), sparsifier, prepare_window(
+                pipeline, next(balanced_scenes('test', 1))).evidence)})[MEASURE]
     written = [] if report is None else write_scores(
         result, this_run(pipeline.vlm.info['device'], start_sec), report)
     finish(console, written, result, as_json)

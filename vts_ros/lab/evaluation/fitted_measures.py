@@ -94,8 +94,8 @@ class _LazyMeasure:
         return self._fits.one(0, self._name).scores(sparsifier, evidence)
 
 
-def kept_areas(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return areas from a file, or find them and write it."""
+def kept_figures(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return figures from a file, or find them and write it."""
     if path.exists():
         known: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
         return known
