@@ -30,7 +30,7 @@ from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.score_answers import compared_answers
-from vts_ros.lab.evaluation.score_page import JUDGED, verdicts
+from vts_ros.lab.evaluation.score_page import CANDIDATES, JUDGED, verdicts
 from vts_ros.lab.evaluation.score_recall import (
     evidence_of,
     gains,
@@ -526,7 +526,7 @@ def test_the_command_compares_and_writes_the_page(
     row = next(line for line in page.splitlines() if line.startswith('| `time-known-residual` of'))
     assert f'/ {100 * gain:+.1f} [' in row.split('|')[-2]
     answers = result['answers']
-    assert set(answers['pooled']) == {'vts', *JUDGED}
+    assert set(answers['pooled']) == {'vts', *CANDIDATES, NETWORK}
     assert (answers['n'], answers['first']) == (2, 300)
     assert f'with all tokens {100 * answers["dense"]["all"]["level"]:.1f} / ' in page
     # What was found is neither fitted to nor looked for again.

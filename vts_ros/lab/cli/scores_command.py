@@ -172,8 +172,8 @@ def eval_scores(
                 lambda share, what: progress(0.8, what), grid, encode)}
         if answered:
             result['answers'] = compared_answers(
-                pipeline, [*methods(sparsifier, [FIRST, *CANDIDATES]), *with_measure], answered,
-                shares, out,
+                pipeline, [*methods(sparsifier, [FIRST, *CANDIDATES]), *others], answered, shares,
+                out,
                 lambda share, what: progress(0.8 + 0.2 * share, what))
         result['cost_ms'] = kept_figures(out / f'fit{fit}' / 'cost.json', lambda: {
             MEASURE: cost_ms(fits.one(0, MEASURE), sparsifier, prepare_window(

@@ -283,7 +283,7 @@ def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
     yield (f'{answers["n"]} rendered windows of the split `test`, from number '
            f'{answers["first"]} on: others than those of [quality.md](quality.md). Answers end '
            'after the\nfacts; right risk level / right risk object, in percent; hard as '
-           'there.\n')
+           f'there. Those with `{MEASURE}` are in [redundancy.md](redundancy.md).\n')
     for part, found in parts.items():
         dense, level, object_ = answers['dense'][part], found['level'], found['object']
         yield (f'{part.capitalize()} windows ({level["n"]}); with all tokens '
