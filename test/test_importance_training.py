@@ -15,6 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from vts_ros.lab.evaluation import token_worth
 from vts_ros.lab.evaluation.proposal_networks import about_network
 from vts_ros.lab.rivals.worth_measure import WorthMeasure
 from vts_ros.lab.scenes.clips import balanced_scenes
@@ -93,6 +94,8 @@ def test_half_way_is_the_mean_of_all_weights() -> None:
 
 @pytest.mark.slow
 def test_the_command_learns_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # How long answers are is tested elsewhere.
+    monkeypatch.setattr(token_worth, '_ANSWER_TOKENS', 4)
     work, worth = tmp_path / 'work', tmp_path / 'worth'
     command = ['train', 'proposal', '--vlm', 'embedded', '--targets', 'importance', '--windows',
                '6', '--fit', '2', '--worth', str(worth), '--steps', '2', '--work', str(work)]
