@@ -175,15 +175,17 @@ def test_the_peak_is_that_of_what_is_held_at_once() -> None:
     assert 2_000_000 <= peak() < 2_100_000
 
 
-def test_passes_are_timed_with_both_kinds_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_are_timed_with_all_kinds_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_weights, 'SMALLEST', 1)
     threads = torch.get_num_threads()
     found = pass_times.pass_times('tiny', rounds=2)
     assert torch.get_num_threads() == threads
     assert list(found['passes'])[:3] == ['1', '2', '3']
     for one in found['passes'].values():
-        assert one['plain_ms'] > 0.0 < one['packed_ms']
-        assert one['ratio']['low'] <= one['ratio']['median'] <= one['ratio']['high']
+        assert list(one['ms']) == ['plain', 'packed', 'int8']
+        assert all(took > 0.0 for took in one['ms'].values())
+        for ratio in one['ratio'].values():
+            assert ratio['low'] <= ratio['median'] <= ratio['high']
     lines = list(pass_times.rows(found))
     assert len(lines) == 4 + len(found['passes'])
     assert lines[-1].startswith('| encoding of a picture | ')

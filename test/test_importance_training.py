@@ -28,6 +28,7 @@ from vts_ros.lab.training.importance_training import (
     token_saliency,
 )
 from vts_ros.lab.training.loop import Schedule
+from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.paths import model_path
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.sparsify import Sparsifier
@@ -97,7 +98,10 @@ def test_the_command_learns_and_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     # How long answers are is tested elsewhere.
     monkeypatch.setattr(token_worth, '_ANSWER_TOKENS', 4)
     work, worth = tmp_path / 'work', tmp_path / 'worth'
-    command = ['train', 'proposal', '--vlm', 'embedded', '--targets', 'importance', '--windows',
+    tiny = tmp_path / 'tiny'
+    create_checkpoint(tiny, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
+                      text_layers=2, text_heads=2, text_intermediate=96)
+    command = ['train', 'proposal', '--vlm', str(tiny), '--targets', 'importance', '--windows',
                '6', '--fit', '2', '--worth', str(worth), '--steps', '2', '--work', str(work)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output

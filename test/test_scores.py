@@ -98,7 +98,7 @@ def area(measure: RecurrentMeasure, sparsifier: Sparsifier, window: WindowFeatur
 
 def test_a_memory_finds_what_was_there_before_and_the_control_cannot(
         pipeline: Pipeline) -> None:
-    windows, tops = zip(*map(remembered_window, range(60)))
+    windows, tops = zip(*map(remembered_window, range(48)))
     held = [remembered_window(seed) for seed in range(100, 110)]
     found = {}
     for remembers in (True, False):
@@ -497,7 +497,7 @@ def test_the_command_compares_and_writes_the_page(
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)
-    line = ['eval', 'scores', '--model', str(model), '--n', '20', '--turning', '20',
+    line = ['eval', 'scores', '--model', str(model), '--n', '8', '--turning', '8',
             '--pairs', '2', '--fit', '2', '--judged', '2', '--answered', '2',
             '--network', str(model_path('proposal/frame.onnx').parent),
             '--budgets', '0.2,0.1', '--out', str(tmp_path / 'out'),

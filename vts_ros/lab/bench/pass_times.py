@@ -1,15 +1,17 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a pass of a language model takes by its tokens, with plain weights and packed ones."""
+"""What a pass of a language model takes by its tokens: weights plain, packed and in eight bits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 import copy
+from itertools import pairwise
 import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from transformers import DynamicCache
 
@@ -19,6 +21,7 @@ from vts_ros.lab.bench.workloads import measured_here, Progress, SHAPE_SIZE
 from vts_ros.paths import model_path
 from vts_ros.pipeline.pipeline import EMBEDDED
 from vts_ros.vlm import Vlm
+from vts_ros.vlm.int8_weights import to_int8
 from vts_ros.vlm.kv_cache import crop
 from vts_ros.vlm.packed_weights import pack
 
@@ -31,7 +34,7 @@ _WARM_UP = 1
 def pass_times(shape: str, rounds: int = 8, threads: int = 1, seed: int = 7,
                progress: Progress = lambda *_: None) -> dict[str, Any]:
     """
-    Time passes on a processor, with both kinds of weights in turns.
+    Time passes on a processor, with all kinds of weights in turns.
 
     Parameters
     ----------
@@ -46,9 +49,10 @@ def pass_times(shape: str, rounds: int = 8, threads: int = 1, seed: int = 7,
 
     Returns
     -------
-    ``{'passes': {what: {'plain_ms', 'packed_ms', 'ratio': {'median', 'low', 'high'}}}, ...}``:
-    medians; the ratio is packed to plain of the same round, its edges are quartiles. What is the
-    number of tokens, the length of a prompt, or the encoding of a picture.
+    ``{'passes': {what: {'ms': {kind: median}, 'ratio': {kind: {'median', 'low', 'high'}}}},
+    ...}``: of the kinds ``plain``, ``packed`` and ``int8``; a ratio is that of a kind to the one
+    before it, of the same round, and its edges are quartiles. What is the number of tokens, the
+    length of a prompt, or the encoding of a picture.
 
     Raises
     ------
@@ -62,9 +66,12 @@ def pass_times(shape: str, rounds: int = 8, threads: int = 1, seed: int = 7,
     torch.set_num_threads(threads)
     try:
         plain = make(shape, Vlm.load(model_path(EMBEDDED), device='cpu').tokenizer, 'cpu', seed)
-        network = copy.deepcopy(plain.model)
-        pack(network)
-        kinds = {'plain': plain, 'packed': plain.with_network(network)}
+        packed, small = copy.deepcopy(plain.model), copy.deepcopy(plain.model)
+        pack(packed)
+        to_int8(small)
+        pack(small)
+        kinds = {'plain': plain, 'packed': plain.with_network(packed),
+                 'int8': plain.with_network(small)}
         whats = [*map(str, TOKENS), f'prompt of {PROMPT}', PICTURE]
         found: dict[str, dict[str, list[float]]] = {
             what: {name: [] for name in kinds} for what in whats}
@@ -117,12 +124,15 @@ class _Passes:
 
 
 def _figures(times: dict[str, list[float]]) -> dict[str, Any]:
-    plain, packed = (np.array(times[name][_WARM_UP:]) for name in ('plain', 'packed'))
-    low, median, high = np.percentile(packed / plain, (25, 50, 75))
-    return {'plain_ms': round(float(np.median(plain)), 1),
-            'packed_ms': round(float(np.median(packed)), 1),
-            'ratio': {'median': round(float(median), 3), 'low': round(float(low), 3),
-                      'high': round(float(high), 3)}}
+    taken = {name: np.array(found[_WARM_UP:]) for name, found in times.items()}
+    return {'ms': {name: round(float(np.median(found)), 1) for name, found in taken.items()},
+            'ratio': {name: _spread(taken[name] / taken[before])
+                      for before, name in pairwise(taken)}}
+
+
+def _spread(ratios: NDArray[Any]) -> dict[str, float]:
+    return {name: round(float(np.percentile(ratios, percentile)), 3)
+            for name, percentile in (('median', 50), ('low', 25), ('high', 75))}
 
 
 def rows(result: dict[str, Any]) -> Iterator[str]:
@@ -131,10 +141,11 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
            f'n = {result["rounds"]} rounds, seed {result["seed"]}, {result["date"]}, '
            f'{result["machine"]}. Medians; in brackets half of the rounds.')
     yield ''
-    yield '| tokens of the pass | plain | packed | packed to plain |'
-    yield '|---|---|---|---|'
+    yield '| tokens of the pass | plain | packed | packed to plain | int8 | int8 to packed |'
+    yield '|---' * 6 + '|'
     for what, one in result['passes'].items():
-        ratio = one['ratio']
+        plain, packed, small = (f'{one["ms"][name]:.0f} ms' for name in one['ms'])
+        first, second = ('{median:.2f} ({low:.2f} to {high:.2f})'.format(**ratio)
+                         for ratio in one['ratio'].values())
         called = 'encoding of a picture' if what == PICTURE else what
-        yield (f'| {called} | {one["plain_ms"]:.0f} ms | {one["packed_ms"]:.0f} ms | '
-               f'{ratio["median"]:.2f} ({ratio["low"]:.2f} to {ratio["high"]:.2f}) |')
+        yield f'| {called} | {plain} | {packed} | {first} | {small} | {second} |'

@@ -214,7 +214,7 @@ def bench_passes(
     threads: Annotated[int, typer.Option(min=1, help='CPU threads.')] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Time passes of a language model by their tokens, with plain and packed weights."""
+    """Time passes of a language model: weights plain, packed for oneDNN and in eight bits."""
     from vts_ros.lab.bench.pass_times import pass_times, rows
 
     with progress_bar(as_json) as (console, progress):

@@ -26,9 +26,9 @@ _METHODS = ('vts', 'vts-share-none', 'vts-score-importance', 'vts-score-similari
                               'goes on.')
 def eval_scores(
     n: Annotated[int, typer.Option(
-        '--n', min=20, help='Rendered windows with a risk object.')] = 2000,
+        '--n', min=8, help='Rendered windows with a risk object.')] = 2000,
     turning: Annotated[int, typer.Option(
-        min=20, help='Rendered windows with a risk object in tight bends.')] = 400,
+        min=8, help='Rendered windows with a risk object in tight bends.')] = 400,
     pairs: Annotated[int, typer.Option(
         min=2, help='Pairs of windows of 8 frames that need the past.')] = 48,
     fit: Annotated[int, typer.Option(
