@@ -325,7 +325,9 @@ def test_a_teacher_judges_networks_side_by_side(
 @pytest.mark.slow
 def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
     bags = {bag.name: bag for bag in real_bags()}
-    known = sorted(bags.keys() & read_tracks(BOXES).keys())
+    # The test below has the other one.
+    known = [name for name in sorted(bags.keys() & read_tracks(BOXES).keys())
+             if 'following' not in name]
     if not known:
         pytest.skip('no recording with boxes here')
     arguments = [part for name in known for part in ('--bag', bags[name])]
