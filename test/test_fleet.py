@@ -45,6 +45,7 @@ from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.tools.bag_frames import read_frames
+from vts_ros.tools.bag_signals import SignalUse
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.described_frames import describe_frames
 from vts_ros.tools.remote_recordings import open_store, title_of
@@ -285,7 +286,12 @@ def test_other_settings_and_a_second_run_are_refused(settings: FleetSettings, tm
         pass
     with pytest.raises(FleetError, match='frames 5, not 3'), folder.opened(other):
         pass
-    # Where it runs does not matter.
+    told = replace(settings, signals=SignalUse(tell_vehicle=True))
+    with pytest.raises(FleetError, match='signals None, not'), folder.opened(told):
+        pass
+    # Signals that have no use make no difference, and where it runs makes none.
+    with folder.opened(replace(settings, signals=SignalUse(('speed /a b/B c',)))):
+        pass
     with folder.opened(FleetSettings(settings.config, stretch_sec=1.0)):
         pass
 

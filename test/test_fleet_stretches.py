@@ -34,6 +34,7 @@ from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.bag_signals import SignalUse
 from vts_ros.tools.described_frames import Pair
 
 pytestmark = pytest.mark.slow
@@ -167,6 +168,9 @@ def test_only_long_recordings_are_cut_and_only_if_answers_stay_the_same(tmp_path
     assert not is_worth_cutting(bag, PipelineConfig(mode='causal'), 5.0)
     # What stands goes on from window to window.
     assert not is_worth_cutting(bag, PipelineConfig(speak='change'), 5.0)
+    # So do signals.
+    assert not is_worth_cutting(bag, PipelineConfig(), 5.0, SignalUse(tell_vehicle=True))
+    assert is_worth_cutting(bag, PipelineConfig(), 5.0, SignalUse(('speed /a b/B c',)))
 
 
 def test_messages_that_are_not_in_the_order_of_time_are_not_cut(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from vts_ros.pipeline.signal_map import (
 from vts_ros.pipeline.vehicle_signals import HARD_BRAKING_MPS2, VALID_SEC, VehicleSignals
 from vts_ros.tools.annotate import annotate
 from vts_ros.tools.answer_files import ANSWERS
-from vts_ros.tools.bag_signals import BagSignals, fields_of
+from vts_ros.tools.bag_signals import BagSignals, fields_of, SignalUse
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.vehicle import Vehicle
@@ -380,6 +380,33 @@ def test_a_recording_tells_the_model_what_the_car_does(
         # It is told, and moves nothing.
         assert after['tokens']['keep'] == before['tokens']['keep']
         assert all(event['told'] and event['strength'] == 0.0 for event in after['events'])
+
+
+@pytest.mark.slow
+def test_a_fleet_is_described_with_the_signals_as_one_recording_is(
+        pipeline: Pipeline, tmp_path: Path, told: list[str]) -> None:
+    pytest.importorskip('pyarrow')
+    from vts_ros.fleet.stretches import describe_whole, WindowSettings
+
+    bag = drive_that_brakes(tmp_path / 'bag')
+    for number, use in enumerate((SignalUse((BRAKE,), tell_vehicle=True),
+                                  SignalUse((BRAKE,), evidence=True), SignalUse((BRAKE,)))):
+        annotate(bag, tmp_path / f'{number}', pipeline, signals=use.topics,
+                 tell_vehicle=use.tell_vehicle, evidence=use.evidence)
+        asked = list(told)
+        told.clear()
+        counters: Counter[str] = Counter()
+        found = [report for _, report in describe_whole(
+            pipeline, bag, WindowSettings(), counters, use)]
+        assert told == asked
+        told.clear()
+        expected = answers(tmp_path / f'{number}')
+        assert [list(report.keep) for report in found] == [
+            answer['tokens']['keep'] for answer in expected]
+        assert [len(report.events) for report in found] == [
+            len(answer['events']) for answer in expected]
+        assert any(report.events for report in found) == use.is_any
+        assert counters['signals_unreadable'] == (2 if use.is_any else 0)
 
 
 def test_what_was_received_before_a_picture_is_known(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from vts_ros.fleet.sources import FleetError, Recording
 from vts_ros.fleet.stretches import Plan, WindowSettings
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.report import SceneReport
+from vts_ros.tools.bag_signals import NO_SIGNALS, SignalUse
 
 ANSWERS, TIMINGS, WORK = 'answers', 'timings', 'unfinished'
 FAILURES, SETTINGS, LOCK = 'failures.parquet', 'fleet.json', '.lock'
@@ -97,18 +98,23 @@ class FleetSettings:
         The pipeline, and which windows it is asked about.
     stretch_sec
         Length of the pieces that long recordings are cut into; answers do not depend on it.
+    signals
+        What becomes of the signals of the car.
 
     """
 
     config: PipelineConfig = field(default_factory=PipelineConfig)
     windows: WindowSettings = field(default_factory=WindowSettings)
     stretch_sec: float = 600.0
+    signals: SignalUse = NO_SIGNALS
 
     def decisive(self) -> dict[str, Any]:
         """Return the settings that answers depend on."""
         config = {name: value for name, value in asdict(self.config).items()
                   if name not in _FREE}
-        return json.loads(json.dumps({**config, **asdict(self.windows)}))
+        # None, as in the files of before there were any, where they make no difference.
+        signals = self.signals._asdict() if self.signals.is_any else None
+        return json.loads(json.dumps({**config, **asdict(self.windows), 'signals': signals}))
 
 
 class Answers:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
+CarPanel = 'What the car says of itself'
 ClusterPanel = 'Where it runs'
 DirArgument = Annotated[Path, typer.Argument(
     help='Folder that vts fleet annotate has written.', show_default=False)]
@@ -66,6 +67,18 @@ def annotate(
         help='The server; its key is read from OPENAI_API_KEY.')] = 'http://localhost:8000/v1',
     timeout_sec: Annotated[float, typer.Option(
         min=0.1, help='Longest time for an answer of the server.')] = 10.0,
+    adapter: Annotated[str, typer.Option(
+        help='Adapter of the language model: shipped name, or directory.',
+        show_default=False)] = '',
+    signal: Annotated[list[str] | None, typer.Option(
+        rich_help_panel=CarPanel, show_default=False,
+        help='A line of signals.topics; may be given several times.')] = None,
+    tell_vehicle: Annotated[bool, typer.Option(
+        '--tell-vehicle', rich_help_panel=CarPanel, help='Tell the model what the car does.'
+    )] = False,
+    evidence: Annotated[bool, typer.Option(
+        '--evidence', rich_help_panel=CarPanel,
+        help='Hard braking and sharp turns move visual tokens.')] = False,
     engine: Annotated[str, typer.Option(
         help='Runtime of the proposal network; auto takes the best there is.')] = 'auto',
     stretch_sec: Annotated[float, typer.Option(
@@ -98,14 +111,19 @@ def annotate(
     from vts_ros.fleet.sources import find_recordings, FleetError
     from vts_ros.fleet.stretches import WindowSettings
     from vts_ros.pipeline.config import PipelineConfig
+    from vts_ros.tools.bag_signals import SignalUse
 
+    if signal and not (tell_vehicle or evidence):
+        raise typer.BadParameter('does nothing without --tell-vehicle or --evidence',
+                                 param_hint='--signal')
     config = PipelineConfig(
-        model=model, keep_ratio=keep_ratio, language=language, prompts=prompts,
+        model=model, adapter=adapter, keep_ratio=keep_ratio, language=language, prompts=prompts,
         task=task,
         max_new_tokens=max_new_tokens, mode=mode, device=device, dtype=dtype,
         vlm_backend=backend, url=url, timeout_sec=timeout_sec, engine_backend=engine)
     settings = FleetSettings(
-        config, WindowSettings(frames, interval_sec, every, tuple(topic or ())), stretch_sec)
+        config, WindowSettings(frames, interval_sec, every, tuple(topic or ())), stretch_sec,
+        SignalUse(tuple(signal or ()), tell_vehicle, evidence))
     console = Console(stderr=as_json)
     recordings = find_recordings(sources)
     gib = sum(recording.size_bytes for recording in recordings) / 2**30

@@ -130,7 +130,7 @@ class FleetWorker:
         if plan is None:
             # To be fetched anew for every stretch would cost more than it gives.
             if recording.is_remote or not is_worth_cutting(
-                    bag, settings.config, settings.stretch_sec):
+                    bag, settings.config, settings.stretch_sec, settings.signals):
                 return None
             plan = make_plan(bag, settings.windows, settings.stretch_sec)
             if plan is None:
@@ -142,7 +142,7 @@ class FleetWorker:
     def _whole(self, recording: Recording, bag: Path) -> Outcome:
         counters: Counter[str] = Counter()
         answers = self._collect(recording, describe_whole(
-            self._pipeline, bag, self._settings.windows, counters))
+            self._pipeline, bag, self._settings.windows, counters, self._settings.signals))
         if not answers:
             seen = ', '.join(f'{count} {name}' for name, count in counters.items() if count)
             raise BagError(f'no answer: the window was never full ({seen or "no frames"})')

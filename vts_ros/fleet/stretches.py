@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 import json
 from pathlib import Path
@@ -29,6 +30,7 @@ from vts_ros.pipeline.frames import Frame, FrameBuffer, Window
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.bag_frames import read_frames_from, until_damage
+from vts_ros.tools.bag_signals import BagSignals, NO_SIGNALS, SignalUse
 from vts_ros.tools.bags import Bag
 from vts_ros.tools.described_frames import describe_frames, Frames, Pair
 from vts_ros.vlm.answers import Answer
@@ -157,21 +159,33 @@ class Plan:
         return range(first, begin)
 
 
-def is_worth_cutting(bag: Path, config: PipelineConfig, stretch_sec: float) -> bool:
+def is_worth_cutting(bag: Path, config: PipelineConfig, stretch_sec: float,
+                     use: SignalUse = NO_SIGNALS) -> bool:
     """Return whether a recording is long, and its answers depend on little before them."""
-    if config.mode != 'window' or config.deadline_ms or config.speak != 'always':
+    # What a signal says holds until the next, and an event goes on beyond any seam.
+    if use.is_any or config.mode != 'window' or config.deadline_ms or config.speak != 'always':
         return False
     with Bag(bag) as opened:
         return opened.duration_sec > WORTH_CUTTING * stretch_sec
 
 
 def describe_whole(pipeline: Pipeline, bag: Path, settings: WindowSettings,
-                   counters: Counter[str]) -> Iterator[Pair]:
+                   counters: Counter[str], use: SignalUse = NO_SIGNALS) -> Iterator[Pair]:
     """Yield the answers over a recording, as ``vts annotate`` has them."""
     pipeline.clear()
-    frames = _numbered(_read(bag, settings, 0, counters), 0)
-    return describe_frames(pipeline, frames, buffer=settings.buffer(), every=settings.every,
-                           counters=counters)
+    read = _read(bag, settings, 0, counters)
+    describe = None
+    if use.is_any:
+        car = BagSignals(bag, use.topics, pipeline.events, is_told=use.tell_vehicle,
+                         is_evidence=use.evidence, counters=counters)
+        read = car.beside(read)
+        describe = partial(_describe_beside, pipeline, car)
+    return describe_frames(pipeline, _numbered(read, 0), buffer=settings.buffer(),
+                           every=settings.every, counters=counters, describe=describe)
+
+
+def _describe_beside(pipeline: Pipeline, car: BagSignals, window: Window) -> SceneReport:
+    return pipeline.describe(window, vehicle=car.signals.vehicle())
 
 
 def make_plan(bag: Path, settings: WindowSettings, stretch_sec: float) -> Plan | None:

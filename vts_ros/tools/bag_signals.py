@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import heapq
 import logging
 from pathlib import Path
@@ -48,6 +48,30 @@ class _Said(NamedTuple):
     message: Any
 
 
+class SignalUse(NamedTuple):
+    """
+    The settings that say what becomes of the signals of the car.
+
+    Attributes
+    ----------
+    topics, tell_vehicle, evidence
+        ``signals.topics``, ``vlm.tell_vehicle`` and ``signals.evidence``.
+
+    """
+
+    topics: tuple[str, ...] = ()
+    tell_vehicle: bool = False
+    evidence: bool = False
+
+    @property
+    def is_any(self) -> bool:
+        """Return whether signals make a difference."""
+        return self.tell_vehicle or self.evidence
+
+
+NO_SIGNALS = SignalUse()
+
+
 class BagSignals:
     """
     Frames of a recording, with the signals of the car up to each.
@@ -76,12 +100,16 @@ class BagSignals:
 
     def frames(self, topics: Sequence[str] | None = None) -> Iterator[Frame]:
         """Yield the frames as ``read_frames`` does; what was received before each is known."""
-        frames = read_frames_from(0, self._bag, topics, self._counters)
+        for _, frame in self.beside(read_frames_from(0, self._bag, topics, self._counters)):
+            yield frame
+
+    def beside(self, frames: Iterable[tuple[int, Frame]]) -> Iterator[tuple[int, Frame]]:
+        """Yield frames of the recording with the times at which they were received."""
         # Of the same time the signal comes first.
         for received_ns, item in heapq.merge(self._messages(), frames, key=lambda one: one[0]):
             self._now_ns = received_ns
             if isinstance(item, Frame):
-                yield item
+                yield received_ns, item
             elif isinstance(item, _Said):
                 self._take(item, received_ns)
 
