@@ -26,9 +26,11 @@ def eval_twins(
     model: Annotated[str, typer.Option('--model', '--vlm', help='Its model.')] = 'embedded',
     n: Annotated[int, typer.Option('--n', min=1, help='Twins of each kind.')] = 40,
     ordinary: Annotated[int, typer.Option(
-        min=1, help='Ordinary windows, without signals and with them.')] = 200,
+        min=0, help='Ordinary windows, without signals and with them.')] = 200,
     split: Annotated[Literal['val', 'test'], typer.Option(
         help='Neither was trained on.')] = 'test',
+    kind: Annotated[Literal['all', 'speed', 'braking', 'turn signal'], typer.Option(
+        help='Which twins.')] = 'all',
     device: DeviceOption = 'cpu',
     report: Annotated[Path | None, typer.Option(
         help=f'Folder with {PAGE}, in which to write the section.', show_default=False)] = None,
@@ -42,8 +44,12 @@ def eval_twins(
 
     from vts_ros.lab.evaluation.generated_page import write_section
     from vts_ros.lab.evaluation.twin_evaluation import evaluate_twins, section
+    from vts_ros.lab.scenes.signal_twins import KINDS
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 
+    if report is not None and (kind != 'all' or not ordinary):
+        raise typer.BadParameter('the section has all kinds and ordinary windows: leave out '
+                                 '--kind and --ordinary 0', param_hint='--report')
     console, start_sec = Console(stderr=as_json), time.monotonic()
 
     def load(is_adapted: bool) -> Pipeline:
@@ -54,7 +60,8 @@ def eval_twins(
         task = bar.add_task('twins', total=None)
         result = evaluate_twins(
             load, split, n, ordinary, lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total))
+                task, description=what, completed=done, total=total),
+            KINDS if kind == 'all' else (kind,))
     result.update(model=model, adapter=Path(adapter).name)
     lines = list(section(result, this_run(device, start_sec)))
     console.print('\n'.join(lines), highlight=False, markup=False, soft_wrap=True)

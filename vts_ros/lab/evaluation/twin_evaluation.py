@@ -10,6 +10,7 @@ says nothing, by the shipped model and with the adapter.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 from typing import Any, NamedTuple
@@ -121,8 +122,8 @@ def _answers(pipeline: Pipeline, asked: Sequence[_Asked]) -> list[tuple[Answer, 
 
 
 def evaluate_twins(load: Callable[[bool], Pipeline], split: str, n: int, ordinary: int,
-                   progress: Callable[[str, int, int], None] = lambda what, done, total: None
-                   ) -> dict[str, Any]:
+                   progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+                   kinds: Sequence[str] = KINDS) -> dict[str, Any]:
     """
     Compare a model with an adapter and without.
 
@@ -135,19 +136,22 @@ def evaluate_twins(load: Callable[[bool], Pipeline], split: str, n: int, ordinar
     n
         Twins of each kind.
     ordinary
-        Ordinary windows.
+        Ordinary windows; 0 for none, and nothing is said of ``absent``.
     progress
         Called with what is asked, how many were, and of how many.
+    kinds
+        Of ``KINDS``, to ask about these only; they are the same twins as among all.
 
     Returns
     -------
     ``{'n', 'split', 'ordinary', 'kinds': {kind: {'with', 'told_apart', 'without',
     'without_shipped': [share, interval]}}, 'absent': {metric: {'shipped', 'adapter', 'told':
-    [share, interval], 'loss': [...], 'loss_told': [...]}}}``; losses are the shipped model less
-    the adapter, on the same windows. Intervals are of 95 %, over twins or windows.
+    [share, interval], 'loss': [...], 'loss_told': [...]}}}``, and under ``levels`` how often which
+    level was said where which is right, with the signal and the adapter; losses are the shipped
+    model less the adapter, on the same windows. Intervals are of 95 %, over twins or windows.
 
     """
-    twins = list(signal_twins(split, n * len(KINDS), is_measured=True))
+    twins = list(signal_twins(split, n * len(KINDS), is_measured=True, kinds=kinds))
 
     def step(what: str, total: int) -> Progress:
         asked = itertools.count()
@@ -161,7 +165,7 @@ def evaluate_twins(load: Callable[[bool], Pipeline], split: str, n: int, ordinar
     shipped, adapted = load(False), load(True)
     before = twin_answers(shipped, twins, step('twins, shipped model', len(twins)))
     after = twin_answers(adapted, twins, step('twins, with the adapter', len(twins)))
-    absent = {
+    absent = {} if not ordinary else {
         'shipped': ordinary_answers(shipped, split, ordinary, False,
                                     step('ordinary windows, shipped model', ordinary)),
         'adapter': ordinary_answers(adapted, split, ordinary, False,
@@ -170,8 +174,20 @@ def evaluate_twins(load: Callable[[bool], Pipeline], split: str, n: int, ordinar
                                  step('ordinary windows, with the adapter and signals',
                                       ordinary))}
     return {'n': n, 'split': split, 'ordinary': ordinary,
-            'kinds': {kind: _of_kind(kind, before, after) for kind in KINDS},
-            'absent': _absent(absent)}
+            'kinds': {kind: _of_kind(kind, before, after) for kind in kinds},
+            'levels': {kind: _levels(twins, after, kind) for kind in kinds},
+            'absent': _absent(absent) if absent else None}
+
+
+def _levels(twins: Sequence[Twins], answers: Sequence[TwinAnswers], kind: str) -> dict[str, int]:
+    """Return how often which level was said where which is right, most often first."""
+    said: Counter[str] = Counter()
+    for pair, found in zip(twins, answers, strict=True):
+        if pair.kind == kind:
+            for name, told, (answer, _) in (('harmless', pair.harmless, found.harmless),
+                                            ('risky', pair.risky, found.risky)):
+                said[f'{name}, {pair.scene.family}: {told.truth.risk} as {answer.risk}'] += 1
+    return dict(said.most_common())
 
 
 def _of_kind(kind: str, before: Sequence[TwinAnswers], after: Sequence[TwinAnswers]
@@ -221,6 +237,8 @@ def section(result: Mapping[str, Any], run: Run) -> Iterator[str]:
         cells = [_cell(found[name]) for name in (
             'with', 'told_apart', 'with_shipped', 'without', 'without_shipped')]
         yield f'| {kind} | {" | ".join(cells)} |'
+    if not result['absent']:
+        return
     yield (f'\nAbsent: {result["ordinary"]} ordinary windows of {result["split"]}, levels '
            'balanced.\n')
     yield ('| right | shipped model | with the adapter | loss in points | with adapter and '

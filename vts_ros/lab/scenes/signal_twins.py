@@ -13,7 +13,7 @@ What is right follows from the risk rule with what the driver is about to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -113,8 +113,8 @@ def make_twins(seed: int, kind: str, is_measured: bool = False) -> Twins:
     raise RuntimeError(f'no clear twins for seed {seed}, {kind!r}')
 
 
-def signal_twins(split: str, count: int, first: int = 0, is_measured: bool = False
-                 ) -> Iterator[Twins]:
+def signal_twins(split: str, count: int, first: int = 0, is_measured: bool = False,
+                 kinds: Sequence[str] = KINDS) -> Iterator[Twins]:
     """
     Yield twins, the kinds in turn.
 
@@ -124,9 +124,13 @@ def signal_twins(split: str, count: int, first: int = 0, is_measured: bool = Fal
         Key of ``SPLITS``.
     first
         Twins of the split to pass over.
+    kinds
+        Those of other kinds are passed over, and count.
 
     """
     for number in range(first, first + count):
+        if KINDS[number % len(KINDS)] not in kinds:
+            continue
         yield make_twins(SPLITS[split][number], KINDS[number % len(KINDS)], is_measured)
 
 
