@@ -15,6 +15,7 @@ from sound_maker import write_wav
 import torch
 from typer.testing import CliRunner
 
+from vts_ros.errors import SoundError
 from vts_ros.lab.evaluation.sound_evaluation import (
     _recognised,
     judge_drives,
@@ -22,11 +23,21 @@ from vts_ros.lab.evaluation.sound_evaluation import (
     share_with_interval,
     TRACK_SEC,
 )
-from vts_ros.lab.sounds import noises, sirens, warnings_and_impacts
+from vts_ros.lab.evaluation.sound_thresholds import said_sec, sirens_in
+from vts_ros.lab.sounds import noises, sirens, sound_net, warnings_and_impacts
+from vts_ros.lab.sounds.any_siren import _is_held_out, _PERIODS_SEC
 from vts_ros.lab.sounds.hidden_vehicle import DRIVE_SEC, hidden_vehicle
 from vts_ros.lab.sounds.moving_source import behind_houses, Pass
 from vts_ros.lab.sounds.sound_net import SoundNet
-from vts_ros.lab.sounds.soundtrack import SNR_DB, soundtrack
+from vts_ros.lab.sounds.soundtrack import (
+    HELD_OUT,
+    LEARNED,
+    Palette,
+    SNR_DB,
+    soundtrack,
+    TRAINING,
+    VALIDATION,
+)
 from vts_ros.lab.training import sound_training
 from vts_ros.lab.training.sound_training import (
     export_sound,
@@ -35,7 +46,7 @@ from vts_ros.lab.training.sound_training import (
     spectrogram,
 )
 from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_FRAMES
-from vts_ros.sound.sound_events import KINDS
+from vts_ros.sound.sound_events import KINDS, Threshold, THRESHOLDS
 from vts_ros.sound.sound_network import SoundNetwork
 
 
@@ -46,28 +57,28 @@ def loudest_hz(sound: np.ndarray) -> float:
 
 
 def test_a_seed_is_a_soundtrack() -> None:
-    for held_out in (False, True):
-        first, second = (soundtrack((9, 4), 4.0, held_out) for _ in range(2))
+    for palette in (LEARNED, TRAINING, VALIDATION, HELD_OUT):
+        first, second = (soundtrack((9, 4), 4.0, palette) for _ in range(2))
         np.testing.assert_array_equal(first.samples, second.samples)
         assert first.heard == second.heard
     other = soundtrack((9, 5), 4.0)
     assert not np.array_equal(other.samples, soundtrack((9, 4), 4.0).samples)
 
 
-@pytest.mark.parametrize('held_out', [False, True])
-def test_the_truth_is_where_the_sound_is(held_out: bool) -> None:
+@pytest.mark.parametrize('palette', [LEARNED, TRAINING, HELD_OUT],
+                         ids=['learned', 'training', 'held out'])
+def test_the_truth_is_where_the_sound_is(palette: Palette) -> None:
     kinds = set()
     for number in range(12):
-        track = soundtrack((8, number), 8.0, held_out, empty=0.0)
+        track = soundtrack((8, number), 8.0, palette, empty=0.0)
         assert np.isfinite(track.samples).all()
         assert 0.0 < np.abs(track.samples).max() <= 1.0
         assert track.truth.shape == (80, len(KINDS))
         kinds |= {heard.kind for heard in track.heard}
         for heard in track.heard:
             assert SNR_DB[0] <= heard.snr_db <= SNR_DB[1]
-            names = sirens.HELD_OUT if held_out else sirens.LEARNED
-            others = warnings_and_impacts.HELD_OUT if held_out else warnings_and_impacts.LEARNED
-            assert heard.name in (names if heard.kind == 'siren' else others[heard.kind])
+            assert heard.name in (palette.sirens if heard.kind == 'siren'
+                                  else palette.others[heard.kind])
         for at, kind in enumerate(KINDS):
             spans = [(heard.start_sec, heard.end_sec) for heard in track.heard
                      if heard.kind == kind]
@@ -89,13 +100,46 @@ def test_nothing_is_heard_where_nothing_is() -> None:
 
 
 def test_what_is_held_out_is_not_learned() -> None:
-    assert not sirens.LEARNED.keys() & sirens.HELD_OUT.keys()
-    assert not {*noises.BACKGROUND, *noises.HARMLESS} & noises.HELD_OUT.keys()
+    """Neither are the generators of test and of val among those of training, by any name."""
+    for other in (HELD_OUT, VALIDATION):
+        assert not {*other.sirens.values()} & {*TRAINING.sirens.values()}
+    assert not {*HELD_OUT.sirens.values()} & {*VALIDATION.sirens.values()}
+    sounds = [{*noises.BACKGROUND.values(), *noises.TRAINING.values()},
+              {*noises.VALIDATION.values()}, {*noises.HELD_OUT.values()}]
+    assert not sounds[0] & sounds[1] | sounds[0] & sounds[2] | sounds[1] & sounds[2]
     for kind in KINDS[1:]:
         learned = warnings_and_impacts.LEARNED[kind]
         assert not learned.keys() & warnings_and_impacts.HELD_OUT[kind].keys()
-    names = {name for number in range(30) for name in soundtrack((7, number), 1.0).background}
-    assert not names & noises.HELD_OUT.keys()
+    names = {name for number in range(40)
+             for name in soundtrack((7, number), 1.0, TRAINING).background}
+    assert not names & (noises.HELD_OUT.keys() | noises.VALIDATION.keys())
+    assert names & (noises.TRAINING.keys() - noises.HARMLESS.keys())
+
+
+def test_sirens_of_no_maker_leave_out_what_is_held_out() -> None:
+    for low, high in _PERIODS_SEC:
+        # Those of the piercer, the slow wail and the motor siren.
+        for first, last in ((0.05, 0.10), (8.0, 12.0), (12.0, 22.0)):
+            assert high < first or low > last
+    two = np.array([400.0, 400.0 * 1.6])
+    assert _is_held_out(two, np.array([0.9, 0.9]))
+    assert not _is_held_out(two, np.array([0.5, 0.5]))
+    assert not _is_held_out(np.array([400.0, 500.0]), np.array([0.9, 0.9]))
+
+
+@pytest.mark.parametrize('name', TRAINING.sirens.keys() - LEARNED.sirens.keys())
+def test_sirens_of_no_maker_are_tones_that_change(name: str) -> None:
+    strongest, others = [], []
+    for seed in range(6):
+        sound = TRAINING.sirens[name](np.random.default_rng(seed), 6.0)
+        assert len(sound) == 6 * SAMPLE_RATE
+        assert np.isfinite(sound).all()
+        heard = spectrogram(sound)[2:]
+        strongest.append(np.ptp(np.unique(heard.argmax(axis=1))))
+        # Most of the sound is in a few bands: it is a tone.
+        others.append(np.median(heard.max(axis=1) - np.median(heard, axis=1)))
+    assert np.median(strongest) >= 2
+    assert np.median(others) > 10.0
 
 
 @pytest.mark.parametrize(('nearest_sec', 'factor'), [(60.0, 343.0 / (343.0 - 30.0)),
@@ -125,7 +169,7 @@ def test_a_drive_with_a_hidden_vehicle() -> None:
         assert drive.siren in sirens.HELD_OUT
         assert 10.0 < drive.seen_sec < DRIVE_SEC
     assert not hidden_vehicle((5, 0), False).siren
-    learned = {hidden_vehicle((5, number), True, held_out=False).siren for number in range(3)}
+    learned = {hidden_vehicle((5, number), True, LEARNED).siren for number in range(3)}
     assert learned <= sirens.LEARNED.keys()
 
 
@@ -151,15 +195,56 @@ def test_the_graph_in_steps_is_the_network_on_the_whole(tmp_path: Path) -> None:
     assert 'net.' not in str(onnx.load(path).metadata_props)
 
 
+def test_a_network_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                              ) -> None:
+    path = tmp_path / 'hear.onnx'
+    monkeypatch.setattr(sound_net, '_MEMORY', 8)
+    export_sound(SoundNet().eval(), path)
+    # How much it remembers is written in it.
+    assert 0.0 <= SoundNetwork(path).step(np.zeros((STEP_FRAMES, 48), np.float32))[0] <= 1.0
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {
+        one.key: '9' if one.key == 'memory' else one.value for one in model.metadata_props})
+    onnx.save(model, path)
+    with pytest.raises(SoundError, match='another form: vts train sound makes it anew'):
+        SoundNetwork(path)
+
+
 def test_events_are_told_when_they_begin() -> None:
     network = SoundNetwork()
-    drive = next(drive for drive in (hidden_vehicle((6, number), True, held_out=False)
+    drive = next(drive for drive in (hidden_vehicle((6, number), True, LEARNED)
                                      for number in range(10)) if drive.snr_db > 12.0)
     said = [one for one in listen(network, drive.samples) if one.event.kind == 'siren']
     assert said
     for one in said:
         assert one.event.is_over
         assert 1e-9 * one.event.start_ns < one.said_sec <= 1e-9 * one.event.end_ns + 0.1
+
+
+def test_thresholds_say_when_a_listener_would() -> None:
+    network = SoundNetwork()
+    drive = next(drive for drive in (hidden_vehicle((6, number), True, LEARNED)
+                                     for number in range(10)) if drive.snr_db > 12.0)
+    first = min(one.said_sec for one in listen(network, drive.samples)
+                if one.event.kind == 'siren')
+    found = sirens_in(network, drive.samples)
+    assert said_sec(found, THRESHOLDS['siren']) == pytest.approx(first)
+    assert said_sec(np.zeros(9), Threshold(0.1, 3)) == np.inf
+    # Before the first step there was nothing.
+    assert said_sec(np.ones(9), Threshold(0.9, 3)) == pytest.approx(0.3)
+
+
+@pytest.mark.slow
+def test_thresholds_are_tried() -> None:
+    tried = CliRunner().invoke(app, ['eval', 'sound', '--tune', '--drives', '2', '--json'])
+    assert tried.exit_code == 0, tried.output
+    result = json.loads(tried.output.splitlines()[-1])
+    assert result['n'] == 2
+    by_rule = {(row['on'], row['steps']): row for row in result['rows']}
+    for name in ('learned', 'other', 'false_alarms'):
+        # Who has to be surer for longer says less.
+        assert by_rule[0.99, 30][name] <= by_rule[0.8, 6][name]
+    assert result['best'] is None or result['best']['false_alarms'] <= 0.015
 
 
 def test_intervals_of_shares() -> None:
@@ -171,7 +256,7 @@ def test_intervals_of_shares() -> None:
 
 
 def test_soundtracks_to_learn_from_are_made_once_and_as_many_as_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / 'sounds' / 'train-000000.npz'
+    path = tmp_path / 'soundtracks' / 'train-000000.npz'
     few = make_clips(tmp_path, 2)
     written = path.stat().st_mtime_ns
     one = make_clips(tmp_path, 1)
@@ -222,6 +307,6 @@ def test_the_shipped_network_hears_what_it_has_learned() -> None:
     network, seed = SoundNetwork(), SEEDS['val']
     tracks = (soundtrack((seed, 10, number), TRACK_SEC, empty=0.0) for number in range(6))
     assert _recognised(network, tracks)['all'][0] > 0.6
-    drives = judge_drives(network, seed, 6, held_out=False)
+    drives = judge_drives(network, seed, 6, LEARNED)
     assert drives['named_before'][0] >= 0.6
     assert drives['false_alarms'][0] <= 0.1

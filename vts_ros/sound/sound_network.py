@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.engines import Engine, make_engine
-from vts_ros.errors import SoundError
+from vts_ros.errors import EngineError, SoundError
 from vts_ros.paths import model_path
+from vts_ros.sound.log_mel import BANDS, STEP_FRAMES
 from vts_ros.sound.sound_events import KINDS
 
 #: In order; what is remembered goes in and comes out.
@@ -32,7 +33,7 @@ class SoundNetwork:
     Raises
     ------
     SoundError
-        If the file is missing or of another network.
+        If the file is missing, of another network or of one of another form.
     EngineError
         If it cannot be run here.
 
@@ -48,14 +49,22 @@ class SoundNetwork:
         metadata = getattr(self._engine, 'metadata', {})
         if metadata.get('graph') != 'hear' or metadata.get('kinds') != ','.join(KINDS):
             raise SoundError(f'{path} is no network that hears {", ".join(KINDS)}')
+        # Networks of before it was written there have 56.
+        self._memory = int(metadata.get('memory', '56'))
         self._state: dict[str, NDArray[np.float32]] = {}
+        self.begin()
+        try:
+            self.step(np.zeros((STEP_FRAMES, BANDS), np.float32))
+        except EngineError as error:
+            raise SoundError(f'{path} remembers in another form: vts train sound makes it '
+                             'anew') from error
         self.begin()
 
     def begin(self) -> None:
         """Forget what was heard."""
         self._state = {'before': np.zeros((1, 1, 2, 48), np.float32),
                        'before_second': np.zeros((1, 12, 2, 24), np.float32),
-                       'memory': np.zeros((1, 1, 56), np.float32)}
+                       'memory': np.zeros((1, 1, self._memory), np.float32)}
 
     def step(self, level_db: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of KINDS after a step, (STEP_FRAMES, BANDS) in dB."""

@@ -35,6 +35,9 @@ def eval_sound(
     windows: Annotated[int, typer.Option(
         min=0, help='Rendered windows about which a model is asked while a siren is heard that '
                     'they do not show; 0 for none.')] = 0,
+    tune: Annotated[bool, typer.Option(
+        '--tune', help='Only try thresholds of a siren, on drives of val with kinds that are '
+                       'neither learned nor in test.')] = False,
     model: ModelOption = 'embedded',
     as_json: JsonOption = False,
 ) -> None:
@@ -44,8 +47,15 @@ def eval_sound(
     It says nothing about real sirens: no recording of any is in the project.
     """
     from vts_ros.lab.evaluation.sound_evaluation import evaluate_sound, false_alarms
+    from vts_ros.lab.evaluation.sound_thresholds import try_thresholds
     from vts_ros.sound.sound_network import SoundNetwork
 
+    if tune:
+        with progress_bar(as_json) as (console, progress):
+            tried = try_thresholds(SoundNetwork(network), drives, progress)
+        console.print(_tried(tried))
+        finish(console, [], tried, as_json)
+        return
     with progress_bar(as_json) as (console, progress):
         hears = SoundNetwork(network)
         result = evaluate_sound(hears, n, drives, split, progress)
@@ -106,6 +116,21 @@ def _tables(result: dict[str, Any]) -> Iterator[Table]:
         for name, row in result['recordings'].items():
             table.add_row(name, f'{row["seconds"]:.0f}', ', '.join(row['heard']) or '-')
         yield table
+
+
+def _tried(result: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(
+        'mean', 'over steps', 'as learned', 'other kinds', 'false alarms', 'whistled', '',
+        title=f'{result["n"]} drives of val of each kind, {result["without"]} without, and '
+              f'{result["whistled"]} in which somebody whistles')
+    for row in result['rows']:
+        table.add_row(f'{row["on"]}', str(row['steps']), f'{row["learned"]:.3f}',
+                      f'{row["other"]:.3f}', f'{row["false_alarms"]:.3f}',
+                      '-' if row['whistled'] is None else f'{row["whistled"]:.3f}',
+                      'best' if row == result['best'] else '')
+    return table
 
 
 def _share(found: tuple[float, float, float] | None) -> str:

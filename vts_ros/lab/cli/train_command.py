@@ -311,8 +311,8 @@ def train_sound(
     out: Annotated[Path, typer.Option(help='Folder for the ONNX graph.')] = Path('models/sound'),
     work: WorkOption = WORK,
     clips: Annotated[int, typer.Option(
-        min=32, help='Soundtracks to synthesise, of 8 s each.')] = 2500,
-    steps: Annotated[int, typer.Option(min=1, help='Optimiser steps.')] = 1280,
+        min=32, help='Soundtracks to synthesise, of 8 s each.')] = 5000,
+    steps: Annotated[int, typer.Option(min=1, help='Optimiser steps.')] = 1800,
     seed: SeedOption = 0,
 ) -> None:
     """Train the network that hears sirens and other warnings, on synthesised sound."""

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from vts_ros.lab.sounds.hidden_vehicle import hidden_vehicle
 from vts_ros.lab.sounds.moving_source import Pass
-from vts_ros.lab.sounds.soundtrack import Heard, Soundtrack, soundtrack
+from vts_ros.lab.sounds.soundtrack import (
+    Heard,
+    HELD_OUT,
+    LEARNED,
+    Palette,
+    Soundtrack,
+    soundtrack,
+    VALIDATION,
+)
 from vts_ros.lab.training.sound_training import SEEDS
 from vts_ros.sound.listener import Listener
 from vts_ros.sound.log_mel import SAMPLE_RATE
@@ -80,24 +88,25 @@ def evaluate_sound(network: SoundNetwork, n: int, drives: int, split: str = 'tes
     drives
         Drives with a hidden vehicle for each part, and as many without.
     split
-        Key of SEEDS.
+        ``test``, or ``val``, whose other kinds are those of ``soundtrack.VALIDATION``.
 
     """
     seed = SEEDS[split]
-    parts = ('learned', 'held_out')
+    other = HELD_OUT if split == 'test' else VALIDATION
+    parts = {'learned': LEARNED, 'held_out': other}
     result: dict[str, Any] = {'n': n, 'split': split, 'track_sec': TRACK_SEC}
-    for number, part in enumerate(parts):
-        tracks = (soundtrack((seed, 10 + number, index), TRACK_SEC, part == 'held_out', empty=0.0)
+    for number, (part, palette) in enumerate(parts.items()):
+        tracks = (soundtrack((seed, 10 + number, index), TRACK_SEC, palette, empty=0.0)
                   for index in range(n))
         result[part] = _recognised(network, _told(tracks, n, progress, number / 5, part))
-        empty = (soundtrack((seed, 20 + number, index), TRACK_SEC, part == 'held_out', empty=1.0)
+        empty = (soundtrack((seed, 20 + number, index), TRACK_SEC, palette, empty=1.0)
                  for index in range(n))
         result[part]['noise'] = _made_up(network, _told(
             empty, n, progress, (number + 0.5) / 5, f'{part}, noise'))
-    result['trend'] = _trends(network, seed, n, progress)
+    result['trend'] = _trends(network, seed, n, other, progress)
     result['drives'] = {
-        part: judge_drives(network, seed, drives, part == 'held_out', progress)
-        for part in parts}
+        part: judge_drives(network, seed, drives, palette, progress)
+        for part, palette in parts.items()}
     return result
 
 
@@ -173,13 +182,15 @@ def _made_up(network: SoundNetwork, tracks: Iterator[Soundtrack]) -> dict[str, A
                             for name, hits in sorted(by_noise.items())}}
 
 
-def _trends(network: SoundNetwork, seed: int, n: int, progress: Progress) -> dict[str, Any]:
+def _trends(network: SoundNetwork, seed: int, n: int, other: Palette, progress: Progress
+            ) -> dict[str, Any]:
     """Return how often it is right that a siren comes closer or goes away, where that is said."""
     right: list[bool] = []
     could = 0
     for number in range(n):
         progress(0.4 + 0.1 * number / n, 'coming closer')
-        track = soundtrack((seed, 30, number), TRACK_SEC, number % 2 == 1, empty=0.0)
+        track = soundtrack((seed, 30, number), TRACK_SEC, other if number % 2 else LEARNED,
+                           empty=0.0)
         for heard in track.heard:
             if heard.kind != 'siren':
                 continue
@@ -206,16 +217,17 @@ def _moves(source: Pass, at_sec: float) -> str:
     return 'closer' if near < far else 'away'
 
 
-def judge_drives(network: SoundNetwork, seed: int, n: int, held_out: bool,
+def judge_drives(network: SoundNetwork, seed: int, n: int, palette: Palette,
                  progress: Progress = lambda share, what: None) -> dict[str, Any]:
     """Return how often a hidden vehicle is named before it is seen, and where there is none."""
     before: list[bool] = []
     ahead: list[float] = []
     by_name: dict[str, list[bool]] = defaultdict(list)
     false: list[bool] = []
+    held_out = palette is not LEARNED
     for number in range(n):
         progress(0.5 + 0.25 * (held_out + number / n), 'drives with a hidden vehicle')
-        drive = hidden_vehicle((seed, 41 - held_out, number), True, held_out)
+        drive = hidden_vehicle((seed, 41 - held_out, number), True, palette)
         times = [said.said_sec for said in listen(network, drive.samples)
                  if said.event.kind == 'siren']
         is_before = bool(times) and min(times) < drive.seen_sec
@@ -224,7 +236,7 @@ def judge_drives(network: SoundNetwork, seed: int, n: int, held_out: bool,
         by_name[drive.place].append(is_before)
         if is_before:
             ahead.append(drive.seen_sec - min(times))
-        drive = hidden_vehicle((seed, 51 - held_out, number), False, held_out)
+        drive = hidden_vehicle((seed, 51 - held_out, number), False, palette)
         false.append(any(said.event.kind == 'siren' for said in listen(network, drive.samples)))
     return {'n': n, 'named_before': share_with_interval(before),
             'ahead_sec': float(np.median(ahead)) if ahead else None,

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vts_ros.lab.sounds import sirens
 from vts_ros.lab.sounds.moving_source import behind_houses, Pass
-from vts_ros.lab.sounds.soundtrack import background, recorded
+from vts_ros.lab.sounds.soundtrack import background, HELD_OUT, Palette, recorded
 from vts_ros.lab.sounds.waves import between, level_of, Samples
 from vts_ros.sound.log_mel import SAMPLE_RATE
 
@@ -42,6 +41,8 @@ class HiddenVehicle(NamedTuple):
         When it is in the picture first.
     snr_db
         Siren over noise (above 300 Hz) in the two seconds before.
+    noises
+        What else is heard.
 
     """
 
@@ -50,9 +51,10 @@ class HiddenVehicle(NamedTuple):
     place: str
     seen_sec: float
     snr_db: float
+    noises: tuple[str, ...]
 
 
-def hidden_vehicle(seed: tuple[int, ...], with_vehicle: bool, held_out: bool = True
+def hidden_vehicle(seed: tuple[int, ...], with_vehicle: bool, palette: Palette = HELD_OUT
                    ) -> HiddenVehicle:
     """
     Return a drive from a seed.
@@ -63,20 +65,20 @@ def hidden_vehicle(seed: tuple[int, ...], with_vehicle: bool, held_out: bool = T
         The same gives the same.
     with_vehicle
         Whether there is one.
-    held_out
-        Whether sirens and noises are those that the network has not learned from.
+    palette
+        Its sirens and noises; by default those that the network has not learned from.
 
     """
     rng = np.random.default_rng(seed)
     count = int(DRIVE_SEC * SAMPLE_RATE)
-    noise, _ = background(rng, count, held_out)
+    noise, noises = background(rng, count, palette)
     # The car slows down and drives on, and its noise with it.
     at = np.linspace(0.0, DRIVE_SEC, count)
     slow = 1.0 - rng.uniform(0.0, 0.6) * np.exp(
         -0.5 * ((at - rng.uniform(5.0, 25.0)) / rng.uniform(2.0, 6.0)) ** 2)
     noise = noise * slow
     if not with_vehicle:
-        return HiddenVehicle(recorded(rng, noise), '', '', DRIVE_SEC, -np.inf)
+        return HiddenVehicle(recorded(rng, noise), '', '', DRIVE_SEC, -np.inf, noises)
     seen_sec = rng.uniform(*_SEEN_SEC)
     place = str(rng.choice(['side street', 'behind']))
     speed = rng.uniform(8.0, 22.0) if place == 'side street' else rng.uniform(4.0, 14.0)
@@ -84,9 +86,8 @@ def hidden_vehicle(seed: tuple[int, ...], with_vehicle: bool, held_out: bool = T
     aside = rng.uniform(3.0, 6.0) if place == 'behind' else rng.uniform(8.0, 25.0)
     nearest_sec = seen_sec - rng.uniform(0.0, 0.5) if place == 'behind' else (
         seen_sec + rng.uniform(0.5, 2.0))
-    table = sirens.HELD_OUT if held_out else sirens.LEARNED
-    name = str(rng.choice(list(table)))
-    siren = Pass(speed, aside, nearest_sec).heard(table[name](rng, DRIVE_SEC)[:count])
+    name = str(rng.choice(list(palette.sirens)))
+    siren = Pass(speed, aside, nearest_sec).heard(palette.sirens[name](rng, DRIVE_SEC)[:count])
     if place == 'side street':
         siren = behind_houses(siren, seen_sec, between(rng, 0.15, 0.5))
     else:
@@ -95,4 +96,5 @@ def hidden_vehicle(seed: tuple[int, ...], with_vehicle: bool, held_out: bool = T
     begin, end = int((seen_sec - 2.0) * SAMPLE_RATE), int(seen_sec * SAMPLE_RATE)
     wanted_db = rng.uniform(0.0, 20.0)
     siren *= 10.0 ** (0.05 * wanted_db) * level_of(noise[begin:end]) / level_of(siren[begin:end])
-    return HiddenVehicle(recorded(rng, noise + siren), name, place, seen_sec, wanted_db)
+    return HiddenVehicle(recorded(rng, noise + siren), name, place, seen_sec, wanted_db,
+                         noises)

@@ -72,9 +72,14 @@ class Pass:
         return ((1.0 - share) * near + share * far) / distance
 
 
+def dulled(sound: Samples) -> Samples:
+    """Return what comes round corners or through walls: weaker, the higher it is."""
+    return filtered(sound, lambda f: 1.0 / (1.0 + f / 1200.0))
+
+
 def behind_houses(sound: Samples, until_sec: float, loss: float) -> Samples:
     """Return a sound that is weaker and duller until its source comes out from behind houses."""
-    dull = loss * filtered(sound, lambda f: 1.0 / (1.0 + f / 1200.0))
+    dull = loss * dulled(sound)
     at = np.arange(len(sound)) / SAMPLE_RATE
     # Sound bends: it does not become clear in one moment.
     free = ((at - until_sec) / 0.5 + 0.5).clip(0.0, 1.0)

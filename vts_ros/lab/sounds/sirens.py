@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vts_ros.lab.sounds.any_siren import any_alternation, any_motor, any_ramps, any_waves
 from vts_ros.lab.sounds.waves import between, partials, rolled_off, Samples, times
 
 Siren = Callable[[np.random.Generator, float], Samples]
@@ -62,13 +63,45 @@ def _rotor(rng: np.random.Generator, seconds: float) -> Samples:
         hz * 1.25, rolled_off(6, 0.9))
 
 
-#: What the network learns, by name.
+def _whoop(rng: np.random.Generator, seconds: float) -> Samples:
+    """Return a pitch that rises, and a pause before it rises again."""
+    rise, pause = rng.uniform(0.5, 1.2), rng.uniform(0.15, 0.4)
+    place = (times(seconds) + rng.uniform(0.0, rise)) % (rise + pause)
+    height = (place / rise).clip(0.0, 1.0)
+    return _voice(rng, between(rng, 400.0, 700.0) * between(rng, 1.8, 3.0) ** height) * (
+        place < rise)
+
+
+def _stairs(rng: np.random.Generator, seconds: float) -> Samples:
+    """Return a wail that climbs and falls in steps, as a cheap circuit makes it."""
+    steps, every = int(rng.integers(5, 12)), rng.uniform(0.08, 0.35)
+    number = (times(seconds) / every).astype(int) % (2 * steps)
+    stair = np.minimum(number, 2 * steps - number) / steps
+    return _voice(rng, between(rng, 450.0, 750.0) * between(rng, 1.7, 2.6) ** stair)
+
+
+def _trembling(rng: np.random.Generator, seconds: float) -> Samples:
+    """Return two tones in turn, both with vibrato."""
+    number = (times(seconds) / rng.uniform(0.5, 1.0)).astype(int)
+    hz = between(rng, 400.0, 800.0) * np.where(number % 2, between(rng, 1.2, 1.4), 1.0)
+    return _voice(rng, hz * (1.0 + rng.uniform(0.03, 0.08) * np.sin(
+        2.0 * np.pi * rng.uniform(5.0, 9.0) * times(seconds))))
+
+
+#: Sirens as there are, which the network learns and is judged by with other seeds.
 LEARNED: dict[str, Siren] = {
     'two-tone': _two_tones((355.0, 480.0), (1.26, 1.42), (0.38, 0.75)),
     'hi-lo': _two_tones((600.0, 1050.0), (1.25, 1.5), (0.3, 0.6)),
     'wail': _sweep((480.0, 750.0), (1100.0, 1650.0), (3.0, 7.0)),
     'yelp': _sweep((480.0, 800.0), (1100.0, 1650.0), (0.22, 0.42)),
 }
+#: All that it learns.
+TRAINING: dict[str, Siren] = {
+    **LEARNED, 'any ramps': any_ramps, 'any waves': any_waves, 'any motor': any_motor,
+    'any tones': any_alternation}
+#: Other kinds by which thresholds are chosen; the network does not learn them.
+VALIDATION: dict[str, Siren] = {
+    'whoop with pauses': _whoop, 'stairs': _stairs, 'trembling two-tone': _trembling}
 #: What it never hears before it is judged: other kinds, and the same with other numbers.
 HELD_OUT: dict[str, Siren] = {
     'two-tone, wider and slower': _two_tones((380.0, 450.0), (1.5, 1.75), (0.8, 1.1)),

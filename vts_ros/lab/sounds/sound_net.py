@@ -12,7 +12,7 @@ from vts_ros.sound.log_mel import BANDS, FLOOR_DB, STEP_FRAMES
 from vts_ros.sound.sound_events import KINDS
 
 #: Channels of the two convolutions, width of what goes to the memory, and of the memory.
-_CHANNELS, _WIDTH, _MEMORY = (12, 16), 48, 56
+_CHANNELS, _WIDTH, _MEMORY = (12, 16), 48, 72
 _KERNEL = (3, 5)
 
 State = tuple[Tensor, Tensor, Tensor]

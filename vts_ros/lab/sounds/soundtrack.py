@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.sounds import noises, sirens, warnings_and_impacts
-from vts_ros.lab.sounds.moving_source import echoes, Pass
+from vts_ros.lab.sounds.moving_source import dulled, echoes, Pass
 from vts_ros.lab.sounds.waves import between, filtered, level_of, Samples
 from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_SAMPLES
 from vts_ros.sound.sound_events import KINDS
@@ -22,6 +24,43 @@ SNR_DB = (-5.0, 20.0)
 _AUDIBLE_DB = -10.0
 #: A share of the soundtracks has nothing to be heard but what is harmless.
 _EMPTY = 0.35
+
+
+class Palette(NamedTuple):
+    """
+    Of what soundtracks are made.
+
+    Attributes
+    ----------
+    sirens
+        By name.
+    others
+        The other kinds, each by name.
+    harmless
+        Names of what must not be taken for a warning.
+    harmless_counts
+        How often there are none, one, two of these.
+    hidden
+        Share of the sirens that come from behind houses or a car body.
+
+    """
+
+    sirens: Mapping[str, sirens.Siren]
+    others: Mapping[str, Mapping[str, warnings_and_impacts.Sound]]
+    harmless: tuple[str, ...]
+    harmless_counts: tuple[float, float, float] = (0.35, 0.45, 0.2)
+    hidden: float = 0.0
+
+
+#: What was learned with other seeds; all that is learned; by what thresholds are chosen; and what
+#: is heard for the first time when the network is judged.
+LEARNED = Palette(sirens.LEARNED, warnings_and_impacts.LEARNED, tuple(noises.HARMLESS))
+TRAINING = Palette(sirens.TRAINING, warnings_and_impacts.LEARNED, tuple(noises.TRAINING),
+                   (0.2, 0.5, 0.3), 0.4)
+VALIDATION = Palette(sirens.VALIDATION, warnings_and_impacts.LEARNED,
+                     (*noises.HARMLESS, *noises.VALIDATION))
+HELD_OUT = Palette(sirens.HELD_OUT, warnings_and_impacts.HELD_OUT,
+                   (*noises.HARMLESS, *noises.HELD_OUT))
 
 
 @dataclass(frozen=True)
@@ -75,7 +114,7 @@ class Soundtrack:
     background: tuple[str, ...] = field(default=())
 
 
-def soundtrack(seed: tuple[int, ...], seconds: float, held_out: bool = False,
+def soundtrack(seed: tuple[int, ...], seconds: float, palette: Palette = LEARNED,
                empty: float = _EMPTY) -> Soundtrack:
     """
     Return a soundtrack.
@@ -86,22 +125,21 @@ def soundtrack(seed: tuple[int, ...], seconds: float, held_out: bool = False,
         The same gives the same.
     seconds
         Its length.
-    held_out
-        Whether it is made with what the network has not learned from: other sirens, horns,
-        screeches, crashes, bells and noises, all with other settings.
+    palette
+        Of what it is made.
     empty
         Share of the soundtracks with nothing to be heard.
 
     """
     rng = np.random.default_rng(seed)
     count = int(seconds * SAMPLE_RATE)
-    sound, names = background(rng, count, held_out)
+    sound, names = background(rng, count, palette)
     noise = sound.copy()
     truth = np.zeros((count // STEP_SAMPLES, len(KINDS)), np.float32)
     found = []
     if rng.random() >= empty:
         for _ in range(1 if rng.random() < 0.7 else 2):
-            event, part = _drawn(rng, seconds, level_of(noise), held_out)
+            event, part = _drawn(rng, seconds, level_of(noise), palette)
             sound += part
             truth_of_event = _audible(part, noise)
             column = truth[:, KINDS.index(event.kind)]
@@ -112,19 +150,18 @@ def soundtrack(seed: tuple[int, ...], seconds: float, held_out: bool = False,
     return Soundtrack(recorded(rng, sound), tuple(found), truth, names)
 
 
-def background(rng: np.random.Generator, count: int, held_out: bool = False
+def background(rng: np.random.Generator, count: int, palette: Palette = LEARNED
                ) -> tuple[Samples, tuple[str, ...]]:
     """Return noise with a level of 1 above 300 Hz, and of what it consists."""
     choices = list(noises.BACKGROUND)
     names = list(rng.choice(choices, size=rng.integers(1, 4), replace=False))
-    sounds = {**noises.BACKGROUND, **noises.HARMLESS, **noises.HELD_OUT}
+    sounds = {**noises.BACKGROUND, **noises.TRAINING, **noises.VALIDATION, **noises.HELD_OUT}
     whole = np.zeros(count)
     for name in names:
         part = sounds[name](rng, count)
         whole += between(rng, 0.3, 1.0) * part / (part.std() + 1e-9)
     whole /= level_of(whole)
-    others = [*noises.HARMLESS, *(noises.HELD_OUT if held_out else ())]
-    for name in rng.choice(others, size=rng.choice([0, 1, 2], p=[0.35, 0.45, 0.2]),
+    for name in rng.choice(palette.harmless, size=rng.choice([0, 1, 2], p=palette.harmless_counts),
                            replace=False):
         part = sounds[name](rng, count)
         whole += between(rng, 0.3, 3.0) * part / (level_of(part) + 1e-9)
@@ -143,29 +180,30 @@ def recorded(rng: np.random.Generator, sound: Samples) -> Samples:
     return np.round(np.clip(loud, -1.0, 1.0) * 32767.0) / 32768.0
 
 
-def emitted(rng: np.random.Generator, kind: str, held_out: bool, seconds: float
+def emitted(rng: np.random.Generator, kind: str, palette: Palette, seconds: float
             ) -> tuple[str, Samples]:
     """Return a sound of a kind as it leaves its source, with its name; sirens go on for long."""
     if kind == 'siren':
-        table = sirens.HELD_OUT if held_out else sirens.LEARNED
-        name = str(rng.choice(list(table)))
-        return name, table[name](rng, seconds)
-    others = (warnings_and_impacts.HELD_OUT if held_out else warnings_and_impacts.LEARNED)[kind]
+        name = str(rng.choice(list(palette.sirens)))
+        return name, palette.sirens[name](rng, seconds)
+    others = palette.others[kind]
     name = str(rng.choice(list(others)))
     return name, others[name](rng)
 
 
-def _drawn(rng: np.random.Generator, seconds: float, noise: float, held_out: bool
+def _drawn(rng: np.random.Generator, seconds: float, noise: float, palette: Palette
            ) -> tuple[Heard, Samples]:
     """Return a sound and its samples over the whole soundtrack."""
     kind = str(rng.choice(KINDS, p=[0.4, 0.15, 0.15, 0.15, 0.15]))
-    name, sound = emitted(rng, kind, held_out, rng.uniform(
+    name, sound = emitted(rng, kind, palette, rng.uniform(
         min(3.0, seconds), seconds))
     count = int(seconds * SAMPLE_RATE)
     sound = sound[:count]
     start = int(rng.uniform(0.0, count - len(sound) + 1))
     source = Pass.drawn(rng, seconds)
     arrived = source.heard(sound, start / SAMPLE_RATE)
+    if kind == 'siren' and palette.hidden and rng.random() < palette.hidden:
+        arrived = dulled(arrived)
     snr_db = rng.uniform(*SNR_DB)
     arrived *= 10.0 ** (0.05 * snr_db) * noise / (level_of(arrived) + 1e-12)
     whole = np.zeros(count)

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 import vts_ros
 from vts_ros.lab.sounds.sound_net import SoundNet
-from vts_ros.lab.sounds.soundtrack import soundtrack
+from vts_ros.lab.sounds.soundtrack import soundtrack, TRAINING
 from vts_ros.lab.training.loop import fit, Losses, Schedule
 from vts_ros.lab.training.onnx_export import OPSET, weights_sha256
 from vts_ros.sound.log_mel import LogMel, STEP_FRAMES, STEP_SAMPLES
@@ -54,8 +54,8 @@ class SoundRecipe:
 
     """
 
-    clips: int = 2500
-    steps: int = 1280
+    clips: int = 5000
+    steps: int = 1800
     batch: int = 32
     learning_rate: float = 3e-3
     seed: int = 0
@@ -79,14 +79,14 @@ def spectrogram(samples: NDArray[np.float64]) -> NDArray[np.float32]:
 def make_clips(work: Path, count: int, progress: Callable[[int], None] = lambda done: None
                ) -> Clips:
     """Return soundtracks to learn from; what is there already is read."""
-    folder = work / 'sounds'
+    folder = work / 'soundtracks'
     folder.mkdir(parents=True, exist_ok=True)
     levels, truth = [], []
     for start in range(0, count, _SHARD):
         path = folder / f'train-{start:06d}.npz'
         wanted = min(_SHARD, count - start)
         if not _holds(path, wanted):
-            made = [soundtrack((SEEDS['train'], start + number), CLIP_SEC)
+            made = [soundtrack((SEEDS['train'], start + number), CLIP_SEC, TRAINING)
                     for number in range(wanted)]
             partial = path.with_suffix('.part.npz')
             np.savez(partial, levels=np.stack([
@@ -198,7 +198,8 @@ def export_sound(net: SoundNet, path: Path) -> None:
         part.ClearField('metadata_props')
     onnx.helper.set_model_props(model, {
         'project': 'vts_ros', 'version': vts_ros.__version__, 'graph': 'hear',
-        'kinds': ','.join(KINDS), 'weights_sha256': weights_sha256(net)})
+        'kinds': ','.join(KINDS), 'memory': str(net.memory.hidden_size),
+        'weights_sha256': weights_sha256(net)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
