@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation.answer_metrics import Score
 from vts_ros.lab.evaluation.key_frame_answers import key_frame_figures, PairAnswer
-from vts_ros.lab.evaluation.twin_evaluation import _of_kind, twin_answers, TwinAnswers
+from vts_ros.lab.evaluation.twin_evaluation import _levels, _of_kind, twin_answers, TwinAnswers
 from vts_ros.lab.scenes import risk_rule as risk
 from vts_ros.lab.scenes.answered_recording import row_of, Shown, write_shown
 from vts_ros.lab.scenes.clips import render, SPLITS
@@ -190,6 +190,32 @@ def test_what_is_right_of_twins_is_counted() -> None:
         'with': 1.0, 'told_apart': 1.0, 'with_shipped': 0.5, 'without': 1.0,
         'without_shipped': 0.0}
     assert _of_kind('speed', [other], [other])['without'] is None
+
+
+def test_twins_of_one_kind_are_those_among_all(twins: list[Twins]) -> None:
+    turned = list(signal_twins('val', 12, is_measured=True, kinds=['turn signal']))
+    assert [pair.scene.seed for pair in turned] == [
+        pair.scene.seed for pair in twins if pair.kind == 'turn signal']
+
+
+def test_what_was_said_for_what_is_counted(twins: list[Twins]) -> None:
+    first, second = (next(pair for pair in twins if pair.kind == kind)
+                     for kind in ('braking', 'turn signal'))
+    score_ = Score(True, True, True, None, None, None)
+    said = [TwinAnswers(pair.kind, (Answer(risk='low'), score_), (Answer(risk='medium'), score_),
+                        None) for pair in (first, second, second)]
+    found = _levels([first, second, second], said, 'turn signal')
+    assert found == {
+        f'harmless, {second.scene.family}: {second.harmless.truth.risk} as low': 2,
+        f'risky, {second.scene.family}: {second.risky.truth.risk} as medium': 2}
+
+
+def test_a_part_of_the_twins_writes_no_section(tmp_path: Path) -> None:
+    for part in (['--kind', 'speed'], ['--ordinary', '0']):
+        refused = CliRunner().invoke(app, ['eval', 'twins', '--adapter', 'signals_adapter',
+                                           '--report', str(tmp_path), *part])
+        assert refused.exit_code == 2
+        assert 'leave out' in refused.output
 
 
 def test_a_car_that_does_nothing_says_so(twins: list[Twins]) -> None:

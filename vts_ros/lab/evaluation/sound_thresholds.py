@@ -55,7 +55,7 @@ def try_thresholds(network: SoundNetwork, n: int,
             seen_sec[name].append(drive.seen_sec)
             drive = hidden_vehicle((SEEDS['val'], _WITHOUT, part, number), False, palette)
             without[_NOT_COUNTED in drive.noises].append(sirens_in(network, drive.samples))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for on in ON:
         for steps in STEPS:
             threshold = Threshold(on, steps)
