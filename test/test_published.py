@@ -64,9 +64,9 @@ KNOWN = {
     'molmo2': (966, 196, 4_850_869_200, 147_456),
     'idefics3': (169, 169, 8_462_086_384, 131_072),
 }
-#: Of these some layers keep a window of the text or a state, so the network is asked; of all
-#: others a token takes what it takes.
-GROWING_UNEVENLY = ('gemma3', 'qwen3_5', 'qwen3_vl')
+#: Some layers of these keep a window of the text or a state; with all others every token takes the
+#: same.
+GROWING_UNEVENLY = ('gemma3', 'qwen3_5')
 PROCESSORS: dict[str, Any] = {
     'qwen2_vl': Qwen2VLProcessor, 'qwen2_5_vl': Qwen2_5_VLProcessor, 'qwen3_vl': Qwen3VLProcessor,
     'internvl': InternVLProcessor, 'internvl3_5': InternVLProcessor,
@@ -253,12 +253,11 @@ def test_a_window_is_that_of_transformers(
     assert told.kept_tokens == len(keep)
     assert told.visual_tokens + told.text_tokens == len(ids)
     assert told.cameras[0].full_tokens == whole
-    if most and name in GROWING_UNEVENLY:
+    if name not in GROWING_UNEVENLY:
+        assert told.kv_bytes == len(prepared.prune(keep).input_ids) * kv_token_bytes
+    if most and name in ('qwen3_vl', *GROWING_UNEVENLY):
         assert told.kv_bytes == kv_bytes(vlm, prepared, keep)
-        assert told.kv_bytes >= len(keep) * kv_token_bytes
-    elif name not in GROWING_UNEVENLY:
-        left = len(prepared.prune(keep).input_ids)
-        assert told.kv_bytes == left * kv_token_bytes
+    assert told.kv_bytes >= len(keep) * kv_token_bytes
     assert told.feature_bytes == (FRAMES + 1) * sum(
         level.nbytes for level in (frame.rows, *frame.deepstack))
 

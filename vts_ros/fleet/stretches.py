@@ -179,13 +179,9 @@ def describe_whole(pipeline: Pipeline, bag: Path, settings: WindowSettings,
         car = BagSignals(bag, use.topics, pipeline.events, is_told=use.tell_vehicle,
                          is_evidence=use.evidence, counters=counters)
         read = car.beside(read)
-        describe = partial(_describe_beside, pipeline, car)
+        describe = partial(car.describe, pipeline)
     return describe_frames(pipeline, _numbered(read, 0), buffer=settings.buffer(),
                            every=settings.every, counters=counters, describe=describe)
-
-
-def _describe_beside(pipeline: Pipeline, car: BagSignals, window: Window) -> SceneReport:
-    return pipeline.describe(window, vehicle=car.signals.vehicle())
 
 
 def make_plan(bag: Path, settings: WindowSettings, stretch_sec: float) -> Plan | None:

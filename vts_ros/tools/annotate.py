@@ -106,7 +106,7 @@ def answers_to(source: str | Path, pipeline: Pipeline, counters: Counter[str], *
     elif tell_vehicle or evidence:
         car = BagSignals(source, signals, pipeline.events, is_told=tell_vehicle,
                          is_evidence=evidence, counters=counters)
-        describe = partial(_describe, pipeline, car)
+        describe = partial(car.describe, pipeline)
         frames = until_damage(car.frames(topics), counters)
     else:
         frames = until_damage(read_frames(source, topics, counters), counters)
@@ -115,7 +115,3 @@ def answers_to(source: str | Path, pipeline: Pipeline, counters: Counter[str], *
             pipeline.events.add, lambda: moves_tokens, lambda: is_told))
     return describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters,
                            describe=describe)
-
-
-def _describe(pipeline: Pipeline, car: BagSignals, window: Window) -> SceneReport:
-    return pipeline.describe(window, vehicle=car.signals.vehicle())

@@ -9,18 +9,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import heapq
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from vts_ros.errors import FrameError, SignalError
 from vts_ros.pipeline.events import EventLog
-from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.signal_map import check_path, parse_signals, Signal, stamp_of, value_of
 from vts_ros.pipeline.vehicle_signals import VehicleSignals
 from vts_ros.tools.bag_frames import read_frames_from, until_damage
 from vts_ros.tools.bags import Bag
+
+if TYPE_CHECKING:
+    from vts_ros.pipeline.pipeline import Pipeline
+    from vts_ros.pipeline.report import SceneReport
 
 LOG = logging.getLogger(__name__)
 _TWIST, _IMU = 'geometry_msgs/msg/TwistStamped', 'sensor_msgs/msg/Imu'
@@ -97,6 +101,10 @@ class BagSignals:
         self._now_ns = 0
         self.signals = VehicleSignals(lambda: self._now_ns * 1e-9, lambda: is_told,
                                       lambda: is_evidence, lambda: events)
+
+    def describe(self, pipeline: Pipeline, window: Window) -> SceneReport:
+        """Have a window described beside what the car did when its last frame was received."""
+        return pipeline.describe(window, vehicle=self.signals.vehicle())
 
     def frames(self, topics: Sequence[str] | None = None) -> Iterator[Frame]:
         """Yield the frames as ``read_frames`` does; what was received before each is known."""

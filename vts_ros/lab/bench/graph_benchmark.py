@@ -24,6 +24,7 @@ from vts_ros.lab.bench.workloads import (
     EMBEDDED_SIZE,
     measured_here,
     Progress,
+    quartiles,
     SHAPE_SIZE,
     windows_of,
 )
@@ -181,17 +182,11 @@ def _figures(pairs: Sequence[dict[str, _Answer]], copied: float) -> dict[str, An
     off, on = WAYS
     return {
         'ways': ways,
-        'ratio': {what: _spread([getattr(pair[off], name) / getattr(pair[on], name)
+        'ratio': {what: quartiles([getattr(pair[off], name) / getattr(pair[on], name)
                                  for pair in pairs])
                   for what, name in (('wall', 'ms'), ('cpu', 'cpu_ms'))},
         'same': sum(pair[off].token_ids == pair[on].token_ids for pair in pairs),
         'drafted_same': sum(pair[off].drafted_ids == pair[on].drafted_ids for pair in pairs)}
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    low, median, high = np.percentile(values, (25, 50, 75))
-    return {'median': round(float(median), 3), 'low': round(float(low), 3),
-            'high': round(float(high), 3)}
 
 
 def _copied_per_sec(device: torch.device) -> float:

@@ -15,6 +15,7 @@ from vts_ros.lab.bench.workloads import (
     drive_frames,
     measured_here,
     Progress,
+    quartiles,
     Sample,
     Variant,
     WARM_UP,
@@ -73,19 +74,13 @@ def compare_orders(workload: Workload, ways: Sequence[str] = tuple(WAYS),
 def _ratios(after: Sequence[Sample], first: Sequence[Sample]) -> dict[str, Any]:
     pairs = list(zip(after, first))
     return {
-        'answers': _spread([old.total_ms / new.total_ms for old, new in pairs]),
-        'ttft': _spread([new.ttft_ms / old.ttft_ms for old, new in pairs]),
+        'answers': quartiles([old.total_ms / new.total_ms for old, new in pairs]),
+        'ttft': quartiles([new.ttft_ms / old.ttft_ms for old, new in pairs]),
         # Passes are as many, but for drafts whose length follows the time that they take.
         'passes': [float(np.mean([sample.passes for sample in samples]))
                    for samples in (after, first)],
         'ttft_ms': [round(float(np.median([sample.ttft_ms for sample in samples])), 1)
                     for samples in (after, first)]}
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    low, median, high = np.percentile(values, (25, 50, 75))
-    return {'median': round(float(median), 3), 'low': round(float(low), 3),
-            'high': round(float(high), 3)}
 
 
 def rows(result: dict[str, Any]) -> Iterator[str]:

@@ -11,13 +11,12 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 import torch
 from transformers import DynamicCache
 
 from vts_ros.errors import VlmError
 from vts_ros.lab.bench.model_shapes import make, SHAPES
-from vts_ros.lab.bench.workloads import measured_here, Progress, SHAPE_SIZE
+from vts_ros.lab.bench.workloads import measured_here, Progress, quartiles, SHAPE_SIZE
 from vts_ros.paths import model_path
 from vts_ros.pipeline.pipeline import EMBEDDED
 from vts_ros.vlm import Vlm
@@ -126,13 +125,8 @@ class _Passes:
 def _figures(times: dict[str, list[float]]) -> dict[str, Any]:
     taken = {name: np.array(found[_WARM_UP:]) for name, found in times.items()}
     return {'ms': {name: round(float(np.median(found)), 1) for name, found in taken.items()},
-            'ratio': {name: _spread(taken[name] / taken[before])
+            'ratio': {name: quartiles(taken[name] / taken[before])
                       for before, name in pairwise(taken)}}
-
-
-def _spread(ratios: NDArray[Any]) -> dict[str, float]:
-    return {name: round(float(np.percentile(ratios, percentile)), 3)
-            for name, percentile in (('median', 50), ('low', 25), ('high', 75))}
 
 
 def rows(result: dict[str, Any]) -> Iterator[str]:

@@ -675,6 +675,12 @@ def _ratios(measured: Measured, dense: Measured) -> dict[str, Any]:
         'peak_bytes_above_weights': round(measured.peak_bytes / max(dense.peak_bytes, 1), 4)}
 
 
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Return ``{'median', 'low', 'high'}``, of which the last two are the quartiles."""
+    return {name: round(float(np.percentile(values, percentile)), 3)
+            for name, percentile in (('median', 50), ('low', 25), ('high', 75))}
+
+
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {'median': round(float(np.median(values)), 4), 'low': round(min(values), 4),
             'high': round(max(values), 4)}

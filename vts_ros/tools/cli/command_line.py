@@ -29,6 +29,7 @@ GROUP = 'vts_ros.commands'
 _ORDER = ('annotate', 'live', 'replay', 'fleet', 'advise', 'render', 'compile', 'models', 'eval',
           'bench', 'train')
 
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f'vts_ros {__version__}')
