@@ -130,13 +130,32 @@ def insist(do: Callable[[], object]) -> None:
 
 @pytest.fixture(scope='module')
 def expected(cluster: str, drives: Path, settings: FleetSettings,
-         tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return what two workers, each on a node of its own, make of the drives."""
+             tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what two workers make of the drives, of which one is killed in its work."""
     root = tmp_path_factory.mktemp('fleet') / 'expected'
+    killed: list[int] = []
+
+    def kill(totals: Totals) -> None:
+        if totals.answers and not killed:
+            # A worker has the name of what it does.
+            workers = [process.pid for process in psutil.Process().children(recursive=True)
+                       if re.match(f'ray::({DESCRIBE}|{JOIN})', title(process))]
+            for pid in workers[:1]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
     totals = annotate_fleet(find_recordings([str(drives)]), root, settings,
-                            ClusterOptions(cluster, workers=2))
+                            ClusterOptions(cluster, workers=2), kill)
+    assert len(killed) == 1
     assert (totals.recordings, totals.done, totals.left, totals.workers) == (6, 4, 0, 2)
     return root
+
+
+def title(process: psutil.Process) -> str:
+    try:
+        return ''.join(process.cmdline())
+    except psutil.Error:
+        return ''  # it has ended
 
 
 def results(root: Path) -> dict[str, bytes]:
@@ -149,8 +168,8 @@ def results(root: Path) -> dict[str, bytes]:
             for path in (*(root / ANSWERS).iterdir(), root / FAILURES)}
 
 
-def test_the_answers_are_those_of_annotate(expected: Path, drives: Path, settings: FleetSettings
-                                           ) -> None:
+def test_the_answers_are_those_of_annotate_although_a_worker_was_killed(
+        expected: Path, drives: Path, settings: FleetSettings) -> None:
     pipeline = Pipeline.load(settings.config)
     folder = FleetFolder(expected)
     for recording in find_recordings([str(drives / 'short'), str(drives / 'long')]):
@@ -175,40 +194,10 @@ def test_failures_say_why(expected: Path, drives: Path) -> None:
         'no answer: the window was never full (3 frames, 2 admitted, 1 thinned)')
 
 
-def title(process: psutil.Process) -> str:
-    try:
-        return ''.join(process.cmdline())
-    except psutil.Error:
-        return ''  # it has ended
-
-
-def test_a_killed_worker_costs_nothing_and_results_are_the_same(
-        cluster: str, expected: Path, drives: Path, settings: FleetSettings, tmp_path: Path
-        ) -> None:
-    """Two workers, of which one is killed in the middle of its work, make the same bytes."""
-    recordings = find_recordings([str(drives)])
-    killed: list[int] = []
-
-    def kill(totals: Totals) -> None:
-        if totals.answers and not killed:
-            # A worker has the name of what it does.
-            workers = [process.pid for process in psutil.Process().children(recursive=True)
-                       if re.match(f'ray::({DESCRIBE}|{JOIN})', title(process))]
-            for pid in workers[:1]:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-
-    totals = annotate_fleet(recordings, tmp_path, settings, ClusterOptions(cluster, workers=2),
-                            kill)
-    assert len(killed) == 1
-    assert totals.done == 4
-    assert results(tmp_path) == results(expected)
-
-
 def test_the_command_is_stopped_with_ctrl_c_and_goes_on(
         cluster: str, expected: Path, drives: Path, tiny: str, tmp_path: Path) -> None:
     """
-    One worker, stopped in the long recording and started again, makes the same bytes.
+    One worker, stopped in the long recording and started again, makes the bytes of two.
 
     First in a cluster of its own, which ends with it, then in one that is there.
     """
