@@ -56,7 +56,7 @@ def test_two_cameras_one_of_them_silent_for_a_while(
     bag = two_cameras(tmp_path / 'drive', 100, range(20, 70))
     process = start_node(own_ros, model, 'vlm.max_new_tokens:=8', 'cameras:=[front, rear]',
                          'max_frame_age_sec:=2.0', 'use_sim_time:=true',
-                         'pipeline.period_sec:=0.5', *TAKE_ALL)
+                         'pipeline.period_sec:=0.5', 'buffer.interval_sec:=0.4', *TAKE_ALL)
     # Found out, not told: nobody publishes yet.
     process.wait_for_output('loaded')
     player = own_ros.start('vts_ros.nodes.replay_node', str(bag), '--clock', '--wait-sec', '60')

@@ -60,6 +60,12 @@ def ways() -> dict[str, Salient]:
     return saliencies({'shipped': SHIPPED}, GRID, has_teacher=True)
 
 
+@pytest.fixture(scope='module')
+def few_ways(ways: dict[str, Salient]) -> dict[str, Salient]:
+    """Return them without what the network knows of the place, which looks a second time."""
+    return {name: way for name, way in ways.items() if name != 'shipped: place'}
+
+
 def still(*boxes: Sequence[float], name: str = 'car') -> dict[str, Track]:
     """Return road users that stay where they are."""
     return {f'{name} {number}': Track(np.array([0.0, 9.0]), np.array([box] * 2))
@@ -117,30 +123,32 @@ def test_the_share_is_that_of_the_area(ways: dict[str, Salient], tmp_path: Path)
     assert not values['auc']['shipped']
 
 
-def test_what_is_kept_is_where_the_saliency_is(ways: dict[str, Salient], tmp_path: Path) -> None:
+def test_what_is_kept_is_where_the_saliency_is(
+        few_ways: dict[str, Salient], tmp_path: Path) -> None:
     bag = drive(tmp_path / 'bag', 24)
     ahead, corner = (0.43, 0.5, 0.57, 0.75), (0.0, 0.8, 0.1, 1.0)
-    values = measure(bag, found_in(bag, ahead, corner, name='person'), ways, GRID, (0.3,)).values
+    values = measure(
+        bag, found_in(bag, ahead, corner, name='person'), few_ways, GRID, (0.3,)).values
     both = values['level']['ellipse']['0.3']
     assert both['all'] == both['person'] == both['over 15 %'] == pytest.approx(0.5, abs=0.01)
     assert 'car' not in both
     assert values['users']['person'] == values['users']['all'] == 2 * values['frames']
-    alone = measure(bag, found_in(bag, ahead), ways, GRID, (0.3,)).values
+    alone = measure(bag, found_in(bag, ahead), few_ways, GRID, (0.3,)).values
     assert alone['level']['ellipse']['0.3']['all'] == 1.0
     assert alone['auc']['ellipse']['all'] > 0.95
-    assert measure(bag, found_in(bag, corner), ways, GRID, (0.3,)).values[
+    assert measure(bag, found_in(bag, corner), few_ways, GRID, (0.3,)).values[
         'level']['ellipse']['0.3']['all'] == 0.0
     # The teacher looks where its boxes are.
     assert values['level']['teacher']['0.3']['all'] == 1.0
 
 
 def test_a_user_of_whom_the_teacher_is_not_sure_does_not_count(
-        ways: dict[str, Salient], tmp_path: Path) -> None:
+        few_ways: dict[str, Salient], tmp_path: Path) -> None:
     bag = drive(tmp_path / 'bag', 24)
     found = found_in(bag, (0.43, 0.5, 0.57, 0.75))
     for users in found.values():
         users.append(RoadUser('car', 0.1, (0.0, 0.0, 0.2, 0.2)))
-    values = measure(bag, found, ways, GRID, (0.3,)).values
+    values = measure(bag, found, few_ways, GRID, (0.3,)).values
     assert values['users']['all'] == values['frames']
 
 
@@ -164,10 +172,10 @@ def test_what_a_network_knows_of_the_place_is_measured_alone(
 
 
 def test_broken_pictures_cost_their_windows_and_several_cameras_are_refused(
-        ways: dict[str, Salient], tmp_path: Path) -> None:
+        few_ways: dict[str, Salient], tmp_path: Path) -> None:
     whole = (0.0, 0.0, 1.0, 1.0)
     sound, broken = drive(tmp_path / 'sound', 24), drive(tmp_path / 'broken', 24, broken=0)
-    windows = [measure(bag, found_in(bag, whole), ways, GRID, (0.5,)).values['windows']
+    windows = [measure(bag, found_in(bag, whole), few_ways, GRID, (0.5,)).values['windows']
                for bag in (sound, broken)]
     assert windows[1] == windows[0] - 1
     both = write(tmp_path / 'both', [
@@ -178,18 +186,18 @@ def test_broken_pictures_cost_their_windows_and_several_cameras_are_refused(
         found_in(both, whole)
 
 
-def test_recordings_without_road_users_are_left_out(ways: dict[str, Salient], tmp_path: Path
+def test_recordings_without_road_users_are_left_out(few_ways: dict[str, Salient], tmp_path: Path
                                                     ) -> None:
     bags = [drive(tmp_path / name, 24) for name in ('empty', 'full')]
     found = {bags[0]: Found(), bags[1]: found_in(bags[1], (0.2, 0.2, 0.6, 0.6))}
     told: list[float] = []
-    measured, empty = measure_all(bags, found.__getitem__, ways, GRID, (0.5,),
+    measured, empty = measure_all(bags, found.__getitem__, few_ways, GRID, (0.5,),
                                   lambda share, what: told.append(share))
     assert [recording.values['name'] for recording in measured] == ['full']
     assert empty == ['empty']
     assert told == sorted(told)
     with pytest.raises(TrafficError, match='no road users in any full window of empty'):
-        measure_all(bags[:1], found.__getitem__, ways, GRID, (0.5,))
+        measure_all(bags[:1], found.__getitem__, few_ways, GRID, (0.5,))
 
 
 def test_the_area_under_the_curve_is_that_of_all_pairs() -> None:
@@ -206,12 +214,14 @@ def test_the_area_under_the_curve_is_that_of_all_pairs() -> None:
 @pytest.mark.parametrize(('floor', 'ceiling', 'light'), [
     (60, 230, 'day'), (10, 130, 'dusk'), (0, 60, 'night'), (130, 170, 'low contrast')])
 def test_the_light_is_measured_from_the_pictures(
-        floor: int, ceiling: int, light: str, ways: dict[str, Salient], tmp_path: Path) -> None:
+        floor: int, ceiling: int, light: str, few_ways: dict[str, Salient], tmp_path: Path
+        ) -> None:
     ramp = np.linspace(floor, ceiling, 160).astype(np.uint8)
     for number in range(20):
         cv2.imwrite(str(tmp_path / f'{number:02d}.png'), np.broadcast_to(
             ramp[:, None], (96, 160, 3)))
-    values = measure(tmp_path, found_in(tmp_path, (0.2, 0.2, 0.6, 0.6)), ways, GRID, (0.5,)).values
+    found = found_in(tmp_path, (0.2, 0.2, 0.6, 0.6))
+    values = measure(tmp_path, found, few_ways, GRID, (0.5,)).values
     assert values['light'] == light
     assert values['brightness'] == pytest.approx((floor + ceiling) / 2, abs=2.0)
     assert values['contrast'] == pytest.approx(0.9 * (ceiling - floor), abs=4.0)
@@ -256,10 +266,10 @@ def test_it_is_told_where_a_baseline_is_ahead() -> None:
     assert sentences[1] == 'As the window step keeps, `random` is ahead of `mine`: nowhere.'
 
 
-def test_the_picture_shows_what_is_kept(ways: dict[str, Salient], tmp_path: Path) -> None:
+def test_the_picture_shows_what_is_kept(few_ways: dict[str, Salient], tmp_path: Path) -> None:
     bag = drive(tmp_path / 'bag', 24)
-    shown = measure(bag, found_in(bag, (0.25, 0.25, 0.75, 0.75)), ways, GRID, (0.4,)).shown
-    drawn = draw_kept(shown, ways['shipped'], 'shipped', GRID)
+    shown = measure(bag, found_in(bag, (0.25, 0.25, 0.75, 0.75)), few_ways, GRID, (0.4,)).shown
+    drawn = draw_kept(shown, few_ways['shipped'], 'shipped', GRID)
     # 60 % of the area of five frames are grey, and of the rest what is so by itself.
     coloured = np.ptp(drawn.astype(int), axis=2) > 8
     assert 0.1 < coloured.mean() < 0.42
@@ -332,7 +342,7 @@ def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
         pytest.skip('no recording with boxes here')
     arguments = [part for name in known for part in ('--bag', bags[name])]
     result = last_line(run('eval', 'proposal', *arguments, '--boxes', BOXES, '--budgets',
-                           '0.6,0.4,0.2', '--report', tmp_path, '--json'))
+                           '0.4,0.2', '--report', tmp_path, '--json'))
     assert sorted(result['recordings']) == known
     for name, found in result['recordings'].items():
         assert found['windows'] >= 5, name
@@ -347,15 +357,15 @@ def test_what_is_kept_of_recordings_follows_the_traffic(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_real_detector_agrees_with_a_person_about_what_is_kept(
-        ways: dict[str, Salient], tmp_path: Path) -> None:
+        few_ways: dict[str, Salient], tmp_path: Path) -> None:
     teacher, tracks = Teacher(real_detector()), read_tracks(BOXES)
     # The shortest that has boxes: all of them take a minute.
     known = [bag for bag in real_bags() if bag.name in tracks and 'following' in bag.name]
     if not known:
         pytest.skip('no recording with boxes here')
     for bag in known[:1]:
-        by_hand = measure(bag, drawn_users(bag, tracks[bag.name]), ways, GRID, (0.4,))
-        by_teacher = measure(bag, teacher.boxes_of(bag, tmp_path), ways, GRID, (0.4,))
+        by_hand = measure(bag, drawn_users(bag, tracks[bag.name]), few_ways, GRID, (0.4,))
+        by_teacher = measure(bag, teacher.boxes_of(bag, tmp_path), few_ways, GRID, (0.4,))
         for way in ('shipped', 'ellipse', 'random'):
             shares = [measured.values['level'][way]['0.4']['all']
                       for measured in (by_hand, by_teacher)]
