@@ -40,8 +40,8 @@ LOADED = (
     'PIL.ImageDraw', 'PIL.JpegImagePlugin', 'json_repair', 'openai', 'jinja2')
 #: Variables that nothing of this reads: the others must be there when it is loaded.
 _READ_LATER = ('ROS_', 'RMW_', 'FASTDDS_', 'FASTRTPS_', 'VTS_', 'PYTEST_', 'COLUMNS', 'LINES',
-               'NO_COLOR', 'OPENAI_', 'AMENT_', 'RAY_', 'DEMO_', 'ORT_', 'KINETO_', 'PYTHONIOENCODING',
-               'PYTHONBREAKPOINT', 'TORCHINDUCTOR_',
+               'NO_COLOR', 'OPENAI_', 'AMENT_', 'RAY_', 'DEMO_', 'ORT_', 'KINETO_',
+               'PYTHONIOENCODING', 'PYTHONBREAKPOINT', 'TORCHINDUCTOR_',
                # What a training sets for the processes that it starts, which a fork is not.
                'MALLOC_')
 #: And those by which Python and the loader find modules and libraries.

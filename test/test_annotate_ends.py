@@ -9,14 +9,12 @@ import json
 import os
 from pathlib import Path
 import signal
-import subprocess
-import sys
 from typing import Any
 
 from bag_maker import drive, header, jpeg, picture, raw, START_NS, times, write
 import cv2
 import numpy as np
-from preloaded import run_module
+from preloaded import EVERY, preloaded, run_module
 import pytest
 from test_annotate import answer, Page, pairs
 from test_served import load, Server, server  # noqa: F401
@@ -83,17 +81,17 @@ def test_nobody_who_reads_does_not_end_the_answers(
         tmp_path: Path, server: Server) -> None:  # noqa: F811
     """As with `| head -2`."""
     server.pause_sec = 0.02
-    process = subprocess.Popen(
-        [sys.executable, '-m', *ARGUMENTS, '--bag', str(drive(tmp_path / 'bag', 16)), '--out',
-         str(tmp_path / 'out'), '--url', server.url],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'OPENAI_API_KEY': 'x'})
-    assert process.stdout
-    assert process.stderr
-    assert process.stdout.readline()
-    process.stdout.close()
-    errors = process.stderr.read().decode()
-    assert process.wait(500.0) == 0, errors
+    pipe, log = tmp_path / 'pipe', tmp_path / 'errors'
+    os.mkfifo(pipe)
+    env = {**os.environ, **EVERY, 'OPENAI_API_KEY': 'x'}
+    module, *arguments = ARGUMENTS
+    process = preloaded(env).start(
+        module, [*arguments, '--bag', str(drive(tmp_path / 'bag', 16)), '--out',
+                 str(tmp_path / 'out'), '--url', server.url], env, pipe, log)
+    with pipe.open() as reads:
+        assert reads.readline()
+    code, errors = process.wait(500.0), log.read_text()
+    assert code == 0, errors
     assert 'Traceback' not in errors
     assert 'Exception' not in errors
     assert len(answers(tmp_path / 'out')) == 4

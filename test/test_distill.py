@@ -160,7 +160,7 @@ def test_what_matters_is_learned_and_looks_stay(tmp_path: Path, targets: Targets
         other[:, 1, 11] = 1.0
         use, truth = (matters, other) if targets == 'use' else (other, matters)
         examples.append(Example(frames, use, None, truth))
-    distill_module._train(examples, tmp_path / 'out', tmp_path, 30, 2, 0, targets)
+    distill_module._train(examples, tmp_path / 'out', tmp_path, 24, 2, 0, targets)
     before, after = Sparsifier(), Sparsifier.load(tmp_path / 'out')
     rgb = picture(4, 128, 224)
     old, new = before.propose(rgb), after.propose(rgb)

@@ -288,7 +288,7 @@ def test_the_command_measures_goes_on_and_writes_the_page(
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)
-    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--answered', '4',
+    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--answered', '2',
             '--budgets', '0.4,0.1', '--out', str(tmp_path / 'worth'),
             '--report', str(tmp_path / 'docs'), '--json']
     first = CliRunner().invoke(app, line)
@@ -309,6 +309,6 @@ def test_the_command_measures_goes_on_and_writes_the_page(
         assert picture.std() > 10
     # What was measured is not measured again.
     shorter = [part for part in line if part not in (
-        '--answered', '4', '--report', str(tmp_path / 'docs'))]
+        '--answered', '2', '--report', str(tmp_path / 'docs'))]
     assert CliRunner().invoke(app, shorter).exit_code == 0
     assert kept == {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}

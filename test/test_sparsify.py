@@ -35,6 +35,7 @@ from vts_ros.lab.training.onnx_export import (
     WINDOW_INPUTS,
     WINDOW_OUTPUTS,
     write_frame,
+    write_window_step,
 )
 from vts_ros.paths import model_path
 from vts_ros.pipeline.frames import Frame
@@ -74,14 +75,14 @@ def net() -> ProposalNet:
 
 @pytest.fixture(scope='session')
 def exported(net: ProposalNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with both graphs."""
+    """Return a directory with both graphs, which are those that an export makes (see below)."""
     directory = tmp_path_factory.mktemp('proposal')
-    # From the midst of training: what is exported is the evaluation, and training goes on.
+    # From the midst of training: what is written is the evaluation, and training goes on.
     net.train()
-    export_frame(net, directory / 'frame.onnx')
+    write_frame(net, directory / 'frame.onnx')
     assert net.training
     net.eval()
-    export_window(directory / 'window.onnx')
+    write_window_step(directory)
     return directory
 
 
@@ -423,6 +424,7 @@ def test_small_object_survives_a_coarse_grid(frame_engine: OnnxRuntimeEngine,
     assert found.keep.tolist() == [*range(28), 28 + 7 + 3]
 
 
+@pytest.mark.slow
 def test_fixed_shapes_give_the_same(window_engine: OnnxRuntimeEngine, tmp_path: Path) -> None:
     export_window(tmp_path / 'fixed.onnx', frames=3, grid=(4, 7), search_radius=1)
     fixed = OnnxRuntimeEngine(tmp_path / 'fixed.onnx', threads=1)
@@ -487,14 +489,16 @@ def test_exported_network_comes_back(net: ProposalNet, exported: Path, tmp_path:
         load_net(exported / 'window.onnx')
 
 
+@pytest.mark.slow
 def test_other_weights_in_the_shipped_graph_are_the_exported_network(
         net: ProposalNet, exported: Path, tmp_path: Path) -> None:
     net.train()
-    write_frame(net, tmp_path / 'frame.onnx')
+    export_frame(net, tmp_path / 'frame.onnx')
     assert net.training
     net.eval()
-    written, wanted = (onnx.load(folder / 'frame.onnx') for folder in (tmp_path, exported))
+    export_window(tmp_path / 'window.onnx')
     # What ships is what is made now, so nothing but weights can differ.
+    written, wanted = (onnx.load(folder / 'frame.onnx') for folder in (exported, tmp_path))
     assert written.graph.node == wanted.graph.node
     assert written.metadata_props == wanted.metadata_props
     found, expected = ({tensor.name: onnx.numpy_helper.to_array(tensor)
@@ -502,6 +506,7 @@ def test_other_weights_in_the_shipped_graph_are_the_exported_network(
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert onnx.load(exported / 'window.onnx') == onnx.load(tmp_path / 'window.onnx')
 
 
 def test_half_fixed_shapes_are_refused(tmp_path: Path) -> None:
