@@ -9,17 +9,18 @@ ROS nor which engine, which language model or which way of reading it drives.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 import time
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.errors import PromptError, VlmError
+from vts_ros.pipeline.answer_counters import AnswerCounters
+from vts_ros.pipeline.broken_frames import without_broken
 from vts_ros.pipeline.confidence import Calibration, TokenLogProbabilities
 from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
 from vts_ros.pipeline.context import ContextReader, PreparedWindow, WindowReader
@@ -30,6 +31,13 @@ from vts_ros.pipeline.events import Event, EventLog
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, NOTHING_KNOWN
+from vts_ros.pipeline.partial_answers import (
+    growing_answers,
+    OnAnswer,
+    OnReport,
+    partial_reports,
+    Stop,
+)
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.pipeline.report_writer import ReportWriter
 from vts_ros.pipeline.speaking import Moment, moment_of, Speaking
@@ -38,7 +46,7 @@ from vts_ros.pipeline.window_planner import WindowPlanner
 from vts_ros.sparsify import Selection, Sparsifier
 from vts_ros.sparsify.proposal_network import INPUT_SIZE as PROPOSAL_SIZE
 from vts_ros.vlm import Generation, LanguageModel, OnText, Vlm
-from vts_ros.vlm.answers import Answer, schema
+from vts_ros.vlm.answers import schema
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.prompts import Prompt, Prompts
 from vts_ros.vlm.tasks import load_task, prompt_file
@@ -47,34 +55,6 @@ from vts_ros.vlm.vehicle import Vehicle
 
 __all__ = ['EMBEDDED', 'MODES', 'SPEAK', 'VLM_BACKENDS', 'BrokenFrame', 'Pipeline',
            'PipelineConfig', 'without_broken']
-
-Stop = Callable[[], bool]
-OnReport = Callable[[SceneReport], None]
-OnAnswer = Callable[[Answer], None]
-OnBroken = Callable[[BrokenFrame], None]
-Result = TypeVar('Result')
-
-def without_broken(window: Window, on_broken: OnBroken, run: Callable[[list[Frame]], Result]
-                   ) -> Result | None:
-    """
-    Run on what is left of a window without its broken frames; None if nothing is.
-
-    Nothing of the good frames is computed twice.
-
-    Parameters
-    ----------
-    on_broken
-        Told about each frame that is left out.
-
-    """
-    good = list(window)
-    while good:
-        try:
-            return run(good)
-        except BrokenFrame as broken:
-            on_broken(broken)
-            good.remove(broken.frame)
-    return None
 
 
 class Pipeline:
@@ -139,7 +119,7 @@ class Pipeline:
             kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
         self._deadline = Deadline(config.min_keep_ratio)
         self.drafts = Drafts() if config.draft and isinstance(language_model, Vlm) else None
-        self._counters: Counter[str] = Counter()
+        self._counters = AnswerCounters()
         # Those that an enforced form names.
         self._cameras: tuple[str, ...] = ()
 
@@ -254,12 +234,16 @@ class Pipeline:
             share=False, events=events)._replace(events=events)
         self._notes.look(prepared)
         options: dict[str, Any] = {} if self.drafts is None else {'drafts': self.drafts}
-        early = self._early_risk(prepared, watch, stop, on_risk)
+        is_known = self.knows(prepared)
+        early = EarlyRisk(
+            partial(self.writer.read, prepared),
+            partial_reports(self.writer, prepared, is_known, watch, stop, on_risk), self.clock,
+            is_thought=self.writer.begins_in_thought, of_task=self.task.form)
         listeners: list[OnText] = [early.on_text]
         if until_risk is not None:
             listeners.append(until_risk.on_text)
-        if on_answer is not None and self.knows(prepared) is not False:
-            listeners.append(self._growing(prepared, on_answer))
+        if on_answer is not None and is_known is not False:
+            listeners.append(growing_answers(self.writer, prepared, on_answer))
         options['on_text'] = told_to_all(listeners)
         (generation,), (row,) = self.generate(
             [prepared], watch, until_risk.stop if until_risk else stop, is_report=True, **options)
@@ -272,8 +256,7 @@ class Pipeline:
             if is_whole:
                 planner.note(prepared, generation, latency_ms,
                              getattr(self.language_model, 'tokenizer', None))
-            self._counters['deadline_windows'] += 1
-            self._counters['deadline_misses'] += latency_ms['total'] > self.config.deadline_ms
+            self._counters.add_deadline(latency_ms['total'] > self.config.deadline_ms)
         # Where the answer is not in the form, the level is known when all of it is there.
         until_ms = latency_ms['total'] if early.known_sec is None else \
             1e3 * (early.known_sec - watch.started)
@@ -282,33 +265,6 @@ class Pipeline:
         if self.speaking is None or now is None or is_stopped:
             return report
         return self.speaking.note(report, now, until_risk)
-
-    def _early_risk(self, prepared: PreparedWindow, watch: Stopwatch, stop: Stop | None,
-                    on_risk: OnReport | None) -> EarlyRisk:
-        """Return what finds the risk in an answer that is being written, and tells of it."""
-        is_mute = on_risk is None or self.knows(prepared) is False
-
-        def tell(answer: Answer) -> None:
-            if on_risk is None or is_mute or (stop is not None and stop()):
-                return
-            so_far = watch.total()
-            on_risk(replace(
-                self.writer.report(prepared, answer, self.knows(prepared), so_far),
-                is_partial=True, time_to_risk_ms=so_far['total']))
-
-        return EarlyRisk(lambda text: self.writer.read(prepared, text), tell, self.clock,
-                         is_thought=self.writer.begins_in_thought, of_task=self.task.form)
-
-    def _growing(self, prepared: PreparedWindow, on_answer: OnAnswer) -> OnText:
-        """Return what reads an answer anew with each piece of it."""
-        text = ''
-
-        def on_text(piece: str) -> None:
-            nonlocal text
-            text += piece
-            on_answer(self.writer.read(prepared, text))
-
-        return on_text
 
     def _look(self, window: Window, vehicle: Vehicle | None, watch: Stopwatch) -> Moment:
         """Return what is cheap to know of a window; in causal mode it is read, as ever."""
@@ -410,9 +366,7 @@ class Pipeline:
             max_new_tokens=max(window.plan.max_new_tokens for window in prepared), stop=stop,
             **options)
         watch.ms.update(generations[0].latency_ms)
-        for generation in generations:
-            self._counters['drafted'] += generation.drafted
-            self._counters['accepted'] += generation.accepted
+        self._counters.add(generations)
         rows: Sequence[NDArray[np.float32] | None] = [None] * len(prepared)
         return generations, rows if certainty is None else list(certainty.rows())
 
@@ -511,13 +465,11 @@ class Pipeline:
         ``groups_key``, ``groups_scene``).
 
         """
-        count = self._counters
         found: dict[str, float] = {
             **{name: self.cache.counters[name] for name in ('frames_new', 'frames_cached')},
-            **{name: count[name] for name in ('drafted', 'accepted')},
-            'draft_acceptance': count['accepted'] / max(count['drafted'], 1)}
+            **self._counters.drafted()}
         if self.config.deadline_ms:
-            found.update({name: count[name] for name in ('deadline_windows', 'deadline_misses')})
+            found.update(self._counters.deadlines())
         if self.speaking is not None:
             found.update({f'speak_{name}': number
                           for name, number in self.speaking.counters.items()})
