@@ -609,4 +609,5 @@ def test_quality_is_compared_at_equal_tokens(tmp_path: Path) -> None:
     assert tokens == {
         'stock images': whole, 'stock video': 3 * whole / 5, 'pruned images 0.8': 4 * whole / 5,
         'pruned images 0.4': 2 * whole / 5, 'pruned video 0.4': 2 * whole / 5}
-    assert all(0.0 <= row['risk_accuracy'] <= 1.0 for row in result['rows'].values())
+    # Of two windows.
+    assert {row['risk_accuracy'] for row in result['rows'].values()} <= {0.0, 0.5, 1.0}

@@ -101,12 +101,14 @@ def read_sound_topic(bag: str | Path, topic: str, counters: Counter[str]) -> Ite
 
     """
     with Bag(bag) as opened:
-        kinds = {one.msgtype for one in opened.connections if one.topic == topic}
+        kinds = {connection.msgtype for connection in opened.connections
+                 if connection.topic == topic}
         if not kinds & set(SOUND_TYPES):
-            known = ', '.join(sorted(one.topic for one in opened.connections
-                                     if one.msgtype in SOUND_TYPES)) or 'no topic'
+            known = ', '.join(sorted(connection.topic for connection in opened.connections
+                                     if connection.msgtype in SOUND_TYPES)) or 'no topic'
             raise SoundError(f'{bag} has no sound on {topic}; it has some on {known}')
-        infos = {one.topic for one in opened.connections if one.msgtype == AUDIO_INFO}
+        infos = {connection.topic for connection in opened.connections
+                 if connection.msgtype == AUDIO_INFO}
         known_format = PcmFormat()
         try:
             for connection, received_ns, data in opened.messages({topic, *infos}):

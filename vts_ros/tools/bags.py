@@ -102,8 +102,8 @@ class Bag:
     @property
     def duration_sec(self) -> float:
         """Return the time from the first message that was received to the last."""
-        return 1e-9 * (max(one.end_ns for one in self._storages)
-                       - min(one.start_ns for one in self._storages))
+        return 1e-9 * (max(storage.end_ns for storage in self._storages)
+                       - min(storage.start_ns for storage in self._storages))
 
     def messages(self, topics: Iterable[str], since_ns: int = 0
                  ) -> Iterator[tuple[Connection, int, bytes]]:
@@ -124,12 +124,13 @@ class Bag:
 
         """
         wanted = set(topics)
-        connections = {(one.topic, one.msgtype): one for one in self.connections
-                       if one.topic in wanted}
+        connections = {(connection.topic, connection.msgtype): connection
+                       for connection in self.connections
+                       if connection.topic in wanted}
         failure: BagError | None = None
         for storage in self._storages:
-            of = {id_: connections[key] for id_, one in storage.topics.items()
-                  if (key := (one.topic, one.msgtype)) in connections}
+            of = {id_: connections[key] for id_, topic in storage.topics.items()
+                  if (key := (topic.topic, topic.msgtype)) in connections}
             if not of:
                 continue
             try:

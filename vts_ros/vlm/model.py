@@ -176,15 +176,16 @@ class Vlm:
 
     def reading(self, frames_as: str, interval_sec: float) -> Vlm:
         """Return one of the same parts that reads frames otherwise, see :meth:`load`."""
-        return Vlm(self.name, self.model, self.tokenizer, self.images, self.convention,
-                   tokens_per_frame=self.tokens_per_frame, frames_as=frames_as,
-                   interval_sec=interval_sec)
+        return self._remade(self.model, frames_as, interval_sec)
 
     def with_network(self, network: Any) -> Vlm:
         """Return one with another network of the same kind, such as a copy."""
+        return self._remade(network, self.frames_as, self._interval_sec)
+
+    def _remade(self, network: Any, frames_as: str, interval_sec: float) -> Vlm:
         return Vlm(self.name, network, self.tokenizer, self.images, self.convention,
-                   tokens_per_frame=self.tokens_per_frame, frames_as=self.frames_as,
-                   interval_sec=self._interval_sec)
+                   tokens_per_frame=self.tokens_per_frame, frames_as=frames_as,
+                   interval_sec=interval_sec)
 
     def close(self) -> None:
         """Free the memory of the model, which cannot be used afterwards."""

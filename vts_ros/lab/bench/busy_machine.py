@@ -85,10 +85,10 @@ def _busy(loops: int) -> Iterator[None]:
         time.sleep(0.3)
         yield
     finally:
-        for one in running:
-            one.kill()
-        for one in running:
-            one.wait()
+        for process in running:
+            process.kill()
+        for process in running:
+            process.wait()
 
 
 def _percentiles(times: Any) -> dict[str, float]:

@@ -156,8 +156,9 @@ def _weight_bytes(network: Any) -> int:
     table = decoder.get_input_embeddings().weight
     # A head that is tied to the table is read whole.
     weights = [network.lm_head.weight, *(
-        one for one in decoder.parameters() if one is not table)]
-    return packed_size(decoder)[1] + sum(one.numel() * one.element_size() for one in weights)
+        weight for weight in decoder.parameters() if weight is not table)]
+    return packed_size(decoder)[1] + sum(
+        weight.numel() * weight.element_size() for weight in weights)
 
 
 class _Clock:

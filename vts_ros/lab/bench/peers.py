@@ -171,11 +171,11 @@ def measure(python: Path | None, n: int, seed: int, device: str = 'cpu',
         truths: list[WindowTruth] = []
         # What was measured until it is interrupted is a result, too.
         with suppress(KeyboardInterrupt):
-            for index, one in enumerate(shown):
+            for index, window in enumerate(shown):
                 progress(index / len(shown), f'window {index + 1} of {len(shown)}')
-                round_of = _round(peers, one, index, missing)
-                if one.counts:
-                    truths.append(one.truth)
+                round_of = _round(peers, window, index, missing)
+                if window.counts:
+                    truths.append(window.truth)
                     for name, result in round_of.items():
                         taken[name].append(result)
         there = {name: found for name, found in taken.items() if name not in missing}
@@ -189,7 +189,7 @@ def measure(python: Path | None, n: int, seed: int, device: str = 'cpu',
             'missing': missing}
 
 
-def _round(peers: dict[str, Peer], one: Shown, index: int, missing: dict[str, str]
+def _round(peers: dict[str, Peer], shown: Shown, index: int, missing: dict[str, str]
            ) -> dict[str, Taken]:
     """Have a window answered by all; who fails is missing from then on."""
     order, results = list(peers), {}
@@ -198,9 +198,9 @@ def _round(peers: dict[str, Peer], one: Shown, index: int, missing: dict[str, st
         if name in missing:
             continue
         try:
-            if one.is_first:
+            if shown.is_first:
                 peers[name].forget()
-            results[name] = peers[name].take(one.window)
+            results[name] = peers[name].take(shown.window)
         except VlmError as error:
             missing[name] = str(error)
     return results
@@ -274,20 +274,21 @@ def _peers(python: Path | None, device: str, missing: dict[str, str], opened: Ex
 
 
 def _figures(taken: Sequence[Taken], truths: Sequence[WindowTruth]) -> dict[str, Any]:
-    scores: list[Score] = [score(one.answer, truth) for one, truth in zip(taken, truths)]
+    scores: list[Score] = [score(answer.answer, truth) for answer, truth in zip(taken, truths)]
     return {
-        'answers_per_s': round(1e3 / float(np.mean([one.total_ms for one in taken])), 3),
-        **{f'{name}_ms': round(float(np.median([getattr(one, f'{name}_ms') for one in taken])), 1)
+        'answers_per_s': round(1e3 / float(np.mean([answer.total_ms for answer in taken])), 3),
+        **{f'{name}_ms': round(float(np.median([
+            getattr(answer, f'{name}_ms') for answer in taken])), 1)
            for name in ('total', 'ttft', 'risk')},
-        'risk_right': sum(one.risk for one in scores),
-        'object_right': sum(one.object for one in scores)}
+        'risk_right': sum(rating.risk for rating in scores),
+        'object_right': sum(rating.object for rating in scores)}
 
 
 def _ratios(taken: Sequence[Taken], base: Sequence[Taken]) -> dict[str, dict[str, float]]:
     """Return the ratios of the same windows: median and quartiles."""
-    found = {'answers': [other.total_ms / one.total_ms for one, other in zip(taken, base)],
-             'ttft': [one.ttft_ms / other.ttft_ms for one, other in zip(taken, base)],
-             'risk': [one.risk_ms / other.risk_ms for one, other in zip(taken, base)]}
+    found = {'answers': [other.total_ms / own.total_ms for own, other in zip(taken, base)],
+             'ttft': [own.ttft_ms / other.ttft_ms for own, other in zip(taken, base)],
+             'risk': [own.risk_ms / other.risk_ms for own, other in zip(taken, base)]}
     return {name: {edge: round(float(np.percentile(values, q)), 2)
                    for edge, q in (('low', 25), ('median', 50), ('high', 75))}
             for name, values in found.items()}
@@ -310,8 +311,8 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
             continue
         figures, ratio = result['peers'][name], ratios[name][base]
         spread = ' | '.join(
-            f'x {one["median"]:.2f} ({one["low"]:.2f} to {one["high"]:.2f})'
-            for one in (ratio['answers'], ratio['ttft'], ratio['risk']))
+            f'x {spread["median"]:.2f} ({spread["low"]:.2f} to {spread["high"]:.2f})'
+            for spread in (ratio['answers'], ratio['ttft'], ratio['risk']))
         yield (f'| {name} | {spread} | {figures["total_ms"]:.0f} '
                f'| {figures["risk_right"]} of {n} | {figures["object_right"]} of {n} |')
     yield ''
@@ -320,7 +321,7 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     for what, unit, is_most in (('answers', 'answers per second', False),
                                 ('risk', 'the time to the risk', True)):
         best = (min if is_most else max)(own, key=lambda name: own[name][what]['median'])
-        limits = [one[what]['median'] for one in others]
+        limits = [ratio[what]['median'] for ratio in others]
         value = own[best][what]['median']
         is_met = value < min(limits) if is_most else value > max(limits)
         yield (f'- Goal: ahead of all others in {unit}; {best}: {"met" if is_met else "missed"}.')

@@ -127,9 +127,9 @@ def key_frame_figures(answers: Mapping[tuple[float, str], Sequence[PairAnswer]]
     found: dict[str, Any] = {}
     for (ratio, name), said in answers.items():
         bootstrap = Bootstrap(len(said))
-        level = np.array([one.level for one in said])
-        apart = np.array([float(one.told_apart) for one in said])
-        learned = np.array([one.level for one in answers[ratio, 'learned']])
+        level = np.array([answer.level for answer in said])
+        apart = np.array([float(answer.told_apart) for answer in said])
+        learned = np.array([answer.level for answer in answers[ratio, 'learned']])
         found.setdefault(f'{ratio:g}', {})[name] = {
             'level': round(float(level.mean()), 4), 'level_ci': bootstrap.mean(level),
             'told_apart': round(float(apart.mean()), 4), 'told_apart_ci': bootstrap.mean(apart),

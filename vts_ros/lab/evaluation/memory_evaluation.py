@@ -214,7 +214,7 @@ class _Looker:
         both = [self._kept(window, tally) for window in (hazard, twin)]
         for name in both[0]:
             # A pair is told apart by what is seen in both of its windows.
-            tally.kept.setdefault(name, []).append(float(np.mean([one[name] for one in both])))
+            tally.kept.setdefault(name, []).append(float(np.mean([sight[name] for sight in both])))
 
     def _kept(self, window: _Window, tally: _Tally) -> dict[tuple[float, str, str], float]:
         """Return what each method keeps of what tells, by budget, method and measure."""
@@ -363,8 +363,8 @@ def nearest_newest(small: NDArray[np.float32]) -> float:
     pair = np.arange(len(flat)) // 2
     is_hazard = np.arange(len(flat)) % 2 == 0
     right = []
-    for index, one in enumerate(flat):
-        far = ((flat - one) ** 2).sum(axis=1)
+    for index, picture in enumerate(flat):
+        far = ((flat - picture) ** 2).sum(axis=1)
         far[pair == pair[index]] = np.inf
         nearest = far <= far.min()
         right.append(float(np.mean(is_hazard[nearest] == is_hazard[index])))

@@ -62,7 +62,8 @@ def price(plain: Pipeline, quantized: Pipeline, split: str = 'test', n: int = 50
             reports[name].append(report)
             scores[name].append(score(report.answer, clip.window_truth()))
         progress(1)
-    right = {name: np.array([one.risk for one in found], float) for name, found in scores.items()}
+    right = {name: np.array([rating.risk for rating in found], float)
+             for name, found in scores.items()}
     pairs = list(zip(reports[PLAIN], reports[QUANTIZED]))
     return {
         'n': n, 'split': split, 'model': plain.vlm.name,
@@ -72,13 +73,13 @@ def price(plain: Pipeline, quantized: Pipeline, split: str = 'test', n: int = 50
         'risk_difference': round(float(right[QUANTIZED].mean() - right[PLAIN].mean()), 4),
         'risk_difference_interval': Bootstrap(n).difference(right[QUANTIZED], right[PLAIN]),
         'alike': {
-            'risk': _share(one.answer.risk == other.answer.risk for one, other in pairs),
-            'object': _share(one.answer.label == other.answer.label for one, other in pairs)},
+            'risk': _share(own.answer.risk == other.answer.risk for own, other in pairs),
+            'object': _share(own.answer.label == other.answer.label for own, other in pairs)},
         'ms': {name: {stage: round(float(np.median([
             report.latency_ms[stage] for report in found])), 1) for stage in STAGES}
             for name, found in reports.items()},
-        'faster': {stage: _quartiles([one.latency_ms[stage] / other.latency_ms[stage]
-                                      for one, other in pairs]) for stage in STAGES},
+        'faster': {stage: _quartiles([own.latency_ms[stage] / other.latency_ms[stage]
+                                      for own, other in pairs]) for stage in STAGES},
         'date': date.today().isoformat(), 'machine': machine(str(plain.vlm.model.device))}
 
 

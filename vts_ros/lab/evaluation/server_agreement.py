@@ -123,13 +123,13 @@ def agreement(process: Pipeline, served: Pipeline, windows: Iterable[Window],
     config = served.config
     return {
         'n': len(pairs),
-        **{name: sum(what(one) == what(other) for one, other in pairs)
+        **{name: sum(what(own) == what(other) for own, other in pairs)
            for name, what in alike.items()},
         'cached': round(found / asked, 3) if asked else None,
         'sec': {name: round(float(np.median([pair[place].sec for pair in pairs])), 3)
                 for place, name in enumerate(('process', 'served'))},
-        'differing': [[one.text, other.text] for one, other in pairs
-                      if one.text != other.text][:5],
+        'differing': [[own.text, other.text] for own, other in pairs
+                      if own.text != other.text][:5],
         'model': process.vlm.name, 'keep_ratio': config.keep_ratio, 'mode': config.mode,
         'server_pruning': config.server_pruning, 'frames_as': config.frames_as,
         'date': date.today().isoformat(),

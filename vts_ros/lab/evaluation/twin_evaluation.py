@@ -115,10 +115,10 @@ def ordinary_answers(pipeline: Pipeline, split: str, count: int, is_told: bool,
 
 
 def _answers(pipeline: Pipeline, asked: Sequence[_Asked]) -> list[tuple[Answer, Score]]:
-    reports = describe_batch(pipeline, [one.frames for one in asked],
-                             [one.vehicle for one in asked], is_brief=True)
-    return [(report.answer, score(report.answer, one.right))
-            for report, one in zip(reports, asked)]
+    reports = describe_batch(pipeline, [question.frames for question in asked],
+                             [question.vehicle for question in asked], is_brief=True)
+    return [(report.answer, score(report.answer, question.right))
+            for report, question in zip(reports, asked)]
 
 
 def evaluate_twins(load: Callable[[bool], Pipeline], split: str, n: int, ordinary: int,
@@ -192,14 +192,14 @@ def _levels(twins: Sequence[Twins], answers: Sequence[TwinAnswers], kind: str) -
 
 def _of_kind(kind: str, before: Sequence[TwinAnswers], after: Sequence[TwinAnswers]
              ) -> dict[str, Any]:
-    first, second = ([one for one in some if one.kind == kind] for some in (before, after))
+    first, second = ([pair for pair in some if pair.kind == kind] for some in (before, after))
     bootstrap = Bootstrap(len(second))
     right: dict[str, Sequence[float]] = {
-        'with': [0.5 * (one.harmless[1].risk + one.risky[1].risk) for one in second],
-        'told_apart': [one.told_apart for one in second],
-        'with_shipped': [0.5 * (one.harmless[1].risk + one.risky[1].risk) for one in first],
-        'without': [one.alone[1].risk for one in second if one.alone is not None],
-        'without_shipped': [one.alone[1].risk for one in first if one.alone is not None]}
+        'with': [0.5 * (pair.harmless[1].risk + pair.risky[1].risk) for pair in second],
+        'told_apart': [pair.told_apart for pair in second],
+        'with_shipped': [0.5 * (pair.harmless[1].risk + pair.risky[1].risk) for pair in first],
+        'without': [pair.alone[1].risk for pair in second if pair.alone is not None],
+        'without_shipped': [pair.alone[1].risk for pair in first if pair.alone is not None]}
     return {name: _share(values, bootstrap) if values else None
             for name, values in right.items()}
 
@@ -208,7 +208,7 @@ def _absent(scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     bootstrap = Bootstrap(len(scores['shipped']))
     for metric in ('risk', 'object'):
-        by_name = {name: np.array([float(getattr(one, metric)) for one in some])
+        by_name = {name: np.array([float(getattr(rating, metric)) for rating in some])
                    for name, some in scores.items()}
         found[metric] = {name: _share(values.tolist(), bootstrap)
                          for name, values in by_name.items()}
