@@ -42,6 +42,7 @@ def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advice, 'RATIOS', (0.6, 0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('fewer')
 def test_windows_are_asked_about_with_fewer_frames_and_tokens(
         pipeline: Pipeline, drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +70,7 @@ def test_windows_are_asked_about_with_fewer_frames_and_tokens(
     assert draw_advice(result).axes[0].lines
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('fewer')
 def test_a_road_out_of_the_world_of_the_model_is_told(pipeline: Pipeline, tmp_path: Path) -> None:
     result = advise(pipeline, real_bags()[:1], 2, tmp_path)
@@ -121,6 +123,7 @@ def test_all_tokens_are_advised_where_nothing_less_will_do() -> None:
     assert not any('matters' in line for line in in_words(result))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('fewer')
 def test_the_command_says_it_in_words_and_a_picture(drive: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ['advise', '--bag', str(drive), '--n', '2', '--out',

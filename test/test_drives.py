@@ -78,6 +78,7 @@ def test_an_answer_can_end_after_the_risk_where_that_is_the_same() -> None:
     assert drives.always(recorded('n' * 8, 'n' * 8)).risk_only(1.0) == 5
 
 
+@pytest.mark.slow
 def test_a_gate_is_fitted_to_what_asking_would_put_right() -> None:
     rng = np.random.default_rng(5)
     records = []

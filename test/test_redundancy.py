@@ -83,6 +83,7 @@ def shifted(picture: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uin
 
 # --- worth ------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_a_token_is_worth_what_the_answer_changes_without_it(
         pipeline: Pipeline, window: EvaluatedWindow, worth: Worth) -> None:
     vlm = pipeline.vlm
@@ -288,7 +289,7 @@ def test_the_command_measures_goes_on_and_writes_the_page(
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)
-    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--answered', '2',
+    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--answered', '4',
             '--budgets', '0.4,0.1', '--out', str(tmp_path / 'worth'),
             '--report', str(tmp_path / 'docs'), '--json']
     first = CliRunner().invoke(app, line)
@@ -309,6 +310,6 @@ def test_the_command_measures_goes_on_and_writes_the_page(
         assert picture.std() > 10
     # What was measured is not measured again.
     shorter = [part for part in line if part not in (
-        '--answered', '2', '--report', str(tmp_path / 'docs'))]
+        '--answered', '4', '--report', str(tmp_path / 'docs'))]
     assert CliRunner().invoke(app, shorter).exit_code == 0
     assert kept == {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}

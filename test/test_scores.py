@@ -106,6 +106,7 @@ def area(measure: RecurrentMeasure, sparsifier: Sparsifier, window: WindowFeatur
     return found
 
 
+@pytest.mark.slow
 def test_a_memory_finds_what_was_there_before_and_the_control_cannot(
         pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     # What is to be learned is plain: few windows teach it, in small steps often taken.
@@ -146,6 +147,7 @@ def test_cells_are_embedding_and_saliency() -> None:
     assert (cells[2, -1].numpy() == window.proposals[2].saliency).all()
 
 
+@pytest.mark.slow
 def test_the_worth_to_fit_to_is_that_of_judged_windows(tiny: Path, tmp_path: Path) -> None:
     with closing(Pipeline.load(PipelineConfig(model=str(tiny)))) as pipeline:
         window, = to_fit(pipeline, 1, tmp_path)
@@ -157,6 +159,7 @@ def test_the_worth_to_fit_to_is_that_of_judged_windows(tiny: Path, tmp_path: Pat
     assert (window.evidence.frames == render(scene).frames).all()
 
 
+@pytest.mark.slow
 def test_the_divergence_alone_is_that_of_the_worth(pipeline: Pipeline) -> None:
     from vts_ros.lab.evaluation.method_comparison import prepare_window
 
@@ -294,6 +297,7 @@ def test_a_gain_is_beside_the_same_score_without_the_motion(pipeline: Pipeline) 
     assert found['time-known-motion']['0.2']['ahead'] == 0.125
 
 
+@pytest.mark.slow
 def test_windows_of_tight_bends_are_others(
         pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_recall, '_SCENES', 2)
@@ -319,6 +323,7 @@ def test_windows_of_tight_bends_are_others(
         turning_recall(pipeline, wanted, 2, (0.2,), tmp_path / 'others')
 
 
+@pytest.mark.slow
 def test_of_the_past_counts_where_it_was_seen_last(
         pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_recall, '_PAIRS', 2)
@@ -329,6 +334,7 @@ def test_of_the_past_counts_where_it_was_seen_last(
     assert cells['newest']['0.1']['mean'] == 0.0
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_comparison_of_methods(
         pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_answers, '_WINDOWS', 1)

@@ -226,6 +226,7 @@ def test_a_car_that_does_nothing_says_so(twins: list[Twins]) -> None:
     assert all(seed in SPLITS['val'] for seed in itertools.islice(SPLITS['val'], 2))
 
 
+@pytest.mark.slow
 def test_the_shipped_adapter_says_what_the_signal_changes() -> None:
     """Figures of more twins are in docs/senses.md."""
     folder = model_path('signals_adapter')

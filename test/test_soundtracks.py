@@ -173,6 +173,7 @@ def test_a_drive_with_a_hidden_vehicle() -> None:
     assert learned <= sirens.LEARNED.keys()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_graph_in_steps_is_the_network_on_the_whole(tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -195,6 +196,7 @@ def test_the_graph_in_steps_is_the_network_on_the_whole(tmp_path: Path) -> None:
     assert 'net.' not in str(onnx.load(path).metadata_props)
 
 
+@pytest.mark.slow
 def test_a_network_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                               ) -> None:
     path = tmp_path / 'hear.onnx'

@@ -191,6 +191,7 @@ def test_words_that_a_model_never_learned_get_embeddings(tmp_path: Path) -> None
                     tmp_path)
 
 
+@pytest.mark.slow
 def test_the_shipped_adapter_is_small_and_answers_in_the_words_of_the_task() -> None:
     folder = model_path('warehouse_adapter')
     assert size_mb(folder) < 8.0
