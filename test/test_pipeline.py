@@ -245,6 +245,35 @@ def test_no_risk_is_told_early_where_the_answer_is_unknown_or_not_wanted(
     assert early == []
 
 
+def test_an_answer_is_read_while_it_grows(pipeline: Pipeline, frames: list[Frame]) -> None:
+    begun: list[Answer] = []
+    report = pipeline.describe(frames[:5], on_answer=begun.append)
+    assert begun[-1] == report.answer
+    # Before the form is there, all text is a description.
+    lengths = [len(answer.description) + len(answer.explanation) for answer in begun
+               if answer.risk != 'unknown']
+    assert lengths == sorted(lengths)
+    assert len({*lengths}) > 5
+    # Nothing is shown of an answer about pictures that the model does not know.
+    begun.clear()
+    pipeline.clear()
+    pipeline.describe([Frame(frame.camera, frame.stamp_ns, 255 - np.asarray(frame.data))
+                       for frame in frames[:5]], on_answer=begun.append)
+    assert begun == []
+
+
+def test_windows_that_are_late_are_counted(pipeline: Pipeline, frames: list[Frame]) -> None:
+    assert 'deadline_misses' not in pipeline.stats()
+    try:
+        for deadline_ms in (1e7, 1e-3):
+            pipeline.set_deadline(deadline_ms)
+            pipeline.describe(frames[:5])
+        stats = pipeline.stats()
+    finally:
+        pipeline.set_deadline(0.0)
+    assert (stats['deadline_windows'], stats['deadline_misses']) == (2, 1)
+
+
 def test_an_answer_comes_in_pieces(pipeline: Pipeline, frames: list[Frame]) -> None:
     pieces: list[str] = []
     answer = pipeline.ask([*frames[:2], *frames[3:5]], 'What is the main hazard?',
