@@ -408,6 +408,7 @@ class Frames:
     """A source of pictures that are always due."""
 
     name = 'frames'
+    senses = None
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = frames

@@ -18,7 +18,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from vts_ros.errors import FrameError, VtsError
-from vts_ros.nodes.conversions import message_type, NO_CONVERTERS, to_frame
+from vts_ros.nodes.conversions import message_type, NO_CONVERTERS, to_frame, UNKNOWN_NODE
 from vts_ros.nodes.diagnostics import CameraHealth
 from vts_ros.nodes.node_clock import NodeClock
 from vts_ros.nodes.qos import INPUT_QOS, VIDEO_QOS
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 CHOICES = ('auto', *TRANSPORTS)
 #: Clocks of two machines may differ by so much before a stamp counts as one of the future.
 FUTURE_SEC = 1.0
-#: What ROS calls the node of a topic until DDS has told its name; others than ROS have none.
-UNKNOWN_NODE = '_NODE_NAME_UNKNOWN_'
 #: So long a warning about a publisher waits for its name.
 NAMES_SEC = 5.0
 

@@ -23,6 +23,8 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.raw_images import Convert, RawImage
 
 NO_CONVERTERS: Mapping[str, Convert] = {}
+#: What ROS calls the node of a topic until DDS has told its name; others than ROS have none.
+UNKNOWN_NODE = '_NODE_NAME_UNKNOWN_'
 
 
 def to_ns(stamp: Time) -> int:

@@ -13,7 +13,7 @@ import typer
 
 from vts_ros.errors import VtsError
 from vts_ros.pipeline.settings import pipeline_config, SETTINGS
-from vts_ros.tools.cli.options import BAG_HELP
+from vts_ros.tools.cli.options import AudioOption, BAG_HELP
 from vts_ros.tools.cli.setting_options import with_settings
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def live(
         help='Where to listen. Anything but this machine shows the pictures to whoever reaches '
              'it, and lets them ask.')] = HERE,
     port: Annotated[int, typer.Option(min=0, max=65535, help='0 takes one that is free.')] = 8090,
+    audio: AudioOption = '',
     *,
     settings: Mapping[str, Any],
 ) -> None:
@@ -66,6 +67,12 @@ def live(
         raise typer.BadParameter('give one of --bag, --video, --camera, --topic or an address')
     if topic and given and bag is None:
         raise typer.BadParameter(f'--topic does not go with {given[0]}')
+    senses = [name for name, value in (
+        ('--tell-vehicle', settings['vlm.tell_vehicle']),
+        ('--evidence', settings['signals.evidence']), ('--audio', audio)) if value]
+    if senses and bag is None and video is None:
+        raise typer.BadParameter(f'{senses[0]} goes with a recording (--bag, --video); a node has '
+                                 'parameters for it')
     from vts_ros.pipeline.frames import FrameBuffer
     from vts_ros.tools.live.live_hub import Hub
     from vts_ros.tools.live.live_server import is_loopback, LiveServer
@@ -83,19 +90,25 @@ def live(
             _serve(server, topics.answers_of_node(hub, also_model or []) or _pipeline(
                 hub, topics, settings, buffer, also_model or []))
         return
-    source = _source(address, bag, video, camera, topic, loop)
+    source = _source(address, bag, video, camera, topic, loop, settings, audio)
     _serve(server, _pipeline(hub, source, settings, buffer, also_model or []))
 
 
 def _source(address: str | None, bag: Path | None, video: Path | None, camera: int | None,
-            topics: list[str] | None, loop: bool) -> Source:
+            topics: list[str] | None, loop: bool, settings: Mapping[str, Any],
+            audio: str) -> Source:
+    from vts_ros.tools.bag_signals import SignalUse
     from vts_ros.tools.live.live_sources import Recording, Stream, WebCamera
+    from vts_ros.tools.recorded_senses import SoundUse
     from vts_ros.tools.videos import is_stream
 
+    signals = SignalUse(tuple(settings['signals.topics']), settings['vlm.tell_vehicle'],
+                        settings['signals.evidence'])
+    sound = SoundUse(audio, settings['audio.budget'], settings['audio.tell'])
     if bag is not None:
-        return Recording.bag(bag, topics, loop)
+        return Recording.bag(bag, topics, loop, signals, sound)
     if video is not None:
-        return Recording.video(video, loop)
+        return Recording.video(video, loop, signals, sound)
     if camera is not None:
         return WebCamera(camera)
     assert address is not None

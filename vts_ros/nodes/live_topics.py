@@ -58,6 +58,8 @@ class LiveTopics(Node):
 
     """
 
+    senses = None
+
     def __init__(self, topics: Sequence[str], reporter: str) -> None:
         super().__init__('vts_live')
         self.name = ', '.join(topics)

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rosgraph_msgs.msg import Clock
 
 from vts_ros.errors import BagError
-from vts_ros.nodes.conversions import message_type, to_stamp
+from vts_ros.nodes.conversions import message_type, to_stamp, UNKNOWN_NODE
 from vts_ros.nodes.program_start import init_ros
 from vts_ros.nodes.replay_command import app
 from vts_ros.pipeline.picture_messages import PICTURE_TYPES
@@ -51,7 +51,7 @@ SETTLE_SEC = 1.0
 #: of the earlier time first, the last pictures would come from the future.
 REST_SEC = 1.0
 #: They look on; whoever answers may be started later. A name that is not known yet is no name.
-_ONLOOKERS = re.compile('overlay|^rviz|^rqt|^rosbag2|^_NODE_NAME_UNKNOWN_')
+_ONLOOKERS = re.compile(f'overlay|^rviz|^rqt|^rosbag2|^{UNKNOWN_NODE}')
 
 
 @dataclass(frozen=True)

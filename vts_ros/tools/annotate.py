@@ -5,26 +5,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vts_ros.pipeline.frames import FrameBuffer
-from vts_ros.pipeline.sound_sense import new_listener
 from vts_ros.tools.annotate_summary import Summary
 from vts_ros.tools.answer_files import Progress, write_outputs
-from vts_ros.tools.audio_tracks import sounds_of, with_sound
-from vts_ros.tools.bag_frames import read_frames, until_damage
-from vts_ros.tools.bag_signals import BagSignals
+from vts_ros.tools.bag_frames import read_frames_from, until_damage
+from vts_ros.tools.bag_signals import SignalUse
 from vts_ros.tools.bags import is_video_file
 from vts_ros.tools.described_frames import describe_frames
+from vts_ros.tools.recorded_senses import RecordedSenses, SoundUse
 from vts_ros.tools.videos import read_video
 
 if TYPE_CHECKING:
-    from vts_ros.pipeline.frames import Window
     from vts_ros.pipeline.pipeline import Pipeline
-    from vts_ros.pipeline.report import SceneReport
     from vts_ros.tools.described_frames import Pair
 
 
@@ -61,8 +57,8 @@ def annotate(source: str | Path, out: str | Path, pipeline: Pipeline, *,
 
     Raises
     ------
-    BagError, VideoError, SoundError
-        If the recording cannot be read or has no camera, or the sound is not there.
+    BagError, VideoError, SoundError, SignalError
+        If the recording cannot be read or has no camera, or has no such sound or no signals.
     AnnotateError
         If there is no answer, or the results cannot be written.
 
@@ -94,24 +90,18 @@ def answers_to(source: str | Path, pipeline: Pipeline, counters: Counter[str], *
 
     Raises
     ------
-    BagError, VideoError, SoundError
+    BagError, VideoError, SoundError, SignalError
         As :func:`annotate`; some of it not before the first answer is taken.
 
     """
     # Frames are cached by camera and stamp, and another drive may have the same stamps.
     pipeline.clear()
-    describe: Callable[[Window], SceneReport] | None = None
+    senses = RecordedSenses(source, SignalUse(tuple(signals), tell_vehicle, evidence),
+                            SoundUse(audio, moves_tokens, is_told), pipeline.events, counters)
     if is_video_file(source):
-        frames = read_video(source, counters)
-    elif tell_vehicle or evidence:
-        car = BagSignals(source, signals, pipeline.events, is_told=tell_vehicle,
-                         is_evidence=evidence, counters=counters)
-        describe = partial(car.describe, pipeline)
-        frames = until_damage(car.frames(topics), counters)
+        frames = ((frame.stamp_ns, frame) for frame in read_video(source, counters))
     else:
-        frames = until_damage(read_frames(source, topics, counters), counters)
-    if audio:
-        frames = with_sound(frames, sounds_of(Path(source), audio, counters), new_listener(
-            pipeline.events.add, lambda: moves_tokens, lambda: is_told))
-    return describe_frames(pipeline, frames, buffer=buffer, every=every, counters=counters,
-                           describe=describe)
+        frames = until_damage(read_frames_from(0, source, topics, counters), counters)
+    return describe_frames(
+        pipeline, senses.beside(frames), buffer=buffer, every=every, counters=counters,
+        describe=lambda window: pipeline.describe(window, vehicle=senses.vehicle()))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TYPE_CHECKING
 import typer
 
 from vts_ros.pipeline.settings import pipeline_config, SETTINGS
-from vts_ros.tools.cli.options import BAG_HELP
+from vts_ros.tools.cli.options import AudioOption, BAG_HELP
 from vts_ros.tools.cli.setting_options import with_settings
 from vts_ros.tools.cli.terminal import answer_head, answer_row, results
 
@@ -35,9 +35,7 @@ def annotate(
         help='Camera topic; may be given several times. Default: every camera of the bag.',
         show_default=False)] = None,
     every: Annotated[int, typer.Option(min=1, help='Ask at every N-th full window.')] = 1,
-    audio: Annotated[str, typer.Option(
-        help='Sound to listen to: a WAV file that begins with the first picture, a topic of the '
-             'bag, or "track" for the sound of the video.', show_default=False)] = '',
+    audio: AudioOption = '',
     *,
     settings: Mapping[str, Any],
 ) -> None:

@@ -11,6 +11,9 @@ import typer
 BAG_HELP = 'Recording of ROS 2 or ROS 1: its directory, or its .mcap, .db3 or .bag file.'
 ModelOption = Annotated[str, typer.Option(
     help='Language model: shipped name, checkpoint directory, or hub id in the local cache.')]
+AudioOption = Annotated[str, typer.Option(
+    help='Sound to listen to: a WAV file that begins with the first picture, a topic of the bag, '
+         'or "track" for the sound of the video.', show_default=False)]
 DeviceOption = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 ModeOption = Annotated[Literal['window', 'causal'], typer.Option(
     help='window: choose tokens anew in every window; causal: choose and prefill the tokens of a '

@@ -11,7 +11,7 @@ from itertools import count
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from vts_ros.errors import VtsError
 from vts_ros.pipeline.config import MODES, PipelineConfig
@@ -23,12 +23,25 @@ from vts_ros.tools.live.live_hub import Hub, MAX_QUESTION_CHARS, MAX_QUESTIONS
 from vts_ros.tools.live.live_sources import Source
 from vts_ros.vlm.answers import Answer
 
+if TYPE_CHECKING:
+    from vts_ros.vlm.vehicle import Vehicle
+
 #: Pages are told of an answer that is being written at most so often.
 PIECES_HZ = 15.0
 #: For what a job does at its end: models are slow to stop.
 END_SEC = 20.0
 
 Load = Callable[[PipelineConfig], Pipeline]
+
+
+class _Due(NamedTuple):
+    """A window, when its newest picture came, and what the car did then."""
+
+    window: list[Frame]
+    came_sec: float
+    vehicle: Vehicle | None
+
+
 LOG = logging.getLogger(__name__)
 
 
@@ -65,7 +78,11 @@ class LivePipeline:
     def __init__(self, hub: Hub, source: Source, pipeline: Pipeline, buffer: FrameBuffer,
                  models: Sequence[str] = (), load: Load = Pipeline.load) -> None:
         self._hub, self._source, self._buffer, self._load = hub, source, buffer, load
+        self._senses = source.senses
         self._pipeline: Pipeline | None = pipeline
+        self._hear()
+        # What the car did with the newest picture: it is known in the thread of the source.
+        self._vehicle: Vehicle | None = None
         self._config = pipeline.config
         # Of the first model alone.
         self._adapter = pipeline.config.adapter
@@ -73,8 +90,8 @@ class LivePipeline:
         self._counters: Counter[str] = Counter()
         self._numbers = count(1)
         self._condition = threading.Condition()
-        # The newest window that is to be described, and when its newest picture came.
-        self._window: tuple[list[Frame], float] | None = None
+        # The newest window that is to be described.
+        self._window: _Due | None = None
         self._questions: deque[tuple[int, str]] = deque()
         self._changes: dict[str, Any] = {}
         self._is_new_drive = False
@@ -147,13 +164,17 @@ class LivePipeline:
         self._hub.show(frame, is_needed=outcome in ('admitted', 'gap', 'back'))
         if outcome == 'back':
             self._is_new_drive = True
+        if self._senses:
+            self._vehicle = self._senses.vehicle()
         if window:
             with self._condition:
-                self._window = window, time.monotonic()
+                self._window = _Due(window, time.monotonic(), self._vehicle)
                 self._condition.notify_all()
 
     def _restart(self) -> None:
         self._buffer.clear()
+        if self._senses:
+            self._senses.forget()
         with self._condition:
             self._window, self._is_new_drive = None, True
 
@@ -174,6 +195,7 @@ class LivePipeline:
             try:
                 if is_new and self._pipeline:
                     self._pipeline.clear()
+                    self._hear()
                 self._do(changes, question, window)
             except Exception as error:
                 # The page stays up and says so; it never makes up an answer.
@@ -188,15 +210,15 @@ class LivePipeline:
             self._pipeline.close()
 
     def _do(self, changes: dict[str, Any], question: tuple[int, str] | None,
-            window: tuple[list[Frame], float] | None) -> None:
+            due: _Due | None) -> None:
         if changes:
             self._apply(changes)
         elif question:
             self._answer(*question)
-        elif window:
-            self._describe(*window)
+        elif due:
+            self._describe(*due)
 
-    def _describe(self, window: list[Frame], came_sec: float) -> None:
+    def _describe(self, window: list[Frame], came_sec: float, vehicle: Vehicle | None) -> None:
         pipeline = self._pipeline
         if pipeline is None:
             return
@@ -216,7 +238,7 @@ class LivePipeline:
             self._hub.report(replace(report, age_ms=age_ms))
 
         report = without_broken(tuple(window), self._leave_out, lambda good: pipeline.describe(
-            good, self._ended.is_set, on_risk=tell, on_answer=on_answer))
+            good, self._ended.is_set, vehicle, on_risk=tell, on_answer=on_answer))
         if report and not self._ended.is_set():
             tell(report)
 
@@ -232,7 +254,7 @@ class LivePipeline:
             return
         try:
             text = without_broken(tuple(window), self._leave_out, lambda good: pipeline.ask(
-                good, question, self._ended.is_set,
+                good, question, self._ended.is_set, self._vehicle,
                 on_text=lambda piece: self._hub.tell('piece', id=number, text=piece)))
         except Exception as error:
             self._hub.tell('answer', id=number, error=str(error) or type(error).__name__)
@@ -265,3 +287,9 @@ class LivePipeline:
         finally:
             self._hub.set_state(status='')
         self._config = self._pipeline.config
+        self._hear()
+
+    def _hear(self) -> None:
+        """Have the pipeline know the events of the source, whichever model it has."""
+        if self._senses and self._pipeline:
+            self._pipeline.events = self._senses.events

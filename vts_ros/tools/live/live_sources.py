@@ -19,7 +19,9 @@ import numpy as np
 from vts_ros.errors import VideoError
 from vts_ros.pipeline.frames import Frame
 from vts_ros.tools.bag_frames import read_frames_from, until_damage
+from vts_ros.tools.bag_signals import NO_SIGNALS, SignalUse
 from vts_ros.tools.camera_topics import camera_topics
+from vts_ros.tools.recorded_senses import NO_SOUND, RecordedSenses, SoundUse
 from vts_ros.tools.videos import read_video, shown, video_info
 
 #: Between two passes of a recording.
@@ -41,6 +43,11 @@ class Source(Protocol):
         """Return its name on the page."""
         ...
 
+    @property
+    def senses(self) -> RecordedSenses | None:
+        """Return what it has beside its pictures, if anything."""
+        ...
+
     def play(self, push: Push, restart: Callable[[], None], stop: threading.Event) -> None:
         """
         Hand over pictures when they are due.
@@ -59,41 +66,61 @@ class Source(Protocol):
 
 
 class Recording:
-    """A bag or a video at its pace."""
+    """
+    A bag or a video at its pace.
+
+    Attributes
+    ----------
+    senses
+        What it has beside the pictures.
+
+    """
 
     def __init__(self, path: Path, frames: Callable[[], Iterator[tuple[int, Frame]]],
-                 loop: bool) -> None:
+                 loop: bool, senses: RecordedSenses | None = None) -> None:
         self._frames, self._loop = frames, loop
         self.name = path.name
+        self.senses = senses or RecordedSenses(path)
 
     @classmethod
-    def bag(cls, path: Path, topics: Sequence[str] | None, loop: bool) -> Recording:
-        """Open a bag; raise BagError if it cannot be read or has no camera."""
+    def bag(cls, path: Path, topics: Sequence[str] | None, loop: bool,
+            signals: SignalUse = NO_SIGNALS, sound: SoundUse = NO_SOUND) -> Recording:
+        """Open a bag; raise BagError, SoundError if it cannot be read or lacks what is wanted."""
         camera_topics(path)
         return cls(path, lambda: until_damage(
-            read_frames_from(0, path, topics), Counter()), loop)
+            read_frames_from(0, path, topics), Counter()), loop,
+            RecordedSenses(path, signals, sound))
 
     @classmethod
-    def video(cls, path: Path, loop: bool) -> Recording:
-        """Open a video; raise VideoError if it cannot be read."""
+    def video(cls, path: Path, loop: bool, signals: SignalUse = NO_SIGNALS,
+              sound: SoundUse = NO_SOUND) -> Recording:
+        """Open a video; raise VideoError, SoundError, SignalError as for a bag."""
         video_info(path)
-        return cls(path, lambda: ((frame.stamp_ns, frame) for frame in read_video(path)), loop)
+        return cls(path, lambda: ((frame.stamp_ns, frame) for frame in read_video(path)), loop,
+                   RecordedSenses(path, signals, sound))
 
     def play(self, push: Push, restart: Callable[[], None], stop: threading.Event) -> None:
         """Hand over the pictures at their pace, as :class:`Source` has it."""
         while not stop.is_set():
-            began: float | None = None
-            for at_ns, frame in self._frames():
-                at = 1e-9 * at_ns
-                early = 0.0 if began is None else began + at - time.monotonic()
-                if began is None or early < -MOST_LATE_SEC:
-                    began = time.monotonic() - at
-                if early > 0.0 and stop.wait(early):
+            for frame in self.senses.beside(self._in_time(stop)):
+                if stop.is_set():
                     return
                 push(frame)
             if not self._loop or stop.wait(REST_SEC):
                 return
             restart()
+
+    def _in_time(self, stop: threading.Event) -> Iterator[tuple[int, Frame]]:
+        """Yield the pictures of a pass when they are due."""
+        began: float | None = None
+        for at_ns, frame in self._frames():
+            at = 1e-9 * at_ns
+            early = 0.0 if began is None else began + at - time.monotonic()
+            if began is None or early < -MOST_LATE_SEC:
+                began = time.monotonic() - at
+            if early > 0.0 and stop.wait(early):
+                return
+            yield at_ns, frame
 
 
 class WebCamera:
@@ -106,6 +133,8 @@ class WebCamera:
         If it does not give a picture.
 
     """
+
+    senses = None
 
     def __init__(self, number: int) -> None:
         self.name = f'camera {number}'
@@ -142,6 +171,8 @@ class Stream:
         If it cannot be reached at first.
 
     """
+
+    senses = None
 
     def __init__(self, address: str) -> None:
         self._address, self.name = address, shown(address)
