@@ -27,6 +27,7 @@ from vts_ros.lab.cli.task_command import app as task_adapter
 from vts_ros.lab.cli.teacher_options import show_teacher, TeacherOption, TilesOption
 from vts_ros.lab.cli.this_run import this_run
 from vts_ros.lab.cli.twins_command import app as twins
+from vts_ros.lab.cli.vectors_command import app as vectors
 from vts_ros.tools.cli.options import (
     BudgetsOption,
     DeviceOption,
@@ -68,6 +69,7 @@ app.add_typer(signals)
 app.add_typer(sound)
 app.add_typer(task_adapter)
 app.add_typer(twins)
+app.add_typer(vectors)
 
 VlmOption = Annotated[str, typer.Option(
     '--vlm', help='Language model: shipped name, checkpoint directory, or hub id in the local '

@@ -68,11 +68,11 @@ def motion_between(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Motio
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = np.asarray(search.calc(first, second, np.zeros((*first.shape, 2), np.float32)),
                       np.float32)
-    return Motion(flow, _plane(flow))
+    return Motion(flow, own_motion(flow))
 
 
-def _plane(flow: Flow) -> Flow:
-    """Return the flow that the homography through most points gives, zero where there is none."""
+def own_motion(flow: Flow) -> Flow:
+    """Return what one plane explains: a homography through most points, zero if there is none."""
     height, width = flow.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     at = np.stack([x, y], axis=-1)
