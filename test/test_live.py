@@ -52,7 +52,8 @@ from vts_ros.vlm.answers import Answer
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_SEC = 200.0
+#: A guard against hanging.
+PATIENCE_SEC = 600.0
 
 
 class Clock:
@@ -232,7 +233,7 @@ def get(server: LiveServer, path: str, **headers: str) -> http.client.HTTPRespon
 def opened(server: LiveServer, **headers: str) -> ClientConnection:
     """Open the WebSocket of a page."""
     return connect(f'ws://127.0.0.1:{server.port}/ws', additional_headers=headers,
-                   open_timeout=30.0, max_size=2**22)
+                   open_timeout=PATIENCE_SEC, max_size=2**22)
 
 
 def events(page: ClientConnection, until: Callable[[dict[str, Any]], bool],

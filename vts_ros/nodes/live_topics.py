@@ -27,15 +27,18 @@ from std_msgs.msg import String
 
 from vts_ros.errors import VtsError
 from vts_ros.nodes.camera import Camera, Cameras
+from vts_ros.nodes.conversions import UNKNOWN_NODE
 from vts_ros.nodes.qos import LATCHED_QOS, OUTPUT_QOS
 from vts_ros.pipeline.config import MODES
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.report import RISK_STATUS_LEVELS, SceneReport
 from vts_ros.tools.live.live_hub import Hub, MAX_QUESTION_CHARS
 
-#: For topics and nodes of others to be found.
-DISCOVERY_SEC = 5.0
-SERVICE_SEC = 10.0
+#: For the topics of a node to be found once any other node is, and for any to be found: on a busy
+#: machine the first one may take longer than all that follows.
+DISCOVERY_SEC, NOBODY_SEC = 5.0, 15.0
+#: A node that computes on a busy machine answers late.
+SERVICE_SEC = 30.0
 #: Loading a model on a slow disk takes a while.
 TRANSITION_SEC = 180.0
 WATCH_SEC = 1.0
@@ -81,9 +84,13 @@ class LiveTopics(Node):
 
     def answers_of_node(self, hub: Hub, models: Sequence[str] = ()) -> NodeAnswers | None:
         """Return the answers of a running node about the topics; None if no node runs."""
-        deadline = time.monotonic() + DISCOVERY_SEC
+        deadline, is_alone = time.monotonic() + NOBODY_SEC, True
         while not self.count_publishers(f'{self.reporter}/report'):
-            if time.monotonic() > deadline:
+            if is_alone and len(set(self.get_node_names()) - {UNKNOWN_NODE}) > 1:
+                deadline, is_alone = time.monotonic() + DISCOVERY_SEC, False
+            # A node that is there will be heard, however long its topics take.
+            is_known = self.reporter in self.get_fully_qualified_node_names()
+            if time.monotonic() > deadline + is_known * NOBODY_SEC:
                 return None
             time.sleep(0.1)
         answers = NodeAnswers(self, hub, models)
