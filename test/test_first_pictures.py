@@ -18,7 +18,18 @@ import numpy as np
 import pytest
 from test_bags import report
 
-from vts_ros.lab.first_pictures import annotate, FAMILY, FRAMES, picture_of_bag, SEED
+from vts_ros.lab.first_pictures import (
+    annotate,
+    FAMILY,
+    FRAMES,
+    NODE,
+    OF_BAG,
+    OF_DETECTIONS,
+    OF_VIDEO,
+    picture_of_bag,
+    picture_of_terminal,
+    SEED,
+)
 from vts_ros.lab.scenes.clips import make_scene, write_bag
 from vts_ros.pipeline import report_messages as messages
 from vts_ros.pipeline.report import RISK_COLOURS
@@ -48,6 +59,31 @@ def test_annotations_are_drawn_where_they_say() -> None:
     assert not is_coloured(drawn, 32, 30, 'high')
     np.testing.assert_array_equal(drawn[60:, 90:], blank[60:, 90:])
     np.testing.assert_array_equal(blank, 90)
+
+
+def test_a_terminal_shows_the_command_and_every_line() -> None:
+    """A list of the same numbers is one line that says how many."""
+    short = picture_of_terminal('echo', 'a: 1\nb:\n- 0.0')
+    long = picture_of_terminal('echo', 'a: 1\nb:\n' + '\n'.join(['- 0.0'] * 36))
+    assert len(long) == len(short)
+    assert long.shape[1] > short.shape[1]
+    # Of the command, a line, and none below the last one.
+    bright = short.max(axis=(1, 2)) > 150
+    assert bright[20:40].any()
+    assert bright[40:60].any()
+    assert not bright[-20:].any()
+
+
+@pytest.mark.parametrize(('command', 'picture'), [
+    ('vts annotate --video my_dashcam.mp4', OF_VIDEO), ('vts annotate --bag my_drive', OF_BAG),
+    (f'ros2 topic echo {NODE}/detections', OF_DETECTIONS)])
+def test_the_docs_show_each_first_minute_side_by_side(command: str, picture: str) -> None:
+    rows = [line.strip('|').split(' | ') for line in (
+        ROOT / 'docs' / 'getting_started.md').read_text().splitlines() if line.startswith('|')]
+    place = next((row, cells.index(f'`{command}`')) for row, cells in enumerate(
+        [[cell.strip() for cell in row] for row in rows]) if f'`{command}`' in cells)
+    assert f']({picture})' in rows[place[0] + 1][place[1]]
+    assert (ROOT / 'docs' / picture).stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -95,6 +95,24 @@ def test_colcon_builds_and_installs(checkout: Path) -> None:
 
 
 @pytest.mark.slow
+def test_colcon_finds_the_interfaces_by_the_line_of_the_docs(tmp_path: Path) -> None:
+    """Without the link it does not; the build itself is that of test/interface_builder.py."""
+    line = re.search(r'ln -s \S+ \S+(?= && python3 -m colcon build)',
+                     (ROOT / 'docs' / 'ros.md').read_text())
+    assert line is not None
+    sources = tmp_path / 'src' / 'vts_ros'
+    sources.mkdir(parents=True)
+    for name in ('package.xml', 'setup.py', 'setup.cfg', 'pyproject.toml'):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, sources)
+    shutil.copytree(ROOT / 'vts_interfaces', sources / 'vts_interfaces')
+    colcon = (sys.executable, '-m', 'colcon', 'list', '--names-only')
+    assert run(*colcon, cwd=tmp_path).split() == ['vts_ros']
+    run(*line[0].split(), cwd=tmp_path)
+    assert run(*colcon, cwd=tmp_path).split() == ['vts_interfaces', 'vts_ros']
+
+
+@pytest.mark.slow
 def test_pip_installs_executables_and_data(checkout: Path, tmp_path: Path) -> None:
     # Without --ignore-installed, pip would first remove the installation that runs this test.
     run(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation',

@@ -4,13 +4,15 @@
 What people see first of a recording of theirs: the pictures of docs/getting_started.md.
 
 A rendered drive as the video of a dashcam and as a bag; both go through `vts annotate`, each with
-the command that the docs name. Pictures are what the results hold, nothing is added.
+the command that the docs name. Pictures are what the results hold, nothing is added; the third is
+the text that a terminal shows of the detections.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 import json
 from pathlib import Path
 import subprocess
@@ -18,6 +20,9 @@ import sys
 import tempfile
 from typing import Any
 
+from matplotlib import get_data_path
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 import yaml
 
 from vts_ros.lab.scenes.clips import make_scene, write_bag
@@ -35,7 +40,9 @@ from vts_ros.vlm.answers import RISK_LEVELS
 SEED, FAMILY, FRAMES = 4, 'pedestrian crossing', 10
 NODE = '/vts_node'
 #: Names in the docs.
-OF_VIDEO, OF_BAG = 'annotated_video.jpg', 'annotations.jpg'
+OF_VIDEO, OF_BAG, OF_DETECTIONS = 'annotated_video.jpg', 'annotations.jpg', 'detections.png'
+#: Size of the letters of a terminal, and its colours.
+_LETTER_PX, _BACK, _INK, _COMMAND = 16, (16, 19, 24), (221, 225, 230), (122, 200, 255)
 
 
 def make_video(bag: Path, path: Path) -> None:
@@ -110,6 +117,27 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
+def picture_of_terminal(command: str, text: str) -> Picture:
+    """Return what a terminal shows of a command and its output; longer lists are cut."""
+    place = Path(get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSansMono.ttf'
+    font = ImageFont.truetype(str(place), _LETTER_PX)
+    lines = [f'$ {command}', *_without_zeros(text.splitlines()), '---']
+    height = _LETTER_PX + 4
+    width = round(max(map(font.getlength, lines))) + 2 * height
+    image = Image.new('RGB', (width, height * (len(lines) + 2)), _BACK)
+    draw = ImageDraw.Draw(image)
+    for number, line in enumerate(lines):
+        draw.text((height, height * (number + 1)), line, _COMMAND if not number else _INK, font)
+    return np.asarray(image)
+
+
+def _without_zeros(lines: Sequence[str]) -> Iterator[str]:
+    """Yield lines; of a list of numbers, the first and how many there are."""
+    for line, same in groupby(lines):
+        count = len(list(same))
+        yield line if count == 1 else f'{line}    # {count} of them'
+
+
 def main() -> None:
     """Make the pictures, and print the detections beside them."""
     parser = argparse.ArgumentParser(prog='python -m vts_ros.lab.first_pictures',
@@ -127,7 +155,10 @@ def main() -> None:
         annotate('--bag', bag, place / 'of_bag')
         _, shown, detected = picture_of_bag(place / 'of_bag')
         (docs / OF_BAG).write_bytes(encode(shown, '.jpg', 90))
-        print(as_yaml(detected))
+        text = as_yaml(detected)
+        (docs / OF_DETECTIONS).write_bytes(encode(picture_of_terminal(
+            f'ros2 topic echo {NODE}/detections', text), '.png'))
+        print(text)
 
 
 if __name__ == '__main__':
