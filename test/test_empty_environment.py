@@ -25,7 +25,9 @@ from conftest import ROOT
 import numpy as np
 from packaging.requirements import Requirement
 import pytest
+from test_live import events
 from video_maker import turn, write_video
+from websockets.sync.client import connect
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.timeout(2400),
@@ -121,7 +123,7 @@ def test_a_video_is_shown_live(environment: Path, video: Path, tmp_path: Path) -
             [environment / 'bin' / 'vts', 'live', '--video', video, '--port', '0'], env=BARE,
             cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 300.0
+        deadline = time.monotonic() + 900.0
         while not (found := re.search(r'http://localhost:(\d+)', log.read_text())):
             assert live.poll() is None, log.read_text()
             assert time.monotonic() < deadline
@@ -129,6 +131,11 @@ def test_a_video_is_shown_live(environment: Path, video: Path, tmp_path: Path) -
         connection = HTTPConnection('localhost', int(found[1]), timeout=60.0)
         connection.request('GET', '/')
         assert b'vts live' in connection.getresponse().read()
+        # Not the page alone: the video is played and described.
+        with connect(f'ws://localhost:{found[1]}/ws', open_timeout=300.0,
+                     max_size=2**22) as page:
+            told = events(page, lambda event: event['kind'] == 'report')
+        assert told[-1]['report']['frames'][-1]['camera'] == 'my_dashcam'
         live.send_signal(signal.SIGINT)
         assert live.wait(300.0) == 0, log.read_text()
     finally:
