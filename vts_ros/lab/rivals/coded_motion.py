@@ -85,8 +85,9 @@ def vector_residual(flow: Flow, grid: tuple[int, int]) -> NDArray[np.float32]:
     is_known = np.isfinite(flow).all(axis=-1)
     # In pixels of a map that is fine enough for points of the own motion to be found in it.
     size = (flow.shape[1] * BLOCK_PX // _FINE_PX, flow.shape[0] * BLOCK_PX // _FINE_PX)
-    dense = np.asarray(cv2.resize(np.nan_to_num(flow), size, interpolation=cv2.INTER_NEAREST)
-                       / _FINE_PX, np.float32)
+    known = np.asarray(np.nan_to_num(flow), np.float32)
+    dense = np.asarray(cv2.resize(known, size, interpolation=cv2.INTER_NEAREST) / _FINE_PX,
+                       np.float32)
     # As large as optical flow has it.
     scale = FLOW_WIDTH / size[0]
     left = Motion(dense * scale, own_motion(dense) * scale).residual
