@@ -82,7 +82,7 @@ def flow_of(frame: av.VideoFrame) -> Flow:
 
 def vector_residual(flow: Flow, grid: tuple[int, int]) -> NDArray[np.float32]:
     """Return how much of each cell moves by itself, 0 to 1, float32 [rows * columns]."""
-    is_known = np.isfinite(flow).all(axis=-1)
+    is_known = np.asarray(np.isfinite(flow).all(axis=-1), np.uint8)
     # In pixels of a map that is fine enough for points of the own motion to be found in it.
     size = (flow.shape[1] * BLOCK_PX // _FINE_PX, flow.shape[0] * BLOCK_PX // _FINE_PX)
     known = np.asarray(np.nan_to_num(flow), np.float32)
@@ -92,5 +92,5 @@ def vector_residual(flow: Flow, grid: tuple[int, int]) -> NDArray[np.float32]:
     scale = FLOW_WIDTH / size[0]
     left = Motion(dense * scale, own_motion(dense) * scale).residual
     # What has no vector says nothing.
-    left[cv2.resize(is_known.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 0] = 0.0
+    left[cv2.resize(is_known, size, interpolation=cv2.INTER_NEAREST) == 0] = 0.0
     return np.minimum(cell_means(left, grid).ravel(), 1.0)
