@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 import threading
+from typing import Any
 
 from all_commands import app
 from bag_maker import drive, START_NS, STEP_NS
@@ -21,6 +22,7 @@ from vts_ros.errors import SignalError, SoundError
 from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.pipeline.pipeline import Pipeline
+from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.bag_frames import read_frames_from
 from vts_ros.tools.bag_signals import SignalUse
 from vts_ros.tools.live.live_hub import Hub
@@ -102,10 +104,17 @@ def test_the_model_is_told_whichever_it_is(
     """Also after it has been changed, and in answers to questions."""
     told: list[Vehicle | None] = []
     describe, ask = Pipeline.describe, Pipeline.ask
-    monkeypatch.setattr(Pipeline, 'describe', lambda self, *given, **options: (
-        told.append(given[2]), describe(self, *given, **options))[1])
-    monkeypatch.setattr(Pipeline, 'ask', lambda self, *given, **options: (
-        told.append(given[3]), ask(self, *given, **options))[1])
+
+    def noted_describe(self: Pipeline, *given: Any, **options: Any) -> SceneReport:
+        told.append(given[2])
+        return describe(self, *given, **options)
+
+    def noted_ask(self: Pipeline, *given: Any, **options: Any) -> str:
+        told.append(given[3])
+        return ask(self, *given, **options)
+
+    monkeypatch.setattr(Pipeline, 'describe', noted_describe)
+    monkeypatch.setattr(Pipeline, 'ask', noted_ask)
     hub = Hub({})
     page = Page(hub)
     source = Recording.bag(drive_that_brakes(tmp_path / 'bag'), None, False, ALL)
