@@ -24,7 +24,7 @@ def ground(offset: int, body: int | None = None) -> NDArray[np.uint8]:
     """Return a textured picture moved to the right by an offset, with a body on it."""
     random = np.random.default_rng(0)
     texture = cv2.GaussianBlur(random.integers(0, 256, (128, 320, 3), np.uint8), (0, 0), 2.0)
-    texture = cv2.normalize(texture, texture, 0, 255, cv2.NORM_MINMAX)
+    texture = np.asarray(cv2.normalize(texture, texture, 0, 255, cv2.NORM_MINMAX), np.uint8)
     picture = np.ascontiguousarray(texture[:, 48 - offset:48 - offset + 224])
     if body is not None:
         picture[40:72, body:body + 32] = texture[:32, 288:320]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vts_ros.pipeline.frames import FrameBuffer
+from vts_ros.pipeline.frames import Frame, FrameBuffer
 from vts_ros.tools.annotate_summary import Summary
 from vts_ros.tools.answer_files import Progress, write_outputs
 from vts_ros.tools.bag_frames import read_frames_from, until_damage
@@ -98,6 +98,7 @@ def answers_to(source: str | Path, pipeline: Pipeline, counters: Counter[str], *
     pipeline.clear()
     senses = RecordedSenses(source, SignalUse(tuple(signals), tell_vehicle, evidence),
                             SoundUse(audio, moves_tokens, is_told), pipeline.events, counters)
+    frames: Iterator[tuple[int, Frame]]
     if is_video_file(source):
         frames = ((frame.stamp_ns, frame) for frame in read_video(source, counters))
     else:
