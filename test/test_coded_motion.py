@@ -24,7 +24,8 @@ from vts_ros.lab.scenes.clips import make_scene, render
 def ground(offset: int, body: int | None = None) -> NDArray[np.uint8]:
     """Return a textured picture moved to the right by an offset, with a body on it."""
     random = np.random.default_rng(0)
-    texture: NDArray[Any] = cv2.GaussianBlur(random.integers(0, 256, (128, 320, 3), np.uint8), (0, 0), 2.0)
+    noise = random.integers(0, 256, (128, 320, 3), np.uint8)
+    texture: NDArray[Any] = cv2.GaussianBlur(noise, (0, 0), 2.0)
     texture = np.asarray(cv2.normalize(texture, texture, 0, 255, cv2.NORM_MINMAX), np.uint8)
     picture: NDArray[np.uint8] = np.array(texture[:, 48 - offset:48 - offset + 224], np.uint8)
     if body is not None:
