@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import json
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,10 +23,10 @@ from vts_ros.vlm.answers import (
     render,
     RISK_LEVELS,
     schema,
-    THOUGHT,
 )
 from vts_ros.vlm.boxes import Box, BoxForm, PictureSize, UnitWatch
 from vts_ros.vlm.conventions import CONVENTIONS
+from vts_ros.vlm.thoughts import THOUGHT
 
 ANSWER = Answer('A city street.', 'high', 'child', (0.41, 0.2, 0.55, 1.0),
                 'A child runs out.', 'brake hard')
@@ -84,9 +85,10 @@ def test_the_form_reads_back_without_a_problem() -> None:
     assert inspect(FORM) == (ANSWER, ())
 
 
-# What stands between the marks of a thought is no answer, wherever they stand.
-_text = st.text(st.characters(exclude_categories=('C', 'Z')), max_size=20).filter(
-    lambda text: not any(mark in text for mark in THOUGHT))
+# Marks of a thought are text where they stand in one.
+_text = st.lists(st.one_of(
+    st.text(st.characters(exclude_categories=('C', 'Z')), max_size=20),
+    st.sampled_from([*THOUGHT, '{', '}', '"', '\\'])), max_size=4).map(''.join)
 _side = st.integers(0, 100).map(lambda value: value / 100)
 
 
@@ -249,6 +251,48 @@ def test_a_thought_that_the_prompt_opened_has_to_end() -> None:
 
 def test_a_long_thought_takes_nothing_of_the_answer() -> None:
     assert inspect(f'<think>{_DRAFT * MAX_CHARACTERS}</think>{FORM}') == (ANSWER, ())
+
+
+@pytest.mark.parametrize('said', [
+    'A sign says <think>.', 'A sign says </think>.', '<think>', '</think></think>',
+    'It \\"says\\" <think>A</think><think>'])
+@pytest.mark.parametrize('around', [
+    '{}', '```json\n{}\n```', 'Here it is:\n{}', '<think>It is {{"risk": "none"}}.</think>{}',
+    '{}\n{}'])
+def test_marks_in_a_text_of_the_answer_are_text(said: str, around: str) -> None:
+    whole = FORM.replace('A city street.', said)
+    answer, problems = inspect(around.format(whole, FORM))
+    assert (answer.risk, answer.label, answer.box) == ('high', 'child', ANSWER.box)
+    assert problems == ()
+    if '{}\n' not in around:
+        assert answer.description == json.loads(whole)['description']
+    assert has_facts(around.format(whole, FORM))
+
+
+@pytest.mark.parametrize('mark', THOUGHT)
+def test_an_answer_that_is_cut_off_in_a_text_with_a_mark_stays_known(mark: str) -> None:
+    whole = FORM.replace('A child runs out.', f'It says \\"{mark}\\" here.')
+    for length in range(whole.index('[0.41'), len(whole)):
+        answer = parse(whole[:length])
+        assert (answer.risk, answer.label) == ('high', 'child')
+        # Of a thought that the prompt has opened this is its beginning, or its end.
+        assert parse(whole[:length], is_thought=True).risk == 'unknown'
+
+
+@pytest.mark.parametrize('text', [
+    # What begins in prose or in a draft may be a thought that a prompt has opened.
+    f'The user wants {{"risk": "none", "description": "A</think>{FORM}',
+    f'{{"risk": "none"}} </think>{FORM}', f'Not {{"risk": "none", </think>{FORM}',
+    f'{{"risk": "none" <think>or "low"?</think>{FORM}', f'"{THOUGHT[0]}no{THOUGHT[1]}{FORM}'])
+def test_marks_that_are_in_no_text_end_what_is_no_answer(text: str) -> None:
+    assert inspect(text) == (ANSWER, ())
+
+
+def test_many_marks_do_not_keep_the_parser_busy() -> None:
+    for many in (THOUGHT[0], THOUGHT[1], '{' + THOUGHT[1], '{"a":' + THOUGHT[0]):
+        start_sec = time.process_time()
+        inspect(FORM.replace('A city', many * 40_000)[:-2])
+        assert time.process_time() - start_sec < 2.0
 
 
 @pytest.mark.parametrize('box', [

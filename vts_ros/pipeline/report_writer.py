@@ -14,10 +14,11 @@ from vts_ros.pipeline.report import EventRef, FrameRef, KeyFrame, RISK_COLOURS, 
 from vts_ros.pipeline.steps import places
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Generation, LanguageModel, Vlm
-from vts_ros.vlm.answers import Answer, inspect, Parsed, THOUGHT
+from vts_ros.vlm.answers import Answer, inspect, Parsed
 from vts_ros.vlm.boxes import PictureSize, UnitWatch
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.tasks import load_task, Task
+from vts_ros.vlm.thoughts import THOUGHT
 from vts_ros.vlm.video_steps import VideoStep
 
 _logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from vts_ros.pipeline.features import FrameLook
 from vts_ros.pipeline.frames import Window
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.pipeline.steps import places, steps_of
-from vts_ros.vlm.answers import AnswerForm, has_facts, parse, THOUGHT
+from vts_ros.vlm.answers import AnswerForm, has_facts, parse
 from vts_ros.vlm.vehicle import Vehicle
 
 Stop = Callable[[], bool]
@@ -175,7 +175,7 @@ class UntilRisk:
     def on_text(self, piece: str) -> bool:
         """Take a piece of the answer; return whether further ones are of interest."""
         self._text += piece
-        if (self._is_thought and THOUGHT[1] not in self._text) or not has_facts(self._text):
+        if not has_facts(self._text, is_thought=self._is_thought):
             return True
         said = parse(self._text, is_thought=self._is_thought, of_task=self._of_task)
         before = self._stood.report.answer

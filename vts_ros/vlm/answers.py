@@ -14,6 +14,7 @@ from typing import Any, get_args, Literal, NamedTuple
 import json_repair
 
 from vts_ros.vlm.boxes import Box, BoxForm, FoundBox, KEYS, PictureSize, Size, ZERO_TO_ONE
+from vts_ros.vlm.thoughts import after_thoughts
 
 RiskLevel = Literal['none', 'low', 'medium', 'high', 'unknown']
 RISK_LEVELS: tuple[RiskLevel, ...] = get_args(RiskLevel)
@@ -23,8 +24,6 @@ UNKNOWN_ACTION = 'the system does not know'
 
 _KEYS = frozenset({'description', 'object', 'risk', 'explanation', 'action'})
 
-#: What models that think before they answer put around the thought.
-THOUGHT = ('<think>', '</think>')
 #: Nothing after this many characters is looked at, so that no answer can keep the parser busy.
 MAX_CHARACTERS = 8000
 #: So much of an answer that is not in the form is kept as the description.
@@ -38,6 +37,8 @@ _MOST_PIXELS = 9999
 _HALF = re.compile(
     rf"""(?<=[{{,])\s*["']?(?:\w*["']?|(?:object|camera|label|{'|'.join(KEYS)}|risk)["']?\s*"""
     r""":\s*(?:"[^"]*|'[^']*|\[[^\]]*|[^\s"'\[\]{}][^"'\[\]{},]*)?)$""", re.IGNORECASE)
+#: An answer that is in the form from its first letter on, perhaps in a code fence.
+_IN_FORM = re.compile(rf'\s*(?:```\w*\s*)?\{{\s*"(?:{"|".join(sorted(_KEYS))})"\s*:')
 #: The level of an answer that is in the form from its first letter on, perhaps in a code fence.
 _BEGINS = re.compile(r'\s*(?:```\w*\s*)?\{\s*"risk"\s*:\s*"([^"]*)"')
 #: The two facts of an answer, wholly written.
@@ -223,9 +224,13 @@ def parse(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None = 
     return inspect(text, form, picture, is_thought=is_thought, of_task=of_task).answer
 
 
-def has_facts(text: str) -> bool:
-    """Return whether the beginning of an answer already says the risk and the object."""
-    said = _after_thought(text, False)
+def has_facts(text: str, *, is_thought: bool = False) -> bool:
+    """
+    Return whether the beginning of an answer already says the risk and the object.
+
+    With ``is_thought`` it begins within a thought, which the prompt has opened.
+    """
+    said = _after_thought(text, is_thought)
     return said is not None and all(fact.search(said) for fact in _FACTS)
 
 
@@ -288,10 +293,8 @@ def inspect(text: str, form: BoxForm = ZERO_TO_ONE, picture: PictureSize | None 
 
 
 def _after_thought(text: str, is_thought: bool) -> str | None:
-    """Return what is no thought, None where one has no end: a draft in it is no answer."""
-    opened, closed = THOUGHT
-    _, end, said = text.rpartition(closed)
-    return None if opened in said or (is_thought and not end) else said
+    """Return what is no thought, None where one has no end."""
+    return after_thoughts(text, is_thought, _IN_FORM, MAX_CHARACTERS)
 
 
 def _strict(text: str) -> dict[str, Any] | None:
