@@ -71,6 +71,8 @@ class Server:
         All requests for an answer, as they came.
     list_after_sec, list_refusals
         Before it lists its models, and statuses instead of that, as ``refusals``.
+    models
+        What it says of each of its models, beside what all say.
     left
         Set when a client went away in the middle of an answer.
 
@@ -87,6 +89,8 @@ class Server:
     chats: list[dict[str, Any]] = field(default_factory=list)
     list_after_sec: float = 0.0
     list_refusals: list[int] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(
+        default_factory=lambda: [{'id': 'first'}, {'id': 'second'}])
     left: threading.Event = field(default_factory=threading.Event)
     url: str = ''
 
@@ -106,8 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(self.plan.list_refusals.pop(0), {'error': {'message': 'Loading model'}})
             return
         self._send(200, {'object': 'list', 'data': [
-            {'id': name, 'object': 'model', 'created': 0, 'owned_by': 'test'}
-            for name in ('first', 'second')]})
+            {'object': 'model', 'created': 0, 'owned_by': 'test', **model}
+            for model in self.plan.models]})
 
     def do_POST(self) -> None:
         chat = json.loads(self.rfile.read(int(self.headers['Content-Length'])))

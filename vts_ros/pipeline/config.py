@@ -68,6 +68,8 @@ class PipelineConfig:
         One of VLM_BACKENDS.
     url, timeout_sec, retries
         Of the server, see ``ServedVlm``.
+    server_family
+        Family of a served model by ``model_type``, or ``plain``; empty leaves that to its name.
     server_pruning
         One of SERVER_PRUNING: what a server is told of tokens to keep.
     engine_backend, engine_precision, engine_threads
@@ -114,6 +116,7 @@ class PipelineConfig:
     timeout_sec: float = 10.0
     retries: int = 2
     server_pruning: str = 'scaled'
+    server_family: str = ''
     engine_backend: str = 'auto'
     engine_precision: Precision = 'fp32'
     engine_threads: int = 0

@@ -88,6 +88,14 @@ class PreparedWindow(NamedTuple):
         """Return the step with the newest frame."""
         return max(self.entries, key=lambda entry: entry.frame.stamp_ns)
 
+    def kept_share(self, entry: StepEntry) -> float:
+        """Return which share of the visual tokens of one of the steps is kept, 0 to 1."""
+        place = next(index for index, one in enumerate(self.entries) if one is entry)
+        cells = [rows * columns for rows, columns in self.grids]
+        first = sum(cells[:place])
+        keep = self.selection.keep
+        return float(((keep >= first) & (keep < first + cells[place])).sum()) / cells[place]
+
     @property
     def key_frame(self) -> Frame:
         """Return the most salient frame of the key step."""

@@ -207,7 +207,8 @@ def _language_model(config: PipelineConfig) -> LanguageModel:
                 local_files_only=config.local_files_only,
                 tokens_per_frame=config.tokens_per_frame, frames_as=config.frames_as,
                 interval_sec=config.interval_sec)
-        return ServedVlm(config.url, name, timeout_sec=config.timeout_sec, retries=config.retries)
+        return ServedVlm(config.url, name, timeout_sec=config.timeout_sec, retries=config.retries,
+                         family=config.server_family)
     if config.vlm_backend not in VLM_BACKENDS:
         raise VlmError(f'no backend {config.vlm_backend!r}, there are: {", ".join(VLM_BACKENDS)}')
     if config.structured:

@@ -123,9 +123,9 @@ class ReportWriter:
 
         def read(entry: StepEntry) -> Parsed:
             height, width = entry.size
+            seen = self._language_model.seen_size(entry.features, prepared.kept_share(entry))
             return inspect(
-                text, self._prompt.box,
-                PictureSize(self._language_model.seen_size(entry.features), (width, height)),
+                text, self._prompt.box, PictureSize(seen, (width, height)),
                 is_thought=self.begins_in_thought, of_task=self._task.form)
 
         parsed = read(prepared.newest)

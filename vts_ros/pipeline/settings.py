@@ -151,6 +151,9 @@ SETTINGS: tuple[Setting, ...] = (
                  'down to what is kept (scaled), or the list of tokens to keep (exact), which '
                  'vLLM takes with the plugin of this package, see docs/vllm.md',
                  choices=SERVER_PRUNING, change='never'),
+    _of_pipeline('vlm.server_family', 'server_family', 'Family of the model on the server, in '
+                 'whose way it is told of pictures and boxes: model_type of its config.json, such '
+                 'as qwen3_vl, or plain; empty reads it from the name that the model has there'),
     Setting('signals.topics', [''], 'What the car says of itself beside `twist` and `imu`, a line '
             'per signal: name (speed, acceleration, yaw_rate, steering, brake, wipers or '
             'turn_signal), topic, type, field, and options such as unit=km/h; see docs/senses.md'),

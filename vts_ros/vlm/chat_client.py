@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import os
 import threading
 import time
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 import weakref
 
@@ -62,6 +62,23 @@ class LateAnswer(VlmError):
     """An answer that was not complete in time."""
 
 
+class ServedModel(NamedTuple):
+    """
+    A model of a server.
+
+    Attributes
+    ----------
+    root
+        Where the server has it from; its name where the server does not tell: vLLM alone does.
+    parent
+        Of an adapter the name of its model; otherwise empty.
+
+    """
+
+    root: str
+    parent: str
+
+
 class ChatClient:
     """
     Asks a server; an answer is read as a stream, so the server stops when nobody wants it.
@@ -105,11 +122,9 @@ class ChatClient:
         """Close the connections."""
         self._finalizer()
 
-    def models(self) -> dict[str, str]:
+    def models(self) -> dict[str, ServedModel]:
         """
-        Return the names of the models of the server, each with where the server has it from.
-
-        That is its name where the server does not tell; vLLM alone does.
+        Return the models of the server by their names there.
 
         Raises
         ------
@@ -129,7 +144,8 @@ class ChatClient:
             found = self._run(served(), CONTACT_SEC) or []
         except LateAnswer as late:
             raise ServerNotReady(f'{late}: it may still be loading') from late
-        return {one.id: str(getattr(one, 'root', None) or one.id) for one in found}
+        return {one.id: ServedModel(str(getattr(one, 'root', None) or one.id),
+                                    str(getattr(one, 'parent', None) or '')) for one in found}
 
     def ask(self, requests: Sequence[Mapping[str, Any]], replies: Sequence[Reply],
             stop: Callable[[], bool] | None = None, on_text: OnText | None = None,

@@ -94,8 +94,11 @@ class LanguageModel(Protocol):
     def encode(self, *pictures: NDArray[np.uint8]) -> Encoded:
         """Look at the RGB pictures uint8 [H, W, 3] of one step: one, or as a video one or two."""
 
-    def seen_size(self, features: Any) -> Size:
-        """Return width and height in pixels of such a picture, as the model gets it."""
+    def seen_size(self, features: Any, kept: float = 1.0) -> Size:
+        """Return width and height in pixels of such a picture, as the model gets it.
+
+        That may depend on which share of its visual tokens is kept: a server is sent less then.
+        """
 
     def prepare(self, features: Sequence[Any], captions: Any, prompt: Prompt) -> Any:
         """Put what was kept of the steps, with what is said of each, in a prompt."""

@@ -212,8 +212,8 @@ class Vlm:
         """Return by what a picture can be divided, see :func:`picture_reduction`."""
         return picture_reduction(self.token_grid, self.size_of, height, width, least)
 
-    def seen_size(self, features: FrameFeatures) -> Size:
-        """Return width and height in pixels of an encoded picture, as the model got it."""
+    def seen_size(self, features: FrameFeatures, kept: float = 1.0) -> Size:
+        """Return width and height in pixels of an encoded picture, whatever is kept of it."""
         return self.size_of(features.grid)
 
     def size_of(self, grid: Grid) -> Size:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from vts_ros.errors import VlmError
 from vts_ros.vlm.boxes import Size
 from vts_ros.vlm.chat_client import ChatClient, LateAnswer, Reply
-from vts_ros.vlm.conventions import PLAIN
+from vts_ros.vlm.conventions import Convention
 from vts_ros.vlm.language_model import Generation, OnText
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.pruning import Pruning
+from vts_ros.vlm.served_families import served_family
 from vts_ros.vlm.served_prompt import resized, ServedFrame, ServedPrompt
 
 #: Larger pictures are scaled down: servers do the same, after the transfer.
@@ -33,6 +34,9 @@ MAX_SIDE_PX = 1280
 CELLS = 128
 #: Smaller cells would say more about the grain of a picture than about what it shows.
 MIN_CELL_PX = 32
+#: To multiples of this the processor of Qwen2.5-VL scales the sides of pictures, in whose pixels
+#: it alone writes boxes.
+PIXEL_STEP = 28
 
 LOG = logging.getLogger(__name__)
 
@@ -54,11 +58,15 @@ class ServedVlm:
         How often a request is repeated within this time, see :class:`ChatClient`.
     schema
         JSON schema of the answers, for generations with ``in_form``.
+    family
+        Of the model, see :func:`served_family`; empty leaves that to its name.
 
     Attributes
     ----------
+    asked_as
+        Family in whose way it is told of pictures and boxes, or ``plain``.
     convention
-        How it is told of pictures and boxes. A server does not say of which family a model is.
+        What that is.
     pruning
         What it means that tokens are dropped.
     root
@@ -69,15 +77,14 @@ class ServedVlm:
     ServerNotReady
         If the server cannot be reached or does not answer; it may still be loading.
     VlmError
-        If it does not have the model.
+        If it does not have the model, or if there is no such family.
 
     """
 
-    convention = PLAIN
     pruning: Pruning = 'scaled'
 
     def __init__(self, url: str, model: str = '', *, timeout_sec: float = 10.0, retries: int = 2,
-                 schema: Mapping[str, Any] | None = None) -> None:
+                 schema: Mapping[str, Any] | None = None, family: str = '') -> None:
         self._schema = schema
         self._client = ChatClient(url, timeout_sec, retries)
         try:
@@ -85,17 +92,22 @@ class ServedVlm:
             if not models or (model and model not in models):
                 raise VlmError(f'{self._client.place} does not serve {model or "any model"}; '
                                f'it has: {", ".join(models) or "none"}')
+            self.name = model or next(iter(models))
+            self.root, self._parent = models[self.name]
+            self.asked_as, self.convention = self._recognised(family)
         except BaseException:
             self.close()
             raise
-        self.name = model or next(iter(models))
-        self.root = models[self.name]
+
+    def _recognised(self, family: str) -> tuple[str, Convention]:
+        """Return as which family it is asked."""
+        return served_family(self.name, filter(None, (self.root, self._parent)), family)
 
     @property
     def info(self) -> dict[str, Any]:
         """Return name and place of the model, for reports."""
-        return {'name': self.name, 'family': 'openai', 'device': self._client.place,
-                'pruning': self.pruning}
+        return {'name': self.name, 'family': 'openai', 'asked_as': self.asked_as,
+                'device': self._client.place, 'pruning': self.pruning}
 
     def set_schema(self, schema: Mapping[str, Any]) -> None:
         """Change the JSON schema of the answers, from the next request on."""
@@ -121,9 +133,13 @@ class ServedVlm:
         return ServedFrame(picture, (max(1, round(height / cell_px)),
                                      max(1, round(width / cell_px))))
 
-    def seen_size(self, features: ServedFrame) -> Size:
-        """Return width and height in pixels of a picture as it is sent."""
-        height, width = features.picture.shape[:2]
+    def seen_size(self, features: ServedFrame, kept: float = 1.0) -> Size:
+        """Return width and height in pixels of a picture, sent for such a share of its cells."""
+        height, width = features.size_at(kept)
+        if self.convention.box.scale is None:
+            # Servers scale pictures once more for models that know pixels.
+            height, width = (max(1, round(side / PIXEL_STEP)) * PIXEL_STEP
+                             for side in (height, width))
         return float(width), float(height)
 
     def prepare(self, features: Sequence[ServedFrame], captions: Sequence[str],

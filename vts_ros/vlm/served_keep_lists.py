@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.boxes import Size
+from vts_ros.vlm.conventions import Convention, TRAINED_HERE
 from vts_ros.vlm.language_model import Grid
 from vts_ros.vlm.loading import load_processor
 from vts_ros.vlm.picture_reduction import picture_reduction
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.pruning import Pruning
 from vts_ros.vlm.served import ServedVlm
+from vts_ros.vlm.served_families import OURS
 from vts_ros.vlm.served_prompt import (
     AS_IN_PROCESS,
     KEEP,
@@ -105,20 +107,16 @@ class KeepListServedVlm(ServedVlm):
     def __init__(self, url: str, model: str = '', *, local_files_only: bool = True,
                  tokens_per_frame: int = 0, frames_as: str = 'images', interval_sec: float = 0.0,
                  **options: Any) -> None:
+        self._local_files_only = local_files_only
         super().__init__(url, model, **options)
         try:
-            images, self.convention, family, self.folder = load_processor(
-                self.root, local_files_only)
-            if family not in FAMILIES:
-                raise VlmError(f'{self.name} is a {family} model; a server drops tokens of: '
-                               f'{", ".join(FAMILIES)}. Set vlm.server_pruning to scaled')
+            images = self._images
             if frames_as == 'video':
                 if images.temporal_patch_size != _STEP_FRAMES:
                     raise VlmError(f'{self.name} does not make one step of two frames of a video: '
                                    'set vlm.frames_as to images')
                 self.frames_as, self.step_frames = frames_as, _STEP_FRAMES
                 self._step_sec = _STEP_FRAMES * interval_sec or 1.0
-            self._images = images
             self._grids: dict[tuple[int, int], Grid] = {}
             self._cell_px = images.patch_size * images.merge_size
             self._size = images.size
@@ -130,6 +128,20 @@ class KeepListServedVlm(ServedVlm):
         except BaseException:
             self.close()
             raise
+
+    def _recognised(self, family: str) -> tuple[str, Convention]:
+        """Return as which family it is asked: its files here say which it is."""
+        self._images, convention, of_files, self.folder = load_processor(
+            self.root, self._local_files_only)
+        if of_files not in FAMILIES:
+            raise VlmError(f'{self.name} is a {of_files} model; a server drops tokens of: '
+                           f'{", ".join(FAMILIES)}. Set vlm.server_pruning to scaled')
+        return OURS if convention == TRAINED_HERE else of_files, convention
+
+    def seen_size(self, features: ServedFrame, kept: float = 1.0) -> Size:
+        """Return width and height in pixels of a picture, of which always all is sent."""
+        height, width = features.picture.shape[:2]
+        return float(width), float(height)
 
     def _check_server(self) -> None:
         """See that the server drops what is not kept: without the plugin it says nothing."""

@@ -50,12 +50,16 @@ class ServedFrame(NamedTuple):
 
     def at(self, share: float) -> NDArray[np.uint8]:
         """Return the picture with about such a share of its pixels, above 0 to 1."""
-        height, width = self.picture.shape[:2]
-        least = MIN_SIDE_PX / min(height, width)
-        scale = min(1.0, max(share ** 0.5, LEAST_SCALE, least))
-        if scale == 1.0:
-            return self.picture
-        return resized(self.picture, scale)
+        scale = self._scale(share)
+        return self.picture if scale == 1.0 else resized(self.picture, scale)
+
+    def size_at(self, share: float) -> tuple[int, int]:
+        """Return height and width of that picture."""
+        return _scaled(self.picture, self._scale(share))
+
+    def _scale(self, share: float) -> float:
+        least = MIN_SIDE_PX / min(self.picture.shape[:2])
+        return min(1.0, max(share ** 0.5, LEAST_SCALE, least))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +117,13 @@ def text_part(text: str) -> dict[str, Any]:
 
 def resized(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """Return an RGB picture with its sides scaled."""
-    height, width = (max(1, round(scale * side)) for side in rgb.shape[:2])
+    height, width = _scaled(rgb, scale)
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _scaled(rgb: NDArray[np.uint8], scale: float) -> tuple[int, int]:
+    height, width = rgb.shape[:2]
+    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def picture_part(rgb: NDArray[np.uint8], suffix: str = '.jpg') -> dict[str, Any]:

@@ -22,7 +22,8 @@ _NAMES = {'engine.backend': ('--engine',), 'engine.precision': ('--engine-precis
 _PANELS = {'buffer': 'Window', 'pipeline': 'Window', 'sparsify': 'Visual tokens',
            'engine': 'Proposal network', 'vlm': 'Language model',
            'signals': 'What the car says of itself', 'audio': 'Sound'}
-_SERVED = {'vlm.backend', 'vlm.url', 'vlm.timeout_sec', 'vlm.retries', 'vlm.server_pruning'}
+_SERVED = {'vlm.backend', 'vlm.url', 'vlm.timeout_sec', 'vlm.retries', 'vlm.server_pruning',
+           'vlm.server_family'}
 
 
 def option_names(setting: Setting) -> tuple[str, ...]:
