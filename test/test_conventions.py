@@ -27,6 +27,7 @@ import yaml
 from vts_ros.errors import PromptError
 from vts_ros.paths import model_path
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.guard import FILE as GUARD
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.vlm import Generation, Vlm
@@ -34,6 +35,7 @@ from vts_ros.vlm.answers import schema
 from vts_ros.vlm.boxes import BoxForm
 from vts_ros.vlm.conventions import CONVENTIONS, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES
+from vts_ros.vlm.loading import load_processor
 from vts_ros.vlm.prompts import describe_prompt, Prompts, question_prompt
 from vts_ros.vlm.structured_output import Grammar
 from vts_ros.vlm.tasks import load_task
@@ -206,7 +208,7 @@ def test_a_unit_that_is_none_is_refused(tmp_path: Path, scale: Any) -> None:
 # The embedded model
 
 
-def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path: Path) -> None:
+def test_the_embedded_model_is_asked_as_it_was_trained() -> None:
     pipeline = Pipeline.load(PipelineConfig(threads=1))
     vlm = pipeline.vlm
     assert vlm.convention is TRAINED_HERE
@@ -222,10 +224,28 @@ def test_the_embedded_model_is_asked_as_it_was_trained(tmp_path: Path) -> None:
             assert vlm.tokenizer.decode(text) == EMBEDDED.format(*ages, words)
             # Tokens, not only letters: as the tokenizer cuts them.
             assert text.tolist() == vlm.tokenizer(EMBEDDED.format(*ages, words))['input_ids']
-    # Its questions are what makes it one that is trained here: the network is a Qwen3-VL.
-    other = tmp_path / 'other'
-    shutil.copytree(model_path('embedded'), other, ignore=shutil.ignore_patterns(TAUGHT))
-    assert Vlm.load(other, device='cpu').convention is CONVENTIONS['qwen3_vl']
+
+
+@pytest.mark.parametrize('left', [(), (TAUGHT,), (GUARD,), (GUARD, TAUGHT)])
+def test_a_copy_of_the_embedded_model_that_is_not_whole_is_asked_as_it_was_trained(
+        left: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its network is a Qwen3-VL, which is asked otherwise."""
+    copy = tmp_path / 'copy'
+    shutil.copytree(model_path('embedded'), copy, ignore=shutil.ignore_patterns(*left))
+    with caplog.at_level(logging.WARNING, 'vts_ros'):
+        pipeline = Pipeline.load(PipelineConfig(model=str(copy), threads=1))
+    assert pipeline.vlm.convention is TRAINED_HERE
+    assert load_processor(copy).convention is TRAINED_HERE
+    assert [record.getMessage() for record in caplog.records] == ([
+        f'copy was trained with vts train, but lacks {" and ".join(left)}: it answers where it '
+        'knows nothing; copy the whole folder'] if left else [])
+
+
+def test_what_others_make_of_its_family_is_asked_as_that(tmp_path: Path) -> None:
+    directory = make('qwen3_vl', tmp_path / 'model')
+    assert Vlm.load(directory, device='cpu').convention is CONVENTIONS['qwen3_vl']
+    (directory / TAUGHT).write_text('Is it safe?\n')
+    assert Vlm.load(directory, device='cpu').convention is TRAINED_HERE
 
 
 # From the answer to the report

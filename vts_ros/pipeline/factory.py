@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 import json
+import logging
 import math
 import os
 from pathlib import Path
@@ -32,6 +34,7 @@ from vts_ros.pipeline.config import (
 )
 from vts_ros.pipeline.context import CausalReader, ContextReader, WindowReader
 from vts_ros.pipeline.features import FrameCache
+from vts_ros.pipeline.guard import FILE as GUARD
 from vts_ros.pipeline.guard import load_guard
 from vts_ros.pipeline.pipeline import check_language, Pipeline
 from vts_ros.pipeline.speaking import Speaking
@@ -39,6 +42,7 @@ from vts_ros.sparsify import Sparsifier
 from vts_ros.sparsify.compiled_steps import FRAME, make_engines
 from vts_ros.sparsify.frame_groups import FrameGroups, GROUP_HYSTERESIS_FACTOR
 from vts_ros.vlm import LanguageModel, Vlm
+from vts_ros.vlm.adapters import is_adapter
 from vts_ros.vlm.answers import schema
 from vts_ros.vlm.conventions import TRAINED_HERE
 from vts_ros.vlm.int8_weights import INT8
@@ -47,12 +51,15 @@ from vts_ros.vlm.prefix_reader import PrefixReader, why_not_streamed
 from vts_ros.vlm.prompts import Prompts
 from vts_ros.vlm.structured_output import check_structured
 from vts_ros.vlm.tasks import load_task, prompt_file
+from vts_ros.vlm.taught_questions import FILE as QUESTIONS
 from vts_ros.vlm.taught_questions import TaughtQuestions
 from vts_ros.vlm.video_steps import VideoStep
 
 #: Models of fewer parameters gain nothing from a second core: their layers are too small, and the
 #: threads wait for each other.
 SMALL_MODEL = 100_000_000
+
+LOG = logging.getLogger(__name__)
 
 
 def load_pipeline(config: PipelineConfig) -> Pipeline:
@@ -109,6 +116,9 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
         if config.frames_as == 'video':
             # Its chat template may not know videos.
             language_model.texts([VideoStep(0.0)], prompts.description)
+    # Adapters are not whole, and of other servers there is no folder here.
+    if language_model.convention == TRAINED_HERE and folder and not is_adapter(folder):
+        _tell_missing(language_model.name, {GUARD: guard, QUESTIONS: taught})
     pipeline = Pipeline(sparsifier, language_model, prompts, config, calibration, guard, taught)
     pipeline.engine_choice = engines.why
     if config.speak != 'always':
@@ -191,6 +201,14 @@ def _check_places(vlm: Vlm, prompts: Prompts) -> None:
     if prompts.description.before not in vlm.texts([caption], prompts.description)[0]:
         raise VlmError(f'the chat template of {vlm.name} places all pictures before the texts: '
                        'set vlm.instructions to after')
+
+
+def _tell_missing(name: str, parts: Mapping[str, Any]) -> None:
+    """Say which files of a model that was trained here were left behind."""
+    missing = [file for file, part in parts.items() if part is None]
+    if missing:
+        LOG.warning('%s was trained with vts train, but lacks %s: it answers where it knows '
+                    'nothing; copy the whole folder', name, ' and '.join(missing))
 
 
 def _language_model(config: PipelineConfig) -> LanguageModel:

@@ -32,7 +32,7 @@ from vts_ros.vlm.families import FAMILIES, REFUSED
 from vts_ros.vlm.int8_weights import INT8, to_int8
 from vts_ros.vlm.native_floats import native_floats
 from vts_ros.vlm.prunability import why_not
-from vts_ros.vlm.taught_questions import TaughtQuestions
+from vts_ros.vlm.taught_questions import is_trained_here
 
 #: What is on the disk is all that is used, and none of it is run.
 _SAFE: dict[str, Any] = {'local_files_only': True, 'trust_remote_code': False}
@@ -125,7 +125,7 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
         if missing:
             raise VlmError(f'{model} lacks weights, among them {min(missing)}')
         network = (network if quantized_by else network.to(device)).eval()
-        convention = _convention(parsed.model_type, directory)
+        convention = _convention(config, directory)
         if adapter_at:
             name = str(adapter or model)
             with in_one_line(f'{name} cannot be merged'):
@@ -163,14 +163,14 @@ def load_blueprint(model: str | Path, *, device: str = 'auto', dtype: str = 'aut
     device = _checked(device, dtype)
     directory, _ = find_folders(str(model), '', local_files_only, with_weights=False)
     with in_one_line(f'{model} cannot be explained'), _quiet():
-        _, config = _read_config(str(model), directory)
+        written, config = _read_config(str(model), directory)
         tokenizer, images = _read_processors(str(model), directory, config.model_type)
         floats = _floats(dtype, device, config)
         if floats == 'auto':
             floats = config.dtype or torch.float32
         with torch.device('meta'):
             network = AutoModelForImageTextToText.from_config(config, dtype=floats).eval()
-    return Checkpoint(network, tokenizer, images, _convention(config.model_type, directory))
+    return Checkpoint(network, tokenizer, images, _convention(written, directory))
 
 
 class Processor(NamedTuple):
@@ -198,17 +198,17 @@ def load_processor(model: str | Path, local_files_only: bool = True) -> Processo
 
     """
     directory, _ = find_folders(str(model), '', local_files_only, with_weights=False)
-    _, config = _read_config(str(model), directory)
+    written, config = _read_config(str(model), directory)
     with in_one_line(f'{model} cannot be loaded'):
         _, images = _read_processors(str(model), directory, config.model_type)
-    return Processor(images, _convention(config.model_type, directory), config.model_type,
-                     directory)
+    return Processor(images, _convention(written, directory), config.model_type, directory)
 
 
-def _convention(model_type: str, directory: Path) -> Convention:
-    """Return how a checkpoint is asked."""
+def _convention(config: Mapping[str, Any], directory: Path) -> Convention:
+    """Return how a checkpoint with this config.json is asked."""
     # What is trained here is asked as it was trained, of whatever family its network is.
-    return TRAINED_HERE if TaughtQuestions.load(directory) else CONVENTIONS[model_type]
+    return TRAINED_HERE if is_trained_here(directory, config) else CONVENTIONS[
+        config['model_type']]
 
 
 def _checked(device: str, dtype: str) -> str:

@@ -9,10 +9,11 @@ import json
 import logging
 from pathlib import Path
 import re
+from typing import Any
 
 from vts_ros.errors import VlmError
 from vts_ros.vlm.conventions import Convention, CONVENTIONS, PLAIN, TRAINED_HERE
-from vts_ros.vlm.taught_questions import TaughtQuestions
+from vts_ros.vlm.taught_questions import is_trained_here
 
 #: Said of a model whose family is none of those that are known.
 ANY = 'plain'
@@ -81,10 +82,11 @@ def served_family(name: str, sources: Iterable[str], said: str = '') -> tuple[st
         return said, CONVENTIONS.get(said, PLAIN)
     sources = list(sources)
     for source in sources:
-        family = _of_folder(Path(source))
-        if family in CONVENTIONS:
-            is_ours = TaughtQuestions.load(Path(source)) is not None
-            return (OURS, TRAINED_HERE) if is_ours else (family, CONVENTIONS[family])
+        config = _config_in(Path(source))
+        of_folder = str(config.get('model_type'))
+        if of_folder in CONVENTIONS:
+            is_ours = is_trained_here(Path(source), config)
+            return (OURS, TRAINED_HERE) if is_ours else (of_folder, CONVENTIONS[of_folder])
     family = family_in([name, *sources])
     if family is None:
         LOG.warning('the name of %s does not tell its family: it is told times as "-0.4s" and '
@@ -94,9 +96,10 @@ def served_family(name: str, sources: Iterable[str], said: str = '') -> tuple[st
     return family, CONVENTIONS[family]
 
 
-def _of_folder(folder: Path) -> str:
+def _config_in(folder: Path) -> dict[str, Any]:
     """Return what a config.json says; nothing where none can be read."""
     try:
-        return str(json.loads((folder / 'config.json').read_bytes())['model_type'])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ''
+        config = json.loads((folder / 'config.json').read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}

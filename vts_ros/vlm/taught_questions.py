@@ -4,17 +4,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 import difflib
 from pathlib import Path
 import re
+from typing import Any
 
-#: Beside the weights of a checkpoint, a question per line. Large models have none. What has it was
-#: trained here, and is told of pictures and boxes as it was then (conventions.TRAINED_HERE).
+#: Beside the weights of a checkpoint, a question per line. Large models have none.
 FILE = 'taught_questions.txt'
 #: How like a taught question must be, to be named where another was asked; 0 to 1.
 _LIKE = 0.4
 _SIGNS = re.compile(r'[^\w\s]')
+
+
+def is_trained_here(checkpoint: Path, config: Mapping[str, Any]) -> bool:
+    """
+    Return whether a checkpoint was trained here, and is asked as it was then.
+
+    A folder that was copied without its questions is still told by its network: that is a Qwen3-VL
+    that reads frames one by one, and all that others publish read two at a time.
+
+    Parameters
+    ----------
+    checkpoint
+        Its folder.
+    config
+        What config.json says.
+
+    """
+    vision = config.get('vision_config')
+    is_ours = config.get('model_type') == 'qwen3_vl' and isinstance(vision, Mapping) \
+        and vision.get('temporal_patch_size') == 1
+    return is_ours or (checkpoint / FILE).is_file()
 
 
 class TaughtQuestions:
