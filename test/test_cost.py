@@ -25,7 +25,7 @@ from vts_ros.pipeline.config import PipelineConfig
 from vts_ros.pipeline.cost import Cost, explain, readable, window_cost
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline
-from vts_ros.tools.cli.models_command import app
+from vts_ros.tools.cli.models_command import app, cost_rows
 from vts_ros.vlm import Prepared, Vlm, VlmError
 from vts_ros.vlm.kv_cache import bytes_of
 from vts_ros.vlm.prompts import Prompts
@@ -226,6 +226,20 @@ def test_a_checkpoint_that_is_quantised_is_told_as_such(tmp_path: Path) -> None:
     told = explain(str(path), [SIZE], CPU, FRAMES)
     assert told.weights == {**plain.weights, 'used': plain.weights['4 bits']}
     assert told.kv_bytes == plain.kv_bytes
+
+
+def test_on_a_gpu_the_memory_of_graphs_is_part_of_the_peak(
+        tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = str(directory('qwen2_5_vl', tmp_path_factory))
+    here = explain(path, [SIZE], CPU, FRAMES)
+    there = explain(path, [SIZE], PipelineConfig(device='cuda', dtype='float32'), FRAMES)
+    assert here.graph_bytes == 0
+    # Prompt and answer are a few hundred tokens: the least capacity.
+    assert there.graph_bytes > 1024 * there.kv_token_bytes
+    assert there.peak_bytes - there.graph_bytes == here.peak_bytes - here.answer_bytes
+    said = dict(cost_rows(there))
+    assert said['CUDA graphs'].startswith(readable(there.graph_bytes))
+    assert 'CUDA graphs' not in dict(cost_rows(here))
 
 
 def test_whether_it_fits(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -10,6 +10,7 @@ the operations that were seen, with the same tensors and numbers, and nothing of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 import logging
 from typing import Any
 
@@ -25,6 +26,7 @@ from vlm_maker import make, names, OTHER, PROMPT, SHORTENED
 from vts_ros.lab.scenes.clips import balanced_scenes, render
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.kv_sizes import graph_bytes
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import fixed_step, Prepared, Vlm
 from vts_ros.vlm.answers import Answer, schema
@@ -168,6 +170,7 @@ def test_every_family_says_the_same(vlm: Vlm) -> None:
 def test_what_cannot_be_masked_is_left_to_transformers(family: str, tmp_path: Any) -> None:
     vlm = Vlm.load(make(family, tmp_path / family), device='cpu')
     assert not FixedStep.is_possible(vlm.model)
+    assert graph_bytes(vlm, PipelineConfig(), 100, 'cuda') == 0
     assert vlm.fix_shapes(True) is None
 
 
@@ -231,6 +234,20 @@ def test_memory_grows_to_the_next_capacity_and_is_used_again(qwen: Vlm) -> None:
     # The longest draft has room at the very end of an answer.
     tokens = found.prompt_tokens + 4 * LENGTH + LENGTHS[-1]
     assert last >= tokens > last // 2
+
+
+@pytest.mark.parametrize('length', [8, 4 * LENGTH])
+def test_what_graphs_hold_is_told_before(vlm: Vlm, length: int) -> None:
+    step = in_fixed_shapes(vlm)
+    found = vlm.generate(*window(vlm), length, **LIVELY)
+    assert step._cache is not None
+    rooms: list[Any] = [room for layer in step._cache._fixed for room in layer._room]
+    held = sum(one.nbytes for one in (*rooms, *(one.logits for one in step._recorded.values())))
+    config = PipelineConfig(max_new_tokens=length)
+    assert graph_bytes(vlm, config, found.prompt_tokens, 'cuda:1') == held
+    for changes in ({'attn_implementation': 'eager'}, {}):
+        assert graph_bytes(vlm, replace(config, **changes), found.prompt_tokens, 'cpu') == 0
+    assert graph_bytes(vlm, replace(config, attn_implementation='eager'), 9, 'cuda') == 0
 
 
 @torch.inference_mode()

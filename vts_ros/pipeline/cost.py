@@ -23,6 +23,7 @@ from torch import nn
 
 from vts_ros.paths import checkpoint
 from vts_ros.pipeline.config import PipelineConfig
+from vts_ros.pipeline.kv_sizes import graph_bytes, kv_bytes, kv_token_bytes
 from vts_ros.pipeline.steps import steps_of
 from vts_ros.sparsify.selection import share_of
 from vts_ros.vlm import Vlm
@@ -39,7 +40,6 @@ _QUANTISED = {'int8': 1.0, '4 bits': 0.5 + 4 / 64}
 #: What a layer holds of every token while it runs, beside keys and values: so often the width of
 #: the MLP and of the hidden states. Measured on layers of seven families, see test/test_cost.py.
 _MLP_COPIES, _HIDDEN_COPIES = 3, 5
-_LINEAR = 'linear_attention'
 
 
 class CameraCost(NamedTuple):
@@ -98,6 +98,9 @@ class Cost:
         About what a pass of vision encoder or language model needs beside the former.
     answer_bytes
         Keys and values of the longest answer.
+    graph_bytes
+        On a GPU where passes are CUDA graphs: memory in which the answer is written, the prompt
+        once more included, and logits of the graphs. 0 elsewhere.
     device, memory_bytes
         Where it is to run, and how much memory there is; 0 if not known.
 
@@ -120,14 +123,15 @@ class Cost:
     feature_bytes: int
     pass_bytes: int
     answer_bytes: int
+    graph_bytes: int
     device: str
     memory_bytes: int
 
     @property
     def peak_bytes(self) -> int:
         """Return about how much memory a description takes at most."""
-        return (self.weights['used'] + self.kv_bytes + self.answer_bytes + self.feature_bytes
-                + self.pass_bytes)
+        return (self.weights['used'] + self.kv_bytes + (self.graph_bytes or self.answer_bytes)
+                + self.feature_bytes + self.pass_bytes)
 
     @property
     def fits(self) -> bool | None:
@@ -235,6 +239,7 @@ def window_cost(vlm: Vlm, sizes: Sequence[tuple[int, int]], config: PipelineConf
         kv_bytes=kv_bytes(vlm, text + kept), kv_bytes_unpruned=kv_bytes(vlm, text + visual),
         feature_bytes=rows * hidden * floats * (1 + _levels(vlm.model.config)),
         pass_bytes=max(reads, looks) * floats, answer_bytes=kv * config.max_new_tokens,
+        graph_bytes=graph_bytes(vlm, config, text + kept, device),
         device=device, memory_bytes=device_memory(device) if memory_bytes is None
         else memory_bytes)
 
@@ -318,47 +323,6 @@ def _bits(quantization: Any) -> str | None:
     bits = settings.get('bits') or (
         4 if settings.get('load_in_4bit') else 8 if settings.get('load_in_8bit') else None)
     return {4: '4 bits', 8: 'int8'}.get(bits or 0)
-
-
-def kv_token_bytes(vlm: Vlm) -> int:
-    """Return the size of the keys and values of one token."""
-    text = vlm.model.config.get_text_config(decoder=True)
-    layers = sum(kind.endswith('attention') and kind != _LINEAR for kind in _layer_types(text))
-    return layers * _kv_layer_bytes(vlm)
-
-
-def kv_bytes(vlm: Vlm, tokens: int) -> int:
-    """Return the size of what is held of so many tokens: keys and values, and states."""
-    text = vlm.model.config.get_text_config(decoder=True)
-    types = _layer_types(text)
-    windows = sum(kind in ('sliding_attention', 'chunked_attention') for kind in types)
-    # A window of W holds the W - 1 tokens before the one that comes.
-    gone = max(0, tokens + 1 - int(text.sliding_window)) if windows else 0
-    states = types.count(_LINEAR)
-    return (tokens * kv_token_bytes(vlm) - windows * gone * _kv_layer_bytes(vlm)
-            + (states * _state_bytes(text, vlm.model.dtype.itemsize) if states else 0))
-
-
-def _layer_types(text: Any) -> list[str]:
-    return list(getattr(text, 'layer_types', None)
-                or ['full_attention'] * text.num_hidden_layers)
-
-
-def _kv_layer_bytes(vlm: Vlm) -> int:
-    """Return the size of the keys and values of one token in one layer."""
-    text = vlm.model.config.get_text_config(decoder=True)
-    width = getattr(text, 'head_dim', None) or text.hidden_size // text.num_attention_heads
-    heads = text.num_key_value_heads or text.num_attention_heads
-    return int(2 * heads * width * vlm.model.dtype.itemsize)
-
-
-def _state_bytes(text: Any, itemsize: int) -> int:
-    """Return the size of the state of a layer of linear attention, which has no length."""
-    keys = text.linear_num_key_heads * text.linear_key_head_dim
-    values = text.linear_num_value_heads * text.linear_value_head_dim
-    convolved = (2 * keys + values) * text.linear_conv_kernel_dim
-    # The recurrent part is summed up in 32 bits whatever the weights are.
-    return int(convolved * itemsize + values * text.linear_key_head_dim * 4)
 
 
 def _levels(config: Any) -> int:

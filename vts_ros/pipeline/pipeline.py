@@ -24,13 +24,13 @@ from vts_ros.pipeline.broken_frames import without_broken
 from vts_ros.pipeline.confidence import Calibration, TokenLogProbabilities
 from vts_ros.pipeline.config import EMBEDDED, MODES, PipelineConfig, SPEAK, VLM_BACKENDS
 from vts_ros.pipeline.context import ContextReader, PreparedWindow, WindowReader
-from vts_ros.pipeline.cost import kv_token_bytes
 from vts_ros.pipeline.deadline import Deadline, Plan
 from vts_ros.pipeline.early_risk import EarlyRisk, told_to_all
 from vts_ros.pipeline.events import Event, EventLog
 from vts_ros.pipeline.features import BrokenFrame, FrameCache, Stopwatch
 from vts_ros.pipeline.frames import Frame, Window
 from vts_ros.pipeline.guard import Guard, NOTHING_KNOWN
+from vts_ros.pipeline.kv_sizes import kv_token_bytes
 from vts_ros.pipeline.partial_answers import (
     growing_answers,
     OnAnswer,

@@ -62,6 +62,11 @@ def cuda_graph(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     return graph.replay, logits
 
 
+def capacity_for(longest: int) -> int:
+    """Return how many tokens the memory holds where prompt and answer have so many at most."""
+    return max(LEAST, 1 << (longest + LENGTHS[-1] - 1).bit_length())
+
+
 class _Recorded(NamedTuple):
     """A pass, with the tensors that it reads and writes."""
 
@@ -137,10 +142,9 @@ class FixedStep:
         if self._has_failed or not cache.get_seq_length():
             return None
         try:
-            needed = longest + LENGTHS[-1]
-            if self._cache is None or self._cache.capacity < needed:
+            if self._cache is None or self._cache.capacity < longest + LENGTHS[-1]:
                 self._free()
-                self._cache = FixedCache(cache, max(LEAST, 1 << (needed - 1).bit_length()))
+                self._cache = FixedCache(cache, capacity_for(longest))
                 self._record(position_ids)
         except Exception as error:  # whatever a driver, a library or the model says
             LOG.warning('CUDA graphs are not used, answers take longer: %s',

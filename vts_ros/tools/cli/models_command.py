@@ -151,6 +151,8 @@ def cost_rows(cost: Cost) -> list[tuple[str, str]]:
         ('weights', f'{readable(cost.weights["used"])} as loaded; {weights}'),
         ('one pass', f'about {readable(cost.pass_bytes)} beside that, '
                      f'{readable(cost.answer_bytes)} for the longest answer'),
+        *([('CUDA graphs', f'{readable(cost.graph_bytes)}: memory of a fixed size in which '
+                           'answers are written')] if cost.graph_bytes else []),
         ('at most', f'about {readable(cost.peak_bytes)}, without the libraries'),
         ('memory', there)]
     return rows
