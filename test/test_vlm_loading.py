@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 import json
 from pathlib import Path
 import shutil
@@ -111,6 +112,85 @@ def test_tied_weights_may_be_said_of_the_text_alone(
     (folder / 'config.json').write_text(json.dumps(config), encoding='utf-8')
     with pytest.raises(VlmError, match=r'lacks weights, among them lm_head\.weight$'):
         Vlm.load(folder, device='cpu')
+
+
+#: With this a file begins that Git LFS has not fetched.
+POINTER = ('version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69\n'
+           'size 4991495816\n')
+
+
+def told(folder: Path, reason: str) -> None:
+    with pytest.raises(VlmError, match=f'^{reason}$'):
+        Vlm.load(folder, device='cpu')
+
+
+@pytest.mark.parametrize('name', ['config.json', 'tokenizer.json', 'preprocessor_config.json',
+                                  'model.safetensors'])
+def test_what_git_lfs_has_not_fetched_is_told(
+        checkpoint: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / 'folder'))
+    (folder / name).write_text(POINTER, encoding='utf-8')
+    told(folder, rf'{folder}/{name} is a Git LFS pointer: run git lfs pull in {folder}')
+    if name == 'model.safetensors':
+        # Its settings say what it costs all the same.
+        assert load_blueprint(folder, device='cpu').network.device.type == 'meta'
+
+
+def test_a_shard_that_git_lfs_has_not_fetched_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / 'folder'))
+    (folder / 'model.safetensors').unlink()
+    Vlm.load(checkpoint, device='cpu').model.save_pretrained(folder, max_shard_size='40KB')
+    shard = max(folder.glob('model-*.safetensors'))
+    shard.write_text(POINTER, encoding='utf-8')
+    told(folder, rf'{shard} is a Git LFS pointer: run git lfs pull in .*')
+
+
+@pytest.mark.parametrize('is_alone', [True, False])
+def test_of_gguf_files_it_is_told_what_to_do(
+        checkpoint: Path, tmp_path: Path, is_alone: bool) -> None:
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    if not is_alone:
+        shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+        (folder / 'model.gguf').write_bytes(b'GGUF')
+        # Weights that can be read are read.
+        assert Vlm.load(folder, device='cpu').info['family'] == 'internvl'
+        (folder / 'model.safetensors').unlink()
+    for name in ('model-Q4_K_M.gguf', 'mmproj-F16.gguf'):
+        (folder / name).write_bytes(b'GGUF')
+    told(folder, r'.*/folder holds GGUF files: serve them with llama\.cpp and set vlm\.backend to '
+                 r'openai, or take the safetensors of the model')
+
+
+def test_a_folder_that_is_something_else_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / 'outer').mkdir()
+    folder = Path(shutil.copytree(checkpoint, tmp_path / 'outer' / 'inner'))
+    told(tmp_path / 'outer', r'.*/outer lacks config\.json; the checkpoint is one folder deeper: '
+                             r'.*/outer/inner')
+    (folder / 'adapter_config.json').write_text('{"peft_type": "LORA"}', encoding='utf-8')
+    told(folder, r'.*/inner holds a model and an adapter: move one of them, .*')
+    (folder / 'adapter_config.json').unlink()
+    (folder / 'model.safetensors').rename(folder / 'pytorch_model.bin')
+    told(folder, r'.*/inner has weights as \.bin files, which can run code: .*')
+
+
+@pytest.mark.parametrize(('method', 'fields', 'libraries'), [
+    ('gptq', {'bits': 4}, 'accelerate gptqmodel'),
+    ('awq', {'bits': 4}, 'accelerate gptqmodel'),
+    ('bitsandbytes', {'load_in_4bit': True}, 'accelerate bitsandbytes'),
+    ('compressed-tensors', {}, 'accelerate compressed-tensors')])
+def test_a_quantised_checkpoint_without_its_library_names_it(
+        checkpoint: Path, tmp_path: Path, method: str, fields: dict[str, Any],
+        libraries: str) -> None:
+    wanted = libraries.split()[-1].replace('-', '_')
+    if find_spec(wanted) is not None:
+        pytest.skip(f'{wanted} is installed')
+    folder = Path(shutil.copytree(checkpoint, tmp_path / 'folder'))
+    path = folder / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    path.write_text(json.dumps({**config, 'quantization_config': {
+        'quant_method': method, **fields}}), encoding='utf-8')
+    told(folder, rf'.*/folder cannot be loaded without its libraries: pip install {libraries}')
 
 
 # Options

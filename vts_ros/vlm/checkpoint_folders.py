@@ -81,10 +81,13 @@ def _directory(model: str, local_files_only: bool) -> Path:
 
 def _check_files(model: str, directory: Path, with_weights: bool) -> None:
     """See that nothing is missing, and say what the folder is instead where that can be told."""
-    if not (directory / 'config.json').is_file():
-        if any(directory.glob('*.gguf')):
-            raise VlmError(f'{model} holds GGUF files: serve them with llama.cpp and set '
-                           'vlm.backend to openai, or take the safetensors of the model')
+    has_config = (directory / 'config.json').is_file()
+    # Some put settings beside them.
+    has_weights = any((directory / name).is_file() for name in _WEIGHTS)
+    if any(directory.glob('*.gguf')) and not (has_config and (has_weights or not with_weights)):
+        raise VlmError(f'{model} holds GGUF files: serve them with llama.cpp and set '
+                       'vlm.backend to openai, or take the safetensors of the model')
+    if not has_config:
         below = sorted(path.parent for path in directory.glob('*/config.json'))
         if below:
             raise VlmError(f'{model} lacks config.json; the checkpoint is one folder deeper: '
@@ -98,7 +101,7 @@ def _check_files(model: str, directory: Path, with_weights: bool) -> None:
             raise VlmError(f'{model} lacks {name}')
     if not any((directory / name).is_file() for name in _PROCESSORS):
         raise VlmError(f'{model} lacks {_PROCESSORS[0]}')
-    if with_weights and not any((directory / name).is_file() for name in _WEIGHTS):
+    if with_weights and not has_weights:
         if any(directory.glob('*.bin')):
             raise VlmError(f'{model} has weights as .bin files, which can run code: save it anew '
                            'with save_pretrained, which writes safetensors')
