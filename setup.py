@@ -113,6 +113,7 @@ setup(
             'pytest-timeout',
             'pytest-xdist',
             'ruff',
+            'torchao',
             'types-PyYAML',
         ],
     },

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -272,7 +273,9 @@ def _floats(dtype: str, device: str, config: PreTrainedConfig) -> torch.dtype | 
 def _check_numbers(model: str, network: Any) -> None:
     """See that weights are numbers: of one that is none, all answers are nothing."""
     for name, weight in network.named_parameters():
-        if weight.is_floating_point() and not bool(torch.isfinite(weight.float().sum())):
+        # Those of quantised layers have classes of their own, which cannot all be summed.
+        is_plain = type(weight) is nn.Parameter and weight.is_floating_point()
+        if is_plain and not bool(torch.isfinite(weight.float().sum())):
             raise VlmError(f'{model} has weights that are no numbers, in {name}: '
                            'the checkpoint is damaged or was trained so')
 
