@@ -53,7 +53,13 @@ from vlm_maker import (
 
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import Prepared, Vlm, VlmError
-from vts_ros.vlm.compatibility import check_transformers, LATER, MINIMUM_TRANSFORMERS
+from vts_ros.vlm.compatibility import (
+    check_instructions_first,
+    check_transformers,
+    LATER,
+    MINIMUM_TRANSFORMERS,
+    READ_ON,
+)
 from vts_ros.vlm.decode_step import DecodeStep
 from vts_ros.vlm.drafts import Drafts
 from vts_ros.vlm.families import FAMILIES, REFUSED
@@ -576,6 +582,10 @@ FIRST = Prompt('You watch the road.', '', before='What is the risk here?')
 @pytest.mark.parametrize('vlm', names(*sorted({*FAMILIES} - {*PICTURES_FIRST})), indirect=True)
 def test_a_text_before_the_pictures_is_read_once_for_all_windows(
         vlm: Vlm, prepared: Prepared, pictures: list[NDArray[np.uint8]]) -> None:
+    try:
+        check_instructions_first(vlm.model.config.model_type)
+    except VlmError as error:
+        pytest.skip(str(error))
     features = [vlm.encode(picture) for picture in pictures]
     reader = PrefixReader(vlm)
     lengths = []
@@ -831,3 +841,13 @@ def test_a_family_that_came_later_says_so(
     monkeypatch.setitem(LATER, 'idefics3', '999')
     with pytest.raises(VlmError, match=r'^a idefics3 model needs transformers 999 or newer'):
         Vlm.load(directory)
+
+
+def test_instructions_first_need_transformers_that_read_on_as_they_should(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = make('gemma3', tmp_path / 'model')
+    monkeypatch.setitem(READ_ON, 'gemma3', '999')
+    Pipeline.load(PipelineConfig(model=str(directory), threads=1))
+    with pytest.raises(VlmError, match=r'^a gemma3 model with vlm\.instructions first needs '
+                                       r'transformers 999 or newer'):
+        Pipeline.load(PipelineConfig(model=str(directory), threads=1, instructions='first'))

@@ -44,6 +44,7 @@ from vts_ros.sparsify.frame_groups import FrameGroups, GROUP_HYSTERESIS_FACTOR
 from vts_ros.vlm import LanguageModel, Vlm
 from vts_ros.vlm.adapters import is_adapter
 from vts_ros.vlm.answers import schema
+from vts_ros.vlm.compatibility import check_instructions_first
 from vts_ros.vlm.conventions import TRAINED_HERE
 from vts_ros.vlm.int8_weights import INT8
 from vts_ros.vlm.packed_weights import pack
@@ -197,6 +198,7 @@ def _check_mode(config: PipelineConfig) -> None:
 
 def _check_places(vlm: Vlm, prompts: Prompts) -> None:
     """See that the chat template can place a text before the pictures."""
+    check_instructions_first(vlm.model.config.model_type)
     caption: Any = VideoStep(0.0) if vlm.frames_as == 'video' else '0.0s'
     if prompts.description.before not in vlm.texts([caption], prompts.description)[0]:
         raise VlmError(f'the chat template of {vlm.name} places all pictures before the texts: '

@@ -15,6 +15,10 @@ MINIMUM_TRANSFORMERS = '5.18.0'
 #: SmolVLM counted image tokens in whole pictures only; Molmo2 was not there.
 LATER = {'idefics3': '5.20.1', 'molmo2': '5.20.1', 'smolvlm': '5.21.0'}
 
+#: Families that read pictures after a text that was read before as if there were no pictures until
+#: this release: there ``generate`` lost which tokens are those of pictures.
+READ_ON = {'gemma3': '5.23.0'}
+
 
 def check_transformers(minimum: str = MINIMUM_TRANSFORMERS, what: str = 'vts_ros') -> None:
     """
@@ -39,3 +43,10 @@ def check_transformers(minimum: str = MINIMUM_TRANSFORMERS, what: str = 'vts_ros
 def check_family(model_type: str) -> None:
     """See the same for a family of models, by ``model_type``; raises as check_transformers."""
     check_transformers(LATER.get(model_type, MINIMUM_TRANSFORMERS), f'a {model_type} model')
+
+
+def check_instructions_first(model_type: str) -> None:
+    """See that a family can read instructions before the pictures once; raises as check_family."""
+    if model_type in READ_ON:
+        check_transformers(READ_ON[model_type],
+                           f'a {model_type} model with vlm.instructions first')

@@ -45,8 +45,11 @@ FAMILIES: dict[str, Callable[[PreTrainedModel, PreTrainedTokenizerBase, Any], Fa
     'qwen3_5': QwenVl,
 }
 
-#: Families that transformers have and that are not supported, by ``model_type``, and why.
+#: Families that people try and that are not supported, by ``model_type``, and why.
 REFUSED: dict[str, str] = {
+    'internvl_chat': 'it is in the form of its authors; take the one that was converted for '
+                     'transformers, whose name ends in -HF',
+    'llava_qwen2': 'if it is a FastVLM in the form of its authors, convert it for transformers',
     'lfm2_vl': 'its image processor needs torchvision',
 }
 
