@@ -191,6 +191,15 @@ def test_a_file_of_ones_own_overrides_the_family(tmp_path: Path) -> None:
     assert prompt.box == BoxForm('bbox_2d', 1.0, label_first=False)
 
 
+@pytest.mark.parametrize('family', ['qwen3_vl', 'internvl'])
+def test_a_file_of_ones_own_may_ask_for_pixels(family: str, tmp_path: Path) -> None:
+    known = CONVENTIONS[family].box
+    prompt = Prompts.load(
+        'en', own_file(tmp_path / 'own.yaml', box_scale='pixels'), CONVENTIONS[family]).description
+    assert prompt.box == BoxForm(known.key, None, known.label_first)
+    assert 'in the newest picture, in pixels.' in prompt.instruction
+
+
 def test_a_file_that_writes_the_form_itself_is_held_to_it(tmp_path: Path) -> None:
     for key in ('box', 'bbox_2d'):
         path = own_file(tmp_path / 'own.yaml', box_scale=1000, object_label=None,

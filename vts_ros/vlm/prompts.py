@@ -24,6 +24,8 @@ from vts_ros.vlm.vehicle import Vehicle
 _FILE = 'config/tasks/driving/prompts.yaml'
 #: Written in C where it is there: every load of a model reads the file.
 _YAML = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+#: Instead of a width: boxes are in pixels of the picture as the model gets it.
+_PIXELS = 'pixels'
 #: What the keys of a prompt file look like.
 _LANGUAGE = re.compile(r'[a-z]{2,3}([-_][A-Za-z]{2,4})?')
 
@@ -306,7 +308,9 @@ def _box_form(texts: dict[str, Any], box: BoxForm) -> BoxForm:
     if '{object}' not in description:
         # The file itself writes the form, in which models are then held to its key.
         box = replace(box, key=box.key if f'"{box.key}"' in description else BoxForm.key)
-    if 'box_scale' in texts:
+    if texts.get('box_scale') == _PIXELS:
+        box = replace(box, scale=None)
+    elif 'box_scale' in texts:
         box = replace(box, scale=float(texts['box_scale']))
         if not 0.0 < (box.scale or 0.0) < math.inf:
             raise ValueError("'box_scale', which is no width")
