@@ -64,7 +64,8 @@ The columns:
 - **per pass**: tokens of the answer per pass of the language model;
 - **KV**: keys and values at the end of the answer;
 - **peak**: most memory of tensors above the weights, over two windows: on a CPU from PyTorch's
-  profiler, on a GPU from `torch.cuda.max_memory_allocated`.
+  profiler, on a GPU from `torch.cuda.max_memory_allocated`. Features are kept as the node keeps
+  them, those of a window and of the set after it; not at all in `window` cases.
 
 On a GPU the stages before `prefill` do not wait for the device: their work may end in a later
 stage.
