@@ -154,7 +154,7 @@ class SlowModel:
         self._pass(self.encode_ms)
         return Look((8, 14))
 
-    def seen_size(self, features: Look) -> tuple[float, float]:
+    def seen_size(self, features: Look, kept: float = 1.0) -> tuple[float, float]:
         return 224.0, 128.0
 
     def prepare(self, features: Sequence[Any], captions: Sequence[str], prompt: Prompt) -> Any:

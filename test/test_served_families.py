@@ -170,7 +170,8 @@ def test_boxes_in_pixels_are_those_of_the_picture_that_the_model_sees(
     def answer(chat: dict[str, Any]) -> str:
         # Of one camera that is the last picture, of two the last but one.
         picture = content(chat)[-2 * cameras]
-        height, width = smart_resize(*picture.shape[:2], min_pixels=3136, max_pixels=12845056)
+        height, width = picture.shape[:2]
+        height, width = smart_resize(height, width, min_pixels=3136, max_pixels=12845056)
         seen.append((height, width))
         left, top, right, bottom = BOX
         sides = [round(left * width), round(top * height), round(right * width),
