@@ -95,7 +95,8 @@ class LanguageModel(Protocol):
         """Look at the RGB pictures uint8 [H, W, 3] of one step: one, or as a video one or two."""
 
     def seen_size(self, features: Any, kept: float = 1.0) -> Size:
-        """Return width and height in pixels of such a picture, as the model gets it.
+        """
+        Return width and height in pixels of such a picture, as the model gets it.
 
         That may depend on which share of its visual tokens is kept: a server is sent less then.
         """
