@@ -11,7 +11,7 @@ longer clips the hazard comes to its head just after the middle, and the ego veh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ from rosbags.typesys.store import Typestore
 from vts_ros.lab.scenes import ground_truth as truth
 from vts_ros.lab.scenes import risk_rule as risk
 from vts_ros.lab.scenes.driver import drive_on, REACTION_SEC
-from vts_ros.lab.scenes.hazards import draw_road, FAMILIES, SPEEDS
+from vts_ros.lab.scenes.hazards import draw_road, FAMILIES, Family, SPEEDS
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.scene_truth import Clip, TRUE_LEVELS
 from vts_ros.lab.scenes.stage import Stage
@@ -57,6 +57,8 @@ START_M = 20.0
 #: visible share, and so many square pixels that show it: with less, nobody could tell what it is,
 #: and the answer would be a guess. A traffic light may be smaller, because it glows.
 CLEAR_PX, CLEAR_SHARE, CLEAR_PX2 = 10.0, 0.4, 60.0
+#: A second camera shows at most so much of what the best one shows of it.
+CLEAR_CAMERA = 0.5
 #: Attempts are cheap; a scene of the rarest kind takes about a hundred.
 _ATTEMPTS = 4000
 
@@ -71,6 +73,30 @@ class Way(NamedTuple):
 #: Draws a way on which a family can happen from dice, its name, the length of the road in m, and
 #: the time in s of the newest frame of the hazard window.
 DrawWay = Callable[[np.random.Generator, str, float, float], Way]
+
+
+class SceneKind(NamedTuple):
+    """
+    How scenes of a kind are drawn.
+
+    Attributes
+    ----------
+    draw
+        Draws the way.
+    families
+        What may happen on it.
+    is_clear
+        Says whether the window that ends with a frame leaves no doubt about its truth, as
+        :func:`is_clear`, which looks at it with a single camera.
+    in_sight
+        Takes away the scenery that hides bodies in a frame, as ``ground_truth.in_sight``.
+
+    """
+
+    draw: DrawWay
+    families: Mapping[str, Family]
+    is_clear: Callable[[Scene, int, RiskLevel], bool]
+    in_sight: Callable[[Scene, int, frozenset[int]], Scene]
 
 
 def hazard_frame(frames: int) -> int:
@@ -96,7 +122,7 @@ def make_scene(seed: int, family: str | None = None, frames: int = 5, interval_s
         If the family is not known, or never comes to this level.
 
     """
-    return make_scene_on(draw_way, np.random.default_rng((seed, 1)), seed, family, frames,
+    return make_scene_of(USUAL, np.random.default_rng((seed, 1)), seed, family, frames,
                          interval_sec, level)
 
 
@@ -106,54 +132,55 @@ def draw_way(rng: np.random.Generator, family: str, length_m: float, t: float) -
     return Way(road, float(rng.uniform(*SPEEDS[road.kind])))
 
 
-def make_scene_on(draw: DrawWay, rng: np.random.Generator, seed: int, family: str | None,
+def make_scene_of(kind: SceneKind, rng: np.random.Generator, seed: int, family: str | None,
                   frames: int, interval_sec: float, level: RiskLevel | None) -> Scene:
-    """Return a scene on a way that is drawn by a function; otherwise as :func:`make_scene`."""
-    drawn = list(FAMILIES)[int(rng.integers(len(FAMILIES)))]
+    """Return a scene of a kind; otherwise as :func:`make_scene`."""
+    families = kind.families
+    drawn = list(families)[int(rng.integers(len(families)))]
     family = drawn if family is None else family
-    if family not in FAMILIES:
-        raise ValueError(f'family {family!r} is none of {", ".join(FAMILIES)}')
-    levels = FAMILIES[family].levels
+    if family not in families:
+        raise ValueError(f'family {family!r} is none of {", ".join(families)}')
+    levels = families[family].levels
     drawn_level = levels[int(rng.integers(len(levels)))]
     level = drawn_level if level is None else level
     if level not in levels:
         raise ValueError(f'family {family!r} has no level {level!r}, only {", ".join(levels)}')
     for _ in range(_ATTEMPTS):
-        scene = _draw(draw, rng, seed, family, level, frames, interval_sec)
+        scene = _draw(kind, rng, seed, family, level, frames, interval_sec)
         if scene is not None:
             return scene
     raise RuntimeError(f'no clear scene for seed {seed}, {family!r}, {level!r}')
 
 
-def _draw(draw: DrawWay, rng: np.random.Generator, seed: int, family: str, level: RiskLevel,
+def _draw(kind: SceneKind, rng: np.random.Generator, seed: int, family: str, level: RiskLevel,
           frames: int, interval_sec: float) -> Scene | None:
     """Return a scene if it came out clear."""
     times = np.arange(float(frames)) * interval_sec
     index = hazard_frame(frames)
     t = float(times[index])
     length = 60.0 + 35.0 * frames * interval_sec + 220.0
-    road, v = draw(rng, family, length, t)
+    road, v = kind.draw(rng, family, length, t)
     ego = Track.steady(0.0, START_M, v)
     stage = Stage(rng, road, t, ego.at(t)[0], v, level)
-    FAMILIES[family].place(stage)
+    kind.families[family].place(stage)
     # The hazard alone already says whether the rest is worth drawing.
     if not _aimed(stage, level):
         return None
     scene = Scene(seed, family, road, draw_look(rng), ego, tuple(stage.bodies),
                   tuple(stage.props), frozenset(stage.hazards), times, interval_sec,
                   draw_shake(rng, frames, v))
-    if not is_clear(scene, index, level):
+    if not kind.is_clear(scene, index, level):
         return None
     add_distractors(stage, times, -v * t, 90.0)
     if frames > SHORT_FRAMES:
         ego = drive_on(ego, stage.bodies, t + REACTION_SEC, float(times[-1]), v)
     scene = replace(scene, ego=ego, bodies=tuple(stage.bodies), props=tuple(stage.props))
-    if not is_clear(scene, index, level) or not no_crash(scene):
+    if not kind.is_clear(scene, index, level) or not no_crash(scene):
         return None
     end = ego.at(float(times[-1]))[0] + 170.0
     scene = replace(scene, props=scene.props + tuple(scenery(rng, road, 10.0, end, stage.props)))
     for seen in (max(0, index - 2), index):
-        scene = truth.in_sight(scene, seen, scene.hazards)
+        scene = kind.in_sight(scene, seen, scene.hazards)
     return scene
 
 
@@ -166,9 +193,15 @@ def _aimed(stage: Stage, level: RiskLevel) -> bool:
 
 def is_clear(scene: Scene, index: int, level: RiskLevel | None = None) -> bool:
     """Return whether the window that ends with a frame leaves no doubt about its truth."""
+    return is_clear_to((scene,), index, level)
+
+
+def is_clear_to(cameras: Sequence[Scene], index: int, level: RiskLevel | None = None) -> bool:
+    """Return the same of a window that several cameras of a car see, each a scene."""
+    scene = cameras[0]
     t = float(scene.times[index])
     _, ego_mps, _ = scene.ego.at(t)
-    movers = truth.movers(scene, index)
+    movers = truth.movers_seen(cameras, index)
     verdict = risk.assess(ego_mps, movers)
     if level is not None and verdict.level != level:
         return False
@@ -178,16 +211,21 @@ def is_clear(scene: Scene, index: int, level: RiskLevel | None = None) -> bool:
         return True
     if verdict.id not in scene.hazards:
         return False
-    actor = next(a for a in truth.frame_truth(scene, index).actors if a.id == verdict.id)
+    seen = truth.truth_seen(cameras, index)
+    actor = next(a for a in seen.truth.actors if a.is_risk)
     body = next(b for b in scene.bodies if b.id == verdict.id)
     state = body.state(t)
     height = (actor.box[3] - actor.box[1]) * truth.MODEL_HEIGHT_PX
     shown = actor.visible * height * (actor.box[2] - actor.box[0]) * truth.MODEL_WIDTH_PX
     lamp = actor.label == 'traffic light'
     overlap = abs(state.d) - state.half_d - (0.5 * EGO_WIDTH_M + risk.CLEARANCE_M)
-    return (height >= CLEAR_PX and actor.visible >= CLEAR_SHARE
+    return (seen.share <= CLEAR_CAMERA and height >= CLEAR_PX and actor.visible >= CLEAR_SHARE
             and (lamp or (shown >= CLEAR_PX2 and abs(overlap) > 0.2))
             and truth.motion_is_clear(body, state, ego_mps))
+
+
+#: Of one camera that looks ahead.
+USUAL = SceneKind(draw_way, FAMILIES, is_clear, truth.in_sight)
 
 
 def no_crash(scene: Scene) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vts_ros.lab.scenes.shapes import Sketch
-from vts_ros.lab.scenes.world import Floats, FOCAL, HORIZON, Veil, View
+from vts_ros.lab.scenes.world import Floats, FOCAL, HORIZON, NEAREST_M, Veil, View
 
 #: Fractional bits of the pixel coordinates that OpenCV gets.
 SHIFT = 4
@@ -38,7 +38,7 @@ class Drawing(NamedTuple):
     bounds
         (f, 4) left, top, right, bottom of each sketch.
     x, y
-        (f,) distance forward and to the left in m.
+        (f,) distance forward and to the left of the camera in m.
 
     """
 
@@ -76,8 +76,54 @@ def _capsules(ends: Floats, depth: Floats, widths: Floats) -> Floats:
     return np.concatenate((tail, head), axis=1).reshape(-1, 2)
 
 
+def in_front(points: Floats, depth: Floats) -> Floats:
+    """Return what of a polygon, (n, 3) with its depths (n,), is in front of the camera, (m, 3)."""
+    before = depth >= NEAREST_M
+    if before.all():
+        return points
+    if not before.any():
+        return points[:0]
+    kept: list[Floats] = []
+    for index in range(len(points)):
+        if before[index - 1] != before[index]:
+            share = (NEAREST_M - depth[index - 1]) / (depth[index] - depth[index - 1])
+            kept.append(points[index - 1] + share * (points[index] - points[index - 1]))
+        if before[index]:
+            kept.append(points[index])
+    return np.array(kept)
+
+
+def _cut(sketch: Sketch, view: View) -> Sketch:
+    """Return what of a sketch is in front of a camera that is turned aside."""
+    depth = view.depth(sketch.points)
+    if (depth >= NEAREST_M).all():
+        return sketch
+    parts = np.split(np.arange(len(depth)), np.cumsum(
+        sketch.lengths if len(sketch.lengths) else np.full(len(sketch.widths), 2))[:-1])
+    if len(sketch.widths):
+        cut = [sketch.points[part] if (depth[part] >= NEAREST_M).all() else sketch.points[:0]
+               for part in parts]
+    else:
+        cut = [in_front(sketch.points[part], depth[part]) for part in parts]
+    # What is gone becomes a point of what is left, so that it counts for no box; where nothing is
+    # left, a point that is far out of the picture.
+    left = next((part[:1] for part in cut if len(part)), None)
+    if left is None:
+        turn = view.yaw + 0.5 * math.pi
+        left = np.array([[view.s + math.cos(turn) * 50.0, math.sin(turn) * 50.0, 0.0]])
+        left[0, :2] += math.cos(view.yaw), math.sin(view.yaw)
+    corners = [part if len(part) else left.repeat(2 if len(sketch.widths) else 3, axis=0)
+               for part in cut]
+    widths = sketch.widths if not len(sketch.widths) else np.where(
+        [len(part) > 0 for part in cut], sketch.widths, 0.0)
+    return sketch._replace(points=np.concatenate(corners), widths=widths, lengths=np.array(
+        [] if len(widths) else [len(part) for part in corners], np.intp))
+
+
 def draw(sketches: Sequence[Sketch], view: View) -> Drawing:
     """Project sketches; all at once, as that is where the time goes."""
+    if view.yaw:
+        sketches = [_cut(item, view) for item in sketches]
     points, depth = view.project(np.concatenate(
         [item.points for item in sketches] + [np.array([(item.s, item.d, 0.0)
                                                         for item in sketches])]))

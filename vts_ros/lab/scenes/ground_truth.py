@@ -51,7 +51,8 @@ def shot(scene: Scene, index: int) -> Shot:
         state = body.state(t)
         ahead = state.s - view.s
         if ahead + state.half_s > 1.2 and ahead < FAR_M:
-            found.append((state.s, body, state))
+            found.append((float(view.depth(np.array([(state.s, state.d, 0.0)]))[0])
+                          if view.yaw else state.s, body, state))
     found.sort(key=lambda entry: entry[0])
     if not found:
         return Shot((), (), None)
@@ -159,6 +160,13 @@ def movers(scene: Scene, index: int, aspect: float = MODEL_ASPECT) -> list[risk.
     return [item for item in found if item is not None]
 
 
+def movers_seen(cameras: Sequence[Scene], index: int, aspect: float = MODEL_ASPECT
+                ) -> list[risk.Mover]:
+    """Return the actors that any camera shows in a frame, each once."""
+    return list({found.id: found for camera in cameras
+                 for found in movers(camera, index, aspect)}.values())
+
+
 def verdict(scene: Scene, index: int, aspect: float = MODEL_ASPECT) -> risk.Verdict:
     """Return what the rule says about one frame."""
     _, ego_mps, _ = scene.ego.at(float(scene.times[index]))
@@ -240,11 +248,55 @@ def frame_truth(scene: Scene, index: int, aspect: float = MODEL_ASPECT,
 def window_truth(scene: Scene, end: int, aspect: float = MODEL_ASPECT,
                  length: int = 5) -> WindowTruth:
     """Return the truth of the window of some length whose newest frame is ``end``."""
-    truth = frame_truth(scene, end, aspect, (length - 1) * scene.interval_sec)
-    said = verdict(scene, end, aspect)
+    return truth_seen((scene,), end, aspect, length).truth
+
+
+class SeenTruth(NamedTuple):
+    """
+    The truth of a window of several cameras.
+
+    Attributes
+    ----------
+    truth
+        Of all cameras; every actor as the camera shows it that shows most of it.
+    camera
+        Number of the camera that shows most of the risk object, in which its box is.
+    share
+        How much of that the next best camera shows; 0 where no other does.
+
+    """
+
+    truth: WindowTruth
+    camera: int | None
+    share: float
+
+
+def truth_seen(cameras: Sequence[Scene], end: int, aspect: float = MODEL_ASPECT,
+               length: int = 5) -> SeenTruth:
+    """
+    Return the truth of a window that cameras of one car see.
+
+    Parameters
+    ----------
+    cameras
+        The same scene, seen by each.
+    end
+        The newest frame.
+
+    """
+    scene = cameras[0]
     t = float(scene.times[end])
     ego_s, ego_mps, _ = scene.ego.at(t)
-    actor = next((actor for actor in truth.actors if actor.id == said.id), None)
+    said = risk.assess(ego_mps, movers_seen(cameras, end, aspect))
+    views: dict[int, list[tuple[float, int, Actor]]] = {}
+    for number, camera in enumerate(cameras):
+        for actor in frame_truth(camera, end, aspect, (length - 1) * scene.interval_sec).actors:
+            views.setdefault(actor.id, []).append((_area(actor), number, actor))
+    # Best first; of equals the first camera.
+    for found in views.values():
+        found.sort(key=lambda view: (-view[0], view[1]))
+    actors = tuple(replace(found[0][2], is_risk=key == said.id) for key, found in views.items())
+    actor = next((actor for actor in actors if actor.is_risk), None)
     label = moves = where = None
     if actor is not None:
         label, moves = actor.label, actor.motion
@@ -255,10 +307,21 @@ def window_truth(scene: Scene, end: int, aspect: float = MODEL_ASPECT,
     for start, name in scene.families:
         if t >= start:
             family = name
-    return WindowTruth(
+    number, share = None, 0.0
+    if actor is not None:
+        best, *others = views[actor.id]
+        number = best[1]
+        share = others[0][0] / best[0] if others else 0.0
+    return SeenTruth(WindowTruth(
         family=family, seed=scene.seed, risk=said.level,
         label=label, box=actor.box if actor else None, place=where, motion=moves,
         action=risk.action(said.level, moves, label, ego_mps),
         ttc_sec=said.ttc_sec, light=scene.look.light, weather=scene.look.weather,
         road=scene.road.kind, curve=scene.road.curve(ego_s), lanes=scene.road.lanes,
-        ego_speed_mps=ego_mps, actors=truth.actors)
+        ego_speed_mps=ego_mps, actors=actors), number, share)
+
+
+def _area(actor: Actor) -> float:
+    """Return how much of the picture shows an actor."""
+    left, top, right, bottom = actor.box
+    return actor.visible * (right - left) * (bottom - top)

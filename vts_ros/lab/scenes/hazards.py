@@ -9,7 +9,7 @@ rule in ``risk_rule`` says afterwards, and a scene that came out otherwise is dr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 import math
 from typing import NamedTuple
@@ -310,9 +310,10 @@ _RIGHT_LANE = frozenset(('hidden child', 'cyclist ahead', 'red light', 'pedestri
 SPEEDS = {CITY: (4.5, 14.0), COUNTRY: (9.0, 22.0), MOTORWAY: (17.0, 30.0)}
 
 
-def draw_road(rng: np.random.Generator, name: str, length_m: float) -> Road:
-    """Return a road on which a family can happen."""
-    family = FAMILIES[name]
+def draw_road(rng: np.random.Generator, name: str, length_m: float,
+              families: Mapping[str, Family] = FAMILIES) -> Road:
+    """Return a road on which a family can happen, which is among the usual ones or others."""
+    family = families[name]
     kind = family.roads[int(rng.integers(len(family.roads)))]
     lanes = int(family.lanes[int(rng.integers(len(family.lanes)))])
     if kind == COUNTRY:

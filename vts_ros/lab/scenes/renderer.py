@@ -12,7 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.lab.scenes.drawing import draw, Drawing, outlines, SHIFT, to_pixels, veil_share
+from vts_ros.lab.scenes.drawing import (
+    draw,
+    Drawing,
+    in_front,
+    outlines,
+    SHIFT,
+    to_pixels,
+    veil_share,
+)
 from vts_ros.lab.scenes.ground_truth import shot
 from vts_ros.lab.scenes.scenery import sketch_prop
 from vts_ros.lab.scenes.shapes import Colour
@@ -42,6 +50,8 @@ _TEXELS_PER_M = 10.0
 _TEXTURE_M = (160.0, 60.0)
 _TILE_M = 16.0
 _DISTANCES = 1.7 * 1.22 ** np.arange(26)
+#: From where on the ground is drawn, in m ahead of a camera that looks ahead, or is turned aside.
+_AHEAD_FROM_M, _ASIDE_FROM_M = 1.5, -4.0
 
 
 @lru_cache(maxsize=1)
@@ -69,16 +79,35 @@ def _noise(width: int, height: int) -> list[NDArray[np.int16]]:
 
 
 @lru_cache(maxsize=16)
-def _beam(w: int, h: int, street: bool, ambient: float) -> Picture:
+def _beam(w: int, h: int, street: bool, ambient: float, yaw: float) -> Picture:
     """Return the light on the ground at night, 255 = full, from ``_MARGIN`` over the horizon."""
     margin = round(_MARGIN * h)
     rows = np.maximum(np.arange(h - int(HORIZON * h) + 2 * margin) - margin, 0) + 0.5
     x = FOCAL * CAMERA_HEIGHT_M * w / rows[:, None]
     y = -((np.arange(w) + 0.5 - w / 2) / w)[None] * x / FOCAL
-    cone = np.exp(-x / 30.0 - (y / (1.6 + 0.30 * x)) ** 2)
+    cone = _lamp_light(*_of_car(x, y, yaw), 30.0, 0.30)
     light = np.clip(ambient * 0.7 + (0.10 if street else 0.0) + 0.95 * cone, 0.0, 1.0)
     warm = light[..., None] * np.array((255.0, 246.0, 226.0))
     return np.ascontiguousarray(warm.astype(np.uint8))
+
+
+def _begin(view: View) -> float:
+    """Return from where along the road on the ground is drawn."""
+    return view.s + (_ASIDE_FROM_M if view.yaw else _AHEAD_FROM_M)
+
+
+def _of_car(x: Floats, y: Floats, yaw: float) -> tuple[Floats, Floats]:
+    """Return how far ahead and to the left of the car is what a turned camera sees at (x, y)."""
+    if not yaw:
+        return x, y
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    return cos * x - sin * y, sin * x + cos * y
+
+
+def _lamp_light(x: Floats, y: Floats, reach_m: float, spread: float) -> Floats:
+    """Return the light of the headlamps at a place ahead and to the left of the car, 0 to 1."""
+    x = np.maximum(x, 0.0)
+    return np.asarray(np.exp(-x / reach_m - (y / (1.6 + spread * x)) ** 2))
 
 
 @lru_cache(maxsize=8)
@@ -145,12 +174,12 @@ class Palette:
                    for c, t, h in zip(colour, self.tint, self.haze))
         return int(min(r, 255)), int(min(g, 255)), int(min(b, 255))
 
-    def lit(self, drawing: Drawing) -> list[list[int]]:
+    def lit(self, drawing: Drawing, yaw: float = 0.0) -> list[list[int]]:
         """Return the colours of the polygons of a drawing under light and haze."""
-        x, y = drawing.x, drawing.y
+        x = drawing.x
         light = np.full(len(x), self.ambient)
         if self.dark:
-            lamps = np.exp(-x / 34.0 - (y / (1.6 + 0.32 * x)) ** 2)
+            lamps = _lamp_light(*_of_car(x, drawing.y, yaw), 34.0, 0.32)
             light = np.minimum(1.0, light + 0.85 * lamps)
         veil = 1.0 - np.exp(-np.maximum(0.0, x - 12.0) / self.sight_m)
         counts = np.diff(drawing.figures)
@@ -185,7 +214,7 @@ class Renderer:
         self._props = [sketch_prop(prop, scene.look.lamps) for prop in scene.props
                        if prop.kind != 'junction']
         street = scene.road.kind == 'city street'
-        self._beam = _beam(self.w, self.h, street, self.palette.ambient) \
+        self._beam = _beam(self.w, self.h, street, self.palette.ambient, scene.yaw) \
             if self.palette.dark else None
         self._bloom = _bloom(self.w, self.h, scene.look.light) \
             if scene.look.weather == 'glare' else None
@@ -246,8 +275,7 @@ class Renderer:
         if scene.look.weather == 'rain':
             self._draw_rain(image, rng)
         if self._bloom is not None:
-            heading = scene.road.heading(view.s) + view.road.curvature(view.s) * 20.0
-            self._add_bloom(image, heading)
+            self._add_bloom(image, view)
         if palette.dark:
             self._add_lamp_glow(image)
         if self.fine > 1:
@@ -266,7 +294,7 @@ class Renderer:
         return cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
     def _draw_skyline(self, image: Picture, view: View) -> None:
-        heading = view.road.heading(view.s)
+        heading = view.road.heading(view.s) + view.yaw
         for points, colour in self._skyline.layers(heading, view):
             self._fill(image, self._pixels(points), self.palette.shaded(
                 colour, 60.0, max(self.palette.ambient * 0.7, 0.2)))
@@ -298,6 +326,8 @@ class Renderer:
                       ribbons: list[tuple[float, float, Colour, bool]],
                       reach: float = 400.0) -> None:
         ahead = _DISTANCES[reach > _DISTANCES]
+        if view.yaw:
+            ahead = np.concatenate(([_ASIDE_FROM_M, 0.0], ahead))
         n = len(ahead)
         s = view.s + ahead
         points = np.zeros((len(ribbons), 2, n, 3))
@@ -305,14 +335,28 @@ class Renderer:
         points[:, 0, :, 1] = np.array([ribbon[0] for ribbon in ribbons])[:, None]
         points[:, 1, :, 1] = np.array([ribbon[1] for ribbon in ribbons])[:, None]
         points[:, 1] = points[:, 1, ::-1]
+        if view.yaw:
+            for ribbon, strip in zip(ribbons, points.reshape(len(ribbons), 2 * n, 3)):
+                self._polygon(image, view, strip, ribbon[2])
+            return
         projected, _ = view.project(points.reshape(-1, 3))
         pixels = self._pixels(projected).reshape(len(ribbons), 2 * n, 2)
         for ribbon, outline in zip(ribbons, pixels):
             self._fill(image, outline, ribbon[2])
 
+    def _polygon(self, image: Picture, view: View, corners: Floats, colour: Colour) -> None:
+        """Draw what a camera that is turned aside sees of a polygon (n, 3)."""
+        corners = in_front(corners, view.depth(corners))
+        if len(corners):
+            self._fill(image, self._pixels(view.project(corners)[0]), colour)
+
     def _quads(self, image: Picture, view: View, quads: Floats, colour: Colour) -> None:
         """Draw quads (n, 4, 3) of one colour that do not overlap."""
         if len(quads) == 0:
+            return
+        if view.yaw:
+            for quad in quads:
+                self._polygon(image, view, quad, colour)
             return
         projected, _ = view.project(quads.reshape(-1, 3))
         pixels = self._pixels(projected).reshape(-1, 4, 2)
@@ -322,12 +366,12 @@ class Renderer:
         road = self.scene.road
         period, length = {'city street': (9.0, 3.0), 'country road': (12.0, 4.0),
                           'motorway': (18.0, 6.0)}[road.kind]
-        first = math.ceil((view.s + 1.5 - length) / period)
+        first = math.ceil((_begin(view) - length) / period)
         starts = np.arange(first, int((view.s + reach) / period) + 1) * period
         starts = np.array([s for s in starts.tolist() if not self._junction(s, s + length + 4.0)])
         if len(starts) == 0:
             return
-        near = np.maximum(starts, view.s + 1.5)
+        near = np.maximum(starts, _begin(view))
         far = starts + length
         dividers = [road.right + k * road.lane_m for k in range(1, road.lanes)]
         dividers += [road.centre + k * road.lane_m for k in range(1, road.oncoming)]
@@ -347,11 +391,11 @@ class Renderer:
         for prop in self.scene.props:
             if prop.kind != 'junction' or not -5 < prop.s - view.s < 180:
                 continue
-            near, far = max(prop.s, view.s + 1.5), prop.s + prop.length
+            near, far = max(prop.s, _begin(view)), prop.s + prop.length
             if far > near:
                 self._quads(image, view, np.array([[(near, -60, 0), (far, -60, 0), (far, 60, 0),
                                                     (near, 60, 0)]], float), palette.asphalt)
-            low = max(prop.s - 3.6, view.s + 1.5)
+            low = max(prop.s - 3.6, _begin(view))
             if prop.s - 0.8 > low:
                 y = np.arange(road.right + 0.3, road.left - 0.5, 1.0)
                 quads = np.zeros((len(y), 4, 3))
@@ -365,7 +409,7 @@ class Renderer:
             if body.label != 'traffic light':
                 continue
             s = body.along.at(0.0)[0] - body.stop_line
-            near, far = max(s, view.s + 1.5), s + 0.5
+            near, far = max(s, _begin(view)), s + 0.5
             if near < far and s - view.s < 90.0:
                 quad = np.array([[(near, road.right, 0.0), (far, road.right, 0.0),
                                   (far, road.centre, 0.0), (near, road.centre, 0.0)]])
@@ -385,8 +429,8 @@ class Renderer:
         a = np.array((1.0 / w, view.roll / w, -0.5))
         along = (view.s % _TILE_M) * k
         middle = 0.5 * _TEXTURE_M[1] * k
-        matrix = np.stack(((np.array((0.0, 0.0, reach * k)) + along * b),
-                           -CAMERA_HEIGHT_M * k * a + middle * b, b))
+        x, y = _of_car(np.array((0.0, 0.0, reach * k)), -CAMERA_HEIGHT_M * k * a, view.yaw)
+        matrix = np.stack((x + along * b, y + middle * b, b))
         grain: Picture = cv2.warpPerspective(_texture(), matrix, (w, h),
                                     flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         rows = np.arange(h, dtype=np.float32) + 1.0
@@ -398,12 +442,14 @@ class Renderer:
         cv2.multiply(part, cv2.cvtColor(factor, cv2.COLOR_GRAY2BGR), dst=part, scale=1 / 128)
 
     def _draw_objects(self, image: Picture, view: View, index: int) -> None:
-        sketches = [item for item in self._props if 1.0 < item.s - view.s < PROPS_M]
+        # What is beside the car is seen by a camera that is turned aside.
+        nearest = _ASIDE_FROM_M if view.yaw else 1.0
+        sketches = [item for item in self._props if nearest < item.s - view.s < PROPS_M]
         drawings = [draw(sketches, view)] if sketches else []
         actors = shot(self.scene, index).drawing
         if actors is not None:
             drawings.append(actors)
-        colours = [self.palette.lit(drawing) for drawing in drawings]
+        colours = [self.palette.lit(drawing, view.yaw) for drawing in drawings]
         least = [0.3 if drawing is actors else 0.9 for drawing in drawings]
         fill = cv2.fillPoly
         for pixels, number, polygon in outlines(drawings, least, self.w, self.h):
@@ -424,10 +470,15 @@ class Renderer:
         cv2.polylines(layer, list(streaks), False, 34 if self.palette.dark else 46, thickness)
         cv2.add(image, cv2.cvtColor(layer, cv2.COLOR_GRAY2BGR), dst=image)
 
-    def _add_bloom(self, image: Picture, heading: float) -> None:
+    def _add_bloom(self, image: Picture, view: View) -> None:
         assert self._bloom is not None
+        heading = view.road.heading(view.s) + view.road.curvature(view.s) * 20.0
         place = np.random.default_rng((self.scene.look.variety, 14)).uniform(-0.25, 0.25)
-        shift = int(np.clip(self.w / 2 - self.w * (place + FOCAL * heading), 0, self.w))
+        place += FOCAL * (heading + math.tan(view.yaw))
+        if view.yaw and abs(place) > 0.5:
+            # The sun is beside what this camera sees.
+            return
+        shift = int(np.clip(self.w / 2 - self.w * place, 0, self.w))
         cv2.add(image, self._bloom[:, shift:shift + self.w], dst=image)
 
     def _add_lamp_glow(self, image: Picture) -> None:

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from vts_ros.lab.scenes.clips import balanced, make_scene_on, SPLITS, START_M, Way
+from vts_ros.lab.scenes.clips import balanced, make_scene_of, SPLITS, START_M, USUAL, Way
 from vts_ros.lab.scenes.hazards import draw_road
 from vts_ros.lab.scenes.stage import CITY
 from vts_ros.lab.scenes.world import CAMERA_SETBACK_M, Scene
@@ -41,8 +41,9 @@ def make_turning_scene(seed: int, family: str | None = None, frames: int = 5,
     In the newest frame of the hazard window the car turns at its full rate; the window may begin
     before the bend.
     """
-    return make_scene_on(draw_corner, np.random.default_rng((seed, _STREAM)), seed, family,
-                         frames, interval_sec, level)
+    return make_scene_of(USUAL._replace(draw=draw_corner),
+                         np.random.default_rng((seed, _STREAM)), seed, family, frames,
+                         interval_sec, level)
 
 
 def turning_scenes(split: str, count: int, first: int = 0) -> Iterator[Scene]:

@@ -31,6 +31,8 @@ CAMERA_SETBACK_M = 1.6
 FOCAL = 0.5 / math.tan(math.radians(30.0))
 #: Share of the picture above the horizon.
 HORIZON = 0.45
+#: Nothing nearer to the camera is drawn.
+NEAREST_M = 0.7
 PARKING_M = 2.2
 SIDEWALK_M = 3.4
 
@@ -292,12 +294,20 @@ class View:
 
     Picture coordinates are in picture widths, right and down, from the point on the horizon in
     the middle of the picture, so that they hold for every picture size.
+
+    Attributes
+    ----------
+    yaw
+        By how much it is turned to the left of the car, in rad; below a right angle less half of
+        what it sees, so that all of it is ahead of the car.
+
     """
 
     road: Road
     s: float
     pitch: float = 0.0
     roll: float = 0.0
+    yaw: float = 0.0
 
     @cached_property
     def _course(self) -> tuple[float, float]:
@@ -309,6 +319,17 @@ class View:
         x = s - self.s
         return (x, d + float(self.road.offset(np.array(s))) - offset - heading * x,
                 self.road.heading(s) - heading)
+
+    def depth(self, points: Floats) -> Floats:
+        """Return how far ahead of the camera points (n, 3) are, (n,) in m; negative is behind."""
+        ahead = points[:, 0] - self.s
+        if not self.yaw:
+            return ahead
+        return math.cos(self.yaw) * ahead + math.sin(self.yaw) * self._left(points, ahead)
+
+    def _left(self, points: Floats, ahead: Floats) -> Floats:
+        offset, heading = self._course
+        return points[:, 1] + self.road.offset(points[:, 0]) - offset - heading * ahead
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
         """
@@ -322,14 +343,16 @@ class View:
         Returns
         -------
         (n, 2) picture coordinates and (n,) distance forward in m. What is behind the camera is
-        moved in front of it along the road, which is exact for edges along the road.
+        moved in front of it along its axis, which is exact for edges along a road straight ahead;
+        what a camera sees that is turned aside is to be cut before, see ``drawing.in_front``.
 
         """
-        offset, heading = self._course
-        s = points[:, 0]
-        ahead = s - self.s
-        y = points[:, 1] + self.road.offset(s) - offset - heading * ahead
-        x = np.maximum(ahead, 0.7)
+        ahead = points[:, 0] - self.s
+        y = self._left(points, ahead)
+        if self.yaw:
+            cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+            ahead, y = cos * ahead + sin * y, cos * y - sin * ahead
+        x = np.maximum(ahead, NEAREST_M)
         u = -FOCAL * y / x
         v = FOCAL * ((CAMERA_HEIGHT_M - points[:, 2]) / x - self.pitch)
         return np.stack((u - self.roll * v, v + self.roll * u), axis=1), x
@@ -392,6 +415,8 @@ class Scene:
         What takes a part of the picture for a while.
     setback_m
         How far the camera is behind the front bumper.
+    yaw
+        By how much the camera is turned to the left, in rad.
 
     """
 
@@ -409,9 +434,10 @@ class Scene:
     families: tuple[tuple[float, str], ...] = ()
     veils: tuple[Veil, ...] = ()
     setback_m: float = CAMERA_SETBACK_M
+    yaw: float = 0.0
 
     def view(self, index: int) -> View:
         """Return the camera of a frame."""
         s, _, _ = self.ego.at(float(self.times[index]))
         pitch, roll = self.shake[index]
-        return View(self.road, s - self.setback_m, float(pitch), float(roll))
+        return View(self.road, s - self.setback_m, float(pitch), float(roll), self.yaw)
