@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from vts_ros.vlm import OnText
 from vts_ros.vlm.answers import Answer, AnswerForm, begun
@@ -59,7 +60,7 @@ class EarlyRisk:
             self.known_sec = self._clock()
         if (is_first or is_whole) and level != 'unknown':
             so_far = self._read(self._text) if is_whole else Answer()
-            self._on_facts(Answer(risk=level, label=so_far.label, box=so_far.box))
+            self._on_facts(replace(so_far, description='', explanation='', action='', risk=level))
         return not is_whole
 
 

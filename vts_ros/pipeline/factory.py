@@ -88,6 +88,9 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     if is_first and language_model.convention == TRAINED_HERE:
         raise VlmError(f'{language_model.name} was trained with instructions after the pictures, '
                        'and says nothing of use otherwise: set vlm.instructions to after')
+    if config.mode == 'causal' and language_model.convention.numbers_cameras:
+        raise VlmError(f'{config.adapter} has learned several cameras in windows only: set '
+                       'sparsify.mode to window')
     prompts = Prompts.load(config.language, prompt_file(config.task, config.prompts),
                            language_model.convention, is_first=is_first)
     if config.structured:

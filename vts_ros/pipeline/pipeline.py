@@ -318,7 +318,7 @@ class Pipeline:
         """Return what is asked about a window; an enforced form is set to its cameras."""
         cameras, prompt = _cameras_of(window), self.prompts.description
         # The form of one camera is there from the start, and names none.
-        named = cameras if len(cameras) > 1 and prompt.names_cameras else ()
+        named = tuple(prompt.said(cameras)) if len(cameras) > 1 and prompt.names_cameras else ()
         if self.config.structured and named != self._cameras:
             self.language_model.set_schema(schema(prompt.box, named, self.task.form))
             self._cameras = named

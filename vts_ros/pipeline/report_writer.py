@@ -129,6 +129,11 @@ class ReportWriter:
                 is_thought=self.begins_in_thought, of_task=self._task.form)
 
         parsed = read(prepared.newest)
+        names = sorted(newest)
+        by_said = dict(zip(self._prompt.said(names), names, strict=True))
+        name = by_said.get(parsed.answer.camera or '')
         # The box is in the picture of its own camera, which may have another size.
-        own = newest.get(parsed.answer.camera or '')
-        return parsed if own is None or own is prepared.newest else read(own)
+        if name is not None and newest[name] is not prepared.newest:
+            parsed = read(newest[name])
+        return parsed if name is None else parsed._replace(
+            answer=replace(parsed.answer, camera=name))

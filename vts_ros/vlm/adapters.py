@@ -26,6 +26,8 @@ CONFIG = 'adapter_config.json'
 _WEIGHTS = 'adapter_model.safetensors'
 #: Texts of the tokens that an adapter brings; their embeddings are among its weights.
 _TOKENS = 'signal_tokens.json'
+#: Where it is, cameras are told by number, see conventions.Convention.
+_CAMERAS = 'numbered_cameras.json'
 #: Embeddings of single tokens, which PEFT itself keeps the same where they are shared.
 _OF_TOKENS = 'trainable_tokens_'
 #: Layers that may share their weights, of all families.
@@ -89,6 +91,16 @@ def save_tokens(tokens: Sequence[str], directory: Path) -> None:
     """Write the texts of the tokens that an adapter brings beside its weights."""
     (directory / _TOKENS).write_text(
         json.dumps({'tokens': list(tokens)}, indent=1) + '\n', encoding='utf-8')
+
+
+def numbers_cameras(directory: Path) -> bool:
+    """Return whether an adapter has taught its model to tell cameras apart by number."""
+    return (directory / _CAMERAS).is_file()
+
+
+def save_numbers_cameras(most: int, directory: Path) -> None:
+    """Note beside the weights of an adapter that it tells cameras apart, and how many at most."""
+    (directory / _CAMERAS).write_text(json.dumps({'cameras': most}) + '\n', encoding='utf-8')
 
 
 def add_tokens(network: Any, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]

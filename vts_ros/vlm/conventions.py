@@ -32,6 +32,9 @@ class Convention:
         Whether it knows a system message. To others its text is said before the instruction.
     names_camera
         Whether it can be asked, of several cameras, in which one something is.
+    numbers_cameras
+        Whether it has learned to tell several cameras apart by number, in the order of their
+        names, see Prompt.said.
     signal_tokens
         Learned tokens for what the car does that an adapter has brought, see Vehicle.tokens.
 
@@ -42,7 +45,8 @@ class Convention:
     box: BoxForm = ZERO_TO_ONE
     has_system: bool = True
     names_camera: bool = True
-    # An adapter brings them: the family is the same.
+    # An adapter brings these: the family is the same.
+    numbers_cameras: bool = field(default=False, compare=False)
     signal_tokens: tuple[str, ...] = field(default=(), compare=False)
 
 

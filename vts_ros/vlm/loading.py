@@ -25,7 +25,7 @@ from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import logging
 
 from vts_ros.errors import VlmError
-from vts_ros.vlm.adapters import add_tokens, merge_adapter, read_tokens
+from vts_ros.vlm.adapters import add_tokens, merge_adapter, numbers_cameras, read_tokens
 from vts_ros.vlm.checkpoint_folders import find_folders
 from vts_ros.vlm.compatibility import check_family
 from vts_ros.vlm.conventions import Convention, CONVENTIONS, TRAINED_HERE
@@ -134,6 +134,8 @@ def load_checkpoint(model: str | Path, *, device: str = 'auto', dtype: str = 'au
                 if tokens:
                     add_tokens(network, tokenizer, tokens)
                     convention = replace(convention, signal_tokens=tokens)
+                if numbers_cameras(adapter_at):
+                    convention = replace(convention, numbers_cameras=True)
                 network = merge_adapter(network, name, adapter_at)
         _check_numbers(str(model), network)
         if is_int8:

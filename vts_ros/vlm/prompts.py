@@ -95,6 +95,8 @@ class Prompt:
     signal_tokens
         Learned tokens that the model has for what the car does, which then replace the texts of
         ``vehicle``; see Vehicle.tokens.
+    numbers_cameras
+        Whether cameras are told by number, see :meth:`said`.
 
     """
 
@@ -111,6 +113,7 @@ class Prompt:
     before: str = ''
     before_cameras: str = ''
     signal_tokens: tuple[str, ...] = ()
+    numbers_cameras: bool = False
 
     @property
     def names_cameras(self) -> bool:
@@ -121,11 +124,23 @@ class Prompt:
         """Return the prompt about pictures of these cameras, by name."""
         if len(cameras) < 2:
             return self
-        names = ' / '.join(cameras)
+        names = ' / '.join(self.said(cameras))
         return replace(
             self, instruction=self.instruction_cameras.replace('{cameras}', names)
             or self.instruction,
             before=self.before_cameras.replace('{cameras}', names) or self.before)
+
+    def said(self, cameras: Sequence[str]) -> list[str]:
+        """
+        Return what cameras are called in a prompt and in its answer: their names.
+
+        A small model that has learned to tell cameras apart has learned no names, which may be
+        any: to it they are numbers, from 1, in the order of their names.
+        """
+        if not self.numbers_cameras:
+            return list(cameras)
+        places = {name: place for place, name in enumerate(sorted(set(cameras)), 1)}
+        return [str(places[name]) for name in cameras]
 
     def about(self, vehicle: Vehicle | None) -> Prompt:
         """Return the prompt with what the car does before the instruction, as far as known."""
@@ -154,13 +169,22 @@ class Prompt:
         ages = [_age_text((newest_ns - frame.stamp_ns) * 1e-9) for frame in frames]
         several = len({frame.camera for frame in frames}) > 1
         template = self.caption_cameras if several else self.caption
-        return [template.format(age=age, **told) for age, told in zip(ages, _told(frames))]
+        return [template.format(age=age, **told) for age, told in zip(ages, self._told(frames))]
 
     def captions_on_arrival(self, frames: Sequence[Stamped]) -> list[str]:
         """Return the text before each picture that stays the same when others follow."""
         several = len({frame.camera for frame in frames}) > 1
         template = self.caption_causal_cameras if several else self.caption_causal
-        return [template.format(**told) for told in _told(frames)]
+        return [template.format(**told) for told in self._told(frames)]
+
+    def _told(self, frames: Sequence[Stamped]) -> Iterator[dict[str, str | int]]:
+        """Yield what a caption may say of each picture, and what stays so when others follow."""
+        shown: Counter[str] = Counter()
+        names = self.said([frame.camera for frame in frames])
+        for frame, name in zip(frames, names, strict=True):
+            shown[frame.camera] += 1
+            yield {'camera': name, 'number': shown[frame.camera],
+                   'time': f'{(frame.stamp_ns - frames[0].stamp_ns) * 1e-9:.1f}'}
 
 
 @dataclass(frozen=True)
@@ -244,15 +268,6 @@ def _age_text(age_sec: float) -> str:
     return f'{-age_sec:.1f}'.replace('-0.0', '0.0')
 
 
-def _told(frames: Sequence[Stamped]) -> Iterator[dict[str, str | int]]:
-    """Yield what a caption may say of each picture, and what stays so when others follow."""
-    shown: Counter[str] = Counter()
-    for frame in frames:
-        shown[frame.camera] += 1
-        yield {'camera': frame.camera, 'number': shown[frame.camera],
-               'time': f'{(frame.stamp_ns - frames[0].stamp_ns) * 1e-9:.1f}'}
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         languages = yaml.load(path.read_text(encoding='utf-8'), _YAML)
@@ -277,7 +292,7 @@ def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
     instruction = _instruction(asked, texts, box)
     # Only the form of an object has room for a camera.
     several = _instruction(asked, texts, box, several=True) if (
-        convention.names_camera and '{object}' in asked and 'camera' in texts) else ''
+        (convention.names_camera or convention.numbers_cameras) and '{object}' in asked and 'camera' in texts) else ''
     if not convention.has_system:
         system, instruction, several = '', f'{system} {instruction}'.strip(), (
             several and f'{system} {several}'.strip())
@@ -290,7 +305,8 @@ def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
     prompt = Prompt(system=system, instruction=instruction, instruction_cameras=several, box=box,
                     vehicle=dict(texts.get('vehicle', {})),
                     events=dict(texts.get('events', {})),
-                    signal_tokens=convention.signal_tokens, **captions)
+                    signal_tokens=convention.signal_tokens,
+                    numbers_cameras=convention.numbers_cameras, **captions)
     for template in (prompt.caption, prompt.caption_cameras):
         template.format(camera='', age='', time='', number=1)
     for template in (prompt.caption_causal, prompt.caption_causal_cameras):

@@ -71,7 +71,7 @@ def train_windows(
     task: Annotated[str, typer.Option(
         help='driving or warehouse; those of warehouse are written as vts annotate does, for '
              'vts train adapter, and only --n, --shards and --split count.')] = 'driving',
-    lessons: Annotated[Literal['past', 'signals', 'all'] | None, typer.Option(
+    lessons: Annotated[Literal['past', 'signals', 'cameras', 'all'] | None, typer.Option(
         help='Write windows as vts annotate does, for vts train adapter: pairs that need the '
              'past, twins that differ by a signal of the car, or both, and ordinary ones, --n in '
              'all; only --shards and --split count beside it.', show_default=False)] = None,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
 from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS
 from vts_ros.vlm.answers import Answer
 
-_TOPIC, CAMERA = '/camera/front/image_raw/compressed', 'camera_front'
+#: The camera of windows that have one.
+CAMERA = 'camera_front'
 _JPEG_QUALITY = 95
 _BEGIN_NS, _BETWEEN_NS = 1_700_000_000_000_000_000, 10_000_000_000
 
@@ -32,7 +34,7 @@ class Shown(NamedTuple):
     times
         Of the pictures, in s; of less than 10 s in all.
     frames
-        uint8 [T, H, W, 3], RGB.
+        uint8 [T, H, W, 3], RGB, of each camera by its name, such as ``CAMERA``.
     rows
         Lines of ``answers.jsonl`` without their frames, see :func:`row_of`; several where what
         is right depends on more than the pictures.
@@ -40,7 +42,7 @@ class Shown(NamedTuple):
     """
 
     times: Sequence[float]
-    frames: NDArray[np.uint8]
+    frames: Mapping[str, NDArray[np.uint8]]
     rows: Sequence[dict[str, Any]]
 
 
@@ -55,7 +57,7 @@ def row_of(answer: Answer, **known: Any) -> dict[str, Any]:
     return {
         'risk': {'level': answer.risk},
         'object': None if answer.label is None else {
-            'label': answer.label, 'camera': CAMERA,
+            'label': answer.label, 'camera': answer.camera or CAMERA,
             'box': None if answer.box is None else [round(side, 4) for side in answer.box]},
         'explanation': answer.explanation, 'action': answer.action,
         'description': answer.description, **known}
@@ -87,16 +89,23 @@ def write_shown(folder: Path, windows: Iterable[Shown]) -> int:
     count = 0
     with Writer(folder / ANNOTATED_BAG, version=9, storage_plugin=StoragePlugin.MCAP) as bag, \
             (folder / ANSWERS).open('w', encoding='utf-8') as lines:
-        to_image = bag.add_connection(_TOPIC, image.__msgtype__, typestore=types)
+        cameras: dict[str, Connection] = {}
         for window in windows:
+            for name in sorted(window.frames.keys() - cameras.keys()):
+                cameras[name] = bag.add_connection(
+                    f'/{name.replace("_", "/", 1)}/image_raw/compressed', image.__msgtype__,
+                    typestore=types)
             stamps = [_BEGIN_NS + count * _BETWEEN_NS + round(float(t) * 1e9)
                       for t in window.times]
-            for stamp, frame in zip(stamps, window.frames, strict=True):
-                message = image(header=header(
-                    stamp=time(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id='camera'),
-                    format='jpeg', data=as_jpeg(frame))
-                bag.write(to_image, stamp, types.serialize_cdr(message, image.__msgtype__))
-            frames = [{'camera': CAMERA, 'stamp': stamp} for stamp in stamps]
+            frames = [{'camera': name, 'stamp': stamp} for stamp in stamps
+                      for name in sorted(window.frames)]
+            for index, stamp in enumerate(stamps):
+                for name in sorted(window.frames):
+                    message = image(header=header(
+                        stamp=time(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id='camera'),
+                        format='jpeg', data=as_jpeg(window.frames[name][index]))
+                    bag.write(cameras[name], stamp,
+                              types.serialize_cdr(message, image.__msgtype__))
             for row in window.rows:
                 lines.write(f'{json.dumps({"frames": frames, **row})}\n')
             count += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from vts_ros.lab.scenes.answered_recording import row_of, Shown, write_shown
+from vts_ros.lab.scenes.answered_recording import CAMERA, row_of, Shown, write_shown
 from vts_ros.lab.scenes.phrases import with_article
 from vts_ros.lab.scenes.warehouse_clips import WarehouseTruth, WarehouseWindow
 from vts_ros.vlm.answers import Answer, RiskLevel
@@ -41,6 +41,6 @@ def answer_of(truth: WarehouseTruth) -> Answer:
 def write_answered(folder: Path, windows: Iterable[WarehouseWindow]) -> int:
     """Write windows as ``vts annotate`` does, see :func:`write_shown`; return their number."""
     return write_shown(folder, (
-        Shown(window.scene.times.tolist(), window.frames, [row_of(
+        Shown(window.scene.times.tolist(), {CAMERA: window.frames}, [row_of(
             answer_of(window.truth), family=window.truth.family, seed=window.truth.seed)])
         for window in windows))

@@ -46,10 +46,12 @@ from vts_ros.pipeline.guard import (
 )
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.vlm import Vlm
-from vts_ros.vlm.adapters import add_tokens, check_adapter, save_tokens
+from vts_ros.vlm.adapters import add_tokens, check_adapter, save_numbers_cameras, save_tokens
 from vts_ros.vlm.answers import render
 from vts_ros.vlm.loading import in_one_line
 from vts_ros.vlm.packed_weights import unpack
+from vts_ros.vlm.prompts import Prompt, Prompts
+from vts_ros.vlm.tasks import prompt_file
 from vts_ros.vlm.vehicle import SIGNAL_TOKENS
 
 #: Windows that say it, at most.
@@ -125,9 +127,11 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     if rendered is None:
         # What it sees is what it learns: the guard of the model may change pictures.
         pipeline.guard = None
+    prompt = _prompt(pipeline, train)
     store = FrameStore(work / _FRAMES)
-    lessons = _look(pipeline, store, train, measures, progress)
-    checks = _look(pipeline, store, _spread(validation, _MOST_VALIDATION), measures, progress)
+    lessons = _look(pipeline, store, train, prompt, measures, progress)
+    checks = _look(pipeline, store, _spread(validation, _MOST_VALIDATION), prompt, measures,
+                   progress)
     if not lessons or not checks:
         raise VlmError('none of the recordings has the frames that the answers are about')
     guard: Guard | None = rendered or (_guard(lessons, checks) if measures else None)
@@ -140,10 +144,10 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
     torch.manual_seed(course.seed)
     unpack(vlm.model)
     untaught = untaught_tokens(vlm, [lesson.answer for lesson in lessons])
-    prompt = pipeline.prompts.description
     if any(lesson.vehicle for lesson in lessons):
         prompt = replace(prompt, signal_tokens=SIGNAL_TOKENS)
         untaught += add_tokens(vlm.model, vlm.tokenizer, SIGNAL_TOKENS)
+    cameras = max(len({frame.camera for frame in lesson.frames}) for lesson in lessons)
     adapted = _adapted(vlm, course, untaught)
     if course.start:
         _go_on_from(adapted, Path(course.start))
@@ -154,7 +158,8 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
         if step % course.every and step < course.steps:
             return False
         if history.add(step, school.check(checks)):
-            _save(adapted, work / _BEST, prompt.signal_tokens)
+            _save(adapted, work / _BEST, prompt.signal_tokens,
+                  cameras if prompt.numbers_cameras else 0)
         return history.is_over
 
     weights = nn.ParameterList([weight for weight in vlm.model.parameters()
@@ -174,9 +179,20 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
             'history': history.steps, 'best': history.best[0]}
 
 
+def _prompt(pipeline: Pipeline, windows: Iterable[AnsweredWindow]) -> Prompt:
+    """Return what is asked; models that know no names of cameras learn to tell them by number."""
+    convention = pipeline.vlm.convention
+    if convention.names_camera or not any(
+            len({frame.camera for frame in window.frames}) > 1 for window in windows):
+        return pipeline.prompts.description
+    config = pipeline.config
+    return Prompts.load(config.language, prompt_file(config.task, config.prompts),
+                        replace(convention, numbers_cameras=True)).description
+
+
 def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindow],
-          measures: Callable[[NDArray[np.uint8]], Evidence] | None, progress: Progress
-          ) -> list[Lesson]:
+          prompt: Prompt, measures: Callable[[NDArray[np.uint8]], Evidence] | None,
+          progress: Progress) -> list[Lesson]:
     """Encode the frames that are not on disk yet; a window with a broken one is left out."""
     lessons = []
     watch = Stopwatch(pipeline.clock)
@@ -191,10 +207,12 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
                 (file, look) for file, look in zip(files, looks, strict=True)
                 if not file.exists()], measures)
         seen = pipeline.vlm.seen_size(store.load(files[-1]).features)
+        names = sorted({frame.camera for frame in frames})
+        said = dict(zip(names, prompt.said(names), strict=True))
+        answer = replace(window.answer, camera=said.get(window.answer.camera or ''))
         lessons.append(Lesson(
             tuple(Shown(frame.camera, frame.stamp_ns) for frame in frames), files,
-            render(window.answer, pipeline.prompts.description.box, seen, pipeline.task.form),
-            window.vehicle, window.needs))
+            render(answer, prompt.box, seen, pipeline.task.form), window.vehicle, window.needs))
         progress(1)
     return lessons
 
@@ -338,13 +356,15 @@ def _base_name(vlm: Vlm) -> str:
     return path.name if checkpoint(path.name) == str(path) else str(path)
 
 
-def _save(adapted: Any, folder: Path, tokens: Sequence[str]) -> None:
+def _save(adapted: Any, folder: Path, tokens: Sequence[str], cameras: int) -> None:
     partial = folder.with_name(f'{folder.name}.part')
     shutil.rmtree(partial, ignore_errors=True)
     # The embeddings of new tokens are saved by themselves, not all there are.
     adapted.save_pretrained(partial, save_embedding_layers=False)
     if tokens:
         save_tokens(tokens, partial)
+    if cameras:
+        save_numbers_cameras(cameras, partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
