@@ -273,9 +273,9 @@ def test_learning_ends_when_it_gains_nothing(
     kept: list[Path] = []
     save = adapter_training._save
 
-    def saved(adapted: Any, folder: Path, tokens: Sequence[str]) -> None:
+    def saved(adapted: Any, folder: Path, tokens: Sequence[str], cameras: int) -> None:
         kept.append(folder)
-        save(adapted, folder, tokens)
+        save(adapted, folder, tokens, cameras)
 
     monkeypatch.setattr(adapter_training, '_save', saved)
     learned = train_adapter(

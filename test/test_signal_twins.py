@@ -20,7 +20,7 @@ from vts_ros.lab.evaluation.answer_metrics import Score
 from vts_ros.lab.evaluation.key_frame_answers import key_frame_figures, PairAnswer
 from vts_ros.lab.evaluation.twin_evaluation import _levels, _of_kind, twin_answers, TwinAnswers
 from vts_ros.lab.scenes import risk_rule as risk
-from vts_ros.lab.scenes.answered_recording import row_of, Shown, write_shown
+from vts_ros.lab.scenes.answered_recording import CAMERA, row_of, Shown, write_shown
 from vts_ros.lab.scenes.clips import render, SPLITS
 from vts_ros.lab.scenes.driving_lessons import driving_lessons, ORDINARY
 from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS
@@ -127,7 +127,7 @@ def test_lessons_are_a_mix_that_is_read_back(tmp_path: Path) -> None:
     # Both of a pair end with the same picture, and what is right differs.
     past = [window for window in shown if str(window.rows[0]['kind']).startswith('past')]
     for hazard, twin in zip(past[::2], past[1::2], strict=True):
-        assert np.array_equal(hazard.frames[-1], twin.frames[-1])
+        assert np.array_equal(hazard.frames[CAMERA][-1], twin.frames[CAMERA][-1])
         assert hazard.rows[0]['risk'] != twin.rows[0]['risk']
 
 
@@ -156,7 +156,7 @@ def test_the_command_writes_lessons_of_signals_alone(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_line_is_told(
         tmp_path: Path, told: dict[str, object], message: str) -> None:
     picture = np.zeros((1, 64, 112, 3), np.uint8)
-    write_shown(tmp_path, [Shown([0.0], picture, [row_of(Answer(risk='none'), **told)])])
+    write_shown(tmp_path, [Shown([0.0], {CAMERA: picture}, [row_of(Answer(risk='none'), **told)])])
     with pytest.raises(AnswersError, match=f'{ANSWERS}, line 1: {message}'):
         read_answers(tmp_path, Counter())
 

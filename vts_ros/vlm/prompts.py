@@ -291,8 +291,9 @@ def _prompt(task: str, texts: dict[str, Any], convention: Convention) -> Prompt:
     system, asked = texts['system'].strip(), texts[task].strip()
     instruction = _instruction(asked, texts, box)
     # Only the form of an object has room for a camera.
+    can_tell = convention.names_camera or convention.numbers_cameras
     several = _instruction(asked, texts, box, several=True) if (
-        (convention.names_camera or convention.numbers_cameras) and '{object}' in asked and 'camera' in texts) else ''
+        can_tell and '{object}' in asked and 'camera' in texts) else ''
     if not convention.has_system:
         system, instruction, several = '', f'{system} {instruction}'.strip(), (
             several and f'{system} {several}'.strip())

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 import typer
 
 from vts_ros.lab.cli.budget_command import app as budget
+from vts_ros.lab.cli.cameras_command import app as cameras
 from vts_ros.lab.cli.drives_command import app as drives
 from vts_ros.lab.cli.frames_command import app as frames
 from vts_ros.lab.cli.memory_run import run_memory, window_lengths, write_memory_page
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help='Measure quality against a known truth.')
 app.add_typer(budget)
+app.add_typer(cameras)
 app.add_typer(drives)
 app.add_typer(frames)
 app.add_typer(precision)

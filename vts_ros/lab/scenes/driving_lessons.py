@@ -25,7 +25,7 @@ from vts_ros.lab.scenes.memory_windows import make_pair, memory_truth, render_me
 from vts_ros.lab.scenes.rendered_windows import render_window
 from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS, WindowTruth
 from vts_ros.lab.scenes.sentences import answer
-from vts_ros.lab.scenes.several_cameras import CAMERAS, camera_windows, CameraWindow
+from vts_ros.lab.scenes.several_cameras import camera_windows, CAMERAS, CameraWindow
 from vts_ros.lab.scenes.signal_twins import KINDS, make_twins, vehicle_of
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.vlm.vehicle import Vehicle

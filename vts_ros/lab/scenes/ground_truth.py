@@ -296,29 +296,29 @@ def truth_seen(cameras: Sequence[Scene], end: int, aspect: float = MODEL_ASPECT,
     for found in views.values():
         found.sort(key=lambda view: (-view[0], view[1]))
     actors = tuple(replace(found[0][2], is_risk=key == said.id) for key, found in views.items())
-    actor = next((actor for actor in actors if actor.is_risk), None)
+    worst = next((actor for actor in actors if actor.is_risk), None)
     label = moves = where = None
-    if actor is not None:
-        label, moves = actor.label, actor.motion
-        state = next(body for body in scene.bodies if body.id == actor.id).state(t)
+    shown_by: int | None = None
+    share = 0.0
+    if worst is not None:
+        label, moves = worst.label, worst.motion
+        state = next(body for body in scene.bodies if body.id == worst.id).state(t)
         # A red light is beside the road, but what counts is its stop line.
-        where = 'ahead' if actor.label == 'traffic light' else risk.place(state.d, state.half_d)
+        where = 'ahead' if worst.label == 'traffic light' else risk.place(state.d, state.half_d)
+        best, *others = views[worst.id]
+        shown_by = best[1]
+        share = others[0][0] / best[0] if others else 0.0
     family = scene.family
     for start, name in scene.families:
         if t >= start:
             family = name
-    number, share = None, 0.0
-    if actor is not None:
-        best, *others = views[actor.id]
-        number = best[1]
-        share = others[0][0] / best[0] if others else 0.0
     return SeenTruth(WindowTruth(
         family=family, seed=scene.seed, risk=said.level,
-        label=label, box=actor.box if actor else None, place=where, motion=moves,
+        label=label, box=worst.box if worst else None, place=where, motion=moves,
         action=risk.action(said.level, moves, label, ego_mps),
         ttc_sec=said.ttc_sec, light=scene.look.light, weather=scene.look.weather,
         road=scene.road.kind, curve=scene.road.curve(ego_s), lanes=scene.road.lanes,
-        ego_speed_mps=ego_mps, actors=actors), number, share)
+        ego_speed_mps=ego_mps, actors=actors), shown_by, share)
 
 
 def _area(actor: Actor) -> float:

@@ -195,6 +195,14 @@ def camera_windows(split: str, count: int, first: int = 0,
                                  cameras or _cameras(number, family))
 
 
+def pair_windows(split: str, count: int) -> Iterator[CameraWindow]:
+    """Yield windows of two cameras, of which one looks ahead and the other to a side, in turn."""
+    for number in range(count):
+        family, level = _balanced(number)
+        yield make_camera_window(SPLITS[split][number], family, level,
+                                 (FRONT, (LEFT, RIGHT)[number // len(TRUE_LEVELS) // 2 % 2]))
+
+
 def _balanced(number: int) -> tuple[str, RiskLevel]:
     level = TRUE_LEVELS[number % len(TRUE_LEVELS)]
     turn, place = number // len(TRUE_LEVELS) % 2, number // (2 * len(TRUE_LEVELS))
