@@ -17,7 +17,7 @@ from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import Sparsifier
-from vts_ros.sparsify.selection import share_of, shares_of
+from vts_ros.sparsify.selection import share_of
 from vts_ros.tools.pictures import kept_cells
 from vts_ros.vlm.prompts import describe_prompt
 from vts_ros.vlm.served_prompt import ServedFrame, ServedPrompt
@@ -110,17 +110,26 @@ def test_exactly_the_budget_is_kept_of_a_window_with_two_grids() -> None:
         assert len(set(found.keep.tolist())) == len(found.keep) == share_of(sum(tokens), ratio)
         assert (np.diff(found.keep) > 0).all()
         assert found.keep[-1] < sum(tokens) == len(found.score)
-    # Each size is chosen as if it were alone, with its part of the budget.
-    found = sparsifier.select_each(proposals, grids, 0.5)
-    begins = np.cumsum([0, *tokens])
-    wide = [index for index, grid in enumerate(grids) if grid == (4, 7)]
-    budget, _ = shares_of(share_of(sum(tokens), 0.5), [3 * 28, 3 * 25])
-    alone = sparsifier.choose([proposals[index] for index in wide], (4, 7), budget)
-    expected = [begins[wide[token // 28]] + token % 28 for token in alone.keep]
-    kept_wide = [token for token in found.keep
-                 if grids[int(np.searchsorted(begins, token, 'right')) - 1] == (4, 7)]
-    assert kept_wide == expected
-    assert found.key in {wide[alone.key], *(set(range(6)) - set(wide))}
+    assert found.key in range(6)
+
+
+def test_novelty_is_against_the_same_camera_and_all_are_ranked_together() -> None:
+    sparsifier = Sparsifier()
+    seen = [sparsifier.propose(picture(WIDE, seed)) for seed in (1, 1, 2, 2, 3, 3)]
+    cameras = ['left', 'right'] * 3
+    grids = [(4, 7)] * 6
+    found = sparsifier.select_each(seen, grids, 0.4, cameras=cameras)
+    assert len(found.keep) == share_of(6 * 28, 0.4)
+    scores = found.score.reshape(6, 28)
+    for camera in ('left', 'right'):
+        members = [index for index, name in enumerate(cameras) if name == camera]
+        alone = sparsifier.select([seen[index] for index in members], (4, 7), 0.4)
+        assert np.array_equal(scores[members], alone.score)
+    # The best of all, whichever camera they are of: nothing is reserved.
+    assert scores.ravel()[found.keep].min() >= np.delete(scores.ravel(), found.keep).max()
+    # Of one camera all is as without its name.
+    one = sparsifier.select_each(seen, grids, 0.4, cameras=['left'] * 6)
+    assert np.array_equal(one.keep, sparsifier.select(seen, (4, 7), 0.4).keep)
 
 
 def test_one_grid_is_chosen_as_ever() -> None:
@@ -132,14 +141,6 @@ def test_one_grid_is_chosen_as_ever() -> None:
         assert alike.key == each.key
         assert np.array_equal(alike.keep, each.keep)
         assert np.array_equal(alike.score, each.score)
-
-
-@pytest.mark.parametrize(('budget', 'tokens', 'shares'), [
-    (10, [28, 28], [5, 5]), (7, [28, 24], [4, 3]), (1, [24, 28], [0, 1]),
-    (52, [28, 24], [28, 24])])
-def test_a_budget_is_divided_to_the_last_token(
-        budget: int, tokens: list[int], shares: list[int]) -> None:
-    assert shares_of(budget, tokens) == shares
 
 
 def test_a_server_is_sent_what_is_kept_of_each_size() -> None:

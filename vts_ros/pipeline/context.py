@@ -232,7 +232,8 @@ class WindowReader:
                          if self.key in [frame.key for frame in entry.frames]), None)
         selection = self._sparsifier.select_each(
             [entry.proposal for entry in entries], [entry.features.grid for entry in entries],
-            keep_ratio, previous, entry_weights(events, entries) if events else None)
+            keep_ratio, previous, entry_weights(events, entries) if events else None,
+            [entry.frame.camera for entry in entries])
         key = entries[selection.key]
         self.key = key.frames[key.key_place].key
         return selection

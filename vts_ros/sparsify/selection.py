@@ -166,13 +166,3 @@ def token_budget(frames: int, grid: tuple[int, int], keep_ratio: float,
 def share_of(tokens: int, keep_ratio: float) -> int:
     """Return the number of tokens to keep, see :func:`token_budget`."""
     return max(1, math.floor(Fraction(repr(float(keep_ratio))) * tokens + Fraction(1, 2)))
-
-
-def shares_of(budget: int, tokens: Sequence[int]) -> list[int]:
-    """Divide a budget by numbers of tokens, to the last one (by the largest remainders)."""
-    exact = [Fraction(budget * part, sum(tokens)) for part in tokens]
-    shares = [math.floor(share) for share in exact]
-    by_remainder = sorted(range(len(tokens)), key=lambda index: shares[index] - exact[index])
-    for index in by_remainder[:budget - sum(shares)]:
-        shares[index] += 1
-    return shares

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import math
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from vts_ros.sparsify.selection import (
     Proposal,
     Selection,
     share_of,
-    shares_of,
     token_budget,
 )
 from vts_ros.sparsify.token_grid import area_weights, neighbours
@@ -164,12 +163,15 @@ class Sparsifier:
 
     def select_each(self, proposals: Sequence[Proposal], grids: Sequence[tuple[int, int]],
                     keep_ratio: float, previous_key: int | None = None,
-                    weights: FrameWeights = None) -> Selection:
+                    weights: FrameWeights = None, cameras: Sequence[str] | None = None
+                    ) -> Selection:
         """
-        Choose the tokens of a window whose cameras may have grids of their own.
+        Choose the tokens of a window of one or of several cameras.
 
-        Frames of one size are compared with each other, as in :meth:`select`, and have the share
-        of the budget that they have of the tokens. The key frame is the most salient of theirs.
+        What is new in a frame is what the key frame of its own camera does not show: another one
+        looks elsewhere, so that all of its tokens would count as new. The tokens of all cameras
+        are then ranked together, with no share for anything: what matters may be in a single one.
+        The key frame is the most salient of theirs.
 
         Parameters
         ----------
@@ -177,6 +179,8 @@ class Sparsifier:
             One per frame, oldest first.
         keep_ratio, previous_key, weights
             As in :meth:`select`.
+        cameras
+            The camera of each frame; of one if not given. Frames of several sizes are of several.
 
         Raises
         ------
@@ -184,34 +188,60 @@ class Sparsifier:
             If an argument is out of its range.
 
         """
-        sizes: dict[Any, list[int]] = {}
-        for index, (proposal, grid) in enumerate(zip(proposals, grids, strict=True)):
-            sizes.setdefault((grid, tuple(proposal.saliency.shape)), []).append(index)
-        if len(sizes) < 2:
+        names = cameras or [''] * len(grids)
+        groups: dict[Any, list[int]] = {}
+        for index, (name, proposal, grid) in enumerate(zip(names, proposals, grids, strict=True)):
+            groups.setdefault((name, grid, tuple(proposal.saliency.shape)), []).append(index)
+        if len(groups) < 2:
             return self.select(proposals, grids[0], keep_ratio, previous_key, weights)
         tokens = [rows * columns for rows, columns in grids]
-        begins = np.cumsum([0, *tokens])
-        budgets = shares_of(share_of(sum(tokens), keep_ratio),
-                            [sum(tokens[index] for index in members)
-                             for members in sizes.values()])
         scores: list[Any] = [None] * len(tokens)
         frame_scores = np.zeros(len(tokens), np.float32)
-        keep, keys = [], []
-        for ((grid, _), members), budget in zip(sizes.items(), budgets):
-            chosen = self.choose([proposals[index] for index in members], grid, budget,
-                                 members.index(previous_key) if previous_key in members else None,
-                                 None if weights is None else weights[members])
+        keys = []
+        for members in groups.values():
+            chosen = self._choose_of(proposals, grids, members, previous_key, self._alpha)
             frame_scores[members] = chosen.frame_scores
-            place, cell = np.divmod(chosen.keep, grid[0] * grid[1])
-            keep.append(begins[np.array(members)[place]] + cell)
             keys.append(members[chosen.key])
             for index, score in zip(members, chosen.score):
                 scores[index] = score
         bonus = 1.0 + float(self._hysteresis[0])
         key = max(keys, key=lambda index: float(frame_scores[index]) * (
             bonus if index == previous_key else 1.0))
-        return Selection(key, frame_scores, np.sort(np.concatenate(keep)).astype(np.int32),
-                         np.concatenate(scores))
+        score = np.concatenate(scores)
+        best = np.argsort(-score, kind='stable')[:share_of(sum(tokens), keep_ratio)]
+        selection = Selection(key, frame_scores, np.sort(best).astype(np.int32), score)
+        if weights is None or np.ptp(weights) == 0.0:
+            return selection
+        return selection._replace(keep=self._moved(selection, groups.values(), tokens, weights))
+
+    def _choose_of(self, proposals: Sequence[Proposal], grids: Sequence[tuple[int, int]],
+                   members: Sequence[int], previous_key: int | None,
+                   alpha: NDArray[np.float32]) -> Selection:
+        """Compare some frames of a window, of one camera, with each other."""
+        return self._choose(
+            [proposals[index] for index in members], grids[members[0]], 1,
+            members.index(previous_key) if previous_key in members else None, alpha)
+
+    @staticmethod
+    def _moved(selection: Selection, groups: Iterable[Sequence[int]], tokens: Sequence[int],
+               weights: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Return what is kept where more is for the moments that matter, camera by camera."""
+        begins = np.cumsum([0, *tokens])
+        keep = []
+        for members in groups:
+            cells = tokens[members[0]]
+            own = np.stack([selection.score[begins[index]:begins[index] + cells]
+                            for index in members])
+            kept = [np.flatnonzero(np.isin(np.arange(begins[index], begins[index] + cells),
+                                           selection.keep)) + place * cells
+                    for place, index in enumerate(members)]
+            # Nothing is reserved, so that nothing is chosen by saliency alone.
+            found = moved(Selection(0, selection.frame_scores[members],
+                                    np.concatenate(kept).astype(np.int32), own),
+                          own, [0] * len(members), weights[members]).keep
+            place, cell = np.divmod(found, cells)
+            keep.append(begins[np.array(members)[place]] + cell)
+        return np.sort(np.concatenate(keep)).astype(np.int32)
 
     def choose(self, proposals: Sequence[Proposal], grid: tuple[int, int], budget: int,
                previous_key: int | None = None, weights: FrameWeights = None) -> Selection:

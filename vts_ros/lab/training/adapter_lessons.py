@@ -135,7 +135,7 @@ class School:
             prepared.append(vlm.prepare(features, prompt.captions(lesson.frames), prompt))
             keeps.append(self._sparsifier.select_each(
                 [frame.proposal for frame in looked_at], [frame.grid for frame in features],
-                float(keep_ratio)).keep)
+                float(keep_ratio), cameras=[frame.camera for frame in lesson.frames]).keep)
         answers = [lesson.answer for lesson in lessons]
         inputs = vlm.batch(prepared, keeps, [_facts(answer, self._prompt.box)
                                              for answer in answers] if is_brief else answers)
