@@ -18,6 +18,7 @@ import torch
 from typer.testing import CliRunner
 
 from vts_ros.lab.evaluation import (
+    camera_recall,
     fitted_measures,
     score_answers,
     score_recall,
@@ -31,7 +32,6 @@ from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
 from vts_ros.lab.evaluation.score_answers import compared_answers
-from vts_ros.lab.evaluation.score_page import CANDIDATES, JUDGED, verdicts
 from vts_ros.lab.evaluation.score_recall import (
     evidence_of,
     gains,
@@ -41,6 +41,7 @@ from vts_ros.lab.evaluation.score_recall import (
     turning_recall,
 )
 from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
+from vts_ros.lab.evaluation.score_verdicts import CANDIDATES, JUDGED, verdicts
 from vts_ros.lab.evaluation.token_worth import divergence_of_tokens, Worth, worth_of_tokens
 from vts_ros.lab.evaluation.worth_windows import to_fit, WorthWindow
 from vts_ros.lab.recordings import frames_of
@@ -448,6 +449,7 @@ def test_only_what_is_ahead_and_nowhere_behind_takes_the_place() -> None:
     result = json.loads(data.read_text(encoding='utf-8'))['result']
     parts = [result['turning'], result['past']['parts']['all'], result['still'],
              result['roads'], result['token_roads'], result['object']['parts']['all'],
+             result['cameras']['parts']['all'],
              *(found for found in result['answers']['parts']['all'].values())]
     cells = [part['methods'][NETWORK]['0.2'] for part in parts]
     for part in parts:
@@ -513,8 +515,9 @@ def test_the_command_compares_and_writes_the_page(
     monkeypatch.setattr(score_roads, 'STILL', 2)
     monkeypatch.setattr(score_roads, '_SCENES', 2)
     monkeypatch.setattr(score_answers, '_WINDOWS', 2)
+    monkeypatch.setattr(camera_recall, '_WINDOWS', 4)
     line = ['eval', 'scores', '--model', str(tiny), '--n', '8', '--turning', '8',
-            '--pairs', '2', '--fit', '2', '--judged', '2', '--answered', '2',
+            '--cameras', '8', '--pairs', '2', '--fit', '2', '--judged', '2', '--answered', '2',
             '--network', str(model_path('proposal/frame.onnx').parent),
             '--budgets', '0.2,0.1', '--out', str(tmp_path / 'out'),
             '--worth', str(tmp_path / 'worth'), '--report', str(tmp_path / 'docs'), '--json']
@@ -532,11 +535,13 @@ def test_the_command_compares_and_writes_the_page(
     # The network that ships, once more: equal in everything, so ahead of nothing.
     assert ('`vts-network`, which could ship, is ahead of `vts` in nothing; it is behind in '
             'nothing.') in page
-    for part in ('turning', 'still'):
-        cells = result[part]['methods']
+    assert '### Of three cameras' in page
+    for part in (result['turning'], result['still'], result['cameras']['parts']['all']):
+        cells = part['methods']
         for share in ('0.2', '0.1'):
             assert cells['vts-network'][share]['mean'] == cells['vts'][share]['mean']
-        assert 'time-measure' in cells
+    assert 'time-measure' in result['turning']['methods']
+    assert 'time-measure' in result['still']['methods']
     assert f'{result["cost_ms"]:.2f} ms a frame' in page
     gain = result['turning']['gains']['time-known-residual']['0.1']['ahead']
     row = next(line for line in page.splitlines() if line.startswith('| `time-known-residual` of'))

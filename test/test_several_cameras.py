@@ -8,10 +8,12 @@ from collections import Counter
 from dataclasses import replace
 from datetime import date
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vts_ros.lab.evaluation import camera_recall
 from vts_ros.lab.evaluation.camera_evaluation import (
     _chosen,
     _figures,
@@ -27,6 +29,7 @@ from vts_ros.lab.evaluation.camera_evaluation import (
     WAYS,
 )
 from vts_ros.lab.evaluation.generated_page import Run
+from vts_ros.lab.rivals.registry import AS_ONE, as_one_method, methods
 from vts_ros.lab.scenes import ground_truth as truth
 from vts_ros.lab.scenes import risk_rule as risk
 from vts_ros.lab.scenes.clips import make_scene
@@ -50,6 +53,7 @@ from vts_ros.lab.scenes.shapes import sketch
 from vts_ros.lab.scenes.world import FOCAL, NEAREST_M, View
 from vts_ros.pipeline.early_risk import EarlyRisk
 from vts_ros.pipeline.frames import Frame
+from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm.answers import Answer, parse
 from vts_ros.vlm.conventions import TRAINED_HERE
 from vts_ros.vlm.prompts import Prompts
@@ -225,6 +229,27 @@ def test_an_early_risk_says_in_which_camera_it_is() -> None:
     early.on_text('{"risk": "high", "object": {"camera": "left", "label": "car", "box": '
                   '[0.1, 0.2, 0.3, 0.4]}, ')
     assert (told[-1].risk, told[-1].label, told[-1].camera) == ('high', 'car', 'left')
+
+
+def test_more_is_kept_of_the_object_than_by_taking_all_cameras_for_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_recall, '_WINDOWS', 16)
+    pipeline = Pipeline.load(PipelineConfig(draft=False, threads=1))
+    some = [*methods(pipeline.sparsifier, ['vts', 'random']), as_one_method(pipeline.sparsifier)]
+    found = camera_recall.camera_recall(pipeline, some, 24, [0.2], tmp_path)
+    assert sum(found['parts'][part]['n'] for part in camera_recall.PARTS[1:]) == 24
+    kept = {name: cells['0.2']['mean']
+            for name, cells in found['parts'][camera_recall.ALL]['methods'].items()}
+    assert kept['random'] < kept[AS_ONE] < kept['vts']
+    # What is counted is where the object is: in the picture of the camera that shows it best.
+    window = make_camera_window(1_000_000_777, 'crossing traffic', 'high')
+    evidence, shows = camera_recall.features_of(pipeline, window)
+    assert evidence.cameras == CAMERAS * 5
+    left, top, right, bottom = window.truth.box or (0.0,) * 4
+    newest = shows[-3:].reshape(3, *evidence.grid)[CAMERAS.index(window.camera or '')]
+    assert newest[int(0.5 * (top + bottom) * evidence.grid[0]),
+                  int(0.5 * (left + right) * evidence.grid[1])]
+    pipeline.close()
 
 
 def said(camera: str, box: tuple[float, float, float, float]) -> Answer:

@@ -94,6 +94,8 @@ class WindowFeatures(NamedTuple):
     path
         float64 [T, 3], where the camera was by speed and yaw rate: metres forward and to the left
         of its first place, and heading in radians to the left; None where that is not known.
+    cameras
+        The camera of each frame, where there are several; of one time in the order of their names.
 
     """
 
@@ -103,6 +105,7 @@ class WindowFeatures(NamedTuple):
     grid: tuple[int, int]
     object_area: NDArray[np.float32] | None = None
     path: NDArray[np.float64] | None = None
+    cameras: tuple[str, ...] | None = None
 
 
 class TokenSelector(Protocol):

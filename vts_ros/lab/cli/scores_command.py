@@ -17,7 +17,8 @@ from vts_ros.tools.cli.terminal import finish, progress_bar
 app = typer.Typer()
 
 #: Methods compared by what they keep, beside those that are fitted.
-_METHODS = ('vts', 'vts-share-none', 'vts-score-importance', 'vts-score-similarity', 'random')
+_SHARE_NONE = 'vts-share-none'
+_METHODS = ('vts', _SHARE_NONE, 'vts-score-importance', 'vts-score-similarity', 'random')
 
 
 @app.command('scores', epilog='Example: [bold]vts eval scores --n 2000 --pairs 48 --report docs'
@@ -29,6 +30,8 @@ def eval_scores(
         '--n', min=8, help='Rendered windows with a risk object.')] = 2000,
     turning: Annotated[int, typer.Option(
         min=8, help='Rendered windows with a risk object in tight bends.')] = 400,
+    cameras: Annotated[int, typer.Option(
+        min=8, help='Rendered windows of three cameras with a risk object.')] = 400,
     pairs: Annotated[int, typer.Option(
         min=2, help='Pairs of windows of 8 frames that need the past.')] = 48,
     fit: Annotated[int, typer.Option(
@@ -72,6 +75,7 @@ def eval_scores(
     from numpy.typing import NDArray
 
     from vts_ros.lab.evaluation import score_roads
+    from vts_ros.lab.evaluation.camera_recall import camera_recall
     from vts_ros.lab.evaluation.fitted_measures import (
         areas,
         cost_ms,
@@ -84,7 +88,7 @@ def eval_scores(
     from vts_ros.lab.evaluation.method_comparison import prepare_window
     from vts_ros.lab.evaluation.proposal_networks import about_network
     from vts_ros.lab.evaluation.score_answers import compared_answers
-    from vts_ros.lab.evaluation.score_page import CANDIDATES, write_scores
+    from vts_ros.lab.evaluation.score_page import write_scores
     from vts_ros.lab.evaluation.score_recall import (
         FIRST,
         object_recall,
@@ -92,9 +96,11 @@ def eval_scores(
         turning_recall,
     )
     from vts_ros.lab.evaluation.score_roads import road_recall, still_recall
+    from vts_ros.lab.evaluation.score_verdicts import CANDIDATES
     from vts_ros.lab.evaluation.worth_windows import recorded, rendered, WorthWindow
     from vts_ros.lab.recordings import check_recordings, fingerprint
     from vts_ros.lab.rivals.registry import (
+        as_one_method,
         MEASURE,
         Method,
         methods,
@@ -154,6 +160,10 @@ def eval_scores(
             pipeline, [*unfitted, *with_measure], turning, shares, out,
             lambda share, what: progress(0.7 + 0.1 * share, what))
         without_tokens = methods(sparsifier, _METHODS)
+        result['cameras'] = camera_recall(
+            pipeline, [*methods(sparsifier, [name for name in _METHODS if name != _SHARE_NONE]),
+                       as_one_method(sparsifier), *others], cameras, shares, out,
+            lambda share, what: progress(0.8, what))
         grid = vlm.token_grid(SHIPPED.height, SHIPPED.width)
         result['still'] = still_recall(
             sparsifier, [*without_tokens, *with_measure], min(n, score_roads.STILL), shares,

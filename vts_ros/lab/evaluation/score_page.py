@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,27 @@ from vts_ros.lab.evaluation.generated_page import (
     between,
     day_and_machine,
     head,
-    place,
     Run,
     write_data,
     write_text,
 )
 from vts_ros.lab.evaluation.score_answers import FACTS
-from vts_ros.lab.evaluation.score_recall import FIRST, STRAIGHT_DEG, TURNING_DEG
+from vts_ros.lab.evaluation.score_recall import FIRST, STRAIGHT_DEG
 from vts_ros.lab.evaluation.score_roads import STILL_FRAMES, STILL_NOISE
+from vts_ros.lab.evaluation.score_verdicts import FAST, verdicts
 from vts_ros.lab.evaluation.signal_evidence import NOISE
-from vts_ros.lab.rivals.registry import KNOWN_MOTION, MEASURE, MEMORYLESS, NETWORK, RECURRENT
+from vts_ros.lab.rivals.registry import (
+    AS_ONE,
+    KNOWN_MOTION,
+    MEASURE,
+    MEMORYLESS,
+    NETWORK,
+    RECURRENT,
+)
 from vts_ros.lab.scenes.turning_windows import ANGLE_DEG, RADIUS_M
 
 PAGE, DATA = 'scores.md', 'scores.json'
-#: Scores that need no more than what is in the car already.
-CANDIDATES = ('vts-share-none', 'vts-score-importance')
-#: What could take the place of the score that ships, where it was looked at.
-JUDGED = (*CANDIDATES, MEASURE, NETWORK)
 _PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
-#: The condition that has windows of its own.
-_FAST = f'turning over {TURNING_DEG:g} deg/s'
-#: Where a score has to be ahead to take the place of the one that ships.
-_GAINS = ('the risk object', *(f'answers about the {fact}' for fact in FACTS))
-_WORDS = {'first': 'ahead', 'behind': 'behind', 'within noise': 'within noise'}
 
 
 def write_scores(result: Mapping[str, Any], run: Run, folder: Path) -> list[Path]:
@@ -65,9 +63,6 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            f'seed 0, areas are the mean of {result["seeds"]} seeds.\n'
            '- Brackets are bootstrap intervals of 95 % over windows or pairs (seed 0), paired '
            'where two are compared.\n'
-           '- There are no rendered windows of three cameras: the renderer has one, which looks '
-           'ahead. What it draws lies along\n  the road before it, and what is beside or behind '
-           'the camera is moved in front of it, so it cannot be turned aside.\n'
            f'- `{MEASURE}` needs the visual tokens of all frames. Beside the vision encoder it '
            f'takes {result["cost_ms"]:.2f} ms a frame here,\n  PyTorch and both window steps that '
            'it asks included; it has to be fitted to each language model.\n'
@@ -83,18 +78,20 @@ def _lines(result: Mapping[str, Any], run: Run) -> Iterator[str]:
            'ahead of it on the same windows, in points.\n')
     yield from _kept(seen['parts']['all'])
     yield from _bends(result['turning'])
+    if 'cameras' in result:
+        yield from _cameras(result['cameras'])
     yield '\n### By condition\n'
     yield (f'Ahead of `{FIRST}` at 10 and 5 % of the tokens, in points. Straight: below '
            f'{STRAIGHT_DEG:g} deg/s in all frames; turning: at least\nthat, at most '
-           f'{seen["most_turning"]:.1f} deg/s; {_FAST}: the windows in tight bends, which are '
+           f'{seen["most_turning"]:.1f} deg/s; {FAST}: the windows in tight bends, which are '
            'not among all.\n')
-    parts = {**seen['parts'], _FAST: result['turning']}
+    parts = {**seen['parts'], FAST: result['turning']}
     yield from _by_condition(parts)
     yield '\n### What knowing the motion gives\n'
     yield ('How far a score with the motion of the own car by speed and yaw rate is ahead of the '
            'same score without, on the same\nwindows, at 20, 10 and 5 % of the tokens, in '
            'points.\n')
-    yield from _gains({**seen['gains'], _FAST: result['turning']['gains']})
+    yield from _gains({**seen['gains'], FAST: result['turning']['gains']})
     yield '\n## What only the past shows\n'
     yield (f'{past["n"]} pairs of {past["frames"]} frames of [memory.md](memory.md), split '
            '`test`: share of the extent of what tells that lies on\nkept tokens, in the last '
@@ -141,6 +138,20 @@ def _bends(turning: Mapping[str, Any]) -> Iterator[str]:
     yield from _kept(turning)
 
 
+def _cameras(cameras: Mapping[str, Any]) -> Iterator[str]:
+    yield '\n### Of three cameras\n'
+    yield (f'{cameras["n"]} other windows of the split `test` with a risk object, five moments '
+           'of three cameras: one looks ahead, the others\n48 to 58 degrees to the left and to '
+           'the right. In every other window somebody crosses from a side road, or a vehicle\n'
+           f'beside the car drifts into its lane. `{FIRST}` has a key frame of each camera and '
+           f'ranks the tokens of all together,\nwith no shares; `{AS_ONE}` takes the frames for '
+           'those of one camera. Scores that look at the frame before, which is of\nanother '
+           'camera here, are left out.\n')
+    yield from _kept(cameras['parts']['all'])
+    yield '\nBy the camera that shows the object best, at 10 and 5 % of the tokens:\n'
+    yield from _by_condition(cameras['parts'])
+
+
 def _gains(gains: Mapping[str, Any]) -> Iterator[str]:
     yield '| ahead | ' + ' | '.join(gains) + ' |'
     yield '|---' * (1 + len(gains)) + '|'
@@ -149,83 +160,6 @@ def _gains(gains: Mapping[str, Any]) -> Iterator[str]:
                             for cell in list(part[name].values())[-3:])
                  for part in gains.values()]
         yield f'| `{name}` of `{base}` | ' + ' | '.join(cells) + ' |'
-
-
-def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the figures say, in sentences made from them."""
-    auc = result['areas']['test']['auc']
-    for other in (MEMORYLESS, MEASURE):
-        found = auc[other]
-        low, high = found['ahead_ci']
-        yield (f'`{RECURRENT}` has an AUC of {auc[RECURRENT]["mean"]:.3f} for the tokens that '
-               f'matter, `{other}` {found["mean"]:.3f}:\n  {found["ahead"]:+.3f} [{low:+.3f}, '
-               f'{high:+.3f}], {_WORDS[place(found["ahead_ci"])]}.')
-    for title, part in (('the risk object', result['object']['parts']['all']),
-                        ('the risk object in tight bends', result['turning']),
-                        ('what only the past shows', result['past']['parts']['all'])):
-        better = [f'`{name}` at ' + ' and '.join(shares) for name, shares in (
-            (name, [f'{float(share):.0%}' for share, cell in cells.items()
-                    if place(cell['ahead_ci']) == 'first'])
-            for name, cells in part['methods'].items() if name != FIRST) if shares]
-        yield (f'Of {title}, more is kept than by `{FIRST}` by '
-               + (', '.join(better) if better else 'none') + '.')
-    parts, gains = result['object']['parts'], result['object']['gains']
-    for name, base in KNOWN_MOTION.items():
-        own = {**{title: part['methods'][name] for title, part in parts.items()},
-               _FAST: result['turning']['methods'][name]}
-        without = {**{title: part[name] for title, part in gains.items()},
-                   _FAST: result['turning']['gains'][name]}
-        for other, found in ((FIRST, own), (base, without)):
-            yield (f'Of the risk object, `{name}` keeps more than `{other}` in '
-                   f'{_where(found, "first")}; less in {_where(found, "behind")}.')
-        yield (f'So what the known motion adds to `{base}` makes it better than `{FIRST}` in '
-               f'{_where(own, "first", without)}.')
-    for name in JUDGED:
-        if name in result['object']['parts']['all']['methods']:
-            ahead, behind = (_places(result, name, wanted) for wanted in ('first', 'behind'))
-            ships = not behind and any(title in _GAINS for title in ahead)
-            yield (f'`{name}`, which could ship, is ahead of `{FIRST}` in {_listed(ahead)}; it is '
-                   f'behind in {_listed(behind)}. By the rule it '
-                   f'{"takes its place" if ships else "does not take its place"}.')
-    yield ('The rule: ahead in what is kept of the risk object or in answers, and behind in '
-           'nothing, at any budget.')
-
-
-def _places(result: Mapping[str, Any], name: str, wanted: str) -> dict[str, list[str]]:
-    """Return in what, and at which budgets, a method has a place beside the first."""
-    found = {title: [f'{float(share):.0%}' for share, cell in part['methods'][name].items()
-                     if place(cell['ahead_ci']) == wanted]
-             for title, part in _judged(result) if name in part['methods']}
-    return {title: shares for title, shares in found.items() if shares}
-
-
-def _listed(places: Mapping[str, Sequence[str]]) -> str:
-    return ', '.join(f'{title} at {" and ".join(shares)}'
-                     for title, shares in places.items()) or 'nothing'
-
-
-def _where(found: Mapping[str, Any], wanted: str, also: Mapping[str, Any] | None = None) -> str:
-    """Return the conditions and budgets in which a score has a place beside another, or two."""
-    shares = {title: [f'{float(share):.0%}' for share, cell in cells.items()
-                      if place(cell['ahead_ci']) == wanted
-                      and (also is None or place(also[title][share]['ahead_ci']) == wanted)]
-              for title, cells in found.items()}
-    return ', '.join(f'{title} at {" and ".join(some)}'
-                     for title, some in shares.items() if some) or 'nothing'
-
-
-def _judged(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield all that speaks for a score or against it, as figures with a name."""
-    yield 'the risk object', result['object']['parts']['all']
-    yield 'the risk object in tight bends', result['turning']
-    yield 'what only the past shows', result['past']['parts']['all']
-    yield 'a standing car', result['still']
-    if 'roads' in result:
-        yield 'road users', result['roads']
-        yield 'road users at the tokens of the model', result['token_roads']
-    if 'answers' in result:
-        for fact in FACTS:
-            yield f'answers about the {fact}', result['answers']['parts']['all'][fact]
 
 
 def _areas(areas: Mapping[str, Any]) -> Iterator[str]:

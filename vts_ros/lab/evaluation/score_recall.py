@@ -167,7 +167,7 @@ def _object_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequenc
         if tokens.any():
             rows.append({'turning': turning_deg(scene), 'family': found['family'],
                          'sight': found['sight'],
-                         'kept': _shares(evidence, tokens, methods, budgets)})
+                         'kept': kept_shares(evidence, tokens, methods, budgets)})
     return rows
 
 
@@ -188,7 +188,7 @@ def _past(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[float
     last = memory_truth(found).sights[-1]
     extent = np.zeros((len(evidence.frames), evidence.grid[0] * evidence.grid[1]))
     extent[last.frame] = overlaps(last.box, *evidence.grid)[0].ravel()
-    return _shares(evidence, extent, methods, budgets)
+    return kept_shares(evidence, extent, methods, budgets)
 
 
 def evidence_of(pipeline: Pipeline, clip: Clip, path: NDArray[np.float64] | None = None,
@@ -213,8 +213,9 @@ def evidence_of(pipeline: Pipeline, clip: Clip, path: NDArray[np.float64] | None
                           tokens, grid, path=path)
 
 
-def _shares(evidence: WindowFeatures, wanted: NDArray[np.generic], methods: Sequence[Method],
-            budgets: Sequence[float]) -> dict[str, dict[str, float]]:
+def kept_shares(evidence: WindowFeatures, wanted: NDArray[np.generic],
+                methods: Sequence[Method], budgets: Sequence[float]
+                ) -> dict[str, dict[str, float]]:
     """Return which share of what is wanted [T, N] each method keeps, mean over its choices."""
     found: dict[str, dict[str, float]] = {}
     for method, ratio in itertools.product(methods, budgets):

@@ -188,6 +188,8 @@ _TEMPORAL: dict[str, tuple[str, Callable[[Sparsifier], _Score]]] = {
 }
 #: VTS with another proposal network.
 NETWORK = 'vts-network'
+#: VTS that does not know of cameras.
+AS_ONE = 'vts-cameras-as-one'
 MEASURE, RECURRENT, MEMORYLESS = 'time-measure', 'time-recurrent', 'time-memoryless'
 #: Measures that are fitted to the worth of tokens.
 _FITTED = {
@@ -200,7 +202,7 @@ TEMPORAL_NAMES: tuple[str, ...] = tuple(_TEMPORAL)
 KNOWN_MOTION = {'time-known-motion': 'vts-share-none',
                 'time-known-residual': 'vts-score-importance'}
 #: Methods that do not look at the visual tokens.
-WITHOUT_TOKENS = frozenset(('random', *_VARIANTS, *KNOWN_MOTION, NETWORK))
+WITHOUT_TOKENS = frozenset(('random', *_VARIANTS, *KNOWN_MOTION, NETWORK, AS_ONE))
 
 
 class Measure(Protocol):
@@ -262,6 +264,13 @@ def network_method(sparsifier: Sparsifier, about: str, learned_from: str) -> Met
     return Method(NETWORK, 'vts', about, 'as `vts`', (_OtherNetwork(sparsifier),), learned_from)
 
 
+def as_one_method(sparsifier: Sparsifier) -> Method:
+    """Return VTS that takes the frames of several cameras for those of one."""
+    return Method(AS_ONE, 'vts', 'all cameras as if they were one, with one key frame',
+                  'as `vts` of one camera', (lambda evidence, budget: _selected(
+                      sparsifier, evidence._replace(cameras=None), budget),))
+
+
 class _OtherNetwork:
     """Looks at the frames anew; remembers the last window's proposals."""
 
@@ -272,9 +281,8 @@ class _OtherNetwork:
     def __call__(self, evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
         if self._last is None or self._last[0] is not evidence:
             self._last = evidence, tuple(map(self._sparsifier.propose, evidence.frames))
-        proposals, grid = self._last[1], evidence.grid
-        return self._sparsifier.select(
-            proposals, grid, budget / (len(proposals) * grid[0] * grid[1])).keep
+        proposals = self._last[1]
+        return _selected(self._sparsifier, evidence._replace(proposals=proposals), budget)
 
 
 def vts_methods(sparsifier: Sparsifier) -> list[Method]:
@@ -291,9 +299,16 @@ def _choose(sparsifier: Sparsifier, variant: _Variant) -> Choose:
         hysteresis=None if variant.key is None else _NEVER)
 
     def choose(evidence: WindowFeatures, budget: int) -> NDArray[np.int32]:
-        ratio = budget / (len(evidence.proposals) * evidence.grid[0] * evidence.grid[1])
         # A key frame so far that no other can take over from is the key frame.
         key = None if variant.key is None else variant.key(evidence)
-        return changed.select(evidence.proposals, evidence.grid, ratio, key).keep
+        return _selected(changed, evidence, budget, key)
 
     return choose
+
+
+def _selected(sparsifier: Sparsifier, evidence: WindowFeatures, budget: int,
+              key: int | None = None) -> NDArray[np.int32]:
+    frames = len(evidence.proposals)
+    ratio = budget / (frames * evidence.grid[0] * evidence.grid[1])
+    return sparsifier.select_each(evidence.proposals, [evidence.grid] * frames, ratio, key,
+                                  cameras=evidence.cameras).keep
