@@ -27,7 +27,7 @@ from vts_ros.lab.evaluation import (
 )
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
 from vts_ros.lab.evaluation.drawn_boxes import TrafficError
-from vts_ros.lab.evaluation.fitted_measures import network_areas
+from vts_ros.lab.evaluation.fitted_measures import IMPORTANCE, network_areas
 from vts_ros.lab.evaluation.kept_rows import kept_rows, Row
 from vts_ros.lab.evaluation.method_comparison import compare
 from vts_ros.lab.evaluation.proposal_recall import object_tokens
@@ -455,6 +455,9 @@ def test_only_what_is_ahead_and_nowhere_behind_takes_the_place() -> None:
     for part in parts:
         for cell in part['methods'][NETWORK].values():
             cell['ahead_ci'] = [-0.1, 0.1]
+    areas = [found['auc'][IMPORTANCE] for found in result['network']['areas'].values()]
+    for found in areas:
+        found['ahead_ci'] = [-0.1, 0.1]
     words = {True: 'By the rule it takes its place.',
              False: 'By the rule it does not take its place.'}
 
@@ -470,6 +473,10 @@ def test_only_what_is_ahead_and_nowhere_behind_takes_the_place() -> None:
     assert not takes()
     cells[5]['ahead_ci'] = [0.1, 0.2]
     assert takes()
+    # What finds less of what matters in recordings does not, whatever it keeps.
+    areas[-1]['ahead_ci'] = [-0.2, -0.1]
+    assert not takes()
+    areas[-1]['ahead_ci'] = [-0.1, 0.1]
     cells[2]['ahead_ci'] = [-0.2, -0.1]
     assert not takes()
 

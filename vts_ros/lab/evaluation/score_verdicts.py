@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vts_ros.lab.evaluation.fitted_measures import IMPORTANCE
 from vts_ros.lab.evaluation.generated_page import place
 from vts_ros.lab.evaluation.score_answers import FACTS
 from vts_ros.lab.evaluation.score_recall import FIRST, TURNING_DEG
@@ -26,6 +27,9 @@ JUDGED = (*CANDIDATES, MEASURE, NETWORK)
 FAST = f'turning over {TURNING_DEG:g} deg/s'
 #: Where a score has to be ahead to take the place of the one that ships.
 _GAINS = ('the risk object', *(f'answers about the {fact}' for fact in FACTS))
+#: What an AUC is of.
+_FOUND = {'test': 'finding what matters in rendered windows',
+          'recordings': 'finding what matters in recordings'}
 _WORDS = {'first': 'ahead', 'behind': 'behind', 'within noise': 'within noise'}
 
 
@@ -61,13 +65,15 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[str]:
                f'{_where(own, "first", without)}.')
     for name in JUDGED:
         if name in result['object']['parts']['all']['methods']:
-            ahead, behind = (_places(result, name, wanted) for wanted in ('first', 'behind'))
+            ahead, behind = ({**_places(result, name, wanted), **_finds(result, name, wanted)}
+                             for wanted in ('first', 'behind'))
             ships = not behind and any(title in _GAINS for title in ahead)
             yield (f'`{name}`, which could ship, is ahead of `{FIRST}` in {_listed(ahead)}; it is '
                    f'behind in {_listed(behind)}. By the rule it '
                    f'{"takes its place" if ships else "does not take its place"}.')
     yield ('The rule: ahead in what is kept of the risk object or in answers, and behind in '
-           'nothing, at any budget.')
+           'nothing, at any budget; nor in finding the tokens that matter (AUC), where a network '
+           'is judged.')
 
 
 def _of_cameras(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -83,8 +89,16 @@ def _places(result: Mapping[str, Any], name: str, wanted: str) -> dict[str, list
     return {title: shares for title, shares in found.items() if shares}
 
 
+def _finds(result: Mapping[str, Any], name: str, wanted: str) -> dict[str, list[str]]:
+    """Return where a network has a place beside the first by its AUC, at no budget."""
+    if name != NETWORK:
+        return {}
+    return {_FOUND[part]: [] for part, found in result['network']['areas'].items()
+            if place(found['auc'][IMPORTANCE]['ahead_ci']) == wanted}
+
+
 def _listed(places: Mapping[str, Sequence[str]]) -> str:
-    return ', '.join(f'{title} at {" and ".join(shares)}'
+    return ', '.join(f'{title} at {" and ".join(shares)}' if shares else title
                      for title, shares in places.items()) or 'nothing'
 
 
