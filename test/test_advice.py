@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from vts_ros.errors import BagError
 from vts_ros.lab.evaluation import advice
 from vts_ros.lab.evaluation.advice import advise, draw_advice, in_words
-from vts_ros.lab.scenes.clips import make_scene, write_bag
+from vts_ros.lab.scenes.clips import make_scene
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.sparsify import token_budget
 from vts_ros.vlm import Vlm

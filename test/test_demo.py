@@ -15,7 +15,8 @@ from preloaded import run_module
 import pytest
 
 from vts_ros.lab.demo import _with_frames, find_hazards, Truth
-from vts_ros.lab.scenes.clips import make_scene, write_bag
+from vts_ros.lab.scenes.clips import make_scene
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.lab.scenes.scene_truth import Actor
 from vts_ros.pipeline.frames import decode_image
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE

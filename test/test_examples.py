@@ -18,7 +18,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from preloaded import run_module
 import pytest
 
-from vts_ros.lab.scenes.clips import balanced_scenes, write_bag
+from vts_ros.lab.scenes.clips import balanced_scenes
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.tools.bag_frames import read_frames
 
 EXAMPLES = ROOT / 'examples'

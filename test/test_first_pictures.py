@@ -30,7 +30,8 @@ from vts_ros.lab.first_pictures import (
     picture_of_terminal,
     SEED,
 )
-from vts_ros.lab.scenes.clips import make_scene, write_bag
+from vts_ros.lab.scenes.clips import make_scene
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.pipeline import report_messages as messages
 from vts_ros.pipeline.report import RISK_COLOURS
 from vts_ros.tools import foxglove_layout as layout_file

@@ -27,12 +27,12 @@ from vts_ros.lab.scenes.clips import (
     no_crash,
     render,
     SPLITS,
-    write_bag,
 )
 from vts_ros.lab.scenes.drive import make_drive
 from vts_ros.lab.scenes.hazards import FAMILIES
 from vts_ros.lab.scenes.renderer import Renderer
 from vts_ros.lab.scenes.risk_rule import assess, Mover
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.lab.scenes.scene_truth import (
     ACTIONS,
     CURVES,

@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import date
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 
 from vts_ros.lab.evaluation import camera_recall
 from vts_ros.lab.evaluation.camera_evaluation import (
@@ -37,6 +40,7 @@ from vts_ros.lab.scenes.drawing import draw, in_front
 from vts_ros.lab.scenes.driving_lessons import driving_lessons
 from vts_ros.lab.scenes.hazards import FAMILIES
 from vts_ros.lab.scenes.renderer import Renderer
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.lab.scenes.several_cameras import (
     camera_windows,
     CAMERAS,
@@ -51,6 +55,7 @@ from vts_ros.lab.scenes.several_cameras import (
 )
 from vts_ros.lab.scenes.shapes import sketch
 from vts_ros.lab.scenes.world import FOCAL, NEAREST_M, View
+from vts_ros.pipeline.compressed_images import decode_image
 from vts_ros.pipeline.early_risk import EarlyRisk
 from vts_ros.pipeline.frames import Frame
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
@@ -193,6 +198,27 @@ def test_the_object_is_drawn_where_its_box_is(windows: list[CameraWindow]) -> No
 def test_pairs_have_the_camera_that_looks_ahead_and_one_of_either_side() -> None:
     cameras = Counter(window.cameras for window in pair_windows('val', 16))
     assert cameras == {(FRONT, LEFT): 8, (FRONT, RIGHT): 8}
+
+
+def test_a_recording_of_several_cameras_has_the_truth_of_all(tmp_path: Path) -> None:
+    window = make_camera_window(1_000_000_777, 'crossing traffic', 'high')
+    write_bag(tmp_path / 'bag', window.scenes[0], 320, 180, cameras=CAMERAS)
+    found: dict[str, list[Any]] = {}
+    with AnyReader([tmp_path / 'bag']) as bag:
+        for connection, _, raw in bag.messages():
+            found.setdefault(connection.topic, []).append(
+                bag.deserialize(raw, connection.msgtype))
+    assert {f'/camera/{name}/{topic}' for name in CAMERAS
+            for topic in ('image_raw/compressed', 'camera_info')} | {'/vts/truth'} == set(found)
+    assert {len(messages) for messages in found.values()} == {5}
+    for name, scene in zip(window.cameras, window.scenes):
+        last = found[f'/camera/{name}/image_raw/compressed'][-1]
+        assert last.header.frame_id == f'camera_{name}_optical_frame'
+        drawn = Renderer(scene, 320, 180).frame(4).astype(float)
+        assert np.abs(decode_image(last.data.tobytes()).astype(float) - drawn).mean() < 4.0
+    said = json.loads(found['/vts/truth'][-1].data)
+    assert (said['window']['risk'], said['camera']) == ('high', window.camera)
+    assert window.camera in (LEFT, RIGHT)
 
 
 def test_cameras_are_told_by_number_in_the_order_of_their_names() -> None:

@@ -213,8 +213,8 @@ def render_drive(path: Path) -> Path:
     """Render a drive with several hazards, unless an earlier run has left it."""
     if (path / 'metadata.yaml').exists():
         return path
-    from vts_ros.lab.scenes.clips import write_bag
     from vts_ros.lab.scenes.drive import make_drive
+    from vts_ros.lab.scenes.scene_bag import write_bag
 
     with console.status('rendering a drive'):
         shutil.rmtree(path, ignore_errors=True)

@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 import yaml
 
-from vts_ros.lab.scenes.clips import make_scene, write_bag
+from vts_ros.lab.scenes.clips import make_scene
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.tools.annotation_drawing import draw_annotations
 from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS, VIDEO

@@ -23,7 +23,8 @@ from typing import Any
 from vts_ros.errors import VtsError
 from vts_ros.lab.bench.fleet_cost import Stages
 from vts_ros.lab.bench.watched_process import watch, Watched
-from vts_ros.lab.scenes.clips import make_scene, SPLITS, write_bag
+from vts_ros.lab.scenes.clips import make_scene, SPLITS
+from vts_ros.lab.scenes.scene_bag import write_bag
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 
 #: Frames of a window of the default settings, and the time between them.

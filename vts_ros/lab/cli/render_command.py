@@ -22,6 +22,8 @@ def render(
     scenes: Annotated[int, typer.Option(min=1, help='Scenes in the picture.')] = 12,
     family: Annotated[str | None, typer.Option(
         help='Kind of hazard in the film, such as "cut-in".', show_default=False)] = None,
+    cameras: Annotated[int, typer.Option(
+        min=1, max=3, help='Cameras of the drive: ahead, to the left, to the right.')] = 1,
 ) -> None:
     """Render driving scenes with hazards and their ground truth."""
     if out.exists():
@@ -31,10 +33,11 @@ def render(
     elif out.suffix == '.gif':
         _render_film(out, seed, family)
     else:
-        from vts_ros.lab.scenes.clips import write_bag
         from vts_ros.lab.scenes.drive import make_drive
+        from vts_ros.lab.scenes.scene_bag import write_bag
+        from vts_ros.lab.scenes.several_cameras import CAMERAS
 
-        write_bag(out, make_drive(seed))
+        write_bag(out, make_drive(seed), cameras=CAMERAS[:cameras])
     typer.echo(out)
 
 

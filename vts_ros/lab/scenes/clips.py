@@ -12,16 +12,10 @@ longer clips the hazard comes to its head just after the middle, and the ego veh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
-import cv2
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
-from rosbags.typesys.store import Typestore
 
 from vts_ros.lab.scenes import ground_truth as truth
 from vts_ros.lab.scenes import risk_rule as risk
@@ -35,8 +29,6 @@ from vts_ros.lab.scenes.world import (
     EGO_LENGTH_M,
     EGO_WIDTH_M,
     Floats,
-    FOCAL,
-    HORIZON,
     Look,
     Road,
     Scene,
@@ -298,74 +290,3 @@ def balanced(number: int) -> tuple[str, RiskLevel]:
     level = TRUE_LEVELS[number % len(TRUE_LEVELS)]
     names = [name for name, family in FAMILIES.items() if level in family.levels]
     return names[number // len(TRUE_LEVELS) % len(names)], level
-
-
-# --- bags ----------------------------------------------------------------------------------
-
-_JPEG_QUALITY = 92
-
-
-def write_bag(path: str | Path, scene: Scene, width: int = 960, height: int = 540, *,
-              topic: str = '/camera/front/image_raw/compressed',
-              truth_topic: str = '/vts/truth', start_ns: int = 1_700_000_000_000_000_000) -> None:
-    """
-    Render a scene into a rosbag2 MCAP bag.
-
-    The bag has the pictures (sensor_msgs/CompressedImage, JPEG), the camera (CameraInfo, beside
-    the pictures as ``camera_info``), and per frame the truth (std_msgs/String) as JSON with
-    ``frame`` and ``window``: the fields of ``FrameTruth``, and of ``WindowTruth`` of the window
-    that ends with this frame.
-
-    Parameters
-    ----------
-    path
-        Directory of the bag; must not exist.
-    start_ns
-        Stamp of the first frame in nanoseconds.
-
-    Raises
-    ------
-    rosbags.rosbag2.WriterError
-        If the bag exists already.
-
-    """
-    types = get_typestore(Stores.ROS2_JAZZY)
-    string = types.types['std_msgs/msg/String']
-    image = types.types['sensor_msgs/msg/CompressedImage']
-    header_type, stamp_type = (types.types[name] for name in (
-        'std_msgs/msg/Header', 'builtin_interfaces/msg/Time'))
-    renderer = Renderer(scene, width, height)
-    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as bag:
-        base = topic.removesuffix('/compressed').rsplit('/', 1)[0]
-        to_image, to_info, to_truth = (
-            bag.add_connection(name, kind.__msgtype__, typestore=types) for name, kind in (
-                (topic, image), (f'{base}/camera_info', types.types['sensor_msgs/msg/CameraInfo']),
-                (truth_topic, string)))
-        for index in range(len(scene.times)):
-            stamp = start_ns + round(float(scene.times[index]) * 1e9)
-            header = header_type(stamp=stamp_type(sec=stamp // 10**9, nanosec=stamp % 10**9),
-                                 frame_id='camera_front_optical_frame')
-            _, jpeg = cv2.imencode('.jpg', renderer.frame(index)[:, :, ::-1],
-                                   (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
-            said = string(data=_truth_json(scene, index, height / width))
-            for connection, message in (
-                    (to_image, image(header=header, format='jpeg', data=jpeg.ravel())),
-                    (to_info, _camera_info(types, header, width, height)), (to_truth, said)):
-                bag.write(connection, stamp, types.serialize_cdr(message, connection.msgtype))
-
-
-def _truth_json(scene: Scene, index: int, aspect: float) -> str:
-    return json.dumps({'frame': asdict(truth.frame_truth(scene, index, aspect)),
-                       'window': asdict(truth.window_truth(scene, index, aspect))})
-
-
-def _camera_info(types: Typestore, header: Any, width: int, height: int) -> Any:
-    focal = FOCAL * width
-    middle = 0.5 * width, HORIZON * height
-    return types.types['sensor_msgs/msg/CameraInfo'](
-        header=header, height=height, width=width, distortion_model='plumb_bob', d=np.zeros(5),
-        k=np.array([focal, 0, middle[0], 0, focal, middle[1], 0, 0, 1.0]),
-        r=np.eye(3).ravel(),
-        p=np.array([focal, 0, middle[0], 0, 0, focal, middle[1], 0, 0, 0, 1.0, 0]),
-        binning_x=0, binning_y=0, roi=types.types['sensor_msgs/msg/RegionOfInterest'](
-            x_offset=0, y_offset=0, height=0, width=0, do_rectify=False))
