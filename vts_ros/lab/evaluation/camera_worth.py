@@ -47,7 +47,7 @@ def camera_worth(pipeline: Pipeline, n: int,
 
     Returns
     -------
-    ``{'n', 'ahead', 'aside': {'n', name: [mean, interval]}}``, by the camera that shows the object.
+    ``{'n', 'ahead', 'aside': {'n', name: [mean, interval]}}``, by the camera with the object.
     ``own`` is the share of the importance in the pictures of that camera, ``newest`` in those of
     the newest moment, ``top`` in a tenth of the tokens; ``same`` and ``any`` are rank correlations
     of importance with the redundancy against the other frames of the same and of any camera; the
