@@ -4,6 +4,8 @@
 Start the node on several cameras, whatever their topics are called.
 
 ``ros2 launch vts_ros multi_camera.launch.py topics:=front=/cam0/image_raw,rear=/cam1/image_raw``
+
+With the shipped model also ``adapter:=cameras_adapter``: without it, it knows one camera.
 """
 
 from pathlib import Path
@@ -24,6 +26,8 @@ TRANSPORTS = ('compressed', 'foxglove', 'ffmpeg')
 #: Arguments that are handed on as they are.
 HANDED_ON = {
     'model': 'Checkpoint; empty: as in params_file',
+    'adapter': 'Adapter of the checkpoint; with several cameras the shipped model needs '
+               'cameras_adapter; empty: as in params_file',
     'keep_ratio': 'Share of the visual tokens that is kept of all cameras together, 0 to 1; '
                   'empty: as in params_file',
     'image_transport': 'auto, compressed, raw, foxglove or ffmpeg; empty: as in params_file',

@@ -23,6 +23,8 @@ SHARE = Path(get_package_share_directory('vts_ros'))
 #: Arguments that are handed on as they are.
 HANDED_ON = {
     'model': 'Checkpoint; empty: as in params_file',
+    'adapter': 'Adapter of the checkpoint; with several cameras the shipped model needs '
+               'cameras_adapter; empty: as in params_file',
     'keep_ratio': 'Share of the visual tokens that is kept, 0 to 1; empty: as in params_file',
     'language': 'Language of the answers; empty: as in params_file',
     'prompts': 'Prompt file of your own; empty: as in params_file',

@@ -17,6 +17,8 @@ PARAMETERS = {
     'cameras': ('cameras', 'Namespaces of the cameras, separated by commas: front,rear'),
     'image_transport': ('image_transport', 'auto, compressed, raw, foxglove or ffmpeg'),
     'model': ('vlm.model', 'Checkpoint: shipped name, directory, or hub id in the local cache'),
+    'adapter': ('vlm.adapter', 'Adapter of the checkpoint: shipped name or directory; with '
+                'several cameras the shipped model needs cameras_adapter'),
     'keep_ratio': ('sparsify.keep_ratio', 'Share of the visual tokens that is kept, 0 to 1'),
     'language': ('vlm.language', 'Language of the answers'),
     'prompts': ('vlm.prompts', 'Prompt file of your own'),

@@ -115,8 +115,10 @@ class Pipeline:
         self.reader: ContextReader = make_reader(
             config, self.cache, sparsifier, language_model, prompts)
         self.writer = self._make_writer()
+        convention = language_model.convention
         self._notes = WindowNotes(
-            kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0)
+            kv_token_bytes(language_model) if isinstance(language_model, Vlm) else 0,
+            knows_cameras=convention.names_camera or convention.numbers_cameras)
         self._deadline = Deadline(config.min_keep_ratio)
         self.drafts = Drafts() if config.draft and isinstance(language_model, Vlm) else None
         self._counters = AnswerCounters()

@@ -22,11 +22,13 @@ class WindowNotes:
     ----------
     kv_token_bytes
         Bytes of the keys and values of a token; 0 if not known, as on a server.
+    knows_cameras
+        Whether the model has learned several cameras.
 
     """
 
-    def __init__(self, kv_token_bytes: int) -> None:
-        self._kv_token_bytes = kv_token_bytes
+    def __init__(self, kv_token_bytes: int, *, knows_cameras: bool = True) -> None:
+        self._kv_token_bytes, self._knows_cameras = kv_token_bytes, knows_cameras
         self._told: set[object] = set()
         self._alone = 0
 
@@ -43,6 +45,10 @@ class WindowNotes:
         if window.plan.keep_ratio < 1.0 and kept == total:
             self._once('all', 'nothing is pruned: a keep ratio of '
                               f'{window.plan.keep_ratio:g} keeps all {total} visual tokens')
+        if len(cameras) > 1 and not self._knows_cameras:
+            self._once('cameras', 'the model was trained with one camera, so it may see nothing '
+                                  'in the others and does not say in which one something is: set '
+                                  'vlm.adapter to cameras_adapter (of the model embedded)')
         self._alone = self._alone + 1 if len(window.frames) == 1 else 0
         if self._alone >= _ALONE and kept < total:
             self._once('alone', 'windows have one frame, so no other frame shows what is '
