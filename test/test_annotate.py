@@ -435,7 +435,7 @@ def test_the_strip_never_leaves_out_the_key_frame(count: int, key: int, shown: l
     """However long the window is: it is what the others were compared with."""
     rgb = np.full((90, 160, 3), 90, np.uint8)
     frames = [Frame('camera', i, rgb) for i in range(count)]
-    assert overlay_picture._strip_frames(count, key) == shown
+    assert overlay_picture._strip_frames(count, key, count - 1) == shown
     drawn = overlay(rgb, report(frames, answer('low'), key=key), [rgb] * count)
     strip = drawn[-STRIP_HEIGHT - FOOTER_HEIGHT:-FOOTER_HEIGHT]
     assert (strip == pictures.KEY).all(axis=2).any() == (key < count - 1)
@@ -461,6 +461,22 @@ def test_no_box_is_drawn_where_nobody_knows_in_which_camera_it_lies() -> None:
     assert np.array_equal(overlay(rgb, told), overlay(rgb, bare))
     sheets = [contact_sheet([rgb], [shown], ['1.0 s'], 'a drive') for shown in (told, bare)]
     assert np.array_equal(sheets[0], sheets[1])
+
+
+def test_the_picture_is_of_the_camera_that_shows_the_object() -> None:
+    front, rear = picture(0, 540, 960), np.full((540, 960, 3), 90, np.uint8)
+    frames = [Frame(camera, stamp, rgb) for stamp in (0, 1)
+              for camera, rgb in (('front', front), ('rear', rear))]
+    said = answer('medium')
+    told = {camera: report(frames, replace(said, camera=camera)) for camera in ('front', 'rear')}
+    assert [told[camera].shown for camera in ('front', 'rear')] == [2, 3]
+    colour = np.array(RISK_COLOURS['medium'])
+    for camera, rgb in (('front', front), ('rear', rear)):
+        row = overlay(rgb, told[camera])[BAND_HEIGHT + int(0.55 * 540)].astype(int)
+        assert (np.abs(row - colour).max(axis=1) <= 2).any()
+    # Nobody says where it is: the first camera is shown, without a box.
+    unnamed = report(frames, said)
+    assert (unnamed.shown, unnamed.risk_object and unnamed.risk_object.box) == (2, None)
 
 
 def test_wrap_breaks_and_cuts() -> None:

@@ -130,8 +130,8 @@ class Jobs:
         newest = report.frames[-1]
         self.newest_described = newest.camera, newest.stamp
         report = self._outputs.publish(
-            report, self._cameras.frame_id(newest.camera), self._settings['markers.frame_id'],
-            self._settings['max_answer_age_sec'])
+            report, self._cameras.frame_id(report.shown_frame.camera),
+            self._settings['markers.frame_id'], self._settings['max_answer_age_sec'])
         self._health.described(report)
 
     def _describe_new(self, pipeline: Pipeline, window: list[Frame], stop: Stop,
@@ -145,7 +145,7 @@ class Jobs:
         """Publish the risk before the texts are written."""
         with self._outputs.lock:
             if not stop():
-                frame_id = self._cameras.frame_id(report.frames[-1].camera)
+                frame_id = self._cameras.frame_id(report.shown_frame.camera)
                 self._outputs.publish_risk(report, frame_id)
 
     def _read_newest(self, stop: Stop) -> str:

@@ -67,7 +67,7 @@ class Outputs:
         Parameters
         ----------
         frame_id
-            Of the camera with the newest picture.
+            Of the camera that the report shows.
         marker_frame_id
             In which the text stands.
         lifetime_sec

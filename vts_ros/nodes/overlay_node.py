@@ -142,15 +142,15 @@ class VtsOverlay(Node):
         if report.tokens_total > MAX_TOKENS:
             raise ValueError(f'{report.tokens_total} visual tokens')
         window = [self._history.rgb(frame.camera, frame.stamp) for frame in report.frames]
-        newest = window[-1]
+        frame, newest = report.shown_frame, window[report.shown]
         if newest is None:
             self.get_logger().warning(
-                f'the picture of {report.frames[-1].camera} at {report.stamp * 1e-9:.3f} s did '
-                'not arrive here, or history_mb is too small', throttle_duration_sec=5.0)
+                f'the picture of {frame.camera} at {frame.stamp * 1e-9:.3f} s did not arrive '
+                'here, or history_mb is too small', throttle_duration_sec=5.0)
             return
         picture = overlay(newest, report, window)
-        header = Header(stamp=to_stamp(report.stamp),
-                        frame_id=self._cameras.frame_id(report.frames[-1].camera))
+        header = Header(stamp=to_stamp(frame.stamp),
+                        frame_id=self._cameras.frame_id(frame.camera))
         if self._raw in heard:
             self._raw.publish(to_image(picture, header))
         if self._jpeg in heard:

@@ -61,7 +61,7 @@ class TypedOutputs:
         return [publisher for _, publisher in self._topics]
 
     def publish(self, report: SceneReport, frame_id: str) -> None:
-        """Publish an answer; frame_id is that of the camera with the newest picture."""
+        """Publish an answer; frame_id is that of the camera that it shows."""
         for topic, publisher in self._topics:
             publisher.publish(topic.told(report, frame_id))
 

@@ -68,7 +68,7 @@ class TypedRequests:
         response.success, response.message = found.success, found.message
         if found.report:
             response.report = report_messages.scene(
-                make_message, found.report, self._frame_id(found.report.frames[-1].camera))
+                make_message, found.report, self._frame_id(found.report.shown_frame.camera))
         return response
 
     async def _on_ask(self, goal: Any) -> Any:

@@ -209,6 +209,23 @@ class SceneReport:
         return RiskObject(self.answer.label, camera, self.answer.box)
 
     @property
+    def shown(self) -> int:
+        """
+        Return the place in ``frames`` of the one that a picture of the answer shows.
+
+        The newest of the camera that shows the risk object; where no camera is named, of the first
+        in alphabetical order.
+        """
+        found = self.risk_object
+        camera = (found and found.camera) or self.cameras[0]
+        return max(place for place, frame in enumerate(self.frames) if frame.camera == camera)
+
+    @property
+    def shown_frame(self) -> FrameRef:
+        """Return the frame that a picture of the answer shows."""
+        return self.frames[self.shown]
+
+    @property
     def risk_values(self) -> dict[str, str]:
         """Return the keys and values of a DiagnosticStatus about the risk."""
         answer = self.answer

@@ -121,12 +121,12 @@ def no_markers(make: Make) -> Any:
 
 def detections(make: Make, report: SceneReport, frame_id: str) -> Any:
     """
-    Return the risk object with its box in pixels of the newest picture.
+    Return the risk object with its box in pixels of the newest picture of its camera.
 
     Empty where there is none, or nobody knows its place. The score is NaN where the confidence is
-    not known.
+    not known. ``frame_id`` is that of the frame ``shown`` of the report.
     """
-    head = header(make, report.stamp, frame_id)
+    head = header(make, report.shown_frame.stamp, frame_id)
     found, box = report.risk_object, _pixels(report)
     if found is None or box is None:
         return make(DETECTIONS, header=head)
@@ -172,7 +172,7 @@ def image_annotations(make: Make, report: SceneReport) -> Any:
     drawn, said = [], [text(headline, margin, 3 * margin)]
     if len(report.cameras) == 1 and (edges := list(_kept_edges(report, width, height))):
         drawn.append(lines(_LINE_LIST, edges, _GRID, 1.0))
-    if box := _pixels(report):
+    if (box := _pixels(report)) and report.shown == len(report.frames) - 1:
         left, top, right, bottom = box
         drawn.append(lines(_LINE_LOOP, [(left, top), (right, top), (right, bottom),
                                         (left, bottom)], colour, max(2.0, height * _STROKE)))
@@ -240,10 +240,9 @@ def _or(given: int | None, otherwise: int) -> int:
 
 
 def _pixels(report: SceneReport) -> tuple[float, float, float, float] | None:
-    """Return the box of the risk object in pixels; None without one in the newest picture."""
+    """Return the box of the risk object in pixels of the picture that is shown; None without."""
     found = report.risk_object
-    if found is None or found.box is None or report.size is None \
-            or found.camera != report.frames[-1].camera:
+    if found is None or found.box is None or report.size is None:
         return None
     height, width = report.size
     left, top, right, bottom = found.box

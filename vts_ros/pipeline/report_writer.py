@@ -92,7 +92,7 @@ class ReportWriter:
             if prepared.is_video else (),
             latency_ms=latency_ms, model=model.name, pruning=model.pruning,
             engine=self._sparsifier.engine, in_distribution=is_known,
-            size=prepared.entries[-1].size,
+            size=_shown_size(prepared, answer),
             events=tuple(EventRef(event.kind, event.start_ns, event.end_ns, event.strength,
                                   event.is_told) for event in prepared.events),
             colours=None if self._task.colours == RISK_COLOURS else self._task.colours)
@@ -137,3 +137,9 @@ class ReportWriter:
             parsed = read(newest[name])
         return parsed if name is None else parsed._replace(
             answer=replace(parsed.answer, camera=name))
+
+
+def _shown_size(prepared: PreparedWindow, answer: Answer) -> tuple[int, int]:
+    """Return the size of the newest picture of the camera that a report shows."""
+    newest = {entry.frame.camera: entry.size for entry in prepared.entries}
+    return newest.get(answer.camera or '') or newest[min(newest)]

@@ -113,6 +113,7 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
     for answer in answers:
         waiting[answer.report.frames[-1]].append(answer)
     cameras = {camera.topic for camera in image_topics(bag)}
+    frame_ids: dict[str, str] = {}
     worker = _Worker()
     written = 0
 
@@ -133,8 +134,13 @@ def _copy_with_answers(bag: Bag, writer: Writer, copies: dict[str, Connection],
             message = bag.deserialize(data, connection.msgtype)
         except FrameError:
             continue
-        if found := waiting.get(frame_ref(message, connection, received_ns)):
-            worker.add(found.popleft(), connection.topic, frame_id_of(message), received_ns)
+        ref = frame_ref(message, connection, received_ns)
+        frame_ids[ref.camera] = frame_id_of(message)
+        if found := waiting.get(ref):
+            answer = found.popleft()
+            shown = answer.report.shown_frame.camera
+            worker.add(answer, connection.topic, frame_ids.get(shown, frame_ids[ref.camera]),
+                       received_ns)
     write_due(float('inf'))
     counters['overtaken'] += worker.overtaken
     return written

@@ -14,6 +14,8 @@ from pathlib import Path
 import shutil
 import tempfile
 
+import numpy as np
+
 from vts_ros.errors import BagError, FrameError
 from vts_ros.pipeline.frames import decode_image, Frame
 from vts_ros.pipeline.report import SceneReport
@@ -24,7 +26,7 @@ from vts_ros.tools.bags import is_video_file
 from vts_ros.tools.contact_sheet import contact_sheet, interesting
 from vts_ros.tools.described_frames import Frames, Pair
 from vts_ros.tools.interrupts import Interrupts
-from vts_ros.tools.overlay_picture import overlay
+from vts_ros.tools.overlay_picture import overlay, PICTURE_HEIGHT, WIDTH
 from vts_ros.tools.pictures import encode, Picture, seconds
 from vts_ros.tools.recorded_answers import Answered
 from vts_ros.tools.report_page import report_page
@@ -180,14 +182,15 @@ class _Writing:
 
     def _add(self, frames: Frames, report: SceneReport, start_ns: int) -> Picture:
         pictures = [None if frame is None else self._rgb(frame) for frame in frames]
-        newest = pictures[-1]
-        if newest is None:
-            raise AnnotateError(f'the newest frame of the answer at {report.stamp} is not there')
-        drawn = overlay(newest, report, pictures, start_ns)
+        shown = pictures[report.shown]
+        if shown is None:
+            # That of another camera was recorded: the words stand for themselves.
+            shown = np.zeros((PICTURE_HEIGHT, WIDTH, 3), np.uint8)
+        drawn = overlay(shown, report, pictures, start_ns)
         number = len(self.reports)
         # On the disk, because an hour of driving would not fit into memory.
         self._overlay(number).write_bytes(encode(drawn))
-        (self.folder / f'{number}.newest.jpg').write_bytes(encode(newest))
+        (self.folder / f'{number}.shown.jpg').write_bytes(encode(shown))
         self.reports.append(report)
         return drawn
 
@@ -199,9 +202,9 @@ class _Writing:
         chosen = interesting(reports, SHEET_ANSWERS)
         share = 'all' if len(chosen) == len(reports) else f'{len(chosen)} of'
         title = f'{name}: {share} {len(reports)} ' + ('answer' if len(reports) == 1 else 'answers')
-        newest = [decode_image((self.folder / f'{i}.newest.jpg').read_bytes()) for i in chosen]
+        shown = [decode_image((self.folder / f'{i}.shown.jpg').read_bytes()) for i in chosen]
         sheet = contact_sheet(
-            newest, [reports[i] for i in chosen],
+            shown, [reports[i] for i in chosen],
             [seconds(reports[i].stamp, summary.start_ns) for i in chosen], title)
         (self.results / SHEET).write_bytes(encode(sheet, '.png'))
         self.timeline = encode(draw_timeline(reports, summary.start_ns), '.png')

@@ -67,7 +67,7 @@ def contact_sheet(pictures: Sequence[Picture], reports: Sequence[SceneReport],
     Parameters
     ----------
     pictures
-        Newest frame per answer, uint8 (height, width, 3).
+        Frame ``shown`` of each answer, uint8 (height, width, 3).
     reports
         The answers; see :func:`interesting` for a good choice.
     captions
@@ -110,9 +110,9 @@ def _tile(canvas: Canvas, x: int, y: int, height: int, picture: Picture, report:
     canvas.text(x + _TILE_WIDTH - 12, y + 20, caption, 17, DARK, anchor='rm')
     small, (dx, dy) = fit(picture, _TILE_WIDTH, _TILE_PICTURE)
     area = x + dx, y + 40 + dy, small.shape[1], small.shape[0]
-    canvas.paste(dim_dropped(small, kept_cells(report)[-1]), area[0], area[1])
+    canvas.paste(dim_dropped(small, kept_cells(report)[report.shown]), area[0], area[1])
     found = report.risk_object
-    if found and found.box and found.camera == report.frames[-1].camera:
+    if found and found.box:
         canvas.risk_box(found.box, found.label, colour, area, size=13)
     inner, line_y = _TILE_WIDTH - 24, y + 40 + _TILE_PICTURE + 9.0
     text = answer.explanation or answer.description or 'No answer that can be read.'

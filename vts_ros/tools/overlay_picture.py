@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""One answer as a picture: the newest frame, its kept tokens, the risk and the texts."""
+"""One answer as a picture: a newest frame, its kept tokens, the risk and the texts."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def overlay(rgb: Picture, report: SceneReport, window: Sequence[Picture | None] 
     """
     Draw an answer: the newest frame, what was kept of it, the risk and the words.
 
-    The large picture is the newest frame, not the key frame: the box says where the object is
-    now, and in a key frame of a second ago it would lie beside it. The key frame is marked in the
-    strip, which always holds it.
+    The large picture is the newest frame, of several cameras that of the one with the object, and
+    not the key frame: the box says where the object is now, and in a key frame of a second ago it
+    would lie beside it. The key frame is marked in the strip, which always holds it.
 
     Parameters
     ----------
     rgb
-        The newest frame of the report, uint8 (height, width, 3), of any size.
+        The frame ``shown`` of the report, uint8 (height, width, 3), of any size.
     report
         The answer.
     window
@@ -65,7 +65,7 @@ def overlay(rgb: Picture, report: SceneReport, window: Sequence[Picture | None] 
     canvas = Canvas.empty(WIDTH, height)
     kept = kept_cells(report)
     _band(canvas, report, start_ns)
-    _main_picture(canvas, rgb, report, kept[-1])
+    _main_picture(canvas, rgb, report, kept[report.shown])
     _words(canvas, report, BAND_HEIGHT + PICTURE_HEIGHT)
     if window:
         _strip(canvas, report, window, kept, BAND_HEIGHT + PICTURE_HEIGHT + TEXT_HEIGHT)
@@ -80,7 +80,7 @@ def _band(canvas: Canvas, report: SceneReport, start_ns: int | None) -> None:
     canvas.text(MARGIN, middle, RISK_TITLES[answer.risk], 25, DARK, bold=True, anchor='lm')
     if words := advice(answer):
         canvas.text(WIDTH / 2, middle, words, 22, DARK, anchor='mm')
-    when = report.frames[-1].camera
+    when = report.shown_frame.camera
     if start_ns is not None:
         when = f'{when}   {seconds(report.stamp, start_ns)}'
     canvas.text(WIDTH - MARGIN, middle, when, 18, DARK, anchor='rm')
@@ -93,12 +93,12 @@ def _main_picture(canvas: Canvas, rgb: Picture, report: SceneReport,
     canvas.paste(dim_dropped(picture, kept), x, y)
     area = x, y, picture.shape[1], picture.shape[0]
     found = report.risk_object
-    if found and found.box and found.camera == report.frames[-1].camera:
+    if found and found.box:
         canvas.risk_box(found.box, found.label, report.colour, area)
     note = f'newest frame: {int(kept.sum())} of {kept.size} tokens kept, grey ones dropped'
     bottom = y + picture.shape[0]
     canvas.chip(x + 10, bottom - 30, note, 13, DARK, TEXT)
-    if report.key_frame.index == len(report.frames) - 1:
+    if report.key_frame.index == report.shown:
         canvas.key_frame(area, 16)
 
 
@@ -118,9 +118,9 @@ def _words(canvas: Canvas, report: SceneReport, top: int) -> None:
 
 def _strip(canvas: Canvas, report: SceneReport, window: Sequence[Picture | None],
            kept: Sequence[NDArray[np.bool_]], top: int) -> None:
-    """Draw the frames before the newest: the key frame, and as many of the last as fit."""
+    """Draw the other frames: the key frame, and as many of the last as fit."""
     canvas.draw.rectangle((0, top, WIDTH, top + STRIP_HEIGHT), fill=PANEL)
-    others = _strip_frames(len(window), report.key_frame.index)
+    others = _strip_frames(len(window), report.key_frame.index, report.shown)
     has_several = len({frame.camera for frame in report.frames}) > 1
     gap, slots = 10, max(4, len(others))
     width = (WIDTH - 2 * MARGIN - (slots - 1) * gap) // slots
@@ -145,9 +145,9 @@ def _strip(canvas: Canvas, report: SceneReport, window: Sequence[Picture | None]
         canvas.text(x + width / 2, top + 8 + height + 5, note, 13, TEXT, anchor='ma')
 
 
-def _strip_frames(count: int, key: int) -> list[int]:
+def _strip_frames(count: int, key: int, shown: int) -> list[int]:
     """Return the places of the frames in the strip of a window of so many, ascending."""
-    last = list(range(count - 1))[-STRIP_FRAMES:]
+    last = [place for place in range(count) if place != shown][-STRIP_FRAMES:]
     return [key, *last[1:]] if last and key < last[0] else last
 
 

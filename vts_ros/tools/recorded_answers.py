@@ -46,7 +46,7 @@ class Answered(NamedTuple):
 
 
 class TimedAnswer(NamedTuple):
-    """An answer, topic and frame_id of its newest frame, and when it is there."""
+    """An answer, topic of its newest frame, frame_id of the one shown, and when it is there."""
 
     answer: Answered
     topic: str
