@@ -8,19 +8,24 @@ from collections import Counter
 from dataclasses import replace
 from datetime import date
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
+from bag_maker import picture
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
+from vts_ros.errors import VlmError
 from vts_ros.lab.evaluation import camera_recall
+from vts_ros.lab.evaluation.batches import describe_batch
 from vts_ros.lab.evaluation.camera_evaluation import (
     _chosen,
     _figures,
     _rate,
+    _shown,
     ADAPTER,
     AHEAD,
     ALL,
@@ -55,6 +60,7 @@ from vts_ros.lab.scenes.several_cameras import (
 )
 from vts_ros.lab.scenes.shapes import sketch
 from vts_ros.lab.scenes.world import FOCAL, NEAREST_M, View
+from vts_ros.paths import model_path
 from vts_ros.pipeline.compressed_images import decode_image
 from vts_ros.pipeline.early_risk import EarlyRisk
 from vts_ros.pipeline.frames import Frame
@@ -316,3 +322,51 @@ def test_figures_are_of_the_windows_of_their_group() -> None:
     assert f'| all | camera of the object | {"100" if rated[0].camera else "0"} [' in lines
     assert AHEAD in lines
     assert '+10.0 [+0.0, +20.0] points of the level' in lines
+
+
+def test_the_shipped_adapter_says_in_which_camera_it_is() -> None:
+    """Figures of more windows are in docs/embedded_model.md."""
+    folder = model_path('cameras_adapter')
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    pipeline = Pipeline.load(PipelineConfig(adapter='cameras_adapter', draft=False, threads=1))
+    # By other names than in the training, in an order that says nothing.
+    names = {FRONT: 'nose', LEFT: 'port', RIGHT: 'aft'}
+    chosen = [window for window in camera_windows('val', 48, cameras=CAMERAS)
+              if window.camera in (LEFT, RIGHT)][:8]
+    shown = [_shown(window, window.frames(), names) for window in chosen]
+    # What is seen of a frame is kept by its key, so no two windows share one.
+    assert len({frame.key for frames in shown for frame in frames}) == 15 * len(chosen)
+    reports = describe_batch(pipeline, shown, is_brief=True)
+    right = 0
+    for window, report in zip(chosen, reports, strict=True):
+        found = report.risk_object
+        assert report.answer.camera in (None, *names.values())
+        if found is not None and found.camera == names[window.camera or '']:
+            right += 1
+            assert report.shown_frame.camera == found.camera
+            assert found.box is not None
+    assert right >= 5
+    # The guard of the model holds with the adapter, too.
+    window = [Frame(camera, number * 400_000_000, picture(number, 128, 224))
+              for number in range(5) for camera in ('a', 'b')]
+    assert pipeline.describe(window).answer.risk == 'unknown'
+    pipeline.close()
+
+
+def test_causal_mode_refuses_numbers_of_cameras() -> None:
+    with pytest.raises(VlmError, match='in windows only'):
+        Pipeline.load(PipelineConfig(adapter='cameras_adapter', mode='causal'))
+
+
+def test_that_a_model_knows_one_camera_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = Pipeline.load(PipelineConfig(draft=False, threads=1, max_new_tokens=4))
+    frames = [Frame(camera, 0, picture(1, 128, 224)) for camera in ('a', 'b')]
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            pipeline.describe(frames)
+    assert [record.getMessage() for record in caplog.records
+            if 'cameras_adapter' in record.getMessage()] == [
+        'the model was trained with one camera, so it may see nothing in the others and does not '
+        'say in which one something is: set vlm.adapter to cameras_adapter (of the model '
+        'embedded)']
+    pipeline.close()

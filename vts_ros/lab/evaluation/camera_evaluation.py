@@ -40,6 +40,8 @@ ADAPTER, RENAMED, SHIPPED, AHEAD = WAYS = (
     'with the adapter', 'with it, cameras in another order', 'shipped model, all cameras',
     'shipped model, the camera ahead alone')
 METRICS = {'level': 'level', 'object': 'object', 'camera': 'camera of the object', 'iou': 'box'}
+#: Between two windows that are answered at once.
+_BETWEEN_NS, _SEEDS_APART = 10_000_000_000, 100_000
 #: Which windows: by the camera that shows the risk object.
 ALL, IN_FRONT, ASIDE, NOTHING = GROUPS = (
     'all', 'object ahead', 'object at a side', 'nothing at risk')
@@ -127,7 +129,9 @@ def _answer_all(shipped: Pipeline, adapted: Pipeline, windows: Iterable[CameraWi
 def _shown(window: CameraWindow, frames: Mapping[str, NDArray[np.uint8]],
            names: Mapping[str, str]) -> list[Frame]:
     """Return the frames of the cameras that are shown, by these names, as a node orders them."""
-    found = [Frame(names[camera], round(t * 1e9), frames[camera][index])
+    # What is seen of a frame is kept by camera and stamp: no two windows have the same ones.
+    begin_ns = window.truth.seed % _SEEDS_APART * _BETWEEN_NS
+    found = [Frame(names[camera], begin_ns + round(t * 1e9), frames[camera][index])
              for index, t in enumerate(window.times)
              for camera in window.cameras if camera in names]
     return sorted(found, key=lambda frame: (frame.stamp_ns, frame.camera))
