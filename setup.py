@@ -113,7 +113,6 @@ setup(
             'pytest-timeout',
             'pytest-xdist',
             'ruff',
-            'torchao',
             'types-PyYAML',
         ],
     },

@@ -57,8 +57,10 @@ def test_round_trips_through_the_lifecycle_leave_nothing(
         sizes.append(size(process))
     memory, threads = zip(*sizes[WARM:])
     assert max(threads) == min(threads), sizes
-    # The allocators settle; a model that stayed would be 17 MiB each time.
-    assert memory[-1] - memory[0] < 40.0, sizes
+    # The allocators give back late: what stays shows in the least of several. A model that stayed
+    # would be 17 MiB each time.
+    half = len(memory) // 2
+    assert min(memory[half:]) - min(memory[:half]) < 40.0, sizes
 
 
 @pytest.mark.skipif(not SOAK_SEC, reason='set VTS_SOAK_SEC=600 for ten minutes of it')
