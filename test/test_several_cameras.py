@@ -115,7 +115,7 @@ def test_a_vehicle_beside_the_camera_has_a_box_within_what_is_seen_of_it() -> No
     scene = dict(zip(window.cameras, window.scenes))[LEFT]
     body = next(body for body in scene.bodies if body.id in scene.hazards)
     t = float(scene.times[-1])
-    beside = replace(scene.view(4), s=body.state(t).s)
+    beside = replace(scene.view(4), s=body.state(t).s + 2.0)
     drawn = draw([sketch(body, t, beside, False)], beside)
     left, top, right, bottom = drawn.bounds[0].tolist()
     assert left < right
