@@ -28,11 +28,8 @@ def eval_cameras(
     n: Annotated[int, typer.Option(
         '--n', min=2, help='Windows of three cameras; half as many of two.')] = 400,
     ordinary: Annotated[int, typer.Option(min=0, help='Windows of one camera.')] = 400,
-    worth: Annotated[int, typer.Option(
-        min=0, help='Windows of three cameras of which is measured what each token is worth: a '
-                    'minute each.')] = 0,
     split: Annotated[Literal['val', 'test'], typer.Option(
-        help='Neither was trained on. Of --worth it is test.')] = 'test',
+        help='Neither was trained on.')] = 'test',
     device: DeviceOption = 'cpu',
     report: Annotated[Path | None, typer.Option(
         help=f'Folder with {PAGE}, in which to write the section.', show_default=False)] = None,
@@ -45,7 +42,6 @@ def eval_cameras(
     from rich.progress import Progress
 
     from vts_ros.lab.evaluation.camera_evaluation import evaluate_cameras, section
-    from vts_ros.lab.evaluation.camera_worth import camera_worth, worth_section
     from vts_ros.lab.evaluation.generated_page import write_section
     from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 
@@ -58,13 +54,8 @@ def eval_cameras(
             shipped, adapted, split, n, ordinary,
             lambda what, done, total: bar.update(task, description=what, completed=done,
                                                  total=total))
-        if worth:
-            result['worth'] = camera_worth(adapted, worth, lambda done: bar.update(
-                task, description='worth of tokens', completed=done, total=worth))
     result.update(model=model, adapter=Path(adapter).name)
     lines = list(section(result, this_run(device, start_sec)))
-    if worth:
-        lines += worth_section(result['worth'])
     console.print('\n'.join(lines), highlight=False, markup=False, soft_wrap=True)
     finish(console, [] if report is None else [write_section(report / PAGE, SECTION, lines)],
            result, as_json)
