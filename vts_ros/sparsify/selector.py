@@ -199,7 +199,10 @@ class Sparsifier:
         frame_scores = np.zeros(len(tokens), np.float32)
         keys = []
         for members in groups.values():
-            chosen = self._choose_of(proposals, grids, members, previous_key, self._alpha)
+            # Whatever the budget is: only scores and key frame are of interest.
+            chosen = self._choose([proposals[index] for index in members], grids[members[0]], 1,
+                                  members.index(previous_key) if previous_key in members else None,
+                                  self._alpha)
             frame_scores[members] = chosen.frame_scores
             keys.append(members[chosen.key])
             for index, score in zip(members, chosen.score):
@@ -213,14 +216,6 @@ class Sparsifier:
         if weights is None or np.ptp(weights) == 0.0:
             return selection
         return selection._replace(keep=self._moved(selection, groups.values(), tokens, weights))
-
-    def _choose_of(self, proposals: Sequence[Proposal], grids: Sequence[tuple[int, int]],
-                   members: Sequence[int], previous_key: int | None,
-                   alpha: NDArray[np.float32]) -> Selection:
-        """Compare some frames of a window, of one camera, with each other."""
-        return self._choose(
-            [proposals[index] for index in members], grids[members[0]], 1,
-            members.index(previous_key) if previous_key in members else None, alpha)
 
     @staticmethod
     def _moved(selection: Selection, groups: Iterable[Sequence[int]], tokens: Sequence[int],
