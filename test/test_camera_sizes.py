@@ -127,6 +127,8 @@ def test_novelty_is_against_the_same_camera_and_all_are_ranked_together() -> Non
         assert np.array_equal(scores[members], alone.score)
     # The best of all, whichever camera they are of: nothing is reserved.
     assert scores.ravel()[found.keep].min() >= np.delete(scores.ravel(), found.keep).max()
+    with pytest.raises(ValueError, match='keep_ratio'):
+        sparsifier.select_each(seen, grids, 0.0, cameras=cameras)
     # Of one camera all is as without its name.
     one = sparsifier.select_each(seen, grids, 0.4, cameras=['left'] * 6)
     assert np.array_equal(one.keep, sparsifier.select(seen, (4, 7), 0.4).keep)

@@ -194,6 +194,8 @@ class Sparsifier:
             groups.setdefault((name, grid, tuple(proposal.saliency.shape)), []).append(index)
         if len(groups) < 2:
             return self.select(proposals, grids[0], keep_ratio, previous_key, weights)
+        # Of frames of one size this would be the budget: here only its checks are of interest.
+        token_budget(len(grids), grids[0], keep_ratio, previous_key)
         tokens = [rows * columns for rows, columns in grids]
         scores: list[Any] = [None] * len(tokens)
         frame_scores = np.zeros(len(tokens), np.float32)
