@@ -43,7 +43,7 @@ def vlm() -> Vlm:
 def client() -> KeepListServedVlm:
     """Return a served model that has no server: what it does before it asks."""
     found = object.__new__(KeepListServedVlm)
-    images = load_processor(checkpoint('embedded')).images
+    images, found.convention, *_ = load_processor(checkpoint('embedded'))
     found._images, found._size = images, images.size
     found._grids = {}
     found._cell_px = images.patch_size * images.merge_size
