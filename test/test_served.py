@@ -190,19 +190,26 @@ def server() -> Iterator[Server]:
         yield plan
 
 
-@pytest.fixture
-def load(server: Server) -> Iterator[Callable[..., Pipeline]]:
-    """Return what makes a pipeline whose language model is on the server."""
+@contextmanager
+def pipelines_on(url: str) -> Iterator[Callable[..., Pipeline]]:
+    """Give what makes a pipeline whose language model is on a server; all are closed again."""
     made: list[Pipeline] = []
 
     def make(**settings: Any) -> Pipeline:
         made.append(Pipeline.load(PipelineConfig(
-            **{'vlm_backend': 'openai', 'url': server.url, 'engine_threads': 1, **settings})))
+            **{'vlm_backend': 'openai', 'url': url, 'engine_threads': 1, **settings})))
         return made[-1]
 
     yield make
     for pipeline in made:
         pipeline.close()
+
+
+@pytest.fixture
+def load(server: Server) -> Iterator[Callable[..., Pipeline]]:
+    """Return what makes a pipeline whose language model is on the server."""
+    with pipelines_on(server.url) as make:
+        yield make
 
 
 @pytest.fixture(scope='module')

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from published import PUBLISHED
 import pytest
-from test_served import content, HEIGHT, Server, serving, WIDTH
+from test_served import content, HEIGHT, pipelines_on, Server, serving, WIDTH
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from vts_ros.paths import checkpoint, model_path
 from vts_ros.pipeline.frames import Frame
-from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
+from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.vlm import VlmError
 from vts_ros.vlm.conventions import CONVENTIONS, PLAIN, TRAINED_HERE
 from vts_ros.vlm.families import FAMILIES
@@ -38,16 +38,8 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def load(server: Server) -> Iterator[Callable[..., Pipeline]]:
     """Return what makes a pipeline whose language model is on the server."""
-    made: list[Pipeline] = []
-
-    def make(**settings: Any) -> Pipeline:
-        made.append(Pipeline.load(PipelineConfig(
-            **{'vlm_backend': 'openai', 'url': server.url, 'engine_threads': 1, **settings})))
-        return made[-1]
-
-    yield make
-    for pipeline in made:
-        pipeline.close()
+    with pipelines_on(server.url) as make:
+        yield make
 
 
 @pytest.fixture(scope='module')
