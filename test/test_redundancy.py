@@ -18,7 +18,7 @@ import torch
 from typer.testing import CliRunner
 
 from vts_ros.errors import VlmError
-from vts_ros.lab.evaluation import token_worth
+from vts_ros.lab.evaluation import camera_worth, token_worth
 from vts_ros.lab.evaluation.box_coverage import area_under_curve
 from vts_ros.lab.evaluation.method_comparison import EvaluatedWindow, prepare_window
 from vts_ros.lab.evaluation.redundancy import (
@@ -40,7 +40,8 @@ from vts_ros.lab.rivals import temporal
 from vts_ros.lab.rivals.motion import carried, grey, motion_between, residual_motion
 from vts_ros.lab.rivals.registry import methods, TEMPORAL_NAMES
 from vts_ros.lab.rivals.worth_measure import fit_measure
-from vts_ros.lab.scenes.clips import make_scene
+from vts_ros.lab.scenes.clips import make_scene, SPLITS
+from vts_ros.lab.scenes.several_cameras import make_camera_window
 from vts_ros.lab.training.distillation import log_likelihoods
 from vts_ros.lab.training.new_checkpoint import create_checkpoint
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
@@ -280,23 +281,42 @@ def test_windows_to_fit_to_and_to_judge_by_are_needed(
         analyse(pipeline.sparsifier, [WorthWindow('val', window.evidence, worth, {})])
 
 
+def test_redundancy_is_that_of_the_own_camera() -> None:
+    here, there = (texture(6, 256, 10.0), texture(7, 256, 10.0))
+    tokens = np.random.default_rng(8).normal(size=(2, 28, 16)).astype(np.float32)
+    # Each camera sees in its newer frame what the other one has seen before.
+    evidence = evidence_of(np.stack([tokens[0], tokens[1], tokens[1], tokens[0]]))._replace(
+        frames=np.stack([here, there, there, here]), grid=GRID)
+    cameras = np.array(['front', 'left'] * 2)
+    same, _ = redundancy_of(evidence)
+    assert same == pytest.approx(1.0, abs=1e-5)
+    same, flown = camera_worth.redundancy_within(evidence, cameras)
+    assert same.shape == flown.shape == (4, 28)
+    assert abs(same).mean() < 0.5
+    assert abs(flown).mean() < 0.5
+
+
 # --- the command ------------------------------------------------------------------------------
 
 @pytest.mark.slow
 def test_the_command_measures_goes_on_and_writes_the_page(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_worth, '_ANSWER_TOKENS', 8)
+    # Two frames of each camera are the fewest of which one can predict the other.
+    monkeypatch.setattr(camera_worth, 'camera_windows', lambda split, n, cameras: [
+        make_camera_window(SPLITS[split][0], 'crossing traffic', 'high', cameras, frames=2)])
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)
-    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--answered', '4',
-            '--budgets', '0.4,0.1', '--out', str(tmp_path / 'worth'),
-            '--report', str(tmp_path / 'docs'), '--json']
+    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--answered', '2',
+            '--cameras', '1', '--adapter', '', '--budgets', '0.4,0.1',
+            '--out', str(tmp_path / 'worth'), '--report', str(tmp_path / 'docs'), '--json']
     first = CliRunner().invoke(app, line)
     assert first.exit_code == 0, first.output
-    kept = {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}
-    assert sorted(path.name for path in kept) == [
-        f'{split}-000{number}.npz' for split in ('test', 'val') for number in (0, 1)]
+    files = {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}
+    assert sorted(path.name for path in files) == [
+        *(f'cameras-{count}-0000.npz' for count in (1, 2, 3)),
+        *(f'{split}-000{number}.npz' for split in ('test', 'val') for number in (0, 1))]
     page = (tmp_path / 'docs' / 'redundancy.md').read_text(encoding='utf-8')
     result = json.loads(first.stdout.splitlines()[-1])
     assert result['n'] == {'val': 2, 'test': 2}
@@ -308,8 +328,17 @@ def test_the_command_measures_goes_on_and_writes_the_page(
         picture = cv2.imread(str(tmp_path / 'docs' / name))
         assert picture is not None
         assert picture.std() > 10
+    several = result['cameras']
+    assert several['tokens'] == {'1': 56, '2': 112, '3': 168}
+    assert several['figures']['1']['ahead_share'][0] == pytest.approx(1.0)
+    assert 0.0 < several['figures']['3']['ahead_share'][0] < 1.0
+    for count, shares in several['joint'].items():
+        assert sum(shares) == pytest.approx(1.0, abs=1e-3)
+        kept = several['figures'][count]
+        assert kept['kept_0.1'][0] <= kept['kept_0.2'][0] < 1.0
+    assert '| 1 camera, 56 tokens | 2 cameras, 112 tokens |' in page
     # What was measured is not measured again.
     shorter = [part for part in line if part not in (
-        '--answered', '4', '--report', str(tmp_path / 'docs'))]
+        '--answered', '2', '--report', str(tmp_path / 'docs'))]
     assert CliRunner().invoke(app, shorter).exit_code == 0
-    assert kept == {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}
+    assert files == {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}

@@ -35,6 +35,12 @@ def eval_redundancy(
     answered: Annotated[int, typer.Option(
         min=0, help='Rendered windows on which methods are compared by their answers; 0 for '
                     'none.')] = 0,
+    cameras: Annotated[int, typer.Option(
+        min=0, help='Rendered scenes to look at with one, two and three cameras; 0 for none.'
+    )] = 0,
+    adapter: Annotated[str, typer.Option(
+        help='What --cameras takes with the model: an adapter that has learned several cameras.'
+    )] = 'cameras_adapter',
     budgets: Annotated[str, typer.Option(
         help='Shares of the tokens for --answered, with commas.')] = '0.6,0.4,0.2,0.1,0.05',
     workers: Annotated[int, typer.Option(
@@ -55,6 +61,7 @@ def eval_redundancy(
     import itertools
     import time
 
+    from vts_ros.lab.evaluation.camera_worth import camera_worth
     from vts_ros.lab.evaluation.method_comparison import compare
     from vts_ros.lab.evaluation.redundancy import analyse
     from vts_ros.lab.evaluation.worth_windows import recorded, rendered, WorthWindow
@@ -69,6 +76,11 @@ def eval_redundancy(
     shown: list[WorthWindow] = []
     with progress_bar(as_json) as (console, progress):
         pipeline = Pipeline.load(PipelineConfig(model=model, device=device))
+        parts = 1 + (cameras > 0) + (answered > 0)
+        done = 0
+
+        def tell(share: float, what: str) -> None:
+            progress((done + share) / parts, what)
 
         def windows() -> Any:
             for window in itertools.chain(
@@ -82,15 +94,20 @@ def eval_redundancy(
                     shown.append(window)
                 yield window
 
-        analysis = analyse(pipeline.sparsifier, windows(), progress=lambda done: progress(
-            (0.5 if answered else 1.0) * done / total, f'{done} of {total} windows'))
+        analysis = analyse(pipeline.sparsifier, windows(), progress=lambda count: tell(
+            count / total, f'{count} of {total} windows'))
         result = {'model': pipeline.vlm.name, **analysis.result}
+        if cameras:
+            done += 1
+            several = Pipeline.load(PipelineConfig(model=model, adapter=adapter, device=device))
+            result['cameras'] = {'adapter': Path(adapter).name,
+                                 **camera_worth(several, cameras, out, tell)}
         if answered:
+            done += 1
             result['answers'] = compare(
                 pipeline, ['random', 'vts', 'vts-share-none', 'vts-score-importance',
                            *TEMPORAL_NAMES, MEASURE], 'test', answered, shares, True, workers,
-                lambda share, what: progress(0.5 + 0.5 * share, what),
-                ('sight', 'turning'), {MEASURE: analysis.measure})
+                tell, ('sight', 'turning'), {MEASURE: analysis.measure})
     console.print(_table(result))
     written = []
     if report is not None:

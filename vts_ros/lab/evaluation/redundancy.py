@@ -236,13 +236,21 @@ def _joint(part: Sequence[_Found]) -> dict[str, Any]:
     """Return shares of tokens by rank of redundancy and of importance within their window."""
     found: dict[str, Any] = {}
     for name in ('redundancy', 'carried'):
-        counts, worth = np.zeros((BINS, BINS)), np.zeros(BINS)
+        counts = np.zeros((BINS, BINS))
         for window in part:
-            across = _bin(getattr(window, name))
-            np.add.at(counts, (_bin(window.worth), across), 1.0 / window.worth.size)
-            np.add.at(worth, across, window.worth.ravel() / max(float(window.worth.sum()), 1e-12))
+            np.add.at(counts, (_bin(window.worth), _bin(getattr(window, name))),
+                      1.0 / window.worth.size)
+        worth = np.mean([by_tenth(window.worth, getattr(window, name)) for window in part], axis=0)
         found[name] = {'tokens': (counts / len(part)).round(5).tolist(),
-                       'worth': (worth / len(part)).round(4).tolist()}
+                       'worth': worth.round(4).tolist()}
+    return found
+
+
+def by_tenth(worth: NDArray[np.floating], redundancy: NDArray[np.floating]
+             ) -> NDArray[np.float64]:
+    """Return the share of the worth [BINS] in each tenth of the tokens, least redundant first."""
+    found = np.zeros(BINS)
+    np.add.at(found, _bin(redundancy), worth.ravel() / max(float(worth.sum()), 1e-12))
     return found
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 
+from vts_ros.lab.evaluation.camera_worth import section as camera_section
 from vts_ros.lab.evaluation.generated_page import (
     between,
     day_and_machine,
@@ -48,7 +49,8 @@ def write_redundancy(result: Mapping[str, Any], shown: Sequence[WorthWindow], ru
     Parameters
     ----------
     result
-        Of :func:`vts_ros.lab.evaluation.redundancy.analyse`, with ``answers`` of a comparison.
+        Of :func:`vts_ros.lab.evaluation.redundancy.analyse`, with ``answers`` of a comparison and
+        ``cameras`` of :func:`vts_ros.lab.evaluation.camera_worth.camera_worth`.
     shown
         Windows of which maps are drawn.
 
@@ -147,6 +149,8 @@ def _lines(result: Mapping[str, Any], shown: Sequence[WorthWindow], run: Run) ->
     yield from _ages_table(result)
     yield from _maps(shown)
     yield from _conditions_table(result)
+    if 'cameras' in result:
+        yield from camera_section(result['cameras'])
     if 'answers' in result:
         yield from _answers(result['answers'])
 

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,15 +78,22 @@ def to_fit(pipeline: Pipeline, n: int, folder: Path) -> Iterator[FitWindow]:
     """Yield rendered windows of the split ``train`` that no model was trained on."""
     for number, scene in enumerate(balanced_scenes('train', n, _FIRST_FITTED)):
         window = prepare_window(pipeline, scene)
-        path = folder / f'train-{number:04d}.npz'
-        if path.exists():
-            with np.load(path) as found:
-                divergence = found['divergence']
-        else:
-            divergence = divergence_of_tokens(
-                pipeline.vlm, window.prepared, len(window.evidence.frames), window.evidence.grid)
-            _write(path, divergence=divergence)
-        yield FitWindow(window.evidence, divergence)
+        evidence = window.evidence
+        yield FitWindow(evidence, kept_divergence(
+            folder / f'train-{number:04d}.npz', partial(
+                divergence_of_tokens, pipeline.vlm, window.prepared, len(evidence.frames),
+                evidence.grid)))
+
+
+def kept_divergence(path: Path, measure: Callable[[], NDArray[np.float32]]
+                    ) -> NDArray[np.float32]:
+    """Return what a file says, or what is measured now, which it says from then on."""
+    if path.exists():
+        with np.load(path) as found:
+            return np.asarray(found['divergence'], np.float32)
+    divergence = measure()
+    _write(path, divergence=divergence)
+    return divergence
 
 
 def rendered(pipeline: Pipeline, split: str, n: int, folder: Path) -> Iterator[WorthWindow]:
@@ -117,7 +125,7 @@ def recorded(pipeline: Pipeline, recording: Path, n: int, folder: Path) -> Itera
 
 def prepare_recorded(pipeline: Pipeline, window: Sequence[Frame]
                      ) -> tuple[WindowFeatures, Prepared]:
-    """Compute all that scores and language model need of a window of one camera."""
+    """Compute all that scores and language model need of a window."""
     vlm, prompt = pipeline.vlm, pipeline.prompts.description
     pictures = [frame.rgb() for frame in window]
     features = [vlm.encode(picture) for picture in pictures]
