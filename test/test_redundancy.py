@@ -308,10 +308,10 @@ def test_the_command_measures_goes_on_and_writes_the_page(
     model = tmp_path / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
                       text_layers=2, text_heads=2, text_intermediate=96)
-    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--answered', '2',
-            '--cameras', '1', '--adapter', '', '--budgets', '0.4,0.1',
-            '--out', str(tmp_path / 'worth'), '--report', str(tmp_path / 'docs'), '--json']
-    first = CliRunner().invoke(app, line)
+    line = ['eval', 'redundancy', '--model', str(model), '--n', '2', '--cameras', '1',
+            '--adapter', '', '--budgets', '0.4,0.1', '--out', str(tmp_path / 'worth'), '--json']
+    first = CliRunner().invoke(
+        app, [*line, '--answered', '2', '--report', str(tmp_path / 'docs')])
     assert first.exit_code == 0, first.output
     files = {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}
     assert sorted(path.name for path in files) == [
@@ -338,7 +338,5 @@ def test_the_command_measures_goes_on_and_writes_the_page(
         assert kept['kept_0.1'][0] <= kept['kept_0.2'][0] < 1.0
     assert '| 1 camera, 56 tokens | 2 cameras, 112 tokens |' in page
     # What was measured is not measured again.
-    shorter = [part for part in line if part not in (
-        '--answered', '2', '--report', str(tmp_path / 'docs'))]
-    assert CliRunner().invoke(app, shorter).exit_code == 0
+    assert CliRunner().invoke(app, line).exit_code == 0
     assert files == {path: path.read_bytes() for path in (tmp_path / 'worth').iterdir()}
