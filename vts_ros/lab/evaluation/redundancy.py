@@ -24,7 +24,7 @@ TOP = 0.1
 #: Bins of redundancy and of importance in the joint histogram.
 BINS = 10
 #: Groups of the windows whose splits are told apart in a table.
-GROUPS = ('risk', 'light', 'weather', 'turning', 'speed')
+GROUPS = ('family', 'risk', 'light', 'weather', 'turning', 'speed')
 
 #: What each score is, by its name; the last two are for comparison and cannot be used on a car.
 ABOUT = {
