@@ -90,7 +90,7 @@ class PreparedWindow(NamedTuple):
 
     def kept_share(self, entry: StepEntry) -> float:
         """Return which share of the visual tokens of one of the steps is kept, 0 to 1."""
-        place = next(index for index, one in enumerate(self.entries) if one is entry)
+        place = next(index for index, other in enumerate(self.entries) if other is entry)
         cells = [rows * columns for rows, columns in self.grids]
         first = sum(cells[:place])
         keep = self.selection.keep

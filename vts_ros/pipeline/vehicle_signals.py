@@ -129,7 +129,7 @@ class VehicleSignals:
         if not self._is_told():
             return None
         now = self._seconds()
-        known = {name: one for name, one in self._known.items() if one.holds(now)}
+        known = {name: value for name, value in self._known.items() if value.holds(now)}
         if not known:
             return None
 
@@ -137,9 +137,9 @@ class VehicleSignals:
             return known[name].value if name in known else None
 
         def is_over(name: str) -> bool | None:
-            one = known.get(name)
-            return None if one is None or one.signal is None else abs(
-                one.value) >= one.signal.over
+            value = known.get(name)
+            return None if value is None or value.signal is None else abs(
+                value.value) >= value.signal.over
 
         turned = is_over('steering')
         return Vehicle(

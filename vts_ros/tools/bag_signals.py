@@ -114,7 +114,7 @@ class BagSignals:
     def beside(self, frames: Iterable[tuple[int, Frame]]) -> Iterator[tuple[int, Frame]]:
         """Yield frames of the recording with the times at which they were received."""
         # Of the same time the signal comes first.
-        for received_ns, item in heapq.merge(self._messages(), frames, key=lambda one: one[0]):
+        for received_ns, item in heapq.merge(self._messages(), frames, key=lambda timed: timed[0]):
             self._now_ns = received_ns
             if isinstance(item, Frame):
                 yield received_ns, item

@@ -105,7 +105,7 @@ def keep_lists(options: Mapping[str, Any], count: int, is_video: bool = False
     if not _is_list(given) or len(given) != count:
         raise ValueError(f'{KEEP} is a list with an entry for each of the {count} '
                          f'{"videos" if is_video else "pictures"}')
-    return [KeepList.of(one, is_video) for one in given]
+    return [KeepList.of(item, is_video) for item in given]
 
 
 def _is_list(given: object) -> bool:
@@ -119,4 +119,4 @@ def _is_time(given: object) -> bool:
 
 def _are_numbers(given: object) -> bool:
     return isinstance(given, Sequence) and all(
-        isinstance(one, int) and not isinstance(one, bool) for one in given)
+        isinstance(position, int) and not isinstance(position, bool) for position in given)

@@ -104,8 +104,8 @@ def timed_steps(stamps: Sequence[Sequence[int]], counts: Sequence[int], begin: i
         Mark before a step, visual token, mark after a step.
 
     """
-    return [one for stamp, count in zip(stamps, counts, strict=True)
-            for one in (*stamp, begin, *[token] * count, end)]
+    return [token_id for stamp, count in zip(stamps, counts, strict=True)
+            for token_id in (*stamp, begin, *[token] * count, end)]
 
 
 def blocks_of_timed_steps(tokens: Sequence[int], span: range, begin: int,

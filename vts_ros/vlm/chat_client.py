@@ -138,14 +138,15 @@ class ChatClient:
         client = self._client.with_options(timeout=CONTACT_SEC)
 
         async def served() -> list[Any]:
-            return [one async for one in client.models.list()]
+            return [model async for model in client.models.list()]
 
         try:
             found = self._run(served(), CONTACT_SEC) or []
         except LateAnswer as late:
             raise ServerNotReady(f'{late}: it may still be loading') from late
-        return {one.id: ServedModel(str(getattr(one, 'root', None) or one.id),
-                                    str(getattr(one, 'parent', None) or '')) for one in found}
+        return {model.id: ServedModel(str(getattr(model, 'root', None) or model.id),
+                                      str(getattr(model, 'parent', None) or ''))
+                for model in found}
 
     def ask(self, requests: Sequence[Mapping[str, Any]], replies: Sequence[Reply],
             stop: Callable[[], bool] | None = None, on_text: OnText | None = None,

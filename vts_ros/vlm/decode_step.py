@@ -71,7 +71,7 @@ class DecodeStep:
 
         """
         states = self._text.embed_tokens(input_ids)
-        cos, sin = (one[:, :, None] for one in self._text.rotary_emb(states, position_ids[-3:]))
+        cos, sin = (part[:, :, None] for part in self._text.rotary_emb(states, position_ids[-3:]))
         # Halves change places, and the second then has its sign changed.
         half = sin.shape[-1] // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)
@@ -93,8 +93,8 @@ class DecodeStep:
         shape = (*states.shape[:2], -1, layer.head_dim)
         queries = self._normed(layer.q_proj(states).view(shape), layer.q_norm)
         keys = self._normed(layer.k_proj(states).view(shape), layer.k_norm)
-        queries, keys = (torch.addcmul(one * cos, one.roll(cos.shape[-1] // 2, -1), sin)
-                         for one in (queries, keys))
+        queries, keys = (torch.addcmul(part * cos, part.roll(cos.shape[-1] // 2, -1), sin)
+                         for part in (queries, keys))
         all_keys, all_values = held.update(
             keys.transpose(1, 2), layer.v_proj(states).view(shape).transpose(1, 2))
         seen = functional.scaled_dot_product_attention(

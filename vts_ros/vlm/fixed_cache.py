@@ -44,8 +44,8 @@ class FixedLayer:
 
     def __init__(self, keys: Tensor, values: Tensor, capacity: int, slots: _Slots) -> None:
         # Zeros: what is masked is multiplied by 0, which makes no number of what is none.
-        self._room = tuple(one.new_zeros((*one.shape[:-2], capacity, one.shape[-1]))
-                           for one in (keys, values))
+        self._room = tuple(states.new_zeros((*states.shape[:-2], capacity, states.shape[-1]))
+                           for states in (keys, values))
         self._slots = slots
 
     @property

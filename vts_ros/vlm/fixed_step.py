@@ -179,7 +179,7 @@ class FixedStep:
         """
         count, slots = input_ids.shape[1], cache.slots
         slots.start.fill_(slots.length)
-        recorded = next((one for length, one in self._recorded.items() if length >= count), None)
+        recorded = next((step for length, step in self._recorded.items() if length >= count), None)
         if recorded is None:
             logits = self._read(input_ids, position_ids, logits_to_keep)
         else:

@@ -141,5 +141,5 @@ def _quantize_dynamic(network: nn.Module) -> None:
 
 def int8_bytes(network: Any) -> int:
     """Return the bytes of the weights that are held in eight bits, which are no parameters."""
-    return sum(one.in_features * one.out_features for one in network.modules()
-               if isinstance(one, Int8Linear | torch.ao.nn.quantized.dynamic.Linear))
+    return sum(layer.in_features * layer.out_features for layer in network.modules()
+               if isinstance(layer, Int8Linear | torch.ao.nn.quantized.dynamic.Linear))

@@ -312,7 +312,7 @@ def _processor_template(directory: Path) -> str | dict[str, str] | None:
         with in_one_line(f'{path} cannot be read'):
             found = json.loads(path.read_text(encoding='utf-8')).get('chat_template')
             if isinstance(found, list):
-                return {str(one['name']): str(one['template']) for one in found}
+                return {str(template['name']): str(template['template']) for template in found}
             if found is not None:
                 return str(found)
     return None

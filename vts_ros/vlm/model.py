@@ -149,7 +149,7 @@ class Vlm:
         return {'name': self.name, 'family': self.model.config.model_type,
                 'parameters': self.model.num_parameters() + small + packed,
                 'weights_mb': round(1e-6 * (small + packed_bytes + sum(
-                    one.nbytes for one in self.model.parameters()))),
+                    weight.nbytes for weight in self.model.parameters()))),
                 'dtype': f'{floats}, int8 weights' if small else floats,
                 'device': str(self.model.device), 'pruning': self.pruning,
                 'attention': self.model.config.get_text_config()._attn_implementation}

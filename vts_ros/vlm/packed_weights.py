@@ -101,7 +101,7 @@ def pays(layer: nn.Module, device: str) -> bool:
 
 def pack(network: nn.Module) -> None:
     """Sort the weights of all layers for which it pays, in place; a tied head is held twice."""
-    embedded = {id(one.weight) for one in network.modules() if isinstance(one, nn.Embedding)}
+    embedded = {id(layer.weight) for layer in network.modules() if isinstance(layer, nn.Embedding)}
     for owner, name, layer in _linear_layers(network):
         if type(layer) is nn.Linear and pays(layer, layer.weight.device.type):
             setattr(owner, name, PackedLinear(layer, id(layer.weight) in embedded))
@@ -121,9 +121,9 @@ def packed_size(network: nn.Module) -> tuple[int, int]:
     They are no parameters. Those of a tied head are not counted, as the embedding has them, too;
     their bytes are.
     """
-    layers = [one for one in network.modules() if isinstance(one, PackedLinear)]
-    return (sum(one.packed.numel() for one in layers if not one.shared),
-            sum(one.packed.numel() * one.packed.element_size() for one in layers))
+    layers = [layer for layer in network.modules() if isinstance(layer, PackedLinear)]
+    return (sum(layer.packed.numel() for layer in layers if not layer.shared),
+            sum(layer.packed.numel() * layer.packed.element_size() for layer in layers))
 
 
 def _linear_layers(network: nn.Module) -> list[tuple[nn.Module, str, Any]]:

@@ -160,8 +160,8 @@ class PrefixReader:
                   ) -> tuple[Pruned, Place]:
         """Return what is left of pictures after those that were read, and where to go on."""
         features = [picture.features for picture in pictures]
-        layout = self._vlm.lay_out(texts, [one.grid for one in features], self._place)
-        begins = np.cumsum([0, *(len(one.tokens) for one in features)])
+        layout = self._vlm.lay_out(texts, [picture.grid for picture in features], self._place)
+        begins = np.cumsum([0, *(len(picture.tokens) for picture in features)])
         keep = np.concatenate([np.empty(0, np.int32), *(
             begin + picture.keep for begin, picture in zip(begins, pictures))])
         return Prepared.join(layout, features).prune(keep), layout.after

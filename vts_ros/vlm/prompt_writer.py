@@ -95,10 +95,10 @@ class PromptWriter:
             does not place the pictures or the texts.
 
         """
-        steps = [one for one in captions if isinstance(one, VideoStep)]
+        steps = [caption for caption in captions if isinstance(caption, VideoStep)]
         if self._family.modality == 'video':
             return self._texts_of_video(steps, prompt)
-        return self._written([str(one) for one in captions], prompt)
+        return self._written([str(caption) for caption in captions], prompt)
 
     def _texts_of_video(self, steps: Sequence[VideoStep], prompt: Prompt) -> list[str]:
         family: VideoFamily = self._family  # type: ignore[assignment]

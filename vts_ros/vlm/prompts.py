@@ -345,8 +345,7 @@ def _instruction(text: str, texts: dict[str, Any], box: BoxForm, *, several: boo
             parts.insert(0, f'"camera": "{texts["camera"]}"')
         text = text.replace('{object}', f'{{{", ".join(parts)}}}')
     if '{newest}' in text:
-        one, of_camera = texts['newest'], texts['newest_of_camera']
-        text = text.replace('{newest}', of_camera if several else one)
+        text = text.replace('{newest}', texts['newest_of_camera' if several else 'newest'])
     if '{box_unit}' in text:
         least, most = box.range
         # Both, so that a file is good for every family or for none.

@@ -188,8 +188,8 @@ class ServedVlm:
             options['response_format'] = {'type': 'json_schema', 'json_schema': {
                 'name': 'report', 'strict': True, 'schema': self._schema}}
         start_sec = time.perf_counter()
-        requests = [{**one.request(keep), **options}
-                    for one, keep in zip(prepared, keeps, strict=True)]
+        requests = [{**window.request(keep), **options}
+                    for window, keep in zip(prepared, keeps, strict=True)]
         replies = [Reply() for _ in requests]
         try:
             self._client.ask(requests, replies, stop, on_text, limit_sec)
@@ -204,5 +204,5 @@ class ServedVlm:
         latency_ms = {'prefill': (first_sec - start_sec) * 1e3,
                       'decode': (end_sec - first_sec) * 1e3}
         return [Generation(''.join(reply.pieces), (), reply.prompt_tokens,
-                           one.cells if keep is None else len(keep), dict(latency_ms))
-                for one, keep, reply in zip(prepared, keeps, replies)]
+                           window.cells if keep is None else len(keep), dict(latency_ms))
+                for window, keep, reply in zip(prepared, keeps, replies)]

@@ -166,7 +166,7 @@ class KeepListServedVlm(ServedVlm):
             If the two pictures of a step of a video have different sizes.
 
         """
-        picture, *others = (self._scaled(one) for one in pictures)
+        picture, *others = (self._scaled(shown) for shown in pictures)
         if any(other.shape != picture.shape for other in others):
             raise VlmError('two pictures of different sizes cannot be one step of a video')
         height, width = picture.shape[:2]

@@ -94,7 +94,7 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     yield '| first against after | answers per second | first token | passes, after and first |'
     yield '|---|---|---|---|'
     for way, found in result['ways'].items():
-        answers, ttft = (f'{one["median"]:.2f} ({one["low"]:.2f} to {one["high"]:.2f})'
-                         for one in (found['answers'], found['ttft']))
+        answers, ttft = (f'{values["median"]:.2f} ({values["low"]:.2f} to {values["high"]:.2f})'
+                         for values in (found['answers'], found['ttft']))
         passes = ', '.join(f'{count:.1f}' for count in found['passes'])
         yield f'| `{way}` | x {answers} | x {ttft} | {passes} |'

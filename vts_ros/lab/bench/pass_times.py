@@ -137,9 +137,9 @@ def rows(result: dict[str, Any]) -> Iterator[str]:
     yield ''
     yield '| tokens of the pass | plain | packed | packed to plain | int8 | int8 to packed |'
     yield '|---' * 6 + '|'
-    for what, one in result['passes'].items():
-        plain, packed, small = (f'{one["ms"][name]:.0f} ms' for name in one['ms'])
+    for what, found in result['passes'].items():
+        plain, packed, small = (f'{found["ms"][name]:.0f} ms' for name in found['ms'])
         first, second = ('{median:.2f} ({low:.2f} to {high:.2f})'.format(**ratio)
-                         for ratio in one['ratio'].values())
+                         for ratio in found['ratio'].values())
         called = 'encoding of a picture' if what == PICTURE else what
         yield f'| {called} | {plain} | {packed} | {first} | {small} | {second} |'

@@ -55,7 +55,7 @@ class Goal(NamedTuple):
                   if name in result['ratio_to_stock']]
         if not ratios:
             return None
-        return (min if self.is_most else max)(ratios, key=lambda one: one[1])
+        return (min if self.is_most else max)(ratios, key=lambda pair: pair[1])
 
 
 #: At 60 % the figures of the paper. Frames as pictures and as a video are two ways to the same.
@@ -116,7 +116,7 @@ def _row(result: dict[str, Any], case: str, figures: dict[str, Any]) -> Iterator
         return '' if case not in result['ratio_to_stock'] else \
             f'x {ratio(result, case, metric):.2f}'
 
-    called = [name for name, one in FRAMES_AS.items() if one == case]
+    called = [name for name, other in FRAMES_AS.items() if other == case]
     yield f'{case} ({called[0]})' if called else case
     yield f'{figures["windows_per_s"]:.3g}'
     yield times('windows_per_s')

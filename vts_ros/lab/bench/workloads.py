@@ -437,7 +437,7 @@ class Bench:
         if has_int8:
             self._ours[INT8] = _rounded(self.vlm)
         self.tape = GenerationProbe(*dict.fromkeys(
-            one.model for one in (self.vlm, *self._ours.values())))
+            vlm.model for vlm in (self.vlm, *self._ours.values())))
 
     def cases(self, names: Sequence[str]) -> dict[str, Case]:
         """Return new cases, which remember nothing."""

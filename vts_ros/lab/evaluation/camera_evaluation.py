@@ -175,7 +175,7 @@ def _mean(values: Sequence[float | None]) -> list[Any] | None:
 def _ahead(said: Mapping[str, Sequence[_Said]]) -> dict[str, Any]:
     bootstrap, found = Bootstrap(len(said[ADAPTER])), {}
     for metric in ('level', 'object'):
-        ours, other = (np.array([getattr(one, metric) for one in said[way]])
+        ours, other = (np.array([getattr(rating, metric) for rating in said[way]])
                        for way in (ADAPTER, AHEAD))
         found[metric] = [round(float((ours - other).mean()), 4),
                          list(bootstrap.difference(ours, other))]

@@ -95,8 +95,8 @@ def camera_worth(pipeline: Pipeline, n: int, folder: Path,
     progress(1.0, f'{n} scenes')
     return {'n': n, 'tokens': tokens,
             'figures': {str(count): _means(some) for count, some in seen.items()},
-            'joint': {str(count): np.mean([one.tenths for one in some], axis=0).round(4).tolist()
-                      for count, some in seen.items()}}
+            'joint': {str(count): np.mean([window.tenths for window in some], axis=0)
+                      .round(4).tolist() for count, some in seen.items()}}
 
 
 def _views(number: int) -> tuple[tuple[str, ...], ...]:
@@ -158,8 +158,8 @@ def _score(sparsifier: Sparsifier, evidence: WindowFeatures) -> NDArray[np.float
 def _means(some: Sequence[_Seen]) -> dict[str, list[float]]:
     bootstrap, found = Bootstrap(len(some)), {}
     names = [name for name in _Seen._fields if name not in ('kept', 'tenths')]
-    columns = {name: np.array([getattr(one, name) for one in some]) for name in names}
-    columns |= {f'kept_{share:g}': np.array([one.kept[place] for one in some])
+    columns = {name: np.array([getattr(window, name) for window in some]) for name in names}
+    columns |= {f'kept_{share:g}': np.array([window.kept[place] for window in some])
                 for place, share in enumerate(BUDGETS)}
     for name, values in columns.items():
         found[name] = [round(float(values.mean()), 4), *bootstrap.mean(values)]

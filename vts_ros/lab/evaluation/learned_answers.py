@@ -78,7 +78,7 @@ def compared(said: Sequence[tuple[AnsweredWindow, Answer]]) -> dict[str, Any]:
     result: dict[str, Any] = {'n': len(said), 'recordings': len(names)}
     for name in METRICS:
         known = np.array(values[name], float)
-        groups = [known[[recording == one for recording in recordings]] for one in names] \
+        groups = [known[[recording == drive for recording in recordings]] for drive in names] \
             if len(names) > 1 else [known[index:index + 1] for index in range(len(known))]
         means = np.array([np.nanmean(group) for group in groups
                           if np.isfinite(group).any()])

@@ -172,9 +172,10 @@ def _areas(areas: Mapping[str, Any]) -> Iterator[str]:
     for part, found in areas.items():
         cells = []
         for name in (RECURRENT, MEMORYLESS, MEASURE, IMPORTANCE):
-            one = found['auc'][name]
-            cells.append(f'{one["mean"]:.3f}' + ('' if name == RECURRENT else (
-                f' ({one["ahead"]:+.3f} [{one["ahead_ci"][0]:+.3f}, {one["ahead_ci"][1]:+.3f}])')))
+            area = found['auc'][name]
+            cells.append(f'{area["mean"]:.3f}' + ('' if name == RECURRENT else (
+                f' ({area["ahead"]:+.3f} [{area["ahead_ci"][0]:+.3f}, '
+                f'{area["ahead_ci"][1]:+.3f}])')))
         yield f'| {_PARTS[part]} | {found["n"]} | {" | ".join(cells)} |'
 
 

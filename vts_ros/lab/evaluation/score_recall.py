@@ -176,7 +176,7 @@ def _past_rows(pipeline: Pipeline, methods: Sequence[Method], budgets: Sequence[
     rows = []
     for pair in memory_pairs('test', _PAIRS, first, frames):
         both = [_past(pipeline, methods, budgets, found) for found in pair]
-        rows.append({'kept': {name: {ratio: float(np.mean([one[name][ratio] for one in both]))
+        rows.append({'kept': {name: {ratio: float(np.mean([kept[name][ratio] for kept in both]))
                                      for ratio in both[0][name]} for name in both[0]}})
     return rows
 

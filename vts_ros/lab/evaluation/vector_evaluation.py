@@ -148,8 +148,8 @@ def section(result: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield f'| score | {" | ".join(f"{float(ratio):.0%}" for ratio in budgets)} |'
     yield f'|---|{"---|" * len(budgets)}'
     for name, row in result['methods'].items():
-        cells = [f'{100 * one["mean"]:.1f}' + ('' if name == BASE else ' (' + between(
-            one['ahead'], one['ahead_ci'], '+.1f') + ')') for one in row.values()]
+        cells = [f'{100 * cell["mean"]:.1f}' + ('' if name == BASE else ' (' + between(
+            cell['ahead'], cell['ahead_ci'], '+.1f') + ')') for cell in row.values()]
         # Of the registry, or made here.
         shown = name if ' ' in name else f'`{name}`'
         yield f'| {shown} | {" | ".join(cells)} |'

@@ -70,13 +70,13 @@ def flow_of(frame: av.VideoFrame) -> Flow:
     vectors = frame.side_data.get('MOTION_VECTORS')
     if not isinstance(vectors, MotionVectors):
         return flow
-    for one in vectors.to_ndarray():
+    for block in vectors.to_ndarray():
         # The middle of the block; a vector of the past has a source below 0.
-        x, y = one['dst_x'] - one['w'] // 2, one['dst_y'] - one['h'] // 2
-        place = (slice(max(y, 0) // BLOCK_PX, -(-(y + one['h']) // BLOCK_PX)),
-                 slice(max(x, 0) // BLOCK_PX, -(-(x + one['w']) // BLOCK_PX)))
-        scale = float(one['motion_scale']) or 1.0
-        flow[place] = one['motion_x'] / scale, one['motion_y'] / scale
+        x, y = block['dst_x'] - block['w'] // 2, block['dst_y'] - block['h'] // 2
+        place = (slice(max(y, 0) // BLOCK_PX, -(-(y + block['h']) // BLOCK_PX)),
+                 slice(max(x, 0) // BLOCK_PX, -(-(x + block['w']) // BLOCK_PX)))
+        scale = float(block['motion_scale']) or 1.0
+        flow[place] = block['motion_x'] / scale, block['motion_y'] / scale
     return flow
 
 

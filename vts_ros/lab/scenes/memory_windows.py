@@ -319,7 +319,7 @@ def _differs(pair: MemoryPair) -> bool:
     size = truth.MODEL_WIDTH_PX, truth.MODEL_HEIGHT_PX
     renderers = [Renderer(found.scene, *size) for found in pair]
     found = 0
-    for index in sorted({seen.frame for one in pair for seen in one.clear}, reverse=True):
+    for index in sorted({seen.frame for view in pair for seen in view.clear}, reverse=True):
         first, second = (renderer.frame(index).astype(int) for renderer in renderers)
         far = np.abs(first - second).max(axis=2) > DIFFERENT_LEVELS
         found += int(far.sum()) >= DIFFERENT_PX
@@ -328,9 +328,9 @@ def _differs(pair: MemoryPair) -> bool:
     return False
 
 
-def _overlap(one: Body, other: Body, times: np.ndarray) -> bool:
+def _overlap(body: Body, other: Body, times: np.ndarray) -> bool:
     """Return whether two bodies ever stand in one another."""
-    for a, b in ((one.state(t), other.state(t)) for t in times.tolist()):
+    for a, b in ((body.state(t), other.state(t)) for t in times.tolist()):
         if abs(a.s - b.s) < a.half_s + b.half_s and abs(a.d - b.d) < a.half_d + b.half_d:
             return True
     return False

@@ -201,7 +201,8 @@ def distill(bags: Sequence[Path], model: str, out: Path, work: Path, windows: in
         'settings': {**settings, 'bags': [bag.name for bag in bags], 'model': Path(model).name,
                      'steps': steps, 'batch': batch, 'targets': targets, 'anew': anew}}
     for name, sparsifier in (('shipped', shipped), ('trained', Sparsifier.load(out))):
-        report[name] = find_rate(sparsifier, (_wanted(one, sparsifier) for one in held_out),
+        wanted = (_wanted(example, sparsifier) for example in held_out)
+        report[name] = find_rate(sparsifier, wanted,
                                  held_out[0].use.shape[1:], BUDGETS)
     (out / REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return report
@@ -360,7 +361,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 def _split(folder: Path, gap: int) -> tuple[list[Example], list[Example]]:
     """Return examples to learn from, and the last ones after a gap, which are held out."""
     examples = [Example.load(path) for path in sorted(folder.glob('*.npz'))]
-    if len({one.use.shape[1:] for one in examples}) > 1:
+    if len({example.use.shape[1:] for example in examples}) > 1:
         raise DistillationError('the recordings have pictures of different shapes, so different '
                                 'grids of tokens: take one camera at a time')
     end = len(examples) - round(_HOLDOUT_SHARE * len(examples))
@@ -376,11 +377,11 @@ def saliency_targets(examples: Sequence[Example]) -> list[NDArray[np.float32]]:
     1 is what the place that is used most adds in the middle one of the windows: so a window of
     which nothing matters does not get a target of its noise.
     """
-    largest = float(np.median([max(float(one.use.max()), 0.0) for one in examples]))
+    largest = float(np.median([max(float(example.use.max()), 0.0) for example in examples]))
     rows, columns = (area_weights(cells, tokens) for cells, tokens
                      in zip(MAP_SIZE, examples[0].use.shape[1:]))
-    return [np.clip(rows @ one.use @ columns.T / max(largest, 1e-6), 0.0, 1.0).astype(np.float32)
-            for one in examples]
+    shares = (rows @ example.use @ columns.T / max(largest, 1e-6) for example in examples)
+    return [np.clip(share, 0.0, 1.0).astype(np.float32) for share in shares]
 
 
 def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch: int,
@@ -389,10 +390,10 @@ def _train(examples: Sequence[Example], out: Path, work: Path, steps: int, batch
     net, teacher = load_net(path), load_net(path)
     if anew:
         _forget_saliency(net)
-    frames = torch.from_numpy(np.concatenate([one.frames for one in examples]))
+    frames = torch.from_numpy(np.concatenate([example.frames for example in examples]))
     wanted = torch.from_numpy(np.concatenate(
         saliency_targets(examples) if targets == 'use' else
-        [one.truth for one in examples if one.truth is not None]))
+        [example.truth for example in examples if example.truth is not None]))
 
     def losses(step: int) -> Losses:
         rng = np.random.default_rng([seed, step])

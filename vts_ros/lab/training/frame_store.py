@@ -81,4 +81,4 @@ def _on_cpu(value: Any) -> Any:
         # Of a part of a larger one all would be written.
         return value.cpu().clone()
     return tuple(map(_on_cpu, value)) if isinstance(value, tuple) and any(
-        isinstance(one, Tensor) for one in value) else value
+        isinstance(item, Tensor) for item in value) else value

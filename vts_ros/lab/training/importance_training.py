@@ -146,8 +146,8 @@ def learn_importance(pipeline: Pipeline, out: Path, work: Path, worth: Path, win
             'bags': [], 'model': pipeline.vlm.name, 'targets': 'importance', 'windows': windows,
             'fitted': fitted, 'steps': steps, 'batch': batch, 'seed': seed, 'anew': False}}
     grid = train[0].measure.shape[1], train[0].measure.shape[2]
-    for name, one in (('shipped', before), ('trained', net), ('whole way', whole_way)):
-        report[name] = find_rate(pipeline.sparsifier, (_wanted(one, lesson)
+    for name, judged in (('shipped', before), ('trained', net), ('whole way', whole_way)):
+        report[name] = find_rate(pipeline.sparsifier, (_wanted(judged, lesson)
                                                        for lesson in held_out), grid, BUDGETS)
     (out / REPORT).write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return report

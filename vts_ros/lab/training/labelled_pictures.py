@@ -242,4 +242,4 @@ def _is_shown(thing: Thing, before: Sequence[Thing]) -> bool:
     left, top, right, bottom = thing.box
     x, y = (left + right) / 2.0, (top + bottom) / 2.0
     return right > 0.0 and left < 1.0 and bottom > 0.0 and top < 1.0 and not any(
-        one.box[0] < x < one.box[2] and one.box[1] < y < one.box[3] for one in before)
+        user.box[0] < x < user.box[2] and user.box[1] < y < user.box[3] for user in before)

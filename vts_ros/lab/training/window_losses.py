@@ -145,7 +145,8 @@ class Understanding:
         dialogues = [asking(sample.window, rng) for sample in drawn.samples]
         prepared = [self._prepare(window, dialogue.prompt, drawn.is_causal)
                     for window, dialogue in zip(drawn.features, dialogues)]
-        inputs = self._vlm.batch(prepared, drawn.keeps, [one.answer for one in dialogues])
+        inputs = self._vlm.batch(prepared, drawn.keeps,
+                                 [dialogue.answer for dialogue in dialogues])
         states, visual = self._read(inputs, None, len(self._text.layers))
         dense = self._dense(drawn, states[UNDERSTANDING_LAYER - 1][visual])
         said = self._said(self._text.norm(states[-1]), inputs['labels'])
