@@ -61,8 +61,11 @@ def test_a_running_node_is_looked_at_asked_and_changed(
     node.wait_for_output('loaded', HANGING_SEC)
     own_ros.start('vts_ros.nodes.replay_node', str(drive(tmp_path / 'bag', 40)), '--loop',
                   '--wait-sec', '600')
-    live = own_ros.start('vts_ros.tools.cli', 'live', '--topic', '/camera/front', '--port', '0')
+    live = own_ros.start('vts_ros.tools.cli', 'live', '--topic', '/camera/front', '--port', '0',
+                         '--keep-ratio', '0.9', '--model', 'other')
     page, hello = open_page(live)
+    assert ('/vts_node runs and answers with its own parameters; not used: --keep-ratio, --model\n'
+            in live.output)
     assert hello['state']['source'] == '/camera/front and /vts_node'
     report = events(page, lambda event: event['kind'] == 'report' and not event['report'][
         'partial'] and bool(event['report']['frames'][-1].get('picture')))[-1]['report']
@@ -99,6 +102,7 @@ def test_without_a_node_the_command_answers_itself(
                          '--model', model, '--max-new-tokens', '8', '--threads', '1')
     page, hello = open_page(live)
     assert hello['state']['source'] == COMPRESSED_TOPIC
+    assert 'not used' not in live.output
     events(page, lambda event: event['kind'] == 'report')
     page.close()
     live.interrupt(signal.SIGINT)

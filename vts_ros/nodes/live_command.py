@@ -14,7 +14,7 @@ import typer
 from vts_ros.errors import VtsError
 from vts_ros.pipeline.settings import pipeline_config, SETTINGS
 from vts_ros.tools.cli.options import AudioOption, BAG_HELP
-from vts_ros.tools.cli.setting_options import with_settings
+from vts_ros.tools.cli.setting_options import option_names, with_settings
 
 if TYPE_CHECKING:
     from vts_ros.pipeline.frames import FrameBuffer
@@ -87,11 +87,21 @@ def live(
         from vts_ros.nodes.live_topics import open_topics
 
         with open_topics(topic, node) as topics:
-            _serve(server, topics.answers_of_node(hub, also_model or []) or _pipeline(
-                hub, topics, settings, buffer, also_model or []))
+            answers = topics.answers_of_node(hub, also_model or [])
+            if answers is not None:
+                _tell_unused(topics.reporter, settings)
+            _serve(server, answers or _pipeline(hub, topics, settings, buffer, also_model or []))
         return
     source = _source(address, bag, video, camera, topic, loop, settings, audio)
     _serve(server, _pipeline(hub, source, settings, buffer, also_model or []))
+
+
+def _tell_unused(node: str, settings: Mapping[str, Any]) -> None:
+    given = [option_names(setting)[0] for setting in SETTINGS
+             if settings[setting.name] != setting.default]
+    if given:
+        typer.echo(f'{node} runs and answers with its own parameters; not used: '
+                   f'{", ".join(given)}', err=True)
 
 
 def _source(address: str | None, bag: Path | None, video: Path | None, camera: int | None,
