@@ -19,10 +19,12 @@ import torch
 from vts_ros.lab.bench import deadline_benchmark, pass_times, peers
 from vts_ros.lab.bench import performance_page as page
 from vts_ros.lab.bench import speed_report as report
-from vts_ros.lab.bench import workloads as workload
+from vts_ros.lab.bench.benchmark_drive import drive_frames, windows_of
 from vts_ros.lab.bench.generation_probe import cache_bytes, tensor_peak
+from vts_ros.lab.bench.measured_answers import summary
 from vts_ros.lab.bench.model_shapes import make
-from vts_ros.lab.bench.workloads import Bench, CASES, drive_frames, ROOFLINE, windows_of, Workload
+from vts_ros.lab.bench.window_benchmark import Bench
+from vts_ros.lab.bench.workloads import CASES, ROOFLINE, Workload
 from vts_ros.pipeline.features import Stopwatch
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm import packed_weights
@@ -48,7 +50,7 @@ def bench() -> Iterator[Bench]:
 @pytest.fixture(scope='module')
 def result(bench: Bench) -> dict[str, Any]:
     return {'date': '2026-11-24', 'machine': 'here', 'more': [],
-            **workload.summary(SMALL, bench.run())}
+            **summary(SMALL, bench.run())}
 
 
 @pytest.fixture(scope='module')

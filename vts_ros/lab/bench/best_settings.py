@@ -15,15 +15,10 @@ import numpy as np
 import torch
 
 from vts_ros.engines import BACKENDS
+from vts_ros.lab.bench.benchmark_drive import drive_frames, INTERVAL_SEC, windows_of
 from vts_ros.lab.bench.engine_benchmark import median_ms, sparsifiers
-from vts_ros.lab.bench.workloads import (
-    drive_frames,
-    EMBEDDED_SIZE,
-    INTERVAL_SEC,
-    measured_here,
-    Progress,
-    windows_of,
-)
+from vts_ros.lab.bench.measured_answers import measured_here
+from vts_ros.lab.bench.workloads import EMBEDDED_SIZE, Progress
 from vts_ros.pipeline.config import EMBEDDED
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.vlm.int8_weights import INT8

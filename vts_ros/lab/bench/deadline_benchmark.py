@@ -10,13 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vts_ros.lab.bench.workloads import (
-    drive_frames,
-    EMBEDDED_SIZE,
-    measured_here,
-    Progress,
-    windows_of,
-)
+from vts_ros.lab.bench.benchmark_drive import drive_frames, windows_of
+from vts_ros.lab.bench.measured_answers import measured_here
+from vts_ros.lab.bench.workloads import EMBEDDED_SIZE, Progress
 from vts_ros.pipeline.pipeline import EMBEDDED, Pipeline, PipelineConfig
 from vts_ros.pipeline.report import SceneReport
 

@@ -36,8 +36,9 @@ from vts_ros.lab.bench.graph_benchmark import compare_graphs
 from vts_ros.lab.bench.graph_benchmark import rows as graph_rows
 from vts_ros.lab.bench.model_shapes import TOKEN_PX
 from vts_ros.lab.bench.performance_page import add
+from vts_ros.lab.bench.window_benchmark import suite
 from vts_ros.lab.bench.window_growth import grow
-from vts_ros.lab.bench.workloads import suite, Workload
+from vts_ros.lab.bench.workloads import Workload
 from vts_ros.lab.training.gpu_course import train_on_gpu
 
 #: Pictures of 18 x 32 visual tokens: 896x504 px.

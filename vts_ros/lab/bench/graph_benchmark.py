@@ -17,17 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
+from vts_ros.lab.bench.benchmark_drive import drive_frames, windows_of
 from vts_ros.lab.bench.generation_probe import synchronize
+from vts_ros.lab.bench.measured_answers import measured_here, quartiles
 from vts_ros.lab.bench.model_shapes import make, SHAPES
-from vts_ros.lab.bench.workloads import (
-    drive_frames,
-    EMBEDDED_SIZE,
-    measured_here,
-    Progress,
-    quartiles,
-    SHAPE_SIZE,
-    windows_of,
-)
+from vts_ros.lab.bench.workloads import EMBEDDED_SIZE, Progress, SHAPE_SIZE
 from vts_ros.pipeline.pipeline import EMBEDDED, Pipeline, PipelineConfig
 from vts_ros.vlm import Generation, Prepared, Vlm, VlmError
 from vts_ros.vlm.drafts import Drafts

@@ -10,18 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from vts_ros.lab.bench.workloads import (
-    Bench,
-    drive_frames,
-    measured_here,
-    Progress,
-    quartiles,
-    Sample,
-    Variant,
-    WARM_UP,
-    windows_of,
-    Workload,
-)
+from vts_ros.lab.bench.benchmark_drive import drive_frames, windows_of
+from vts_ros.lab.bench.measured_answers import measured_here, quartiles, Sample
+from vts_ros.lab.bench.window_benchmark import Bench, WARM_UP
+from vts_ros.lab.bench.workloads import Progress, Variant, Workload
 
 #: Ways of the pipeline in which something is kept from window to window.
 WAYS = {'cached_0.6': Variant(0.6), 'drafted_0.6': Variant(0.6, mode='causal', draft=True),

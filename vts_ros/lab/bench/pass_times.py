@@ -15,8 +15,9 @@ import torch
 from transformers import DynamicCache
 
 from vts_ros.errors import VlmError
+from vts_ros.lab.bench.measured_answers import measured_here, quartiles
 from vts_ros.lab.bench.model_shapes import make, SHAPES
-from vts_ros.lab.bench.workloads import measured_here, Progress, quartiles, SHAPE_SIZE
+from vts_ros.lab.bench.workloads import Progress, SHAPE_SIZE
 from vts_ros.paths import model_path
 from vts_ros.pipeline.pipeline import EMBEDDED
 from vts_ros.vlm import Vlm

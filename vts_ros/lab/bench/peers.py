@@ -20,16 +20,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from vts_ros.errors import VlmError
+from vts_ros.lab.bench.benchmark_drive import INTERVAL_SEC
 from vts_ros.lab.bench.generation_probe import GenerationProbe
+from vts_ros.lab.bench.measured_answers import measured_here
 from vts_ros.lab.bench.served_video import video_checkpoint, VideoServedVlm
+from vts_ros.lab.bench.stock_transformers import StockTransformers
 from vts_ros.lab.bench.vllm_server import CPU_PRUNING, KEEP_LISTS, VllmServer
-from vts_ros.lab.bench.workloads import (
-    INTERVAL_SEC,
-    measured_here,
-    Progress,
-    StockTransformers,
-    TOLD_FRAMES,
-)
+from vts_ros.lab.bench.workloads import Progress, TOLD_FRAMES
 from vts_ros.lab.evaluation.answer_metrics import Score, score
 from vts_ros.lab.scenes.clips import render
 from vts_ros.lab.scenes.drive import APPROACH_SEC, make_drive

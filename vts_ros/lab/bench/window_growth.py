@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vts_ros.lab.bench.workloads import Bench, DENSE, measured_here, Progress, Workload
+from vts_ros.lab.bench.measured_answers import measured_here
+from vts_ros.lab.bench.window_benchmark import Bench
+from vts_ros.lab.bench.workloads import DENSE, Progress, Workload
 
 #: Stock transformers, and all that this package has.
 COMPARED = (DENSE, 'drafted_0.4')

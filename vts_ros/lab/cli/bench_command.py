@@ -75,7 +75,8 @@ def bench(
 
     from vts_ros.lab.bench import speed_report as shown
     from vts_ros.lab.bench.performance_page import add
-    from vts_ros.lab.bench.workloads import default_models, quick_workloads, suite, Workload
+    from vts_ros.lab.bench.window_benchmark import suite
+    from vts_ros.lab.bench.workloads import default_models, quick_workloads, Workload
 
     common = Workload(windows=windows, budget_sec=budget_sec, answer_tokens=answer_tokens,
                       seed=seed, device=device, threads=threads)

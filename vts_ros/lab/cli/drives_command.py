@@ -107,7 +107,7 @@ def eval_drives(
 
 def _costs(result: dict[str, Any]) -> dict[str, Any]:
     """Return what the page about speed says of drives."""
-    from vts_ros.lab.bench.workloads import measured_here
+    from vts_ros.lab.bench.measured_answers import measured_here
 
     always = result['costs']['always']
     return {**measured_here('cpu'),

@@ -17,7 +17,8 @@ from urllib.request import urlopen
 
 import numpy as np
 
-from vts_ros.lab.bench.workloads import drive_frames, EMBEDDED_SIZE, windows_of
+from vts_ros.lab.bench.benchmark_drive import drive_frames, windows_of
+from vts_ros.lab.bench.workloads import EMBEDDED_SIZE
 from vts_ros.lab.evaluation.batches import prepare
 from vts_ros.lab.evaluation.generated_page import machine
 from vts_ros.lab.evaluation.scene_evaluation import frames_of
