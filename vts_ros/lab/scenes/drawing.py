@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.lab.scenes.shapes import Sketch
+from vts_ros.lab.scenes.sketches import Sketch
 from vts_ros.lab.scenes.world import Floats, FOCAL, HORIZON, NEAREST_M, Veil, View
 
 #: Fractional bits of the pixel coordinates that OpenCV gets.

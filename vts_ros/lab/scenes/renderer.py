@@ -23,7 +23,7 @@ from vts_ros.lab.scenes.drawing import (
 )
 from vts_ros.lab.scenes.ground_truth import shot
 from vts_ros.lab.scenes.scenery import sketch_prop
-from vts_ros.lab.scenes.shapes import Colour
+from vts_ros.lab.scenes.sketches import Colour
 from vts_ros.lab.scenes.world import (
     CAMERA_HEIGHT_M,
     Floats,

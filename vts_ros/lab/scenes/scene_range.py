@@ -16,7 +16,8 @@ from vts_ros.lab.scenes.drawing import draw, outlines, SHIFT
 from vts_ros.lab.scenes.ground_truth import shot
 from vts_ros.lab.scenes.renderer import PROPS_M
 from vts_ros.lab.scenes.scenery import sketch_prop
-from vts_ros.lab.scenes.shapes import Sketch, sketch
+from vts_ros.lab.scenes.shapes import sketch
+from vts_ros.lab.scenes.sketches import Sketch
 from vts_ros.lab.scenes.world import CAMERA_HEIGHT_M, Floats, FOCAL, HORIZON, Scene, View
 
 #: Size of the depth map: about a quarter of a degree for a ray, as of many LiDARs.

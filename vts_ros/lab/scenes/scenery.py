@@ -8,16 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 import math
 
-from vts_ros.lab.scenes.shapes import (
-    Colour,
-    disc,
-    flat_sketch,
-    Limb,
-    Point,
-    rectangle,
-    skeleton_sketch,
-    Sketch,
-)
+from vts_ros.lab.scenes.skeletons import Limb, skeleton_sketch
+from vts_ros.lab.scenes.sketches import Colour, disc, flat_sketch, Point, rectangle, Sketch
 from vts_ros.lab.scenes.world import Prop, State
 
 

@@ -9,20 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vts_ros.lab.scenes.scenery import SCENERY
-from vts_ros.lab.scenes.shapes import (
-    add_kind,
-    Colour,
-    Face,
-    flat_sketch,
-    ground,
-    patch,
-    Point,
-    prism,
-    rectangle,
-    shell,
-    Sketch,
-    wheel,
-)
+from vts_ros.lab.scenes.sketches import Colour, flat_sketch, Point, rectangle, Sketch
+from vts_ros.lab.scenes.vehicle_meshes import add_kind, Face, ground, patch, prism, shell, wheel
 from vts_ros.lab.scenes.world import Prop, State
 
 Polygon = tuple[Sequence[Point], Colour, bool]
