@@ -324,10 +324,17 @@ def test_the_command_measures_goes_on_and_writes_the_page(
     assert auc['gradient'][0] > auc['random'][0]
     row = next(line for line in page.splitlines() if line.startswith('| importance |'))
     assert float(row.split('|')[3].split()[0]) == pytest.approx(auc['importance'][0], abs=5e-4)
-    for name in ('redundancy.png', 'redundancy.jpg'):
+    for name in ('redundancy.png', 'redundancy_conditions.png', 'redundancy.jpg'):
         picture = cv2.imread(str(tmp_path / 'docs' / name))
         assert picture is not None
         assert picture.std() > 10
+    # The best of all other frames is at least as good as those of one distance.
+    best = np.mean([age['redundancy'] for age in result['ages']['test']])
+    distances = result['distances']['test']
+    assert len(distances) == 4
+    assert all(0.0 < far['redundancy'] <= best + 1e-3 for far in distances)
+    assert distances[0]['redundancy'] > distances[-1]['redundancy']
+    assert sum(result['conditions']['all']['all']['tenths']) == pytest.approx(1.0, abs=1e-3)
     several = result['cameras']
     assert several['tokens'] == {'1': 56, '2': 112, '3': 168}
     assert several['figures']['1']['ahead_share'][0] == pytest.approx(1.0)

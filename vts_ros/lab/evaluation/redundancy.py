@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,10 @@ ABOUT = {
 }
 
 
+#: Of one token of each of two frames: the places of both to float32 [N].
+_Pairs = dict[tuple[int, int], NDArray[np.float32]]
+
+
 class _Found(NamedTuple):
     """What is computed of a window."""
 
@@ -58,6 +63,7 @@ class _Found(NamedTuple):
     scores: dict[str, NDArray[np.float32]]
     redundancy: NDArray[np.float32]
     carried: NDArray[np.float32]
+    distances: list[dict[str, float]]
     rank: float
     patch_ratio: float
 
@@ -81,8 +87,8 @@ def analyse(sparsifier: Sparsifier, windows: Iterable[WorthWindow], seed: int = 
     The result is ``{'n': {source: windows}, 'top', 'grid', 'frames', 'auc': {part: {score: [mean,
     low, high]}}, 'loss_auc': likewise, 'correlation': {part: {score: mean rank correlation with
     the worth}}, 'joint': {part: {'redundancy' or 'carried': {'tokens', 'worth'}}}, 'ages': {part:
-    [newest first]}, 'conditions': {group: {value: figures}}}``; a part is ``test`` or
-    ``recordings``. Intervals are of 95 %, over windows.
+    [newest first]}, 'distances': {part: [next frame first]}, 'conditions': {group: {value:
+    figures}}}``; a part is ``test`` or ``recordings``. Intervals are of 95 %, over windows.
 
     Raises
     ------
@@ -119,6 +125,7 @@ def analyse(sparsifier: Sparsifier, windows: Iterable[WorthWindow], seed: int = 
         'correlation': {name: _correlations(part) for name, part in parts.items()},
         'joint': {name: _joint(part) for name, part in parts.items()},
         'ages': {name: _ages(part) for name, part in parts.items()},
+        'distances': {name: _distances(part) for name, part in parts.items()},
         'conditions': _conditions(parts.get('test', [])),
     }, measure)
 
@@ -138,16 +145,46 @@ def redundancy_of(evidence: WindowFeatures) -> tuple[NDArray[np.float32], NDArra
     The largest cosine with what any other frame shows at the same place, and where optical flow
     carries the token; float32 [T, N] both.
     """
+    here, there = (_from_others(pairs, len(evidence.tokens)) for pairs in _predictions(evidence))
+    return here, there
+
+
+def _predictions(evidence: WindowFeatures) -> tuple[_Pairs, _Pairs]:
+    """
+    Return how well each frame predicts each token of each other one.
+
+    The cosine with what it shows at the same place, and where optical flow carries the token:
+    float32 [N] by the places of the frame that is predicted and of that which predicts it.
+    """
     tokens, grid = evidence.tokens, evidence.grid
     pictures = [grey(frame) for frame in evidence.frames]
-    here, there = [], []
-    for place, mine in enumerate(tokens):
-        others = [other for other in range(len(tokens)) if other != place]
-        here.append(np.max([cosine(mine, tokens[other]) for other in others], axis=0))
-        there.append(np.max([cosine(mine, carried(
+    here, there = {}, {}
+    for place, other in itertools.permutations(range(len(tokens)), 2):
+        here[place, other] = cosine(tokens[place], tokens[other])
+        there[place, other] = cosine(tokens[place], carried(
             tokens[other], motion_between(pictures[place], pictures[other]).flow, grid))
-            for other in others], axis=0))
-    return np.stack(here).astype(np.float32), np.stack(there).astype(np.float32)
+    return here, there
+
+
+def _from_others(pairs: _Pairs, frames: int) -> NDArray[np.float32]:
+    return np.stack([np.max([found for (place, _), found in pairs.items() if place == wanted],
+                            axis=0) for wanted in range(frames)]).astype(np.float32)
+
+
+def _by_distance(worth: NDArray[np.floating], here: _Pairs, there: _Pairs
+                 ) -> list[dict[str, float]]:
+    """Return redundancy, and its rank correlation with the worth, by frames in between."""
+    found = []
+    for distance in range(1, len(worth)):
+        at = [pair for pair in here if abs(pair[0] - pair[1]) == distance]
+        importance = np.concatenate([worth[place] for place, _ in at])
+        figures = {}
+        for name, pairs in (('redundancy', here), ('carried', there)):
+            values = np.concatenate([pairs[pair] for pair in at])
+            figures[name] = float(values.mean())
+            figures[f'{name}_correlation'] = rank_correlation(importance, values)
+        found.append(figures)
+    return found
 
 
 def effective_rank(tokens: NDArray[np.floating]) -> float:
@@ -180,11 +217,12 @@ def _look(sparsifier: Sparsifier, measure: WorthMeasure, window: WorthWindow, se
         scores['known residual'] = temporal.known_residual(sparsifier, evidence)
     if worth.loss is not None:
         scores['loss'] = worth.loss
-    here, there = redundancy_of(evidence)
+    pairs = _predictions(evidence)
+    here, there = (_from_others(found, shape[0]) for found in pairs)
     cells = worth.divergence.reshape(shape[0], *evidence.grid)
     summed = (cells[:, :-1, :-1] + cells[:, 1:, :-1] + cells[:, :-1, 1:] + cells[:, 1:, 1:])
     return _Found(window.source, window.conditions, worth.divergence, scores, here, there,
-                  effective_rank(evidence.tokens),
+                  _by_distance(worth.divergence, *pairs), effective_rank(evidence.tokens),
                   float(worth.patch.sum() / max(float(summed.sum()), 1e-9)))
 
 
@@ -270,9 +308,15 @@ def _ages(part: Sequence[_Found]) -> list[dict[str, float]]:
         for place in range(frames - 1, -1, -1)]
 
 
-def _conditions(part: Sequence[_Found]) -> dict[str, dict[str, dict[str, float]]]:
+def _distances(part: Sequence[_Found]) -> list[dict[str, float]]:
+    """Return the means of what is known by distance, from 1 frame on."""
+    return [{name: _mean(figures[name] for figures in same) for name in same[0]}
+            for same in zip(*(window.distances for window in part))]
+
+
+def _conditions(part: Sequence[_Found]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the figures of windows under each condition, and of all."""
-    found: dict[str, dict[str, dict[str, float]]] = {'all': {'all': _figures(part)}} \
+    found: dict[str, dict[str, dict[str, Any]]] = {'all': {'all': _figures(part)}} \
         if part else {}
     for group in GROUPS:
         values = sorted({window.conditions[group] for window in part})
@@ -282,10 +326,12 @@ def _conditions(part: Sequence[_Found]) -> dict[str, dict[str, dict[str, float]]
     return found
 
 
-def _figures(part: Sequence[_Found]) -> dict[str, float]:
+def _figures(part: Sequence[_Found]) -> dict[str, Any]:
     tops = [is_top(window.worth) for window in part]
     return {
         'n': len(part),
+        'tenths': np.mean([by_tenth(window.worth, window.redundancy) for window in part], axis=0)
+        .round(4).tolist(),
         'top_share': _mean(window.worth[top].sum() / max(float(window.worth.sum()), 1e-12)
                            for window, top in zip(part, tops)),
         'newest_share': _mean(window.worth[-1].sum() / max(float(window.worth.sum()), 1e-12)

@@ -9,35 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-import numpy as np
-from numpy.typing import NDArray
 
 from vts_ros.lab.evaluation.camera_worth import section as camera_section
 from vts_ros.lab.evaluation.generated_page import (
     between,
     day_and_machine,
     head,
-    new_figure,
-    plain_axis,
     Run,
     write_data,
     write_text,
 )
 from vts_ros.lab.evaluation.redundancy import ABOUT, BINS
+from vts_ros.lab.evaluation.redundancy_plots import (
+    conditions_figure,
+    draw_maps,
+    ORACLES,
+    scores_figure,
+)
 from vts_ros.lab.evaluation.worth_windows import WorthWindow
 
-PAGE, PLOT, MAPS, DATA = ('redundancy.md', 'redundancy.png', 'redundancy.jpg', 'redundancy.json')
-#: Scores that nothing on a car can compute.
-_ORACLES = ('gradient', 'loss')
+PAGE, DATA = 'redundancy.md', 'redundancy.json'
+PLOT, CONDITIONS, MAPS = 'redundancy.png', 'redundancy_conditions.png', 'redundancy.jpg'
 #: Scores that look at nothing but change.
 _TIMED = ('own motion', 'residual motion', 'volatility', 'uniqueness', 'attention', 'change')
 _PARTS = {'test': 'rendered, split `test`', 'recordings': 'recordings'}
 #: Of the dense accuracy, what the smallest budget must keep, and the metric.
 _ENOUGH, _METRIC = 0.99, 'risk_accuracy'
-#: Width of a frame in the maps, and how much of the picture shines through.
-_WIDTH, _SHINES = 224, 0.45
 _QUALITY = 88
 
 
@@ -56,66 +53,12 @@ def write_redundancy(result: Mapping[str, Any], shown: Sequence[WorthWindow], ru
 
     """
     page = write_text(folder / PAGE, _lines(result, shown, run))
-    _figure(result).savefig(folder / PLOT)
+    scores_figure(result).savefig(folder / PLOT)
+    conditions_figure(result).savefig(folder / CONDITIONS)
     cv2.imwrite(str(folder / MAPS), draw_maps(shown)[:, :, ::-1],
                 (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
-    return [page, folder / PLOT, folder / MAPS, write_data(folder / DATA, result, run)]
-
-
-def draw_maps(shown: Sequence[WorthWindow]) -> NDArray[np.uint8]:
-    """
-    Return the frames of windows, and below each window what its tokens are worth.
-
-    Worth is drawn by rank within the window, so that half of the tokens are dark.
-    """
-    rows = []
-    for window in shown:
-        height = round(_WIDTH * window.evidence.frames.shape[1] / window.evidence.frames.shape[2])
-        frames = [cv2.resize(frame, (_WIDTH, height), interpolation=cv2.INTER_AREA)
-                  for frame in window.evidence.frames]
-        rows.append(_in_a_row(frames))
-        worth = window.worth.divergence
-        rank = np.argsort(np.argsort(worth, axis=None), axis=None).reshape(worth.shape)
-        heat = colormaps['inferno'](rank / max(rank.size - 1, 1))[..., :3]
-        rows.append(_in_a_row([_over(frame, cells.reshape(*window.evidence.grid, 3))
-                               for frame, cells in zip(frames, heat)]))
-    return np.concatenate(rows)
-
-
-def _over(frame: NDArray[np.uint8], cells: NDArray[np.float64]) -> NDArray[np.uint8]:
-    large = cv2.resize(cells, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(_SHINES * frame + (1 - _SHINES) * 255.0 * large, np.uint8)
-
-
-def _in_a_row(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    return np.concatenate([np.pad(frame, ((2, 2), (2, 2), (0, 0)), constant_values=255)
-                           for frame in frames], axis=1)
-
-
-def _figure(result: Mapping[str, Any]) -> Figure:
-    figure = new_figure(12.0, 4.4)
-    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.25))
-    joint = np.array(result['joint']['test']['redundancy']['tokens'])
-    image = left.imshow(joint * BINS ** 2, origin='lower', cmap='viridis', vmin=0.0,
-                        extent=(0, 100, 0, 100), aspect='auto')
-    left.set_xlabel('redundancy: rank in the window, %')
-    left.set_ylabel('importance: rank in the window, %')
-    left.set_title('Tokens beside what chance gives', fontsize=10)
-    figure.colorbar(image, ax=left, label='times chance')
-    auc = result['auc']['test']
-    names = sorted(auc, key=lambda name: float(auc[name][0]))
-    centre = np.array([auc[name][0] for name in names])
-    edges = np.array([auc[name][1:] for name in names])
-    right.barh(names, centre - 0.5, left=0.5, color=[
-        '#999999' if name in _ORACLES else '#D55E00' if name == 'measure' else
-        '#000000' if name == 'cosine' else '#0072B2' for name in names])
-    right.errorbar(centre, names, xerr=(centre - edges[:, 0], edges[:, 1] - centre), fmt='none',
-                   ecolor='0.5', capsize=2)
-    plain_axis(right)
-    right.set_xlim(min(0.4, float(edges.min()) - 0.02), 1.0)
-    right.set_xlabel('AUC for the most important tenth (0.5 is chance)')
-    right.set_title('What finds the important tokens', fontsize=10)
-    return figure
+    return [page, folder / PLOT, folder / CONDITIONS, folder / MAPS,
+            write_data(folder / DATA, result, run)]
 
 
 def _lines(result: Mapping[str, Any], shown: Sequence[WorthWindow], run: Run) -> Iterator[str]:
@@ -147,8 +90,13 @@ def _lines(result: Mapping[str, Any], shown: Sequence[WorthWindow], run: Run) ->
     yield from _auc_table(result)
     yield from _joint_table(result)
     yield from _ages_table(result)
+    yield from _distances_table(result)
     yield from _maps(shown)
     yield from _conditions_table(result)
+    yield (f'\n![Share of the importance by tenth of redundancy, under each condition]'
+           f'({CONDITIONS})\n')
+    yield ('Each row is the histogram of the importance over the tenths of the tokens by '
+           'redundancy; chance is 10 % everywhere.')
     if 'cameras' in result:
         yield from camera_section(result['cameras'])
     if 'answers' in result:
@@ -165,7 +113,7 @@ def _verdicts(result: Mapping[str, Any]) -> Iterator[str]:
     yield (f'- Redundancy says little about importance: rank correlation '
            f'{correlation["redundancy"]:+.2f}, carried by optical\n  flow '
            f'{correlation["carried"]:+.2f}; saliency says more: {correlation["importance"]:+.2f}.')
-    best = max((name for name in auc if name not in (*_ORACLES, 'measure')),
+    best = max((name for name in auc if name not in (*ORACLES, 'measure')),
                key=lambda name: float(auc[name][0]))
     timed = max(_TIMED, key=lambda name: float(auc[name][0]))
     yield (f'- The best score that is not fitted to it is *{best}* (AUC {auc[best][0]:.2f}); the '
@@ -186,12 +134,12 @@ def _auc_table(result: Mapping[str, Any]) -> Iterator[str]:
     yield f'| score | what it is | {" | ".join(_PARTS[part] for part in parts)} | right answer |'
     yield '|---|---|' + '---|' * (len(parts) + 1)
     auc = result['auc']
-    names = sorted((name for name in auc[parts[0]] if name not in _ORACLES),
+    names = sorted((name for name in auc[parts[0]] if name not in ORACLES),
                    key=lambda name: -float(auc[parts[0]][name][0]))
-    for name in [*names, *(name for name in _ORACLES if name in auc[parts[0]])]:
+    for name in [*names, *(name for name in ORACLES if name in auc[parts[0]])]:
         cells = [_cell(auc[part].get(name)) for part in parts]
         loss = _cell(result['loss_auc'].get('test', {}).get(name))
-        label = f'{name} (oracle)' if name in _ORACLES else name
+        label = f'{name} (oracle)' if name in ORACLES else name
         yield f'| {label} | {ABOUT[name]} | {" | ".join(cells)} | {loss} |'
 
 
@@ -225,6 +173,21 @@ def _ages_table(result: Mapping[str, Any]) -> Iterator[str]:
             yield (f'| {_PARTS[part]} | {title} |' + ''.join(
                 f' {100.0 * age[name]:.0f} |' for age in ages))
     yield '\nAge counts frames: 0 is the newest.'
+
+
+def _distances_table(result: Mapping[str, Any]) -> Iterator[str]:
+    distances = range(1, 1 + len(next(iter(result['distances'].values()))))
+    yield '\n## By distance of the other frame\n'
+    yield ('How well a single other frame predicts a token, by how many frames it is away, and '
+           'the rank correlation of\nthat with importance.\n')
+    yield f'| | |{"".join(f" {distance} |" for distance in distances)}'
+    yield f'|---|---|{"---|" * len(distances)}'
+    for part, found in result['distances'].items():
+        for name, title in (('redundancy', 'redundancy'), ('carried', 'carried')):
+            yield f'| {_PARTS[part]} | {title}, % |' + ''.join(
+                f' {100.0 * figures[name]:.0f} |' for figures in found)
+            yield f'| {_PARTS[part]} | {title}, rank correlation |' + ''.join(
+                f' {figures[f"{name}_correlation"]:+.2f} |' for figures in found)
 
 
 def _maps(shown: Sequence[WorthWindow]) -> Iterator[str]:
