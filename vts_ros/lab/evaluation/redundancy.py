@@ -145,11 +145,11 @@ def redundancy_of(evidence: WindowFeatures) -> tuple[NDArray[np.float32], NDArra
     The largest cosine with what any other frame shows at the same place, and where optical flow
     carries the token; float32 [T, N] both.
     """
-    here, there = (_from_others(pairs, len(evidence.tokens)) for pairs in _predictions(evidence))
+    here, there = (_from_others(pairs, len(evidence.tokens)) for pairs in predictions(evidence))
     return here, there
 
 
-def _predictions(evidence: WindowFeatures) -> tuple[_Pairs, _Pairs]:
+def predictions(evidence: WindowFeatures) -> tuple[_Pairs, _Pairs]:
     """
     Return how well each frame predicts each token of each other one.
 
@@ -171,7 +171,7 @@ def _from_others(pairs: _Pairs, frames: int) -> NDArray[np.float32]:
                             axis=0) for wanted in range(frames)]).astype(np.float32)
 
 
-def _by_distance(worth: NDArray[np.floating], here: _Pairs, there: _Pairs
+def by_distance(worth: NDArray[np.floating], here: _Pairs, there: _Pairs
                  ) -> list[dict[str, float]]:
     """Return redundancy, and its rank correlation with the worth, by frames in between."""
     found = []
@@ -217,12 +217,12 @@ def _look(sparsifier: Sparsifier, measure: WorthMeasure, window: WorthWindow, se
         scores['known residual'] = temporal.known_residual(sparsifier, evidence)
     if worth.loss is not None:
         scores['loss'] = worth.loss
-    pairs = _predictions(evidence)
+    pairs = predictions(evidence)
     here, there = (_from_others(found, shape[0]) for found in pairs)
     cells = worth.divergence.reshape(shape[0], *evidence.grid)
     summed = (cells[:, :-1, :-1] + cells[:, 1:, :-1] + cells[:, :-1, 1:] + cells[:, 1:, 1:])
     return _Found(window.source, window.conditions, worth.divergence, scores, here, there,
-                  _by_distance(worth.divergence, *pairs), effective_rank(evidence.tokens),
+                  by_distance(worth.divergence, *pairs), effective_rank(evidence.tokens),
                   float(worth.patch.sum() / max(float(summed.sum()), 1e-9)))
 
 
