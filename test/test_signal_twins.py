@@ -147,6 +147,15 @@ def test_the_command_writes_lessons_of_signals_alone(tmp_path: Path) -> None:
         assert message in ' '.join(refused.output.replace('│', ' ').split())
 
 
+def test_lessons_of_the_turn_signal_are_others_than_those_of_all_signals() -> None:
+    alone = list(driving_lessons('train', 6, 'turn signal'))
+    kinds = [[row['kind'] for row in window.rows] for window in alone]
+    assert kinds == [['turn signal'] * 3, ['turn signal'] * 3, [ORDINARY]] * 2
+    seeds = {row['seed'] for window in alone for row in window.rows}
+    assert seeds.isdisjoint(row['seed'] for window in driving_lessons('train', 6, 'signals')
+                            for row in window.rows)
+
+
 @pytest.mark.parametrize(('told', 'message'), [
     ({'vehicle': {'speed': 3.0}}, "'speed' of the vehicle, expected one of speed_mps, "),
     ({'vehicle': {'speed_mps': 3.0}, 'needs': ['is_braking']},

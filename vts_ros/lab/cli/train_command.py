@@ -36,6 +36,7 @@ WORK = Path('out/train')
 SHARDS = WORK / 'windows'
 #: Frames of a window.
 WINDOW_FRAMES = 5
+Lessons = Literal['past', 'signals', 'turn signal', 'cameras', 'all']
 ShardsOption = Annotated[Path, typer.Option(help='Folder of the rendered windows.')]
 WorkOption = Annotated[Path, typer.Option(
     help='Folder of the checkpoints; the same folder goes on where the last run stopped.')]
@@ -71,10 +72,11 @@ def train_windows(
     task: Annotated[str, typer.Option(
         help='driving or warehouse; those of warehouse are written as vts annotate does, for '
              'vts train adapter, and only --n, --shards and --split count.')] = 'driving',
-    lessons: Annotated[Literal['past', 'signals', 'cameras', 'all'] | None, typer.Option(
+    lessons: Annotated[Lessons | None, typer.Option(
         help='Write windows as vts annotate does, for vts train adapter: pairs that need the '
-             'past, twins that differ by a signal of the car, or both, and ordinary ones, --n in '
-             'all; only --shards and --split count beside it.', show_default=False)] = None,
+             'past, twins that differ by a signal of the car, by the turn signal alone, or both, '
+             'and ordinary ones, --n in all; only --shards and --split count beside it.',
+        show_default=False)] = None,
     split: Annotated[Literal['train', 'val', 'test'], typer.Option(
         help='Of --task warehouse and --lessons: which seeds.')] = 'train',
 ) -> None:

@@ -26,7 +26,7 @@ from vts_ros.lab.scenes.rendered_windows import render_window
 from vts_ros.lab.scenes.scene_truth import TRUE_LEVELS, WindowTruth
 from vts_ros.lab.scenes.sentences import answer
 from vts_ros.lab.scenes.several_cameras import camera_windows, CAMERAS, CameraWindow
-from vts_ros.lab.scenes.signal_twins import KINDS, make_twins, vehicle_of
+from vts_ros.lab.scenes.signal_twins import KINDS, make_twins, TURN, vehicle_of
 from vts_ros.lab.scenes.world import Scene
 from vts_ros.vlm.vehicle import Vehicle
 
@@ -36,9 +36,13 @@ ORDINARY, TWINS, SEVERAL = 'ordinary', 'twins', 'several cameras'
 _SIGNALS: tuple[str | int, ...] = (TWINS, ORDINARY)
 _PAST: tuple[str | int, ...] = (8, ORDINARY, 8, ORDINARY, 8, ORDINARY, 16, ORDINARY)
 _CAMERAS: tuple[str | int, ...] = (SEVERAL, SEVERAL, SEVERAL, ORDINARY)
-TURNS = {'cameras': _CAMERAS, 'signals': _SIGNALS, 'past': _PAST, 'all': (*_PAST, *3 * _SIGNALS)}
-#: Seeds of the split train that are passed over: the shipped model has learned from these.
-_PASSED_OVER = 100_000_000
+#: Twins of the turn signal alone: how soon somebody is reached on the other lane is hard.
+_CROSSING: tuple[str | int, ...] = (TURN, TURN, ORDINARY)
+TURNS = {'cameras': _CAMERAS, 'signals': _SIGNALS, 'turn signal': _CROSSING, 'past': _PAST,
+         'all': (*_PAST, *3 * _SIGNALS)}
+#: Seeds of the split train that are passed over: the shipped model has learned from these, and
+#: twins of the turn signal are to be others than those among all signals.
+_PASSED_OVER, _OTHERS = 100_000_000, 10_000_000
 #: Names by which it is not known where a camera looks.
 _NAMES = ('camera_a', 'camera_b', 'camera_c')
 
@@ -57,11 +61,13 @@ def driving_lessons(split: str, count: int, about: str = 'all') -> Iterator[Show
         What is to be learned, a key of ``TURNS``; ordinary windows are among them in any case.
 
     """
-    return itertools.islice(_lessons(split, TURNS[about]), count)
-
-
-def _lessons(split: str, turns: Sequence[str | int]) -> Iterator[Shown]:
     first = _PASSED_OVER if split == 'train' else 0
+    if about == 'turn signal':
+        first += _OTHERS
+    return itertools.islice(_lessons(split, TURNS[about], first), count)
+
+
+def _lessons(split: str, turns: Sequence[str | int], first: int) -> Iterator[Shown]:
     seen: dict[str | int, int] = {}
     for number in itertools.count():
         turn = turns[number % len(turns)]
@@ -74,6 +80,8 @@ def _lessons(split: str, turns: Sequence[str | int]) -> Iterator[Shown]:
             yield _several(window)
         elif turn == TWINS:
             yield _twins(seed, KINDS[place % len(KINDS)])
+        elif turn == TURN:
+            yield _twins(seed, TURN)
         else:
             names = list(MEMORY_FAMILIES)
             yield from _pair(seed, names[place % len(names)], int(turn))
