@@ -103,6 +103,9 @@ def _tables(result: dict[str, Any]) -> Iterator[Table]:
                       '-' if ahead is None else f'{ahead:.1f}', _share(row['false_alarms']))
         for name, of_name in row['names'].items():
             table.add_row(f'  {name}', str(of_name['n']), f'{of_name["named_before"]:.2f}')
+        for name, of_noise in row['noises'].items():
+            table.add_row(f'  over {name}', str(of_noise['n']), '', '',
+                          f'{of_noise["false_alarms"]:.2f}')
     yield table
     if 'use' in result:
         use = result['use']

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vts_ros.lab.sounds.hidden_vehicle import hidden_vehicle
 from vts_ros.lab.sounds.moving_source import Pass
 from vts_ros.lab.sounds.soundtrack import (
+    FRESH,
     Heard,
     HELD_OUT,
     LEARNED,
@@ -36,6 +37,8 @@ from vts_ros.tools.audio_tracks import read_sound
 TRACK_SEC = 20.0
 #: An event may be named this long after the sound has ended.
 _LATE_SEC = 1.0
+#: First numbers of the seeds of drives with and without a vehicle: learned, held out, fresh.
+_WITH, _WITHOUT = (41, 40, 43), (51, 50, 53)
 #: A source comes closer or goes away where its distance changes by so much a second.
 _MOVES_MPS = 3.0
 
@@ -88,7 +91,8 @@ def evaluate_sound(network: SoundNetwork, n: int, drives: int, split: str = 'tes
     drives
         Drives with a hidden vehicle for each part, and as many without.
     split
-        ``test``, or ``val``, whose other kinds are those of ``soundtrack.VALIDATION``.
+        ``test``, whose drives have fresh kinds as well, or ``val``, whose other kinds are those of
+        ``soundtrack.VALIDATION``.
 
     """
     seed = SEEDS[split]
@@ -104,6 +108,8 @@ def evaluate_sound(network: SoundNetwork, n: int, drives: int, split: str = 'tes
         result[part]['noise'] = _made_up(network, _told(
             empty, n, progress, (number + 0.5) / 5, f'{part}, noise'))
     result['trend'] = _trends(network, seed, n, other, progress)
+    if split == 'test':
+        parts['fresh'] = FRESH
     result['drives'] = {
         part: judge_drives(network, seed, drives, palette, progress)
         for part, palette in parts.items()}
@@ -224,10 +230,11 @@ def judge_drives(network: SoundNetwork, seed: int, n: int, palette: Palette,
     ahead: list[float] = []
     by_name: dict[str, list[bool]] = defaultdict(list)
     false: list[bool] = []
-    held_out = palette is not LEARNED
+    by_noise: dict[str, list[bool]] = defaultdict(list)
+    place = 0 if palette is LEARNED else 2 if palette is FRESH else 1
     for number in range(n):
-        progress(0.5 + 0.25 * (held_out + number / n), 'drives with a hidden vehicle')
-        drive = hidden_vehicle((seed, 41 - held_out, number), True, palette)
+        progress(0.5 + 0.16 * (place + number / n), 'drives with a hidden vehicle')
+        drive = hidden_vehicle((seed, _WITH[place], number), True, palette)
         times = [said.said_sec for said in listen(network, drive.samples)
                  if said.event.kind == 'siren']
         is_before = bool(times) and min(times) < drive.seen_sec
@@ -236,13 +243,17 @@ def judge_drives(network: SoundNetwork, seed: int, n: int, palette: Palette,
         by_name[drive.place].append(is_before)
         if is_before:
             ahead.append(drive.seen_sec - min(times))
-        drive = hidden_vehicle((seed, 51 - held_out, number), False, palette)
+        drive = hidden_vehicle((seed, _WITHOUT[place], number), False, palette)
         false.append(any(said.event.kind == 'siren' for said in listen(network, drive.samples)))
+        for name in drive.noises:
+            by_noise[name].append(false[-1])
     return {'n': n, 'named_before': share_with_interval(before),
             'ahead_sec': float(np.median(ahead)) if ahead else None,
             'false_alarms': share_with_interval(false),
             'names': {name: {'n': len(hits), 'named_before': float(np.mean(hits))}
-                      for name, hits in sorted(by_name.items())}}
+                      for name, hits in sorted(by_name.items())},
+            'noises': {name: {'n': len(hits), 'false_alarms': float(np.mean(hits))}
+                       for name, hits in sorted(by_noise.items())}}
 
 
 def false_alarms(network: SoundNetwork, recordings: Sequence[Path]) -> dict[str, Any]:

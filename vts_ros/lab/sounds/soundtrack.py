@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.lab.sounds import noises, sirens, warnings_and_impacts
+from vts_ros.lab.sounds import fresh_kinds, noises, sirens, warnings_and_impacts
 from vts_ros.lab.sounds.moving_source import dulled, echoes, Pass
 from vts_ros.lab.sounds.waves import between, filtered, level_of, Samples
 from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_SAMPLES
@@ -52,8 +52,9 @@ class Palette(NamedTuple):
     hidden: float = 0.0
 
 
-#: What was learned with other seeds; all that is learned; by what thresholds are chosen; and what
-#: is heard for the first time when the network is judged.
+#: What was learned with other seeds; all that is learned; by what thresholds are chosen; what is
+#: not learned, but networks of before were judged by; and what is heard for the first time when
+#: the network is judged.
 LEARNED = Palette(sirens.LEARNED, warnings_and_impacts.LEARNED, tuple(noises.HARMLESS))
 TRAINING = Palette(sirens.TRAINING, warnings_and_impacts.LEARNED, tuple(noises.TRAINING),
                    (0.2, 0.5, 0.3), 0.4)
@@ -61,6 +62,8 @@ VALIDATION = Palette(sirens.VALIDATION, warnings_and_impacts.LEARNED,
                      (*noises.HARMLESS, *noises.VALIDATION))
 HELD_OUT = Palette(sirens.HELD_OUT, warnings_and_impacts.HELD_OUT,
                    (*noises.HARMLESS, *noises.HELD_OUT))
+FRESH = Palette(fresh_kinds.SIRENS, warnings_and_impacts.HELD_OUT,
+                (*noises.HARMLESS, *fresh_kinds.NOISES))
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,8 @@ def background(rng: np.random.Generator, count: int, palette: Palette = LEARNED
     """Return noise with a level of 1 above 300 Hz, and of what it consists."""
     choices = list(noises.BACKGROUND)
     names = list(rng.choice(choices, size=rng.integers(1, 4), replace=False))
-    sounds = {**noises.BACKGROUND, **noises.TRAINING, **noises.VALIDATION, **noises.HELD_OUT}
+    sounds = {**noises.BACKGROUND, **noises.TRAINING, **noises.VALIDATION, **noises.HELD_OUT,
+              **fresh_kinds.NOISES}
     whole = np.zeros(count)
     for name in names:
         part = sounds[name](rng, count)

@@ -92,6 +92,14 @@ def slow_changes(rng: np.random.Generator, count: int, hz: float) -> Samples:
                      rng.standard_normal(points))
 
 
+def smoothed(curve: Samples, count: int) -> Samples:
+    """Return the mean of so many samples around each."""
+    padded = np.pad(curve, (count // 2, count - count // 2), mode='edge')
+    total = np.cumsum(np.insert(padded, 0, 0.0))
+    mean: Samples = ((total[count:] - total[:-count]) / count)[:len(curve)]
+    return mean
+
+
 def faded(sound: Samples, attack_sec: float, release_sec: float) -> Samples:
     """Return a sound that begins and ends softly."""
     up = np.arange(len(sound)) / max(1.0, attack_sec * SAMPLE_RATE)
