@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vts_ros.lab.sounds.tunes import played, sung, whistled
 from vts_ros.lab.sounds.waves import (
     between,
     faded,
@@ -194,7 +195,8 @@ def _ringing(rng: np.random.Generator, count: int) -> Samples:
 
 #: Harmless, and nearer to a siren than most; to be learned from beside the others.
 TRAINING: dict[str, Noise] = {
-    **HARMLESS, 'melody': _melody, 'revving': _revving, 'ringing': _ringing}
+    **HARMLESS, 'melody': _melody, 'revving': _revving, 'ringing': _ringing,
+    'whistled': whistled, 'sung': sung, 'played': played}
 
 
 def _whistling(rng: np.random.Generator, count: int) -> Samples:
