@@ -42,15 +42,15 @@ def partials(hz: Samples, levels: Sequence[float], ratios: Sequence[float] | Non
     phase = 2.0 * np.pi * np.cumsum(hz) / SAMPLE_RATE
     top = hz.max()
     if ratios is None:
-        # Powers of one turning number are its harmonics: faster than a sine for each.
-        turn, harmonic = np.exp(1j * phase), np.ones(len(hz), np.complex128)
-        sound = np.zeros(len(hz))
-        for number, level in enumerate(levels):
-            if (number + 1) * top >= _TOP_HZ:
-                break
-            harmonic *= turn
-            sound += (level * np.exp(1.7j * number) * harmonic).imag
-        return sound
+        # Powers of one turning number are its harmonics: summed from the highest down, which takes
+        # one product for each.
+        heard = [level * np.exp(1.7j * number) for number, level in enumerate(levels)
+                 if (number + 1) * top < _TOP_HZ]
+        turn, harmonics = np.exp(1j * phase), np.zeros(len(hz), np.complex128)
+        for strength in reversed(heard):
+            harmonics += strength
+            harmonics *= turn
+        return harmonics.imag.copy()
     return sum((level * np.sin(ratio * phase) for level, ratio in zip(levels, ratios, strict=True)
                 if ratio * top < _TOP_HZ), np.zeros(len(hz)))
 
