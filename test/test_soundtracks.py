@@ -25,10 +25,10 @@ from vts_ros.lab.evaluation.sound_evaluation import (
 )
 from vts_ros.lab.evaluation.sound_thresholds import said_sec, sirens_in
 from vts_ros.lab.sounds import fresh_kinds, noises, sirens, sound_net, warnings_and_impacts
-from vts_ros.lab.sounds.any_siren import _is_held_out, _PERIODS_SEC, _tones, _turns
+from vts_ros.lab.sounds.any_siren import _is_held_out, _PERIODS_SEC
 from vts_ros.lab.sounds.hidden_vehicle import DRIVE_SEC, hidden_vehicle
 from vts_ros.lab.sounds.moving_source import behind_houses, Pass
-from vts_ros.lab.sounds.sound_net import _moved, SoundNet
+from vts_ros.lab.sounds.sound_net import SoundNet
 from vts_ros.lab.sounds.soundtrack import (
     FRESH,
     HELD_OUT,
@@ -124,10 +124,6 @@ def test_sirens_of_no_maker_leave_out_what_is_held_out() -> None:
         # Those of the piercer, the slow wail and the motor siren.
         for first, last in ((0.05, 0.10), (8.0, 12.0), (12.0, 22.0)):
             assert high < first or low > last
-    for seed in range(50):
-        pitches, lasts = _tones(np.random.default_rng(seed), 2 + seed % 2)
-        assert pitches.min() > 220.0
-        assert not _is_held_out(pitches, lasts)
     two = np.array([400.0, 400.0 * 1.6])
     assert _is_held_out(two, np.array([0.9, 0.9]))
     assert not _is_held_out(two, np.array([0.5, 0.5]))
@@ -149,17 +145,9 @@ def test_sirens_of_no_maker_are_tones_that_change(name: str) -> None:
     assert np.median(others) > 10.0
 
 
-def test_tones_take_turns() -> None:
-    number, since, left = _turns(np.random.default_rng(0), 3.0, np.array([0.5, 0.25]))
-    assert np.bincount(number).tolist() == pytest.approx([2 * SAMPLE_RATE, SAMPLE_RATE], rel=0.01)
-    assert ((since >= 0.0) & (left > 0.0)).all()
-    np.testing.assert_allclose(since + left, np.where(number, 0.25, 0.5))
-
-
-@pytest.mark.parametrize('name', ['whistled', 'sung', 'played', *fresh_kinds.NOISES])
-def test_other_noises_are_sounds_that_change(name: str) -> None:
-    sounds = {**noises.TRAINING, **fresh_kinds.NOISES}
-    sound = sounds[name](np.random.default_rng(3), 4 * SAMPLE_RATE)
+@pytest.mark.parametrize('name', fresh_kinds.NOISES)
+def test_fresh_noises_are_sounds_that_change(name: str) -> None:
+    sound = fresh_kinds.NOISES[name](np.random.default_rng(3), 4 * SAMPLE_RATE)
     assert sound.shape == (4 * SAMPLE_RATE,)
     assert np.isfinite(sound).all()
     assert sound.std() > 0.0
@@ -174,20 +162,6 @@ def test_fresh_sirens_are_tones_as_long_as_asked_for(name: str) -> None:
     heard = spectrogram(sound)[2:]
     assert len(np.unique(heard.argmax(axis=1))) >= 2
     assert np.median(heard.max(axis=1) - np.median(heard, axis=1)) > 10.0
-
-
-def test_tones_that_have_moved_are_alike_where_they_were() -> None:
-    """One band in half a second is two in a second, and far away after two."""
-    at = torch.arange(48)
-    tones = torch.stack([torch.exp(-0.5 * (at - 8.0 - step / 5.0) ** 2) for step in range(21)])
-    alike = _moved(tones[None].float())[0, -1].unflatten(0, (3, 2, 7))
-    # In low bands; shifts are from -3 to 3, to where they were.
-    assert alike[0, 0].argmax() == 2
-    assert alike[1, 0].argmax() == 1
-    assert alike[2, 0].max() < 0.8
-    assert alike[:, 1].max() < 0.1
-    still = _moved(tones[:1].expand(21, -1)[None].float())[0, -1].unflatten(0, (3, 2, 7))
-    assert (still[:, 0].argmax(dim=1) == 3).all()
 
 
 @pytest.mark.parametrize(('nearest_sec', 'factor'), [(60.0, 343.0 / (343.0 - 30.0)),
@@ -358,6 +332,6 @@ def test_the_shipped_network_hears_what_it_has_learned() -> None:
     network, seed = SoundNetwork(), SEEDS['val']
     tracks = (soundtrack((seed, 10, number), TRACK_SEC, empty=0.0) for number in range(6))
     assert _recognised(network, tracks)['all'][0] > 0.6
-    drives = judge_drives(network, seed, 4, LEARNED)
+    drives = judge_drives(network, seed, 6, LEARNED)
     assert drives['named_before'][0] >= 0.6
     assert drives['false_alarms'][0] <= 0.1

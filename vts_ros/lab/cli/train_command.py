@@ -313,7 +313,7 @@ def train_sound(
     out: Annotated[Path, typer.Option(help='Folder for the ONNX graph.')] = Path('models/sound'),
     work: WorkOption = WORK,
     clips: Annotated[int, typer.Option(
-        min=32, help='Soundtracks to synthesise, of 10 s each.')] = 4500,
+        min=32, help='Soundtracks to synthesise, of 8 s each.')] = 5000,
     steps: Annotated[int, typer.Option(min=1, help='Optimiser steps.')] = 1800,
     seed: SeedOption = 0,
 ) -> None:

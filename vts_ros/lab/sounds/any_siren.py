@@ -7,15 +7,13 @@ They are there to be learned from, so that a siren is known by what all have in 
 kinds of ``sirens.HELD_OUT`` are made of is left out of all ranges here, with a margin: no pitch
 comes back after 0.045 to 0.11 s or after 7.5 to 25 s, no two tones 1.45 to 1.8 apart last 0.75 to
 1.2 s each, no voices are 1.2 to 1.3 or less than 1.015 apart. Nor is anything of
-``sirens.VALIDATION``: no pauses longer than 0.1 s, no stairs, no vibrato. For
-``fresh_kinds.SIRENS`` no pitch is lower than 220 Hz, every siren repeats one pattern all the time,
-and its voices move together.
+``sirens.VALIDATION``: no pauses, no stairs, no vibrato; or of ``fresh_kinds.SIRENS``: no pitch is
+lower than 220 Hz, every siren repeats one pattern all the time, and its voices move together.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vts_ros.lab.sounds.waves import between, filtered, partials, Samples, smoothed, times
 from vts_ros.sound.log_mel import SAMPLE_RATE
@@ -25,9 +23,6 @@ _PERIODS_SEC = ((0.02, 0.045), (0.11, 0.6), (0.6, 7.5), (25.0, 45.0))
 _PERIOD_SHARES = (0.15, 0.25, 0.4, 0.2)
 #: The lowest pitch, and the highest as a multiple of it and in all.
 _LOW_HZ, _RATIO, _HIGH_HZ = (250.0, 1100.0), (1.2, 3.2), 2800.0
-#: What takes so long glides by this much at least: less is the hum of a motor that nobody can tell
-#: from a siren, and a network that has to learns to hear neither.
-_SLOW_SEC, _SLOW_RATIO = 20.0, 2.0
 #: Of alternating tones: those of two, which are not to be those that are held out.
 _TONE_SEC, _TONE_RATIO = (0.1, 1.6), (1.1, 2.1)
 _NOT_TONE_SEC, _NOT_TONE_RATIO = (0.75, 1.2), (1.45, 1.8)
@@ -37,10 +32,9 @@ _VOICES = ((1.015, 1.06), (1.06, 1.19), (1.31, 2.0))
 
 def any_ramps(rng: np.random.Generator, seconds: float) -> Samples:
     """Return a pitch that rises and falls, each as fast and as bent as it likes."""
-    period_sec, up = _period(rng), rng.uniform(0.03, 0.97)
-    place = _place(rng, seconds, period_sec)
+    place, up = _place(rng, seconds, _period(rng)), rng.uniform(0.03, 0.97)
     height = np.where(place < up, place / up, (1.0 - place) / (1.0 - up))
-    return _any_voice(rng, _pitch(rng, height ** between(rng, 0.4, 2.5), period_sec))
+    return _any_voice(rng, _pitch(rng, height ** between(rng, 0.4, 2.5)))
 
 
 def any_waves(rng: np.random.Generator, seconds: float) -> Samples:
@@ -53,21 +47,11 @@ def any_waves(rng: np.random.Generator, seconds: float) -> Samples:
 
 def any_motor(rng: np.random.Generator, seconds: float) -> Samples:
     """Return the pitch of a motor switched on and off: it nears its speed, and runs out."""
-    return _motor(rng, seconds, between(rng, 1.5, 7.5))
-
-
-def any_heavy_motor(rng: np.random.Generator, seconds: float) -> Samples:
-    """Return that of a motor that takes long: its pitch changes by some percent a second."""
-    return _motor(rng, seconds, between(rng, *_PERIODS_SEC[-1]))
-
-
-def _motor(rng: np.random.Generator, seconds: float, period_sec: float) -> Samples:
-    place = _place(rng, seconds, period_sec)
+    place = _place(rng, seconds, between(rng, 1.5, 7.5) if rng.random() < 0.5 else _period(rng))
     up, pull = rng.uniform(0.25, 0.75), rng.uniform(0.5, 4.0)
     rise = (1.0 - np.exp(-pull * place / up)) / (1.0 - np.exp(-pull))
     fall = (np.exp(-pull * (place - up) / (1.0 - up)) - np.exp(-pull)) / (1.0 - np.exp(-pull))
-    return _any_voice(rng, _pitch(rng, np.where(place < up, rise, fall).clip(0.0, 1.0),
-                                  period_sec))
+    return _any_voice(rng, _pitch(rng, np.where(place < up, rise, fall).clip(0.0, 1.0)))
 
 
 def _period(rng: np.random.Generator) -> float:
@@ -79,62 +63,31 @@ def _place(rng: np.random.Generator, seconds: float, period_sec: float) -> Sampl
     return (times(seconds) / period_sec + rng.uniform()) % 1.0
 
 
-def _pitch(rng: np.random.Generator, height: Samples, period_sec: float = 0.0) -> Samples:
+def _pitch(rng: np.random.Generator, height: Samples) -> Samples:
     """Return frequencies for heights of 0 to 1."""
     low = between(rng, *_LOW_HZ)
-    least = _SLOW_RATIO if period_sec > _SLOW_SEC else _RATIO[0]
-    high = min(low * between(rng, least, _RATIO[1]), _HIGH_HZ)
+    high = min(low * between(rng, *_RATIO), _HIGH_HZ)
     return low * (high / low) ** height
 
 
 def any_alternation(rng: np.random.Generator, seconds: float) -> Samples:
-    """Return two to four tones in turn, over and over."""
-    pitches, lasts = _tones(rng, int(rng.choice([2, 2, 2, 2, 3, 3, 4])))
-    hz = pitches[_turns(rng, seconds, lasts)[0]]
-    # Some glide from tone to tone.
-    if rng.random() < 0.5:
-        hz = smoothed(hz, int(rng.uniform(0.01, 0.08) * SAMPLE_RATE))
-    return _any_voice(rng, hz)
-
-
-def any_trumpets(rng: np.random.Generator, seconds: float) -> Samples:
-    """Return trumpets that are blown in turn: bright chords that begin and end."""
-    pitches, lasts = _tones(rng, int(rng.choice([2, 2, 2, 3])))
-    number, since, left = _turns(rng, seconds, lasts)
-    hz, bright = pitches[number], rng.uniform(0.2, 1.0)
-    # The pressure of the air comes and goes: so do level and pitch.
-    attack, gap = between(rng, 0.01, 0.12), rng.uniform(0.0, 0.1)
-    blown = (since / attack).clip(0.0, 1.0) * ((left - gap) / 0.03).clip(0.0, 1.0)
-    hz = hz * (1.0 - rng.uniform(0.0, 0.06) * np.exp(-since / attack))
-    levels = [(place + 1.0) ** -bright * float(np.exp(rng.normal(0.0, 0.3)))
-              for place in range(14)]
-    sound = partials(hz, levels)
-    for _ in range(rng.integers(0, 3)):
-        ratio = between(rng, *_VOICES[rng.integers(len(_VOICES))])
-        sound = sound + rng.uniform(0.5, 1.0) * partials(hz * ratio, levels)
-    return sound * blown
-
-
-def _tones(rng: np.random.Generator, count: int) -> tuple[Samples, Samples]:
-    """Return pitches (Hz), and how long each lasts (s): none that are held out."""
-    while True:
+    """Return two to five tones in turn, over and over."""
+    count = int(rng.choice([2, 2, 2, 3, 4, 5]))
+    is_good = False
+    while not is_good:
         pitches = between(rng, 320.0, 1100.0) * np.exp(np.append(0.0, np.cumsum(
             rng.choice([-1.0, 1.0], count - 1) * np.log(rng.uniform(*_TONE_RATIO, count - 1)))))
         lasts = between(rng, *_TONE_SEC) * (
             np.ones(count) if rng.random() < 0.6 else rng.uniform(0.6, 1.6, count))
-        if pitches.min() > 220.0 and pitches.max() < _HIGH_HZ and not _is_held_out(
-                pitches, lasts):
-            return pitches, lasts
-
-
-def _turns(rng: np.random.Generator, seconds: float, lasts: Samples
-           ) -> tuple[NDArray[np.int64], Samples, Samples]:
-    """Return whose turn it is, for how long (s) and how long still, at each sample."""
-    ends = np.cumsum(lasts)
-    at = (times(seconds) + rng.uniform(0.0, ends[-1])) % ends[-1]
-    number = np.searchsorted(ends, at, side='right').clip(0, len(lasts) - 1)
-    left = ends[number] - at
-    return number, lasts[number] - left, left
+        is_good = pitches.min() > 220.0 and pitches.max() < _HIGH_HZ and not _is_held_out(
+            pitches, lasts)
+    at = (times(seconds) + rng.uniform(0.0, lasts.sum())) % lasts.sum()
+    hz = pitches[np.searchsorted(np.cumsum(lasts), at, side='right').clip(0, count - 1)]
+    # Some glide from tone to tone.
+    slow = int(rng.uniform(0.01, 0.08) * SAMPLE_RATE)
+    if rng.random() < 0.5:
+        hz = smoothed(hz, slow)
+    return _any_voice(rng, hz)
 
 
 def _is_held_out(pitches: Samples, lasts: Samples) -> bool:
@@ -147,7 +100,7 @@ def _is_held_out(pitches: Samples, lasts: Samples) -> bool:
 def _any_voice(rng: np.random.Generator, hz: Samples) -> Samples:
     """Return a tone of any colour: harmonics of any levels, one or two voices, a resonance."""
     count = int(rng.integers(3, 15))
-    levels = (np.arange(count) + 1.0) ** -rng.uniform(0.3, 2.0) * np.exp(
+    levels = (np.arange(count) + 1.0) ** -rng.uniform(0.75, 2.0) * np.exp(
         rng.normal(0.0, rng.uniform(0.0, 0.9), count))
     if rng.random() < 0.25:
         # As of a rectangle: what a chopper of air or a cheap circuit makes.

@@ -4,8 +4,8 @@
 Sirens and noises by which a network is judged at the very end, and that nobody tuned by.
 
 What is learned leaves them out with a margin: no pitch of it is lower than 220 Hz, each siren of
-it repeats one pattern all the time, its voices move together, and its tones are not parted by more
-than 0.1 s. The noises are of generators of their own.
+it repeats one pattern all the time and without pauses, and its voices move together. The noises
+are of generators of their own.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vts_ros.lab.sounds.tunes import played, sung, whistled
 from vts_ros.lab.sounds.waves import (
     between,
     faded,
@@ -195,8 +194,7 @@ def _ringing(rng: np.random.Generator, count: int) -> Samples:
 
 #: Harmless, and nearer to a siren than most; to be learned from beside the others.
 TRAINING: dict[str, Noise] = {
-    **HARMLESS, 'melody': _melody, 'revving': _revving, 'ringing': _ringing,
-    'whistled': whistled, 'sung': sung, 'played': played}
+    **HARMLESS, 'melody': _melody, 'revving': _revving, 'ringing': _ringing}
 
 
 def _whistling(rng: np.random.Generator, count: int) -> Samples:

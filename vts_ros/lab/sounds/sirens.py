@@ -8,14 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vts_ros.lab.sounds.any_siren import (
-    any_alternation,
-    any_heavy_motor,
-    any_motor,
-    any_ramps,
-    any_trumpets,
-    any_waves,
-)
+from vts_ros.lab.sounds.any_siren import any_alternation, any_motor, any_ramps, any_waves
 from vts_ros.lab.sounds.waves import between, partials, rolled_off, Samples, times
 
 Siren = Callable[[np.random.Generator, float], Samples]
@@ -105,7 +98,7 @@ LEARNED: dict[str, Siren] = {
 #: All that it learns.
 TRAINING: dict[str, Siren] = {
     **LEARNED, 'any ramps': any_ramps, 'any waves': any_waves, 'any motor': any_motor,
-    'any heavy motor': any_heavy_motor, 'any tones': any_alternation, 'any trumpets': any_trumpets}
+    'any tones': any_alternation}
 #: Other kinds by which thresholds are chosen; the network does not learn them.
 VALIDATION: dict[str, Siren] = {
     'whoop with pauses': _whoop, 'stairs': _stairs, 'trembling two-tone': _trembling}

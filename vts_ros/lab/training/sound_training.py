@@ -30,9 +30,10 @@ from vts_ros.sound.sound_network import INPUTS, OUTPUTS
 #: First numbers of the seeds of soundtracks: what one part has, no other has.
 SEEDS = {'train': 1, 'val': 2, 'test': 3}
 #: Length of a soundtrack to learn from; sirens with slow changes fit in.
-CLIP_SEC = 10.0
+CLIP_SEC = 8.0
 #: Soundtracks in a file.
 _SHARD = 250
+_STEPS = int(CLIP_SEC * 10)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SoundRecipe:
 
     """
 
-    clips: int = 4500
+    clips: int = 5000
     steps: int = 1800
     batch: int = 32
     learning_rate: float = 3e-3
@@ -197,7 +198,7 @@ def export_sound(net: SoundNet, path: Path) -> None:
         part.ClearField('metadata_props')
     onnx.helper.set_model_props(model, {
         'project': 'vts_ros', 'version': vts_ros.__version__, 'graph': 'hear',
-        'kinds': ','.join(KINDS), 'memory': str(net.remembered()),
+        'kinds': ','.join(KINDS), 'memory': str(net.memory.hidden_size),
         'weights_sha256': weights_sha256(net)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
