@@ -30,6 +30,7 @@ from vts_ros.lab.sounds.hidden_vehicle import DRIVE_SEC, hidden_vehicle
 from vts_ros.lab.sounds.moving_source import behind_houses, Pass
 from vts_ros.lab.sounds.sound_net import SoundNet
 from vts_ros.lab.sounds.soundtrack import (
+    background,
     FRESH,
     HELD_OUT,
     LEARNED,
@@ -152,6 +153,8 @@ def test_fresh_noises_are_sounds_that_change(name: str) -> None:
     assert np.isfinite(sound).all()
     assert sound.std() > 0.0
     assert len(np.unique(spectrogram(0.1 * sound / sound.std())[2:].argmax(axis=1))) > 2
+    only = FRESH._replace(harmless=(name,), harmless_counts=(0.0, 1.0, 0.0))
+    assert background(np.random.default_rng(3), SAMPLE_RATE, only)[1][-1] == name
 
 
 @pytest.mark.parametrize('name', FRESH.sirens)
