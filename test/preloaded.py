@@ -11,8 +11,10 @@ The workers of a run share one such process (`forked_workers.py`).
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping
 from contextlib import suppress
+import ctypes
 from functools import lru_cache
 import gc
 from hashlib import sha256
@@ -28,6 +30,7 @@ import sys
 from tempfile import gettempdir, TemporaryDirectory
 import time
 from typing import Any
+import weakref
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What takes the time. Not ONNX Runtime, which is to be told before it is imported that it sends
@@ -184,7 +187,7 @@ class Started:
 
     def poll(self) -> int | None:
         """Return the exit code if it has ended."""
-        if self.returncode is None:
+        if self.returncode is None and self._ends_within(0.0):
             self.returncode = self._parent.ask('poll', self.pid)
         return self.returncode
 
@@ -194,13 +197,21 @@ class Started:
         while (code := self.poll()) is None:
             if timeout is not None and time.monotonic() - begin > timeout:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)
-            time.sleep(0.02)
+            self._ends_within(None if timeout is None else begin + timeout - time.monotonic())
         return code
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def _ends_within(self, seconds: float | None) -> bool:
+        """Return whether it ends; its parent is not to be asked again and again."""
+        file = os.pidfd_open(self.pid)
+        try:
+            return bool(select([file], [], [], None if seconds is None else max(seconds, 0.0))[0])
+        finally:
+            os.close(file)
 
 
 def _poll(pid: int) -> int | None:
@@ -240,6 +251,31 @@ def _begin(module: str, arguments: list[str], env: dict[str, str], log: str,
     return module, arguments
 
 
+def _keep(modules: Mapping[str, object]) -> None:
+    """
+    Have Python end without clearing away what has been loaded for all.
+
+    A fork would copy nearly all of it, only to give it back. What it has imported itself is
+    cleared away as always, and handlers of the end have run before.
+    """
+    for name, module in modules.items():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+
+
+def _keep_in_c() -> None:
+    """
+    Have the C library do so as well, which runs the handlers of its libraries last.
+
+    What is loaded from now on has its handlers run before this is the end.
+    """
+    libc = ctypes.CDLL(None)
+    # These get the exit code, and a null pointer that stands for all open files.
+    libc.on_exit(libc._exit, None)
+    libc.__cxa_atexit(libc.fflush, None, None)
+
+
 def _folders(env: Mapping[str, str]) -> list[str]:
     """Return what is on the PYTHONPATH."""
     return [os.path.abspath(path) for path in env.get('PYTHONPATH', '').split(os.pathsep) if path]
@@ -247,6 +283,9 @@ def _folders(env: Mapping[str, str]) -> list[str]:
 
 if __name__ == '__main__':
     gc.disable()
+    kept: dict[str, object] = {}
+    # The first that is registered runs last.
+    atexit.register(_keep, kept)
     for name in LOADED:
         # Some are extras, and what needs them says so.
         with suppress(ImportError):
@@ -255,6 +294,12 @@ if __name__ == '__main__':
     gc.enable()
     gc.collect()
     gc.freeze()
+    kept |= {name: module for name, module in sys.modules.items()
+             if name not in ('builtins', 'sys', '__main__')}
+    # PyTorch would take its operators out of its tables.
+    for known in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        known.atexit = False
+    _keep_in_c()
     chosen, rest = _serve(socket.socket(fileno=int(sys.argv[1])))
     encoding = os.environ.get('PYTHONIOENCODING')
     sys.stdin, sys.stdout, sys.stderr = (
