@@ -295,7 +295,7 @@ def learned(folders: list[Path], tmp_path_factory: pytest.TempPathFactory, model
             ) -> tuple[Path, dict[str, Any]]:
     """Return an adapter of the embedded model for what it would never say, and its report."""
     out = tmp_path_factory.mktemp('learned') / 'adapter'
-    root = fleet(out.parent / 'fleet', [*folders, annotated(out.parent / 'third')])
+    root = fleet(out.parent / 'fleet', [*folders, annotated(out.parent / 'third', count=50)])
     done = CliRunner().invoke(app, [
         'fleet', 'distil', str(root), '--student', model, '--out', str(out), '--steps', '20',
         '--batch', '2', '--device', 'cpu', '--json'])

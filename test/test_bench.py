@@ -317,8 +317,8 @@ def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
-    done = run('vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--json',
-               '--plots', tmp_path)
+    done = run('vts_ros.tools.cli', 'bench', '--model', 'tiny', '--quick', '--windows',
+               2, '--json', '--plots', tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     result = json.loads(done.stdout)

@@ -268,8 +268,8 @@ def test_more_is_kept_of_the_object_than_by_taking_all_cameras_for_one(
     monkeypatch.setattr(camera_recall, '_WINDOWS', 16)
     pipeline = Pipeline.load(PipelineConfig(draft=False, threads=1))
     some = [*methods(pipeline.sparsifier, ['vts', 'random']), as_one_method(pipeline.sparsifier)]
-    found = camera_recall.camera_recall(pipeline, some, 24, [0.2], tmp_path)
-    assert sum(found['parts'][part]['n'] for part in camera_recall.PARTS[1:]) == 24
+    found = camera_recall.camera_recall(pipeline, some, 12, [0.2], tmp_path)
+    assert sum(found['parts'][part]['n'] for part in camera_recall.PARTS[1:]) == 12
     kept = {name: cells['0.2']['mean']
             for name, cells in found['parts'][camera_recall.ALL]['methods'].items()}
     assert kept['random'] < kept[AS_ONE] < kept['vts']
@@ -331,8 +331,8 @@ def test_the_shipped_adapter_says_in_which_camera_it_is() -> None:
     pipeline = Pipeline.load(PipelineConfig(adapter='cameras_adapter', draft=False, threads=1))
     # By other names than in the training, in an order that says nothing.
     names = {FRONT: 'nose', LEFT: 'port', RIGHT: 'aft'}
-    chosen = [window for window in camera_windows('val', 48, cameras=CAMERAS)
-              if window.camera in (LEFT, RIGHT)][:8]
+    chosen = [window for window in camera_windows('val', 32, cameras=CAMERAS)
+              if window.camera in (LEFT, RIGHT)][:5]
     shown = [_shown(window, window.frames(), names) for window in chosen]
     # What is seen of a frame is kept by its key, so no two windows share one.
     assert len({frame.key for frames in shown for frame in frames}) == 15 * len(chosen)
@@ -345,7 +345,7 @@ def test_the_shipped_adapter_says_in_which_camera_it_is() -> None:
             right += 1
             assert report.shown_frame.camera == found.camera
             assert found.box is not None
-    assert right >= 5
+    assert right >= 3
     # The guard of the model holds with the adapter, too.
     real = [Frame(camera, number * 400_000_000, picture(number, 128, 224))
             for number in range(5) for camera in ('a', 'b')]

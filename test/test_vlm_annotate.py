@@ -13,6 +13,7 @@ from typing import Any
 
 from all_commands import app
 from bag_maker import compressed, real_bags, write
+import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from vlm_maker import make, names
 from vts_ros.pipeline.picture_messages import COMPRESSED_IMAGE
 from vts_ros.pipeline.report import SceneReport
 from vts_ros.sparsify import token_budget
+from vts_ros.tools import answer_files
 from vts_ros.tools.answer_files import ANSWERS, PAGE
 from vts_ros.tools.bag_types import TYPESTORE
 from vts_ros.tools.camera_topics import camera_topics
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.slow
 CAMERAS = ('front', 'left', 'right')
 #: Of a camera, at 10 Hz: as many as two windows of five need that are four frames apart.
 PICTURES = 18
+_TIMELINE = np.zeros((8, 8, 3), np.uint8)
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +59,12 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
                              compressed(stamp, seen[number + camera].data.tobytes())))
         found[count] = write(folder / str(count), messages)
     return found
+
+
+@pytest.fixture(autouse=True)
+def one_timeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a timeline that is drawn already: it is the same for all families."""
+    monkeypatch.setattr(answer_files, 'draw_timeline', lambda *_: _TIMELINE)
 
 
 @pytest.fixture(scope='module')

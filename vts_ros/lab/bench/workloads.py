@@ -145,6 +145,6 @@ def default_models(device: str) -> list[str]:
 
 def quick_workloads(common: Workload, models: Sequence[str]) -> list[Workload]:
     """Return workloads of windows of five small pictures, for a first look."""
-    small = replace(common, frames=TOLD_FRAMES, windows=4, answer_tokens=10)
+    small = replace(common, frames=TOLD_FRAMES, windows=min(common.windows, 4), answer_tokens=10)
     return [replace(small, model=model, budget_sec=45.0 if model in SHAPES else 8.0,
                     size=QUICK_SIZE if model in SHAPES else (0, 0)) for model in models]
