@@ -72,7 +72,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkpoint where nothing depends on what the model has learned."""
     model = tmp_path_factory.mktemp('models') / 'tiny'
     create_checkpoint(model, ['a car ahead', 'brake'], vocab_size=600, text_hidden=48,
-                      text_layers=2, text_heads=2, text_intermediate=96)
+                      text_layers=2, text_heads=2, text_intermediate=96, hidden_size=32, depth=2,
+                      num_heads=2, intermediate_size=64)
     return model
 
 
