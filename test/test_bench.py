@@ -323,6 +323,7 @@ def test_the_command_prints_one_object_last(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 1
     result = json.loads(done.stdout)
     assert list(result['cases']) == list(CASES)
+    assert result['workload']['n'] == 2
     assert 'drafted_0.4' in done.stderr
     assert (tmp_path / report.SPEED_PLOT).is_file()
 
