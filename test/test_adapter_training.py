@@ -15,6 +15,7 @@ from typing import Any
 
 from all_commands import app
 from bag_maker import drive
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 import torch
@@ -34,11 +35,13 @@ from vts_ros.lab.training.answered_windows import (
     split,
     with_pictures,
 )
+from vts_ros.lab.training.frame_store import FrameStore
 from vts_ros.lab.training.loop import Schedule
 from vts_ros.pipeline.pipeline import Pipeline, PipelineConfig
 from vts_ros.pipeline.report import FrameRef, KeyFrame, SceneReport
 from vts_ros.tools.answer_files import ANNOTATED_BAG, ANSWERS
 from vts_ros.tools.bag_frames import read_windows
+from vts_ros.vlm import Vlm
 from vts_ros.vlm.answers import Answer, parse, render
 from vts_ros.vlm.boxes import PictureSize
 from vts_ros.vlm.conventions import CONVENTIONS
@@ -231,6 +234,27 @@ def test_an_adapter_of_any_family_changes_the_language_model_alone(
     assert pipeline.vlm.name == f'{name} + adapter'
     # A checkpoint without a guard gets none.
     assert pipeline.guard is None
+
+
+@pytest.mark.parametrize('name', ['qwen2_5_vl', 'internvl'])
+def test_the_vision_encoder_learns_if_it_is_asked_to(
+        name: str, tmp_path: Path, windows: list[AnsweredWindow]) -> None:
+    model, out = make(name, tmp_path / name), tmp_path / 'adapter'
+    learned = learn(model, windows, out, replace(COURSE, vision=True))
+    weights = load_file(out / 'adapter_model.safetensors')
+    assert learned['trained'] == sum(weight.numel() for weight in weights.values())
+    seeing = [key for key in weights if 'visual' in key or 'vision' in key]
+    assert 0 < len(seeing) < len(weights)
+    # These are 0 until something is learned.
+    assert any(weights[key].any() for key in seeing if 'lora_B' in key)
+    plain, adapted = Vlm.load(model, device='cpu'), Vlm.load(model, adapter=out, device='cpu')
+    picture = np.random.default_rng(0).integers(0, 256, (128, 224, 3), np.uint8)
+    before, after = (vlm.encode(picture).tokens for vlm in (plain, adapted))
+    assert before.shape == after.shape
+    assert not torch.allclose(before, after, atol=1e-4)
+    # Frames are kept with their pictures, apart from those of a run without.
+    kept = [FrameStore.load(path) for path in (tmp_path / 'adapter.work' / 'pictures').iterdir()]
+    assert all(frame.picture is not None for frame in kept)
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(

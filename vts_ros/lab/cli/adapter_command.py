@@ -68,6 +68,9 @@ def train_adapter(
                                'less time.')] = 0.0,
     every: Annotated[int, typer.Option(
         min=1, help='Steps between two looks at the windows that say when to stop.')] = 25,
+    vision: Annotated[bool, typer.Option(
+        '--vision', help='Adapt the vision encoder, too, for things that it has never seen. A '
+                         'step takes two to three times as long.')] = False,
     device: DeviceOption = 'auto',
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -84,7 +87,7 @@ def train_adapter(
         raise typer.BadParameter('--validation and --held-out go together')
     _train(data, model, out, work or out.with_name(f'{out.name}.work'),
            AdapterCourse(steps, batch, rank, learning_rate, every, seed,
-                         str(start or ''), facts), tokens_per_frame, device, as_json, task,
+                         str(start or ''), facts, vision), tokens_per_frame, device, as_json, task,
            validation or [], held_out or [])
 
 

@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from vts_ros.lab.training.fast_forward import products_in_bfloat16
-from vts_ros.lab.training.frame_store import FrameStore
+from vts_ros.lab.training.frame_store import FrameStore, LookedAt
 from vts_ros.lab.training.loop import Losses
 from vts_ros.sparsify import Sparsifier
 from vts_ros.vlm import Vlm
 from vts_ros.vlm.answers import AFTER_RISK
 from vts_ros.vlm.boxes import BoxForm
+from vts_ros.vlm.families import FrameFeatures
 from vts_ros.vlm.prompts import Prompt
 from vts_ros.vlm.vehicle import Vehicle
 
@@ -62,6 +63,8 @@ class AdapterCourse:
     facts
         Share of the steps in which risk and object alone are learned, which are less than half
         of an answer; of these is the loss that says when to stop, if there are any.
+    vision
+        Whether the vision encoder learns, too.
 
     """
 
@@ -73,6 +76,7 @@ class AdapterCourse:
     seed: int = 0
     start: str = ''
     facts: float = 0.0
+    vision: bool = False
 
 
 class Shown(NamedTuple):
@@ -123,13 +127,30 @@ class School:
                                for start in range(0, len(lessons), batch))]
         return sum(losses) / len(lessons)
 
+    def _features(self, lesson: Lesson, looked_at: Sequence[LookedAt]) -> list[FrameFeatures]:
+        """
+        Return what the vision encoder sees of the frames of a lesson.
+
+        If it learns, it does so from the newest frame of each camera; of the others gradients
+        would cost several times as much.
+        """
+        if not self._course.vision:
+            return [frame.features for frame in looked_at]
+        newest = {frame.camera: place for place, frame in enumerate(lesson.frames)}.values()
+        found = []
+        for place, frame in enumerate(looked_at):
+            assert frame.picture is not None
+            with nullcontext() if place in newest else torch.no_grad():
+                found += self._vlm.encode_batch(self._vlm.preprocess([frame.picture]))
+        return found
+
     def _loss(self, lessons: Sequence[Lesson], keep_ratios: Iterable[float],
               vehicles: Iterable[Vehicle | None], is_brief: bool) -> Tensor:
         vlm = self._vlm
         prepared, keeps = [], []
         for lesson, keep_ratio, vehicle in zip(lessons, keep_ratios, vehicles, strict=True):
             looked_at = [FrameStore.load(file) for file in lesson.files]
-            features = [frame.features for frame in looked_at]
+            features = self._features(lesson, looked_at)
             prompt = self._prompt.seen_by(
                 sorted({frame.camera for frame in lesson.frames})).about(vehicle)
             prepared.append(vlm.prepare(features, prompt.captions(lesson.frames), prompt))

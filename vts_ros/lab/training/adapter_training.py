@@ -3,15 +3,17 @@
 """
 Fine-tune a language model on answered windows: a LoRA adapter, whatever the checkpoint.
 
-The vision encoder stays as it is, so pictures are encoded once and kept on disk. Prompts are
-those of the product, and tokens are dropped as it drops them, at a keep ratio drawn anew for each
-window: the model learns to answer from what it will see. LoRA: Hu et al., 2021, arXiv 2106.09685.
+The vision encoder stays as it is, so pictures are encoded once and kept on disk; if it is to
+learn, too, the pictures are kept, and encoded in every step. Prompts are those of the product, and
+tokens are dropped as it drops them, at a keep ratio drawn anew for each window: the model learns
+to answer from what it will see. LoRA: Hu et al., 2021, arXiv 2106.09685.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 import hashlib
 import itertools
 import json
@@ -73,7 +75,8 @@ _RENDERED = 8
 #: Pictures that are encoded at once, at most.
 _ENCODED = 8
 _COURSE = AdapterCourse()
-_BEST, _STATE, _HISTORY, _FRAMES = 'best', 'learning.pt', 'history.json', 'frames'
+_BEST, _STATE, _HISTORY, _FRAMES, _PICTURES = (
+    'best', 'learning.pt', 'history.json', 'frames', 'pictures')
 
 Progress = Callable[[int], None]
 
@@ -128,10 +131,11 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
         # What it sees is what it learns: the guard of the model may change pictures.
         pipeline.guard = None
     prompt = _prompt(pipeline, train)
-    store = FrameStore(work / _FRAMES)
-    lessons = _look(pipeline, store, train, prompt, measures, progress)
-    checks = _look(pipeline, store, _spread(validation, _MOST_VALIDATION), prompt, measures,
-                   progress)
+    store = FrameStore(work / (_PICTURES if course.vision else _FRAMES))
+    look = partial(_look, pipeline, store, prompt=prompt, measures=measures,
+                   has_pictures=course.vision, progress=progress)
+    lessons = look(train)
+    checks = look(_spread(validation, _MOST_VALIDATION))
     if not lessons or not checks:
         raise VlmError('none of the recordings has the frames that the answers are about')
     guard: Guard | None = rendered or (_guard(lessons, checks) if measures else None)
@@ -192,7 +196,7 @@ def _prompt(pipeline: Pipeline, windows: Iterable[AnsweredWindow]) -> Prompt:
 
 def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindow],
           prompt: Prompt, measures: Callable[[NDArray[np.uint8]], Evidence] | None,
-          progress: Progress) -> list[Lesson]:
+          has_pictures: bool, progress: Progress) -> list[Lesson]:
     """Encode the frames that are not on disk yet; a window with a broken one is left out."""
     lessons = []
     watch = Stopwatch(pipeline.clock)
@@ -205,7 +209,7 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
                 continue
             _encode(pipeline.vlm, store, [
                 (file, look) for file, look in zip(files, looks, strict=True)
-                if not file.exists()], measures)
+                if not file.exists()], measures, has_pictures)
         seen = pipeline.vlm.seen_size(store.load(files[-1]).features)
         names = sorted({frame.camera for frame in frames})
         said = dict(zip(names, prompt.said(names), strict=True))
@@ -219,7 +223,7 @@ def _look(pipeline: Pipeline, store: FrameStore, windows: Iterable[AnsweredWindo
 
 @torch.inference_mode()
 def _encode(vlm: Vlm, store: FrameStore, frames: Sequence[tuple[Path, FrameLook]],
-            measures: Callable[[NDArray[np.uint8]], Evidence] | None) -> None:
+            measures: Callable[[NDArray[np.uint8]], Evidence] | None, has_pictures: bool) -> None:
     """Encode pictures, those of one size together, and keep what is seen."""
     for _, same in itertools.groupby(frames, lambda entry: entry[1].size):
         some = list(same)
@@ -230,7 +234,8 @@ def _encode(vlm: Vlm, store: FrameStore, frames: Sequence[tuple[Path, FrameLook]
             for (file, look), features in zip(chunk, seen, strict=True):
                 store.save(file, LookedAt(
                     features, look.proposal,
-                    None if measures is None else measures(look.frame.rgb())))
+                    None if measures is None else measures(look.frame.rgb()),
+                    look.picture if has_pictures else None))
 
 
 def _rendered(pipeline: Pipeline, windows: Sequence[AnsweredWindow]) -> SignatureGuard | None:
@@ -314,25 +319,29 @@ def untaught_tokens(vlm: Vlm, answers: Iterable[str]) -> list[int]:
 
 
 def _adapted(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) -> Any:
-    """Add trainable matrices to the linear layers of the language model; freeze all else."""
+    """Add trainable matrices to the linear layers of what is to learn; freeze all else."""
     try:
         from peft import get_peft_model, LoraConfig
     except ImportError as error:
         raise VlmError("adapters need peft: pip install 'vts_ros[adapters]'") from error
     decoder = vlm.model.get_decoder()
-    inside = {id(module) for module in decoder.modules()}
-    names = [name for name, module in vlm.model.named_modules()
-             if isinstance(module, nn.Linear) and id(module) in inside]
+    decoder_name, = (name for name, module in vlm.model.named_modules() if module is decoder)
+    linear = [name for name, module in vlm.model.named_modules()
+              if isinstance(module, nn.Linear)
+              and module is not vlm.model.get_output_embeddings()]
+    names = [name for name in linear if name.startswith(f'{decoder_name}.')]
     if not names:
         raise VlmError(f'{vlm.name} has no linear layers that an adapter can be added to')
-    decoder_name, = (name for name, module in vlm.model.named_modules() if module is decoder)
     kinds = sorted({name.rpartition('.')[2] for name in names})
+    targets: str | list[str] = rf'(.*\.)?{re.escape(decoder_name)}\..*\.({"|".join(kinds)})'
+    if course.vision:
+        targets = linear
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         adapted = get_peft_model(vlm.model, LoraConfig(
             r=course.rank, lora_alpha=_ALPHA * course.rank, lora_dropout=0.0,
             trainable_token_indices=list(untaught) or None,
-            target_modules=rf'(.*\.)?{re.escape(decoder_name)}\..*\.({"|".join(kinds)})'))
+            target_modules=targets))
     adapted.peft_config['default'].base_model_name_or_path = _base_name(vlm)
     return adapted
 
@@ -347,7 +356,7 @@ def _go_on_from(adapted: Any, start: Path) -> None:
             adapted, load_peft_weights(str(start), device='cpu'))
         if loaded.unexpected_keys:
             raise VlmError(f'{start} is an adapter of another shape or of other words: take its '
-                           '--rank and answers')
+                           '--rank, --vision and answers')
 
 
 def _base_name(vlm: Vlm) -> str:

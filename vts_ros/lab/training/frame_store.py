@@ -1,6 +1,6 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Frames as the models see them, on disk: what does not change while a language model learns."""
+"""Frames as the models see them, on disk, so that a training looks at each once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
@@ -24,12 +26,15 @@ class LookedAt(NamedTuple):
     ----------
     evidence
         What a guard measures of it; None where none is wanted.
+    picture
+        uint8 [H, W, 3], as the vision encoder is given it; None where that does not learn.
 
     """
 
     features: FrameFeatures
     proposal: Proposal
     evidence: Evidence | None = None
+    picture: NDArray[np.uint8] | None = None
 
 
 class FrameStore:
@@ -55,10 +60,11 @@ class FrameStore:
     @staticmethod
     def save(path: Path, looked_at: LookedAt) -> None:
         """Write a frame; it is there whole or not at all."""
-        features, proposal, evidence = looked_at
+        features, proposal, evidence, picture = looked_at
         partial = path.with_suffix('.part')
         torch.save({
             'evidence': None if evidence is None else torch.from_numpy(evidence),
+            'picture': None if picture is None else torch.tensor(picture),
             'features': {name: _on_cpu(value) for name, value in features._asdict().items()
                          if value is not None},
             'proposal': {name: _on_cpu(torch.as_tensor(value))
@@ -73,7 +79,8 @@ class FrameStore:
         return LookedAt(
             FrameFeatures(**data['features']),
             Proposal(**{name: value.numpy() for name, value in data['proposal'].items()}),
-            None if data['evidence'] is None else data['evidence'].numpy())
+            *(None if data[name] is None else data[name].numpy()
+              for name in ('evidence', 'picture')))
 
 
 def _on_cpu(value: Any) -> Any:
