@@ -295,13 +295,13 @@ def test_learning_ends_when_it_gains_nothing(
     other = [window._replace(answer=Answer('x' * 40, 'none', None, None, 'y' * 40, 'z' * 40))
              for window in windows[12:16]]
     kept: list[Path] = []
-    save = adapter_training._save
+    save = adapter_training.save_adapter
 
     def saved(adapted: Any, folder: Path, tokens: Sequence[str], cameras: int) -> None:
         kept.append(folder)
         save(adapted, folder, tokens, cameras)
 
-    monkeypatch.setattr(adapter_training, '_save', saved)
+    monkeypatch.setattr(adapter_training, 'save_adapter', saved)
     learned = train_adapter(
         pipeline, windows[:12], other, tmp_path / 'adapter', tmp_path / 'work',
         AdapterCourse(steps=400, batch=4, rank=8, learning_rate=0.1, every=1))

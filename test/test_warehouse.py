@@ -36,7 +36,7 @@ from vts_ros.lab.scenes.warehouse_clips import (
 )
 from vts_ros.lab.scenes.warehouse_stage import LABELS, WAREHOUSE_FAMILIES
 from vts_ros.lab.training.adapter_lessons import AdapterCourse
-from vts_ros.lab.training.adapter_training import _adapted, _go_on_from, untaught_tokens
+from vts_ros.lab.training.adapter_weights import adapted_network, go_on_from, untaught_tokens
 from vts_ros.lab.training.answered_windows import read_answers, with_pictures
 from vts_ros.paths import model_path
 from vts_ros.pipeline.guard import SIGNATURE_LIMIT
@@ -167,7 +167,7 @@ def test_words_that_a_model_never_learned_get_embeddings(tmp_path: Path) -> None
     assert set(untaught) == set(spelled)
     ids = torch.tensor([vlm.tokenizer(text)['input_ids']])
     plain = vlm.model(input_ids=ids).logits.detach()
-    adapted = _adapted(vlm, AdapterCourse(rank=2), untaught)
+    adapted = adapted_network(vlm, AdapterCourse(rank=2), untaught)
     torch.manual_seed(0)
     learned = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert all('lora_' in name or 'trainable_tokens' in name for name in learned)
@@ -183,11 +183,11 @@ def test_words_that_a_model_never_learned_get_embeddings(tmp_path: Path) -> None
     torch.testing.assert_close(merged(input_ids=ids).logits, unmerged, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(unmerged, plain, atol=0.1)
     # Another training goes on from there, if it has the same shape.
-    again = _adapted(Vlm.load('models/embedded'), AdapterCourse(rank=2), untaught)
-    _go_on_from(again, tmp_path)
+    again = adapted_network(Vlm.load('models/embedded'), AdapterCourse(rank=2), untaught)
+    go_on_from(again, tmp_path)
     assert torch.equal(again(input_ids=ids).logits, unmerged)
     with pytest.raises(VlmError, match=r'cannot be gone on from|another shape'):
-        _go_on_from(_adapted(Vlm.load('models/embedded'), AdapterCourse(rank=3), untaught),
+        go_on_from(adapted_network(Vlm.load('models/embedded'), AdapterCourse(rank=3), untaught),
                     tmp_path)
 
 

@@ -19,10 +19,8 @@ import itertools
 import json
 import math
 from pathlib import Path
-import re
 import shutil
 from typing import Any
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +29,15 @@ from torch import nn
 
 from vts_ros.errors import FrameError, VlmError
 from vts_ros.lab.training.adapter_lessons import AdapterCourse, Lesson, School, Shown
+from vts_ros.lab.training.adapter_weights import (
+    adapted_network,
+    go_on_from,
+    save_adapter,
+    untaught_tokens,
+)
 from vts_ros.lab.training.answered_windows import AnsweredWindow, with_pictures
 from vts_ros.lab.training.frame_store import FrameStore, LookedAt
 from vts_ros.lab.training.loop import fit, Schedule
-from vts_ros.paths import checkpoint
 from vts_ros.pipeline.factory import SMALL_MODEL
 from vts_ros.pipeline.features import BrokenFrame, FrameLook, Stopwatch
 from vts_ros.pipeline.guard import (
@@ -48,9 +51,8 @@ from vts_ros.pipeline.guard import (
 )
 from vts_ros.pipeline.pipeline import Pipeline
 from vts_ros.vlm import Vlm
-from vts_ros.vlm.adapters import add_tokens, check_adapter, save_numbers_cameras, save_tokens
+from vts_ros.vlm.adapters import add_tokens
 from vts_ros.vlm.answers import render
-from vts_ros.vlm.loading import in_one_line
 from vts_ros.vlm.packed_weights import unpack
 from vts_ros.vlm.prompts import Prompt, Prompts
 from vts_ros.vlm.tasks import prompt_file
@@ -61,15 +63,11 @@ _MOST_VALIDATION = 64
 #: So often without a better one, and it ends.
 _PATIENCE = 3
 _WARMUP_STEPS = 20
-#: Strength of an adapter: its rank times this, over its rank.
-_ALPHA = 2
 #: Peaks of the learning rate of models that are small, from trials with the embedded one, and of
 #: others: QLoRA (Dettmers et al., 2023, arXiv 2305.14314).
 _SMALL_RATE, _RATE = 4e-3, 2e-4
 #: Share of the windows that say when to stop that the guard of an adapter leaves outside.
 _OUTSIDE = 0.005
-#: Cosine of two embeddings from which on nothing tells the tokens apart.
-_ALIKE = 0.99
 #: Windows that are looked at to see whether all are rendered.
 _RENDERED = 8
 #: Pictures that are encoded at once, at most.
@@ -152,9 +150,9 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
         prompt = replace(prompt, signal_tokens=SIGNAL_TOKENS)
         untaught += add_tokens(vlm.model, vlm.tokenizer, SIGNAL_TOKENS)
     cameras = max(len({frame.camera for frame in lesson.frames}) for lesson in lessons)
-    adapted = _adapted(vlm, course, untaught)
+    adapted = adapted_network(vlm, course, untaught)
     if course.start:
-        _go_on_from(adapted, Path(course.start))
+        go_on_from(adapted, Path(course.start))
     school = School(vlm, pipeline.sparsifier, prompt, course)
     history = _History(work, about)
 
@@ -162,7 +160,7 @@ def train_adapter(pipeline: Pipeline, train: Sequence[AnsweredWindow],
         if step % course.every and step < course.steps:
             return False
         if history.add(step, school.check(checks)):
-            _save(adapted, work / _BEST, prompt.signal_tokens,
+            save_adapter(adapted, work / _BEST, prompt.signal_tokens,
                   cameras if prompt.numbers_cameras else 0)
         return history.is_over
 
@@ -297,85 +295,6 @@ class _History:
                            encoding='utf-8')
         partial.replace(self._path)
         return self.best[0] == step
-
-
-def untaught_tokens(vlm: Vlm, answers: Iterable[str]) -> list[int]:
-    """
-    Return the tokens of answers that the model has never learned to tell from others.
-
-    What a training never shows keeps an embedding that is pushed away from whatever is shown: such
-    tokens come to be all alike. A small model with a vocabulary of its own has many, in which
-    words are spelled that it has not learned; it could not write them without embeddings that are
-    learned, too.
-    """
-    used = sorted({token for text in answers for token in vlm.tokenizer(
-        text, add_special_tokens=False)['input_ids']})
-    with torch.no_grad():
-        rows = nn.functional.normalize(vlm.model.get_input_embeddings().weight.float(), dim=1)
-        likeness = rows[used] @ rows.T
-        likeness[torch.arange(len(used)), torch.tensor(used)] = -1.0
-        alike = likeness.amax(dim=1) > _ALIKE
-    return [token for token, is_alike in zip(used, alike.tolist()) if is_alike]
-
-
-def _adapted(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) -> Any:
-    """Add trainable matrices to the linear layers of what is to learn; freeze all else."""
-    try:
-        from peft import get_peft_model, LoraConfig
-    except ImportError as error:
-        raise VlmError("adapters need peft: pip install 'vts_ros[adapters]'") from error
-    decoder = vlm.model.get_decoder()
-    decoder_name, = (name for name, module in vlm.model.named_modules() if module is decoder)
-    linear = [name for name, module in vlm.model.named_modules()
-              if isinstance(module, nn.Linear)
-              and module is not vlm.model.get_output_embeddings()]
-    names = [name for name in linear if name.startswith(f'{decoder_name}.')]
-    if not names:
-        raise VlmError(f'{vlm.name} has no linear layers that an adapter can be added to')
-    kinds = sorted({name.rpartition('.')[2] for name in names})
-    targets: str | list[str] = rf'(.*\.)?{re.escape(decoder_name)}\..*\.({"|".join(kinds)})'
-    if course.vision:
-        targets = linear
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        adapted = get_peft_model(vlm.model, LoraConfig(
-            r=course.rank, lora_alpha=_ALPHA * course.rank, lora_dropout=0.0,
-            trainable_token_indices=list(untaught) or None,
-            target_modules=targets))
-    adapted.peft_config['default'].base_model_name_or_path = _base_name(vlm)
-    return adapted
-
-
-def _go_on_from(adapted: Any, start: Path) -> None:
-    """Take the weights of another adapter; raise VlmError if it has another shape."""
-    from peft import load_peft_weights, set_peft_model_state_dict
-
-    check_adapter(str(start), start)
-    with in_one_line(f'{start} cannot be gone on from'):
-        loaded: Any = set_peft_model_state_dict(
-            adapted, load_peft_weights(str(start), device='cpu'))
-        if loaded.unexpected_keys:
-            raise VlmError(f'{start} is an adapter of another shape or of other words: take its '
-                           '--rank, --vision and answers')
-
-
-def _base_name(vlm: Vlm) -> str:
-    """Return how an adapter names its model: a shipped one not by where it lies here."""
-    path = Path(str(vlm.model.name_or_path))
-    return path.name if checkpoint(path.name) == str(path) else str(path)
-
-
-def _save(adapted: Any, folder: Path, tokens: Sequence[str], cameras: int) -> None:
-    partial = folder.with_name(f'{folder.name}.part')
-    shutil.rmtree(partial, ignore_errors=True)
-    # The embeddings of new tokens are saved by themselves, not all there are.
-    adapted.save_pretrained(partial, save_embedding_layers=False)
-    if tokens:
-        save_tokens(tokens, partial)
-    if cameras:
-        save_numbers_cameras(cameras, partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
 
 
 def _spread(windows: Sequence[AnsweredWindow], most: int) -> list[AnsweredWindow]:
