@@ -236,10 +236,9 @@ def test_an_adapter_of_any_family_changes_the_language_model_alone(
     assert pipeline.guard is None
 
 
-@pytest.mark.parametrize('name', ['qwen2_5_vl', 'internvl'])
 def test_the_vision_encoder_learns_if_it_is_asked_to(
-        name: str, tmp_path: Path, windows: list[AnsweredWindow]) -> None:
-    model, out = make(name, tmp_path / name), tmp_path / 'adapter'
+        tmp_path: Path, windows: list[AnsweredWindow]) -> None:
+    model, out = make('internvl', tmp_path / 'model'), tmp_path / 'adapter'
     learned = learn(model, windows, out, replace(COURSE, vision=True))
     weights = load_file(out / 'adapter_model.safetensors')
     assert learned['trained'] == sum(weight.numel() for weight in weights.values())
