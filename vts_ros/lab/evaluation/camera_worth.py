@@ -30,7 +30,6 @@ from vts_ros.lab.evaluation.worth_windows import kept_divergence, prepare_record
 from vts_ros.lab.scenes.several_cameras import (
     camera_windows,
     CAMERAS,
-    CameraWindow,
     FRONT,
     LEFT,
     RIGHT,
@@ -41,8 +40,6 @@ from vts_ros.sparsify import Sparsifier, WindowFeatures
 
 #: Shares of the tokens of which is said how much importance they have.
 BUDGETS = (0.2, 0.1)
-#: Between two windows: what is seen of a frame is kept by camera and stamp.
-_BETWEEN_NS = 10_000_000_000
 
 Progress = Callable[[float, str], None]
 
@@ -86,10 +83,16 @@ def camera_worth(pipeline: Pipeline, n: int, folder: Path,
     seen: dict[int, list[_Seen]] = {1: [], 2: [], 3: []}
     tokens = {}
     for number, window in enumerate(camera_windows('test', n, cameras=CAMERAS)):
+        pictures = window.frames()
         for count, cameras in enumerate(_views(number), 1):
             progress((number + (count - 1) / len(seen)) / n,
                      f'scene {number + 1} of {n}, cameras: {count}')
-            evidence, worth = _measured(pipeline, window, number, cameras, folder)
+            frames = sorted(
+                (Frame(name, round(t * 1e9), pictures[name][index])
+                 for index, t in enumerate(window.times) for name in cameras),
+                key=lambda frame: (frame.stamp_ns, frame.camera))
+            evidence, worth = _measured(
+                pipeline, frames, folder / f'cameras-{count}-{number:04d}.npz')
             tokens[str(count)] = worth.size
             seen[count].append(_look(pipeline.sparsifier, evidence, worth))
     progress(1.0, f'{n} scenes')
@@ -104,18 +107,12 @@ def _views(number: int) -> tuple[tuple[str, ...], ...]:
     return (FRONT,), (FRONT, (LEFT, RIGHT)[number // 8 % 2]), CAMERAS
 
 
-def _measured(pipeline: Pipeline, window: CameraWindow, number: int, cameras: Sequence[str],
-              folder: Path) -> tuple[WindowFeatures, NDArray[np.float32]]:
+def _measured(pipeline: Pipeline, frames: Sequence[Frame], path: Path
+              ) -> tuple[WindowFeatures, NDArray[np.float32]]:
     """Return what scores look at, and the divergence [T, N], from the disk if it is there."""
-    pictures = window.frames()
-    frames = sorted(
-        (Frame(name, number * _BETWEEN_NS + round(t * 1e9), pictures[name][index])
-         for index, t in enumerate(window.times) for name in cameras),
-        key=lambda frame: (frame.stamp_ns, frame.camera))
     evidence, prepared = prepare_recorded(pipeline, frames)
     worth = kept_divergence(
-        folder / f'cameras-{len(cameras)}-{number:04d}.npz',
-        lambda: divergence_of_tokens(pipeline.vlm, prepared, len(frames), evidence.grid))
+        path, lambda: divergence_of_tokens(pipeline.vlm, prepared, len(frames), evidence.grid))
     return evidence._replace(cameras=tuple(frame.camera for frame in frames)), worth
 
 
@@ -139,7 +136,7 @@ def _look(sparsifier: Sparsifier, evidence: WindowFeatures, worth: NDArray[np.fl
 
 
 def redundancy_within(evidence: WindowFeatures, cameras: NDArray[np.str_]
-                       ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+                      ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return how well other frames of the same camera predict each token, as redundancy_of."""
     here, there = (np.zeros(evidence.tokens.shape[:2], np.float32) for _ in range(2))
     for camera in np.unique(cameras):

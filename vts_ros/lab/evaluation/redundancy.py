@@ -172,7 +172,7 @@ def _from_others(pairs: _Pairs, frames: int) -> NDArray[np.float32]:
 
 
 def by_distance(worth: NDArray[np.floating], here: _Pairs, there: _Pairs
-                 ) -> list[dict[str, float]]:
+                ) -> list[dict[str, float]]:
     """Return redundancy, and its rank correlation with the worth, by frames in between."""
     found = []
     for distance in range(1, len(worth)):

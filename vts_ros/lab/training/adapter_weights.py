@@ -54,9 +54,9 @@ def adapted_network(vlm: Vlm, course: AdapterCourse, untaught: Sequence[int]) ->
         raise VlmError("adapters need peft: pip install 'vts_ros[adapters]'") from error
     decoder = vlm.model.get_decoder()
     decoder_name, = (name for name, module in vlm.model.named_modules() if module is decoder)
+    head = vlm.model.get_output_embeddings()
     linear = [name for name, module in vlm.model.named_modules()
-              if isinstance(module, nn.Linear)
-              and module is not vlm.model.get_output_embeddings()]
+              if isinstance(module, nn.Linear) and module is not head]
     names = [name for name in linear if name.startswith(f'{decoder_name}.')]
     if not names:
         raise VlmError(f'{vlm.name} has no linear layers that an adapter can be added to')
