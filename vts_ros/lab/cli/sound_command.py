@@ -39,6 +39,9 @@ def eval_sound(
         '--tune', help='Only try thresholds of a siren, on drives of val with kinds that are '
                        'neither learned nor in test.')] = False,
     model: ModelOption = 'embedded',
+    real: Annotated[Path | None, typer.Option(
+        help='Only judge by real sound: a folder with unpacked Debian packages, each in a folder '
+             'of its name (apt-get download, dpkg -x).', show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """
@@ -50,6 +53,16 @@ def eval_sound(
     from vts_ros.lab.evaluation.sound_thresholds import try_thresholds
     from vts_ros.sound.sound_network import SoundNetwork
 
+    if real:
+        from vts_ros.lab.cli.real_sound_tables import real_tables
+        from vts_ros.lab.evaluation.real_sound_evaluation import evaluate_real_sound
+
+        with progress_bar(as_json) as (console, progress):
+            found = evaluate_real_sound(SoundNetwork(network), real, split, progress)
+        for table in real_tables(found):
+            console.print(table)
+        finish(console, [], found, as_json)
+        return
     if tune:
         with progress_bar(as_json) as (console, progress):
             tried = try_thresholds(SoundNetwork(network), drives, progress)

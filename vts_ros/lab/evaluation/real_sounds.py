@@ -145,5 +145,4 @@ PACKAGES = (
     Package('warmux-data', '1:11.04.1+repack2-4', 'test', (
         ('*/music/*', 'music'), ('*xplosion*', LEFT_OUT), ('*_exp.ogg', LEFT_OUT),
         ('*/voices/*', 'voices'), ('*_music.ogg', 'music'), ('*.ogg', 'effects'))),
-    Package('wesnoth-1.16-music', '1:1.16.9-1', 'test', (('*.ogg', 'music'),)),
 )
