@@ -47,7 +47,8 @@ def eval_sound(
     """
     Judge what is heard in synthesised sound, also of kinds that were not learned.
 
-    It says nothing about real sirens: no recording of any is in the project.
+    That says nothing about real sirens: no recording of any is in the project. With --real it is
+    judged by those there are in Debian packages, and by hours of other real sound.
     """
     from vts_ros.lab.evaluation.sound_evaluation import evaluate_sound, false_alarms
     from vts_ros.lab.evaluation.sound_thresholds import try_thresholds
