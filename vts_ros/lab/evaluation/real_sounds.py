@@ -41,10 +41,11 @@ class Package(NamedTuple):
         return next((kind for pattern, kind in self.kinds if fnmatchcase(path, pattern)), LEFT_OUT)
 
 
-#: What is in a file was found by its name and the documentation of its package; each siren,
-#: and what could be one, by its spectrogram as well. The splits were written down before any
-#: network had heard any of it. A name after # is that of a
-#: sound in a container.
+#: What is in a file was found by its name; each siren, and most of what is named like a warning, by
+#: its spectrogram as well. Nobody has listened to them. The effects of colobot-common-sounds have
+#: numbers for names, and music may hold horns and bells: some false alarms may be none. The splits
+#: were written down before any network had heard any of it. A name after # is that of a sound in a
+#: container.
 PACKAGES = (
     Package('tuxpaint-stamps-default', '2022.06.04-1', 'val', (
         # Names of things, spoken in many languages: their speakers are few and the files many.
