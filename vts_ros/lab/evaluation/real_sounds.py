@@ -41,8 +41,8 @@ class Package(NamedTuple):
         return next((kind for pattern, kind in self.kinds if fnmatchcase(path, pattern)), LEFT_OUT)
 
 
-#: What is in a file was found by its name; each siren, and most of what is named like a warning, by
-#: its spectrogram as well. Nobody has listened to them. The effects of colobot-common-sounds have
+#: What is in a file was found by its name; each siren, and most of what is named like a warning,
+#: by its spectrogram as well. Nobody has listened to them. The effects of colobot-common-sounds have
 #: numbers for names, and music may hold horns and bells: some false alarms may be none. The splits
 #: were written down before any network had heard any of it. A name after # is that of a sound in a
 #: container.
