@@ -42,7 +42,7 @@ class Package(NamedTuple):
 
 
 #: What is in a file was found by its name; each siren, and most of what is named like a warning,
-#: by its spectrogram as well. Nobody has listened to them. The effects of colobot-common-sounds have
+#: by its spectrogram as well. Nobody has listened to them. Effects of colobot-common-sounds have
 #: numbers for names, and music may hold horns and bells: some false alarms may be none. The splits
 #: were written down before any network had heard any of it. A name after # is that of a sound in a
 #: container.
