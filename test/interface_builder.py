@@ -130,7 +130,7 @@ def environment(place: Path) -> dict[str, str]:
 def without(added: dict[str, str], path: str) -> str:
     """Return a PYTHONPATH on which the interfaces are not."""
     ours = added['PYTHONPATH'].split(os.pathsep)[0]
-    return os.pathsep.join(one for one in path.split(os.pathsep) if one != ours)
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if folder != ours)
 
 
 def use_here(place: Path) -> None:

@@ -357,9 +357,9 @@ def test_the_pipeline_says_what_was_learned_about_such_pictures_only(
 
 
 def test_metrics_are_those_of_the_answers() -> None:
-    one, other = made_up('/bags/one', 2), made_up('/bags/other', 1)
+    first, other = made_up('/bags/one', 2), made_up('/bags/other', 1)
     result = compared([
-        (one[0], LESSON), (one[1], replace(LESSON, risk='low', label='Motorcycle ', box=None)),
+        (first[0], LESSON), (first[1], replace(LESSON, risk='low', label='Motorcycle ', box=None)),
         (other[0], Answer())])
     assert (result['n'], result['recordings']) == (3, 2)
     # Recordings count alike, however long they are.
@@ -367,5 +367,5 @@ def test_metrics_are_those_of_the_answers() -> None:
     assert result['within one step'][0] == 0.25
     assert result['object'][0] == 0.5
     assert result['box, IoU'][0] == 0.25
-    rule = most_frequent([*one, *other], other)
+    rule = most_frequent([*first, *other], other)
     assert (rule['level'][0], rule['object'][0], rule['box, IoU'][0]) == (1.0, 1.0, 0.0)

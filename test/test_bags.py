@@ -512,10 +512,10 @@ def test_an_answer_that_none_follows_is_taken_back(tmp_path: Path) -> None:
     found: dict[str, list[tuple[int, Any]]] = {}
     order = []
     with AnyReader([tmp_path / 'out']) as reader:
-        for one, at, data in reader.messages():
+        for connection, at, data in reader.messages():
             order.append(at)
-            found.setdefault(one.topic.removeprefix('/vts_node/'), []).append(
-                (at, reader.deserialize(data, one.msgtype)))
+            found.setdefault(connection.topic.removeprefix('/vts_node/'), []).append(
+                (at, reader.deserialize(data, connection.msgtype)))
     assert order == sorted(order)
     topics = ('risk', 'scene_description', 'markers', 'detections', 'annotations', 'scene')
     expected = [stamps[0], stamps[40], stamps[60], after_ns, stamps[130],

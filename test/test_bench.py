@@ -183,10 +183,10 @@ def test_passes_are_timed_with_all_kinds_of_weights(monkeypatch: pytest.MonkeyPa
     found = pass_times.pass_times('tiny', rounds=2)
     assert torch.get_num_threads() == threads
     assert list(found['passes'])[:3] == ['1', '2', '3']
-    for one in found['passes'].values():
-        assert list(one['ms']) == ['plain', 'packed', 'int8']
-        assert all(took > 0.0 for took in one['ms'].values())
-        for ratio in one['ratio'].values():
+    for row in found['passes'].values():
+        assert list(row['ms']) == ['plain', 'packed', 'int8']
+        assert all(took > 0.0 for took in row['ms'].values())
+        for ratio in row['ratio'].values():
             assert ratio['low'] <= ratio['median'] <= ratio['high']
     lines = list(pass_times.rows(found))
     assert len(lines) == 4 + len(found['passes'])

@@ -57,7 +57,7 @@ def test_what_is_fastest_is_said_and_nothing_is_changed(
     said = {f'{group}.{name}': value for group, own in node['ros__parameters'].items()
             for name, value in own.items()}
     assert said == settings
-    defaults = {one.name: one.default for one in SETTINGS}
+    defaults = {setting.name: setting.default for setting in SETTINGS}
     assert said.keys() <= defaults.keys()
     assert pipeline_config({**defaults, **said}) == PipelineConfig(
         engine_backend=settings['engine.backend'], threads=settings['vlm.threads'])

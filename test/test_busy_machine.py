@@ -20,16 +20,16 @@ pytestmark = pytest.mark.slow
 
 
 def counting() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if one.is_running()
-            and one.status() != psutil.STATUS_ZOMBIE and 'while True: pass' in one.cmdline()]
+    return [child for child in psutil.Process().children() if child.is_running()
+            and child.status() != psutil.STATUS_ZOMBIE and 'while True: pass' in child.cmdline()]
 
 
 def test_loops_run_while_they_are_wanted() -> None:
     with _busy(2):
-        one, other = counting()
-        before = one.cpu_times().user + other.cpu_times().user
+        first, other = counting()
+        before = first.cpu_times().user + other.cpu_times().user
         deadline = time.monotonic() + 600.0
-        while one.cpu_times().user + other.cpu_times().user < before + 0.05:
+        while first.cpu_times().user + other.cpu_times().user < before + 0.05:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert counting() == []
@@ -46,7 +46,7 @@ def test_the_page_has_both_times_and_whether_the_goal_is_met(tmp_path: Path) -> 
     for name in ('alone', 'beside'):
         assert f'| {result[name]["p50_ms"]:.0f} ms |' in page
     assert result['ratio']['low'] <= result['ratio']['median'] <= result['ratio']['high']
-    good, bad = ('\n'.join(rows({**result, 'ratio': {'median': one, 'low': one, 'high': one}}))
-                 for one in (2.5, 2.51))
+    good, bad = ('\n'.join(rows({**result, 'ratio': dict.fromkeys(('median', 'low', 'high'), at)}))
+                 for at in (2.5, 2.51))
     assert good.rstrip().endswith('goal: at most 2.5, met.')
     assert bad.rstrip().endswith('goal: at most 2.5, missed.')

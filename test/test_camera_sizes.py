@@ -130,8 +130,8 @@ def test_novelty_is_against_the_same_camera_and_all_are_ranked_together() -> Non
     with pytest.raises(ValueError, match='keep_ratio'):
         sparsifier.select_each(seen, grids, 0.0, cameras=cameras)
     # Of one camera all is as without its name.
-    one = sparsifier.select_each(seen, grids, 0.4, cameras=['left'] * 6)
-    assert np.array_equal(one.keep, sparsifier.select(seen, (4, 7), 0.4).keep)
+    selected = sparsifier.select_each(seen, grids, 0.4, cameras=['left'] * 6)
+    assert np.array_equal(selected.keep, sparsifier.select(seen, (4, 7), 0.4).keep)
 
 
 def test_one_grid_is_chosen_as_ever() -> None:

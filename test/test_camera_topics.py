@@ -54,7 +54,7 @@ def test_only_colour_is_used_by_default(
     others = ('/camera/aligned_depth_to_color/image_raw', '/camera/depth/image_rect_raw',
               '/camera/infra1/image_rect_raw', '/tof/image_raw', '/front/segmentation/infra',
               '/camera_thermal/image_infra', '/net/front_mask/infra')
-    bag = write(tmp_path / 'bag', [one for i, stamp in enumerate(times(4)) for one in (
+    bag = write(tmp_path / 'bag', [message for i, stamp in enumerate(times(4)) for message in (
         (COMPRESSED_TOPIC, COMPRESSED_IMAGE, stamp, compressed(stamp, jpeg(picture(i)))),
         depth_image(stamp),
         *((topic, IMAGE, stamp, raw(stamp, grey, 'mono8') if 'infra' in topic

@@ -64,7 +64,7 @@ def test_the_camera_is_faster_than_the_window_and_sees_the_same() -> None:
     fine = at_camera_rate(scene)
     assert len(fine.times) == RATE * (len(scene.times) - 1) + 1
     np.testing.assert_allclose(fine.times[::RATE], scene.times)
-    seen, expected = (render(one, 112, 64).frames.astype(int) for one in (fine, scene))
+    seen, expected = (render(shown, 112, 64).frames.astype(int) for shown in (fine, scene))
     # But for the grain of a picture.
     assert np.abs(seen[-1] - expected[-1]).max() < 20
     assert np.abs(seen[-2] - expected[-1]).max() > 60

@@ -58,9 +58,9 @@ def test_logits_and_keys_are_those_of_the_model(vlm: Vlm, rows: int) -> None:
             past_key_values=caches[0], use_cache=True, logits_to_keep=min(count, 2)).logits
         found = step(ids, places, caches[1], min(count, 2))
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    for one, other in zip(*(cache.layers for cache in caches)):
-        torch.testing.assert_close(one.keys, other.keys, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(one.values, other.values, atol=1e-4, rtol=1e-4)
+    for layer, other in zip(*(cache.layers for cache in caches)):
+        torch.testing.assert_close(layer.keys, other.keys, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(layer.values, other.values, atol=1e-4, rtol=1e-4)
 
 
 def test_answers_are_token_for_token_those_of_generate(
@@ -82,7 +82,7 @@ def test_answers_are_token_for_token_those_of_generate(
     for window, answers in zip(windows, found):
         expected = vlm.generate(window, keep, 60, **options).token_ids
         assert len(expected) > 15
-        assert [one.token_ids for one in answers] == [expected] * 3
+        assert [answer.token_ids for answer in answers] == [expected] * 3
     hook.remove()
 
 

@@ -152,8 +152,8 @@ def test_the_first_windows_of_a_drive_are_those_of_all_of_it() -> None:
     assert (len(few), len(more)) == (2, 3)
     for window, same in zip(few, more):
         assert [frame.stamp_ns for frame in window] == [frame.stamp_ns for frame in same]
-        assert all((np.asarray(one.data) == np.asarray(other.data)).all()
-                   for one, other in zip(window, same))
+        assert all((np.asarray(frame.data) == np.asarray(other.data)).all()
+                   for frame, other in zip(window, same))
 
 
 def test_numbers_that_do_not_fit_make_no_gate() -> None:

@@ -168,7 +168,8 @@ def test_a_selection_follows_the_moments_and_keeps_what_is_promised(
         assert after[np.argmax(weights)] > before[np.argmax(weights)]
     # In every frame it is the same order: who keeps fewer keeps some of the same.
     for frame in np.flatnonzero(after <= before):
-        old, new = (set(one.keep[one.keep // CELLS == frame].tolist()) for one in (plain, found))
+        old, new = (set(selected.keep[selected.keep // CELLS == frame].tolist())
+                    for selected in (plain, found))
         assert len(new - old) <= 1  # reserves are rounded down
 
 
@@ -259,8 +260,8 @@ def test_reports_name_the_events_and_keep_more_of_their_moment(
     pipeline.ingest(window[:2])
     pipeline.events.add(Event('hard_braking', at_ns, at_ns + SEC // 10, 1.0, is_told=True))
     report = pipeline.describe(window)
-    in_event = [sum(position // CELLS == 2 for position in one.keep)
-                for one in (plain, report)]
+    in_event = [sum(position // CELLS == 2 for position in found.keep)
+                for found in (plain, report)]
     assert in_event[1] > in_event[0]
     if pipeline.config.mode == 'window':
         assert len(report.keep) == len(plain.keep)

@@ -96,7 +96,8 @@ def test_a_bag_is_annotated_for_viewers_with_one_command(tmp_path: Path) -> None
     write_bag(bag, make_scene(SEED, FAMILY, frames=FRAMES), 480, 270)
     annotate('--bag', bag, out)
     with Bag(out / ANNOTATED_BAG) as opened:
-        there = {one.topic: one.msgtype for one in opened.connections if one.msgcount}
+        there = {connection.topic: connection.msgtype for connection in opened.connections
+                 if connection.msgcount}
     layouts.check(there, (out / ANNOTATED_BAG / layout_file.FILE).read_text())
     told, picture, detected = picture_of_bag(out)
     box = told.answer.box
@@ -107,5 +108,5 @@ def test_a_bag_is_annotated_for_viewers_with_one_command(tmp_path: Path) -> None
     for x, y in ((left, (top + bottom) / 2), (right, (top + bottom) / 2),
                  ((left + right) / 2, bottom)):
         assert is_coloured(picture, x, y, told.answer.risk)
-    one, = detected.detections
-    assert one.bbox.size_x == pytest.approx(right - left, abs=0.1)
+    detection, = detected.detections
+    assert detection.bbox.size_x == pytest.approx(right - left, abs=0.1)

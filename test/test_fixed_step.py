@@ -58,7 +58,8 @@ class _Operations(TorchDispatchMode):
                            ) -> Any:
         self.names.add(func.name().split('.')[0])
         if func.name().startswith('aten::index') and any(
-                isinstance(one, Tensor) and one.dtype == torch.bool for one in tree_leaves(args)):
+                isinstance(leaf, Tensor) and leaf.dtype == torch.bool
+                for leaf in tree_leaves(args)):
             # Within it, unseen.
             self.names.add('aten::nonzero')
         # Without gradients an operation of several arrives here as one.
@@ -187,7 +188,7 @@ def test_nor_what_takes_no_mask_nor_what_is_on_no_gpu(tmp_path: Any) -> None:
 def test_a_cache_that_lives_on_is_as_it_was_after_every_answer(qwen: Vlm) -> None:
     """As in causal mode: pictures follow each other, and questions come between."""
     features = [qwen.encode(picture) for picture in pictures(3)]
-    held = [Picture(one, np.arange(0, len(one.tokens), 2, dtype=np.int32)) for one in features]
+    held = [Picture(seen, np.arange(0, len(seen.tokens), 2, dtype=np.int32)) for seen in features]
     answers = {}
     for way in ('usual', 'fixed'):
         step = in_fixed_shapes(qwen) if way == 'fixed' else None
@@ -214,7 +215,7 @@ def test_a_cache_that_lives_on_is_as_it_was_after_every_answer(qwen: Vlm) -> Non
 
 def test_memory_grows_to_the_next_capacity_and_is_used_again(qwen: Vlm) -> None:
     short, long = (*window(qwen, 1), 8), (*window(qwen, 3), 4 * LENGTH)
-    expected = {id(one): qwen.generate(*one, **LIVELY).token_ids for one in (short, long)}
+    expected = {id(prompt): qwen.generate(*prompt, **LIVELY).token_ids for prompt in (short, long)}
     count = []
 
     def counted(run: Callable[[], Tensor]) -> Any:
@@ -222,9 +223,9 @@ def test_memory_grows_to_the_next_capacity_and_is_used_again(qwen: Vlm) -> None:
         return recorded(run)
 
     step, sizes = in_fixed_shapes(qwen, counted), []
-    for one in (short, short, long, short, long):
-        found = qwen.generate(*one, **LIVELY)
-        assert found.token_ids == expected[id(one)]
+    for prompt in (short, short, long, short, long):
+        found = qwen.generate(*prompt, **LIVELY)
+        assert found.token_ids == expected[id(prompt)]
         assert step._cache is not None
         sizes.append((step._cache.capacity, len(count)))
     once = len(LENGTHS)
@@ -242,7 +243,8 @@ def test_what_graphs_hold_is_told_before(vlm: Vlm, length: int) -> None:
     found = vlm.generate(*window(vlm), length, **LIVELY)
     assert step._cache is not None
     rooms: list[Any] = [room for layer in step._cache._fixed for room in layer._room]
-    held = sum(one.nbytes for one in (*rooms, *(one.logits for one in step._recorded.values())))
+    held = sum(held.nbytes for held in (
+        *rooms, *(recorded.logits for recorded in step._recorded.values())))
     config = PipelineConfig(max_new_tokens=length)
     assert graph_bytes(vlm, config, found.prompt_tokens, 'cuda:1') == held
     assert graph_bytes(vlm, config, found.prompt_tokens, 'cpu') == 0
@@ -349,7 +351,7 @@ def test_sampling_and_batches_are_left_to_generate(qwen: Vlm) -> None:
     step = in_fixed_shapes(qwen)
     qwen.generate(prepared, keep, 8, do_sample=True, top_k=5)
     both = qwen.generate_batch([prepared] * 2, [keep] * 2, 8, **LIVELY)
-    assert [one.token_ids for one in both] == [expected] * 2
+    assert [answer.token_ids for answer in both] == [expected] * 2
     assert step._cache is None
 
 

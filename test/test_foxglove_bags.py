@@ -56,8 +56,8 @@ def contents(kind: str, count: int = COUNT) -> list[dict[str, Any]]:
 def in_protobuf(path: Path, kind: str, fields: Sequence[dict[str, Any]]) -> Path:
     """Write a recording as Foxglove's library does."""
     with path.open('wb') as stream, ProtobufWriter(stream) as writer:
-        for stamp, one in zip(times(len(fields)), fields):
-            message = SCHEMAS[kind](frame_id='front_optical_frame', **one)
+        for stamp, values in zip(times(len(fields)), fields):
+            message = SCHEMAS[kind](frame_id='front_optical_frame', **values)
             message.timestamp.FromNanoseconds(stamp)
             writer.write_message(TOPIC, message, stamp, stamp)
     return path
@@ -71,10 +71,10 @@ def in_json(path: Path, kind: str, fields: Sequence[dict[str, Any]]) -> Path:
         name = SCHEMAS[kind].DESCRIPTOR.full_name
         channel = writer.register_channel(
             TOPIC, 'json', writer.register_schema(name, 'jsonschema', b'{"type": "object"}'))
-        for stamp, one in zip(times(len(fields)), fields):
+        for stamp, values in zip(times(len(fields)), fields):
             sec, nsec = divmod(stamp, 10**9)
-            text = {**one, 'timestamp': {'sec': sec, 'nsec': nsec}, 'frame_id': 'front',
-                    'data': b64encode(one['data']).decode()}
+            text = {**values, 'timestamp': {'sec': sec, 'nsec': nsec}, 'frame_id': 'front',
+                    'data': b64encode(values['data']).decode()}
             writer.add_message(channel, stamp, json.dumps(text).encode(), stamp)
         writer.finish()
     return path
@@ -150,7 +150,9 @@ def test_the_annotated_bag_has_them_as_messages_of_ros(tmp_path: Path) -> None:
     assert write_annotated_bag(file, tmp_path / 'out', told) == 1
     with AnyReader([tmp_path / 'out']) as reader:
         found: list[Any] = [
-            reader.deserialize(data, one.msgtype) for one, _, data in reader.messages()
-            if one.topic == TOPIC]
-    assert [one.data.tobytes() for one in found] == [jpeg(picture(n)) for n in range(COUNT)]
+            reader.deserialize(data, connection.msgtype)
+            for connection, _, data in reader.messages()
+            if connection.topic == TOPIC]
+    assert [image.data.tobytes() for image in found] == [
+        jpeg(picture(n)) for n in range(COUNT)]
     assert found[3].header.frame_id == 'front_optical_frame'

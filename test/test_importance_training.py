@@ -70,7 +70,7 @@ def test_what_matters_is_learned_and_looks_stay_bit_for_bit(tmp_path: Path) -> N
     importance_training._train(net, before, lessons, tmp_path / 'state.pt',
                                Schedule(60, learning_rate=3e-3, warmup=5), 4, {'seed': 0})
     with torch.inference_mode():
-        old, new = (one(torch.from_numpy(frames)) for one in (before, net))
+        old, new = (network(torch.from_numpy(frames)) for network in (before, net))
     assert torch.equal(old[1], new[1])
     before_share, after_share = (
         (tokens[:, 3, 1] / tokens.mean(dim=(1, 2))).mean().item()

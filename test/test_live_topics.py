@@ -142,4 +142,4 @@ def test_a_camera_of_the_node_may_send_a_video(car: Car) -> None:
     assert threads['decoded'] == {'video of /camera/front/image_raw/compressed'}
     assert threads['taken'] == {threading.current_thread().name}
     camera.close()
-    assert threads['decoded'].isdisjoint(one.name for one in threading.enumerate())
+    assert threads['decoded'].isdisjoint(thread.name for thread in threading.enumerate())

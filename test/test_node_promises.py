@@ -259,7 +259,7 @@ def test_two_nodes_of_one_car_have_names_of_their_own(own_ros: Ros, car: Car) ->
 
 def test_a_simulated_time_that_does_not_come_and_one_that_pauses(
         own_ros: Ros, model: str, car: Car) -> None:
-    process = start_as_shipped(own_ros, model, 'use_sim_time:=true', 'max_answer_age_sec:=1.0',
+    process = start_as_shipped(own_ros, model, 'use_sim_time:=true', 'max_answer_age_sec:=3.0',
                                'vlm.max_new_tokens:=64')
     car.wait_until_seen()
     camera = LiveCamera(car)

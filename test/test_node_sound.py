@@ -92,22 +92,22 @@ def test_the_node_hears_a_siren(own_ros: Ros, model: str, car: Car, kind: str) -
                          'vlm.max_new_tokens:=8')
     process.wait_for_output(f'sound: {TOPIC} ({kind})')
     car.wait_until_seen()
-    car.until(lambda: all(one.get_subscription_count() == 1 for one in publishers))
+    car.until(lambda: all(publisher.get_subscription_count() == 1 for publisher in publishers))
     car.spin(1.0)
     begin_ns = car.stamp_ns
     play(car, microphone, kind, siren_in_noise(6.0, 2.0, 6.0), begin_ns)
     report = car.wait_for_report(car.stamp_ns)
     # The newest picture may have come before the last sound was heard.
-    car.until(lambda: any(kinds_of(one) == {'siren'} for one in car.reports),
+    car.until(lambda: any(kinds_of(report) == {'siren'} for report in car.reports),
               doing=lambda: play(car, microphone, kind, siren_in_noise(1.0, 0.0, 1.0),
                                  car.stamp_ns))
-    heard = next(one for one in car.reports if kinds_of(one) == {'siren'})
+    heard = next(report for report in car.reports if kinds_of(report) == {'siren'})
     event, = heard.events
     assert begin_ns + 1_400_000_000 <= event.start <= begin_ns + 4_000_000_000
     assert event.told
     assert event.strength > 0.5
-    early = [one for one in car.reports if one.stamp < begin_ns + 1_200_000_000]
-    assert not any(one.events for one in early)
+    early = [report for report in car.reports if report.stamp < begin_ns + 1_200_000_000]
+    assert not any(report.events for report in early)
     assert report.answer is not None
     status = car.status('microphone')
     values = {value.key: value.value for value in status.values}
@@ -137,8 +137,8 @@ def test_broken_sound_stops_no_picture(own_ros: Ros, model: str, car: Car) -> No
     gap = message(RAW_AUDIO, np.zeros(3200), at_ns + 50 * STEP_NS)
     back = message(RAW_AUDIO, np.zeros(3200), at_ns - 50 * STEP_NS)
     empty = message(RAW_AUDIO, np.zeros(0), at_ns)
-    for one in (good, *broken, gap, back, empty):
-        microphone.publish(one)
+    for sent in (good, *broken, gap, back, empty):
+        microphone.publish(sent)
         car.show_good()
         car.spin(0.05)
     report = car.wait_for_report(car.stamp_ns)

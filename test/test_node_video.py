@@ -80,7 +80,8 @@ def test_the_node_watches_a_video(own_ros: Ros, model: str, car: Car, tmp_path: 
     is_seen = 'x264' in codec
     car.wait_for_counters(camera, received=COUNT - BEFORE - 1, admitted=COUNT - GAP - 2, lost=0,
                           waiting=GAP - BEFORE + is_seen, broken=not is_seen, refused=0)
-    seen = {(frame.stamp - START_NS) // STEP_NS for one in car.reports for frame in one.frames}
+    seen = {(frame.stamp - START_NS) // STEP_NS
+            for report in car.reports for frame in report.frames}
     # The group that lacks a packet ends with it.
     assert not seen & {*range(GAP), LOST, LOST + 1}
     process.interrupt()

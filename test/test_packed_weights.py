@@ -124,11 +124,11 @@ def test_what_is_told_of_a_model_counts_packed_weights(tmp_path: Path) -> None:
     head: Any = vlm.model.get_output_embeddings()
     assert head.weight is vlm.model.get_input_embeddings().weight
     before, head_bytes = vlm.info, head.weight.nbytes
-    whole = sum(one.nbytes for one in vlm.model.parameters())
+    whole = sum(weight.nbytes for weight in vlm.model.parameters())
     pack(vlm.model)
     assert packed_size(vlm.model)[0] > 0
     assert vlm.info['parameters'] == before['parameters']
-    left = sum(one.nbytes for one in vlm.model.parameters())
+    left = sum(weight.nbytes for weight in vlm.model.parameters())
     # A tied head is held twice, all else once.
     assert left + packed_size(vlm.model)[1] == whole + head_bytes
     foreseen = explain(str(tmp_path / 'model'), [(224, 128)], PipelineConfig(device='cpu'))
@@ -145,8 +145,8 @@ def test_a_copy_is_one_of_its_own(tmp_path: Path) -> None:
     unpack(other)
     assert packed_size(third) == packed_size(copy.deepcopy(third)) != (0, 0)
     unpack(third)
-    for one in (other, third):
-        check_equal(vlm.model, one)
+    for model in (other, third):
+        check_equal(vlm.model, model)
 
 
 def check_equal(network: Any, other: Any) -> None:

@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 from vts_ros.errors import SoundError
 from vts_ros.lab.evaluation.real_sound_evaluation import (
     evaluate_real_sound,
+    over_traffic,
+    siren_secs,
+)
+from vts_ros.lab.evaluation.real_sound_tracks import (
     in_container,
     MOST_SEC,
-    over_traffic,
     read_at_rate,
-    siren_secs,
     tracks_of,
 )
 from vts_ros.lab.evaluation.real_sounds import LEFT_OUT, NOTHING, Package, PACKAGES

@@ -144,7 +144,7 @@ def test_boxes_are_linked_in_any_order_over_gaps_and_at_window_pace() -> None:
         assert sorted(len(track.sightings) for track in linked) == [
             len(times) - 1, *[len(times)] * 3]
         for track in linked:
-            original = next(one for one in tracks if track.sightings[-1].user is one[0.0])
+            original = next(users for users in tracks if track.sightings[-1].user is users[0.0])
             assert all(original[seconds] is found for seconds, found in track.sightings)
 
 
@@ -241,7 +241,7 @@ def test_a_bend_moves_nobody_sideways() -> None:
 def test_what_brakes_is_told_by_how_its_speed_changes() -> None:
     track = {seconds: user('car', 12.0 - 6.0 * seconds - 2.5 * seconds ** 2, 0.0)
              for seconds in TIMES}
-    found = moving(link([(seconds, [one]) for seconds, one in track.items()])[0], ASPECT)
+    found = moving(link([(seconds, [user]) for seconds, user in track.items()])[0], ASPECT)
     assert found is not None
     assert (found.ahead, found.speed_ahead, found.faster) == pytest.approx((12.0, -6.0, -5.0))
     truth = truth_of(track)
@@ -254,11 +254,11 @@ def test_speeds_within_the_errors_of_boxes_do_not_count() -> None:
     # Far away, half a pixel of a picture of 960 is some metres.
     rng = np.random.default_rng(0)
     track = {}
-    for seconds, one in follow('car', Moving(80.0, 0.0, 0.0, 0.0)).items():
+    for seconds, user in follow('car', Moving(80.0, 0.0, 0.0, 0.0)).items():
         off = rng.uniform(-0.0005, 0.0005, 4)
-        left, top, right, bottom = (side + by for side, by in zip(one.box, off))
-        track[seconds] = one._replace(box=(left, top, right, bottom))
-    found = moving(link([(seconds, [one]) for seconds, one in track.items()])[0], ASPECT)
+        left, top, right, bottom = (side + by for side, by in zip(user.box, off))
+        track[seconds] = user._replace(box=(left, top, right, bottom))
+    found = moving(link([(seconds, [user]) for seconds, user in track.items()])[0], ASPECT)
     assert found is not None
     assert found.speed_ahead != 0.0
     assert found.sure()[2:4] == (0.0, 0.0)
@@ -270,9 +270,9 @@ def test_speeds_within_the_errors_of_boxes_do_not_count() -> None:
 
 def test_who_has_just_come_into_sight_stands_if_on_foot() -> None:
     late = TIMES[-3:]
-    walker = {seconds: one for seconds, one in follow(
+    walker = {seconds: user for seconds, user in follow(
         'person', Moving(22.0, -1.5, -EGO_MPS, 1.0)).items() if seconds in late}
-    car = {seconds: one for seconds, one in follow(
+    car = {seconds: user for seconds, user in follow(
         'car', Moving(22.0, 0.0, -4.0, 0.0)).items() if seconds in late}
     first, second = truth_of(walker), truth_of(car)
     assert (first.label, first.motion, first.risk) == ('pedestrian', 'waiting', 'low')
@@ -370,7 +370,7 @@ def test_windows_of_recordings_are_learned_beside_rendered_ones(
         assert (plain.frames[-1] == shown).all()
         assert (mirror.frames == plain.frames[:, :, ::-1]).all()
         assert plain.window == window.truth.window
-        assert {(RECORDED, None, None)} == {(one.family, one.road, one.lanes) for one in (
+        assert {(RECORDED, None, None)} == {(scene.family, scene.road, scene.lanes) for scene in (
             plain.window, mirror.window)}
         for here, there in zip(plain.window.actors, mirror.window.actors, strict=True):
             assert here.box == pytest.approx(

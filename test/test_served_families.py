@@ -71,7 +71,7 @@ def test_a_name_tells_its_family_or_none(name: str, family: str | None) -> None:
 
 
 def test_every_family_is_known_by_its_published_names() -> None:
-    told = {family_in([one.name]): one.config['model_type'] for one in PUBLISHED.values()}
+    told = {family_in([family.name]): family.config['model_type'] for family in PUBLISHED.values()}
     assert all(found == expected for found, expected in told.items())
     assert {*told, 'fast_vlm'} == set(FAMILIES)
     # And as they are called here.
@@ -173,8 +173,8 @@ def test_boxes_in_pixels_are_those_of_the_picture_that_the_model_sees(
             **({'camera': 'front'} if cameras > 1 else {}), **found}})
 
     server.text = answer
-    window = [frame for one in frames for frame in (
-        one, Frame('left', one.stamp_ns + 1, one.rgb()[:, ::-1].copy()))[:cameras]]
+    window = [frame for shown in frames for frame in (
+        shown, Frame('left', shown.stamp_ns + 1, shown.rgb()[:, ::-1].copy()))[:cameras]]
     report = load(keep_ratio=keep_ratio, mode=mode).describe(window)
     assert report.answer.box == pytest.approx(BOX, abs=0.005)
     if keep_ratio == 1.0:

@@ -90,9 +90,9 @@ def test_facts_end_where_the_object_is_named() -> None:
 def test_signals_are_left_out_but_for_those_that_are_needed() -> None:
     rng = np.random.default_rng(0)
     found = [_some_of(BRAKING, ('is_braking',), rng) for _ in range(400)]
-    assert all(one is not None and one.is_braking for one in found)
-    untold = sum(one == Vehicle(is_braking=True) for one in found if one) / 400
-    speed = sum(one.speed_mps is not None for one in found if one) / 400
+    assert all(vehicle is not None and vehicle.is_braking for vehicle in found)
+    untold = sum(vehicle == Vehicle(is_braking=True) for vehicle in found if vehicle) / 400
+    speed = sum(vehicle.speed_mps is not None for vehicle in found if vehicle) / 400
     assert 0.35 < untold < 0.55
     assert 0.35 < speed < 0.5
     assert _some_of(None, (), rng) is None

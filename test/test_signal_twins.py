@@ -242,9 +242,9 @@ def test_the_shipped_adapter_says_what_the_signal_changes() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
     pipeline = Pipeline.load(PipelineConfig(adapter='signals_adapter', draft=False, threads=1))
     answers = twin_answers(pipeline, list(signal_twins('val', 6, is_measured=True)))
-    assert {one.kind for one in answers} == set(KINDS)
+    assert {answer.kind for answer in answers} == set(KINDS)
     # The pictures of a pair are equal: without the signal none would be told apart.
-    assert sum(one.told_apart for one in answers) >= 5
+    assert sum(answer.told_apart for answer in answers) >= 5
     # The guard of the model holds with the adapter, too.
     window = [Frame('front', number * 400_000_000, picture(number, 128, 224))
               for number in range(5)]

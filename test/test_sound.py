@@ -210,7 +210,7 @@ def steps(values: list[float], kind: str = 'siren', level: float = -30.0, rise: 
     said = []
     for number, value in enumerate(values):
         found = np.full((STEP_FRAMES, BANDS), level + 0.1 * rise * number, np.float32)
-        said += detector.step([value if kind == one else 0.0 for one in KINDS], found,
+        said += detector.step([value if kind == other else 0.0 for other in KINDS], found,
                               number * 100_000_000, (number + 1) * 100_000_000)
     return said + detector.end()
 

@@ -232,7 +232,7 @@ def test_a_network_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytes
     assert 0.0 <= SoundNetwork(path).step(np.zeros((STEP_FRAMES, 48), np.float32))[0] <= 1.0
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {
-        one.key: '9' if one.key == 'memory' else one.value for one in model.metadata_props})
+        entry.key: '9' if entry.key == 'memory' else entry.value for entry in model.metadata_props})
     onnx.save(model, path)
     with pytest.raises(SoundError, match='another form: vts train sound makes it anew'):
         SoundNetwork(path)
@@ -242,19 +242,19 @@ def test_events_are_told_when_they_begin() -> None:
     network = SoundNetwork()
     drive = next(drive for drive in (hidden_vehicle((6, number), True, LEARNED)
                                      for number in range(10)) if drive.snr_db > 12.0)
-    said = [one for one in listen(network, drive.samples) if one.event.kind == 'siren']
+    said = [named for named in listen(network, drive.samples) if named.event.kind == 'siren']
     assert said
-    for one in said:
-        assert one.event.is_over
-        assert 1e-9 * one.event.start_ns < one.said_sec <= 1e-9 * one.event.end_ns + 0.1
+    for named in said:
+        assert named.event.is_over
+        assert 1e-9 * named.event.start_ns < named.said_sec <= 1e-9 * named.event.end_ns + 0.1
 
 
 def test_thresholds_say_when_a_listener_would() -> None:
     network = SoundNetwork()
     drive = next(drive for drive in (hidden_vehicle((6, number), True, LEARNED)
                                      for number in range(10)) if drive.snr_db > 12.0)
-    first = min(one.said_sec for one in listen(network, drive.samples)
-                if one.event.kind == 'siren')
+    first = min(named.said_sec for named in listen(network, drive.samples)
+                if named.event.kind == 'siren')
     found = sirens_in(network, drive.samples)
     assert said_sec(found, THRESHOLDS['siren']) == pytest.approx(first)
     assert said_sec(np.zeros(9), Threshold(0.1, 3)) == np.inf

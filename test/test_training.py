@@ -371,8 +371,8 @@ def test_a_backbone_learns_to_say_what_that_of_a_file_says(tmp_path: Path, roads
     learn_features(net, tmp_path / 'teacher.pt', replace(
         RECIPE, features=6, batch=2, learning_rate=5e-3), [(1.0, roads)], tmp_path / 'some.pt', {})
     with torch.no_grad():
-        far, fresh = ((one.train().features(frames) - wanted).square().mean()
-                      for one in (net, ProposalNet()))
+        far, fresh = ((trained.train().features(frames) - wanted).square().mean()
+                      for trained in (net, ProposalNet()))
     assert far < 0.9 * fresh
 
 

@@ -147,8 +147,8 @@ def test_an_integrator_reads_the_detections_by_their_name_alone(
 def outline(value: Any) -> Any:
     """Return the fields of what was printed, without what is in them."""
     if isinstance(value, dict):
-        return {name: outline(one) for name, one in value.items()}
-    return [outline(one) for one in value[:1]] if isinstance(value, list) else None
+        return {name: outline(part) for name, part in value.items()}
+    return [outline(part) for part in value[:1]] if isinstance(value, list) else None
 
 
 def test_what_is_taken_back_is_taken_back_in_every_type(car: Car, hazard: list[bytes]) -> None:

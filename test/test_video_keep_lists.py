@@ -85,9 +85,9 @@ def pictures_of(part: dict[str, Any]) -> list[NDArray[np.uint8]]:
     """Return the RGB pictures of a video that is sent, as vLLM takes them apart."""
     kind, data = part['video_url']['url'].split(',', 1)
     assert kind == 'data:video/jpeg;base64'
-    found = [cv2.imdecode(np.frombuffer(b64decode(one), np.uint8), cv2.IMREAD_COLOR)
-             for one in data.split(',')]
-    return [np.asarray(one[..., ::-1], np.uint8) for one in found if one is not None]
+    found = [cv2.imdecode(np.frombuffer(b64decode(coded), np.uint8), cv2.IMREAD_COLOR)
+             for coded in data.split(',')]
+    return [np.asarray(decoded[..., ::-1], np.uint8) for decoded in found if decoded is not None]
 
 
 def test_each_camera_is_a_video_with_a_list_of_its_own(client: KeepListServedVlm) -> None:
@@ -103,9 +103,9 @@ def test_each_camera_is_a_video_with_a_list_of_its_own(client: KeepListServedVlm
     videos = [pictures_of(part) for part in content if part['type'] == 'video_url']
     assert [len(video) for video in videos] == [6, 6]
     for camera, video in enumerate(videos):
-        for index, one in enumerate(video):
+        for index, shown in enumerate(video):
             frame = picture(10 * min(index, 4) + camera)
-            assert (one == client.encode(frame).picture).all()
+            assert (shown == client.encode(frame).picture).all()
     # vLLM takes 32 frames of a video that is sent as pictures, unless it is told otherwise.
     assert request['extra_body']['media_io_kwargs'] == {'video': {'num_frames': -1}}
 
@@ -192,7 +192,7 @@ def test_survivors_of_videos_stand_where_they_stand_in_the_whole_prompt(
     ids = layout.input_ids[stays].tolist()
     config: Any = vlm.model.config
     begin, end = config.vision_start_token_id, config.vision_end_token_id
-    begins, ends = ([place for place, one in enumerate(ids) if one == mark]
+    begins, ends = ([place for place, token in enumerate(ids) if token == mark]
                     for mark in (begin, end))
     is_timed = vlm.name == 'qwen3_vl'
     blocks: list[PrunedBlock] = []

@@ -127,10 +127,10 @@ def test_after_a_lost_packet_no_picture_is_smeared(tmp_path: Path, stream: str) 
             b'' if number == lost else packet for number, packet in enumerate(data)], codec)
         frames = list(read_frames(bag))
         following = (lost // GAP + 1) * GAP
-        assert [(one.stamp_ns - START_NS) // STEP_NS for one in frames] == [
+        assert [(frame.stamp_ns - START_NS) // STEP_NS for frame in frames] == [
             *range(lost), *range(following, 20)]
-        for one in frames:
-            np.testing.assert_array_equal(one.rgb(), whole[one.stamp_ns])
+        for frame in frames:
+            np.testing.assert_array_equal(frame.rgb(), whole[frame.stamp_ns])
 
 
 def unit(kind: int, bits: str) -> bytes:

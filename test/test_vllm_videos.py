@@ -213,7 +213,7 @@ def test_the_proof_notices_other_times_frames_and_tokens(
     def others(sent: dict[str, Any], part: dict[str, Any]) -> None:
         rows, columns = sent['grid']
         total = rows * columns * len(sent['times_sec'])
-        sent['keep'] = sorted(total - 1 - one for one in sent['keep'])
+        sent['keep'] = sorted(total - 1 - place for place in sent['keep'])
 
     for change in (later, swapped, others):
         differ = 0

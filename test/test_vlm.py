@@ -520,7 +520,7 @@ def test_a_larger_picture_can_have_more_tokens(tmp_path: Path, patch_px: int, me
     assert large.token_grid(256, 448) == picture.tokens == (8, 14)
     assert picture.token_cells == 1
     # What merges tokens is new only where they are of another number of patches.
-    first, second = (one.model.model.visual.merger.linear_fc2.weight for one in (small, large))
+    first, second = (model.model.model.visual.merger.linear_fc2.weight for model in (small, large))
     assert (first.shape == second.shape and torch.equal(first, second)) == (merge == 4)
 
 

@@ -96,7 +96,7 @@ def test_a_merged_adapter_is_what_peft_makes_of_the_model(name: str, tmp_path: P
     assert difference(found, expected) < EXACT < 0.5 < difference(before, expected)
     assert merged.name == f'{name} + mine'
     assert not any('lora' in weight for weight, _ in merged.model.named_parameters())
-    assert not any(type(one).__module__.startswith('peft') for one in merged.model.modules())
+    assert not any(type(module).__module__.startswith('peft') for module in merged.model.modules())
     assert all(weight.requires_grad for weight in merged.model.parameters())
     # The folder alone says of which model it is.
     alone = Vlm.load(path, device='cpu')

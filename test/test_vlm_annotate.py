@@ -132,7 +132,7 @@ def test_annotate_takes_frames_as_a_video(
             range(len(report.frames)))
         of_cameras: Any = [{report.frames[place].camera for place in step}
                            for step in report.steps]
-        assert all(len(one) == 1 for one in of_cameras)
+        assert all(len(frames) == 1 for frames in of_cameras)
         assert report.tokens_total == len(report.steps) * rows * columns
         if mode == 'window':
             assert len(report.steps) == (3 if name.startswith('qwen') else 5) * cameras
