@@ -231,8 +231,8 @@ def test_a_network_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytes
     # How much it remembers is written in it.
     assert 0.0 <= SoundNetwork(path).step(np.zeros((STEP_FRAMES, 48), np.float32))[0] <= 1.0
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {
-        entry.key: '9' if entry.key == 'memory' else entry.value for entry in model.metadata_props})
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**about, 'memory': '9'})
     onnx.save(model, path)
     with pytest.raises(SoundError, match='another form: vts train sound makes it anew'):
         SoundNetwork(path)
@@ -287,12 +287,12 @@ def test_soundtracks_to_learn_from_are_made_once_and_as_many_as_asked_for(tmp_pa
     path = tmp_path / 'soundtracks' / 'train-000000.npz'
     few = make_clips(tmp_path, 2)
     written = path.stat().st_mtime_ns
-    one = make_clips(tmp_path, 1)
+    single = make_clips(tmp_path, 1)
     assert path.stat().st_mtime_ns == written
     more = make_clips(tmp_path, 3)
-    assert [len(clips.truth) for clips in (one, few, more)] == [1, 2, 3]
+    assert [len(clips.truth) for clips in (single, few, more)] == [1, 2, 3]
     np.testing.assert_array_equal(more.levels[:2], few.levels)
-    np.testing.assert_array_equal(one.levels, few.levels[:1])
+    np.testing.assert_array_equal(single.levels, few.levels[:1])
 
 
 @pytest.mark.slow
