@@ -26,7 +26,7 @@ from vts_ros.lab.evaluation.real_sound_tracks import (
 )
 from vts_ros.lab.evaluation.real_sounds import LEFT_OUT, NOTHING, Package, PACKAGES
 from vts_ros.lab.sounds.waves import level_of
-from vts_ros.sound.log_spectrum import SAMPLE_RATE, STEP_FRAMES, STEP_SEC
+from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_FRAMES, STEP_SEC
 from vts_ros.sound.sound_events import EventDetector, KINDS, Threshold, THRESHOLDS
 from vts_ros.sound.sound_network import SoundNetwork
 
@@ -147,9 +147,9 @@ def test_thresholds_are_tried_as_events_are_made() -> None:
 
 
 def _bands() -> int:
-    from vts_ros.sound import log_spectrum
+    from vts_ros.sound import log_mel
 
-    return log_spectrum.BANDS
+    return log_mel.BANDS
 
 
 def test_evaluation(folder: Path) -> None:

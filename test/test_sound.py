@@ -21,11 +21,11 @@ from sound_maker import int16, RATE, Samples, siren_in_noise
 from vts_ros.errors import SoundError
 from vts_ros.pipeline.sound_sense import event_of
 from vts_ros.sound.listener import Listener
-from vts_ros.sound.log_spectrum import (
+from vts_ros.sound.log_mel import (
     band_edges_hz,
     BANDS,
     FLOOR_DB,
-    LogSpectrum,
+    LogMel,
     Resampler,
     SAMPLE_RATE,
     STEP_FRAMES,
@@ -71,16 +71,16 @@ def in_chunks(samples: Samples, sizes: list[int], rate: int = RATE, begin_ns: in
 def test_a_tone_is_in_its_band_at_its_level() -> None:
     at = np.arange(STEP_SAMPLES) / SAMPLE_RATE
     for hz in (440.0, 1000.0, 3000.0):
-        spectrum = LogSpectrum()
-        spectrum.step(np.sin(2.0 * np.pi * hz * at))
+        mel = LogMel()
+        mel.step(np.sin(2.0 * np.pi * hz * at))
         # Of whole periods, so that it goes on from step to step.
-        level = spectrum.step(np.sin(2.0 * np.pi * hz * at))
+        level = mel.step(np.sin(2.0 * np.pi * hz * at))
         assert level.shape == (STEP_FRAMES, BANDS)
         band = int(level[2].argmax())
         edges = band_edges_hz()
         assert edges[band] < hz < edges[band + 2]
         assert -4.0 < level[2].max() < 4.0
-    assert np.allclose(LogSpectrum().step(np.zeros(STEP_SAMPLES)), FLOOR_DB)
+    assert np.allclose(LogMel().step(np.zeros(STEP_SAMPLES)), FLOOR_DB)
 
 
 @pytest.mark.parametrize('rate', [8000, 22_050, 44_100, 48_000, 96_000])
@@ -102,9 +102,9 @@ def test_other_rates_sound_the_same(rate: int) -> None:
 def test_chunks_make_no_difference_in_any_bit(sizes: list[int], rate: int) -> None:
     samples = np.random.default_rng(rate).normal(0.0, 0.1, rate)
     whole, cut = Resampler(rate), Resampler(rate)
-    spectrum, spectrum_cut = LogSpectrum(), LogSpectrum()
-    expected = [spectrum.step(step) for step in whole.add(samples)]
-    found = [spectrum_cut.step(step) for chunk in in_chunks(samples, sizes, rate)
+    mel, mel_cut = LogMel(), LogMel()
+    expected = [mel.step(step) for step in whole.add(samples)]
+    found = [mel_cut.step(step) for chunk in in_chunks(samples, sizes, rate)
              for step in cut.add(chunk.samples)]
     assert len(expected) == 9
     np.testing.assert_array_equal(found, expected)

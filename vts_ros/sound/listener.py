@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vts_ros.sound.log_spectrum import LogSpectrum, Resampler, STEP_SEC
+from vts_ros.sound.log_mel import LogMel, Resampler, STEP_SEC
 from vts_ros.sound.pcm import Chunk
 from vts_ros.sound.sound_events import EventDetector, SoundEvent
 from vts_ros.sound.sound_network import SoundNetwork
@@ -41,7 +41,7 @@ class Listener:
     def __init__(self, network: SoundNetwork, on_event: Callable[[SoundEvent], None]) -> None:
         self._network, self._on_event = network, on_event
         self._detector = EventDetector()
-        self._spectrum = LogSpectrum()
+        self._mel = LogMel()
         self._rate = 0
         self._resampler: Resampler | None = None
         #: Time of the first sample since the last gap, and how many came since.
@@ -66,7 +66,7 @@ class Listener:
         assert self._resampler
         for step in self._resampler.add(samples):
             start_ns = self.heard_ns
-            level_db = self._spectrum.step(step)
+            level_db = self._mel.step(step)
             probabilities = self._network.step(level_db)
             self._steps += 1
             self.counters['steps'] += 1
@@ -89,6 +89,6 @@ class Listener:
         for event in self._detector.end():
             self._on_event(event)
         self._network.begin()
-        self._spectrum = LogSpectrum()
+        self._mel = LogMel()
         self._rate, self._resampler = rate, Resampler(rate)
         self._begin_ns, self._received, self._steps = stamp_ns, 0, 0

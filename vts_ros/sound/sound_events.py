@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.sound.log_spectrum import band_edges_hz, STEP_SEC
+from vts_ros.sound.log_mel import band_edges_hz, STEP_SEC
 
 #: What the network knows, in the order of its outputs.
 KINDS = ('siren', 'horn', 'screech', 'crash', 'bell')

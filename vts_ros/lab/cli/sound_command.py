@@ -91,7 +91,7 @@ def _tables(result: dict[str, Any]) -> Iterator[Table]:
     from rich.table import Table
 
     for part, title in (('learned', 'as learned, other seeds'),
-                        ('other', 'kinds that were not learned')):
+                        ('held_out', 'kinds and settings that were not learned')):
         table = Table('', 'n', 'named', 'after (s)', 'wrong per hour', 'per hour of noise',
                       title=f'{result["n"]} soundtracks, {title}')
         found = result[part]
@@ -139,12 +139,14 @@ def _tried(result: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(
-        'mean', 'over steps', 'as learned', 'other kinds', 'false alarms', 'other noise', '',
-        title=f'{result["n"]} drives of val of each kind, and as many without')
+        'mean', 'over steps', 'as learned', 'other kinds', 'false alarms', 'whistled', '',
+        title=f'{result["n"]} drives of val of each kind, {result["without"]} without, and '
+              f'{result["whistled"]} in which somebody whistles')
     for row in result['rows']:
         table.add_row(f'{row["on"]}', str(row['steps']), f'{row["learned"]:.3f}',
-                      f'{row["other"]:.3f}', f'{row["false_learned"]:.3f}',
-                      f'{row["false_other"]:.3f}', 'best' if row == result['best'] else '')
+                      f'{row["other"]:.3f}', f'{row["false_alarms"]:.3f}',
+                      '-' if row['whistled'] is None else f'{row["whistled"]:.3f}',
+                      'best' if row == result['best'] else '')
     return table
 
 

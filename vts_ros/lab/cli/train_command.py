@@ -308,13 +308,13 @@ def _tell_where(console: Console, target: Path, models: Path | None) -> None:
                       soft_wrap=True)
 
 
-@app.command('sound', epilog='Example: [bold]vts train sound[/bold]; 1.5 hours on a core.')
+@app.command('sound', epilog='Example: [bold]vts train sound[/bold]; minutes on a core.')
 def train_sound(
     out: Annotated[Path, typer.Option(help='Folder for the ONNX graph.')] = Path('models/sound'),
     work: WorkOption = WORK,
-    sounds: Annotated[int, typer.Option(
-        min=100, help='Sounds of 10 s to synthesise; soundtracks are mixed of them.')] = 30_000,
-    steps: Annotated[int, typer.Option(min=1, help='Optimiser steps.')] = 18_000,
+    clips: Annotated[int, typer.Option(
+        min=32, help='Soundtracks to synthesise, of 8 s each.')] = 5000,
+    steps: Annotated[int, typer.Option(min=1, help='Optimiser steps.')] = 1800,
     seed: SeedOption = 0,
 ) -> None:
     """Train the network that hears sirens and other warnings, on synthesised sound."""
@@ -324,14 +324,14 @@ def train_sound(
     from vts_ros.lab.training.sound_training import train_sound as train
 
     with Progress() as bar:
-        task = bar.add_task(f'{sounds} sounds', total=sounds)
+        task = bar.add_task(f'{clips} soundtracks', total=clips)
 
         def progress(done: int) -> None:
             bar.update(task, completed=done)
-            if done >= sounds:
+            if done >= clips:
                 bar.stop()
 
-        train(out, work, SoundRecipe(sounds=sounds, steps=steps, seed=seed), progress)
+        train(out, work, SoundRecipe(clips=clips, steps=steps, seed=seed), progress)
 
 
 @app.command('vlm')

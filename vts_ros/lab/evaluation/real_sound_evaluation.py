@@ -18,7 +18,7 @@ from vts_ros.lab.evaluation.real_sounds import NOTHING, Package, PACKAGES
 from vts_ros.lab.evaluation.sound_thresholds import ON, STEPS
 from vts_ros.lab.sounds.waves import level_of, Samples
 from vts_ros.sound.listener import Listener
-from vts_ros.sound.log_spectrum import SAMPLE_RATE, STEP_SEC
+from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_SEC
 from vts_ros.sound.pcm import Chunk
 from vts_ros.sound.sound_events import KINDS, SoundEvent, Threshold, THRESHOLDS
 from vts_ros.sound.sound_network import SoundNetwork

@@ -16,7 +16,7 @@ import numpy as np
 from vts_ros.errors import SoundError
 from vts_ros.lab.evaluation.real_sounds import NOTHING, Package
 from vts_ros.lab.sounds.waves import Samples
-from vts_ros.sound.log_spectrum import Resampler, SAMPLE_RATE
+from vts_ros.sound.log_mel import Resampler, SAMPLE_RATE
 from vts_ros.tools.audio_tracks import read_sound
 
 #: So much of a long file is heard: other music tells more than more of the same.

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.sound.log_spectrum import SAMPLE_RATE
+from vts_ros.sound.log_mel import SAMPLE_RATE
 
 Samples = NDArray[np.float64]
 
