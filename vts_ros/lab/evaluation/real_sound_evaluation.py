@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, NamedTuple
 
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from vts_ros.errors import SoundError
 from vts_ros.lab.evaluation.real_sound_tracks import Track, tracks_of
 from vts_ros.lab.evaluation.real_sounds import NOTHING, Package, PACKAGES
+from vts_ros.lab.evaluation.sound_evaluation import listen, Progress, Said
 from vts_ros.lab.evaluation.sound_thresholds import ON, STEPS
 from vts_ros.lab.sounds.waves import level_of, Samples
-from vts_ros.sound.listener import Listener
 from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_SEC
-from vts_ros.sound.pcm import Chunk
-from vts_ros.sound.sound_events import KINDS, SoundEvent, Threshold, THRESHOLDS
+from vts_ros.sound.sound_events import KINDS, Threshold, THRESHOLDS
 from vts_ros.sound.sound_network import SoundNetwork
 
 #: Sirens are mixed over traffic that is so much weaker (dB, above 300 Hz).
@@ -29,19 +28,17 @@ SNR_DB = (10.0, 5.0, 0.0)
 _BEFORE_SEC, _AFTER_SEC = 3.0, 1.0
 _SIREN = KINDS.index('siren')
 
-Progress = Callable[[float, str], None]
-
 
 class Found(NamedTuple):
-    """What was heard: events with when they were said, and the probability of a siren, (steps)."""
+    """What was heard, and the probability of a siren, (steps)."""
 
-    events: list[tuple[SoundEvent, float]]
+    said: list[Said]
     siren: NDArray[np.float64]
 
     def said_sec(self, kind: str, since_sec: float = 0.0) -> float | None:
         """Return when a kind was named for the first time after some time, None if it was not."""
-        return min((at for event, at in self.events if event.kind == kind and at > since_sec),
-                   default=None)
+        return min((said.said_sec for said in self.said
+                    if said.event.kind == kind and said.said_sec > since_sec), default=None)
 
 
 class _Noting:
@@ -63,19 +60,8 @@ class _Noting:
 def hear(network: SoundNetwork, samples: Samples) -> Found:
     """Return what is heard in samples at SAMPLE_RATE, as ``Listener`` hears it."""
     noting = _Noting(network)
-    events: dict[tuple[str, int], tuple[SoundEvent, float]] = {}
-
-    def note(event: SoundEvent) -> None:
-        key = event.kind, event.start_ns
-        _, said = events.get(key, (event, 1e-9 * listener.heard_ns))
-        events[key] = event, said
-
-    listener = Listener(cast(SoundNetwork, noting), note)
-    for start in range(0, len(samples), SAMPLE_RATE):
-        listener.hear(Chunk(samples[start:start + SAMPLE_RATE], SAMPLE_RATE,
-                            round(1e9 * start / SAMPLE_RATE)))
-    listener.begin(0, SAMPLE_RATE)
-    return Found(list(events.values()), np.array(noting.siren))
+    said = listen(cast(SoundNetwork, noting), samples)
+    return Found(said, np.array(noting.siren))
 
 
 def siren_secs(siren: NDArray[np.float64], threshold: Threshold) -> list[float]:
@@ -180,9 +166,10 @@ def evaluate_real_sound(network: SoundNetwork, folder: Path, split: str,
 def _row(track: Track, found: Found) -> dict[str, Any]:
     return {'package': track.package, 'path': track.path, 'kind': track.kind,
             'seconds': round(track.seconds, 2),
-            'heard': [{'kind': event.kind, 'said_sec': round(at, 2),
+            'heard': [{'kind': event.kind, 'said_sec': round(said_sec, 2),
                        'start_sec': round(1e-9 * event.start_ns, 2),
-                       'end_sec': round(1e-9 * event.end_ns, 2)} for event, at in found.events],
+                       'end_sec': round(1e-9 * event.end_ns, 2)}
+                      for event, said_sec, _ in found.said],
             'siren_sec': _tried(found.siren)}
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-#: What there is to be heard: the kinds of ``sound_events.KINDS``.
-#: Sound in which there is none of them.
+#: Sound in which there is none of ``sound_events.KINDS``.
 NOTHING = ('music', 'voices', 'animals', 'machines', 'traffic', 'ambience', 'effects')
 #: Not judged: what it is cannot be told, or it is of a kind in some sense only (explosions, ship
 #: horns, alarms that are no vehicle).
