@@ -78,7 +78,7 @@ setup(
         # Beside the car: bags, videos, pictures, pages and the command line.
         'tools': TOOLS,
         # The workshop: rendering, training, evaluation, benchmarks.
-        'lab': [*TOOLS, 'onnxscript', 'safetensors', 'tokenizers'],
+        'lab': [*TOOLS, 'mido', 'onnxscript', 'safetensors', 'tokenizers'],
         # LingoQA is in Parquet files; texts are scored as captions are.
         'eval': ['pyarrow', 'pycocoevalcap'],
         # Thousands of recordings, on one machine or on a cluster.

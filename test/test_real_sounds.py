@@ -21,12 +21,12 @@ from vts_ros.lab.evaluation.real_sound_evaluation import (
 from vts_ros.lab.evaluation.real_sound_tracks import (
     in_container,
     MOST_SEC,
-    read_at_rate,
     tracks_of,
 )
 from vts_ros.lab.evaluation.real_sounds import LEFT_OUT, NOTHING, Package, PACKAGES
+from vts_ros.lab.sounds.sound_files import read_at_rate
 from vts_ros.lab.sounds.waves import level_of
-from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_FRAMES, STEP_SEC
+from vts_ros.sound.log_spectrum import SAMPLE_RATE, STEP_FRAMES, STEP_SEC
 from vts_ros.sound.sound_events import EventDetector, KINDS, Threshold, THRESHOLDS
 from vts_ros.sound.sound_network import SoundNetwork
 
@@ -93,7 +93,7 @@ def test_sounds_of_a_package(folder: Path) -> None:
 def test_long_files_are_cut(folder: Path) -> None:
     """Of a long file the first part is heard."""
     write(folder / 'long.wav', np.linspace(0.0, 1.0, round((MOST_SEC + 9.0) * 8000)), 8000)
-    samples = read_at_rate(folder / 'long.wav')
+    samples = read_at_rate(folder / 'long.wav', MOST_SEC)
     assert len(samples) == MOST_SEC * SAMPLE_RATE
     assert samples[-1] == pytest.approx(MOST_SEC / (MOST_SEC + 9.0), abs=0.03)
 
@@ -147,9 +147,9 @@ def test_thresholds_are_tried_as_events_are_made() -> None:
 
 
 def _bands() -> int:
-    from vts_ros.sound import log_mel
+    from vts_ros.sound import log_spectrum
 
-    return log_mel.BANDS
+    return log_spectrum.BANDS
 
 
 def test_evaluation(folder: Path) -> None:
@@ -190,3 +190,23 @@ def test_command(tmp_path: Path) -> None:
     assert told['split'] == 'val'
     assert len(told['sirens']) == 1
     assert 'lincity-ng-data' not in told['missing']
+
+
+@pytest.mark.slow
+def test_thresholds_are_chosen_by_drives_and_real_sound(tmp_path: Path) -> None:
+    place = tmp_path / 'micropolis-data' / 'usr'
+    write(place / 'siren.wav', wail(4.0))
+    # What is not named as a siren is known to hold none.
+    write(place / 'park.wav', wail(8.0))
+    tried = CliRunner().invoke(app, ['eval', 'sound', '--tune', '--real', str(tmp_path),
+                                     '--drives', '2', '--json'])
+    assert tried.exit_code == 0, tried.output
+    result = json.loads(tried.output.splitlines()[-1])
+    assert result['n'] == 2
+    by_rule = {(row['on'], row['steps']): row for row in result['rows']}
+    for name in ('learned', 'other', 'false_learned', 'false_other', 'real_per_hour'):
+        # Who has to be surer for longer says less.
+        assert by_rule[0.99, 30][name] <= by_rule[0.8, 6][name]
+    # One siren in these eight seconds is hundreds in an hour.
+    assert by_rule[0.7, 6]['real_per_hour'] > 100.0
+    assert result['best'] is None or result['best']['real_per_hour'] <= 41.0

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 import shutil
 from types import SimpleNamespace as Message
 from typing import Any
@@ -21,11 +22,11 @@ from sound_maker import int16, RATE, Samples, siren_in_noise
 from vts_ros.errors import SoundError
 from vts_ros.pipeline.sound_sense import event_of
 from vts_ros.sound.listener import Listener
-from vts_ros.sound.log_mel import (
+from vts_ros.sound.log_spectrum import (
     band_edges_hz,
     BANDS,
     FLOOR_DB,
-    LogMel,
+    LogSpectrum,
     Resampler,
     SAMPLE_RATE,
     STEP_FRAMES,
@@ -71,16 +72,16 @@ def in_chunks(samples: Samples, sizes: list[int], rate: int = RATE, begin_ns: in
 def test_a_tone_is_in_its_band_at_its_level() -> None:
     at = np.arange(STEP_SAMPLES) / SAMPLE_RATE
     for hz in (440.0, 1000.0, 3000.0):
-        mel = LogMel()
-        mel.step(np.sin(2.0 * np.pi * hz * at))
+        spectrum = LogSpectrum()
+        spectrum.step(np.sin(2.0 * np.pi * hz * at))
         # Of whole periods, so that it goes on from step to step.
-        level = mel.step(np.sin(2.0 * np.pi * hz * at))
+        level = spectrum.step(np.sin(2.0 * np.pi * hz * at))
         assert level.shape == (STEP_FRAMES, BANDS)
         band = int(level[2].argmax())
         edges = band_edges_hz()
         assert edges[band] < hz < edges[band + 2]
         assert -4.0 < level[2].max() < 4.0
-    assert np.allclose(LogMel().step(np.zeros(STEP_SAMPLES)), FLOOR_DB)
+    assert np.allclose(LogSpectrum().step(np.zeros(STEP_SAMPLES)), FLOOR_DB)
 
 
 @pytest.mark.parametrize('rate', [8000, 22_050, 44_100, 48_000, 96_000])
@@ -102,9 +103,9 @@ def test_other_rates_sound_the_same(rate: int) -> None:
 def test_chunks_make_no_difference_in_any_bit(sizes: list[int], rate: int) -> None:
     samples = np.random.default_rng(rate).normal(0.0, 0.1, rate)
     whole, cut = Resampler(rate), Resampler(rate)
-    mel, mel_cut = LogMel(), LogMel()
-    expected = [mel.step(step) for step in whole.add(samples)]
-    found = [mel_cut.step(step) for chunk in in_chunks(samples, sizes, rate)
+    spectrum, spectrum_cut = LogSpectrum(), LogSpectrum()
+    expected = [spectrum.step(step) for step in whole.add(samples)]
+    found = [spectrum_cut.step(step) for chunk in in_chunks(samples, sizes, rate)
              for step in cut.add(chunk.samples)]
     assert len(expected) == 9
     np.testing.assert_array_equal(found, expected)
@@ -134,7 +135,7 @@ def test_a_siren_is_named_with_its_time(network: SoundNetwork) -> None:
     assert last.confidence > 0.6
     # That it begins does not mean that it comes.
     assert {event.trend for event in said} == {''}
-    assert last.text.startswith('siren for 5 s') or last.text.startswith('siren for 4 s')
+    assert re.fullmatch('siren for [456] s', last.text)
     assert listener.counters == {'steps': 119}
 
 
@@ -220,7 +221,8 @@ def test_an_event_needs_several_steps_and_bridges_short_pauses() -> None:
     said = steps([0.0] * 10 + [1.0] * 10 + [0.0] * 8 + [1.0] * 10 + [0.0] * 30)
     assert len({event.start_ns for event in said}) == 1
     assert said[-1].is_over
-    assert 900_000_000 <= said[-1].start_ns <= 1_100_000_000
+    # Some of the steps that decide may be just before it.
+    assert 700_000_000 <= said[-1].start_ns <= 1_100_000_000
     assert said[-1].end_ns == 3_800_000_000
     apart = steps([1.0] * 10 + [0.0] * 30 + [1.0] * 10 + [0.0] * 30)
     assert len({event.start_ns for event in apart}) == 2

@@ -1,3 +1,3 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What microphones hear: PCM to log-mel steps, a small streaming network, and its events."""
+"""What microphones hear: PCM to spectrogram, a small streaming network, events."""

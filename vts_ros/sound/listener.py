@@ -9,13 +9,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vts_ros.sound.log_mel import LogMel, Resampler, STEP_SEC
+from vts_ros.sound.log_spectrum import LogSpectrum, Resampler, STEP_SEC
 from vts_ros.sound.pcm import Chunk
 from vts_ros.sound.sound_events import EventDetector, SoundEvent
 from vts_ros.sound.sound_network import SoundNetwork
 
 #: A stamp may be so far from where the samples before it end: less is the jitter of what records.
 TOLERANCE_SEC = 0.3
+#: Zeros for so long are a microphone that is off. What follows is a new beginning: to a network
+#: that remembers silence, noise that sets in is a crash.
+_OFF_STEPS = round(0.5 / STEP_SEC)
 
 
 class Listener:
@@ -41,11 +44,11 @@ class Listener:
     def __init__(self, network: SoundNetwork, on_event: Callable[[SoundEvent], None]) -> None:
         self._network, self._on_event = network, on_event
         self._detector = EventDetector()
-        self._mel = LogMel()
+        self._spectrum = LogSpectrum()
         self._rate = 0
         self._resampler: Resampler | None = None
         #: Time of the first sample since the last gap, and how many came since.
-        self._begin_ns = self._received = self._steps = 0
+        self._begin_ns = self._received = self._steps = self._zeros = 0
         self.counters: Counter[str] = Counter()
 
     @property
@@ -66,7 +69,13 @@ class Listener:
         assert self._resampler
         for step in self._resampler.add(samples):
             start_ns = self.heard_ns
-            level_db = self._mel.step(step)
+            if step.any():
+                if self._zeros >= _OFF_STEPS:
+                    self._network.begin()
+                self._zeros = 0
+            else:
+                self._zeros += 1
+            level_db = self._spectrum.step(step)
             probabilities = self._network.step(level_db)
             self._steps += 1
             self.counters['steps'] += 1
@@ -89,6 +98,6 @@ class Listener:
         for event in self._detector.end():
             self._on_event(event)
         self._network.begin()
-        self._mel = LogMel()
+        self._spectrum = LogSpectrum()
         self._rate, self._resampler = rate, Resampler(rate)
-        self._begin_ns, self._received, self._steps = stamp_ns, 0, 0
+        self._begin_ns, self._received, self._steps, self._zeros = stamp_ns, 0, 0, 0

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from vts_ros.engines import Engine, make_engine
 from vts_ros.errors import EngineError, SoundError
 from vts_ros.paths import model_path
-from vts_ros.sound.log_mel import BANDS, STEP_FRAMES
+from vts_ros.sound.log_spectrum import BANDS, STEP_FRAMES
 from vts_ros.sound.sound_events import KINDS
 
 #: In order; what is remembered goes in and comes out.
-INPUTS = ('level', 'before', 'before_second', 'memory')
-OUTPUTS = ('probability', 'after', 'after_second', 'memory_after')
+INPUTS = ('level', 'before', 'before_second', 'before_third', 'memory')
+OUTPUTS = ('probability', 'after', 'after_second', 'after_third', 'memory_after')
 SHIPPED = 'sound/hear.onnx'
 
 
@@ -49,22 +50,19 @@ class SoundNetwork:
         metadata = getattr(self._engine, 'metadata', {})
         if metadata.get('graph') != 'hear' or metadata.get('kinds') != ','.join(KINDS):
             raise SoundError(f'{path} is no network that hears {", ".join(KINDS)}')
-        # Networks of before it was written there have 56.
-        self._memory = int(metadata.get('memory', '56'))
-        self._state: dict[str, NDArray[np.float32]] = {}
-        self.begin()
         try:
+            # Shapes of what is remembered, by the name of its input.
+            self._shapes: dict[str, list[int]] = json.loads(metadata['state'])
+            self.begin()
             self.step(np.zeros((STEP_FRAMES, BANDS), np.float32))
-        except EngineError as error:
+        except (EngineError, KeyError, ValueError, TypeError) as error:
             raise SoundError(f'{path} remembers in another form: vts train sound makes it '
                              'anew') from error
         self.begin()
 
     def begin(self) -> None:
         """Forget what was heard."""
-        self._state = {'before': np.zeros((1, 1, 2, 48), np.float32),
-                       'before_second': np.zeros((1, 12, 2, 24), np.float32),
-                       'memory': np.zeros((1, 1, self._memory), np.float32)}
+        self._state = {name: np.zeros(self._shapes[name], np.float32) for name in INPUTS[1:]}
 
     def step(self, level_db: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of KINDS after a step, (STEP_FRAMES, BANDS) in dB."""

@@ -37,11 +37,13 @@ def eval_sound(
                     'they do not show; 0 for none.')] = 0,
     tune: Annotated[bool, typer.Option(
         '--tune', help='Only try thresholds of a siren, on drives of val with kinds that are '
-                       'neither learned nor in test.')] = False,
+                       'neither learned nor in test, and with --real on real sound of val.')
+    ] = False,
     model: ModelOption = 'embedded',
     real: Annotated[Path | None, typer.Option(
-        help='Only judge by real sound: a folder with unpacked Debian packages, each in a folder '
-             'of its name (apt-get download, dpkg -x).', show_default=False)] = None,
+        help='Only judge by real sound, or choose by it: a folder with unpacked Debian packages, '
+             'each in a folder of its name (apt-get download, dpkg -x).',
+        show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """
@@ -59,14 +61,17 @@ def eval_sound(
         from vts_ros.lab.evaluation.real_sound_evaluation import evaluate_real_sound
 
         with progress_bar(as_json) as (console, progress):
-            found = evaluate_real_sound(SoundNetwork(network), real, split, progress)
+            found = evaluate_real_sound(SoundNetwork(network), real, 'val' if tune else split,
+                                        progress)
         for table in real_tables(found):
             console.print(table)
-        finish(console, [], found, as_json)
-        return
+        if not tune:
+            finish(console, [], found, as_json)
+            return
     if tune:
         with progress_bar(as_json) as (console, progress):
-            tried = try_thresholds(SoundNetwork(network), drives, progress)
+            tried = try_thresholds(SoundNetwork(network), drives, progress,
+                                   found['thresholds'] if real else ())
         console.print(_tried(tried))
         finish(console, [], tried, as_json)
         return
@@ -91,7 +96,7 @@ def _tables(result: dict[str, Any]) -> Iterator[Table]:
     from rich.table import Table
 
     for part, title in (('learned', 'as learned, other seeds'),
-                        ('held_out', 'kinds and settings that were not learned')):
+                        ('other', 'other kinds')):
         table = Table('', 'n', 'named', 'after (s)', 'wrong per hour', 'per hour of noise',
                       title=f'{result["n"]} soundtracks, {title}')
         found = result[part]
@@ -139,13 +144,14 @@ def _tried(result: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(
-        'mean', 'over steps', 'as learned', 'other kinds', 'false alarms', 'whistled', '',
-        title=f'{result["n"]} drives of val of each kind, {result["without"]} without, and '
-              f'{result["whistled"]} in which somebody whistles')
+        'mean', 'over steps', 'as learned', 'other kinds', 'false alarms', 'other noise',
+        'real, per hour', '',
+        title=f'{result["n"]} drives of val of each kind, and as many without')
     for row in result['rows']:
         table.add_row(f'{row["on"]}', str(row['steps']), f'{row["learned"]:.3f}',
-                      f'{row["other"]:.3f}', f'{row["false_alarms"]:.3f}',
-                      '-' if row['whistled'] is None else f'{row["whistled"]:.3f}',
+                      f'{row["other"]:.3f}', f'{row["false_learned"]:.3f}',
+                      f'{row["false_other"]:.3f}',
+                      '-' if row['real_per_hour'] is None else f'{row["real_per_hour"]:.1f}',
                       'best' if row == result['best'] else '')
     return table
 

@@ -308,30 +308,44 @@ def _tell_where(console: Console, target: Path, models: Path | None) -> None:
                       soft_wrap=True)
 
 
-@app.command('sound', epilog='Example: [bold]vts train sound[/bold]; minutes on a core.')
+@app.command('sound', epilog='Example: [bold]vts train sound[/bold]; 3 hours on two cores, '
+             '7 GB of memory.')
 def train_sound(
     out: Annotated[Path, typer.Option(help='Folder for the ONNX graph.')] = Path('models/sound'),
     work: WorkOption = WORK,
-    clips: Annotated[int, typer.Option(
-        min=32, help='Soundtracks to synthesise, of 8 s each.')] = 5000,
-    steps: Annotated[int, typer.Option(min=1, help='Optimiser steps.')] = 1800,
+    sounds: Annotated[int, typer.Option(
+        min=100, help='Sounds of 10 s to synthesise; soundtracks are mixed of them.')] = 30_000,
+    recorded: Annotated[int, typer.Option(
+        min=2, help='Pieces of 10 s of speech (flite, espeak-ng) and of music (fluidsynth), which '
+        'must not be taken for a warning.')] = 10_000,
+    steps: Annotated[int, typer.Option(
+        min=1, help='Optimiser steps with what is synthesised.')] = 22_000,
+    recorded_steps: Annotated[int, typer.Option(
+        min=0, help='Optimiser steps with speech and music, too; 0: none, and none of these '
+        'programs.')] = 24_000,
     seed: SeedOption = 0,
 ) -> None:
-    """Train the network that hears sirens and other warnings, on synthesised sound."""
+    """Train the network that hears sirens and other warnings."""
     from rich.progress import Progress
 
+    from vts_ros.lab.training.sound_parts import parts_in_all
     from vts_ros.lab.training.sound_training import SoundRecipe
     from vts_ros.lab.training.sound_training import train_sound as train
 
+    recipe = SoundRecipe(sounds=sounds, recorded=recorded, steps=steps,
+                         recorded_steps=recorded_steps, seed=seed)
     with Progress() as bar:
-        task = bar.add_task(f'{clips} soundtracks', total=clips)
+        total, made = parts_in_all(sounds, recorded if recorded_steps else 0), 0
+        task = bar.add_task(f'{total} sounds', total=total)
 
-        def progress(done: int) -> None:
-            bar.update(task, completed=done)
-            if done >= clips:
+        def progress(more: int) -> None:
+            nonlocal made
+            made += more
+            bar.update(task, completed=made)
+            if made >= total:
                 bar.stop()
 
-        train(out, work, SoundRecipe(clips=clips, steps=steps, seed=seed), progress)
+        train(out, work, recipe, progress)
 
 
 @app.command('vlm')

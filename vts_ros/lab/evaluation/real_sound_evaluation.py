@@ -16,9 +16,9 @@ from vts_ros.errors import SoundError
 from vts_ros.lab.evaluation.real_sound_tracks import Track, tracks_of
 from vts_ros.lab.evaluation.real_sounds import NOTHING, Package, PACKAGES
 from vts_ros.lab.evaluation.sound_evaluation import listen, Progress, Said
-from vts_ros.lab.evaluation.sound_thresholds import ON, STEPS
+from vts_ros.lab.evaluation.sound_thresholds import ON, siren_secs, STEPS
 from vts_ros.lab.sounds.waves import level_of, Samples
-from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_SEC
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 from vts_ros.sound.sound_events import KINDS, Threshold, THRESHOLDS
 from vts_ros.sound.sound_network import SoundNetwork
 
@@ -62,37 +62,6 @@ def hear(network: SoundNetwork, samples: Samples) -> Found:
     noting = _Noting(network)
     said = listen(cast(SoundNetwork, noting), samples)
     return Found(said, np.array(noting.siren))
-
-
-def siren_secs(siren: NDArray[np.float64], threshold: Threshold) -> list[float]:
-    """
-    Return when sirens would be named with a threshold, as ``EventDetector`` does it.
-
-    Parameters
-    ----------
-    siren
-        Probability in each step.
-
-    """
-    if not len(siren):
-        return []
-    padded = np.pad(siren, (threshold.steps - 1, 0))
-    means = np.lib.stride_tricks.sliding_window_view(padded, threshold.steps).mean(axis=1)
-    reached = np.flatnonzero(means >= threshold.on)
-    if not len(reached):
-        return []
-    numbers = np.arange(len(siren))
-    sure = np.maximum.accumulate(np.where(siren >= 0.5 * threshold.on, numbers, -1))
-    over = np.flatnonzero(numbers - sure >= threshold.off_steps)
-    found, at = [], 0
-    while (place := np.searchsorted(reached, at)) < len(reached):
-        begin = int(reached[place])
-        found.append(round(STEP_SEC * (begin + 1), 3))
-        end = np.searchsorted(over, begin, side='right')
-        if end == len(over):
-            break
-        at = int(over[end]) + 1
-    return found
 
 
 def over_traffic(siren: Samples, traffic: Samples, snr_db: float) -> Samples:

@@ -15,9 +15,9 @@ import numpy as np
 
 from vts_ros.errors import SoundError
 from vts_ros.lab.evaluation.real_sounds import NOTHING, Package
+from vts_ros.lab.sounds.sound_files import read_at_rate
 from vts_ros.lab.sounds.waves import Samples
-from vts_ros.sound.log_mel import Resampler, SAMPLE_RATE
-from vts_ros.tools.audio_tracks import read_sound
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 
 #: So much of a long file is heard: other music tells more than more of the same.
 MOST_SEC = 30.0
@@ -38,32 +38,6 @@ class Track(NamedTuple):
     def seconds(self) -> float:
         """Return its length."""
         return len(self.samples) / SAMPLE_RATE
-
-
-def read_at_rate(path: Path) -> Samples:
-    """
-    Return the first MOST_SEC of a file at SAMPLE_RATE.
-
-    Raises
-    ------
-    SoundError
-        If it cannot be read.
-
-    """
-    parts, rate, seconds = [], 0, 0.0
-    for chunk in read_sound(path):
-        rate = chunk.rate
-        parts.append(chunk.samples)
-        seconds += len(chunk.samples) / rate
-        if seconds >= MOST_SEC:
-            break
-    if not parts:
-        raise SoundError(f'{path} has no sound')
-    # Silence, for what fills the resampler and the last step.
-    samples = np.concatenate([*parts, np.zeros(round(0.2 * rate))])
-    steps = list(Resampler(rate).add(samples))
-    count = round(min(seconds, MOST_SEC) * SAMPLE_RATE)
-    return np.concatenate(steps)[:count] if steps else np.zeros(0)
 
 
 def in_container(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -122,7 +96,7 @@ def _sounds(package: Package, folder: Path, kinds: set[str]
             yield from _contained(package, path, name, kinds)
         elif (kind := package.kind_of(name)) in kinds:
             try:
-                yield name, kind, read_at_rate(path)
+                yield name, kind, read_at_rate(path, MOST_SEC)
             except SoundError:
                 continue
 
@@ -136,6 +110,6 @@ def _contained(package: Package, path: Path, name: str, kinds: set[str]
                 file = Path(place) / 'sound.wav'
                 file.write_bytes(data)
                 try:
-                    yield f'{name}#{title}', kind, read_at_rate(file)
+                    yield f'{name}#{title}', kind, read_at_rate(file, MOST_SEC)
                 except SoundError:
                     continue

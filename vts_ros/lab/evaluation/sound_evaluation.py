@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from vts_ros.lab.sounds.hidden_vehicle import hidden_vehicle
 from vts_ros.lab.sounds.moving_source import Pass
 from vts_ros.lab.sounds.soundtrack import (
-    FRESH,
     Heard,
-    HELD_OUT,
     LEARNED,
     Palette,
+    SEEDS,
     Soundtrack,
     soundtrack,
+    UNHEARD,
     VALIDATION,
 )
-from vts_ros.lab.training.sound_training import SEEDS
 from vts_ros.sound.listener import Listener
-from vts_ros.sound.log_mel import SAMPLE_RATE
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 from vts_ros.sound.pcm import Chunk
 from vts_ros.sound.sound_events import KINDS, SoundEvent
 from vts_ros.sound.sound_network import SoundNetwork
@@ -37,8 +36,8 @@ from vts_ros.tools.audio_tracks import read_sound
 TRACK_SEC = 20.0
 #: An event may be named this long after the sound has ended.
 _LATE_SEC = 1.0
-#: First numbers of the seeds of drives with and without a vehicle: learned, held out, fresh.
-_WITH, _WITHOUT = (41, 40, 43), (51, 50, 53)
+#: First numbers of the seeds of drives with and without a vehicle: as learned, other kinds.
+_WITH, _WITHOUT = (41, 43), (51, 53)
 #: A source comes closer or goes away where its distance changes by so much a second.
 _MOVES_MPS = 3.0
 
@@ -82,7 +81,7 @@ def listen(network: SoundNetwork, samples: NDArray[np.float64]) -> list[Said]:
 def evaluate_sound(network: SoundNetwork, n: int, drives: int, split: str = 'test',
                    progress: Progress = lambda share, what: None) -> dict[str, Any]:
     """
-    Judge a network by soundtracks with learned and with other settings, by noise and by drives.
+    Judge a network by soundtracks with learned and with other kinds, by noise and by drives.
 
     Parameters
     ----------
@@ -91,13 +90,13 @@ def evaluate_sound(network: SoundNetwork, n: int, drives: int, split: str = 'tes
     drives
         Drives with a hidden vehicle for each part, and as many without.
     split
-        ``test``, whose drives have fresh kinds as well, or ``val``, whose other kinds are those of
-        ``soundtrack.VALIDATION``.
+        ``test``, whose other kinds are those of ``soundtrack.UNHEARD``, or ``val``, where they are
+        those of ``soundtrack.VALIDATION``.
 
     """
     seed = SEEDS[split]
-    other = HELD_OUT if split == 'test' else VALIDATION
-    parts = {'learned': LEARNED, 'held_out': other}
+    other = UNHEARD if split == 'test' else VALIDATION
+    parts = {'learned': LEARNED, 'other': other}
     result: dict[str, Any] = {'n': n, 'split': split, 'track_sec': TRACK_SEC}
     for number, (part, palette) in enumerate(parts.items()):
         tracks = (soundtrack((seed, 10 + number, index), TRACK_SEC, palette, empty=0.0)
@@ -108,8 +107,6 @@ def evaluate_sound(network: SoundNetwork, n: int, drives: int, split: str = 'tes
         result[part]['noise'] = _made_up(network, _told(
             empty, n, progress, (number + 0.5) / 5, f'{part}, noise'))
     result['trend'] = _trends(network, seed, n, other, progress)
-    if split == 'test':
-        parts['fresh'] = FRESH
     result['drives'] = {
         part: judge_drives(network, seed, drives, palette, progress)
         for part, palette in parts.items()}
@@ -231,9 +228,9 @@ def judge_drives(network: SoundNetwork, seed: int, n: int, palette: Palette,
     by_name: dict[str, list[bool]] = defaultdict(list)
     false: list[bool] = []
     by_noise: dict[str, list[bool]] = defaultdict(list)
-    place = 0 if palette is LEARNED else 2 if palette is FRESH else 1
+    place = 0 if palette is LEARNED else 1
     for number in range(n):
-        progress(0.5 + 0.16 * (place + number / n), 'drives with a hidden vehicle')
+        progress(0.5 + 0.25 * (place + number / n), 'drives with a hidden vehicle')
         drive = hidden_vehicle((seed, _WITH[place], number), True, palette)
         times = [said.said_sec for said in listen(network, drive.samples)
                  if said.event.kind == 'siren']

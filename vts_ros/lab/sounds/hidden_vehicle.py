@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vts_ros.lab.sounds.moving_source import behind_houses, Pass
-from vts_ros.lab.sounds.soundtrack import background, HELD_OUT, Palette, recorded
+from vts_ros.lab.sounds.soundtrack import background, Palette, recorded, UNHEARD
 from vts_ros.lab.sounds.waves import between, level_of, Samples
-from vts_ros.sound.log_mel import SAMPLE_RATE
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 
 #: How long a drive is.
 DRIVE_SEC = 30.0
@@ -54,7 +54,7 @@ class HiddenVehicle(NamedTuple):
     noises: tuple[str, ...]
 
 
-def hidden_vehicle(seed: tuple[int, ...], with_vehicle: bool, palette: Palette = HELD_OUT
+def hidden_vehicle(seed: tuple[int, ...], with_vehicle: bool, palette: Palette = UNHEARD
                    ) -> HiddenVehicle:
     """
     Return a drive from a seed.

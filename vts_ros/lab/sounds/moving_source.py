@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vts_ros.lab.sounds.waves import filtered, Samples
-from vts_ros.sound.log_mel import SAMPLE_RATE
+from vts_ros.lab.sounds.waves import between, filtered, Samples, slow_changes, with_peak
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 
 SPEED_OF_SOUND_MPS = 343.0
 
@@ -93,3 +93,31 @@ def echoes(rng: np.random.Generator, sound: Samples) -> Samples:
         delay = int(rng.uniform(0.003, 0.18) * SAMPLE_RATE)
         whole[delay:] += rng.uniform(-0.4, 0.4) * sound[:-delay]
     return whole
+
+
+def placed(rng: np.random.Generator, sound: Samples) -> Samples:
+    """Return a sound in a place: louder and weaker, coloured, with some echoes."""
+    count = len(sound)
+    if rng.random() < 0.3:
+        centre, width, gain = between(rng, 300.0, 5000.0), rng.uniform(0.4, 1.5), between(
+            rng, 0.5, 8.0)
+        sound = with_peak(sound, centre, width, gain)
+    if rng.random() < 0.4:
+        dry, fall = sound.copy(), between(rng, 0.03, 0.3)
+        for delay in rng.uniform(0.004, 0.35, int(rng.integers(3, 10))):
+            late = int(delay * SAMPLE_RATE)
+            if late < count:
+                sound[late:] += rng.normal() * np.exp(-delay / fall) * dry[:count - late]
+    kind = rng.random()
+    if kind < 0.35:
+        sound = sound * (1.0 + rng.uniform(0.1, 0.5) * slow_changes(
+            rng, count, between(rng, 0.2, 2.0))).clip(0.05)
+    elif kind < 0.5:
+        # It comes nearer, or goes away.
+        sound = sound * np.exp(rng.normal(0.0, 1.0) * np.linspace(-1.0, 1.0, count))
+    elif kind < 0.6:
+        nearest, width = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.5)
+        sound = sound / (1.0 + ((np.linspace(0.0, 1.0, count) - nearest) / width) ** 2)
+    level = sound.std()
+    # A rest that is longer than the piece is not nothing: somebody breathes.
+    return sound / level if level > 1e-5 else 1e-3 * rng.standard_normal(count)

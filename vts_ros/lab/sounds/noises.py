@@ -17,9 +17,10 @@ from vts_ros.lab.sounds.waves import (
     Samples,
     shaped_noise,
     slow_changes,
+    smoothed,
     times,
 )
-from vts_ros.sound.log_mel import SAMPLE_RATE
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 
 Noise = Callable[[np.random.Generator, int], Samples]
 
@@ -192,11 +193,6 @@ def _ringing(rng: np.random.Generator, count: int) -> Samples:
     return partials(hz, rolled_off(4, rng.uniform(1.0, 2.5))) * (number < rings)
 
 
-#: Harmless, and nearer to a siren than most; to be learned from beside the others.
-TRAINING: dict[str, Noise] = {
-    **HARMLESS, 'melody': _melody, 'revving': _revving, 'ringing': _ringing}
-
-
 def _whistling(rng: np.random.Generator, count: int) -> Samples:
     """Return somebody who whistles a tune, gliding from note to note."""
     points = max(4, int(count / SAMPLE_RATE * rng.uniform(1.5, 4.0)))
@@ -214,10 +210,6 @@ def _mower(rng: np.random.Generator, count: int) -> Samples:
     blade = partials(3.0 * hz, rolled_off(12, rng.uniform(0.2, 0.8)))
     return partials(hz, rolled_off(30, 0.6)) + blade * (
         1.0 + 0.5 * slow_changes(rng, count, 3.0)).clip(0.0)
-
-
-#: By these thresholds are chosen; the network does not learn them.
-VALIDATION: dict[str, Noise] = {'whistling': _whistling, 'mower': _mower}
 
 
 def _singing(rng: np.random.Generator, count: int) -> Samples:
@@ -239,5 +231,83 @@ def _tram(rng: np.random.Generator, count: int) -> Samples:
     return rumble / rumble.std() + 0.5 * squeal
 
 
-#: Never heard before the network is judged.
-HELD_OUT: dict[str, Noise] = {'singing': _singing, 'drill': _drill, 'tram': _tram}
+def _flute(rng: np.random.Generator, count: int) -> Samples:
+    """Return a recorder with trills and breath."""
+    sound, start = np.zeros(count), 0
+    key, beat = between(rng, 440.0, 800.0), rng.uniform(0.15, 0.5)
+    while start < count:
+        length = min(int(beat * rng.choice([1, 2, 3]) * SAMPLE_RATE), count - start)
+        at = np.arange(length) / SAMPLE_RATE
+        hz = np.full(length, key * 2.0 ** (rng.choice([0, 2, 4, 5, 7, 9, 11, 12]) / 12.0))
+        if rng.random() < 0.25:
+            hz = hz * np.where(at * rng.uniform(8.0, 13.0) % 1.0 < 0.5, 1.0, 2.0 ** (1.0 / 6.0))
+        note = partials(hz, (1.0, 0.25, 0.12)) + 0.1 * rng.standard_normal(length)
+        sound[start:start + length] += faded(note, 0.04, 0.06) * (rng.random() > 0.1)
+        start += length
+    return sound
+
+
+def _accordion(rng: np.random.Generator, count: int) -> Samples:
+    """Return reeds that beat against each other, in three-four time, with bellows."""
+    beat = int(rng.uniform(0.3, 0.5) * SAMPLE_RATE)
+    sound, key = np.zeros(count), between(rng, 150.0, 300.0)
+    levels = rolled_off(12, rng.uniform(0.4, 0.9))
+    for number, start in enumerate(range(0, count, beat)):
+        length = min(beat, count - start)
+        root = key * 2.0 ** (rng.choice([0, 5, 7]) / 12.0) / 2.0
+        for interval in (0,) if number % 3 == 0 else (12, 16, 19):
+            reed = np.full(length, root * 2.0 ** (interval / 12.0))
+            sound[start:start + length] += 0.4 * faded(partials(reed, levels), 0.02, 0.05)
+        reed = np.full(length, 2.0 * key * 2.0 ** (rng.choice([0, 2, 4, 5, 7, 9, 11]) / 12.0))
+        for detune in (1.0, rng.uniform(1.005, 1.012)):
+            sound[start:start + length] += faded(partials(detune * reed, levels), 0.02, 0.02)
+    return sound * (1.0 + 0.3 * slow_changes(rng, count, 1.0)).clip(0.2)
+
+
+def _dance(rng: np.random.Generator, count: int) -> Samples:
+    """Return a synthesiser that repeats a figure of eight notes over a bass drum."""
+    at, beat = np.arange(count) / SAMPLE_RATE, rng.uniform(0.4, 0.55)
+    figure = rng.choice([0, 3, 7, 10, 12, 15], 8)
+    place = at / (beat / 4.0)
+    hz = between(rng, 110.0, 440.0) * 2.0 ** (figure[place.astype(int) % 8] / 12.0)
+    note = partials(hz, rolled_off(14, 1.0)) * np.exp(-3.0 * (place % 1.0))
+    # A filter opens and closes.
+    dull = filtered(note, lambda f: 1.0 / (1.0 + (f / 600.0) ** 2))
+    opened = 0.5 + 0.5 * np.sin(2.0 * np.pi * at / rng.uniform(4.0, 15.0))
+    thump = np.sin(2.0 * np.pi * 60.0 * at) * np.exp(-(at % beat) / 0.1)
+    return opened * note + (1.0 - opened) * dull + 1.5 * thump
+
+
+def _children(rng: np.random.Generator, count: int) -> Samples:
+    """Return a playground: voices that call and shriek, each with a pitch that rises and falls."""
+    sound = np.zeros(count)
+    for start in rng.integers(0, count, max(1, int(1.5 * count / SAMPLE_RATE))):
+        length = min(int(between(rng, 0.2, 1.2) * SAMPLE_RATE), count - start)
+        arch = np.sin(np.pi * np.linspace(0.0, 1.0, length)) ** rng.uniform(0.5, 2.0)
+        hz = between(rng, 280.0, 800.0) * (1.0 + rng.uniform(0.05, 0.5) * arch
+                                           + 0.02 * slow_changes(rng, length, 12.0))
+        mouth_hz = between(rng, 900.0, 2500.0)
+        call = filtered(partials(hz, rolled_off(14, 0.8)), lambda f, at=mouth_hz: (  # type: ignore[misc]
+            0.1 + np.exp(-0.5 * (np.log2((f + 1.0) / at) / 0.5) ** 2)))
+        sound[start:start + length] += between(rng, 0.1, 1.0) * faded(
+            call / (call.std() + 1e-9), 0.03, 0.1)
+    return sound
+
+
+def _saw(rng: np.random.Generator, count: int) -> Samples:
+    """Return a circular saw: it spins up, cuts, and runs down."""
+    every = rng.uniform(4.0, 9.0)
+    place = (np.arange(count) / SAMPLE_RATE + rng.uniform(0.0, every)) % every / every
+    spin = np.interp(place, [0.0, 0.08, 0.7, 1.0], [0.0, 1.0, 1.0, 0.0])
+    cuts = smoothed(((place > 0.2) & (place < 0.6)).astype(np.float64), SAMPLE_RATE // 4)
+    hz = between(rng, 250.0, 500.0) * (0.15 + spin * (1.0 - 0.12 * cuts))
+    whine = partials(hz, [level * rng.uniform(0.2, 1.0) for level in rolled_off(14, 0.5)])
+    teeth = shaped_noise(rng, count, lambda f: f / (f + 1500.0))
+    return spin * (whine / whine.std() + (0.3 + 2.0 * cuts) * teeth / teeth.std())
+
+
+#: Harmless, and nearer to a siren than most; learned from beside the others.
+MORE: dict[str, Noise] = {
+    'melody': _melody, 'revving': _revving, 'ringing': _ringing, 'whistling': _whistling,
+    'mower': _mower, 'singing': _singing, 'drill': _drill, 'tram': _tram, 'flute': _flute,
+    'accordion': _accordion, 'dance music': _dance, 'children': _children, 'saw': _saw}

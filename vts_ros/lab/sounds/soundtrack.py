@@ -9,21 +9,28 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vts_ros.lab.sounds import fresh_kinds, noises, sirens, warnings_and_impacts
-from vts_ros.lab.sounds.moving_source import dulled, echoes, Pass
+from vts_ros.lab.sounds import (
+    any_siren,
+    noises,
+    sirens,
+    unheard_kinds,
+    validation_kinds,
+    warnings_and_impacts,
+)
+from vts_ros.lab.sounds.moving_source import echoes, Pass
 from vts_ros.lab.sounds.waves import between, filtered, level_of, Samples
-from vts_ros.sound.log_mel import SAMPLE_RATE, STEP_SAMPLES
+from vts_ros.sound.log_spectrum import SAMPLE_RATE, STEP_SAMPLES
 from vts_ros.sound.sound_events import KINDS
 
+#: First numbers of the seeds of soundtracks: what one split has, no other has.
+SEEDS = {'train': 1, 'val': 2, 'test': 3}
 #: Signal-to-noise ratios of what is to be heard (dB, above 300 Hz, over its whole length).
 SNR_DB = (-5.0, 20.0)
-#: A step counts as one with the sound from this ratio on, in which it is just audible; steps in
-#: which it is there, but weaker, count as neither.
-_AUDIBLE_DB = -10.0
+#: How often there are none, one, two harmless sounds.
+_HARMLESS_COUNTS = (0.35, 0.45, 0.2)
 #: A share of the soundtracks has nothing to be heard but what is harmless.
-_EMPTY = 0.35
+EMPTY = 0.35
 
 
 class Palette(NamedTuple):
@@ -37,33 +44,25 @@ class Palette(NamedTuple):
     others
         The other kinds, each by name.
     harmless
-        Names of what must not be taken for a warning.
-    harmless_counts
-        How often there are none, one, two of these.
-    hidden
-        Share of the sirens that come from behind houses or a car body.
+        What must not be taken for a warning, by name.
 
     """
 
     sirens: Mapping[str, sirens.Siren]
     others: Mapping[str, Mapping[str, warnings_and_impacts.Sound]]
-    harmless: tuple[str, ...]
-    harmless_counts: tuple[float, float, float] = (0.35, 0.45, 0.2)
-    hidden: float = 0.0
+    harmless: Mapping[str, noises.Noise]
 
 
-#: What was learned with other seeds; all that is learned; by what thresholds are chosen; what is
-#: not learned, but networks of before were judged by; and what is heard for the first time when
-#: the network is judged.
-LEARNED = Palette(sirens.LEARNED, warnings_and_impacts.LEARNED, tuple(noises.HARMLESS))
-TRAINING = Palette(sirens.TRAINING, warnings_and_impacts.LEARNED, tuple(noises.TRAINING),
-                   (0.2, 0.5, 0.3), 0.4)
-VALIDATION = Palette(sirens.VALIDATION, warnings_and_impacts.LEARNED,
-                     (*noises.HARMLESS, *noises.VALIDATION))
-HELD_OUT = Palette(sirens.HELD_OUT, warnings_and_impacts.HELD_OUT,
-                   (*noises.HARMLESS, *noises.HELD_OUT))
-FRESH = Palette(fresh_kinds.SIRENS, warnings_and_impacts.HELD_OUT,
-                (*noises.HARMLESS, *fresh_kinds.NOISES))
+#: What was learned, and is judged with other seeds; all that is learned; by what thresholds are
+#: chosen; and what is heard for the first time when the network is judged.
+LEARNED = Palette(sirens.LEARNED, warnings_and_impacts.LEARNED, noises.HARMLESS)
+TRAINING = Palette(
+    {**sirens.LEARNED, **sirens.MORE, **any_siren.ANY}, warnings_and_impacts.LEARNED,
+    {**noises.HARMLESS, **noises.MORE})
+VALIDATION = Palette(validation_kinds.SIRENS, warnings_and_impacts.LEARNED,
+                     {**noises.HARMLESS, **validation_kinds.NOISES})
+UNHEARD = Palette(unheard_kinds.SIRENS, warnings_and_impacts.HELD_OUT,
+                  {**noises.HARMLESS, **unheard_kinds.NOISES})
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Heard:
 @dataclass(frozen=True)
 class Soundtrack:
     """
-    Samples at SAMPLE_RATE, and the truth about them.
+    Samples at SAMPLE_RATE, and what is in them.
 
     Attributes
     ----------
@@ -103,9 +102,6 @@ class Soundtrack:
         Full scale is 1.
     heard
         What is in it.
-    truth
-        For each step of the network and each of KINDS 1 if it can be heard, 0 if not, and NaN
-        where that is nobody's fault: float32 (steps, kinds).
     background
         What it consists of otherwise.
 
@@ -113,12 +109,11 @@ class Soundtrack:
 
     samples: Samples
     heard: tuple[Heard, ...]
-    truth: NDArray[np.float32]
     background: tuple[str, ...] = field(default=())
 
 
 def soundtrack(seed: tuple[int, ...], seconds: float, palette: Palette = LEARNED,
-               empty: float = _EMPTY) -> Soundtrack:
+               empty: float = EMPTY) -> Soundtrack:
     """
     Return a soundtrack.
 
@@ -137,20 +132,13 @@ def soundtrack(seed: tuple[int, ...], seconds: float, palette: Palette = LEARNED
     rng = np.random.default_rng(seed)
     count = int(seconds * SAMPLE_RATE)
     sound, names = background(rng, count, palette)
-    noise = sound.copy()
-    truth = np.zeros((count // STEP_SAMPLES, len(KINDS)), np.float32)
-    found = []
+    noise, found = level_of(sound), []
     if rng.random() >= empty:
         for _ in range(1 if rng.random() < 0.7 else 2):
-            event, part = _drawn(rng, seconds, level_of(noise), palette)
+            event, part = _drawn(rng, seconds, noise, palette)
             sound += part
-            truth_of_event = _audible(part, noise)
-            column = truth[:, KINDS.index(event.kind)]
-            # Where two sounds of one kind overlap, what is heard is heard.
-            column[:] = np.where(np.isnan(truth_of_event) & (column == 0.0), np.nan,
-                                 np.fmax(column, truth_of_event))
             found.append(event)
-    return Soundtrack(recorded(rng, sound), tuple(found), truth, names)
+    return Soundtrack(recorded(rng, sound), tuple(found), names)
 
 
 def background(rng: np.random.Generator, count: int, palette: Palette = LEARNED
@@ -158,16 +146,14 @@ def background(rng: np.random.Generator, count: int, palette: Palette = LEARNED
     """Return noise with a level of 1 above 300 Hz, and of what it consists."""
     choices = list(noises.BACKGROUND)
     names = list(rng.choice(choices, size=rng.integers(1, 4), replace=False))
-    sounds = {**noises.BACKGROUND, **noises.TRAINING, **noises.VALIDATION, **noises.HELD_OUT,
-              **fresh_kinds.NOISES}
     whole = np.zeros(count)
     for name in names:
-        part = sounds[name](rng, count)
+        part = noises.BACKGROUND[name](rng, count)
         whole += between(rng, 0.3, 1.0) * part / (part.std() + 1e-9)
     whole /= level_of(whole)
-    for name in rng.choice(palette.harmless, size=rng.choice([0, 1, 2], p=palette.harmless_counts),
-                           replace=False):
-        part = sounds[name](rng, count)
+    for name in rng.choice(list(palette.harmless), size=rng.choice(
+            3, p=_HARMLESS_COUNTS), replace=False):
+        part = palette.harmless[name](rng, count)
         whole += between(rng, 0.3, 3.0) * part / (level_of(part) + 1e-9)
         names.append(str(name))
     return whole / level_of(whole), tuple(map(str, names))
@@ -206,8 +192,6 @@ def _drawn(rng: np.random.Generator, seconds: float, noise: float, palette: Pale
     start = int(rng.uniform(0.0, count - len(sound) + 1))
     source = Pass.drawn(rng, seconds)
     arrived = source.heard(sound, start / SAMPLE_RATE)
-    if kind == 'siren' and palette.hidden and rng.random() < palette.hidden:
-        arrived = dulled(arrived)
     snr_db = rng.uniform(*SNR_DB)
     arrived *= 10.0 ** (0.05 * snr_db) * noise / (level_of(arrived) + 1e-12)
     whole = np.zeros(count)
@@ -216,23 +200,10 @@ def _drawn(rng: np.random.Generator, seconds: float, noise: float, palette: Pale
                  source), whole
 
 
-def _audible(part: Samples, noise: Samples) -> NDArray[np.float32]:
-    """Return 1 for steps in which a sound can be heard, NaN where it is weaker, else 0."""
-    level, loud = (_levels(filtered(sound, lambda f: np.where(f > 300.0, 1.0, 0.0)))
-                   for sound in (part, noise))
-    # Between the strokes of a bell it goes on.
-    held = np.max([np.pad(level, 3, mode='edge')[shift:shift + len(level)]
-                   for shift in range(4)], axis=0)
-    ratio_db = 20.0 * np.log10((held + 1e-9) / (loud.mean() + 1e-9))
-    # Not by what is filtered: that rings, weakly, also where there is no sound.
-    is_there = _levels(part) > 0.0
-    is_held = np.max([np.pad(is_there, 3, mode='constant')[shift:shift + len(level)]
-                      for shift in range(4)], axis=0)
-    return np.where(is_held & (ratio_db >= _AUDIBLE_DB), 1.0,
-                    np.where(is_held, np.nan, 0.0)).astype(np.float32)
-
-
-def _levels(sound: Samples) -> Samples:
-    """Return the root mean square of each step."""
+def step_levels(sound: Samples) -> tuple[Samples, Samples]:
+    """Return the root mean square of each step: above 300 Hz, and of everything."""
     steps = len(sound) // STEP_SAMPLES
-    return np.sqrt(np.square(sound[:steps * STEP_SAMPLES].reshape(steps, -1)).mean(axis=1))
+    above, whole = (
+        np.sqrt(np.square(part[:steps * STEP_SAMPLES].reshape(steps, -1)).mean(axis=1))
+        for part in (filtered(sound, lambda f: np.where(f > 300.0, 1.0, 0.0)), sound))
+    return above, whole

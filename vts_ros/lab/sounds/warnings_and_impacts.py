@@ -18,7 +18,7 @@ from vts_ros.lab.sounds.waves import (
     slow_changes,
     times,
 )
-from vts_ros.sound.log_mel import SAMPLE_RATE
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 
 Sound = Callable[[np.random.Generator], Samples]
 

@@ -11,10 +11,12 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from vts_ros.sound.log_mel import SAMPLE_RATE
+from vts_ros.sound.log_spectrum import SAMPLE_RATE
 
 Samples = NDArray[np.float64]
 
+#: Nothing is heard below.
+_BOTTOM_HZ = 20.0
 #: No partial above: what the network hears ends there.
 _TOP_HZ = 7500.0
 
@@ -73,6 +75,12 @@ def filtered(sound: Samples, gain: Callable[[Samples], Samples]) -> Samples:
     return np.fft.irfft(np.fft.rfft(sound, length) * gain(hz), length)[:len(sound)]
 
 
+def with_peak(sound: Samples, centre_hz: float, octaves: float, gain: float) -> Samples:
+    """Return a sound that is up to 1 + gain times as strong near a frequency."""
+    return filtered(sound, lambda f: 1.0 + gain * np.exp(
+        -0.5 * (np.log2((f + 1.0) / centre_hz) / octaves) ** 2))
+
+
 @lru_cache
 def _fast_length(count: int) -> int:
     """Return the next length whose only prime factors are 2, 3 and 5."""
@@ -118,3 +126,40 @@ def level_of(sound: Samples) -> float:
 def times(seconds: float) -> Samples:
     """Return the times of the samples of so many seconds."""
     return np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+
+
+def resonant(sound: Samples, centres_hz: Sequence[float], octaves: float, floor: float) -> Samples:
+    """Return a sound as a body or a mouth passes it on: loud near some frequencies."""
+    def gain(hz: Samples) -> Samples:
+        return sum((np.exp(-0.5 * (np.log2((hz + 1.0) / at) / octaves) ** 2)
+                    for at in centres_hz), np.full(len(hz), floor)) * (hz > _BOTTOM_HZ)
+
+    return filtered(sound, gain)
+
+
+def irregular(rng: np.random.Generator, count: int, lasts_sec: Sequence[tuple[float, float]]
+              ) -> tuple[NDArray[np.int64], Samples, Samples]:
+    """
+    Divide a time into parts, of which each lasts as long as it happens.
+
+    Parameters
+    ----------
+    count
+        Samples.
+    lasts_sec
+        How long the parts last (s), from and to: those of the first kind, of the next, and again.
+
+    Returns
+    -------
+    number, since_sec, left_sec
+        Of each sample the number of its part, and the times since it began and until it ends.
+
+    """
+    # It was going on before the first sample.
+    found = [-int(rng.uniform(0.0, sum(low for low, _ in lasts_sec)) * SAMPLE_RATE)]
+    while found[-1] <= count:
+        length = between(rng, *lasts_sec[(len(found) - 1) % len(lasts_sec)])
+        found.append(found[-1] + max(1, int(length * SAMPLE_RATE)))
+    at, edges = np.arange(count), np.array(found)
+    number = np.searchsorted(edges, at, side='right') - 1
+    return number, (at - edges[number]) / SAMPLE_RATE, (edges[number + 1] - at) / SAMPLE_RATE

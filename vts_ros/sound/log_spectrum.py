@@ -1,7 +1,11 @@
 # Copyright 2026 the vts_ros authors
 # SPDX-License-Identifier: Apache-2.0
 """
-Samples to steps of a log-mel spectrogram, as they come.
+Samples to steps of a spectrogram, as they come: level in dB, over the logarithm of the frequency.
+
+A band is a semitone: a siren that is higher, or nearer by its Doppler shift, is the same pattern
+some bands away, which convolutions over the bands know as the same. In bands of mel, which are
+equally wide up to 700 Hz, it is another pattern.
 
 All that is computed has the shape of one step, so that it makes no difference in any bit how the
 samples were cut into chunks.
@@ -17,11 +21,12 @@ from numpy.typing import NDArray
 
 #: Of what the network hears.
 SAMPLE_RATE = 16_000
-#: Samples of a window of the spectrogram, and from one window to the next.
-WINDOW, HOP = 512, 320
-#: Bands of the spectrogram, and the frequencies that they lie between.
-BANDS = 48
-LOW_HZ, HIGH_HZ = 60.0, 7600.0
+#: Samples of a window of the spectrogram, and from one window to the next. Of a window of 64
+#: ms a bin is as wide as a semitone at 260 Hz; it tells two tones so close apart from 525 Hz on.
+WINDOW, HOP = 1024, 320
+#: Bands of the spectrogram, and the middle of the lowest; the highest is at 6.6 kHz.
+BANDS = 72
+LOW_HZ = 110.0
 #: Windows of a step, its samples and its time.
 STEP_FRAMES = 5
 STEP_SAMPLES = STEP_FRAMES * HOP
@@ -35,13 +40,11 @@ _LOBES = 12
 
 def band_edges_hz() -> NDArray[np.float64]:
     """Return the edges of the bands, ascending: band b is a triangle from edge b to b + 2."""
-    low, high = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (LOW_HZ, HIGH_HZ))
-    mel = np.linspace(low, high, BANDS + 2)
-    found: NDArray[np.float64] = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    found: NDArray[np.float64] = LOW_HZ * 2.0 ** (np.arange(-1, BANDS + 1) / 12.0)
     return found
 
 
-def _mel_matrix() -> NDArray[np.float64]:
+def _band_weights() -> NDArray[np.float64]:
     """Return the weights (bins, BANDS) that make bands of a power spectrum."""
     hz = np.fft.rfftfreq(WINDOW, 1.0 / SAMPLE_RATE)[:, None]
     edges = band_edges_hz()
@@ -53,12 +56,12 @@ def _mel_matrix() -> NDArray[np.float64]:
     return weights
 
 
-_WEIGHTS = _mel_matrix()
+_WEIGHTS = _band_weights()
 _HANN = np.hanning(WINDOW + 1)[:-1]
 _STARTS = np.arange(STEP_FRAMES)[:, None] * HOP + np.arange(WINDOW)
 
 
-class LogMel:
+class LogSpectrum:
     """Makes a step of the spectrogram of the samples of a step and those just before."""
 
     def __init__(self) -> None:
