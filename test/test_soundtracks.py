@@ -293,21 +293,22 @@ def test_thresholds_say_when_a_listener_would() -> None:
     assert said_sec(np.ones(9), Threshold(0.9, 3)) == pytest.approx(0.3)
 
 
-def test_the_best_threshold_names_most_with_few_false_alarms() -> None:
-    def row(on: float, named: float, false: float, per_hour: float | None) -> dict[str, object]:
+def test_the_best_threshold() -> None:
+    def row(on: float, named: float, false: float, per_hour: float, traffic: int = 0
+            ) -> dict[str, object]:
         return {'on': on, 'learned': named, 'other': 0.5, 'false_alarms': false,
-                'real_per_hour': per_hour}
+                'per_hour': per_hour, 'in_traffic': traffic}
 
-    rows = [row(0.7, 0.95, 0.02, 1.0), row(0.8, 0.9, 0.01, 60.0), row(0.9, 0.8, 0.01, 5.0),
-            row(0.95, 0.7, 0.0, 1.0)]
+    rows = [row(0.6, 0.95, 0.02, 1.0), row(0.7, 0.9, 0.01, 60.0), row(0.8, 0.8, 0.01, 40.0),
+            row(0.9, 0.85, 0.01, 20.0, 1), row(0.95, 0.7, 0.0, 1.0)]
     best = best_of(rows)
     assert best is not None
-    assert best['on'] == 0.9
-    # Without real sound nothing is asked of it.
-    best = best_of([{**tried, 'real_per_hour': None} for tried in rows])
-    assert best is not None
     assert best['on'] == 0.8
-    assert best_of(rows[:2]) is None
+    assert best_of([rows[0], *rows[3:]]) is None
+    # Without real sound the most is named.
+    best = best_of([{**tried, 'per_hour': None, 'in_traffic': None} for tried in rows])
+    assert best is not None
+    assert best['on'] == 0.7
 
 
 def test_intervals_of_shares() -> None:

@@ -54,7 +54,7 @@ class Threshold:
 #: A siren or a bell goes on; a crash is short. Chosen on `val`, by drives, by soundtracks
 #: and by hours of real sound without any warning: docs/senses.md, "How sure it has to be".
 THRESHOLDS: Mapping[str, Threshold] = {
-    'siren': Threshold(0.8, 10, 15), 'horn': Threshold(0.5, 3), 'screech': Threshold(0.5, 4),
+    'siren': Threshold(0.8, 6, 15), 'horn': Threshold(0.5, 3), 'screech': Threshold(0.5, 4),
     'crash': Threshold(0.8, 2, 5), 'bell': Threshold(0.5, 8, 15)}
 
 

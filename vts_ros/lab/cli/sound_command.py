@@ -151,7 +151,7 @@ def _tried(result: dict[str, Any]) -> Table:
         table.add_row(f'{row["on"]}', str(row['steps']), f'{row["learned"]:.3f}',
                       f'{row["other"]:.3f}', f'{row["false_learned"]:.3f}',
                       f'{row["false_other"]:.3f}',
-                      '-' if row['real_per_hour'] is None else f'{row["real_per_hour"]:.1f}',
+                      '-' if row['per_hour'] is None else f'{row["per_hour"]:.1f}',
                       'best' if row == result['best'] else '')
     return table
 

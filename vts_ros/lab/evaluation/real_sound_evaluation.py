@@ -210,6 +210,8 @@ def _thresholds(nothing: list[dict[str, Any]], sirens: list[dict[str, Any]]
             rows.append({
                 'on': on, 'steps': steps, 'per_hour': sum(alarms) / hours if hours else 0.0,
                 'files_with': sum(map(bool, alarms)),
+                'in_traffic': sum(number for number, row in zip(alarms, nothing, strict=True)
+                                  if row['kind'] == 'traffic'),
                 'alone': sum(key in row['tried']['alone'] for row in sirens),
                 'named': sum(key in found for found in tried), 'of': len(tried)})
     return rows
