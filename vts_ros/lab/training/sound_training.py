@@ -181,9 +181,3 @@ def export_sound(net: SoundNet, path: Path) -> None:
         'weights_sha256': weights_sha256(net)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-def count_weights(path: Path) -> int:
-    """Return how many weights a graph has."""
-    model = onnx.load(path)
-    return sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
